@@ -1,0 +1,52 @@
+# `make run` and `make test` do everything on a machine with Python, g++, make and git: they create and
+# reuse .venv, install torch and the package with its build tools, and run.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE_SOURCES := CMakeLists.txt setup.py $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+
+.PHONY: run test test-python test-cpp test-slow lint format bench clean
+
+run: $(VENV)/installed
+	$(BIN)/dmf-fast complete --out runs/default --overwrite
+
+test: test-cpp test-python
+
+test-python: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-slow: $(VENV)/installed
+	$(BIN)/python -m pytest -m slow
+
+test-cpp: $(VENV)/installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" csrc/tests/run.sh
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs $(BIN)/clang-format --dry-run -Werror
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs $(BIN)/clang-format -i
+
+bench: $(VENV)/installed
+	$(BIN)/python -m bench.report
+
+clean:
+	rm -rf build $(VENV) *.egg-info dmf_fast/*.so
+
+# The venv with torch and the build tools.
+$(VENV)/created:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet "$(TORCH)" "setuptools>=77" cmake ninja pybind11
+	touch $@
+
+# The package, editable, with what tests, benchmarks and linters need; rebuilt when native sources change.
+$(VENV)/installed: $(VENV)/created pyproject.toml $(NATIVE_SOURCES)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install --quiet --no-build-isolation -e '.[test,bench,lint]'
+	touch $@

@@ -1,0 +1,277 @@
+// One vector abstraction for the instruction sets; the translation unit's own flags choose which.
+//
+// Vector<T> has `width` lanes of the accumulator type T (float or double). load() and load_some() read
+// any storage type and widen it; load_some() and store_some() touch only the first `count` lanes.
+// sums<E>() reduces E vectors at once by transposition, one horizontal sum each: about 3 instructions a
+// vector instead of 8. It may write up to the next power of two of E values, at most 8.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#include "../number_types.h"
+
+#define DMF_INLINE inline __attribute__((always_inline))
+
+namespace dmf {
+namespace DMF_INSTRUCTION_SET {
+
+DMF_INLINE float widen(bfloat16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+  float result;
+  std::memcpy(&result, &bits, sizeof result);
+  return result;
+}
+
+DMF_INLINE float widen(float16 x) {
+  // Half to float by scaling: the exponent bias is corrected by a product with 2^112, which is exact.
+  const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000u) << 16;
+  const uint32_t magnitude = static_cast<uint32_t>(x.bits & 0x7fffu) << 13;
+  const bool is_special = (x.bits & 0x7c00u) == 0x7c00u;
+  float result;
+  std::memcpy(&result, &magnitude, sizeof result);
+  result *= 0x1p112f;
+  uint32_t bits;
+  std::memcpy(&bits, &result, sizeof bits);
+  bits = (is_special ? (magnitude | 0x7f800000u) : bits) | sign;
+  std::memcpy(&result, &bits, sizeof result);
+  return result;
+}
+
+DMF_INLINE float widen(float x) { return x; }
+DMF_INLINE double widen(double x) { return x; }
+
+template <class T>
+struct Vector;
+
+#if defined(__AVX512F__)
+
+template <>
+struct Vector<float> {
+  using type = __m512;
+  static constexpr int width = 16;
+  static DMF_INLINE type zero() { return _mm512_setzero_ps(); }
+  static DMF_INLINE type broadcast(float x) { return _mm512_set1_ps(x); }
+  static DMF_INLINE type multiply_add(type a, type b, type c) { return _mm512_fmadd_ps(a, b, c); }
+  static DMF_INLINE type add(type a, type b) { return _mm512_add_ps(a, b); }
+  static DMF_INLINE __mmask16 first(int count) { return static_cast<__mmask16>((1u << count) - 1u); }
+
+  static DMF_INLINE type load(const float* p) { return _mm512_loadu_ps(p); }
+  static DMF_INLINE type load_some(const float* p, int count) {
+    return _mm512_maskz_loadu_ps(first(count), p);
+  }
+  static DMF_INLINE void store(float* p, type x) { _mm512_storeu_ps(p, x); }
+  static DMF_INLINE void store_some(float* p, type x, int count) {
+    _mm512_mask_storeu_ps(p, first(count), x);
+  }
+
+  static DMF_INLINE type from_bfloat16(__m256i bits) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+  }
+  static DMF_INLINE type load(const bfloat16* p) {
+    return from_bfloat16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static DMF_INLINE type load_some(const bfloat16* p, int count) {
+    return from_bfloat16(_mm256_maskz_loadu_epi16(first(count), p));
+  }
+  static DMF_INLINE type load(const float16* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static DMF_INLINE type load_some(const float16* p, int count) {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(count), p));
+  }
+
+  static DMF_INLINE __m256 fold(type x) {
+    return _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+  }
+  static DMF_INLINE type pair_low_high(type a, type b) {
+    return _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+  }
+  static DMF_INLINE type quad(type a, type b, type c, type d) {
+    const __m512d ab = _mm512_castps_pd(pair_low_high(a, b)), cd = _mm512_castps_pd(pair_low_high(c, d));
+    return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)),
+                         _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)));
+  }
+  template <int E>
+  static DMF_INLINE void sums(const type (&x)[E], float* out) {
+    const auto at = [&x](int e) { return e < E ? x[e] : _mm512_setzero_ps(); };
+    if constexpr (E == 1) {
+      out[0] = _mm512_reduce_add_ps(x[0]);
+    } else if constexpr (E <= 4) {
+      const __m256 eight = fold(quad(at(0), at(1), at(2), at(3)));
+      _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1)));
+    } else {
+      const type low = quad(at(0), at(1), at(2), at(3)), high = quad(at(4), at(5), at(6), at(7));
+      const type sum = _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x44),
+                                     _mm512_shuffle_f32x4(low, high, 0xEE));
+      const type even = _mm512_shuffle_f32x4(sum, sum, 0x88), odd = _mm512_shuffle_f32x4(sum, sum, 0xDD);
+      _mm256_storeu_ps(out, _mm512_castps512_ps256(_mm512_add_ps(even, odd)));
+    }
+  }
+};
+
+template <>
+struct Vector<double> {
+  using type = __m512d;
+  static constexpr int width = 8;
+  static DMF_INLINE type zero() { return _mm512_setzero_pd(); }
+  static DMF_INLINE type broadcast(double x) { return _mm512_set1_pd(x); }
+  static DMF_INLINE type multiply_add(type a, type b, type c) { return _mm512_fmadd_pd(a, b, c); }
+  static DMF_INLINE type add(type a, type b) { return _mm512_add_pd(a, b); }
+  static DMF_INLINE __mmask8 first(int count) { return static_cast<__mmask8>((1u << count) - 1u); }
+  static DMF_INLINE type load(const double* p) { return _mm512_loadu_pd(p); }
+  static DMF_INLINE type load_some(const double* p, int count) {
+    return _mm512_maskz_loadu_pd(first(count), p);
+  }
+  static DMF_INLINE void store(double* p, type x) { _mm512_storeu_pd(p, x); }
+  static DMF_INLINE void store_some(double* p, type x, int count) {
+    _mm512_mask_storeu_pd(p, first(count), x);
+  }
+  template <int E>
+  static DMF_INLINE void sums(const type (&x)[E], double* out) {
+    for (int e = 0; e + 1 < E; e += 2) {
+      const type pair = _mm512_add_pd(_mm512_unpacklo_pd(x[e], x[e + 1]),
+                                      _mm512_unpackhi_pd(x[e], x[e + 1]));
+      const __m256d four = _mm256_add_pd(_mm512_castpd512_pd256(pair), _mm512_extractf64x4_pd(pair, 1));
+      _mm_storeu_pd(out + e, _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1)));
+    }
+    if constexpr (E % 2 == 1) out[E - 1] = _mm512_reduce_add_pd(x[E - 1]);
+  }
+};
+
+#elif defined(__AVX2__)
+
+template <>
+struct Vector<float> {
+  using type = __m256;
+  static constexpr int width = 8;
+  static DMF_INLINE type zero() { return _mm256_setzero_ps(); }
+  static DMF_INLINE type broadcast(float x) { return _mm256_set1_ps(x); }
+  static DMF_INLINE type multiply_add(type a, type b, type c) { return _mm256_fmadd_ps(a, b, c); }
+  static DMF_INLINE type add(type a, type b) { return _mm256_add_ps(a, b); }
+  static DMF_INLINE __m256i first(int count) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  static DMF_INLINE type load(const float* p) { return _mm256_loadu_ps(p); }
+  static DMF_INLINE type load_some(const float* p, int count) {
+    return _mm256_maskload_ps(p, first(count));
+  }
+  static DMF_INLINE void store(float* p, type x) { _mm256_storeu_ps(p, x); }
+  static DMF_INLINE void store_some(float* p, type x, int count) {
+    _mm256_maskstore_ps(p, first(count), x);
+  }
+
+  template <class Half>
+  static DMF_INLINE __m128i first_halves(const Half* p, int count) {
+    alignas(16) uint16_t bits[8] = {};
+    std::memcpy(bits, p, static_cast<size_t>(count) * sizeof(uint16_t));
+    return _mm_load_si128(reinterpret_cast<const __m128i*>(bits));
+  }
+  static DMF_INLINE type from_bfloat16(__m128i bits) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+  }
+  static DMF_INLINE type load(const bfloat16* p) {
+    return from_bfloat16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static DMF_INLINE type load_some(const bfloat16* p, int count) {
+    return from_bfloat16(first_halves(p, count));
+  }
+  static DMF_INLINE type load(const float16* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static DMF_INLINE type load_some(const float16* p, int count) {
+    return _mm256_cvtph_ps(first_halves(p, count));
+  }
+
+  static DMF_INLINE __m128 fold(type x) {
+    return _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  }
+  static DMF_INLINE type quad(type a, type b, type c, type d) {
+    return _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+  }
+  template <int E>
+  static DMF_INLINE void sums(const type (&x)[E], float* out) {
+    const auto at = [&x](int e) { return e < E ? x[e] : _mm256_setzero_ps(); };
+    if constexpr (E == 1) {
+      const __m128 pairs = _mm_hadd_ps(fold(x[0]), fold(x[0]));
+      _mm_store_ss(out, _mm_hadd_ps(pairs, pairs));
+    } else {
+      _mm_storeu_ps(out, fold(quad(at(0), at(1), at(2), at(3))));
+      if constexpr (E > 4) _mm_storeu_ps(out + 4, fold(quad(at(4), at(5), at(6), at(7))));
+    }
+  }
+};
+
+template <>
+struct Vector<double> {
+  using type = __m256d;
+  static constexpr int width = 4;
+  static DMF_INLINE type zero() { return _mm256_setzero_pd(); }
+  static DMF_INLINE type broadcast(double x) { return _mm256_set1_pd(x); }
+  static DMF_INLINE type multiply_add(type a, type b, type c) { return _mm256_fmadd_pd(a, b, c); }
+  static DMF_INLINE type add(type a, type b) { return _mm256_add_pd(a, b); }
+  static DMF_INLINE __m256i first(int count) {
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3));
+  }
+  static DMF_INLINE type load(const double* p) { return _mm256_loadu_pd(p); }
+  static DMF_INLINE type load_some(const double* p, int count) {
+    return _mm256_maskload_pd(p, first(count));
+  }
+  static DMF_INLINE void store(double* p, type x) { _mm256_storeu_pd(p, x); }
+  static DMF_INLINE void store_some(double* p, type x, int count) {
+    _mm256_maskstore_pd(p, first(count), x);
+  }
+  template <int E>
+  static DMF_INLINE void sums(const type (&x)[E], double* out) {
+    for (int e = 0; e < E; ++e) {
+      const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(x[e]), _mm256_extractf128_pd(x[e], 1));
+      out[e] = _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)));
+    }
+  }
+};
+
+#else
+
+// Any processor: 16-byte vectors that the compiler maps to what the target has.
+template <class T>
+struct Vector {
+  typedef T type __attribute__((vector_size(16)));
+  static constexpr int width = 16 / sizeof(T);
+  static DMF_INLINE type zero() { return type{}; }
+  static DMF_INLINE type broadcast(T x) { return type{} + x; }
+  static DMF_INLINE type multiply_add(type a, type b, type c) { return a * b + c; }
+  static DMF_INLINE type add(type a, type b) { return a + b; }
+  template <class Storage>
+  static DMF_INLINE type load(const Storage* p) {
+    type x;
+    for (int lane = 0; lane < width; ++lane) x[lane] = widen(p[lane]);
+    return x;
+  }
+  template <class Storage>
+  static DMF_INLINE type load_some(const Storage* p, int count) {
+    type x{};
+    for (int lane = 0; lane < count; ++lane) x[lane] = widen(p[lane]);
+    return x;
+  }
+  static DMF_INLINE void store(T* p, type x) { std::memcpy(p, &x, sizeof x); }
+  static DMF_INLINE void store_some(T* p, type x, int count) {
+    std::memcpy(p, &x, static_cast<size_t>(count) * sizeof(T));
+  }
+  template <int E>
+  static DMF_INLINE void sums(const type (&x)[E], T* out) {
+    for (int e = 0; e < E; ++e) {
+      T sum = x[e][0];
+      for (int lane = 1; lane < width; ++lane) sum += x[e][lane];
+      out[e] = sum;
+    }
+  }
+};
+
+#endif
+
+}  // namespace DMF_INSTRUCTION_SET
+}  // namespace dmf

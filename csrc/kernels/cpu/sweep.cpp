@@ -1,0 +1,184 @@
+#include "sweep.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <thread>
+#include <vector>
+
+#include "../instruction_set.h"
+
+namespace dmf {
+namespace {
+
+// Below about this many flops, waking other threads costs more than they save.
+constexpr double serial_flops = 1e6;
+constexpr int64_t parts_per_thread = 4;
+
+bool writes_gradients(Task task) { return task == Task::loss_gradients || task == Task::gradients; }
+
+int64_t accumulator_bytes(Dtype dtype) { return dtype == Dtype::float64 ? 8 : 4; }
+
+// How many steps every row part and every column part has finished.
+class Progress {
+ public:
+  explicit Progress(int64_t parts) : rows_(parts), columns_(parts) {}
+
+  void wait_for(int64_t row_part, int64_t column_part, int64_t step) const {
+    while (rows_[row_part].load(std::memory_order_acquire) != step ||
+           columns_[column_part].load(std::memory_order_acquire) != step) {
+      std::this_thread::yield();
+    }
+  }
+
+  void finish(int64_t row_part, int64_t column_part, int64_t step) {
+    rows_[row_part].store(step + 1, std::memory_order_release);
+    columns_[column_part].store(step + 1, std::memory_order_release);
+  }
+
+ private:
+  std::vector<std::atomic<int64_t>> rows_, columns_;
+};
+
+class Sweep {
+ public:
+  Sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands, int threads)
+      : layout_(layout), groups_(layout.header->groups), task_(task), dtype_(dtype), operands_(operands),
+        process_(active_tile_kernels().function[static_cast<int>(task)][static_cast<int>(dtype)]),
+        parts_(parts_for(threads)), progress_(parts_), losses_(groups_ * groups_, 0.0) {}
+
+  double run(Parallel& parallel) {
+    const int workers = static_cast<int>(std::min<int64_t>(parallel.threads(), parts_));
+    const int64_t residuals = layout_.header->largest_tile + residual_slack;
+    const std::unique_ptr<double[]> buffer(new double[workers * residuals]);
+    parallel.run(workers, [&](int worker) { work(buffer.get() + worker * residuals); });
+    double loss = 0;
+    for (const double part : losses_) loss += part;
+    return loss;
+  }
+
+ private:
+  // Several parts a thread, so that a thread that waits for a neighbour finds other work.
+  int64_t parts_for(int threads) const {
+    const double flops = 6.0 * static_cast<double>(layout_.header->nnz) * static_cast<double>(operands_.h);
+    if (threads == 1 || flops < serial_flops) return 1;
+    int64_t parts = 1;
+    while (parts < groups_ && parts < parts_per_thread * threads) parts *= 2;
+    return parts;
+  }
+
+  // Parts are taken in order of their step. A part waits only for parts taken before it, so the oldest
+  // unfinished one never waits and the sweep always advances.
+  void work(void* residuals) {
+    const int64_t size = groups_ / parts_;
+    for (int64_t next; (next = next_part_.fetch_add(1, std::memory_order_relaxed)) < parts_ * parts_;) {
+      const int64_t step = next / parts_, row_part = next % parts_, column_part = row_part ^ step;
+      progress_.wait_for(row_part, column_part, step);
+      process_square(row_part * size, column_part * size, size, residuals);
+      progress_.finish(row_part, column_part, step);
+    }
+  }
+
+  void process_square(int64_t row_group, int64_t column_group, int64_t size, void* residuals) {
+    if (size == 1) return process_block(row_group, column_group, residuals);
+    const int64_t half = size / 2;
+    process_square(row_group, column_group, half, residuals);
+    process_square(row_group + half, column_group + half, half, residuals);
+    process_square(row_group + half, column_group, half, residuals);
+    process_square(row_group, column_group + half, half, residuals);
+  }
+
+  void process_block(int64_t row_group, int64_t column_group, void* residuals) {
+    if (row_group == column_group && writes_gradients(task_)) clear_gradients(row_group);
+    const int64_t block = row_group * groups_ + column_group;
+    for (int64_t tile = layout_.block_tile_start[block]; tile < layout_.block_tile_start[block + 1]; ++tile) {
+      losses_[block] += process_(layout_, tile, operands_, residuals);
+    }
+  }
+
+  // Blocks on the diagonal come first in their row and in their column.
+  void clear_gradients(int64_t group) const {
+    clear(operands_.gradient_a, layout_.row_group_start + group);
+    clear(operands_.gradient_b_transposed, layout_.column_group_start + group);
+  }
+
+  void clear(void* gradient, const int64_t* group_start) const {
+    const int64_t line_bytes = operands_.h * accumulator_bytes(dtype_);
+    std::memset(static_cast<char*>(gradient) + group_start[0] * line_bytes, 0,
+                (group_start[1] - group_start[0]) * line_bytes);
+  }
+
+  const LayoutView& layout_;
+  const int64_t groups_;
+  const Task task_;
+  const Dtype dtype_;
+  const Operands& operands_;
+  const TileFunction process_;
+  const int64_t parts_;
+  Progress progress_;
+  std::atomic<int64_t> next_part_{0};
+  std::vector<double> losses_;
+};
+
+// Calls body(entry, row, column) for every observed entry, tiles spread over the threads.
+template <class Body>
+void for_entries(const LayoutView& layout, Parallel& parallel, const Body& body) {
+  const int64_t tiles = layout.header->tiles;
+  const int workers = static_cast<int>(std::min<int64_t>(parallel.threads(), std::max<int64_t>(tiles, 1)));
+  parallel.run(workers, [&](int worker) {
+    for (int64_t t = tiles * worker / workers; t < tiles * (worker + 1) / workers; ++t) {
+      const Tile& tile = layout.tiles[t];
+      int64_t entry = tile.entry_start;
+      for (int64_t s = tile.row_segment_start; s < layout.tiles[t + 1].row_segment_start; ++s) {
+        const Segment segment = layout.row_segments[s];
+        for (int k = 0; k < segment.count; ++k, ++entry) {
+          body(entry, tile.first_row + segment.index, tile.first_column + layout.entry_column[entry]);
+        }
+      }
+    }
+  });
+}
+
+template <class Number>
+void gather_numbers(const LayoutView& layout, const void* dense, void* values, Parallel& parallel) {
+  const Number* from = static_cast<const Number*>(dense);
+  Number* to = static_cast<Number*>(values);
+  for_entries(layout, parallel, [&](int64_t entry, int64_t row, int64_t column) {
+    to[layout.position_of(entry)] = from[row * layout.header->columns + column];
+  });
+}
+
+template <class Number>
+void scatter_numbers(const LayoutView& layout, const void* values, void* dense, Parallel& parallel) {
+  const Number* from = static_cast<const Number*>(values);
+  Number* to = static_cast<Number*>(dense);
+  std::fill_n(to, layout.header->rows * layout.header->columns, Number{0});
+  for_entries(layout, parallel, [&](int64_t entry, int64_t row, int64_t column) {
+    to[row * layout.header->columns + column] = from[layout.position_of(entry)];
+  });
+}
+
+}  // namespace
+
+double sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands,
+             Parallel& parallel) {
+  return Sweep(layout, task, dtype, operands, parallel.threads()).run(parallel);
+}
+
+void gather_observed(const LayoutView& layout, const void* dense, void* values, int itemsize,
+                     Parallel& parallel) {
+  if (itemsize == 8) return gather_numbers<uint64_t>(layout, dense, values, parallel);
+  if (itemsize == 4) return gather_numbers<uint32_t>(layout, dense, values, parallel);
+  gather_numbers<uint16_t>(layout, dense, values, parallel);
+}
+
+void scatter_observed(const LayoutView& layout, const void* values, void* dense, int itemsize,
+                      Parallel& parallel) {
+  if (itemsize == 8) return scatter_numbers<uint64_t>(layout, values, dense, parallel);
+  if (itemsize == 4) return scatter_numbers<uint32_t>(layout, values, dense, parallel);
+  scatter_numbers<uint16_t>(layout, values, dense, parallel);
+}
+
+}  // namespace dmf

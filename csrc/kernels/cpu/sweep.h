@@ -1,0 +1,32 @@
+// One pass over Ω with all threads, and the dense gather and scatter for the plan that forms W.
+//
+// Row groups and column groups of the layout make a groups × groups grid of blocks. In step s, row group
+// g works on column group g xor s: a Latin square, so the blocks of a step share no row of dA and no
+// column of dB. Every row of dA and of dBᵀ adds its blocks in the order of their steps, whatever the
+// number of threads: results are bitwise the same, without locks and without atomics on data.
+//
+// The xor square is a 2 × 2 square of squares of squares. So the grid can be cut into parts × parts
+// squares, as many as the threads need, without changing that order: a square waits only for the previous
+// step of its own row part and of its own column part, and one thread walks it recursively (both squares
+// of the diagonal, then the other two), which reuses caches of every size.
+#pragma once
+
+#include "../observed_layout.h"
+#include "../parallel.h"
+#include "tile_kernels.h"
+
+namespace dmf {
+
+// Runs `task`; returns the loss, 0 for tasks without one. Gradients are set, not added to.
+double sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands, Parallel& parallel);
+
+// values[entry] = dense[i, j] for all observed entries, in the caller's order. `itemsize` is that of one
+// number of either array.
+void gather_observed(const LayoutView& layout, const void* dense, void* values, int itemsize,
+                     Parallel& parallel);
+
+// dense[i, j] = values[entry] on Ω and 0 elsewhere.
+void scatter_observed(const LayoutView& layout, const void* values, void* dense, int itemsize,
+                      Parallel& parallel);
+
+}  // namespace dmf

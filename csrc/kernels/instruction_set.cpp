@@ -1,0 +1,67 @@
+#include "instruction_set.h"
+
+#include <atomic>
+#include <cstdlib>
+
+namespace dmf {
+namespace {
+
+struct InstructionSet {
+  std::string name;
+  const TileKernels* kernels;
+};
+
+std::vector<InstructionSet> detect() {
+  std::vector<InstructionSet> found = {{"generic", &generic::tile_kernels}};
+#if defined(DMF_HAS_X86_KERNELS)
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    found.push_back({"avx2", &avx2::tile_kernels});
+  }
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
+    found.push_back({"avx512", &avx512::tile_kernels});
+  }
+#endif
+  return found;
+}
+
+struct Choice {
+  std::vector<InstructionSet> available = detect();
+  std::atomic<size_t> active{available.size() - 1};
+  std::string refused;
+
+  Choice() {
+    const char* wanted = std::getenv("DMF_FAST_INSTRUCTION_SET");
+    if (wanted != nullptr && *wanted != '\0' && !select(wanted)) refused = wanted;
+  }
+
+  bool select(const std::string& name) {
+    for (size_t k = 0; k < available.size(); ++k) {
+      if (available[k].name == name) {
+        active = k;
+        return true;
+      }
+    }
+    return false;
+  }
+};
+
+Choice& choice() {
+  static Choice instance;
+  return instance;
+}
+
+}  // namespace
+
+std::vector<std::string> available_instruction_sets() {
+  std::vector<std::string> names;
+  for (const InstructionSet& set : choice().available) names.push_back(set.name);
+  return names;
+}
+
+const std::string& active_instruction_set() { return choice().available[choice().active].name; }
+bool set_instruction_set(const std::string& name) { return choice().select(name); }
+const std::string& refused_instruction_set() { return choice().refused; }
+const TileKernels& active_tile_kernels() { return *choice().available[choice().active].kernels; }
+
+}  // namespace dmf

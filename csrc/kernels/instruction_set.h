@@ -1,0 +1,25 @@
+// Which instruction set the kernels use: the widest that the processor has, or the one that the
+// environment variable DMF_FAST_INSTRUCTION_SET (generic, avx2, avx512) names.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cpu/tile_kernels.h"
+
+namespace dmf {
+
+// Names of the instruction sets that this build and this processor have, narrowest first.
+std::vector<std::string> available_instruction_sets();
+
+const std::string& active_instruction_set();
+
+// False, and nothing changes, when `name` is not among the available ones.
+bool set_instruction_set(const std::string& name);
+
+// What the environment variable asked for and did not get; empty when all is well.
+const std::string& refused_instruction_set();
+
+const TileKernels& active_tile_kernels();
+
+}  // namespace dmf

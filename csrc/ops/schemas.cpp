@@ -1,0 +1,19 @@
+// The raw operators' names and signatures: the one place that defines them. What they mean, and the
+// fake kernels that tell torch.compile their shapes, are in dmf_fast/ops.py.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(dmf_fast, library) {
+  library.def(
+      "observed_product_forward(Tensor a, Tensor b_transposed, Tensor layout, SymInt nnz) -> Tensor");
+  library.def(
+      "observed_product_backward(Tensor coefficients, Tensor a, Tensor b_transposed, Tensor layout)"
+      " -> (Tensor, Tensor)");
+  library.def(
+      "completion_loss_forward(Tensor a, Tensor b_transposed, Tensor layout, Tensor values,"
+      " Tensor? weights) -> Tensor");
+  library.def(
+      "completion_loss_gradients(Tensor a, Tensor b_transposed, Tensor layout, Tensor values,"
+      " Tensor? weights, float scale) -> (Tensor, Tensor, Tensor)");
+  library.def("gather_observed(Tensor dense, Tensor layout, SymInt nnz) -> Tensor");
+  library.def("scatter_observed(Tensor values, Tensor layout, SymInt rows, SymInt columns) -> Tensor");
+}

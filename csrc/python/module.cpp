@@ -1,0 +1,126 @@
+// dmf_fast._native: the layout, the instruction set and facts about the build, on NumPy arrays.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "../kernels/instruction_set.h"
+#include "../kernels/observed_layout.h"
+
+namespace py = pybind11;
+
+namespace {
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+
+// Bounds the grid of tiles that a layout of a huge, nearly empty matrix would need.
+constexpr int64_t max_grid_tiles = int64_t{1} << 26;
+
+template <class Index>
+class PyLayoutBuilder {
+ public:
+  PyLayoutBuilder(const Array<Index>& rows, const Array<Index>& columns, int64_t row_count,
+                  int64_t column_count, int64_t tile_size, int threads)
+      : threads_(threads) {
+    if (rows.size() != columns.size()) throw std::invalid_argument("rows and columns differ in length");
+    const int64_t nnz = rows.size();
+    if (tile_size == 0) tile_size = dmf::choose_tile_size(row_count, column_count, nnz);
+    if (tile_size < 1 || tile_size > dmf::max_tile_size || (tile_size & (tile_size - 1)) != 0) {
+      throw std::invalid_argument("tile_size must be a power of two of at most " +
+                                  std::to_string(dmf::max_tile_size) + ", or 0 for a suitable one");
+    }
+    const int64_t row_bands = (row_count + tile_size - 1) / tile_size;
+    const int64_t column_bands = (column_count + tile_size - 1) / tile_size;
+    if (row_bands > 0 && column_bands > max_grid_tiles / row_bands) {
+      throw std::invalid_argument("the matrix has too many rows and columns for a layout: map ids to "
+                                  "consecutive indices, so that few rows and columns are empty");
+    }
+    const Index* row_of = rows.data();
+    const Index* column_of = columns.data();
+    py::gil_scoped_release release;
+    builder_ = std::make_unique<dmf::LayoutBuilder<Index>>(row_of, column_of, nnz, row_count, column_count,
+                                                           tile_size, threads_);
+  }
+
+  int64_t bytes() const { return builder_->bytes(); }
+
+  void write(Array<uint8_t> buffer) {
+    if (buffer.size() != bytes()) throw std::invalid_argument("buffer must have `bytes` bytes");
+    uint8_t* target = buffer.mutable_data();
+    py::gil_scoped_release release;
+    builder_->write(target, threads_);
+  }
+
+ private:
+  dmf::StdThreads threads_;
+  std::unique_ptr<dmf::LayoutBuilder<Index>> builder_;
+};
+
+template <class Index>
+void bind_builder(py::module_& module, const char* name) {
+  py::class_<PyLayoutBuilder<Index>>(module, name)
+      .def(py::init<const Array<Index>&, const Array<Index>&, int64_t, int64_t, int64_t, int>(),
+           py::arg("rows"), py::arg("columns"), py::arg("row_count"), py::arg("column_count"),
+           py::arg("tile_size"), py::arg("threads"))
+      .def_property_readonly("bytes", &PyLayoutBuilder<Index>::bytes)
+      .def("write", &PyLayoutBuilder<Index>::write, py::arg("buffer").noconvert());
+}
+
+dmf::LayoutView checked_view(const Array<uint8_t>& buffer) {
+  const dmf::LayoutView view = dmf::view_layout(buffer.data(), buffer.size());
+  if (view.header == nullptr) throw std::invalid_argument("buffer does not hold a layout");
+  return view;
+}
+
+py::dict describe_layout(const Array<uint8_t>& buffer) {
+  const dmf::LayoutView view = checked_view(buffer);
+  py::dict facts;
+  facts["rows"] = view.header->rows;
+  facts["columns"] = view.header->columns;
+  facts["nnz"] = view.header->nnz;
+  facts["tile_size"] = view.header->tile_size;
+  facts["tiles"] = view.header->tiles;
+  facts["groups"] = view.header->groups;
+  facts["position_offset"] = dmf::position_offset(view);
+  facts["position_bytes"] = view.header->position_bytes;
+  return facts;
+}
+
+py::tuple decode_layout(const Array<uint8_t>& buffer, int threads) {
+  const dmf::LayoutView view = checked_view(buffer);
+  Array<int64_t> rows(view.header->nnz), columns(view.header->nnz);
+  int64_t* row_of = rows.mutable_data();
+  int64_t* column_of = columns.mutable_data();
+  {
+    py::gil_scoped_release release;
+    dmf::StdThreads parallel(threads);
+    dmf::decode_layout(view, row_of, column_of, parallel);
+  }
+  return py::make_tuple(rows, columns);
+}
+
+void set_instruction_set(const std::string& name) {
+  if (dmf::set_instruction_set(name)) return;
+  std::string available;
+  for (const std::string& other : dmf::available_instruction_sets()) available += " " + other;
+  throw std::invalid_argument("instruction set '" + name + "' is not available here; choose one of:" + available);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, module) {
+  module.doc() = "Layout of observed entries, instruction sets and facts about the build.";
+  bind_builder<int32_t>(module, "LayoutBuilder32");
+  bind_builder<int64_t>(module, "LayoutBuilder64");
+  module.def("describe_layout", &describe_layout, py::arg("buffer"));
+  module.def("decode_layout", &decode_layout, py::arg("buffer"), py::arg("threads"));
+  module.def("available_instruction_sets", &dmf::available_instruction_sets);
+  module.def("active_instruction_set", &dmf::active_instruction_set);
+  module.def("refused_instruction_set", &dmf::refused_instruction_set);
+  module.def("set_instruction_set", &set_instruction_set, py::arg("name"));
+  module.attr("compiler") = DMF_COMPILER;
+  module.attr("built_for_torch") = DMF_BUILT_FOR_TORCH;
+}

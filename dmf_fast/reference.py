@@ -1,0 +1,54 @@
+"""The oracle: every operation again in plain PyTorch, readable, slow and dense.
+
+Nothing of ours is imported here. Tests compare the kernels with these functions in float64; a reader
+who wants to know what an operation means reads this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def chain_product(factors: Sequence[Tensor]) -> Tensor:
+    """Return ``W_N @ ... @ W_1`` for ``factors = [W_1, ..., W_N]``, shape ``(m, n)``."""
+    product = factors[0]
+    for factor in factors[1:]:
+        product = factor @ product
+    return product
+
+
+def observed_product(
+    factors: Sequence[Tensor],
+    rows: Tensor,
+    columns: Tensor,
+    row_bias: Tensor | None = None,
+    column_bias: Tensor | None = None,
+) -> Tensor:
+    """Return ``(W_N ... W_1)[rows, columns]``, plus the biases where they are given, shape ``(nnz,)``."""
+    rows, columns = rows.long(), columns.long()
+    product = chain_product(factors)[rows, columns]
+    if row_bias is not None:
+        product = product + row_bias[rows]
+    if column_bias is not None:
+        product = product + column_bias[columns]
+    return product
+
+
+def completion_loss(
+    factors: Sequence[Tensor],
+    rows: Tensor,
+    columns: Tensor,
+    values: Tensor,
+    weights: Tensor | None = None,
+    reduction: str = "mean",
+    row_bias: Tensor | None = None,
+    column_bias: Tensor | None = None,
+) -> Tensor:
+    """Return the sum over Ω of ``w_ij (W_ij - b_ij)²``; ``"mean"`` divides it by the sum of the weights."""
+    residual = observed_product(factors, rows, columns, row_bias, column_bias) - values
+    weights = torch.ones_like(values) if weights is None else weights
+    loss = (weights * residual**2).sum()
+    return loss / weights.sum() if reduction == "mean" else loss

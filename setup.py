@@ -1,0 +1,83 @@
+"""Builds the native libraries: a thin driver of CMake and ninja. Everything else is in pyproject.toml."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+OLDEST_TORCH = (2, 10)
+
+
+class CMakeBuild(build_ext):
+    """Configures, builds and installs all targets of CMakeLists.txt into the package."""
+
+    def run(self) -> None:
+        """Build once: CMake knows the targets, the extension list only names the package."""
+        torch_settings = describe_torch()
+        require_program("cmake", "pip install cmake")
+        require_program("ninja", "pip install ninja")
+        compiler = os.environ.get("CXX", "c++")
+        require_program(compiler.split()[0], "install a C++20 compiler such as g++ 11 (apt install g++) or set CXX")
+        package = ROOT / "dmf_fast" if self.inplace or self.editable_mode else Path(self.build_lib).resolve() / "dmf_fast"
+        build = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
+        configure = ["cmake", "-S", ROOT, "-B", build, "-G", "Ninja", f"-DCMAKE_INSTALL_PREFIX={package}",
+                     f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11_folder()}",
+                     *torch_settings]  # fmt: skip
+        self.step(configure, "CMake could not configure the build")
+        jobs = os.environ.get("MAX_JOBS", str(len(os.sched_getaffinity(0))))
+        self.step(["cmake", "--build", build, "--parallel", jobs], "The native libraries did not compile")
+        self.step(["cmake", "--install", build], "The native libraries could not be installed")
+
+    def step(self, command: list[object], failure: str) -> None:
+        """Run `command`; say in one sentence what failed."""
+        if subprocess.run([str(part) for part in command]).returncode != 0:
+            stop(f"{failure}: read the first error above, mend it, then run pip install again.")
+
+    def get_outputs(self) -> list[str]:
+        """Return nothing: CMake installs the files."""
+        return []
+
+
+def describe_torch() -> list[str]:
+    """Return the CMake settings that say where torch is."""
+    try:
+        import torch
+    except ImportError:
+        stop("torch is missing where the build runs: run `pip install torch`, then pip install "
+             "--no-build-isolation.")  # fmt: skip
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    if version < OLDEST_TORCH:
+        stop(f"torch {torch.__version__} is too old, 2.10 or later is needed: run `pip install -U torch`.")
+    folder = Path(torch.__file__).resolve().parent
+    return [f"-DDMF_FAST_TORCH_INCLUDE={folder / 'include'}", f"-DDMF_FAST_TORCH_VERSION={torch.__version__}",
+            f"-DDMF_FAST_TORCH_LIBRARY={folder / 'lib' / 'libtorch_cpu.so'}"]  # fmt: skip
+
+
+def pybind11_folder() -> str:
+    """Return the folder of pybind11's CMake files."""
+    try:
+        import pybind11
+    except ImportError:
+        stop("pybind11 is missing where the build runs: run `pip install pybind11`.")
+    return str(pybind11.get_cmake_dir())
+
+
+def require_program(name: str, remedy: str) -> None:
+    """Stop when the program `name` is not on the path."""
+    if shutil.which(name) is None:
+        stop(f"The build needs `{name}`, which is not on the path: {remedy}.")
+
+
+def stop(sentence: str) -> None:
+    """End the build with one sentence instead of a traceback."""
+    raise SystemExit(f"dmf_fast: {sentence}")
+
+
+setup(ext_modules=[Extension("dmf_fast._native", sources=[])], cmdclass={"build_ext": CMakeBuild})
