@@ -1,18 +1,220 @@
-"""Temporary: calls the oracle until the kernels land."""
+"""The two operations on a chain of factors: its observed entries, and the loss over them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
+import torch
 from torch import Tensor
 
-from dmf_fast import reference
+from dmf_fast import autograd
 from dmf_fast.observations import Observations
+from dmf_fast.ops import accumulator_dtype
+from dmf_fast.planner import Order, Plan, plan_for
+
+Reduction = Literal["mean", "sum"]
 
 
-def observed_product(factors: Sequence[Tensor], observations: Observations, *, row_bias: Tensor | None = None, column_bias: Tensor | None = None) -> Tensor:
-    return reference.observed_product(factors, observations.rows, observations.columns, row_bias, column_bias)
+def observed_product(
+    factors: Sequence[Tensor],
+    observations: Observations,
+    *,
+    row_bias: Tensor | None = None,
+    column_bias: Tensor | None = None,
+) -> Tensor:
+    """Return the entries of ``W_N ⋯ W_1`` at the observed places, without forming the product.
+
+    Args:
+        factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})`` with ``d_N = m`` rows and
+            ``d_0 = n`` columns, of the dtype and device of ``observations``: float64, float32, bfloat16 or
+            float16.
+        observations: the observed places of an ``(m, n)`` matrix; their values are not used.
+        row_bias: ``(m,)``, added to every entry of its row.
+        column_bias: ``(n,)``, added to every entry of its column.
+
+    Returns:
+        ``(nnz,)`` in the order in which the entries were given; float64 for float64 factors and float32
+        for all others. Differentiable any number of times in factors and biases.
+
+    Raises:
+        TypeError: factors or biases are not tensors, or their dtypes disagree with the observations'.
+        ValueError: shapes or devices disagree.
+
+    Example:
+        >>> import torch, dmf_fast
+        >>> places = dmf_fast.Observations([0, 1], [2, 0], [0.0, 0.0], shape=(2, 3))
+        >>> dmf_fast.observed_product([torch.ones(4, 3), torch.ones(2, 4)], places)
+        tensor([4., 4.])
+    """
+    plan = _checked_plan(factors, observations, row_bias, column_bias)
+    layout = observations.layout()
+    if plan.split is None:
+        dense = _dense_product(factors, plan, row_bias, column_bias)
+        return autograd.gather_observed(dense, layout.buffer, observations.nnz).to(
+            accumulator_dtype(dense.dtype)
+        )
+    a, b_transposed = _two_sides(factors, plan, row_bias, column_bias)
+    return autograd.observed_product(a, b_transposed, layout.buffer, observations.nnz)
 
 
-def completion_loss(factors: Sequence[Tensor], observations: Observations, reduction: str = "mean", *, row_bias: Tensor | None = None, column_bias: Tensor | None = None) -> Tensor:
-    return reference.completion_loss(factors, observations.rows, observations.columns, observations.values, observations.weights, reduction, row_bias, column_bias)
+def completion_loss(
+    factors: Sequence[Tensor],
+    observations: Observations,
+    reduction: Reduction = "mean",
+    *,
+    row_bias: Tensor | None = None,
+    column_bias: Tensor | None = None,
+) -> Tensor:
+    """Return Σ_Ω w_ij ((W_N ⋯ W_1)_ij − b_ij)²: the objective of deep matrix factorization.
+
+    Arora, Cohen, Hu and Luo, "Implicit Regularization in Deep Matrix Factorization" (NeurIPS 2019),
+    section 2. When gradients are needed, the one sweep over the observed entries computes them as well.
+
+    Args:
+        factors: ``[W_1, …, W_N]``, as for :func:`observed_product`.
+        observations: observed entries ``b_ij``, with weights ``w_ij`` or without (all 1).
+        reduction: ``"sum"``, or ``"mean"``, which divides by the sum of the weights (by their number
+            where there are none).
+        row_bias: ``(m,)``, added to every entry of its row.
+        column_bias: ``(n,)``, added to every entry of its column.
+
+    Returns:
+        A scalar, float64 for float64 factors and float32 for all others; summed in float64.
+        Differentiable any number of times in factors and biases.
+
+    Raises:
+        TypeError: factors or biases are not tensors, or their dtypes disagree with the observations'.
+        ValueError: shapes or devices disagree, an unknown reduction, or the mean of nothing.
+
+    Example:
+        >>> import torch, dmf_fast
+        >>> observations = dmf_fast.Observations([0, 1], [2, 0], [1.0, 4.0], shape=(2, 3))
+        >>> dmf_fast.completion_loss([torch.ones(4, 3), torch.ones(2, 4)], observations, "sum")
+        tensor(9.)
+    """
+    plan = _checked_plan(factors, observations, row_bias, column_bias)
+    scale = _scale_of(reduction, observations)
+    layout = observations.layout()
+    if plan.split is None:
+        dense = _dense_product(factors, plan, row_bias, column_bias)
+        return autograd.dense_completion_loss(dense, layout.buffer, layout.values, layout.weights, scale)
+    a, b_transposed = _two_sides(factors, plan, row_bias, column_bias)
+    return autograd.completion_loss(a, b_transposed, layout.buffer, layout.values, layout.weights, scale)
+
+
+def _two_sides(
+    factors: Sequence[Tensor], plan: Plan, row_bias: Tensor | None, column_bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return ``A`` of shape ``(m, h)`` and ``Bᵀ`` of shape ``(n, h)``, contiguous.
+
+    A bias is one more hidden unit: a column of ``A`` that meets a column of ones in ``Bᵀ``, or the other
+    way round.
+    """
+    assert plan.right is not None
+    a = _multiply(factors, plan.left)
+    b_transposed = _multiply_transposed(factors, plan.right)
+    if row_bias is not None:
+        a = torch.cat([a, row_bias[:, None]], dim=1)
+        b_transposed = torch.cat([b_transposed, torch.ones_like(b_transposed[:, :1])], dim=1)
+    if column_bias is not None:
+        a = torch.cat([a, torch.ones_like(a[:, :1])], dim=1)
+        b_transposed = torch.cat([b_transposed, column_bias[:, None]], dim=1)
+    return a.contiguous(), b_transposed.contiguous()
+
+
+def _dense_product(
+    factors: Sequence[Tensor], plan: Plan, row_bias: Tensor | None, column_bias: Tensor | None
+) -> Tensor:
+    """Return ``W``, shape ``(m, n)``, with the biases added."""
+    dense = _multiply(factors, plan.left)
+    if row_bias is not None:
+        dense = dense + row_bias[:, None]
+    if column_bias is not None:
+        dense = dense + column_bias[None, :]
+    return dense
+
+
+def _multiply(factors: Sequence[Tensor], order: Order) -> Tensor:
+    if isinstance(order, int):
+        return factors[order]
+    return _multiply(factors, order[0]) @ _multiply(factors, order[1])
+
+
+def _multiply_transposed(factors: Sequence[Tensor], order: Order) -> Tensor:
+    if isinstance(order, int):
+        return factors[order].T
+    return _multiply_transposed(factors, order[1]) @ _multiply_transposed(factors, order[0])
+
+
+def _scale_of(reduction: str, observations: Observations) -> float:
+    if reduction == "sum":
+        return 1.0
+    if reduction != "mean":
+        raise ValueError(f'reduction must be "mean" or "sum", got {reduction!r}')
+    total = observations.total_weight
+    if total == 0:
+        reason = "observations are empty" if observations.nnz == 0 else "all weights are zero"
+        raise ValueError(f'reduction "mean" divides by the sum of the weights, but {reason}; use "sum"')
+    return 1.0 / total
+
+
+def _checked_plan(
+    factors: Sequence[Tensor],
+    observations: Observations,
+    row_bias: Tensor | None,
+    column_bias: Tensor | None,
+) -> Plan:
+    """Return the plan, after the errors that a user should see."""
+    if not isinstance(observations, Observations):
+        raise TypeError(f"observations must be dmf_fast.Observations, got {type(observations).__name__}")
+    if isinstance(factors, Tensor):
+        raise TypeError("factors must be a sequence [W_1, …, W_N] of matrices, got one tensor; wrap it in a list")
+    if len(factors) == 0:
+        raise ValueError("factors must hold at least one matrix, got an empty sequence")
+    for place, factor in enumerate(factors):
+        _check_tensor(f"factors[{place}]", factor, observations)
+        if factor.dim() != 2:
+            raise ValueError(f"factors[{place}] must be a matrix, got shape {tuple(factor.shape)}")
+    _check_chain(factors, observations)
+    for name, bias, length in (
+        ("row_bias", row_bias, observations.shape[0]),
+        ("column_bias", column_bias, observations.shape[1]),
+    ):
+        if bias is not None:
+            _check_tensor(name, bias, observations)
+            if bias.shape != (length,):
+                raise ValueError(f"{name} must have shape ({length},), got {tuple(bias.shape)}")
+    return plan_for(factors, observations)
+
+
+def _check_tensor(name: str, tensor: Tensor, observations: Observations) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    if tensor.dtype != observations.dtype:
+        raise TypeError(
+            f"{name} has dtype {tensor.dtype}, but the observations have {observations.dtype}; "
+            f"use observations.to(dtype={tensor.dtype})"
+        )
+    if tensor.device != observations.device:
+        raise ValueError(
+            f"{name} is on {tensor.device}, but the observations are on {observations.device}; "
+            f"use observations.to({str(tensor.device)!r})"
+        )
+
+
+def _check_chain(factors: Sequence[Tensor], observations: Observations) -> None:
+    for place in range(1, len(factors)):
+        inner, outer = factors[place - 1].shape, factors[place].shape
+        if outer[1] != inner[0]:
+            raise ValueError(
+                f"factors[{place}] @ factors[{place - 1}] must be possible, but their shapes are "
+                f"{tuple(outer)} and {tuple(inner)}; factors are given as [W_1, …, W_N], W_N leftmost"
+            )
+        if inner[0] == 0:
+            raise ValueError(f"factors[{place - 1}] must have at least one row, got shape {tuple(inner)}")
+    shape = (factors[-1].shape[0], factors[0].shape[1])
+    if shape != observations.shape:
+        raise ValueError(
+            f"factors multiply to shape {shape}, but the observations have shape {observations.shape}"
+        )

@@ -63,6 +63,7 @@ struct Split {
     check_matrix(a, layout.header->rows, "a");
     check_matrix(b_transposed, layout.header->columns, "b_transposed");
     h = a.size(1);
+    STD_TORCH_CHECK(h >= 1, "a must have at least one column");
     STD_TORCH_CHECK(b_transposed.size(1) == h, "a and b_transposed must have equally many columns");
     STD_TORCH_CHECK(b_transposed.scalar_type() == a.scalar_type(), "a and b_transposed must have one dtype");
   }

@@ -14,6 +14,7 @@ STABLE_TORCH_LIBRARY(dmf_fast, library) {
   library.def(
       "completion_loss_gradients(Tensor a, Tensor b_transposed, Tensor layout, Tensor values,"
       " Tensor? weights, float scale) -> (Tensor, Tensor, Tensor)");
+  library.def("caller_order(Tensor values, Tensor layout) -> Tensor");
   library.def("gather_observed(Tensor dense, Tensor layout, SymInt nnz) -> Tensor");
   library.def("scatter_observed(Tensor values, Tensor layout, SymInt rows, SymInt columns) -> Tensor");
 }

@@ -142,6 +142,19 @@ void for_entries(const LayoutView& layout, Parallel& parallel, const Body& body)
 }
 
 template <class Number>
+void order_numbers(const LayoutView& layout, const void* row_order, void* ordered, Parallel& parallel) {
+  const Number* from = static_cast<const Number*>(row_order);
+  Number* to = static_cast<Number*>(ordered);
+  const int64_t nnz = layout.header->nnz;
+  const int workers = parallel.threads();
+  parallel.run(workers, [&](int worker) {
+    for (int64_t entry = nnz * worker / workers; entry < nnz * (worker + 1) / workers; ++entry) {
+      to[layout.position_of(entry)] = from[entry];
+    }
+  });
+}
+
+template <class Number>
 void gather_numbers(const LayoutView& layout, const void* dense, void* values, Parallel& parallel) {
   const Number* from = static_cast<const Number*>(dense);
   Number* to = static_cast<Number*>(values);
@@ -165,6 +178,13 @@ void scatter_numbers(const LayoutView& layout, const void* values, void* dense, 
 double sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands,
              Parallel& parallel) {
   return Sweep(layout, task, dtype, operands, parallel.threads()).run(parallel);
+}
+
+void order_as_given(const LayoutView& layout, const void* row_order, void* ordered, int itemsize,
+                    Parallel& parallel) {
+  if (itemsize == 8) return order_numbers<uint64_t>(layout, row_order, ordered, parallel);
+  if (itemsize == 4) return order_numbers<uint32_t>(layout, row_order, ordered, parallel);
+  order_numbers<uint16_t>(layout, row_order, ordered, parallel);
 }
 
 void gather_observed(const LayoutView& layout, const void* dense, void* values, int itemsize,

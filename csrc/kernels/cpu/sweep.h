@@ -20,8 +20,11 @@ namespace dmf {
 // Runs `task`; returns the loss, 0 for tasks without one. Gradients are set, not added to.
 double sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands, Parallel& parallel);
 
-// values[entry] = dense[i, j] for all observed entries, in the caller's order. `itemsize` is that of one
-// number of either array.
+// Writes numbers given in row order in the caller's order. `itemsize` is that of one number.
+void order_as_given(const LayoutView& layout, const void* row_order, void* ordered, int itemsize,
+                    Parallel& parallel);
+
+// values[entry] = dense[i, j] for all observed entries, in the caller's order.
 void gather_observed(const LayoutView& layout, const void* dense, void* values, int itemsize,
                      Parallel& parallel);
 

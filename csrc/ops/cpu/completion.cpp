@@ -94,6 +94,17 @@ std::tuple<Tensor, Tensor, Tensor> completion_loss_gradients(const Tensor& a, co
   return {loss_tensor(a, loss), gradient_a, gradient_b};
 }
 
+Tensor caller_order(const Tensor& values, const Tensor& layout) {
+  const LayoutView view = layout_of(layout);
+  dtype_of(values, "values");
+  check_vector(values, view.header->nnz, values.scalar_type(), "values");
+  Tensor ordered = new_empty(values, {view.header->nnz});
+  TorchThreads threads;
+  order_as_given(view, values.const_data_ptr(), ordered.mutable_data_ptr(),
+                 static_cast<int>(values.element_size()), threads);
+  return ordered;
+}
+
 Tensor gather(const Tensor& dense, const Tensor& layout, int64_t nnz) {
   const LayoutView view = layout_of(layout);
   dtype_of(dense, "dense");
@@ -128,6 +139,7 @@ STABLE_TORCH_LIBRARY_IMPL(dmf_fast, CPU, library) {
   library.impl("observed_product_backward", TORCH_BOX(&dmf::ops::observed_product_backward));
   library.impl("completion_loss_forward", TORCH_BOX(&dmf::ops::completion_loss_forward));
   library.impl("completion_loss_gradients", TORCH_BOX(&dmf::ops::completion_loss_gradients));
+  library.impl("caller_order", TORCH_BOX(&dmf::ops::caller_order));
   library.impl("gather_observed", TORCH_BOX(&dmf::ops::gather));
   library.impl("scatter_observed", TORCH_BOX(&dmf::ops::scatter));
 }

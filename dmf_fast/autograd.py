@@ -1,0 +1,191 @@
+"""Gradients of the raw operators, of any order.
+
+``ObservedProduct`` and ``ObservedProductGradients`` are each other's derivatives, so the two close under
+differentiation. ``CompletionLoss`` has its gradients ready when its forward sweep ends; only a backward
+that must itself be differentiable goes back to the other two. ``GatherObserved`` and
+``ScatterObserved``, for the plan that forms the matrix, are each other's adjoints.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from dmf_fast import ops as _ops  # registers torch.ops.dmf_fast
+
+_native = torch.ops.dmf_fast
+
+
+def observed_product(a: Tensor, b_transposed: Tensor, layout: Tensor, nnz: int) -> Tensor:
+    """Return ``(a @ b_transposed.T)`` at the observed entries, shape ``(nnz,)``, in the caller's order."""
+    return ObservedProduct.apply(a, b_transposed, layout, nnz)  # type: ignore[no-any-return]
+
+
+def completion_loss(
+    a: Tensor, b_transposed: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
+) -> Tensor:
+    """Return ``scale`` Σ w (a·b − value)²; ``values`` and ``weights`` are in tile order."""
+    dtype = _ops.accumulator_dtype(a.dtype)
+    if not (torch.is_grad_enabled() and (a.requires_grad or b_transposed.requires_grad)):
+        loss = _native.completion_loss_forward(a, b_transposed, layout, values, weights)
+        return (loss * scale).to(dtype)  # type: ignore[no-any-return]
+    loss = CompletionLoss.apply(a, b_transposed, layout, values, weights, scale)[0]
+    return loss.to(dtype)  # type: ignore[no-any-return]
+
+
+def dense_completion_loss(
+    dense: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
+) -> Tensor:
+    """Return :func:`completion_loss` for a product that was formed, ``dense`` of shape ``(m, n)``."""
+    dtype = _ops.accumulator_dtype(dense.dtype)
+    products = gather_observed(dense, layout, values.numel()).to(dtype)
+    terms = (products - _native.caller_order(values, layout)) ** 2
+    if weights is not None:
+        terms = terms * _native.caller_order(weights, layout)
+    return (terms.sum(dtype=torch.float64) * scale).to(dtype)
+
+
+def gather_observed(dense: Tensor, layout: Tensor, nnz: int) -> Tensor:
+    """Return the observed entries of ``dense``, shape ``(nnz,)``, in the caller's order."""
+    return GatherObserved.apply(dense, layout, nnz)  # type: ignore[no-any-return]
+
+
+class ObservedProduct(Function):
+    """``P(A, B) = (A Bᵀ)`` on Ω."""
+
+    @staticmethod
+    def forward(a: Tensor, b_transposed: Tensor, layout: Tensor, nnz: int) -> Tensor:
+        """Run the sweep that only multiplies."""
+        return _native.observed_product_forward(a, b_transposed, layout, nnz)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep both sides."""
+        ctx.save_for_backward(*inputs[:3])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Differentiate: dA = G B and dB = Gᵀ A."""
+        a, b_transposed, layout = ctx.saved_tensors
+        return *ObservedProductGradients.apply(gradient, a, b_transposed, layout), None, None
+
+
+class ObservedProductGradients(Function):
+    """``(G B, Gᵀ A)`` for a sparse ``G`` on Ω, in the dtype of ``A``."""
+
+    @staticmethod
+    def forward(
+        coefficients: Tensor, a: Tensor, b_transposed: Tensor, layout: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Run the sweep that only scatters."""
+        gradient_a, gradient_b = _native.observed_product_backward(
+            coefficients.contiguous(), a, b_transposed, layout
+        )
+        return gradient_a.to(a.dtype), gradient_b.to(a.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        """Keep all inputs."""
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, along_a: Tensor, along_b: Tensor) -> tuple[Tensor | None, ...]:
+        """Differentiate ⟨X, G B⟩ + ⟨Y, Gᵀ A⟩: dG = P(X, B) + P(A, Y), dA = G Y, dB = Gᵀ X."""
+        coefficients, a, b_transposed, layout = ctx.saved_tensors
+        along_a, along_b = along_a.contiguous(), along_b.contiguous()
+        nnz = coefficients.numel()
+        gradient_coefficients = observed_product(along_a, b_transposed, layout, nnz) + observed_product(
+            a, along_b, layout, nnz
+        )
+        gradient_a, gradient_b = ObservedProductGradients.apply(coefficients, along_a, along_b, layout)
+        return gradient_coefficients, gradient_a, gradient_b, None
+
+
+class CompletionLoss(Function):
+    """``scale`` Σ_Ω w (A Bᵀ − value)² in float64, and from the same sweep its two gradients."""
+
+    @staticmethod
+    def forward(
+        a: Tensor, b_transposed: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the fused sweep."""
+        loss, gradient_a, gradient_b = _native.completion_loss_gradients(
+            a, b_transposed, layout, values, weights, scale
+        )
+        return loss * scale, gradient_a, gradient_b
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        """Keep the gradients, and what a second derivative would need."""
+        a, b_transposed, layout, values, weights, ctx.scale = inputs
+        _, gradient_a, gradient_b = output
+        ctx.mark_non_differentiable(gradient_a, gradient_b)
+        ctx.save_for_backward(a, b_transposed, layout, values, weights, gradient_a, gradient_b)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
+        """Scale the gradients that the forward sweep left; recompute them where they must have a graph."""
+        a, b_transposed, layout, values, weights, gradient_a, gradient_b = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            pair = _differentiable_gradients(a, b_transposed, layout, values, weights, gradient * ctx.scale)
+        else:
+            pair = tuple((gradient * ready).to(a.dtype) for ready in (gradient_a, gradient_b))
+        return *pair, None, None, None, None
+
+
+def _differentiable_gradients(
+    a: Tensor, b_transposed: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: Tensor
+) -> tuple[Tensor, Tensor]:
+    products = observed_product(a, b_transposed, layout, values.numel())
+    coefficients = 2.0 * scale * (products - _native.caller_order(values, layout))
+    if weights is not None:
+        coefficients = coefficients * _native.caller_order(weights, layout)
+    coefficients = coefficients.to(products.dtype)
+    return ObservedProductGradients.apply(coefficients, a, b_transposed, layout)  # type: ignore[no-any-return]
+
+
+class GatherObserved(Function):
+    """The observed entries of a dense matrix."""
+
+    @staticmethod
+    def forward(dense: Tensor, layout: Tensor, nnz: int) -> Tensor:
+        """Copy the entries out."""
+        return _native.gather_observed(dense.contiguous(), layout, nnz)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep the layout and the shape."""
+        dense, layout, _ = inputs
+        ctx.save_for_backward(layout)
+        ctx.shape = dense.shape
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Put the entries back into a matrix of zeros."""
+        (layout,) = ctx.saved_tensors
+        return ScatterObserved.apply(gradient, layout, *ctx.shape), None, None
+
+
+class ScatterObserved(Function):
+    """A dense matrix with the given entries on Ω and 0 elsewhere."""
+
+    @staticmethod
+    def forward(values: Tensor, layout: Tensor, rows: int, columns: int) -> Tensor:
+        """Copy the entries in."""
+        return _native.scatter_observed(values.contiguous(), layout, rows, columns)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep the layout and the number of entries."""
+        values, layout, *_ = inputs
+        ctx.save_for_backward(layout)
+        ctx.nnz = values.numel()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Take the entries out again."""
+        (layout,) = ctx.saved_tensors
+        return GatherObserved.apply(gradient, layout, ctx.nnz), None, None, None

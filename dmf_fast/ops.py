@@ -1,0 +1,77 @@
+"""The raw operators ``torch.ops.dmf_fast.*``: loads their library and tells torch.compile their shapes.
+
+They have no gradients: :mod:`dmf_fast.autograd` adds those. All take ``layout``, the flat uint8 buffer of
+:meth:`Observations.layout`. The two sides of the split are ``a`` of shape ``(m, h)`` and
+``b_transposed`` of shape ``(n, h)``, contiguous. "Tile order" is the layout's own order of the entries,
+"caller's order" the one in which they were given. The accumulator dtype is float64 for float64 and
+float32 for float32, bfloat16 and float16.
+
+``observed_product_forward(a, b_transposed, layout, nnz)``
+    ``(nnz,)`` products in the caller's order and the accumulator dtype.
+``observed_product_backward(coefficients, a, b_transposed, layout)``
+    ``G @ b_transposed`` and ``G.T @ a`` for the sparse ``G`` whose entries are ``coefficients``.
+``completion_loss_forward(a, b_transposed, layout, values, weights)``
+    Σ w (a·b − value)² as a float64 scalar; ``values`` and ``weights`` are in tile order.
+``completion_loss_gradients(a, b_transposed, layout, values, weights, scale)``
+    The same sum, and from the same sweep the gradients of ``scale`` times it.
+``caller_order(values, layout)``
+    ``values`` moved from tile order to the caller's order.
+``gather_observed(dense, layout, nnz)`` and ``scatter_observed(values, layout, rows, columns)``
+    Observed entries of a dense matrix in the caller's order, and back (0 elsewhere).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+torch.ops.load_library(Path(__file__).parent / "libdmf_fast_cpu.so")
+
+
+def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in which products and gradients of factors of ``dtype`` are summed."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+@torch.library.register_fake("dmf_fast::observed_product_forward")
+def _(a: Tensor, b_transposed: Tensor, layout: Tensor, nnz: int) -> Tensor:
+    return a.new_empty((nnz,), dtype=accumulator_dtype(a.dtype))
+
+
+@torch.library.register_fake("dmf_fast::observed_product_backward")
+def _(coefficients: Tensor, a: Tensor, b_transposed: Tensor, layout: Tensor) -> tuple[Tensor, Tensor]:
+    return _fake_gradients(a, b_transposed)
+
+
+@torch.library.register_fake("dmf_fast::completion_loss_forward")
+def _(a: Tensor, b_transposed: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None) -> Tensor:
+    return a.new_empty((), dtype=torch.float64)
+
+
+@torch.library.register_fake("dmf_fast::completion_loss_gradients")
+def _(
+    a: Tensor, b_transposed: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    return a.new_empty((), dtype=torch.float64), *_fake_gradients(a, b_transposed)
+
+
+@torch.library.register_fake("dmf_fast::caller_order")
+def _(values: Tensor, layout: Tensor) -> Tensor:
+    return torch.empty_like(values)
+
+
+@torch.library.register_fake("dmf_fast::gather_observed")
+def _(dense: Tensor, layout: Tensor, nnz: int) -> Tensor:
+    return dense.new_empty((nnz,))
+
+
+@torch.library.register_fake("dmf_fast::scatter_observed")
+def _(values: Tensor, layout: Tensor, rows: int, columns: int) -> Tensor:
+    return values.new_empty((rows, columns))
+
+
+def _fake_gradients(a: Tensor, b_transposed: Tensor) -> tuple[Tensor, Tensor]:
+    dtype = accumulator_dtype(a.dtype)
+    return a.new_empty(a.shape, dtype=dtype), b_transposed.new_empty(b_transposed.shape, dtype=dtype)

@@ -1,0 +1,177 @@
+"""Chooses how a loss over a chain ``W_N … W_1`` is computed: where to split it and in which order to multiply.
+
+The split ``s`` makes ``A = W_N … W_{s+1}`` of shape ``(m, h)`` and ``B = W_s … W_1`` of shape ``(h, n)``,
+``h = d_s``, so that only the observed entries of ``A B`` are ever computed. Where Ω is nearly full, or the
+chain is a single matrix, the dense product is formed instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from operator import index
+
+from torch import Tensor
+
+from dmf_fast.observations import Observations
+
+# Relative costs of a unit of work, from CPU measurements (`make bench`): a flop of the sparse sweep takes
+# as long as 2.5 flops of a BLAS product, a byte that a product reads or writes as long as 4.
+SPARSE_FLOP_COST = 2.5
+BYTE_COST = 4.0
+ITEM_BYTES = 4
+
+Order = tuple["Order", "Order"] | int  # the index of a factor, or the two sides of a product
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one pass (loss and all gradients) over a chain is computed.
+
+    Attributes:
+        dims: ``(d_0, …, d_N)``: columns ``n = d_0``, hidden widths, rows ``m = d_N``.
+        nnz: number of observed entries.
+        split: ``s`` in 1 … N−1, or None when the dense product is formed.
+        left: order of the products of ``A = W_N … W_{s+1}`` (of all of ``W`` when dense); a leaf is an
+            index into the list of factors, a pair the product ``first @ second``.
+        right: order of the products of ``B = W_s … W_1``; None when dense.
+        chain_flops: flops of the dense products, forward and backward.
+        observed_flops: flops over the observed entries.
+        bytes: bytes moved by the dense products and read or written at the split, at 4 bytes a number.
+        cost: what the planner minimises, in flops of a BLAS product.
+        alternatives: cost of every split considered and of the dense plan, by name.
+    """
+
+    dims: tuple[int, ...]
+    nnz: int
+    split: int | None
+    left: Order
+    right: Order | None
+    chain_flops: float
+    observed_flops: float
+    bytes: float
+    cost: float
+    alternatives: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """``"dense"`` or ``"split at s"``."""
+        return "dense" if self.split is None else f"split at {self.split}"
+
+    def __str__(self) -> str:
+        """Explain the plan in a few lines."""
+        m, n = self.dims[-1], self.dims[0]
+        lines = [f"{m} × {n}, depth {len(self.dims) - 1}, {self.nnz} observed ({_density(self):.3%}): {self.name}"]
+        if self.split is None:
+            lines.append(f"  W = {_show(self.left)}, {m} × {n}, is formed; its observed entries are gathered")
+        else:
+            h = self.dims[self.split]
+            lines.append(f"  A = {_show(self.left)}, {m} × {h};  B = {_show(self.right)}, {h} × {n}")
+            lines.append(f"  one sweep over Ω gives loss, dA and dB: {self.observed_flops / 1e9:.4g} GFLOP")
+        lines.append(f"  dense products, forward and backward: {self.chain_flops / 1e9:.4g} GFLOP")
+        lines.append(f"  memory traffic: {self.bytes / 1e6:.4g} MB")
+        lines.append("  relative cost of what was considered:")
+        for name, cost in sorted(self.alternatives, key=lambda pair: pair[1]):
+            lines.append(f"    {name:<12} {cost / self.cost:8.2f}")
+        return "\n".join(lines)
+
+
+def explain(factors: Sequence[Tensor], observations: Observations) -> Plan:
+    """Return the plan for ``factors`` on ``observations``; print it to read it.
+
+    Args:
+        factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``.
+        observations: the observed entries of an ``(m, n)`` matrix.
+
+    Example:
+        >>> import torch, dmf_fast
+        >>> observations = dmf_fast.Observations([0, 1], [1, 0], [1.0, 2.0], shape=(2, 3))
+        >>> plan = dmf_fast.explain([torch.ones(4, 3), torch.ones(2, 4)], observations)
+        >>> plan.dims
+        (3, 4, 2)
+    """
+    return plan_for(factors, observations)
+
+
+def plan_for(factors: Sequence[Tensor], observations: Observations) -> Plan:
+    """Return the plan for checked arguments."""
+    # index(): torch.compile makes the sizes constants of the graph, as the plan depends on them.
+    dims = (index(factors[0].shape[1]), *(index(factor.shape[0]) for factor in factors))
+    return plan_chain(dims, index(observations.nnz))
+
+
+def plan_chain(dims: tuple[int, ...], nnz: int) -> Plan:
+    """Return the cheapest plan for a chain of ``dims = (d_0, …, d_N)`` with ``nnz`` observed entries."""
+    return _plan_chain(dims, nnz)
+
+
+# What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes:
+# a compiled graph calls the planner once, while it is traced.
+plan_chain._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@lru_cache(maxsize=1024)
+def _plan_chain(dims: tuple[int, ...], nnz: int) -> Plan:
+    depth = len(dims) - 1
+    plans = [_dense_plan(dims, nnz), *(_split_plan(dims, nnz, split) for split in range(1, depth))]
+    best = min(plans, key=lambda plan: plan.cost)
+    alternatives = tuple((plan.name, plan.cost) for plan in plans)
+    return Plan(**{**vars(best), "alternatives": alternatives})
+
+
+def _split_plan(dims: tuple[int, ...], nnz: int, split: int) -> Plan:
+    left, right = _cheapest_order(dims, split, len(dims) - 1), _cheapest_order(dims, 0, split)
+    h = dims[split]
+    sides = ITEM_BYTES * 2 * h * (dims[-1] + dims[0])  # A, B read, dA, dB written
+    observed_bytes = nnz * (10 + ITEM_BYTES) + sides
+    chain_flops, observed_flops = left.flops + right.flops, 6.0 * nnz * h
+    moved = left.bytes + right.bytes + observed_bytes
+    cost = chain_flops + SPARSE_FLOP_COST * observed_flops + BYTE_COST * moved
+    return Plan(dims, nnz, split, left.order, right.order, chain_flops, observed_flops, moved, cost)
+
+
+def _dense_plan(dims: tuple[int, ...], nnz: int) -> Plan:
+    chain = _cheapest_order(dims, 0, len(dims) - 1)
+    # The gradient of W is cleared and filled; entries are gathered, compared and scattered.
+    moved = chain.bytes + ITEM_BYTES * dims[0] * dims[-1] + nnz * (10 + 6 * ITEM_BYTES)
+    observed_flops = 4.0 * nnz
+    cost = chain.flops + SPARSE_FLOP_COST * observed_flops + BYTE_COST * moved
+    return Plan(dims, nnz, None, chain.order, None, chain.flops, observed_flops, moved, cost)
+
+
+@dataclass(frozen=True)
+class _Chain:
+    order: Order
+    flops: float
+    bytes: float
+
+
+@lru_cache(maxsize=4096)
+def _cheapest_order(dims: tuple[int, ...], first: int, last: int) -> _Chain:
+    """Return the best order for ``W_last … W_{first+1}``, of shape ``(dims[last], dims[first])``."""
+    if last - first == 1:
+        return _Chain(first, 0.0, 0.0)
+    candidates = []
+    for middle in range(first + 1, last):
+        left, right = _cheapest_order(dims, middle, last), _cheapest_order(dims, first, middle)
+        rows, inner, columns = dims[last], dims[middle], dims[first]
+        # Three products of this size, one forward and two backward; each reads two and writes one.
+        flops = 6.0 * rows * inner * columns
+        moved = 3.0 * ITEM_BYTES * (rows * inner + inner * columns + rows * columns)
+        candidates.append(
+            _Chain(
+                (left.order, right.order), left.flops + right.flops + flops, left.bytes + right.bytes + moved
+            )
+        )
+    return min(candidates, key=lambda chain: chain.flops + BYTE_COST * chain.bytes)
+
+
+def _show(order: Order | None) -> str:
+    if isinstance(order, tuple):
+        return "(" + "·".join(_show(side) for side in order) + ")"
+    return "1" if order is None else f"W{order + 1}"
+
+
+def _density(plan: Plan) -> float:
+    return plan.nnz / max(1, plan.dims[0] * plan.dims[-1])
