@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from dmf_fast import info
+
+# Examples share the function-scoped fixtures below without harm; a noisy machine must not fail a test.
+settings.register_profile(
+    "default", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+settings.load_profile("default")
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +29,21 @@ def movielens_folder() -> Path:
         if (candidate / "ml-100k" / "u.data").is_file():
             return candidate / "ml-100k"
     pytest.skip("MovieLens 100K is not here: set DMF_FAST_DATA to the folder that holds ml-100k/")
+
+
+@pytest.fixture(params=info.available_instruction_sets())
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every instruction set of this machine in turn."""
+    before = info.active_instruction_set()
+    info.set_instruction_set(request.param)
+    yield request.param
+    info.set_instruction_set(before)
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """One thread and two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)

@@ -1,0 +1,76 @@
+"""What is installed and what of it is active: ``python -m dmf_fast.info``."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+
+import dmf_fast
+from dmf_fast import _native
+
+
+def active_instruction_set() -> str:
+    """Return the name of the instruction set that the CPU kernels use: generic, avx2 or avx512.
+
+    The widest that the processor has, unless the environment variable ``DMF_FAST_INSTRUCTION_SET`` or
+    :func:`set_instruction_set` chose another.
+
+    Example:
+        >>> active_instruction_set() in available_instruction_sets()
+        True
+    """
+    return str(_native.active_instruction_set())
+
+
+def available_instruction_sets() -> list[str]:
+    """Return the instruction sets that this build and this processor have, narrowest first.
+
+    Example:
+        >>> available_instruction_sets()[0]
+        'generic'
+    """
+    return list(_native.available_instruction_sets())
+
+
+def set_instruction_set(name: str) -> None:
+    """Make the CPU kernels of this process use the instruction set ``name``.
+
+    Raises:
+        ValueError: ``name`` is not among :func:`available_instruction_sets`.
+
+    Example:
+        >>> set_instruction_set(active_instruction_set())
+    """
+    _native.set_instruction_set(name)
+
+
+def report() -> str:
+    """Return versions, instruction sets, threads and the state of CUDA as readable lines.
+
+    Example:
+        >>> print(report())  # doctest: +ELLIPSIS
+        dmf_fast ...
+    """
+    facts = {
+        "dmf_fast": f"{dmf_fast.__version__}, built by {_native.compiler} for torch {_native.built_for_torch}",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "instruction set": f"{active_instruction_set()} (of {', '.join(available_instruction_sets())})",
+        "threads": str(torch.get_num_threads()),
+        "CUDA": _cuda(),
+    }
+    refused = _native.refused_instruction_set()
+    if refused:
+        facts["instruction set"] += f"; DMF_FAST_INSTRUCTION_SET={refused} is not available here and was ignored"
+    width = max(map(len, facts))
+    return "\n".join(f"{name:<{width}}  {fact}" for name, fact in facts.items())
+
+
+def _cuda() -> str:
+    in_torch = f"torch has CUDA {torch.version.cuda}" if torch.version.cuda else "this torch has no CUDA"
+    return f"not built: this version has CPU kernels only ({in_torch})"
+
+
+if __name__ == "__main__":
+    print(report())

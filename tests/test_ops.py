@@ -1,0 +1,114 @@
+"""The raw operators under torch's own checks, torch.compile, and bit for bit from run to run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import dmf_fast
+from tests.problems import make_problem
+
+OPS = torch.ops.dmf_fast
+
+
+def sides(
+    dtype: torch.dtype = torch.float32, weighted: bool = True
+) -> tuple[torch.Tensor, torch.Tensor, object, int]:
+    problem = make_problem((40, 6, 50), weighted=weighted).to(dtype)
+    observations = problem.observations()
+    b_transposed = problem.factors[0].detach().T.contiguous()
+    return problem.factors[1].detach(), b_transposed, observations.layout(), observations.nnz
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_opcheck_passes_for_every_operator_and_dtype(dtype: torch.dtype) -> None:
+    a, b_transposed, layout, nnz = sides(dtype)
+    coefficients = torch.randn(nnz, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
+    dense = torch.randn(50, 40).to(dtype)
+    calls = {
+        OPS.observed_product_forward.default: (a, b_transposed, layout.buffer, nnz),
+        OPS.observed_product_backward.default: (coefficients, a, b_transposed, layout.buffer),
+        OPS.completion_loss_forward.default: (a, b_transposed, layout.buffer, layout.values, layout.weights),
+        OPS.completion_loss_gradients.default: (a, b_transposed, layout.buffer, layout.values, None, 0.5),
+        OPS.caller_order.default: (layout.values, layout.buffer),
+        OPS.gather_observed.default: (dense, layout.buffer, nnz),
+        OPS.scatter_observed.default: (layout.values, layout.buffer, 50, 40),
+    }
+    for operator, arguments in calls.items():
+        torch.library.opcheck(operator, arguments)
+
+
+def test_wrong_arguments_of_raw_operators_are_refused_before_memory_is_touched() -> None:
+    a, b_transposed, layout, nnz = sides()
+    with pytest.raises(RuntimeError, match="layout does not hold"):
+        OPS.observed_product_forward(a, b_transposed, torch.zeros(4096, dtype=torch.uint8), nnz)
+    with pytest.raises(RuntimeError, match="layout does not hold"):
+        OPS.observed_product_forward(a, b_transposed, layout.buffer[:-64], nnz)
+    with pytest.raises(RuntimeError, match="a must be two-dimensional with 50 rows"):
+        OPS.observed_product_forward(a[:-1], b_transposed, layout.buffer, nnz)
+    with pytest.raises(RuntimeError, match="b_transposed must be contiguous"):
+        OPS.observed_product_forward(a, b_transposed.T.contiguous().T, layout.buffer, nnz)
+    with pytest.raises(RuntimeError, match="equally many columns"):
+        OPS.observed_product_forward(a[:, :3].contiguous(), b_transposed, layout.buffer, nnz)
+    with pytest.raises(RuntimeError, match="one dtype"):
+        OPS.observed_product_forward(a.double(), b_transposed, layout.buffer, nnz)
+    with pytest.raises(RuntimeError, match="values must be one-dimensional"):
+        OPS.completion_loss_forward(a, b_transposed, layout.buffer, layout.values[1:], None)
+    with pytest.raises(RuntimeError, match="nnz must be that of the layout"):
+        OPS.observed_product_forward(a, b_transposed, layout.buffer, nnz + 1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("pattern", ["skewed", "full"])
+def test_compiled_without_graph_breaks_gives_the_eager_result(pattern: str, dynamic: bool) -> None:
+    problem = make_problem((50, 8, 9, 60), pattern=pattern, weighted=True, bias=True, dtype=torch.float32)
+    observations = problem.observations()
+    torch._dynamo.reset()
+
+    def objective(factors: list[torch.Tensor]) -> torch.Tensor:
+        product = dmf_fast.observed_product(factors, observations, **problem.biases())
+        loss = dmf_fast.completion_loss(factors, observations, **problem.biases())
+        return loss + product.square().mean()
+
+    expected = torch.autograd.grad(objective(problem.factors), problem.parameters())
+    compiled = torch.compile(objective, backend="aot_eager", fullgraph=True, dynamic=dynamic)
+    actual = torch.autograd.grad(compiled(problem.factors), problem.parameters())
+    for ours, theirs in zip(actual, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiled_before_the_layout_was_built() -> None:
+    problem = make_problem((50, 8, 60), dtype=torch.float32)
+    torch._dynamo.reset()
+    observations = problem.observations()
+    compiled = torch.compile(dmf_fast.completion_loss, backend="aot_eager")
+    loss = compiled(problem.factors, observations)
+    assert torch.equal(loss, dmf_fast.completion_loss(problem.factors, problem.observations()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_results_are_bitwise_equal_for_any_number_of_threads_and_from_run_to_run(
+    dtype: torch.dtype, instruction_set: str
+) -> None:
+    problem = make_problem((1500, 40, 2500), pattern="skewed", density=0.05, weighted=True).to(dtype)
+    observations = problem.observations()
+    arguments = (problem.factors[1].detach(), problem.factors[0].detach().T.contiguous())
+    before = torch.get_num_threads()
+    outcomes = []
+    try:
+        for threads in (1, 2, 3, 2, 1, 8):
+            torch.set_num_threads(threads)
+            layout = problem.observations().layout() if threads == 3 else observations.layout()
+            loss, gradient_a, gradient_b = OPS.completion_loss_gradients(
+                *arguments, layout.buffer, layout.values, layout.weights, 1.0
+            )
+            products = OPS.observed_product_forward(*arguments, layout.buffer, observations.nnz)
+            pair = OPS.observed_product_backward(products, *arguments, layout.buffer)
+            outcomes.append([layout.buffer, loss, gradient_a, gradient_b, products, *pair])
+    finally:
+        torch.set_num_threads(before)
+    for outcome in outcomes[1:]:
+        for first, other in zip(outcomes[0], outcome, strict=True):
+            assert torch.equal(first, other)
