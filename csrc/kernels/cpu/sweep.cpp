@@ -105,6 +105,7 @@ class Sweep {
   }
 
   void clear(void* gradient, const int64_t* group_start) const {
+    if (group_start[0] == group_start[1]) return;  // an empty matrix has no memory to clear
     const int64_t line_bytes = operands_.h * accumulator_bytes(dtype_);
     std::memset(static_cast<char*>(gradient) + group_start[0] * line_bytes, 0,
                 (group_start[1] - group_start[0]) * line_bytes);

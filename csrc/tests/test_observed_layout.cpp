@@ -1,0 +1,98 @@
+// The layout holds exactly the entries it was given, whatever the tile size, threads and index type.
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstring>
+
+#include "patterns.h"
+
+using namespace dmf;
+using namespace dmf::test;
+
+namespace {
+
+// Walks the layout's arrays and checks that rows, columns and column order tell the same story.
+void check_layout(const std::vector<char>& buffer, const Pattern& pattern) {
+  const LayoutView layout = view_layout(buffer.data(), buffer.size());
+  REQUIRE(layout.header != nullptr);
+  REQUIRE(layout.header->nnz == pattern.nnz());
+  REQUIRE(layout.header->rows == pattern.rows);
+  REQUIRE(layout.header->columns == pattern.columns);
+  std::vector<char> seen(pattern.nnz(), 0);
+  bool entries_right = true, columns_right = true;
+  for (int64_t t = 0; t < layout.header->tiles; ++t) {
+    const Tile &tile = layout.tiles[t], &next = layout.tiles[t + 1];
+    REQUIRE(next.entry_start - tile.entry_start <= max_tile_entries);
+    std::vector<std::pair<int64_t, int64_t>> entries;
+    for (int64_t s = tile.row_segment_start; s < next.row_segment_start; ++s) {
+      for (int k = 0; k < layout.row_segments[s].count; ++k) {
+        const int64_t entry = tile.entry_start + static_cast<int64_t>(entries.size());
+        const int64_t row = layout.row_segments[s].index, column = layout.entry_column[entry];
+        const int64_t position = layout.position_of(entry);
+        entries.emplace_back(row, column);
+        entries_right &= pattern.row_of[position] == tile.first_row + row &&
+                         pattern.column_of[position] == tile.first_column + column && !seen[position];
+        seen[position] = 1;
+      }
+    }
+    REQUIRE(static_cast<int64_t>(entries.size()) == next.entry_start - tile.entry_start);
+    int64_t entry = tile.entry_start;
+    for (int64_t s = tile.column_segment_start; s < next.column_segment_start; ++s) {
+      for (int k = 0; k < layout.column_segments[s].count; ++k, ++entry) {
+        const auto [row, column] = entries[layout.entry_residual[entry]];
+        columns_right &= row == layout.entry_row[entry] && column == layout.column_segments[s].index;
+      }
+    }
+    REQUIRE(entry == next.entry_start);
+  }
+  REQUIRE(entries_right);
+  REQUIRE(columns_right);
+  REQUIRE(std::count(seen.begin(), seen.end(), 1) == pattern.nnz());
+}
+
+}  // namespace
+
+TEST_CASE("every entry appears once in row order and once in column order") {
+  for (const Pattern& pattern : assorted_patterns()) {
+    for (const int64_t tile_size : {1, 16, 256, 512}) {
+      if (tile_size * 1000 < std::max(pattern.rows, pattern.columns)) continue;
+      check_layout(build_layout(pattern, tile_size, 2), pattern);
+    }
+    check_layout(build_layout(pattern), pattern);
+  }
+}
+
+TEST_CASE("the layout is the same for any number of threads and for both index types") {
+  for (const Pattern& pattern : assorted_patterns()) {
+    const std::vector<char> expected = build_layout(pattern, 1);
+    CHECK(build_layout(pattern, 2) == expected);
+    CHECK(build_layout(pattern, 5) == expected);
+    const int64_t tile_size = choose_tile_size(pattern.rows, pattern.columns, pattern.nnz());
+    CHECK(build_layout<int32_t>(pattern, tile_size, 2) == expected);
+  }
+}
+
+TEST_CASE("a tile that would hold too many entries is made smaller") {
+  const Pattern pattern = full_pattern(300, 290);
+  const std::vector<char> buffer = build_layout(pattern, 512, 2);
+  CHECK(view_layout(buffer.data(), buffer.size()).header->tile_size < 512);
+  check_layout(buffer, pattern);
+}
+
+TEST_CASE("decoding gives the caller's entries in the caller's order") {
+  for (const Pattern& pattern : assorted_patterns()) {
+    const std::vector<char> buffer = build_layout(pattern);
+    std::vector<int64_t> rows(pattern.nnz()), columns(pattern.nnz());
+    StdThreads parallel(2);
+    decode_layout(view_layout(buffer.data(), buffer.size()), rows.data(), columns.data(), parallel);
+    CHECK(rows == pattern.row_of);
+    CHECK(columns == pattern.column_of);
+  }
+}
+
+TEST_CASE("a buffer that holds something else is not taken for a layout") {
+  std::vector<char> buffer = build_layout(random_pattern(40, 50, 300, 1, 1));
+  CHECK(view_layout(buffer.data(), buffer.size() - 64).header == nullptr);
+  CHECK(view_layout(buffer.data(), 8).header == nullptr);
+  buffer[0] ^= 1;
+  CHECK(view_layout(buffer.data(), buffer.size()).header == nullptr);
+}

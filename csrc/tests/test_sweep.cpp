@@ -1,0 +1,259 @@
+// The sweep against plain loops in double, on every instruction set, and bitwise across threads.
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "../kernels/cpu/sweep.h"
+#include "../kernels/instruction_set.h"
+#include "patterns.h"
+
+using namespace dmf;
+using namespace dmf::test;
+
+namespace {
+
+using Numbers = std::vector<double>;
+
+Numbers draw(int64_t count, unsigned seed) {
+  std::mt19937_64 generator(seed);
+  std::normal_distribution<double> normal;
+  Numbers numbers(count);
+  // Rounded to 8 bits of mantissa, so that every storage type holds them exactly.
+  for (double& number : numbers) number = std::ldexp(std::round(std::ldexp(normal(generator), 5)), -5);
+  return numbers;
+}
+
+struct Outcome {
+  double loss = 0;
+  Numbers gradient_a, gradient_b, products;
+};
+
+struct Problem {
+  const Pattern& pattern;
+  int64_t h;
+  Numbers a, b_transposed, values, weights;  // values and weights in the caller's order
+
+  Problem(const Pattern& p, int64_t width)
+      : pattern(p), h(width), a(draw(p.rows * width, 1)), b_transposed(draw(p.columns * width, 2)),
+        values(draw(p.nnz(), 3)), weights(draw(p.nnz(), 4)) {
+    for (double& weight : weights) weight = std::fabs(weight);
+  }
+};
+
+Outcome plain_loops(const Problem& p, double scale) {
+  Outcome outcome{0, Numbers(p.a.size(), 0.0), Numbers(p.b_transposed.size(), 0.0), {}};
+  for (int64_t k = 0; k < p.pattern.nnz(); ++k) {
+    const double* a = p.a.data() + p.pattern.row_of[k] * p.h;
+    const double* b = p.b_transposed.data() + p.pattern.column_of[k] * p.h;
+    double product = 0;
+    for (int64_t v = 0; v < p.h; ++v) product += a[v] * b[v];
+    outcome.products.push_back(product);
+    const double residual = product - p.values[k];
+    outcome.loss += p.weights[k] * residual * residual;
+    const double coefficient = 2 * scale * p.weights[k] * residual;
+    for (int64_t v = 0; v < p.h; ++v) {
+      outcome.gradient_a[p.pattern.row_of[k] * p.h + v] += coefficient * b[v];
+      outcome.gradient_b[p.pattern.column_of[k] * p.h + v] += coefficient * a[v];
+    }
+  }
+  return outcome;
+}
+
+template <class Storage>
+struct Narrow;
+template <>
+struct Narrow<double> {
+  static constexpr Dtype dtype = Dtype::float64;
+  static double from(double x) { return x; }
+};
+template <>
+struct Narrow<float> {
+  static constexpr Dtype dtype = Dtype::float32;
+  static float from(double x) { return static_cast<float>(x); }
+};
+template <>
+struct Narrow<bfloat16> {
+  static constexpr Dtype dtype = Dtype::bfloat16;
+  static bfloat16 from(double x) {
+    const float single = static_cast<float>(x);
+    uint32_t bits;
+    std::memcpy(&bits, &single, sizeof bits);
+    return bfloat16{static_cast<uint16_t>(bits >> 16)};
+  }
+};
+
+template <class Storage>
+std::vector<Storage> narrow(const Numbers& numbers) {
+  std::vector<Storage> result;
+  for (const double number : numbers) result.push_back(Narrow<Storage>::from(number));
+  return result;
+}
+
+template <class Storage>
+Outcome swept(const Problem& p, const std::vector<char>& buffer, double scale, int threads) {
+  using T = accumulator_t<Storage>;
+  const LayoutView layout = view_layout(buffer.data(), buffer.size());
+  Numbers values(p.values.size()), weights(p.values.size());
+  for (int64_t entry = 0; entry < p.pattern.nnz(); ++entry) {
+    values[entry] = p.values[layout.position_of(entry)];
+    weights[entry] = p.weights[layout.position_of(entry)];
+  }
+  const auto a = narrow<Storage>(p.a), b = narrow<Storage>(p.b_transposed);
+  const auto narrow_values = narrow<Storage>(values), narrow_weights = narrow<Storage>(weights);
+  // Filled with rubbish: the sweep sets gradients and does not add to them.
+  std::vector<T> gradient_a(p.a.size(), T(1e30)), gradient_b(p.b_transposed.size(), T(1e30));
+  std::vector<T> products(p.pattern.nnz());
+  Operands operands;
+  operands.a = a.data();
+  operands.b_transposed = b.data();
+  operands.h = p.h;
+  operands.values = narrow_values.data();
+  operands.weights = narrow_weights.data();
+  operands.gradient_a = gradient_a.data();
+  operands.gradient_b_transposed = gradient_b.data();
+  operands.products = products.data();
+  operands.gradient_scale = scale;
+  StdThreads parallel(threads);
+  Outcome outcome;
+  outcome.loss = sweep(layout, Task::loss_gradients, Narrow<Storage>::dtype, operands, parallel);
+  CHECK(sweep(layout, Task::loss, Narrow<Storage>::dtype, operands, parallel) == outcome.loss);
+  sweep(layout, Task::product, Narrow<Storage>::dtype, operands, parallel);
+  outcome.gradient_a.assign(gradient_a.begin(), gradient_a.end());
+  outcome.gradient_b.assign(gradient_b.begin(), gradient_b.end());
+  outcome.products.assign(products.begin(), products.end());
+  return outcome;
+}
+
+bool close(const Numbers& actual, const Numbers& expected, double tolerance) {
+  if (actual.size() != expected.size()) return false;
+  double scale = 0, error = 0;
+  for (size_t k = 0; k < expected.size(); ++k) {
+    scale = std::max(scale, std::fabs(expected[k]));
+    error = std::max(error, std::fabs(actual[k] - expected[k]));
+  }
+  return error <= tolerance * scale;
+}
+
+template <class Storage>
+void check_against_plain_loops(const Pattern& pattern, int64_t h, double tolerance) {
+  const Problem problem(pattern, h);
+  const Outcome expected = plain_loops(problem, 0.25);
+  const std::vector<char> buffer = build_layout(pattern);
+  const Outcome actual = swept<Storage>(problem, buffer, 0.25, 2);
+  CHECK(std::fabs(actual.loss - expected.loss) <= tolerance * expected.loss);
+  CHECK(close(actual.gradient_a, expected.gradient_a, tolerance));
+  CHECK(close(actual.gradient_b, expected.gradient_b, tolerance));
+  CHECK(close(actual.products, expected.products, tolerance));
+}
+
+template <class Body>
+void on_every_instruction_set(const Body& body) {
+  const std::string before = active_instruction_set();
+  for (const std::string& name : available_instruction_sets()) {
+    INFO("instruction set " << name);
+    REQUIRE(set_instruction_set(name));
+    body();
+  }
+  REQUIRE(set_instruction_set(before));
+}
+
+}  // namespace
+
+TEST_CASE("loss, gradients and products agree with plain loops") {
+  on_every_instruction_set([] {
+    for (const Pattern& pattern : assorted_patterns()) {
+      if (pattern.rows > 10000) continue;
+      for (const int64_t h : {1, 5, 16, 33}) {
+        INFO(pattern.rows << " x " << pattern.columns << ", h " << h);
+        check_against_plain_loops<double>(pattern, h, 1e-13);
+        check_against_plain_loops<float>(pattern, h, 1e-5);
+        check_against_plain_loops<bfloat16>(pattern, h, 1e-5);
+      }
+    }
+  });
+}
+
+TEST_CASE("every width agrees with plain loops") {
+  const Pattern pattern = random_pattern(60, 70, 900, 2, 7);
+  on_every_instruction_set([&] {
+    for (int64_t h = 1; h <= 140; ++h) {
+      INFO("h " << h);
+      check_against_plain_loops<float>(pattern, h, 1e-5);
+    }
+  });
+}
+
+TEST_CASE("results are bitwise the same for any number of threads") {
+  const Pattern pattern = random_pattern(1500, 1300, 40000, 2, 8);
+  const Problem problem(pattern, 20);
+  const std::vector<char> buffer = build_layout(pattern);
+  on_every_instruction_set([&] {
+    const Outcome expected = swept<float>(problem, buffer, 1.0, 1);
+    for (const int threads : {2, 3, 8}) {
+      const Outcome actual = swept<float>(problem, buffer, 1.0, threads);
+      CHECK(actual.loss == expected.loss);
+      CHECK(actual.gradient_a == expected.gradient_a);
+      CHECK(actual.gradient_b == expected.gradient_b);
+      CHECK(actual.products == expected.products);
+    }
+  });
+}
+
+TEST_CASE("coefficients given in the caller's order are scattered to both gradients") {
+  const Pattern pattern = random_pattern(300, 200, 4000, 2, 9);
+  const Problem problem(pattern, 11);
+  const std::vector<char> buffer = build_layout(pattern);
+  Outcome expected{0, Numbers(problem.a.size(), 0.0), Numbers(problem.b_transposed.size(), 0.0), {}};
+  for (int64_t k = 0; k < pattern.nnz(); ++k) {
+    for (int64_t v = 0; v < problem.h; ++v) {
+      const int64_t in_a = pattern.row_of[k] * problem.h + v, in_b = pattern.column_of[k] * problem.h + v;
+      expected.gradient_a[in_a] += problem.values[k] * problem.b_transposed[in_b];
+      expected.gradient_b[in_b] += problem.values[k] * problem.a[in_a];
+    }
+  }
+  on_every_instruction_set([&] {
+    Numbers gradient_a(problem.a.size()), gradient_b(problem.b_transposed.size());
+    Operands operands;
+    operands.a = problem.a.data();
+    operands.b_transposed = problem.b_transposed.data();
+    operands.h = problem.h;
+    operands.coefficients = problem.values.data();
+    operands.gradient_a = gradient_a.data();
+    operands.gradient_b_transposed = gradient_b.data();
+    StdThreads parallel(2);
+    sweep(view_layout(buffer.data(), buffer.size()), Task::gradients, Dtype::float64, operands, parallel);
+    CHECK(close(gradient_a, expected.gradient_a, 1e-13));
+    CHECK(close(gradient_b, expected.gradient_b, 1e-13));
+  });
+}
+
+TEST_CASE("gathering and scattering a dense matrix are inverse on the observed entries") {
+  for (const Pattern& pattern : assorted_patterns()) {
+    if (pattern.rows > 10000) continue;
+    const std::vector<char> buffer = build_layout(pattern);
+    const LayoutView layout = view_layout(buffer.data(), buffer.size());
+    StdThreads parallel(3);
+    const Numbers values = draw(pattern.nnz(), 5);
+    Numbers dense(pattern.rows * pattern.columns, 1.0), gathered(pattern.nnz()), expected(dense.size(), 0.0);
+    scatter_observed(layout, values.data(), dense.data(), 8, parallel);
+    gather_observed(layout, dense.data(), gathered.data(), 8, parallel);
+    for (int64_t k = 0; k < pattern.nnz(); ++k) {
+      expected[pattern.row_of[k] * pattern.columns + pattern.column_of[k]] = values[k];
+    }
+    CHECK(dense == expected);
+    CHECK(gathered == values);
+  }
+}
+
+TEST_CASE("numbers in row order come back in the caller's order") {
+  const Pattern pattern = random_pattern(300, 200, 4000, 2, 10);
+  const std::vector<char> buffer = build_layout(pattern);
+  const LayoutView layout = view_layout(buffer.data(), buffer.size());
+  const Numbers values = draw(pattern.nnz(), 6);
+  Numbers row_order(values.size()), ordered(values.size());
+  for (int64_t entry = 0; entry < pattern.nnz(); ++entry) row_order[entry] = values[layout.position_of(entry)];
+  StdThreads parallel(2);
+  order_as_given(layout, row_order.data(), ordered.data(), 8, parallel);
+  CHECK(ordered == values);
+}
