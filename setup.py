@@ -24,8 +24,14 @@ class CMakeBuild(build_ext):
         require_program("cmake", "pip install cmake")
         require_program("ninja", "pip install ninja")
         compiler = os.environ.get("CXX", "c++")
-        require_program(compiler.split()[0], "install a C++20 compiler such as g++ 11 (apt install g++) or set CXX")
-        package = ROOT / "dmf_fast" if self.inplace or self.editable_mode else Path(self.build_lib).resolve() / "dmf_fast"
+        require_program(
+            compiler.split()[0], "install a C++20 compiler such as g++ 11 (apt install g++) or set CXX"
+        )
+        package = (
+            ROOT / "dmf_fast"
+            if self.inplace or self.editable_mode
+            else Path(self.build_lib).resolve() / "dmf_fast"
+        )
         build = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
         configure = ["cmake", "-S", ROOT, "-B", build, "-G", "Ninja", f"-DCMAKE_INSTALL_PREFIX={package}",
                      f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11_folder()}",

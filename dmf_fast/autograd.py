@@ -21,7 +21,7 @@ _native = torch.ops.dmf_fast
 
 def observed_product(a: Tensor, b_transposed: Tensor, layout: Tensor, nnz: int) -> Tensor:
     """Return ``(a @ b_transposed.T)`` at the observed entries, shape ``(nnz,)``, in the caller's order."""
-    return ObservedProduct.apply(a, b_transposed, layout, nnz)  # type: ignore[no-any-return]
+    return ObservedProduct.apply(a, b_transposed, layout, nnz)
 
 
 def completion_loss(
@@ -31,9 +31,9 @@ def completion_loss(
     dtype = _ops.accumulator_dtype(a.dtype)
     if not (torch.is_grad_enabled() and (a.requires_grad or b_transposed.requires_grad)):
         loss = _native.completion_loss_forward(a, b_transposed, layout, values, weights)
-        return (loss * scale).to(dtype)  # type: ignore[no-any-return]
+        return (loss * scale).to(dtype)
     loss = CompletionLoss.apply(a, b_transposed, layout, values, weights, scale)[0]
-    return loss.to(dtype)  # type: ignore[no-any-return]
+    return loss.to(dtype)
 
 
 def dense_completion_loss(
@@ -50,7 +50,7 @@ def dense_completion_loss(
 
 def gather_observed(dense: Tensor, layout: Tensor, nnz: int) -> Tensor:
     """Return the observed entries of ``dense``, shape ``(nnz,)``, in the caller's order."""
-    return GatherObserved.apply(dense, layout, nnz)  # type: ignore[no-any-return]
+    return GatherObserved.apply(dense, layout, nnz)
 
 
 class ObservedProduct(Function):
@@ -59,7 +59,7 @@ class ObservedProduct(Function):
     @staticmethod
     def forward(a: Tensor, b_transposed: Tensor, layout: Tensor, nnz: int) -> Tensor:
         """Run the sweep that only multiplies."""
-        return _native.observed_product_forward(a, b_transposed, layout, nnz)  # type: ignore[no-any-return]
+        return _native.observed_product_forward(a, b_transposed, layout, nnz)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -144,7 +144,7 @@ def _differentiable_gradients(
     if weights is not None:
         coefficients = coefficients * _native.caller_order(weights, layout)
     coefficients = coefficients.to(products.dtype)
-    return ObservedProductGradients.apply(coefficients, a, b_transposed, layout)  # type: ignore[no-any-return]
+    return ObservedProductGradients.apply(coefficients, a, b_transposed, layout)
 
 
 class GatherObserved(Function):
@@ -153,7 +153,7 @@ class GatherObserved(Function):
     @staticmethod
     def forward(dense: Tensor, layout: Tensor, nnz: int) -> Tensor:
         """Copy the entries out."""
-        return _native.gather_observed(dense.contiguous(), layout, nnz)  # type: ignore[no-any-return]
+        return _native.gather_observed(dense.contiguous(), layout, nnz)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -175,7 +175,7 @@ class ScatterObserved(Function):
     @staticmethod
     def forward(values: Tensor, layout: Tensor, rows: int, columns: int) -> Tensor:
         """Copy the entries in."""
-        return _native.scatter_observed(values.contiguous(), layout, rows, columns)  # type: ignore[no-any-return]
+        return _native.scatter_observed(values.contiguous(), layout, rows, columns)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

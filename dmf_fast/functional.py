@@ -46,6 +46,7 @@ def observed_product(
         >>> places = dmf_fast.Observations([0, 1], [2, 0], [0.0, 0.0], shape=(2, 3))
         >>> dmf_fast.observed_product([torch.ones(4, 3), torch.ones(2, 4)], places)
         tensor([4., 4.])
+
     """
     plan = _checked_plan(factors, observations, row_bias, column_bias)
     layout = observations.layout()
@@ -92,6 +93,7 @@ def completion_loss(
         >>> observations = dmf_fast.Observations([0, 1], [2, 0], [1.0, 4.0], shape=(2, 3))
         >>> dmf_fast.completion_loss([torch.ones(4, 3), torch.ones(2, 4)], observations, "sum")
         tensor(9.)
+
     """
     plan = _checked_plan(factors, observations, row_bias, column_bias)
     scale = _scale_of(reduction, observations)
@@ -169,7 +171,9 @@ def _checked_plan(
     if not isinstance(observations, Observations):
         raise TypeError(f"observations must be dmf_fast.Observations, got {type(observations).__name__}")
     if isinstance(factors, Tensor):
-        raise TypeError("factors must be a sequence [W_1, …, W_N] of matrices, got one tensor; wrap it in a list")
+        raise TypeError(
+            "factors must be a sequence [W_1, …, W_N] of matrices, got one tensor; wrap it in a list"
+        )
     if len(factors) == 0:
         raise ValueError("factors must hold at least one matrix, got an empty sequence")
     for place, factor in enumerate(factors):

@@ -19,6 +19,7 @@ def active_instruction_set() -> str:
     Example:
         >>> active_instruction_set() in available_instruction_sets()
         True
+
     """
     return str(_native.active_instruction_set())
 
@@ -29,6 +30,7 @@ def available_instruction_sets() -> list[str]:
     Example:
         >>> available_instruction_sets()[0]
         'generic'
+
     """
     return list(_native.available_instruction_sets())
 
@@ -41,6 +43,7 @@ def set_instruction_set(name: str) -> None:
 
     Example:
         >>> set_instruction_set(active_instruction_set())
+
     """
     _native.set_instruction_set(name)
 
@@ -51,9 +54,10 @@ def report() -> str:
     Example:
         >>> print(report())  # doctest: +ELLIPSIS
         dmf_fast ...
+
     """
     facts = {
-        "dmf_fast": f"{dmf_fast.__version__}, built by {_native.compiler} for torch {_native.built_for_torch}",
+        "dmf_fast": f"{dmf_fast.__version__} ({_native.compiler}, built for torch {_native.built_for_torch})",
         "torch": torch.__version__,
         "python": platform.python_version(),
         "instruction set": f"{active_instruction_set()} (of {', '.join(available_instruction_sets())})",
@@ -62,7 +66,9 @@ def report() -> str:
     }
     refused = _native.refused_instruction_set()
     if refused:
-        facts["instruction set"] += f"; DMF_FAST_INSTRUCTION_SET={refused} is not available here and was ignored"
+        facts["instruction set"] += (
+            f"; DMF_FAST_INSTRUCTION_SET={refused} is not available here and was ignored"
+        )
     width = max(map(len, facts))
     return "\n".join(f"{name:<{width}}  {fact}" for name, fact in facts.items())
 

@@ -1,4 +1,4 @@
-"""Chooses how a loss over a chain ``W_N … W_1`` is computed: where to split it and in which order to multiply.
+"""Chooses how a loss over a chain ``W_N … W_1`` is computed: where to split it, in which order to multiply.
 
 The split ``s`` makes ``A = W_N … W_{s+1}`` of shape ``(m, h)`` and ``B = W_s … W_1`` of shape ``(h, n)``,
 ``h = d_s``, so that only the observed entries of ``A B`` are ever computed. Where Ω is nearly full, or the
@@ -41,6 +41,7 @@ class Plan:
         bytes: bytes moved by the dense products and read or written at the split, at 4 bytes a number.
         cost: what the planner minimises, in flops of a BLAS product.
         alternatives: cost of every split considered and of the dense plan, by name.
+
     """
 
     dims: tuple[int, ...]
@@ -62,7 +63,9 @@ class Plan:
     def __str__(self) -> str:
         """Explain the plan in a few lines."""
         m, n = self.dims[-1], self.dims[0]
-        lines = [f"{m} × {n}, depth {len(self.dims) - 1}, {self.nnz} observed ({_density(self):.3%}): {self.name}"]
+        lines = [
+            f"{m} × {n}, depth {len(self.dims) - 1}, {self.nnz} observed ({_density(self):.3%}): {self.name}"
+        ]
         if self.split is None:
             lines.append(f"  W = {_show(self.left)}, {m} × {n}, is formed; its observed entries are gathered")
         else:
@@ -90,6 +93,7 @@ def explain(factors: Sequence[Tensor], observations: Observations) -> Plan:
         >>> plan = dmf_fast.explain([torch.ones(4, 3), torch.ones(2, 4)], observations)
         >>> plan.dims
         (3, 4, 2)
+
     """
     return plan_for(factors, observations)
 

@@ -14,7 +14,9 @@ from dmf_fast import info
 
 # Examples share the function-scoped fixtures below without harm; a noisy machine must not fail a test.
 settings.register_profile(
-    "default", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    "default",
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("default")
 

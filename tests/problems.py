@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,8 +89,7 @@ def make_problem(
         return torch.from_numpy(generator.standard_normal(shape)).to(dtype)
 
     factors = [
-        (draw(outer, inner) / inner**0.5).requires_grad_()
-        for inner, outer in zip(dims[:-1], dims[1:], strict=True)
+        (draw(outer, inner) / inner**0.5).requires_grad_() for inner, outer in itertools.pairwise(dims)
     ]
     return Problem(
         torch.from_numpy(rows),

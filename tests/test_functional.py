@@ -52,7 +52,7 @@ def check_against_reference(problem: Problem, dtype: torch.dtype) -> None:
 
 
 def condition(problem: Problem) -> float:
-    """How much a residual loses to cancellation: 1 to 2 unless all products happen to be close to the values."""
+    """How much residuals lose to cancellation: 1 to 2 unless all products are close to the values."""
     if problem.values.numel() == 0:
         return 1.0
     products, values = problem.reference_product().detach(), problem.values
@@ -105,7 +105,9 @@ def test_a_matrix_of_many_tiles_agrees_with_the_oracle(instruction_set: str, thr
 def test_entries_come_back_in_the_order_in_which_they_were_given() -> None:
     problem = make_problem((300, 5, 400))
     product = dmf_fast.observed_product(problem.factors, problem.observations())
-    backwards = Observations(problem.rows.flip(0), problem.columns.flip(0), problem.values.flip(0), problem.shape)
+    backwards = Observations(
+        problem.rows.flip(0), problem.columns.flip(0), problem.values.flip(0), problem.shape
+    )
     assert torch.equal(dmf_fast.observed_product(problem.factors, backwards).flip(0), product)
 
 

@@ -40,5 +40,7 @@ def test_setting_an_unknown_instruction_set_names_the_known_ones() -> None:
 def _active_with(name: str) -> str:
     environment = {**os.environ, "DMF_FAST_INSTRUCTION_SET": name}
     code = "from dmf_fast import info; print(info.active_instruction_set())"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     return done.stdout.strip()

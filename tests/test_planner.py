@@ -64,6 +64,8 @@ def test_a_chain_is_multiplied_from_its_narrow_end() -> None:
 
 def test_explain_names_the_plan_its_flops_and_the_alternatives() -> None:
     observations = Observations([0, 1], [1, 0], [1.0, 2.0], (1000, 900))
-    text = str(dmf_fast.explain([torch.ones(30, 900), torch.ones(20, 30), torch.ones(1000, 20)], observations))
+    text = str(
+        dmf_fast.explain([torch.ones(30, 900), torch.ones(20, 30), torch.ones(1000, 20)], observations)
+    )
     for expected in ("1000 × 900", "depth 3", "GFLOP", "split at 1", "split at 2", "dense", "MB"):
         assert expected in text

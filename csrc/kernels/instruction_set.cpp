@@ -59,9 +59,17 @@ std::vector<std::string> available_instruction_sets() {
   return names;
 }
 
-const std::string& active_instruction_set() { return choice().available[choice().active].name; }
-bool set_instruction_set(const std::string& name) { return choice().select(name); }
-const std::string& refused_instruction_set() { return choice().refused; }
-const TileKernels& active_tile_kernels() { return *choice().available[choice().active].kernels; }
+const std::string& active_instruction_set() {
+  return choice().available[choice().active].name;
+}
+bool set_instruction_set(const std::string& name) {
+  return choice().select(name);
+}
+const std::string& refused_instruction_set() {
+  return choice().refused;
+}
+const TileKernels& active_tile_kernels() {
+  return *choice().available[choice().active].kernels;
+}
 
 }  // namespace dmf

@@ -12,8 +12,12 @@ constexpr uint64_t layout_magic = 0x3130544c464d44ULL;  // "DMFLT01"
 constexpr int64_t alignment = 64;
 constexpr int64_t max_groups = 32;
 
-int64_t aligned(int64_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
-int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t aligned(int64_t bytes) {
+  return (bytes + alignment - 1) / alignment * alignment;
+}
+int64_t ceil_divide(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
 
 int log2_of(int64_t power_of_two) {
   int shift = 0;
@@ -51,9 +55,8 @@ struct Offsets {
 template <class Body>
 void for_slices(Parallel& parallel, int64_t items, const Body& body) {
   const int workers = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(parallel.threads(), items)));
-  parallel.run(workers, [&](int worker) {
-    body(worker, items * worker / workers, items * (worker + 1) / workers);
-  });
+  parallel.run(workers,
+               [&](int worker) { body(worker, items * worker / workers, items * (worker + 1) / workers); });
 }
 
 // Boundaries of `groups` runs of bands with about equal numbers of entries; no run is empty.
@@ -181,8 +184,13 @@ class PatternSorter {
  public:
   PatternSorter(const Index* row_of, const Index* column_of, int64_t nnz, int64_t rows, int64_t columns,
                 int64_t tile_size, Parallel& parallel)
-      : row_of_(row_of), column_of_(column_of), nnz_(nnz), rows_(rows), columns_(columns),
-        tile_size_(tile_size), parallel_(parallel) {
+      : row_of_(row_of),
+        column_of_(column_of),
+        nnz_(nnz),
+        rows_(rows),
+        columns_(columns),
+        tile_size_(tile_size),
+        parallel_(parallel) {
     count_tiles();
     while (largest_tile() > max_tile_entries && tile_size_ > always_fitting_tile_size) {
       tile_size_ /= 2;
@@ -431,7 +439,9 @@ LayoutView view_layout(const void* buffer, int64_t bytes) {
   return view;
 }
 
-int64_t position_offset(const LayoutView& layout) { return Offsets(*layout.header).position; }
+int64_t position_offset(const LayoutView& layout) {
+  return Offsets(*layout.header).position;
+}
 
 int64_t choose_tile_size(int64_t rows, int64_t columns, int64_t nnz) {
   constexpr int64_t usual = 512, smallest = 64, enough_bands = 8;

@@ -19,9 +19,7 @@ class Parallel {
   template <class Body>
   void run(int workers, const Body& body) {
     run_erased(
-        workers,
-        [](const void* context, int worker) { (*static_cast<const Body*>(context))(worker); },
-        &body);
+        workers, [](const void* context, int worker) { (*static_cast<const Body*>(context))(worker); }, &body);
   }
 
  protected:

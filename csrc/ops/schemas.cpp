@@ -3,8 +3,7 @@
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(dmf_fast, library) {
-  library.def(
-      "observed_product_forward(Tensor a, Tensor b_transposed, Tensor layout, SymInt nnz) -> Tensor");
+  library.def("observed_product_forward(Tensor a, Tensor b_transposed, Tensor layout, SymInt nnz) -> Tensor");
   library.def(
       "observed_product_backward(Tensor coefficients, Tensor a, Tensor b_transposed, Tensor layout)"
       " -> (Tensor, Tensor)");

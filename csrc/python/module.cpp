@@ -35,8 +35,9 @@ class PyLayoutBuilder {
     const int64_t row_bands = (row_count + tile_size - 1) / tile_size;
     const int64_t column_bands = (column_count + tile_size - 1) / tile_size;
     if (row_bands > 0 && column_bands > max_grid_tiles / row_bands) {
-      throw std::invalid_argument("the matrix has too many rows and columns for a layout: map ids to "
-                                  "consecutive indices, so that few rows and columns are empty");
+      throw std::invalid_argument(
+          "the matrix has too many rows and columns for a layout: map ids to "
+          "consecutive indices, so that few rows and columns are empty");
     }
     const Index* row_of = rows.data();
     const Index* column_of = columns.data();
@@ -106,7 +107,8 @@ void set_instruction_set(const std::string& name) {
   if (dmf::set_instruction_set(name)) return;
   std::string available;
   for (const std::string& other : dmf::available_instruction_sets()) available += " " + other;
-  throw std::invalid_argument("instruction set '" + name + "' is not available here; choose one of:" + available);
+  throw std::invalid_argument("instruction set '" + name +
+                              "' is not available here; choose one of:" + available);
 }
 
 }  // namespace

@@ -35,8 +35,12 @@ struct Problem {
   Numbers a, b_transposed, values, weights;  // values and weights in the caller's order
 
   Problem(const Pattern& p, int64_t width)
-      : pattern(p), h(width), a(draw(p.rows * width, 1)), b_transposed(draw(p.columns * width, 2)),
-        values(draw(p.nnz(), 3)), weights(draw(p.nnz(), 4)) {
+      : pattern(p),
+        h(width),
+        a(draw(p.rows * width, 1)),
+        b_transposed(draw(p.columns * width, 2)),
+        values(draw(p.nnz(), 3)),
+        weights(draw(p.nnz(), 4)) {
     for (double& weight : weights) weight = std::fabs(weight);
   }
 };

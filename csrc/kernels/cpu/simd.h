@@ -42,8 +42,12 @@ DMF_INLINE float widen(float16 x) {
   return result;
 }
 
-DMF_INLINE float widen(float x) { return x; }
-DMF_INLINE double widen(double x) { return x; }
+DMF_INLINE float widen(float x) {
+  return x;
+}
+DMF_INLINE double widen(double x) {
+  return x;
+}
 
 template <class T>
 struct Vector;
@@ -61,13 +65,9 @@ struct Vector<float> {
   static DMF_INLINE __mmask16 first(int count) { return static_cast<__mmask16>((1u << count) - 1u); }
 
   static DMF_INLINE type load(const float* p) { return _mm512_loadu_ps(p); }
-  static DMF_INLINE type load_some(const float* p, int count) {
-    return _mm512_maskz_loadu_ps(first(count), p);
-  }
+  static DMF_INLINE type load_some(const float* p, int count) { return _mm512_maskz_loadu_ps(first(count), p); }
   static DMF_INLINE void store(float* p, type x) { _mm512_storeu_ps(p, x); }
-  static DMF_INLINE void store_some(float* p, type x, int count) {
-    _mm512_mask_storeu_ps(p, first(count), x);
-  }
+  static DMF_INLINE void store_some(float* p, type x, int count) { _mm512_mask_storeu_ps(p, first(count), x); }
 
   static DMF_INLINE type from_bfloat16(__m256i bits) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
@@ -106,8 +106,8 @@ struct Vector<float> {
       _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1)));
     } else {
       const type low = quad(at(0), at(1), at(2), at(3)), high = quad(at(4), at(5), at(6), at(7));
-      const type sum = _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x44),
-                                     _mm512_shuffle_f32x4(low, high, 0xEE));
+      const type sum =
+          _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x44), _mm512_shuffle_f32x4(low, high, 0xEE));
       const type even = _mm512_shuffle_f32x4(sum, sum, 0x88), odd = _mm512_shuffle_f32x4(sum, sum, 0xDD);
       _mm256_storeu_ps(out, _mm512_castps512_ps256(_mm512_add_ps(even, odd)));
     }
@@ -128,14 +128,11 @@ struct Vector<double> {
     return _mm512_maskz_loadu_pd(first(count), p);
   }
   static DMF_INLINE void store(double* p, type x) { _mm512_storeu_pd(p, x); }
-  static DMF_INLINE void store_some(double* p, type x, int count) {
-    _mm512_mask_storeu_pd(p, first(count), x);
-  }
+  static DMF_INLINE void store_some(double* p, type x, int count) { _mm512_mask_storeu_pd(p, first(count), x); }
   template <int E>
   static DMF_INLINE void sums(const type (&x)[E], double* out) {
     for (int e = 0; e + 1 < E; e += 2) {
-      const type pair = _mm512_add_pd(_mm512_unpacklo_pd(x[e], x[e + 1]),
-                                      _mm512_unpackhi_pd(x[e], x[e + 1]));
+      const type pair = _mm512_add_pd(_mm512_unpacklo_pd(x[e], x[e + 1]), _mm512_unpackhi_pd(x[e], x[e + 1]));
       const __m256d four = _mm256_add_pd(_mm512_castpd512_pd256(pair), _mm512_extractf64x4_pd(pair, 1));
       _mm_storeu_pd(out + e, _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1)));
     }
@@ -157,13 +154,9 @@ struct Vector<float> {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
   static DMF_INLINE type load(const float* p) { return _mm256_loadu_ps(p); }
-  static DMF_INLINE type load_some(const float* p, int count) {
-    return _mm256_maskload_ps(p, first(count));
-  }
+  static DMF_INLINE type load_some(const float* p, int count) { return _mm256_maskload_ps(p, first(count)); }
   static DMF_INLINE void store(float* p, type x) { _mm256_storeu_ps(p, x); }
-  static DMF_INLINE void store_some(float* p, type x, int count) {
-    _mm256_maskstore_ps(p, first(count), x);
-  }
+  static DMF_INLINE void store_some(float* p, type x, int count) { _mm256_maskstore_ps(p, first(count), x); }
 
   template <class Half>
   static DMF_INLINE __m128i first_halves(const Half* p, int count) {
@@ -218,13 +211,9 @@ struct Vector<double> {
     return _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3));
   }
   static DMF_INLINE type load(const double* p) { return _mm256_loadu_pd(p); }
-  static DMF_INLINE type load_some(const double* p, int count) {
-    return _mm256_maskload_pd(p, first(count));
-  }
+  static DMF_INLINE type load_some(const double* p, int count) { return _mm256_maskload_pd(p, first(count)); }
   static DMF_INLINE void store(double* p, type x) { _mm256_storeu_pd(p, x); }
-  static DMF_INLINE void store_some(double* p, type x, int count) {
-    _mm256_maskstore_pd(p, first(count), x);
-  }
+  static DMF_INLINE void store_some(double* p, type x, int count) { _mm256_maskstore_pd(p, first(count), x); }
   template <int E>
   static DMF_INLINE void sums(const type (&x)[E], double* out) {
     for (int e = 0; e < E; ++e) {

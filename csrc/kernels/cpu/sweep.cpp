@@ -17,9 +17,13 @@ namespace {
 constexpr double serial_flops = 1e6;
 constexpr int64_t parts_per_thread = 4;
 
-bool writes_gradients(Task task) { return task == Task::loss_gradients || task == Task::gradients; }
+bool writes_gradients(Task task) {
+  return task == Task::loss_gradients || task == Task::gradients;
+}
 
-int64_t accumulator_bytes(Dtype dtype) { return dtype == Dtype::float64 ? 8 : 4; }
+int64_t accumulator_bytes(Dtype dtype) {
+  return dtype == Dtype::float64 ? 8 : 4;
+}
 
 // How many steps every row part and every column part has finished.
 class Progress {
@@ -45,9 +49,15 @@ class Progress {
 class Sweep {
  public:
   Sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands, int threads)
-      : layout_(layout), groups_(layout.header->groups), task_(task), dtype_(dtype), operands_(operands),
+      : layout_(layout),
+        groups_(layout.header->groups),
+        task_(task),
+        dtype_(dtype),
+        operands_(operands),
         process_(active_tile_kernels().function[static_cast<int>(task)][static_cast<int>(dtype)]),
-        parts_(parts_for(threads)), progress_(parts_), losses_(groups_ * groups_, 0.0) {}
+        parts_(parts_for(threads)),
+        progress_(parts_),
+        losses_(groups_ * groups_, 0.0) {}
 
   double run(Parallel& parallel) {
     const int workers = static_cast<int>(std::min<int64_t>(parallel.threads(), parts_));
@@ -176,8 +186,7 @@ void scatter_numbers(const LayoutView& layout, const void* values, void* dense, 
 
 }  // namespace
 
-double sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands,
-             Parallel& parallel) {
+double sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands, Parallel& parallel) {
   return Sweep(layout, task, dtype, operands, parallel.threads()).run(parallel);
 }
 

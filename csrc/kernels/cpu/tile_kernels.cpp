@@ -50,21 +50,29 @@ struct Rows {
   }
 
   // out[k] = a · b[columns[k]] for all k < count; may write up to residual_slack values more.
-  static DMF_INLINE void dots(const Storage* a, const Storage* b, const uint16_t* columns, int count,
-                              int64_t h, T* out) {
+  static DMF_INLINE void dots(const Storage* a, const Storage* b, const uint16_t* columns, int count, int64_t h,
+                              T* out) {
     int k = 0;
     for (; k + entries_at_once <= count; k += entries_at_once) {
       dots_of<entries_at_once>(a, b, columns + k, h, out + k);
     }
     switch (count - k) {
-      case 7: return dots_of<7>(a, b, columns + k, h, out + k);
-      case 6: return dots_of<6>(a, b, columns + k, h, out + k);
-      case 5: return dots_of<5>(a, b, columns + k, h, out + k);
-      case 4: return dots_of<4>(a, b, columns + k, h, out + k);
-      case 3: return dots_of<3>(a, b, columns + k, h, out + k);
-      case 2: return dots_of<2>(a, b, columns + k, h, out + k);
-      case 1: return dots_of<1>(a, b, columns + k, h, out + k);
-      default: return;
+      case 7:
+        return dots_of<7>(a, b, columns + k, h, out + k);
+      case 6:
+        return dots_of<6>(a, b, columns + k, h, out + k);
+      case 5:
+        return dots_of<5>(a, b, columns + k, h, out + k);
+      case 4:
+        return dots_of<4>(a, b, columns + k, h, out + k);
+      case 3:
+        return dots_of<3>(a, b, columns + k, h, out + k);
+      case 2:
+        return dots_of<2>(a, b, columns + k, h, out + k);
+      case 1:
+        return dots_of<1>(a, b, columns + k, h, out + k);
+      default:
+        return;
     }
   }
 
@@ -81,8 +89,8 @@ struct Rows {
     };
     Register sum[side][P];
     for (int p = 0; p < P; ++p) {
-      sum[0][p] = Partial && p == P - 1 ? V::load_some(target + p * V::width, rest)
-                                        : V::load(target + p * V::width);
+      sum[0][p] =
+          Partial && p == P - 1 ? V::load_some(target + p * V::width, rest) : V::load(target + p * V::width);
       for (int s = 1; s < side; ++s) sum[s][p] = V::zero();
     }
     int k = 0;
@@ -132,15 +140,24 @@ struct Rows {
     target += v;
     source += v;
     switch (vectors) {
-      case 8: return add_last_panel<8>(target, source, index, count, h, rest, coefficient);
-      case 7: return add_last_panel<7>(target, source, index, count, h, rest, coefficient);
-      case 6: return add_last_panel<6>(target, source, index, count, h, rest, coefficient);
-      case 5: return add_last_panel<5>(target, source, index, count, h, rest, coefficient);
-      case 4: return add_last_panel<4>(target, source, index, count, h, rest, coefficient);
-      case 3: return add_last_panel<3>(target, source, index, count, h, rest, coefficient);
-      case 2: return add_last_panel<2>(target, source, index, count, h, rest, coefficient);
-      case 1: return add_last_panel<1>(target, source, index, count, h, rest, coefficient);
-      default: return;
+      case 8:
+        return add_last_panel<8>(target, source, index, count, h, rest, coefficient);
+      case 7:
+        return add_last_panel<7>(target, source, index, count, h, rest, coefficient);
+      case 6:
+        return add_last_panel<6>(target, source, index, count, h, rest, coefficient);
+      case 5:
+        return add_last_panel<5>(target, source, index, count, h, rest, coefficient);
+      case 4:
+        return add_last_panel<4>(target, source, index, count, h, rest, coefficient);
+      case 3:
+        return add_last_panel<3>(target, source, index, count, h, rest, coefficient);
+      case 2:
+        return add_last_panel<2>(target, source, index, count, h, rest, coefficient);
+      case 1:
+        return add_last_panel<1>(target, source, index, count, h, rest, coefficient);
+      default:
+        return;
     }
   }
 };
@@ -226,8 +243,7 @@ void group_gradients(const TileView<Storage>& tile, const RowGroup& group) {
   for (int64_t s = group.first; s < group.last; ++s) {
     const Segment segment = tile.layout.row_segments[s];
     Rows<Storage>::add(tile.gradient_a() + segment.index * tile.h(), tile.b(), tile.columns() + k,
-                       segment.count, tile.h(),
-                       [residual = tile.residuals + k](int e) { return residual[e]; });
+                       segment.count, tile.h(), [residual = tile.residuals + k](int e) { return residual[e]; });
     k += segment.count;
   }
 }
@@ -258,8 +274,7 @@ RowGroup next_group(const TileView<Storage>& tile, int64_t first, int64_t start)
 }
 
 template <class Storage, Task task>
-double process_tile(const LayoutView& layout, int64_t tile_number, const Operands& operands,
-                    void* residuals) {
+double process_tile(const LayoutView& layout, int64_t tile_number, const Operands& operands, void* residuals) {
   using T = accumulator_t<Storage>;
   constexpr bool with_gradients = task == Task::loss_gradients || task == Task::gradients;
   const TileView<Storage> tile{layout, layout.tiles[tile_number], layout.tiles[tile_number + 1], operands,
@@ -286,7 +301,7 @@ double process_tile(const LayoutView& layout, int64_t tile_number, const Operand
 
 }  // namespace
 
-#define DMF_DTYPES(task) \
+#define DMF_DTYPES(task)                                                                \
   {process_tile<double, task>, process_tile<float, task>, process_tile<bfloat16, task>, \
    process_tile<float16, task>}
 const TileKernels tile_kernels = {{DMF_DTYPES(Task::product), DMF_DTYPES(Task::loss),

@@ -1,0 +1,99 @@
+"""The patterns that benchmarks run on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmf_fast import Observations
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Observed entries and the two sides of the split, float32: ``a`` is (m, h), ``b_transposed`` (n, h)."""
+
+    name: str
+    rows: Tensor
+    columns: Tensor
+    values: Tensor
+    shape: tuple[int, int]
+    a: Tensor
+    b_transposed: Tensor
+
+    @property
+    def nnz(self) -> int:
+        return self.values.numel()
+
+    @property
+    def h(self) -> int:
+        return self.a.shape[1]
+
+    @property
+    def flops(self) -> float:
+        """Flops of loss, dA and dB over the observed entries."""
+        return 6.0 * self.nnz * self.h
+
+    def observations(self) -> Observations:
+        return Observations(self.rows, self.columns, self.values, self.shape)
+
+
+def skewed(rows: int, columns: int, nnz: int, h: int, seed: int = 0) -> Problem:
+    """Entries whose rows and columns follow Zipf's law, each pair once, in random order."""
+    row_of, column_of, values = _skewed_entries(rows, columns, nnz, seed)
+    return _problem(f"{rows}×{columns}, {_short(nnz)}, h {h}", row_of, column_of, values, (rows, columns), h)
+
+
+def movielens(h: int) -> Problem | None:
+    """MovieLens 100K, where the user has it."""
+    path = _movielens_folder() / "u.data"
+    if not path.is_file():
+        return None
+    data = np.loadtxt(path, dtype=np.int64)
+    rows, columns = torch.from_numpy(data[:, 0] - 1), torch.from_numpy(data[:, 1] - 1)
+    values = torch.from_numpy(data[:, 2]).float()
+    return _problem(f"MovieLens 100K, h {h}", rows, columns, values, (943, 1682), h)
+
+
+def _movielens_folder() -> Path:
+    shared = Path(__file__).resolve().parents[2] / "shared" / "data"
+    return Path(os.environ.get("DMF_FAST_DATA", shared)) / "ml-100k"
+
+
+@lru_cache(maxsize=1)
+def _skewed_entries(rows: int, columns: int, nnz: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = np.random.default_rng(seed)
+    row_places, column_places = generator.permutation(rows), generator.permutation(columns)
+    keys = np.empty(0, dtype=np.int64)
+    while keys.size < nnz:
+        draws = int(1.3 * (nnz - keys.size)) + 1000
+        drawn_rows = row_places[_zipf(generator, rows, draws)]
+        drawn_columns = column_places[_zipf(generator, columns, draws)]
+        keys = np.unique(np.concatenate([keys, drawn_rows * columns + drawn_columns]))
+    keys = generator.permutation(keys)[:nnz]
+    values = torch.from_numpy(generator.standard_normal(nnz, dtype=np.float32))
+    return torch.from_numpy(keys // columns), torch.from_numpy(keys % columns), values
+
+
+def _zipf(generator: np.random.Generator, count: int, draws: int, exponent: float = 0.6) -> np.ndarray:
+    """Draw from 0 … count−1 with probability proportional to (k + 1)^−exponent."""
+    weights = np.cumsum(np.arange(1, count + 1, dtype=np.float64) ** -exponent)
+    return np.searchsorted(weights / weights[-1], generator.random(draws)).clip(max=count - 1)
+
+
+def _problem(
+    name: str, rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int], h: int
+) -> Problem:
+    generator = torch.Generator().manual_seed(1)
+    a = torch.randn(shape[0], h, generator=generator) / h**0.5
+    b_transposed = torch.randn(shape[1], h, generator=generator)
+    return Problem(name, rows, columns, values, shape, a, b_transposed)
+
+
+def _short(count: int) -> str:
+    return f"{count // 10**6}M" if count >= 10**6 else f"{count // 1000}k"

@@ -1,0 +1,161 @@
+"""`python -m bench.report`: every case beside its rivals and the machine's limits, in one run.
+
+Rivals take turns, one pass each a round, so that noise of the machine falls on all alike; medians are
+reported. Writes one JSON file and prints one table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from statistics import median
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import dmf_fast
+from bench import machine, memory
+from bench.problems import Problem, movielens, skewed
+from bench.rivals import RIVALS, Pass
+from dmf_fast import info
+
+RESULTS = Path(__file__).with_name("results")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem, who competes on it, and how often."""
+
+    problem: Callable[[], Problem | None]
+    rivals: tuple[str, ...]
+    rounds: int
+
+
+ALL = tuple(RIVALS)
+CASES = (
+    Case(lambda: movielens(64), ALL, 21),
+    Case(lambda: skewed(943, 1682, 100_000, 64), ALL, 21),
+    Case(lambda: skewed(6040, 3706, 1_000_000, 16), ALL, 7),
+    Case(lambda: skewed(6040, 3706, 1_000_000, 64), ALL, 9),
+    Case(lambda: skewed(6040, 3706, 1_000_000, 128), ALL, 5),
+    Case(lambda: skewed(69878, 10677, 10_000_000, 64), ("dmf_fast", "sampled_addmm + CSR"), 5),
+)
+
+
+def run_case(case: Case, limits: machine.MachineLimits) -> dict[str, object] | None:
+    """Time all rivals of one case in turns."""
+    problem = case.problem()
+    if problem is None:
+        return None
+    passes = {name: RIVALS[name](problem) for name in case.rivals}
+    check_agreement(passes)
+    seconds: dict[str, list[float]] = {name: [] for name in passes}
+    repeat = {name: max(1, int(0.02 / timed(one_pass, 1))) for name, one_pass in passes.items()}
+    for _ in range(case.rounds):
+        for name, one_pass in passes.items():
+            seconds[name].append(timed(one_pass, repeat[name]))
+    medians = {name: median(times) for name, times in seconds.items()}
+    gflops = problem.flops / medians["dmf_fast"] / 1e9
+    return {
+        "problem": problem.name,
+        "nnz": problem.nnz,
+        "h": problem.h,
+        "milliseconds": {name: 1e3 * value for name, value in medians.items()},
+        "ratio": {name: value / medians["dmf_fast"] for name, value in medians.items()},
+        "gflops": gflops,
+        "percent_of_fma_peak": 100 * gflops / limits.fma_gflops,
+        "rounds": case.rounds,
+    }
+
+
+def timed(one_pass: Pass, repeat: int) -> float:
+    """Return seconds a pass over `repeat` passes."""
+    start = time.perf_counter()
+    for _ in range(repeat):
+        one_pass()
+    return (time.perf_counter() - start) / repeat
+
+
+def check_agreement(passes: dict[str, Pass]) -> None:
+    """Warm every rival up and make sure that all compute the same thing."""
+    expected = passes["dmf_fast"]()
+    for name, one_pass in passes.items():
+        for ours, theirs in zip(expected, one_pass(), strict=True):
+            torch.testing.assert_close(
+                theirs.double(), ours.double(), rtol=1e-3, atol=1e-3 * float(ours.abs().max()), msg=name
+            )
+
+
+def show(results: list[dict], limits: machine.MachineLimits) -> None:
+    """Print the table."""
+    console = Console(width=140)
+    console.print(
+        f"{limits.processor}, {limits.threads} threads: {limits.fma_gflops:.0f} GFLOP/s of float32 FMA, "
+        f"L2 {limits.l2_gigabytes_per_second:.0f} GB/s, DRAM {limits.dram_gigabytes_per_second:.0f} GB/s"
+    )
+    table = Table("loss + dA + dB, float32", "GFLOP/s", "% of FMA", *(f"{name}, ms" for name in RIVALS))
+    for result in results:
+        cells = [
+            f"{result['milliseconds'][name]:.3g} ({result['ratio'][name]:.3g}×)"
+            if name in result["milliseconds"]
+            else "–"
+            for name in RIVALS
+        ]
+        table.add_row(
+            result["problem"], f"{result['gflops']:.1f}", f"{result['percent_of_fma_peak']:.1f}", *cells
+        )
+    console.print(table)
+
+
+def commit() -> str:
+    """Return the commit that was measured."""
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, help="JSON file; bench/results/DATE-cpu.json by default")
+    parser.add_argument("--only", help="run the cases whose name contains this text; writes no default file")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    limits = machine.measure(arguments.threads)
+    results = []
+    for case in CASES:
+        problem = case.problem()
+        if problem is None or (arguments.only and arguments.only not in problem.name):
+            continue
+        results.append(run_case(case, limits))
+    show(results, limits)
+    report = {
+        "date": date.today().isoformat(),
+        "commit": commit(),
+        "dmf_fast": dmf_fast.__version__,
+        "torch": torch.__version__,
+        "instruction_set": info.active_instruction_set(),
+        "machine": limits.as_dict(),
+        "cases": results,
+    }
+    if not arguments.only:
+        report["memory"] = memory.measure()
+        print("memory at 10M entries, h 64:", json.dumps(report["memory"], indent=1))
+    output = arguments.output or (
+        None if arguments.only else RESULTS / f"{date.today().isoformat()}-cpu.json"
+    )
+    if output:
+        output.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

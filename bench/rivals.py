@@ -1,0 +1,83 @@
+"""Ways to compute the loss over Ω with dA and dBᵀ. Each builds its own structures before it is timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from bench.problems import Problem
+
+Pass = Callable[[], tuple[Tensor, Tensor, Tensor]]  # loss (sum of squares), dA, dBᵀ
+
+
+def dmf_fast(problem: Problem) -> Pass:
+    """The fused sweep, as the autograd function calls it."""
+    layout = problem.observations().layout()
+    sweep = torch.ops.dmf_fast.completion_loss_gradients
+    return lambda: sweep(problem.a, problem.b_transposed, layout.buffer, layout.values, None, 1.0)
+
+
+def sampled_addmm(problem: Problem) -> Pass:
+    """torch's sampled product, then two CSR products; the transposed pattern and its order are prebuilt."""
+    rows, columns, (m, n) = problem.rows, problem.columns, problem.shape
+    order = torch.argsort(rows * n + columns)
+    back = torch.argsort(columns[order] * m + rows[order])
+    starts, column_of = _compressed(rows[order], m), columns[order]
+    transposed_starts, row_of = _compressed(columns[order][back], n), rows[order][back]
+    targets = problem.values[order]
+    pattern = torch.sparse_csr_tensor(starts, column_of, torch.zeros_like(targets), (m, n))
+    b = problem.b_transposed.T
+
+    def one_pass() -> tuple[Tensor, Tensor, Tensor]:
+        products = torch.sparse.sampled_addmm(pattern, problem.a, b, beta=0.0)
+        residual = products.values() - targets
+        coefficients = 2 * residual
+        gradient = torch.sparse_csr_tensor(starts, column_of, coefficients, (m, n))
+        transposed = torch.sparse_csr_tensor(transposed_starts, row_of, coefficients[back], (n, m))
+        return residual.dot(residual), gradient @ problem.b_transposed, transposed @ problem.a
+
+    return one_pass
+
+
+def gather_autograd(problem: Problem) -> Pass:
+    """The form found in most code: gather rows, multiply, sum, autograd."""
+
+    def one_pass() -> tuple[Tensor, Tensor, Tensor]:
+        a, b = problem.a.detach().requires_grad_(), problem.b_transposed.detach().requires_grad_()
+        loss = ((a[problem.rows] * b[problem.columns]).sum(dim=1) - problem.values).square().sum()
+        loss.backward()
+        return loss.detach(), a.grad, b.grad
+
+    return one_pass
+
+
+def dense_autograd(problem: Problem) -> Pass:
+    """The product formed whole, a dense mask, autograd."""
+    mask = torch.zeros(problem.shape)
+    mask[problem.rows, problem.columns] = 1.0
+    target = torch.zeros(problem.shape)
+    target[problem.rows, problem.columns] = problem.values
+
+    def one_pass() -> tuple[Tensor, Tensor, Tensor]:
+        a, b = problem.a.detach().requires_grad_(), problem.b_transposed.detach().requires_grad_()
+        loss = (mask * (a @ b.T - target)).square().sum()
+        loss.backward()
+        return loss.detach(), a.grad, b.grad
+
+    return one_pass
+
+
+def _compressed(sorted_indices: Tensor, count: int) -> Tensor:
+    return torch.cat(
+        [torch.zeros(1, dtype=torch.int64), torch.bincount(sorted_indices, minlength=count).cumsum(0)]
+    )
+
+
+RIVALS = {
+    "dmf_fast": dmf_fast,
+    "sampled_addmm + CSR": sampled_addmm,
+    "gather + autograd": gather_autograd,
+    "dense + autograd": dense_autograd,
+}

@@ -1,0 +1,82 @@
+"""The tiled layout of the observed entries, which the kernels read: one flat buffer of bytes.
+
+``csrc/kernels/observed_layout.h`` describes the buffer. *Tile order* is the order in which the kernels
+meet the entries; the buffer holds, for every entry in tile order, its place in the caller's arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dmf_fast import _native
+
+_LARGEST_INT32 = 2**31 - 1
+
+Indices = NDArray[np.signedinteger[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What the kernels read of some ``Observations``; shared with them, so never to be written.
+
+    Attributes:
+        buffer: the tiled pattern, uint8, one-dimensional.
+        values: ``(nnz,)`` in tile order, in the dtype of the observations.
+        weights: ``(nnz,)`` in tile order, in the dtype of the observations, or None.
+    """
+
+    buffer: Tensor
+    values: Tensor
+    weights: Tensor | None
+
+
+def index_dtype(shape: tuple[int, int]) -> type[np.int32] | type[np.int64]:
+    """Return the smallest dtype in which rows and columns of a matrix of ``shape`` are held."""
+    return np.int32 if max(shape) <= _LARGEST_INT32 else np.int64
+
+
+def build_layout(rows: Indices, columns: Indices, shape: tuple[int, int]) -> Tensor:
+    """Return the buffer for distinct, checked entries of a matrix of ``shape``, in parallel.
+
+    ``rows`` and ``columns`` are ``(nnz,)``, both of ``index_dtype(shape)``. Temporary memory: 8 bytes an
+    entry.
+
+    Raises:
+        ValueError: the matrix has so many rows and columns that even the grid of tiles is too large.
+
+    Example:
+        >>> import numpy as np
+        >>> buffer = build_layout(np.array([1, 0], np.int32), np.array([0, 2], np.int32), (2, 3))
+        >>> decode_layout(buffer)
+        (array([1, 0]), array([0, 2]))
+    """
+    make_builder = _native.LayoutBuilder32 if rows.dtype == np.int32 else _native.LayoutBuilder64
+    builder = make_builder(rows, columns, *shape, 0, torch.get_num_threads())
+    buffer = torch.empty(builder.bytes, dtype=torch.uint8)
+    builder.write(buffer.numpy())
+    return buffer
+
+
+def decode_layout(buffer: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows and columns that ``buffer`` was built from, ``(nnz,)`` each, in the caller's order."""
+    rows, columns = _native.decode_layout(buffer.numpy(), torch.get_num_threads())
+    return rows, columns
+
+
+def caller_positions(buffer: Tensor) -> Tensor:
+    """Return the place of every entry in the caller's arrays, ``(nnz,)`` in tile order, int32 or int64.
+
+    It is a view into ``buffer`` wherever torch can index with the numbers as they are stored.
+    """
+    facts = _native.describe_layout(buffer.numpy())
+    nnz, start, item_bytes = facts["nnz"], facts["position_offset"], facts["position_bytes"]
+    stored = buffer[start : start + nnz * item_bytes]
+    if item_bytes == 8:
+        return stored.view(torch.int64)
+    return stored.view(torch.int32) if nnz <= _LARGEST_INT32 else stored.view(torch.uint32).to(torch.int64)

@@ -1,0 +1,56 @@
+"""The places of observed entries, shared by all ``Observations`` that differ only in values or dtype."""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+from torch import Tensor
+
+from dmf_fast.layout import Indices, build_layout, caller_positions, decode_layout
+
+_CPU = torch.device("cpu")
+
+
+class Pattern:
+    """Distinct, checked entries of a matrix; owns its arrays and builds their layout once.
+
+    Rows and columns are kept only until the layout is there, as they can be read back from it.
+    """
+
+    __slots__ = ("_buffers", "_coordinates", "lock", "nnz", "shape")
+
+    def __init__(self, rows: Indices, columns: Indices, shape: tuple[int, int]) -> None:
+        self.shape = shape
+        self.nnz = len(rows)
+        self.lock = threading.RLock()
+        self._coordinates: tuple[Indices, Indices] | None = (rows, columns)
+        self._buffers: dict[torch.device, Tensor] = {}
+
+    def coordinates(self) -> tuple[Indices, Indices]:
+        """Return the rows and the columns in the caller's order; the arrays are not to be written."""
+        coordinates = self._coordinates  # read once: another thread may be building the layout
+        return decode_layout(self.buffer(_CPU)) if coordinates is None else coordinates
+
+    def buffer(self, device: torch.device) -> Tensor:
+        """Return the layout's buffer on ``device``."""
+        with self.lock:
+            if self._coordinates is not None:
+                self._buffers[_CPU] = build_layout(*self._coordinates, self.shape)
+                self._coordinates = None
+            if device not in self._buffers:
+                self._buffers[device] = self._buffers[_CPU].to(device)
+            return self._buffers[device]
+
+    def to_tile_order(self, numbers: Tensor) -> Tensor:
+        """Return ``(nnz,)`` numbers in the caller's order as they stand in the layout."""
+        return numbers.index_select(0, self._positions(numbers.device))
+
+    def to_caller_order(self, numbers: Tensor) -> Tensor:
+        """Return ``(nnz,)`` numbers in tile order as the caller gave them."""
+        scattered = torch.empty_like(numbers)
+        scattered[self._positions(numbers.device)] = numbers
+        return scattered
+
+    def _positions(self, device: torch.device) -> Tensor:
+        return caller_positions(self.buffer(_CPU)).to(device)

@@ -1,0 +1,52 @@
+"""Random splits that leave no row without a training entry."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dmf_fast.layout import Indices
+
+
+def split_positions(
+    rows: Indices, row_count: int, test_fraction: float, seed: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rising positions of the training and of the test entries.
+
+    Entries go to the test part in a random order, except the last of each row in that order, until the
+    part is full: a plain random split, changed only where it would empty a row.
+    """
+    size, seed = _checked_size(test_fraction, len(rows)), _checked_seed(seed)
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).numpy()
+    last_of_row = np.empty(row_count, dtype=np.int64)
+    shuffled = rows[order]
+    last_of_row[shuffled] = np.arange(len(rows))  # NumPy keeps the last of repeated assignments
+    may_leave = last_of_row[shuffled] != np.arange(len(rows))
+    in_test = np.zeros(len(rows), dtype=np.bool_)
+    in_test[order[may_leave][:size]] = True
+    return np.flatnonzero(~in_test), np.flatnonzero(in_test)
+
+
+def _checked_size(test_fraction: Any, nnz: int) -> int:
+    try:
+        fraction = float(test_fraction)
+    except (TypeError, ValueError):
+        raise TypeError(f"test_fraction must be a number in [0, 1], got {test_fraction!r}") from None
+    if not (math.isfinite(fraction) and 0 <= fraction <= 1):
+        raise ValueError(f"test_fraction must lie in [0, 1], got {fraction}; 0.2 tests on a fifth")
+    return round(fraction * nnz)
+
+
+def _checked_seed(seed: Any) -> int:
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed must be an integer, got {seed!r}") from None
+    if not 0 <= number < 2**63:
+        raise ValueError(f"seed must lie in 0 … 2**63 - 1, got {number}")
+    return number

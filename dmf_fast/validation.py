@@ -1,0 +1,176 @@
+"""Reads and checks what users give as rows, columns, values, weights and shape.
+
+Every error names the argument, the first offending position, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+_LARGEST_INT64 = 2**63 - 1
+
+
+def read_indices(name: str, given: Any) -> NDArray[Any]:
+    """Return ``given`` as a one-dimensional integer array on the CPU, without a copy where possible."""
+    numbers = _read_array(name, given)
+    kind = _kind(numbers)
+    if kind not in "iu":
+        if len(numbers) == 0 and isinstance(given, (list, tuple)):
+            return np.zeros(0, dtype=np.int64)
+        hint = "convert with .astype(np.int64) or .long() where that is what you mean"
+        raise TypeError(f"{name} must hold integers, got {numbers.dtype}; {hint}")
+    return numbers.numpy() if isinstance(numbers, Tensor) else numbers
+
+
+def read_numbers(name: str, given: Any) -> NDArray[Any] | Tensor:
+    """Return ``given`` as a one-dimensional array or CPU tensor of real numbers, without a copy."""
+    numbers = _read_array(name, given)
+    if _kind(numbers) not in "iuf":
+        raise TypeError(
+            f"{name} must hold real numbers, got {numbers.dtype}; convert to a floating dtype first"
+        )
+    return numbers
+
+
+def chosen_dtype(dtype: torch.dtype | None, given: Any, numbers: NDArray[Any] | Tensor) -> torch.dtype:
+    """Return ``dtype``, or where it is None that of the values, or the default one where they have none."""
+    if dtype is None:
+        if isinstance(given, (list, tuple)):
+            dtype = torch.get_default_dtype()
+        elif _kind(numbers) != "f":
+            dtype = torch.float32
+        elif isinstance(numbers, Tensor):
+            dtype = numbers.dtype
+        else:
+            dtype = _torch_dtype(numbers.dtype)
+    if dtype not in DTYPES:
+        names = ", ".join(str(supported) for supported in DTYPES)
+        raise TypeError(f"dtype must be one of {names}, got {dtype!r}; choose one with dtype=")
+    return dtype
+
+
+def to_tensor(numbers: NDArray[Any] | Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a contiguous copy of ``numbers`` in ``dtype`` on the CPU."""
+    if isinstance(numbers, Tensor):
+        return numbers.to(dtype, copy=True).contiguous()
+    # NumPy has no bfloat16, and torch takes neither foreign byte orders nor extended precision.
+    numpy_dtype = {torch.float64: np.float64, torch.float16: np.float16}.get(dtype, np.float32)
+    with np.errstate(over="ignore"):
+        return torch.from_numpy(np.array(numbers, dtype=numpy_dtype, order="C")).to(dtype)
+
+
+def resolve_shape(shape: Any, rows: NDArray[Any], columns: NDArray[Any]) -> tuple[int, int]:
+    """Return ``shape`` as two checked Python integers, or the smallest shape that holds all entries."""
+    if shape is None:
+        if len(rows) == 0:
+            raise ValueError("shape must be given as (m, n) where there are no entries to infer it from")
+        return max(0, int(rows.max())) + 1, max(0, int(columns.max())) + 1
+    try:
+        sizes = tuple(operator.index(size) for size in shape)
+    except TypeError:
+        raise TypeError(f"shape must be a pair of integers (m, n), got {shape!r}") from None
+    if len(sizes) != 2:
+        raise ValueError(f"shape must be a pair of integers (m, n), got {len(sizes)} of them: {shape!r}")
+    for axis, size in zip(("rows", "columns"), sizes, strict=True):
+        if not 0 <= size <= _LARGEST_INT64:
+            raise ValueError(f"shape must hold a positive number of {axis}, below 2**63, got {size}")
+    return sizes
+
+
+def check_lengths(name: str, length: int, expected: int) -> None:
+    """Refuse arrays that do not belong to the same entries."""
+    if length != expected:
+        raise ValueError(
+            f"{name} must hold one number for each of the {expected} rows given, got {length}; "
+            "rows, columns, values and weights are as long as each other"
+        )
+
+
+def check_range(name: str, indices: NDArray[Any], size: int) -> None:
+    """Refuse indices outside ``[0, size)``."""
+    if len(indices) == 0 or (indices.min() >= 0 and indices.max() < size):
+        return
+    position = int(np.argmax((indices < 0) | (indices >= size)))
+    limit = f"lie in 0 … {size - 1}" if size > 0 else f"not occur: the shape has no {name}"
+    raise IndexError(
+        f"{name} must {limit}, got {name}[{position}] = {indices[position]}; indices count from 0, "
+        "give shape=(m, n) if the matrix is larger"
+    )
+
+
+def check_finite(name: str, numbers: Tensor, given: NDArray[Any] | Tensor) -> None:
+    """Refuse NaN and infinity in ``numbers``, which were converted from ``given``."""
+    finite = torch.isfinite(numbers)
+    if bool(finite.all()):
+        return
+    position = int((~finite).nonzero()[0])
+    number = float(given[position])
+    if np.isfinite(number):
+        what = f"{number:g}, which {numbers.dtype} cannot hold; choose a wider dtype or scale the {name}"
+    else:
+        what = f"{number}; leave entries out that are not known"
+    raise ValueError(f"{name} must be finite, got {name}[{position}] = {what}")
+
+
+def check_not_negative(name: str, numbers: Tensor) -> None:
+    """Refuse negative numbers."""
+    if numbers.numel() > 0 and bool(numbers.min() < 0):
+        position = int((numbers < 0).nonzero()[0])
+        raise ValueError(
+            f"{name} must not be negative, got {name}[{position}] = {float(numbers[position]):g}; "
+            "a weight of 0 switches an entry off"
+        )
+
+
+def _read_array(name: str, given: Any) -> NDArray[Any] | Tensor:
+    numbers = read_any_array(name, given)
+    if numbers.ndim != 1:
+        raise ValueError(
+            f"{name} must be one-dimensional, got shape {tuple(numbers.shape)}; "
+            "use .ravel(), or Observations.from_dense for a matrix"
+        )
+    return numbers
+
+
+def read_any_array(name: str, given: Any) -> NDArray[Any] | Tensor:
+    """Return ``given`` as an array, or as a detached CPU tensor if it is a tensor, without a copy."""
+    if isinstance(given, Tensor):
+        if given.layout != torch.strided:
+            raise TypeError(
+                f"{name} must be a dense tensor, got {given.layout}; use Observations.from_torch_sparse"
+            )
+        return given.detach().cpu()
+    if isinstance(given, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} must not be a masked array, whose mask would be lost; "
+            "use .compressed(), or Observations.from_dense(array.data, ~np.ma.getmaskarray(array))"
+        )
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError) as error:
+        raise TypeError(f"{name} must be an array, a tensor or a list of numbers, got {given!r:.80}") from error
+
+
+def _kind(numbers: NDArray[Any] | Tensor) -> str:
+    """Return NumPy's letter for the kind of number: b, i, u, f, c, or another."""
+    if not isinstance(numbers, Tensor):
+        return numbers.dtype.kind
+    if numbers.dtype == torch.bool:
+        return "b"
+    if numbers.is_complex():
+        return "c"
+    return "f" if numbers.is_floating_point() else "i"
+
+
+def _torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    known = {2: torch.float16, 4: torch.float32, 8: torch.float64}
+    if dtype.itemsize not in known:
+        raise TypeError(f"values have dtype {dtype}, which torch does not know; choose one with dtype=")
+    return known[dtype.itemsize]
