@@ -353,6 +353,12 @@ void write_sorted(const Sorted<Packed>& sorted, void* buffer, Parallel& parallel
   uint8_t* base = static_cast<uint8_t*>(buffer);
   const LayoutHeader& header = sorted.header;
   const Offsets at(header);
+  // Equal patterns give equal bytes: clears the gaps, which lie in the last 64 bytes before every array.
+  for (const int64_t start :
+       {at.block_tile_start, at.row_group_start, at.column_group_start, at.tiles, at.row_segments,
+        at.column_segments, at.entry_column, at.entry_row, at.entry_residual, at.position, at.end}) {
+    std::memset(base + start - alignment, 0, alignment);
+  }
   std::memcpy(base, &header, sizeof header);
   copy_array(base + at.block_tile_start, sorted.block_tile_start);
   copy_array(base + at.row_group_start, sorted.row_group_start);

@@ -62,13 +62,13 @@ inline std::vector<Pattern> assorted_patterns() {
 }
 
 template <class Index = int64_t>
-std::vector<char> build_layout(const Pattern& pattern, int64_t tile_size, int threads) {
+std::vector<char> build_layout(const Pattern& pattern, int64_t tile_size, int threads, char rubbish = 0) {
   const std::vector<Index> rows(pattern.row_of.begin(), pattern.row_of.end());
   const std::vector<Index> columns(pattern.column_of.begin(), pattern.column_of.end());
   StdThreads parallel(threads);
   LayoutBuilder<Index> builder(rows.data(), columns.data(), pattern.nnz(), pattern.rows, pattern.columns,
                                tile_size, parallel);
-  std::vector<char> buffer(builder.bytes());
+  std::vector<char> buffer(builder.bytes(), rubbish);
   builder.write(buffer.data(), parallel);
   return buffer;
 }

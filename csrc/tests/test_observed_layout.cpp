@@ -61,13 +61,14 @@ TEST_CASE("every entry appears once in row order and once in column order") {
   }
 }
 
-TEST_CASE("the layout is the same for any number of threads and for both index types") {
+TEST_CASE("the layout is the same for any number of threads, index type and former content of its memory") {
   for (const Pattern& pattern : assorted_patterns()) {
     const std::vector<char> expected = build_layout(pattern, 1);
     CHECK(build_layout(pattern, 2) == expected);
     CHECK(build_layout(pattern, 5) == expected);
     const int64_t tile_size = choose_tile_size(pattern.rows, pattern.columns, pattern.nnz());
     CHECK(build_layout<int32_t>(pattern, tile_size, 2) == expected);
+    CHECK(build_layout(pattern, tile_size, 2, 'x') == expected);
   }
 }
 
