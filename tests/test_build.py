@@ -1,0 +1,50 @@
+"""A build that cannot succeed says in one sentence what to do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def build(tmp_path: Path, **environment: str) -> str:
+    """Run the build with `environment` and return what it said; it must fail before it writes anything."""
+    done = subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", str(tmp_path / "lib")],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert not (tmp_path / "lib").exists()
+    (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("dmf_fast:")]
+    assert "Traceback" not in done.stderr
+    return sentence
+
+
+def test_a_missing_compiler_is_named(tmp_path: Path) -> None:
+    sentence = build(tmp_path, CXX="no-such-compiler")
+    assert "`no-such-compiler`, which is not on the path: install a C++20 compiler" in sentence
+
+
+def test_missing_build_tools_are_named(tmp_path: Path) -> None:
+    assert "needs `cmake`" in build(tmp_path, PATH=str(tmp_path))
+
+
+def test_a_torch_that_is_too_old_is_refused(tmp_path: Path) -> None:
+    old = tmp_path / "old" / "torch"
+    old.mkdir(parents=True)
+    (old / "__init__.py").write_text('__version__ = "2.4.1"\n')
+    sentence = build(tmp_path, PYTHONPATH=str(old.parent))
+    assert "torch 2.4.1 is too old, 2.10 or later is needed: run `pip install -U torch`" in sentence
+
+
+def test_a_missing_torch_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "missing" / "torch"
+    missing.mkdir(parents=True)
+    (missing / "__init__.py").write_text('raise ImportError("no torch")\n')
+    assert "torch is missing where the build runs" in build(tmp_path, PYTHONPATH=str(missing.parent))
