@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dmf_fast.layout import Indices
-from dmf_fast.validation import check_finite
 
 Duplicates = Literal["error", "first", "last", "mean", "sum"]
 
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """Checked entries in the caller's order; every array is ``(nnz,)``."""
+    """Checked entries of a matrix of ``shape`` in the caller's order; every array is ``(nnz,)``."""
 
     rows: Indices
     columns: Indices
+    shape: tuple[int, int]
     values: Tensor
     weights: Tensor | None
 
@@ -33,33 +33,48 @@ def check_policy(policy: str) -> None:
         raise ValueError(f"duplicates must be one of {names}, got {policy!r}")
 
 
-def merge_duplicates(entries: Entries, shape: tuple[int, int], policy: Duplicates) -> Entries:
+def merge_duplicates(entries: Entries, policy: Duplicates) -> Entries:
     """Return entries in which every pair occurs once, in the order of the entries that were kept."""
-    if not _any_duplicates(entries.rows, entries.columns, shape):
-        return entries
-    order = np.lexsort((entries.columns, entries.rows))  # stable: a pair's entries stay in their order
+    involved = _positions_of_repeated_pairs(entries)
+    # Only these are sorted, stably, so that a pair's entries stay in their order.
+    order = involved[np.lexsort((entries.columns[involved], entries.rows[involved]))]
     rows, columns = entries.rows[order], entries.columns[order]
-    repeats = np.concatenate([[False], (rows[1:] == rows[:-1]) & (columns[1:] == columns[:-1])])
+    repeats = np.zeros(len(order), dtype=np.bool_)
+    repeats[1:] = (rows[1:] == rows[:-1]) & (columns[1:] == columns[:-1])
+    if not repeats.any():
+        return entries
     if policy == "error":
         raise ValueError(_first_duplicate(entries, order, repeats))
-    if policy == "first":
-        return _take(entries, np.sort(order[~repeats]))
     if policy == "last":
-        return _take(entries, np.sort(order[~np.append(repeats[1:], False)]))
-    return _combine(entries, order, np.flatnonzero(~repeats), policy)
+        return _without(entries, order[np.append(repeats[1:], False)])
+    if policy in ("mean", "sum"):
+        entries = _combine(entries, order, np.flatnonzero(~repeats), policy)
+    return _without(entries, order[repeats])
 
 
-def _any_duplicates(rows: Indices, columns: Indices, shape: tuple[int, int]) -> bool:
-    cells = shape[0] * shape[1]
-    if cells >= 2**63:
-        order = np.lexsort((columns, rows))
-        rows, columns = rows[order], columns[order]
-        return bool(((rows[1:] == rows[:-1]) & (columns[1:] == columns[:-1])).any())
-    keys = np.empty(len(rows), dtype=np.uint32 if cells <= 2**32 else np.int64)
+def _positions_of_repeated_pairs(entries: Entries) -> NDArray[np.intp]:
+    rows, columns, shape = entries.rows, entries.columns, entries.shape
+    if len(rows) == 0:
+        return np.zeros(0, dtype=np.intp)
+    if shape[0] * shape[1] >= 2**63:  # no key holds a pair: any entry may be involved
+        return np.arange(len(rows))
+    keys = _keys(rows, columns, shape)
+    keys.sort()
+    repeated = keys[1:][keys[1:] == keys[:-1]]
+    if len(repeated) == 0:
+        return np.zeros(0, dtype=np.intp)
+    keys = _keys(rows, columns, shape)
+    nearest = np.searchsorted(repeated, keys)
+    np.minimum(nearest, len(repeated) - 1, out=nearest)
+    return np.flatnonzero(repeated[nearest] == keys)
+
+
+def _keys(rows: Indices, columns: Indices, shape: tuple[int, int]) -> NDArray[Any]:
+    """Return ``row · n + column``, in as few bytes as hold it."""
+    keys = np.empty(len(rows), dtype=np.uint32 if shape[0] * shape[1] < 2**32 else np.int64)
     np.multiply(rows, shape[1], out=keys, dtype=keys.dtype, casting="unsafe")
     np.add(keys, columns, out=keys, dtype=keys.dtype, casting="unsafe")
-    keys.sort()
-    return bool((keys[1:] == keys[:-1]).any())
+    return keys
 
 
 def _first_duplicate(entries: Entries, order: NDArray[np.intp], repeats: NDArray[np.bool_]) -> str:
@@ -74,34 +89,44 @@ def _first_duplicate(entries: Entries, order: NDArray[np.intp], repeats: NDArray
     )
 
 
-def _take(entries: Entries, positions: NDArray[np.intp]) -> Entries:
-    chosen = torch.from_numpy(positions)
+def _without(entries: Entries, dropped: NDArray[np.intp]) -> Entries:
+    keep = np.ones(len(entries.rows), dtype=np.bool_)
+    keep[dropped] = False
+    chosen = torch.from_numpy(keep)
     weights = None if entries.weights is None else entries.weights[chosen]
-    return Entries(entries.rows[positions], entries.columns[positions], entries.values[chosen], weights)
+    return Entries(entries.rows[keep], entries.columns[keep], entries.shape, entries.values[chosen], weights)
 
 
-def _combine(entries: Entries, order: NDArray[np.intp], starts: NDArray[np.intp], policy: Duplicates) -> Entries:
-    """Return one entry for each run of ``order`` that begins at ``starts``, summed in float64."""
-    values = entries.values.to(torch.float64).numpy()[order]
-    weights = None if entries.weights is None else entries.weights.to(torch.float64).numpy()[order]
+def _combine(
+    entries: Entries, order: NDArray[np.intp], starts: NDArray[np.intp], policy: Duplicates
+) -> Entries:
+    """Put the mean or sum of each run of ``order``, which begin at ``starts``, in the place of its first."""
+    places = torch.from_numpy(order)
+    values = entries.values[places].to(torch.float64).numpy()
+    weights = None if entries.weights is None else entries.weights[places].to(torch.float64).numpy()
     with np.errstate(over="ignore", invalid="ignore"):
-        if policy == "sum":
-            combined, combined_weights = np.add.reduceat(values, starts), weights
-            if weights is not None:
-                combined_weights = _common_weights(entries, weights, order, starts)
-        else:
+        if policy == "mean":
             combined, combined_weights = _means(values, weights, starts)
-    first = order[starts]
-    by_first = np.argsort(first)
-    merged = _take(entries, first[by_first])
-    dtype = entries.values.dtype
-    sums = torch.from_numpy(combined[by_first])
-    check_finite("values", sums.to(dtype), sums)
-    if combined_weights is None:
-        return replace(merged, values=sums.to(dtype))
-    summed_weights = torch.from_numpy(combined_weights[by_first])
-    check_finite("weights", summed_weights.to(dtype), summed_weights)
-    return replace(merged, values=sums.to(dtype), weights=summed_weights.to(dtype))
+        else:
+            combined = np.add.reduceat(values, starts)
+            combined_weights = None if weights is None else _common_weights(entries, weights, order, starts)
+    first = places[torch.from_numpy(starts)]
+    merged = replace(entries, values=_replaced("values", entries.values, first, combined))
+    if entries.weights is None or combined_weights is None:
+        return merged
+    return replace(merged, weights=_replaced("weights", entries.weights, first, combined_weights))
+
+
+def _replaced(name: str, numbers: Tensor, places: Tensor, combined: NDArray[Any]) -> Tensor:
+    rounded = torch.from_numpy(combined).to(numbers.dtype)
+    beyond = (~torch.isfinite(rounded)).nonzero()
+    if len(beyond) > 0:
+        raise ValueError(
+            f"{name} of a repeated pair must combine to a finite {numbers.dtype}, "
+            f"got {combined[int(beyond[0])]:g} at position {int(places[int(beyond[0])])}; choose a wider dtype"
+        )
+    numbers[places] = rounded  # our own copy of what the user gave
+    return numbers
 
 
 def _means(
@@ -129,6 +154,6 @@ def _common_weights(
         pair = (int(entries.rows[first]), int(entries.columns[first]))
         raise ValueError(
             f"weights of repeated pairs must agree with duplicates='sum', got {smallest[run]:g} and "
-            f"{largest[run]:g} for {pair}, first at position {first}; choose duplicates='mean' or sum them first"
+            f"{largest[run]:g} for {pair}, first at position {first}; choose duplicates='mean'"
         )
     return smallest

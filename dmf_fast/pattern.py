@@ -7,7 +7,7 @@ import threading
 import torch
 from torch import Tensor
 
-from dmf_fast.layout import Indices, build_layout, caller_positions, decode_layout
+from dmf_fast.layout import Indices, build_layout, caller_positions, decode_layout, index_dtype
 
 _CPU = torch.device("cpu")
 
@@ -24,7 +24,11 @@ class Pattern:
         self.shape = shape
         self.nnz = len(rows)
         self.lock = threading.RLock()
-        self._coordinates: tuple[Indices, Indices] | None = (rows, columns)
+        dtype = index_dtype(shape)
+        self._coordinates: tuple[Indices, Indices] | None = (
+            rows.astype(dtype, copy=False),
+            columns.astype(dtype, copy=False),
+        )
         self._buffers: dict[torch.device, Tensor] = {}
 
     def coordinates(self) -> tuple[Indices, Indices]:

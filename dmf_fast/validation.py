@@ -19,41 +19,84 @@ _LARGEST_INT64 = 2**63 - 1
 
 def read_indices(name: str, given: Any) -> NDArray[Any]:
     """Return ``given`` as a one-dimensional integer array on the CPU, without a copy where possible."""
-    numbers = _read_array(name, given)
-    kind = _kind(numbers)
-    if kind not in "iu":
-        if len(numbers) == 0 and isinstance(given, (list, tuple)):
-            return np.zeros(0, dtype=np.int64)
+    numbers = read_any_array(name, given)
+    if numbers.ndim == 1 and len(numbers) == 0 and isinstance(given, (list, tuple)):
+        return np.zeros(0, dtype=np.int64)  # an empty list has no dtype
+    if _kind(numbers) not in "iu":
         hint = "convert with .astype(np.int64) or .long() where that is what you mean"
         raise TypeError(f"{name} must hold integers, got {numbers.dtype}; {hint}")
+    _check_one_dimensional(name, numbers)
     return numbers.numpy() if isinstance(numbers, Tensor) else numbers
 
 
 def read_numbers(name: str, given: Any) -> NDArray[Any] | Tensor:
     """Return ``given`` as a one-dimensional array or CPU tensor of real numbers, without a copy."""
-    numbers = _read_array(name, given)
+    numbers = read_any_array(name, given)
     if _kind(numbers) not in "iuf":
         raise TypeError(
             f"{name} must hold real numbers, got {numbers.dtype}; convert to a floating dtype first"
         )
+    _check_one_dimensional(name, numbers)
     return numbers
 
 
-def chosen_dtype(dtype: torch.dtype | None, given: Any, numbers: NDArray[Any] | Tensor) -> torch.dtype:
-    """Return ``dtype``, or where it is None that of the values, or the default one where they have none."""
-    if dtype is None:
-        if isinstance(given, (list, tuple)):
-            dtype = torch.get_default_dtype()
-        elif _kind(numbers) != "f":
-            dtype = torch.float32
-        elif isinstance(numbers, Tensor):
-            dtype = numbers.dtype
-        else:
-            dtype = _torch_dtype(numbers.dtype)
+def read_any_array(name: str, given: Any) -> NDArray[Any] | Tensor:
+    """Return ``given`` as an array, or as a detached CPU tensor if it is a tensor, without a copy."""
+    if isinstance(given, Tensor):
+        if given.layout != torch.strided:
+            raise TypeError(
+                f"{name} must be a dense tensor, got {given.layout}; use Observations.from_torch_sparse"
+            )
+        return given.detach().cpu()
+    if hasattr(given, "tocoo"):
+        raise TypeError(f"{name} must not be a sparse matrix; use Observations.from_scipy")
+    if isinstance(given, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} must not be a masked array, whose mask would be lost; "
+            "use .compressed(), or Observations.from_dense(array.data, ~np.ma.getmaskarray(array))"
+        )
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError) as error:
+        raise TypeError(
+            f"{name} must be an array, a tensor or a list of numbers, got {given!r:.80}"
+        ) from error
+
+
+def default_dtype(values: Any) -> torch.dtype:
+    """Return the dtype that ``values`` get where none is named."""
+    if isinstance(values, (list, tuple)):
+        return torch.get_default_dtype()
+    numbers = values if isinstance(values, Tensor) else np.asarray(values)
+    if _kind(numbers) != "f":
+        return torch.float32
+    if isinstance(numbers, Tensor):
+        return numbers.dtype
+    known = {2: torch.float16, 4: torch.float32, 8: torch.float64}
+    if numbers.itemsize not in known:
+        raise TypeError(
+            f"values have dtype {numbers.dtype}, which torch does not know; choose one with dtype="
+        )
+    return known[numbers.itemsize]
+
+
+def check_dtype(dtype: Any) -> torch.dtype:
+    """Refuse dtypes that the kernels do not know."""
     if dtype not in DTYPES:
         names = ", ".join(str(supported) for supported in DTYPES)
         raise TypeError(f"dtype must be one of {names}, got {dtype!r}; choose one with dtype=")
-    return dtype
+    return dtype  # type: ignore[no-any-return]
+
+
+def check_device(device: Any) -> torch.device:
+    """Return ``device`` with its index, refusing what is none or cannot be used here."""
+    try:
+        return torch.empty(0, device=device).device
+    except (TypeError, RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        hint = "; write dtype= before a dtype" if isinstance(device, torch.dtype) else ""
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"device must be one that torch can use here, got {device!r}: {reason}{hint}") from error
 
 
 def to_tensor(numbers: NDArray[Any] | Tensor, dtype: torch.dtype) -> Tensor:
@@ -84,7 +127,7 @@ def resolve_shape(shape: Any, rows: NDArray[Any], columns: NDArray[Any]) -> tupl
     return sizes
 
 
-def check_lengths(name: str, length: int, expected: int) -> None:
+def check_length(name: str, length: int, expected: int) -> None:
     """Refuse arrays that do not belong to the same entries."""
     if length != expected:
         raise ValueError(
@@ -129,33 +172,12 @@ def check_not_negative(name: str, numbers: Tensor) -> None:
         )
 
 
-def _read_array(name: str, given: Any) -> NDArray[Any] | Tensor:
-    numbers = read_any_array(name, given)
+def _check_one_dimensional(name: str, numbers: NDArray[Any] | Tensor) -> None:
     if numbers.ndim != 1:
         raise ValueError(
             f"{name} must be one-dimensional, got shape {tuple(numbers.shape)}; "
             "use .ravel(), or Observations.from_dense for a matrix"
         )
-    return numbers
-
-
-def read_any_array(name: str, given: Any) -> NDArray[Any] | Tensor:
-    """Return ``given`` as an array, or as a detached CPU tensor if it is a tensor, without a copy."""
-    if isinstance(given, Tensor):
-        if given.layout != torch.strided:
-            raise TypeError(
-                f"{name} must be a dense tensor, got {given.layout}; use Observations.from_torch_sparse"
-            )
-        return given.detach().cpu()
-    if isinstance(given, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name} must not be a masked array, whose mask would be lost; "
-            "use .compressed(), or Observations.from_dense(array.data, ~np.ma.getmaskarray(array))"
-        )
-    try:
-        return np.asarray(given)
-    except (ValueError, TypeError) as error:
-        raise TypeError(f"{name} must be an array, a tensor or a list of numbers, got {given!r:.80}") from error
 
 
 def _kind(numbers: NDArray[Any] | Tensor) -> str:
@@ -167,10 +189,3 @@ def _kind(numbers: NDArray[Any] | Tensor) -> str:
     if numbers.is_complex():
         return "c"
     return "f" if numbers.is_floating_point() else "i"
-
-
-def _torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
-    known = {2: torch.float16, 4: torch.float32, 8: torch.float64}
-    if dtype.itemsize not in known:
-        raise TypeError(f"values have dtype {dtype}, which torch does not know; choose one with dtype=")
-    return known[dtype.itemsize]

@@ -1,0 +1,7 @@
+"""The command line: ``dmf-fast complete``, ``predict``, ``recommend`` and ``info``."""
+
+from __future__ import annotations
+
+from dmf_fast.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,298 @@
+"""The model: a deep linear chain with optional biases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from operator import index
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dmf_fast import functional
+from dmf_fast.functional import Reduction
+from dmf_fast.initialization import initialize
+from dmf_fast.observations import Observations
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+# Numbers that `predict` gathers at once: 64 MiB in float32 for each side.
+_CHUNK_NUMBERS = 1 << 24
+
+
+class DeepMatrixFactorization(torch.nn.Module):
+    """An ``m × n`` matrix ``W_N ⋯ W_1``, of which only the observed entries are ever computed in training.
+
+    Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization" (NeurIPS 2019). A
+    prediction is ``(W_N ⋯ W_1)_ij``, plus ``mean``, plus ``row_bias_i + column_bias_j`` where ``bias=True``.
+
+    Args:
+        shape: ``(m, n)``, rows and columns of the matrix.
+        depth: number of factors ``N``, at least 1.
+        hidden: width of every hidden layer, or the ``N - 1`` widths ``d_1, …, d_{N-1}``;
+            ``min(m, n)``, as in the paper, when None.
+        init_scale: size of the product at the start, see `dmf_fast.initialization.initialize`.
+        initialization: ``"gaussian"``, ``"balanced"``, ``"orthogonal"``, ``"identity"`` or ``"uniform"``.
+        bias: whether rows and columns have biases; they start at zero.
+        seed: of the initialisation; None takes torch's global generator.
+        dtype: float64, float32, bfloat16 or float16.
+        device: where the parameters live.
+
+    Attributes:
+        factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``.
+        row_bias: ``(m,)``, or None.
+        column_bias: ``(n,)``, or None.
+        mean: buffer, 0-dim, 0 at first; set it with ``model.mean.fill_(...)`` to the mean of the values.
+
+    Raises:
+        TypeError: ``shape``, ``depth`` or ``hidden`` are not integers, or ``dtype`` is none of the four.
+        ValueError: one of them is below 1, their number is wrong, or the initialisation is unknown.
+
+    Example:
+        >>> model = DeepMatrixFactorization((4, 3), depth=2, seed=0)
+        >>> model.product().shape
+        torch.Size([4, 3])
+
+    """
+
+    mean: Tensor
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        depth: int,
+        hidden: int | Sequence[int] | None = None,
+        init_scale: float = 1e-3,
+        initialization: str = "gaussian",
+        *,
+        bias: bool = False,
+        seed: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        if dtype not in DTYPES:
+            raise TypeError(f"dtype must be one of {', '.join(map(str, DTYPES))}, but {dtype} came.")
+        dims = _checked_dims(shape, depth, hidden)
+        factors = initialize(initialization, dims, init_scale, seed=seed, dtype=dtype, device=device)
+        self.factors = torch.nn.ParameterList(factors)
+        self.row_bias = _zero_bias(dims[-1], dtype, device) if bias else None
+        self.column_bias = _zero_bias(dims[0], dtype, device) if bias else None
+        self.register_buffer("mean", torch.zeros((), dtype=dtype, device=device))
+        self._known_mean: tuple[Tensor, int, float] | None = None
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """``(d_0, …, d_N)``: columns, hidden widths, rows."""
+        return (self.factors[0].shape[1], *(factor.shape[0] for factor in self.factors))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(m, n)``, rows and columns of the matrix."""
+        return (self.factors[-1].shape[0], self.factors[0].shape[1])
+
+    def forward(self, observations: Observations) -> Tensor:
+        """Return the predictions at the observed entries, ``(nnz,)``, in the order they were given.
+
+        float64 for float64 factors and float32 for all others; differentiable. Raises what
+        `dmf_fast.observed_product` raises.
+        """
+        return functional.observed_product(
+            list(self.factors),
+            observations,
+            row_bias=self._row_offset(),
+            column_bias=self.column_bias,
+        )
+
+    def loss(self, observations: Observations, reduction: Reduction = "mean") -> Tensor:
+        """Return the weighted sum, or mean, of the squared residuals of the predictions: a scalar.
+
+        float64 for float64 factors and float32 for all others; differentiable. Raises what
+        `dmf_fast.completion_loss` raises.
+        """
+        return functional.completion_loss(
+            list(self.factors),
+            observations,
+            reduction,
+            row_bias=self._row_offset(),
+            column_bias=self.column_bias,
+        )
+
+    def product(self) -> Tensor:
+        """Return the dense ``W_N ⋯ W_1``, ``(m, n)``, without mean and biases; differentiable."""
+        return _chain_product(list(self.factors))
+
+    @torch.no_grad()
+    def predict(self, rows: Any, columns: Any) -> Tensor:
+        """Return the predictions at pairs of indices, without gradients and never through ``m × n`` numbers.
+
+        Args:
+            rows: integers from 0 to m-1, ``(k,)``: a tensor or anything `torch.as_tensor` takes.
+            columns: integers from 0 to n-1, ``(k,)``.
+
+        Returns:
+            ``(k,)``, float64 for float64 factors and float32 for all others.
+
+        Raises:
+            TypeError: the indices are not integers.
+            ValueError: they are not one-dimensional and of one length.
+            IndexError: one lies outside the matrix.
+
+        Example:
+            >>> model = DeepMatrixFactorization((4, 3), 2, init_scale=4.0, initialization="identity")
+            >>> model.predict([1, 1], [1, 2])
+            tensor([4., 0.])
+
+        """
+        rows = _checked_indices("rows", rows, self.shape[0], self.mean.device)
+        columns = _checked_indices("columns", columns, self.shape[1], self.mean.device)
+        if rows.shape != columns.shape:
+            raise ValueError(
+                f"rows and columns must have one length, but {len(rows)} and {len(columns)} came."
+            )
+        dtype = torch.float64 if self.mean.dtype == torch.float64 else torch.float32
+        predictions = self._product_at(rows, columns, dtype) + self.mean.to(dtype)
+        if self.row_bias is not None and self.column_bias is not None:
+            predictions += self.row_bias[rows].to(dtype) + self.column_bias[columns].to(dtype)
+        return predictions
+
+    @torch.no_grad()
+    def singular_values(self, k: int | None = None) -> Tensor:
+        """Return the ``k`` largest singular values of the product, all ``min(m, n)`` by default.
+
+        float64, descending, computed exactly. Where the chain is narrow, the two halves around its narrowest
+        width are reduced by QR first, so that ``m × n`` is never formed; the values beyond that width are
+        zero. Raises a `ValueError` where ``k`` is not from 1 to ``min(m, n)``.
+
+        Example:
+            >>> model = DeepMatrixFactorization((4, 3), 2, init_scale=2.0, initialization="identity")
+            >>> [round(value, 6) for value in model.singular_values(2).tolist()]
+            [2.0, 2.0]
+
+        """
+        full = min(self.shape)
+        if k is not None and not 1 <= k <= full:
+            raise ValueError(f"k must be from 1 to min(m, n) = {full}, but {k} came.")
+        factors = [factor.double() for factor in self.factors]
+        split = self._narrowest_split()
+        if split is None or self.dims[split] >= full:
+            values = torch.linalg.svdvals(_chain_product(factors))
+        else:
+            left = torch.linalg.qr(_chain_product(factors[split:])).R
+            right = torch.linalg.qr(_chain_product(factors[:split]).T).R
+            values = torch.linalg.svdvals(left @ right.T)
+        return torch.nn.functional.pad(values, (0, full - len(values)))[:k]
+
+    @torch.no_grad()
+    def balancedness(self) -> Tensor:
+        """Return ``max_j ‖W_{j+1}ᵀ W_{j+1} − W_j W_jᵀ‖_F``, a float64 scalar; 0 at depth 1.
+
+        Gradient flow leaves every one of these matrices as it is: Arora, Cohen & Hazan, "On the Optimization
+        of Deep Networks" (2018), theorem 1.
+        """
+        factors = [factor.double() for factor in self.factors]
+        gaps = [
+            torch.linalg.matrix_norm(outer.T @ outer - inner @ inner.T) for inner, outer in pairwise(factors)
+        ]
+        return torch.stack(gaps).max() if gaps else self.mean.new_zeros((), dtype=torch.float64)
+
+    def extra_repr(self) -> str:
+        """Describe the sizes."""
+        bias = self.row_bias is not None
+        return f"shape={self.shape}, depth={len(self.factors)}, hidden={self.dims[1:-1]}, bias={bias}"
+
+    def _row_offset(self) -> Tensor | None:
+        """Return what every row adds: the mean and its bias. It costs nothing where there are biases."""
+        if self.row_bias is not None:
+            return self.row_bias + self.mean
+        return self.mean.expand(self.shape[0]) if self._mean_value() else None
+
+    def _mean_value(self) -> float:
+        """Return the mean as a number; it is read once per change, since reading makes a GPU wait."""
+        known = self._known_mean
+        if known is None or known[0] is not self.mean or known[1] != self.mean._version:
+            known = self._known_mean = (self.mean, self.mean._version, self.mean.item())
+        return known[2]
+
+    def _narrowest_split(self) -> int | None:
+        """Return the ``s`` from 1 to N-1 with the smallest ``d_s``; None at depth 1."""
+        return min(range(1, len(self.factors)), key=self.dims.__getitem__, default=None)
+
+    def _product_at(self, rows: Tensor, columns: Tensor, dtype: torch.dtype) -> Tensor:
+        factors, split = list(self.factors), self._narrowest_split()
+        if split is None:
+            entries: Tensor = factors[0][rows, columns]
+            return entries.to(dtype)
+        # Only the rows and columns that are asked for travel through the chain.
+        distinct_rows, row_places = torch.unique(rows, return_inverse=True)
+        distinct_columns, column_places = torch.unique(columns, return_inverse=True)
+        left = factors[-1][distinct_rows]
+        for factor in reversed(factors[split:-1]):
+            left = left @ factor
+        right = factors[0][:, distinct_columns].T
+        for factor in factors[1:split]:
+            right = right @ factor.T
+        predictions = torch.empty(len(rows), dtype=dtype, device=rows.device)
+        length = max(1, _CHUNK_NUMBERS // left.shape[1])
+        for start in range(0, len(rows), length):
+            part = slice(start, start + length)
+            pairs = left[row_places[part]].to(dtype) * right[column_places[part]].to(dtype)
+            predictions[part] = pairs.sum(1)
+        return predictions
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is known of the mean: the version of a copied tensor counts anew."""
+        return {**self.__dict__, "_known_mean": None}
+
+
+def _zero_bias(length: int, dtype: torch.dtype, device: torch.device | str | None) -> torch.nn.Parameter:
+    return torch.nn.Parameter(torch.zeros(length, dtype=dtype, device=device))
+
+
+def _chain_product(factors: Sequence[Tensor]) -> Tensor:
+    """Return ``W_N ⋯ W_1`` in the cheapest order, as a new tensor."""
+    return torch.linalg.multi_dot(list(reversed(factors))) if len(factors) > 1 else factors[0].clone()
+
+
+def _checked_dims(shape: tuple[int, int], depth: int, hidden: int | Sequence[int] | None) -> tuple[int, ...]:
+    try:
+        rows, columns = (index(size) for size in shape)
+        depth = index(depth)
+        if hidden is None:
+            hidden = min(rows, columns)
+        if not isinstance(hidden, Sequence):
+            hidden = [index(hidden)] * (depth - 1)
+        hidden = [index(width) for width in hidden]
+    except (TypeError, ValueError):
+        raise TypeError(
+            "shape must be (rows, columns), depth an integer and hidden an integer or a sequence of them, "
+            f"but shape={shape!r}, depth={depth!r}, hidden={hidden!r} came."
+        ) from None
+    if depth < 1:
+        raise ValueError(f"depth must be at least 1, but {depth} came.")
+    if len(hidden) != depth - 1:
+        raise ValueError(
+            f"hidden must give {depth - 1} widths for depth {depth}, but {len(hidden)} came: {hidden}."
+        )
+    dims = (columns, *hidden, rows)
+    if min(dims) < 1:
+        raise ValueError(
+            f"shape and hidden must be at least 1, but shape=({rows}, {columns}), hidden={hidden} came."
+        )
+    return dims
+
+
+def _checked_indices(name: str, given: Any, size: int, device: torch.device) -> Tensor:
+    indices = torch.as_tensor(given, device=device)
+    if indices.numel() == 0:
+        indices = indices.long()  # an empty list comes as floating
+    if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
+        raise TypeError(f"{name} must be integers, but {indices.dtype} came.")
+    if indices.dim() != 1:
+        raise ValueError(f"{name} must be one-dimensional, but shape {tuple(indices.shape)} came.")
+    indices = indices.long()
+    outside = (indices < 0) | (indices >= size)
+    if outside.any():
+        place = int(outside.int().argmax())
+        raise IndexError(f"{name}[{place}] must be from 0 to {size - 1}, but {int(indices[place])} came.")
+    return indices

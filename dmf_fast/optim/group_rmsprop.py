@@ -1,0 +1,140 @@
+"""RMSprop with one step size for all parameters together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT, StateDict
+
+
+class GroupRMSprop(torch.optim.Optimizer):
+    """Gradient descent whose step is scaled by the size of *all* gradients, not entry by entry.
+
+    With ``g`` the gradients of all parameters of all groups together, step ``t`` does::
+
+        v ← alpha · v + (1 − alpha) · Σ‖g‖²
+        W ← W − lr / (sqrt(v / (1 − alpha^t)) + eps) · g
+
+    The direction is that of gradient descent, so its implicit regularisation stays, while small
+    initialisations leave the origin in reasonable time.
+
+    Args:
+        params: tensors, or groups of them (dicts) with options of their own.
+        lr: learning rate, at least 0; may differ between groups.
+        alpha: decay of the average, from 0 to below 1; one for all groups.
+        eps: added to the root, at least 0; may differ between groups.
+        weight_decay: L2 penalty: ``weight_decay · W`` joins the gradient; may differ between groups.
+
+    Raises:
+        ValueError: an option is out of range, or groups disagree about ``alpha``.
+        RuntimeError: in `step`, where a gradient is sparse.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        >>> optimizer = GroupRMSprop([weight], lr=1.0, eps=0.0)
+        >>> weight.square().sum().div(2).backward(); optimizer.step(); weight.detach()
+        tensor([2.4000, 3.2000])
+
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float,
+        alpha: float = 0.99,
+        eps: float = 1e-6,
+        *,
+        weight_decay: float = 0.0,
+    ) -> None:
+        defaults = {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group after checking its options."""
+        options = {**self.defaults, **param_group}
+        for name in ("lr", "eps", "weight_decay"):
+            if not options[name] >= 0:
+                raise ValueError(f"{name} must be at least 0, but {options[name]} came.")
+        if not 0 <= options["alpha"] < 1:
+            raise ValueError(f"alpha must be from 0 to below 1, but {options['alpha']} came.")
+        if self.param_groups and options["alpha"] != self.param_groups[0]["alpha"]:
+            raise ValueError(
+                f"alpha must be one for all groups, as the average is, but {options['alpha']} came after "
+                f"{self.param_groups[0]['alpha']}."
+            )
+        super().add_param_group(param_group)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Update the parameters that have a gradient; ``closure`` recomputes the loss, which is returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        groups = [(group, *_with_gradients(group)) for group in self.param_groups]
+        gradients = [gradient for _, _, gradients in groups for gradient in gradients]
+        if not gradients:
+            return loss
+        root = self._update_average(gradients).sqrt()
+        for group, parameters, gradients in groups:
+            step_size = group["lr"] / (root + group["eps"])
+            sizes = [step_size.to(gradient) for gradient in gradients]
+            torch._foreach_addcmul_(parameters, gradients, sizes, value=-1)
+        return loss
+
+    def load_state_dict(self, state_dict: StateDict) -> None:
+        """Load what `state_dict` returned; the average stays float64 whatever the dtype of the parameters."""
+        super().load_state_dict(state_dict)
+        # The base class has cast the state to the dtype of the parameter, which rounds the average.
+        saved = state_dict["state"].get(state_dict["param_groups"][0]["params"][0])
+        if saved:
+            average = saved["square_average"]
+            self.state[self._keeper()]["square_average"] = average.to(self._keeper().device, copy=True)
+
+    def _update_average(self, gradients: list[Tensor]) -> Tensor:
+        """Take the gradients into the average and return it, bias-corrected, as a float64 scalar."""
+        keeper = self._keeper()
+        state, alpha = self.state[keeper], self.param_groups[0]["alpha"]
+        if not state:
+            state["step"] = 0
+            state["square_average"] = torch.zeros((), dtype=torch.float64, device=keeper.device)
+        state["step"] += 1
+        total = _sum_of_squares(gradients, keeper.device)
+        average: Tensor = state["square_average"].mul_(alpha).add_(total, alpha=1 - alpha)
+        corrected: Tensor = average / (1 - alpha ** state["step"])
+        return corrected
+
+    def _keeper(self) -> Tensor:
+        """Return the parameter whose state holds the average of all."""
+        keeper: Tensor = self.param_groups[0]["params"][0]
+        return keeper
+
+
+def _with_gradients(group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the parameters that have a gradient, and these gradients with the decay."""
+    parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in parameters]
+    if any(gradient.layout != torch.strided for gradient in gradients):
+        raise RuntimeError(
+            "GroupRMSprop takes dense gradients, but a sparse one came; use gradient.to_dense()."
+        )
+    if group["weight_decay"] and parameters:
+        gradients = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"]))
+    return parameters, gradients
+
+
+def _sum_of_squares(gradients: list[Tensor], device: torch.device) -> Tensor:
+    """Return the sum over all gradients, a float64 scalar."""
+    # In 16 bits the norm itself would overflow or lose most of its digits.
+    wide = [gradient if gradient.element_size() >= 4 else gradient.float() for gradient in gradients]
+    norms = torch._foreach_norm(wide)
+    return torch.stack([norm.to(device, torch.float64).square() for norm in norms]).sum()

@@ -1,0 +1,157 @@
+"""Checkpoints: folders that are there whole or not at all, whenever the process is killed.
+
+A checkpoint folder holds numbered versions, of which the highest counts::
+
+    checkpoint/version-7/tensors.safetensors    model, best model, optimiser, random generators
+                         state.json             everything that is not a tensor
+                         SHA256SUMS             of both, for `sha256sum --check`
+
+A version is written under another name, flushed to the disk and renamed; only then are older ones removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dmf_fast.training.history import Row
+from dmf_fast.training.packing import pack, unpack
+
+_TENSORS, _STATE, _SUMS = "tensors.safetensors", "state.json", "SHA256SUMS"
+_VERSION, _UNFINISHED = "version-", "unfinished-"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """All that a run needs to go on exactly as if it had never stopped.
+
+    Attributes:
+        identity: what the run is (sizes, options, optimiser, data); one that resumes must have the same.
+        step: updates made so far.
+        seconds: of training so far.
+        rows: the history so far.
+        best_step: step of the best validation RMSE so far, with that RMSE and the model of then.
+        evaluations_since_best: for the patience.
+        model: the model's ``state_dict()``.
+        optimizer: the optimiser's ``state_dict()``.
+        generators: states of torch's random generators by device type.
+
+    """
+
+    identity: dict[str, Any]
+    step: int
+    seconds: float
+    rows: list[Row]
+    best_step: int | None
+    best_rmse: float | None
+    best_model: dict[str, Tensor] | None
+    evaluations_since_best: int
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    generators: dict[str, Tensor]
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Say whether there is a checkpoint in ``folder``.
+
+    >>> has_checkpoint(Path("no/such/folder"))
+    False
+    """
+    return _latest_version(folder) is not None
+
+
+def save_checkpoint(folder: Path, state: TrainingState) -> None:
+    """Write ``state`` as the newest version in ``folder``, which is created, and remove older ones.
+
+    Raises a `TypeError` where the optimiser's state holds what a checkpoint cannot keep, and `OSError`.
+    """
+    tensors: dict[str, Tensor] = {}
+    # Shallow on purpose: dataclasses.asdict would copy every tensor.
+    packed = {field.name: pack(getattr(state, field.name), field.name, tensors) for field in fields(state)}
+    folder.mkdir(parents=True, exist_ok=True)
+    version = (_latest_version(folder) or 0) + 1
+    unfinished = folder / f"{_UNFINISHED}{version}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    save_file(tensors, unfinished / _TENSORS)
+    (unfinished / _STATE).write_text(json.dumps({"format": _FORMAT, **packed}))
+    (unfinished / _SUMS).write_text("".join(_sums(unfinished)))
+    for path in (*unfinished.iterdir(), unfinished):
+        _flush(path)
+    os.replace(unfinished, folder / f"{_VERSION}{version}")
+    _flush(folder)
+    for path in folder.iterdir():
+        if path.name.startswith((_VERSION, _UNFINISHED)) and path.name != f"{_VERSION}{version}":
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def load_checkpoint(folder: Path, identity: dict[str, Any]) -> TrainingState:
+    """Read the newest version in ``folder``.
+
+    Raises a `ValueError` where there is none, where it is damaged, or where it belongs to a run with another
+    ``identity``; the message names the first difference.
+    """
+    version = _latest_version(folder)
+    if version is None:
+        raise ValueError(f"{folder} holds no checkpoint; start without resume.")
+    path = folder / f"{_VERSION}{version}"
+    try:
+        if (path / _SUMS).read_text() != "".join(_sums(path)):
+            raise ValueError("its contents do not match SHA256SUMS")
+        packed = json.loads((path / _STATE).read_text())
+        if packed.pop("format") != _FORMAT:
+            raise ValueError("it was written by another version of dmf_fast")
+        tensors = load_file(path / _TENSORS)
+        state = TrainingState(**{name: unpack(value, tensors) for name, value in packed.items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise ValueError(
+            f"the checkpoint {path} is damaged ({error}); remove {folder} and start anew."
+        ) from error
+    _check_identity(folder, state.identity, identity)
+    return state
+
+
+def _check_identity(folder: Path, saved: dict[str, Any], given: dict[str, Any]) -> None:
+    for name in {**given, **saved}:
+        if saved.get(name) != given.get(name):
+            raise ValueError(
+                f"the checkpoint in {folder} belongs to another run: {name} was {saved.get(name)} "
+                f"there and is {given.get(name)} here; resume with the same, or choose another folder."
+            )
+
+
+def _latest_version(folder: Path) -> int | None:
+    if not folder.is_dir():
+        return None
+    numbers = (path.name.removeprefix(_VERSION) for path in folder.glob(f"{_VERSION}*"))
+    return max((int(number) for number in numbers if number.isdecimal()), default=None)
+
+
+def _sums(folder: Path) -> Iterator[str]:
+    """Return the lines of SHA256SUMS."""
+    for name in (_STATE, _TENSORS):
+        digest = hashlib.sha256()
+        with (folder / name).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        yield f"{digest.hexdigest()}  {name}\n"
+
+
+def _flush(path: Path) -> None:
+    """Have a file's contents, or a folder's entries, on the disk before anything else happens."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,65 @@
+"""What makes a run the one that a checkpoint belongs to."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dmf_fast.observations import Observations
+from dmf_fast.training.options import FitOptions
+
+# When to stop, and what is shown or kept meanwhile, may differ when a run goes on.
+_FREE_OPTIONS = {
+    "steps",
+    "train_loss_threshold",
+    "patience",
+    "progress",
+    "checkpoint_every",
+    "max_seconds",
+}
+
+
+def identity_of_run(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    options: FitOptions,
+    data: dict[str, Observations | None],
+) -> dict[str, Any]:
+    """Return what must agree between a run and the one that goes on with it, by name.
+
+    >>> weight = torch.nn.Linear(2, 1, bias=False)
+    >>> optimizer = torch.optim.SGD(weight.parameters(), lr=0.5)
+    >>> identity_of_run(weight, optimizer, FitOptions(), {})["model.weight"]
+    'torch.float32 (1, 2)'
+    """
+    identity: dict[str, Any] = {
+        f"model.{name}": f"{tensor.dtype} {tuple(tensor.shape)}"
+        for name, tensor in model.state_dict().items()
+    }
+    identity |= {
+        f"options.{name}": value for name, value in asdict(options).items() if name not in _FREE_OPTIONS
+    }
+    identity["optimizer"] = type(optimizer).__name__
+    for place, group in enumerate(optimizer.param_groups):
+        identity |= {
+            f"optimizer.param_groups[{place}].{name}": value.tolist() if isinstance(value, Tensor) else value
+            for name, value in group.items()
+            if name != "params"
+        }
+        identity[f"optimizer.param_groups[{place}].params"] = [tuple(p.shape) for p in group["params"]]
+    return identity | {name: _digest(observations) for name, observations in data.items()}
+
+
+def _digest(observations: Observations | None) -> str | None:
+    """Return the SHA-256 of all that observations hold."""
+    if observations is None:
+        return None
+    digest = hashlib.sha256(repr((observations.shape, observations.dtype)).encode())
+    for tensor in (observations.rows, observations.columns, observations.values, observations.weights):
+        if tensor is not None:
+            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,77 @@
+"""How long and how `fit` trains."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from operator import index
+
+from dmf_fast.functional import Reduction
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Options of `dmf_fast.training.fit`; None switches off what it stands for.
+
+    Attributes:
+        steps: most full-batch steps.
+        reduction: of the loss that is minimised, ``"mean"`` or ``"sum"``.
+        train_loss_threshold: stop as soon as the *mean* train loss is at most this; looked at in every step.
+        patience: stop after so many evaluations in a row without a better validation RMSE.
+        evaluate_every: steps between evaluations, each of them a row of the history.
+        record_singular_values: how many of the largest singular values each row has (at most ``min(m, n)``).
+        gradient_clip: largest norm of all gradients together.
+        seed: of torch's generator while `fit` runs, for callbacks that draw; None leaves it alone.
+        progress: a bar on standard error: True, False, or None for only where that is a terminal.
+        checkpoint_every: steps between checkpoints; without it there is one at the end.
+        max_seconds: stop after so many seconds of this call.
+
+    Raises:
+        ValueError: an option is out of range.
+        TypeError: a whole number is not one.
+
+    Example:
+        >>> FitOptions(steps=100, train_loss_threshold=1e-6).evaluate_every
+        100
+
+    """
+
+    steps: int = 10_000
+    reduction: Reduction = "mean"
+    train_loss_threshold: float | None = None
+    patience: int | None = None
+    evaluate_every: int = 100
+    record_singular_values: int = 0
+    gradient_clip: float | None = None
+    seed: int | None = None
+    progress: bool | None = None
+    checkpoint_every: int | None = None
+    max_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_whole_number("steps", self.steps, least=0)
+        _check_whole_number("evaluate_every", self.evaluate_every, least=1)
+        _check_whole_number("record_singular_values", self.record_singular_values, least=0)
+        if self.patience is not None:
+            _check_whole_number("patience", self.patience, least=1)
+        if self.checkpoint_every is not None:
+            _check_whole_number("checkpoint_every", self.checkpoint_every, least=1)
+        if self.seed is not None:
+            _check_whole_number("seed", self.seed, least=0)
+        if self.reduction not in ("mean", "sum"):
+            raise ValueError(f'reduction must be "mean" or "sum", but {self.reduction!r} came.')
+        for name in ("train_loss_threshold", "gradient_clip", "max_seconds"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be a finite number of at least 0, or None, but {value} came.")
+        if self.gradient_clip == 0:
+            raise ValueError("gradient_clip must be above 0, or None for no clipping, but 0 came.")
+
+
+def _check_whole_number(name: str, value: int, *, least: int) -> None:
+    try:
+        index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, but {value!r} came.") from None
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, but {value} came.")

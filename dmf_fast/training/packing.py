@@ -1,0 +1,49 @@
+"""Nested states as JSON values and a flat dictionary of tensors, and back, bit by bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+
+def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Return ``value`` as JSON values; its tensors go to ``tensors`` under names that begin with ``name``.
+
+    Dictionaries (keys: strings or integers), lists, tuples, tensors, numbers, strings, booleans and None are
+    kept as what they are. Raises a `TypeError` for anything else.
+
+    >>> tensors = {}
+    >>> unpack(pack({0: (1.5, [None])}, "state", tensors), tensors)
+    {0: (1.5, [None])}
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Tensor):
+        # A copy: safetensors takes no two tensors that share memory.
+        tensors[name] = value.detach().cpu().clone().contiguous()
+        return {"tensor": name}
+    if isinstance(value, list):
+        return [pack(item, f"{name}.{place}", tensors) for place, item in enumerate(value)]
+    if isinstance(value, tuple):
+        return {"tuple": pack(list(value), name, tensors)}
+    if isinstance(value, dict) and all(isinstance(key, (int, str)) for key in value):
+        return {"items": [[key, pack(item, f"{name}.{key}", tensors)] for key, item in value.items()]}
+    raise TypeError(
+        f"{name} holds a {type(value).__name__}, which a checkpoint cannot keep; it keeps tensors, numbers, "
+        "strings, lists, tuples and dictionaries of them."
+    )
+
+
+def unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return what `pack` was given."""
+    if isinstance(packed, list):
+        return [unpack(item, tensors) for item in packed]
+    if not isinstance(packed, dict):
+        return packed
+    ((kind, content),) = packed.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "tuple":
+        return tuple(unpack(content, tensors))
+    return {key: unpack(item, tensors) for key, item in content}

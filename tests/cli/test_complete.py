@@ -1,0 +1,223 @@
+"""``dmf-fast complete`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file
+from typer.testing import Result
+
+from dmf_fast.data import IdMap, read_ratings
+
+Run = Callable[..., Result]
+COMMAND = [sys.executable, "-m", "dmf_fast.cli"]
+QUICK = ("--hidden", "4", "--steps", "60", "--evaluate-every", "10", "--quiet")
+
+
+def measures(result: Result) -> dict[str, object]:
+    """Return the one run of a ``--json`` result without its duration."""
+    assert result.exit_code == 0, result.stderr
+    (run,) = json.loads(result.stdout)["runs"]
+    return {name: value for name, value in run.items() if name != "seconds"}
+
+
+def test_without_ratings_depth_3_recovers_the_matrix_and_depth_2_does_not(tmp_path: Path) -> None:
+    out = tmp_path / "default"
+    done = subprocess.run(
+        [*COMMAND, "complete", "--json", "--out", str(out)], capture_output=True, text=True, timeout=300
+    )
+
+    assert done.returncode == 0, done.stderr
+    runs = {run["depth"]: run for run in json.loads(done.stdout)["runs"]}
+    assert set(runs) == {2, 3}
+    assert all(run["train_loss"] <= 1e-6 for run in runs.values())
+    assert runs[3]["reconstruction_mse"] < 1e-3
+    assert runs[2]["reconstruction_mse"] > 1e-2
+    assert {"depth", "optimizer", "steps", "seconds", "train_loss", "test_rmse"} <= set(runs[2])
+    assert json.loads((out / "metrics.json").read_text())["runs"] == json.loads(done.stdout)["runs"]
+    assert {path.name for path in out.iterdir()} == {
+        "settings.json", "metrics.json", "history.parquet", "losses.png", "singular_values.png",
+        "row_ids.parquet", "column_ids.parquet", "observed.parquet",
+        "model-depth-2.safetensors", "model-depth-3.safetensors",
+    }  # fmt: skip
+    history = pq.read_table(out / "history.parquet")
+    assert set(history.column("depth").to_pylist()) == {2, 3}
+    assert (out / "losses.png").read_bytes().startswith(b"\x89PNG")
+    assert not out.with_name("default.partial").exists()
+
+
+def test_a_person_sees_a_table(dmf_fast: Run, ratings_file: Path) -> None:
+    result = dmf_fast("complete", ratings_file, "--depth", "2,3", *QUICK)
+
+    assert result.exit_code == 0, result.stderr
+    assert "train loss" in result.stdout
+    assert "30 x 20" in result.stdout
+
+
+def test_the_folder_keeps_the_factors_the_biases_the_mean_and_the_ids(
+    trained: Path, ratings_file: Path
+) -> None:
+    tensors = load_file(trained / "model-depth-2.safetensors")
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    values = read_ratings(ratings_file).values
+
+    assert shapes == {
+        "factors.0": (4, 20), "factors.1": (30, 4), "row_bias": (30,), "column_bias": (20,), "mean": ()
+    }  # fmt: skip
+    assert values.min() < tensors["mean"] < values.max()
+    assert IdMap.load(trained / "row_ids.parquet").ids.to_pylist() == list(range(100, 130))
+    assert len(IdMap.load(trained / "column_ids.parquet")) == 20
+    assert len(pq.read_table(trained / "observed.parquet")) == len(values)
+
+
+def test_the_validation_part_comes_from_the_train_entries(dmf_fast: Run, ratings_file: Path) -> None:
+    result = dmf_fast("complete", ratings_file, "--validation-fraction", "0.2", "--json", *QUICK)
+
+    data = json.loads(result.stdout)["data"]
+    assert data["train_entries"] + data["validation_entries"] == 300
+    assert data["validation_entries"] == pytest.approx(60, abs=10)
+
+
+def test_the_test_ratings_choose_nothing(dmf_fast: Run, ratings_file: Path, tmp_path: Path) -> None:
+    outs = [tmp_path / "with", tmp_path / "without"]
+    dmf_fast("complete", ratings_file, "--test", ratings_file, "--out", outs[0], *QUICK)
+    dmf_fast("complete", ratings_file, "--out", outs[1], *QUICK)
+
+    models = [(out / "model-depth-2.safetensors").read_bytes() for out in outs]
+    assert models[0] == models[1]
+
+
+def test_the_test_rmse_is_that_of_the_written_predictions(
+    dmf_fast: Run, ratings_file: Path, tmp_path: Path
+) -> None:
+    test, out = tmp_path / "test.csv", tmp_path / "out"
+    test.write_text("user,item,rating\n100,film 3,2\n101,film 4,5\n999,film 4,1\n102,film none,3\n")
+
+    run = measures(dmf_fast("complete", ratings_file, "--test", test, "--out", out, "--json", *QUICK))
+    dmf_fast("predict", out, test, "--out", tmp_path / "predictions.parquet")
+
+    predicted = pq.read_table(tmp_path / "predictions.parquet").column("prediction").to_numpy()
+    expected = np.sqrt(((predicted - [2, 5, 1, 3]) ** 2).mean())
+    assert run["test_rmse"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_unknown_test_ids_follow_the_choice(dmf_fast: Run, ratings_file: Path, tmp_path: Path) -> None:
+    test = tmp_path / "test.csv"
+    test.write_text("user,item,rating\n999,film 4,1\n")
+    arguments = ("complete", ratings_file, "--test", test, "--json", *QUICK)
+
+    refused = dmf_fast(*arguments, "--unknown", "raise")
+    assert refused.exit_code == 2
+    assert "(999, film 4)" in refused.stderr
+    assert measures(dmf_fast(*arguments, "--unknown", "nan"))["test_rmse"] is None
+    assert measures(dmf_fast(*arguments, "--unknown", "mean"))["test_rmse"] is not None
+
+
+@pytest.mark.parametrize("optimizer", ["gd", "adam", "rmsprop", "group-rmsprop", "adamw"])
+def test_every_kind_of_optimizer_trains(dmf_fast: Run, ratings_file: Path, optimizer: str) -> None:
+    run = measures(
+        dmf_fast("complete", ratings_file, "--optimizer", optimizer, "--lr", "0.01", "--json", *QUICK)
+    )
+
+    assert run["optimizer"] == optimizer
+    assert float(str(run["train_loss"])) < np.var(read_ratings(ratings_file).values)
+
+
+def test_options_reach_the_training(dmf_fast: Run, ratings_file: Path) -> None:
+    def run(*options: str) -> dict[str, object]:
+        return measures(dmf_fast("complete", ratings_file, "--json", *QUICK, *options))
+
+    plain = run()
+    assert plain == run()
+    for options in (
+        ["--seed", "1"], ["--init-scale", "0.1"], ["--initialization", "orthogonal"], ["--lr", "0.02"],
+        ["--weight-decay", "0.1"], ["--bias-weight-decay", "0.1"], ["--no-bias"], ["--no-centre"],
+        ["--dtype", "float64"], ["--steps", "30"],
+    ):  # fmt: skip
+        assert run(*options)["train_loss"] != plain["train_loss"], options
+
+
+def test_patience_stops_early(dmf_fast: Run, ratings_file: Path) -> None:
+    options = ("--lr", "0.05", "--steps", "5000", "--patience", "2", "--json")
+
+    run = measures(dmf_fast("complete", ratings_file, *QUICK, *options))
+
+    assert int(str(run["steps"])) < 5000
+
+
+def test_duplicates_follow_the_policy(dmf_fast: Run, ratings_file: Path, tmp_path: Path) -> None:
+    twice = tmp_path / "twice.csv"
+    twice.write_text(ratings_file.read_text() + "129,film 19,1\n129,film 19,5\n")
+
+    assert dmf_fast("complete", twice, *QUICK).exit_code == 2
+    assert measures(dmf_fast("complete", twice, "--duplicates", "mean", "--json", *QUICK))
+
+
+def test_an_existing_folder_is_replaced_only_when_asked(
+    dmf_fast: Run, ratings_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "precious.txt").write_text("keep me")
+    arguments = ("complete", ratings_file, "--out", out, *QUICK)
+
+    refused = dmf_fast(*arguments)
+    assert refused.exit_code == 2
+    assert "--overwrite" in refused.stderr
+    assert [path.name for path in out.iterdir()] == ["precious.txt"]
+
+    assert dmf_fast(*arguments, "--overwrite").exit_code == 0
+    assert not (out / "precious.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_killed_run_resumes_to_bitwise_the_same_model(
+    dmf_fast: Run, ratings_file: Path, tmp_path: Path
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    options = ["--depth", "2,3", "--hidden", "6", "--steps", "3000", "--patience", "100000", "--quiet"]
+    options += ["--checkpoint-every", "100", "--threads", "1"]
+    arguments = ["complete", str(ratings_file), *options]
+    assert dmf_fast(*arguments, "--out", whole).exit_code == 0
+
+    process = subprocess.Popen([*COMMAND, *arguments, "--out", str(killed)])
+    checkpoints = tmp_path / "killed.partial" / "checkpoints"
+    deadline = time.monotonic() + 120
+    while not any(checkpoints.glob("depth-2/version-*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not killed.exists()
+
+    other = dmf_fast(*arguments, "--out", killed, "--resume", "--lr", "0.5")
+    assert other.exit_code == 2
+    assert "lr = " in other.stderr
+    again = dmf_fast(*arguments, "--out", killed)
+    assert again.exit_code == 2
+    assert "--resume" in again.stderr
+
+    resumed = dmf_fast(*arguments, "--out", killed, "--resume")
+    assert resumed.exit_code == 0, resumed.stderr
+    for depth in (2, 3):
+        name = f"model-depth-{depth}.safetensors"
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+    assert not (tmp_path / "killed.partial").exists()
+
+
+def test_movielens_is_learned_better_than_its_mean(dmf_fast: Run, movielens_folder: Path) -> None:
+    train, test = movielens_folder / "u1.base", movielens_folder / "u1.test"
+    options = ("--hidden", "8", "--steps", "300", "--quiet", "--json")
+
+    run = measures(dmf_fast("complete", train, "--test", test, *options))
+
+    # Predicting the mean of the train ratings is off by 1.154 on this split.
+    assert float(str(run["test_rmse"])) < 1.0

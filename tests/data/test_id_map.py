@@ -1,0 +1,88 @@
+"""Id maps: one-to-one, independent of the order, kept in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dmf_fast.data import DataError, IdMap
+
+
+@pytest.mark.parametrize("ids", [[30, -7, 30, 2**63 - 1], ["b", "é", "", "b", "007", "7"]])
+def test_every_id_comes_back_from_its_index(ids: list[int] | list[str]) -> None:
+    id_map = IdMap(pa.array(ids))
+
+    assert id_map.ids_at(id_map.indices(pa.array(ids))).to_pylist() == ids
+    assert len(id_map) == len(set(ids))
+
+
+def test_indices_are_contiguous_and_do_not_depend_on_the_order_of_the_ids() -> None:
+    forwards, backwards = IdMap(pa.array([5, 9, 1])), IdMap(pa.array([9, 1, 5, 5]))
+
+    assert forwards.indices(pa.array([1, 5, 9])).tolist() == [0, 1, 2]
+    assert backwards.indices(pa.array([1, 5, 9])).tolist() == [0, 1, 2]
+
+
+def test_ids_in_several_chunks_make_one_map() -> None:
+    chunks = pa.chunked_array([["ann", "bob"], ["cid", "ann"], ["zoe"]])
+
+    id_map = IdMap(chunks)
+
+    assert id_map.ids.to_pylist() == ["ann", "bob", "cid", "zoe"]
+    assert id_map.indices(chunks).tolist() == [0, 1, 2, 0, 3]
+
+
+def test_an_unknown_id_has_the_index_minus_one() -> None:
+    indices = IdMap(pa.array([5, 9])).indices(pa.array([9, 7, 5]))
+
+    assert indices.tolist() == [1, -1, 0]
+    assert indices.dtype == np.int64
+
+
+def test_integers_and_text_are_compared_by_how_they_are_written() -> None:
+    numbers, words = IdMap(pa.array([7, 10])), IdMap(pa.array(["007", "10", "7"]))
+
+    assert numbers.indices(pa.array(["10", "7", "007", "ten", "", "7.0"])).tolist() == [1, 0, -1, -1, -1, -1]
+    assert words.indices(pa.array([7, 10, 8])).tolist() == [2, 1, -1]
+
+
+@pytest.mark.parametrize("ids", [[3, 1, 2], ["b", "a"]])
+def test_a_saved_map_loads_as_it_was(tmp_path: Path, ids: list[int] | list[str]) -> None:
+    id_map = IdMap(pa.array(ids))
+    id_map.save(tmp_path / "ids.parquet")
+
+    assert IdMap.load(tmp_path / "ids.parquet").ids.equals(id_map.ids)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 and then nothing"])
+def test_a_file_that_is_no_map_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "ids.parquet"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(DataError, match="not an id map"):
+        IdMap.load(path)
+
+
+def test_a_map_with_an_id_twice_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": [1, 1]}), tmp_path / "ids.parquet")
+
+    with pytest.raises(DataError, match="twice"):
+        IdMap.load(tmp_path / "ids.parquet")
+
+
+def test_an_index_outside_the_map_is_refused() -> None:
+    for outside in (-1, 2):
+        with pytest.raises(IndexError, match=r"0\.\.1"):
+            IdMap(pa.array([5, 9])).ids_at([outside])
+
+
+def test_missing_and_floating_ids_are_refused() -> None:
+    with pytest.raises(ValueError, match="missing"):
+        IdMap(pa.array([1, None]))
+    with pytest.raises(TypeError, match="integers or text"):
+        IdMap(pa.array([1.5]))
