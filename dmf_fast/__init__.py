@@ -1,11 +1,25 @@
 """Fast deep matrix factorization for matrix completion."""
 
-import importlib.metadata
+from importlib.metadata import version
 
+from dmf_fast import nn, optim
 from dmf_fast.functional import completion_loss, observed_product
+from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.planner import explain
+from dmf_fast.training import FitOptions, fit
 
-__version__ = importlib.metadata.version("dmf-fast")
+__version__ = version("dmf-fast")
 
-__all__ = ["Observations", "__version__", "completion_loss", "explain", "observed_product"]
+__all__ = [
+    "DeepMatrixFactorization",
+    "FitOptions",
+    "Observations",
+    "__version__",
+    "completion_loss",
+    "explain",
+    "fit",
+    "nn",
+    "observed_product",
+    "optim",
+]

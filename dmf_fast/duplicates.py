@@ -119,11 +119,12 @@ def _combine(
 
 def _replaced(name: str, numbers: Tensor, places: Tensor, combined: NDArray[Any]) -> Tensor:
     rounded = torch.from_numpy(combined).to(numbers.dtype)
-    beyond = (~torch.isfinite(rounded)).nonzero()
+    beyond = (~torch.isfinite(rounded)).nonzero().flatten()
     if len(beyond) > 0:
+        place = int(beyond[0])
         raise ValueError(
             f"{name} of a repeated pair must combine to a finite {numbers.dtype}, "
-            f"got {combined[int(beyond[0])]:g} at position {int(places[int(beyond[0])])}; choose a wider dtype"
+            f"got {combined[place]:g} at position {int(places[place])}; choose a wider dtype"
         )
     numbers[places] = rounded  # our own copy of what the user gave
     return numbers

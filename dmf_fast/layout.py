@@ -29,6 +29,7 @@ class Layout:
         buffer: the tiled pattern, uint8, one-dimensional.
         values: ``(nnz,)`` in tile order, in the dtype of the observations.
         weights: ``(nnz,)`` in tile order, in the dtype of the observations, or None.
+
     """
 
     buffer: Tensor
@@ -55,6 +56,7 @@ def build_layout(rows: Indices, columns: Indices, shape: tuple[int, int]) -> Ten
         >>> buffer = build_layout(np.array([1, 0], np.int32), np.array([0, 2], np.int32), (2, 3))
         >>> decode_layout(buffer)
         (array([1, 0]), array([0, 2]))
+
     """
     make_builder = _native.LayoutBuilder32 if rows.dtype == np.int32 else _native.LayoutBuilder64
     builder = make_builder(rows, columns, *shape, 0, torch.get_num_threads())

@@ -49,6 +49,7 @@ class Observations:
         >>> import dmf_fast
         >>> dmf_fast.Observations([0, 1, 1], [2, 0, 1], [5.0, 3.0, 4.0], shape=(2, 3))
         Observations(shape=(2, 3), nnz=3, density=0.5, dtype=torch.float32, device=cpu)
+
     """
 
     __slots__ = ("__weakref__", "_storage")
@@ -89,6 +90,7 @@ class Observations:
             >>> import scipy.sparse, dmf_fast
             >>> dmf_fast.Observations.from_scipy(scipy.sparse.coo_array(([1.0, 0.0], ([0, 1], [2, 0])))).nnz
             2
+
         """
         rows, columns, values, shape = conversion.scipy_entries(matrix)
         return cls(rows, columns, values, shape, duplicates=duplicates, dtype=dtype)
@@ -111,6 +113,7 @@ class Observations:
             >>> import dmf_fast
             >>> dmf_fast.Observations.from_dense([[1.0, float("nan")], [3.0, 4.0]]).values
             tensor([1., 3., 4.])
+
         """
         rows, columns, values, shape = conversion.dense_entries(array, mask)
         device = array.device if isinstance(array, Tensor) else None
@@ -132,6 +135,7 @@ class Observations:
             >>> import torch, dmf_fast
             >>> dmf_fast.Observations.from_torch_sparse(torch.eye(3).to_sparse()).rows
             tensor([0, 1, 2])
+
         """
         rows, columns, values, shape = conversion.torch_sparse_entries(tensor)
         return cls(rows, columns, values, shape, duplicates=duplicates, dtype=dtype)
@@ -208,6 +212,7 @@ class Observations:
 
         Raises:
             ValueError: the matrix has too many rows and columns for its number of entries.
+
         """
         return self._storage.layout()
 
@@ -224,6 +229,7 @@ class Observations:
             >>> import torch, dmf_fast
             >>> dmf_fast.Observations([0], [1], [2.5]).to(dtype=torch.float64).dtype
             torch.float64
+
         """
         device = self.device if device is None else check_device(device)
         dtype = self.dtype if dtype is None else check_dtype(dtype)
@@ -247,6 +253,7 @@ class Observations:
             >>> import dmf_fast
             >>> dmf_fast.Observations([1, 0], [0, 1], [2.5, 1.0]).with_values([3, 4]).values
             tensor([3., 4.])
+
         """
         checked = read_values(values, self.nnz, self.dtype)
         checked_weights = read_weights(weights, self.nnz, self.dtype)
@@ -259,6 +266,7 @@ class Observations:
             >>> import dmf_fast
             >>> dmf_fast.Observations([0], [4], [1.0], shape=(3, 5)).transpose().shape
             (5, 3)
+
         """
         return _holding(self._storage.transposed())
 
@@ -282,6 +290,7 @@ class Observations:
             >>> observations = dmf_fast.Observations([0, 0, 0, 1], [0, 1, 2, 0], [1.0, 2.0, 3.0, 4.0])
             >>> [len(part) for part in observations.split(0.5, seed=0)]
             [2, 2]
+
         """
         train, test = self._storage.split(test_fraction, seed)
         return _holding(train), _holding(test)

@@ -150,10 +150,10 @@ def check_range(name: str, indices: NDArray[Any], size: int) -> None:
 
 def check_finite(name: str, numbers: Tensor, given: NDArray[Any] | Tensor) -> None:
     """Refuse NaN and infinity in ``numbers``, which were converted from ``given``."""
-    finite = torch.isfinite(numbers)
-    if bool(finite.all()):
+    # The extremes, which NaN takes over, need no temporary memory.
+    if len(numbers) == 0 or bool(torch.isfinite(torch.stack(numbers.aminmax())).all()):
         return
-    position = int((~finite).nonzero()[0])
+    position = int((~torch.isfinite(numbers)).nonzero()[0])
     number = float(given[position])
     if np.isfinite(number):
         what = f"{number:g}, which {numbers.dtype} cannot hold; choose a wider dtype or scale the {name}"
