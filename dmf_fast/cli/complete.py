@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,16 +21,24 @@ from dmf_fast.cli.report import history_table, print_results, write_json
 from dmf_fast.cli.settings import CompleteSettings
 from dmf_fast.cli.trained_folder import model_name
 from dmf_fast.experiments import CompletionRun, RunSettings, run_completion
+from dmf_fast.observations import Observations
 from dmf_fast.training import FitOptions
 
 
 @dataclass(frozen=True)
 class _FinishedRun:
-    """A run, its predictor, and its root mean squared error at all the test pairs."""
+    """A run, the run that is kept (the same or its refit), its predictor, and its error at the test pairs."""
 
+    searched: CompletionRun
     run: CompletionRun
     predictor: Predictor
     test_rmse: float | None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, those of the refit included."""
+        runs = {id(run): run for run in (self.searched, self.run)}
+        return sum(run.result.seconds for run in runs.values())
 
 
 def complete(settings: CompleteSettings) -> None:
@@ -62,24 +71,37 @@ def complete(settings: CompleteSettings) -> None:
 def _train(
     settings: CompleteSettings, problem: CompletionProblem, depth: int, folder: OutputFolder | None
 ) -> _FinishedRun:
-    training_mean = problem.train.values.double().mean().item()
+    searched = _fit(settings, problem, depth, folder)
+    run = _refit(settings, problem, searched, folder) if settings.refit else searched
+    values = problem.observed.values
+    predictor = Predictor(
+        run.model,
+        run.model.mean.item() if settings.centre else _mean(problem.train),
+        values.min().item(),
+        values.max().item(),
+        clip=bool(settings.clip),
+    )
+    return _FinishedRun(searched, run, predictor, _test_rmse(settings, problem, predictor))
+
+
+def _fit(
+    settings: CompleteSettings, problem: CompletionProblem, depth: int, folder: OutputFolder | None
+) -> CompletionRun:
+    """Train without the validation part, which chooses the best step."""
     run_settings = RunSettings(
         depth=depth,
         hidden=settings.hidden,
         init_scale=_given(settings.init_scale),
         initialization=_given(settings.initialization),
         bias=bool(settings.bias),
-        mean=training_mean if settings.centre else 0.0,
+        mean=_mean(problem.train) if settings.centre else 0.0,
         optimizer=_given(settings.optimizer),
         lr=_given(settings.lr),
         weight_decay=settings.weight_decay,
         bias_weight_decay=settings.bias_weight_decay,
         seed=settings.seed,
     )
-    checkpoint = None
-    if folder is not None and settings.checkpoint_every:
-        checkpoint = folder.checkpoint(f"depth-{depth}")
-        checkpoint.parent.mkdir(exist_ok=True)
+    checkpoint = _checkpoint(settings, folder, f"depth-{depth}")
     run = run_completion(
         run_settings,
         _fit_options(settings, checkpointed=checkpoint is not None),
@@ -90,12 +112,46 @@ def _train(
         checkpoint=checkpoint,
         resume=settings.resume,
     )
-    _check_ending(run, folder)
-    values = problem.observed.values
-    predictor = Predictor(
-        run.model, training_mean, values.min().item(), values.max().item(), clip=bool(settings.clip)
+    _check_ending(run, folder, f"depth-{depth}")
+    return run
+
+
+def _refit(
+    settings: CompleteSettings,
+    problem: CompletionProblem,
+    searched: CompletionRun,
+    folder: OutputFolder | None,
+) -> CompletionRun:
+    """Train again on all ratings, the validation part too, for the number of steps that it chose."""
+    steps = searched.result.best_step
+    if steps is None:
+        return searched
+    name = f"depth-{searched.settings.depth}-refit"
+    checkpoint = _checkpoint(settings, folder, name)
+    options = _fit_options(settings, checkpointed=checkpoint is not None)
+    run = run_completion(
+        replace(searched.settings, mean=_mean(problem.observed) if settings.centre else 0.0),
+        replace(options, steps=steps, train_loss_threshold=None, patience=None),
+        problem.observed,
+        test=problem.test,
+        truth=problem.truth,
+        checkpoint=checkpoint,
+        resume=settings.resume,
     )
-    return _FinishedRun(run, predictor, _test_rmse(settings, problem, predictor))
+    _check_ending(run, folder, name)
+    return run
+
+
+def _mean(observations: Observations) -> float:
+    return observations.values.double().mean().item()
+
+
+def _checkpoint(settings: CompleteSettings, folder: OutputFolder | None, name: str) -> Path | None:
+    if folder is None or not settings.checkpoint_every:
+        return None
+    checkpoint = folder.checkpoint(name)
+    checkpoint.parent.mkdir(exist_ok=True)
+    return checkpoint
 
 
 def _fit_options(settings: CompleteSettings, *, checkpointed: bool) -> FitOptions:
@@ -111,7 +167,7 @@ def _fit_options(settings: CompleteSettings, *, checkpointed: bool) -> FitOption
     )
 
 
-def _check_ending(run: CompletionRun, folder: OutputFolder | None) -> None:
+def _check_ending(run: CompletionRun, folder: OutputFolder | None, checkpoint: str) -> None:
     """End the job where a run has diverged or was interrupted."""
     depth, step = run.settings.depth, run.result.steps
     if run.result.stopped_because == "diverged":
@@ -122,7 +178,7 @@ def _check_ending(run: CompletionRun, folder: OutputFolder | None) -> None:
             "--init-scale."
         )
     if run.result.stopped_because == "interrupted":
-        kept = folder is not None and folder.checkpoint(f"depth-{depth}").exists()
+        kept = folder is not None and folder.checkpoint(checkpoint).exists()
         advice = "the same command with --resume goes on" if kept else "nothing is kept"
         typer.echo(f"Interrupted at step {step} of depth {depth}: {advice}.", err=True)
         raise typer.Exit(130)
@@ -163,14 +219,15 @@ def _results(
             {
                 "depth": one.run.settings.depth,
                 "optimizer": one.run.settings.optimizer,
-                "steps": one.run.result.steps,
-                "seconds": one.run.result.seconds,
+                "steps": one.searched.result.steps,
+                "seconds": one.seconds,
                 "train_loss": one.run.train_loss,
-                "validation_rmse": one.run.validation_rmse,
+                "validation_rmse": one.searched.validation_rmse,
                 "test_rmse": one.test_rmse,
                 "reconstruction_mse": one.run.reconstruction_mse,
-                "best_step": one.run.result.best_step,
-                "stopped_because": one.run.result.stopped_because,
+                "best_step": one.searched.result.best_step,
+                "stopped_because": one.searched.result.stopped_because,
+                "refit": one.run is not one.searched,
                 "weight_decay": one.run.settings.weight_decay,
                 "bias_weight_decay": one.run.settings.bias_weight_decay,
             }
@@ -188,7 +245,7 @@ def _write(
     problem.row_ids.save(target / "row_ids.parquet")
     problem.column_ids.save(target / "column_ids.parquet")
     pq.write_table(_observed_pairs(problem), target / "observed.parquet")
-    history = history_table([one.run for one in finished])
+    history = history_table([one.searched for one in finished])
     pq.write_table(history, target / "history.parquet")
     plot_losses(history, target / "losses.png")
     plot_singular_values(history, target / "singular_values.png")

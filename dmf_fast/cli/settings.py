@@ -29,6 +29,8 @@ PAPER_DEFAULTS: dict[str, Any] = {
     "centre": False,
     "clip": False,
     "validation_fraction": 0.0,
+    "refit": False,
+    "threads": 1,  # twice as fast as two at this size
 }
 """What ``complete`` does without RATINGS: the paper's setting."""
 
@@ -47,6 +49,7 @@ RATINGS_DEFAULTS: dict[str, Any] = {
     "centre": True,
     "clip": True,
     "validation_fraction": 0.05,
+    "refit": True,
 }
 """What ``complete RATINGS`` does: what validation entries of MovieLens 100K's ``u1.base`` chose."""
 
@@ -121,6 +124,13 @@ class CompleteSettings:
             max=0.9,
         ),
     ] = None
+    refit: Annotated[
+        bool | None,
+        _option(
+            f"Train again on all RATINGS for the best number of steps. {_by_job('refit')}",
+            "--refit/--no-refit",
+        ),
+    ] = None
     bias: Annotated[
         bool | None, _option(f"Learn a bias per row and column. {_by_job('bias')}", "--bias/--no-bias")
     ] = None
@@ -147,7 +157,9 @@ class CompleteSettings:
     ] = None
     seed: Annotated[int, Option(help="Seed of the start, the validation part and the synthetic matrix.")] = 0
     dtype: Annotated[str, Option(help=f"{' or '.join(DTYPES)}.")] = "float32"
-    threads: Annotated[int | None, _option("Threads to use. [default: torch's]", min=1)] = None
+    threads: Annotated[
+        int | None, _option("Threads to use. [default: torch's; without RATINGS 1]", min=1)
+    ] = None
     out: Annotated[Path | None, _option("Folder to write the model and the results to. [default: none]")] = (
         None
     )
