@@ -154,6 +154,21 @@ def test_patience_stops_early(dmf_fast: Run, ratings_file: Path) -> None:
     assert int(str(run["steps"])) < 5000
 
 
+def test_a_refit_is_a_run_on_all_ratings_for_the_steps_that_validation_chose(
+    dmf_fast: Run, ratings_file: Path, tmp_path: Path
+) -> None:
+    refitted, again, kept = tmp_path / "refitted", tmp_path / "again", tmp_path / "kept"
+    run = measures(dmf_fast("complete", ratings_file, "--out", refitted, "--json", *QUICK))
+    assert run["refit"]
+    steps = ("--hidden", "4", "--steps", run["best_step"], "--validation-fraction", 0, "--quiet")
+    assert dmf_fast("complete", ratings_file, "--out", again, *steps).exit_code == 0
+    assert dmf_fast("complete", ratings_file, "--out", kept, "--no-refit", *QUICK).exit_code == 0
+
+    models = [load_file(folder / "model-depth-2.safetensors") for folder in (refitted, again, kept)]
+    assert all(np.array_equal(models[0][name], models[1][name]) for name in models[0])
+    assert not all(np.array_equal(models[0][name], models[2][name]) for name in models[0])
+
+
 def test_duplicates_follow_the_policy(dmf_fast: Run, ratings_file: Path, tmp_path: Path) -> None:
     twice = tmp_path / "twice.csv"
     twice.write_text(ratings_file.read_text() + "129,film 19,1\n129,film 19,5\n")
@@ -213,11 +228,13 @@ def test_a_killed_run_resumes_to_bitwise_the_same_model(
     assert not (tmp_path / "killed.partial").exists()
 
 
-def test_movielens_is_learned_better_than_its_mean(dmf_fast: Run, movielens_folder: Path) -> None:
+def test_movielens_with_the_defaults_is_better_than_tuned_alternating_least_squares(
+    dmf_fast: Run, movielens_folder: Path
+) -> None:
     train, test = movielens_folder / "u1.base", movielens_folder / "u1.test"
-    options = ("--hidden", "8", "--steps", "300", "--quiet", "--json")
 
-    run = measures(dmf_fast("complete", train, "--test", test, *options))
+    run = measures(dmf_fast("complete", train, "--test", test, "--quiet", "--json"))
 
-    # Predicting the mean of the train ratings is off by 1.154 on this split.
-    assert float(str(run["test_rmse"])) < 1.0
+    # The mean of the train ratings is off by 1.154 on this split, biases alone by 0.96, an ALS library
+    # with biases and scaled regularisation, best of five settings, by 0.928.
+    assert float(str(run["test_rmse"])) <= 0.928
