@@ -170,6 +170,11 @@ def _checked_plan(
     """Return the plan, after the errors that a user should see."""
     if not isinstance(observations, Observations):
         raise TypeError(f"observations must be dmf_fast.Observations, got {type(observations).__name__}")
+    if observations.device.type != "cpu":
+        raise ValueError(
+            f"observations are on {observations.device}, but this build has kernels for the CPU only; "
+            'use observations.to("cpu") and move the factors there'
+        )
     if isinstance(factors, Tensor):
         raise TypeError(
             "factors must be a sequence [W_1, …, W_N] of matrices, got one tensor; wrap it in a list"

@@ -229,6 +229,13 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"factors\[0\] is on meta, but the observations are on cpu"):
             dmf_fast.completion_loss([factor.to("meta") for factor in self.good], self.observations)
 
+    def test_a_device_without_kernels(self) -> None:
+        elsewhere = [factor.to("meta") for factor in self.good]
+        with pytest.raises(
+            ValueError, match="observations are on meta, but this build has kernels for the CPU"
+        ):
+            dmf_fast.completion_loss(elsewhere, self.observations.to("meta"))
+
     def test_a_bias_of_the_wrong_length(self) -> None:
         with pytest.raises(ValueError, match=r"row_bias must have shape \(2,\), got \(3,\)"):
             dmf_fast.completion_loss(self.good, self.observations, row_bias=torch.ones(3))
