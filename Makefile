@@ -20,7 +20,7 @@ test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
 
 test-cpp: $(VENV)/installed
-	PATH="$(CURDIR)/$(BIN):$$PATH" csrc/tests/run.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh csrc/tests/run.sh
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -43,7 +43,7 @@ clean:
 $(VENV)/created:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet "$(TORCH)" "setuptools>=77" cmake ninja pybind11
+	$(BIN)/pip install --quiet "$(TORCH)" "setuptools>=77" cmake ninja pybind11 numpy
 	touch $@
 
 # The package, editable, with what tests, benchmarks and linters need; rebuilt when native sources change.
