@@ -39,13 +39,18 @@ class Case:
 
 
 ALL = tuple(RIVALS)
+SPARSE = ("dmf_fast", "sampled_addmm + CSR", "Numba CSR + CSC")
 CASES = (
     Case(lambda: movielens(64), ALL, 21),
     Case(lambda: skewed(943, 1682, 100_000, 64), ALL, 21),
     Case(lambda: skewed(6040, 3706, 1_000_000, 16), ALL, 7),
     Case(lambda: skewed(6040, 3706, 1_000_000, 64), ALL, 9),
     Case(lambda: skewed(6040, 3706, 1_000_000, 128), ALL, 5),
-    Case(lambda: skewed(69878, 10677, 10_000_000, 64), ("dmf_fast", "sampled_addmm + CSR"), 5),
+    Case(
+        lambda: skewed(69878, 10677, 10_000_000, 64),
+        ("dmf_fast", "sampled_addmm + CSR", "Numba CSR + CSC"),
+        5,
+    ),
 )
 
 

@@ -56,6 +56,48 @@ def gather_autograd(problem: Problem) -> Pass:
     return one_pass
 
 
+def compiled_gather(problem: Problem) -> Pass:
+    """The gather form under torch.compile."""
+
+    def objective(a: Tensor, b: Tensor) -> Tensor:
+        return ((a[problem.rows] * b[problem.columns]).sum(dim=1) - problem.values).square().sum()
+
+    compiled = torch.compile(objective)
+
+    def one_pass() -> tuple[Tensor, Tensor, Tensor]:
+        a, b = problem.a.detach().requires_grad_(), problem.b_transposed.detach().requires_grad_()
+        loss = compiled(a, b)
+        loss.backward()
+        return loss.detach(), a.grad, b.grad
+
+    return one_pass
+
+
+def numba_csr(problem: Problem) -> Pass:
+    """SciPy's CSR and CSC of the entries, and two parallel Numba loops."""
+    import numba
+    import numpy as np
+    from scipy.sparse import csr_array
+
+    from bench.numba_csr import column_pass, row_pass
+
+    numba.set_num_threads(torch.get_num_threads())
+    pairs = (problem.rows.numpy(), problem.columns.numpy())
+    by_row = csr_array((problem.values.numpy(), pairs), shape=problem.shape)
+    order = np.arange(problem.nnz, dtype=np.int32)
+    by_column = csr_array((order, by_row.indices, by_row.indptr), shape=problem.shape).tocsc()
+    a, b = problem.a.numpy(), problem.b_transposed.numpy()
+    residuals = np.empty(problem.nnz, dtype=np.float32)
+
+    def one_pass() -> tuple[Tensor, Tensor, Tensor]:
+        gradient_a, gradient_b = np.empty_like(a), np.empty_like(b)
+        loss = row_pass(by_row.indptr, by_row.indices, by_row.data, a, b, residuals, gradient_a)
+        column_pass(by_column.indptr, by_column.indices, by_column.data, a, residuals, gradient_b)
+        return torch.tensor(loss), torch.from_numpy(gradient_a), torch.from_numpy(gradient_b)
+
+    return one_pass
+
+
 def dense_autograd(problem: Problem) -> Pass:
     """The product formed whole, a dense mask, autograd."""
     mask = torch.zeros(problem.shape)
@@ -81,6 +123,8 @@ def _compressed(sorted_indices: Tensor, count: int) -> Tensor:
 RIVALS = {
     "dmf_fast": dmf_fast,
     "sampled_addmm + CSR": sampled_addmm,
+    "Numba CSR + CSC": numba_csr,
     "gather + autograd": gather_autograd,
+    "gather, torch.compile": compiled_gather,
     "dense + autograd": dense_autograd,
 }
