@@ -39,6 +39,11 @@ class Problem:
         """Flops of loss, dA and dB over the observed entries."""
         return 6.0 * self.nnz * self.h
 
+    @property
+    def dram_bytes(self) -> float:
+        """Bytes that a pass must move at least: layout, values, A, B, dA and dB once each."""
+        return 14.5 * self.nnz + 2 * 4 * self.h * sum(self.shape)
+
     def observations(self) -> Observations:
         return Observations(self.rows, self.columns, self.values, self.shape)
 

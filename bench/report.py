@@ -1,7 +1,7 @@
 """`python -m bench.report`: every case beside its rivals and the machine's limits, in one run.
 
 Rivals take turns, one pass each a round, so that noise of the machine falls on all alike; medians are
-reported. Writes one JSON file and prints one table.
+reported. Writes one JSON file and a roofline beside it, and prints one table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import dmf_fast
-from bench import machine, memory
+from bench import machine, memory, roofline
 from bench.problems import Problem, movielens, skewed
 from bench.rivals import RIVALS, Pass
 from dmf_fast import info
@@ -76,8 +76,15 @@ def run_case(case: Case, limits: machine.MachineLimits) -> dict[str, object] | N
         "ratio": {name: value / medians["dmf_fast"] for name, value in medians.items()},
         "gflops": gflops,
         "percent_of_fma_peak": 100 * gflops / limits.fma_gflops,
+        "percent_of_l2_bound": 100 * gflops / l2_gflops(limits),
+        "flops_per_dram_byte": problem.flops / problem.dram_bytes,
         "rounds": case.rounds,
     }
+
+
+def l2_gflops(limits: machine.MachineLimits) -> float:
+    """Return the rate at which 6h flops an entry keep up with reading two slices of h float32 from L2."""
+    return limits.l2_gigabytes_per_second * 6 / (2 * 4)
 
 
 def timed(one_pass: Pass, repeat: int) -> float:
@@ -105,17 +112,16 @@ def show(results: list[dict], limits: machine.MachineLimits) -> None:
         f"{limits.processor}, {limits.threads} threads: {limits.fma_gflops:.0f} GFLOP/s of float32 FMA, "
         f"L2 {limits.l2_gigabytes_per_second:.0f} GB/s, DRAM {limits.dram_gigabytes_per_second:.0f} GB/s"
     )
-    table = Table("loss + dA + dB, float32", "GFLOP/s", "% of FMA", *(f"{name}, ms" for name in RIVALS))
+    rates = {"GFLOP/s": "gflops", "% of FMA": "percent_of_fma_peak", "% of L2": "percent_of_l2_bound"}
+    table = Table("loss + dA + dB, float32", *rates, *(f"{name}, ms" for name in RIVALS))
     for result in results:
-        cells = [
+        times = [
             f"{result['milliseconds'][name]:.3g} ({result['ratio'][name]:.3g}×)"
             if name in result["milliseconds"]
             else "–"
             for name in RIVALS
         ]
-        table.add_row(
-            result["problem"], f"{result['gflops']:.1f}", f"{result['percent_of_fma_peak']:.1f}", *cells
-        )
+        table.add_row(result["problem"], *(f"{result[key]:.1f}" for key in rates.values()), *times)
     console.print(table)
 
 
@@ -150,6 +156,7 @@ def main() -> None:
         "torch": torch.__version__,
         "instruction_set": info.active_instruction_set(),
         "machine": limits.as_dict(),
+        "l2_gflops": l2_gflops(limits),
         "cases": results,
     }
     if not arguments.only:
@@ -159,6 +166,7 @@ def main() -> None:
         None if arguments.only else RESULTS / f"{date.today().isoformat()}-cpu.json"
     )
     if output:
+        roofline.draw(report, output.with_suffix(".png"))
         output.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 
