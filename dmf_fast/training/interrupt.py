@@ -12,10 +12,12 @@ class DeferredInterrupt:
 
     It does so only in the main thread and where Python's own handler is in place.
 
+    >>> before = signal.signal(signal.SIGINT, signal.default_int_handler)
     >>> with DeferredInterrupt() as interrupt:
     ...     signal.raise_signal(signal.SIGINT)
     ...     interrupt.requested
     True
+    >>> _ = signal.signal(signal.SIGINT, before)
     """
 
     def __init__(self) -> None:

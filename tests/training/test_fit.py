@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -189,6 +190,14 @@ def test_no_steps_only_measure() -> None:
     assert all(torch.equal(one, other) for one, other in zip(before, model.factors, strict=True))
 
 
+@pytest.fixture
+def python_handles_interrupts() -> Iterator[None]:
+    """Python's own handler, also where the tests run in the background and SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt_by_signal(progress: Progress) -> None:
     if progress.step == 20:
         signal.raise_signal(signal.SIGINT)
@@ -199,6 +208,7 @@ def interrupt_by_exception(progress: Progress) -> None:
         raise KeyboardInterrupt
 
 
+@pytest.mark.usefixtures("python_handles_interrupts")
 @pytest.mark.parametrize(("interrupt", "steps"), [(interrupt_by_signal, 21), (interrupt_by_exception, 20)])
 def test_an_interrupted_run_returns_what_it_has(interrupt: Any, steps: int) -> None:
     train, _, _ = problem()
@@ -209,6 +219,7 @@ def test_an_interrupted_run_returns_what_it_has(interrupt: Any, steps: int) -> N
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("python_handles_interrupts")
 def test_a_second_interrupt_is_raised_at_once() -> None:
     train, _, _ = problem()
     model = make_model()
