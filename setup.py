@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -32,11 +33,13 @@ class CMakeBuild(build_ext):
             if self.inplace or self.editable_mode
             else Path(self.build_lib).resolve() / "dmf_fast"
         )
-        build = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
-        configure = ["cmake", "-S", ROOT, "-B", build, "-G", "Ninja", f"-DCMAKE_INSTALL_PREFIX={package}",
-                     f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11_folder()}",
-                     *torch_settings]  # fmt: skip
-        self.step(configure, "CMake could not configure the build")
+        settings = [f"-DCMAKE_MAKE_PROGRAM={shutil.which('ninja')}", f"-DPython_EXECUTABLE={sys.executable}",
+                    f"-Dpybind11_DIR={pybind11_folder()}", *torch_settings]  # fmt: skip
+        # CMake remembers compilers and paths: other ones get a folder of their own.
+        key = hashlib.sha256("\n".join([compiler, *settings]).encode()).hexdigest()[:8]
+        build = ROOT / "build" / f"{sys.implementation.cache_tag}-{key}"
+        configure = ["cmake", "-S", ROOT, "-B", build, "-G", "Ninja", f"-DCMAKE_INSTALL_PREFIX={package}"]
+        self.step([*configure, *settings], "CMake could not configure the build")
         jobs = os.environ.get("MAX_JOBS", str(len(os.sched_getaffinity(0))))
         self.step(["cmake", "--build", build, "--parallel", jobs], "The native libraries did not compile")
         self.step(["cmake", "--install", build], "The native libraries could not be installed")

@@ -64,11 +64,6 @@ def report() -> str:
         "threads": str(torch.get_num_threads()),
         "CUDA": _cuda(),
     }
-    refused = _native.refused_instruction_set()
-    if refused:
-        facts["instruction set"] += (
-            f"; DMF_FAST_INSTRUCTION_SET={refused} is not available here and was ignored"
-        )
     width = max(map(len, facts))
     return "\n".join(f"{name:<{width}}  {fact}" for name, fact in facts.items())
 

@@ -27,7 +27,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dmf_fast import _native
+
 torch.ops.load_library(Path(__file__).parent / "libdmf_fast_cpu.so")
+
+if _native.refused_instruction_set():
+    raise ImportError(
+        f"DMF_FAST_INSTRUCTION_SET is {_native.refused_instruction_set()!r}, which is not available here; "
+        f"unset it, or set it to one of: {', '.join(_native.available_instruction_sets())}"
+    )
 
 
 def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:

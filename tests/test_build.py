@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,3 +49,18 @@ def test_a_missing_torch_is_named(tmp_path: Path) -> None:
     missing.mkdir(parents=True)
     (missing / "__init__.py").write_text('raise ImportError("no torch")\n')
     assert "torch is missing where the build runs" in build(tmp_path, PYTHONPATH=str(missing.parent))
+
+
+def test_the_source_archive_holds_all_that_the_build_needs(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "sdist", "--dist-dir", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (archive,) = tmp_path.iterdir()
+    with tarfile.open(archive) as packed:
+        held = {name.split("/", 1)[-1] for name in packed.getnames()}
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.*") if path.is_file()}
+    assert sources | {"CMakeLists.txt", "setup.py", "pyproject.toml", "README.md", "LICENSE"} <= held
+    assert not any(name.endswith(".so") for name in held)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dmf_fast import _native
+from dmf_fast import Observations, _native
 from dmf_fast.layout import build_layout, caller_positions, decode_layout, index_dtype
 
 Pattern = tuple[NDArray[np.int64], NDArray[np.int64], tuple[int, int]]
@@ -104,3 +104,10 @@ def test_a_layout_takes_about_ten_bytes_an_entry() -> None:
     facts = _native.describe_layout(buffer.numpy())
     assert facts["nnz"] == 200_000
     assert buffer.numel() / 200_000 < 12
+
+
+@pytest.mark.parametrize("place", ["rows", "columns"])
+def test_an_index_near_the_end_of_64_bits_is_an_error_and_not_a_crash(place: str) -> None:
+    entries = {"rows": [0], "columns": [0], place: [2**63 - 2]}
+    with pytest.raises(ValueError, match="too many rows and columns for a layout: map ids"):
+        Observations(entries["rows"], entries["columns"], [1.0]).layout()

@@ -3,6 +3,10 @@
 #include <atomic>
 #include <cstdlib>
 
+#if defined(DMF_HAS_X86_KERNELS)
+#include <cpuid.h>
+#endif
+
 namespace dmf {
 namespace {
 
@@ -11,13 +15,20 @@ struct InstructionSet {
   const TileKernels* kernels;
 };
 
+#if defined(DMF_HAS_X86_KERNELS)
+// Older compilers' __builtin_cpu_supports does not know this one.
+bool has_f16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
+
 std::vector<InstructionSet> detect() {
   std::vector<InstructionSet> found = {{"generic", &generic::tile_kernels}};
 #if defined(DMF_HAS_X86_KERNELS)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    found.push_back({"avx2", &avx2::tile_kernels});
-  }
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+  if (has_avx2) found.push_back({"avx2", &avx2::tile_kernels});
+  if (has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
     found.push_back({"avx512", &avx512::tile_kernels});
   }

@@ -26,7 +26,6 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 
 #include "parallel.h"
 
@@ -60,6 +59,21 @@ struct LayoutHeader {
   int64_t position_bytes;
 };
 
+constexpr uint64_t layout_magic = 0x3130544c464d44ULL;  // "DMFLT01"
+constexpr int64_t layout_alignment = 64;
+constexpr int64_t max_layout_groups = 32;
+constexpr int64_t max_tile_size = 32768;
+// entry_residual is 16 bits wide.
+constexpr int64_t max_tile_entries = 65536;
+
+// The byte offset of every array, the one place that knows their order.
+struct LayoutOffsets {
+  int64_t block_tile_start, row_group_start, column_group_start, tiles, row_segments, column_segments,
+      entry_column, entry_row, entry_residual, position, end;
+
+  explicit LayoutOffsets(const LayoutHeader& header);
+};
+
 // Pointers into a layout's buffer, which must outlive the view.
 struct LayoutView {
   const LayoutHeader* header;
@@ -74,46 +88,19 @@ struct LayoutView {
   const uint16_t* entry_residual;
   const void* position;
 
-  int64_t position_of(int64_t entry) const {
+  // Inlined always: a copy compiled for a wider instruction set must not be shared.
+  __attribute__((always_inline)) int64_t position_of(int64_t entry) const {
     return header->position_bytes == 4 ? static_cast<const uint32_t*>(position)[entry]
                                        : static_cast<const int64_t*>(position)[entry];
   }
 };
 
-// A view of `buffer`; all pointers are null when it does not hold a layout of `bytes` bytes.
+// A view of `buffer`; all pointers are null when it does not hold a layout of `bytes` bytes. Checks the header
+// and the tiles, but not every entry.
 LayoutView view_layout(const void* buffer, int64_t bytes);
 
 // The byte offset of the position array inside a layout's buffer.
 int64_t position_offset(const LayoutView& layout);
-
-// The tile size that suits a pattern: at most 512, smaller where a small matrix would otherwise leave
-// threads without work, larger where the pattern is so sparse that tiles would be empty.
-int64_t choose_tile_size(int64_t rows, int64_t columns, int64_t nnz);
-
-// Largest number of entries in one tile: entry_residual is 16 bits wide.
-constexpr int64_t max_tile_entries = 65536;
-// A tile of this size cannot hold more distinct entries than that.
-constexpr int64_t always_fitting_tile_size = 256;
-constexpr int64_t max_tile_size = 32768;
-
-// Builds a layout in two steps, so that the caller allocates the buffer: construct, ask bytes(), write().
-// `Index` is int32_t or int64_t; indices must be in range and pairs distinct (Observations checks both).
-// Temporary memory: 8 bytes an entry (16 from 2³² entries on).
-template <class Index>
-class LayoutBuilder {
- public:
-  // `tile_size` is a power of two in [1, max_tile_size]; it is halved until every tile fits.
-  LayoutBuilder(const Index* row_of, const Index* column_of, int64_t nnz, int64_t rows, int64_t columns,
-                int64_t tile_size, Parallel& parallel);
-  ~LayoutBuilder();
-
-  int64_t bytes() const;
-  void write(void* buffer, Parallel& parallel) const;
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
-};
 
 // Writes the rows and columns back in the caller's order.
 void decode_layout(const LayoutView& layout, int64_t* row_of, int64_t* column_of, Parallel& parallel);

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "../kernels/instruction_set.h"
-#include "../kernels/observed_layout.h"
+#include "../kernels/layout_builder.h"
 
 namespace py = pybind11;
 
@@ -15,9 +15,6 @@ namespace {
 
 template <class T>
 using Array = py::array_t<T, py::array::c_style>;
-
-// Bounds the grid of tiles that a layout of a huge, nearly empty matrix would need.
-constexpr int64_t max_grid_tiles = int64_t{1} << 26;
 
 template <class Index>
 class PyLayoutBuilder {
@@ -28,17 +25,6 @@ class PyLayoutBuilder {
     if (rows.size() != columns.size()) throw std::invalid_argument("rows and columns differ in length");
     const int64_t nnz = rows.size();
     if (tile_size == 0) tile_size = dmf::choose_tile_size(row_count, column_count, nnz);
-    if (tile_size < 1 || tile_size > dmf::max_tile_size || (tile_size & (tile_size - 1)) != 0) {
-      throw std::invalid_argument("tile_size must be a power of two of at most " +
-                                  std::to_string(dmf::max_tile_size) + ", or 0 for a suitable one");
-    }
-    const int64_t row_bands = (row_count + tile_size - 1) / tile_size;
-    const int64_t column_bands = (column_count + tile_size - 1) / tile_size;
-    if (row_bands > 0 && column_bands > max_grid_tiles / row_bands) {
-      throw std::invalid_argument(
-          "the matrix has too many rows and columns for a layout: map ids to "
-          "consecutive indices, so that few rows and columns are empty");
-    }
     const Index* row_of = rows.data();
     const Index* column_of = columns.data();
     py::gil_scoped_release release;

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "../kernels/observed_layout.h"
+#include "../kernels/layout_builder.h"
 
 namespace dmf::test {
 

@@ -1,7 +1,11 @@
 // The layout holds exactly the entries it was given, whatever the tile size, threads and index type.
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <new>
+#include <stdexcept>
 
 #include "patterns.h"
 
@@ -72,11 +76,77 @@ TEST_CASE("the layout is the same for any number of threads, index type and form
   }
 }
 
-TEST_CASE("a tile that would hold too many entries is made smaller") {
+TEST_CASE("a tile that would hold too many entries becomes several of whole rows") {
   const Pattern pattern = full_pattern(300, 290);
   const std::vector<char> buffer = build_layout(pattern, 512, 2);
-  CHECK(view_layout(buffer.data(), buffer.size()).header->tile_size < 512);
+  const LayoutView layout = view_layout(buffer.data(), buffer.size());
+  CHECK(layout.header->tile_size == 512);
+  CHECK(layout.header->tiles == 2);
   check_layout(buffer, pattern);
+}
+
+TEST_CASE("a dense spot in a huge sparse matrix costs memory of the order of its entries") {
+  Pattern pattern = full_pattern(300, 290);
+  pattern.rows = pattern.columns = 16'000'000;
+  for (int64_t k = 0; k < 1000; ++k) {
+    pattern.row_of.push_back(15'000'000 - 7919 * k);
+    pattern.column_of.push_back(1000 + 15013 * k);
+  }
+  const std::vector<char> buffer =
+      build_layout(pattern, choose_tile_size(pattern.rows, pattern.columns, pattern.nnz()), 8);
+  CHECK(buffer.size() < 2'000'000);
+  check_layout(buffer, pattern);
+}
+
+TEST_CASE("a matrix that would need too many tiles is refused, also near the end of 64 bits") {
+  const int64_t largest = std::numeric_limits<int64_t>::max();
+  for (const auto& [rows, columns] :
+       std::vector<std::pair<int64_t, int64_t>>{{largest, 1}, {1, largest}, {largest, largest}, {0, largest}}) {
+    const Pattern pattern{rows, columns, {}, {}};
+    CHECK_THROWS_AS(build_layout(pattern, 1), std::invalid_argument);
+  }
+  const Pattern small = full_pattern(3, 3);
+  for (const int64_t tile_size : {-1, 3, 65536}) {
+    CHECK_THROWS_AS(build_layout(small, tile_size, 1), std::invalid_argument);
+  }
+}
+
+TEST_CASE("a header or a tile that does not fit its buffer is noticed") {
+  const std::vector<char> good = build_layout(random_pattern(700, 900, 5000, 3, 2));
+  const auto refused = [&](size_t byte, int64_t number) {
+    std::vector<char> bad = good;
+    std::memcpy(bad.data() + byte, &number, sizeof number);
+    return view_layout(bad.data(), bad.size()).header == nullptr;
+  };
+  for (size_t field = 1; field < sizeof(LayoutHeader) / 8; ++field) {
+    for (const int64_t number :
+         {int64_t{-1}, int64_t{20}, int64_t{1} << 40, std::numeric_limits<int64_t>::max()}) {
+      INFO("header field " << field << " is " << number);
+      // The tile size and the width of the matrix are free where the tiles still fit.
+      const bool harmless = field * 8 == offsetof(LayoutHeader, tile_size) ||
+                            ((field * 8 == offsetof(LayoutHeader, rows)) && number > 700);
+      if (!harmless) CHECK(refused(field * 8, number));
+    }
+  }
+  const LayoutView view = view_layout(good.data(), good.size());
+  const size_t tiles = reinterpret_cast<const char*>(view.tiles) - good.data();
+  for (size_t field = 0; field < sizeof(Tile) / 8; ++field) {
+    INFO("tile field " << field);
+    CHECK(refused(tiles + sizeof(Tile) + 8 * field, int64_t{1} << 40));
+    CHECK(refused(tiles + sizeof(Tile) + 8 * field, -1));
+  }
+}
+
+TEST_CASE("an exception in a worker reaches the caller after all workers are joined") {
+  StdThreads parallel(4);
+  std::atomic<int> finished{0};
+  CHECK_THROWS_AS(parallel.run(4,
+                               [&](int worker) {
+                                 if (worker % 2 == 1) throw std::bad_alloc();
+                                 ++finished;
+                               }),
+                  std::bad_alloc);
+  CHECK(finished == 2);
 }
 
 TEST_CASE("decoding gives the caller's entries in the caller's order") {

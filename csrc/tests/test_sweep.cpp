@@ -261,3 +261,33 @@ TEST_CASE("numbers in row order come back in the caller's order") {
   order_as_given(layout, row_order.data(), ordered.data(), 8, parallel);
   CHECK(ordered == values);
 }
+
+TEST_CASE("every float16 number is read exactly") {
+  Pattern pattern{1, 1, {0}, {0}};
+  const std::vector<char> buffer = build_layout(pattern);
+  const float16 one{0x3c00}, zero{0};
+  on_every_instruction_set([&] {
+    bool right = true;
+    for (uint32_t bits = 0; bits < 0x7c00; ++bits) {
+      const float16 number{static_cast<uint16_t>(bits)};
+      const int exponent = static_cast<int>(bits >> 10), mantissa = static_cast<int>(bits & 0x3ff);
+      const double expected =
+          exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+      float product = -1;
+      Operands operands;
+      operands.a = &number;
+      operands.b_transposed = &one;
+      operands.h = 1;
+      operands.products = &product;
+      StdThreads parallel(1);
+      sweep(view_layout(buffer.data(), buffer.size()), Task::product, Dtype::float16, operands, parallel);
+      operands.a = &zero;
+      operands.values = &number;
+      const double loss =
+          sweep(view_layout(buffer.data(), buffer.size()), Task::loss, Dtype::float16, operands, parallel);
+      right =
+          right && product == expected && std::fabs(loss - expected * expected) <= 1e-7 * expected * expected;
+    }
+    CHECK(right);
+  });
+}

@@ -28,16 +28,21 @@ DMF_INLINE float widen(bfloat16 x) {
 }
 
 DMF_INLINE float widen(float16 x) {
-  // Half to float by scaling: the exponent bias is corrected by a product with 2^112, which is exact.
   const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000u) << 16;
-  const uint32_t magnitude = static_cast<uint32_t>(x.bits & 0x7fffu) << 13;
-  const bool is_special = (x.bits & 0x7c00u) == 0x7c00u;
-  float result;
-  std::memcpy(&result, &magnitude, sizeof result);
-  result *= 0x1p112f;
+  const uint32_t exponent = (x.bits >> 10) & 0x1fu, mantissa = x.bits & 0x3ffu;
   uint32_t bits;
-  std::memcpy(&bits, &result, sizeof bits);
-  bits = (is_special ? (magnitude | 0x7f800000u) : bits) | sign;
+  if (exponent == 0) {
+    // 0.5 + mantissa · 2^-24, less 0.5: exact, and never a subnormal float that a flush mode would lose.
+    const uint32_t shifted = 0x3f000000u | mantissa;
+    float number;
+    std::memcpy(&number, &shifted, sizeof number);
+    number -= 0.5f;
+    std::memcpy(&bits, &number, sizeof bits);
+  } else {
+    bits = ((exponent == 31 ? 255u : exponent + 112u) << 23) | (mantissa << 13);
+  }
+  bits |= sign;
+  float result;
   std::memcpy(&result, &bits, sizeof result);
   return result;
 }

@@ -1,0 +1,375 @@
+#include "layout_builder.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "tile_sorter.h"
+
+namespace dmf {
+namespace {
+
+// Tiles of the grid that a layout of a huge, nearly empty matrix may need at most.
+constexpr int64_t max_grid_tiles = int64_t{1} << 26;
+
+int64_t ceil_divide(int64_t a, int64_t b) {
+  return a / b + (a % b != 0);
+}
+
+int64_t bands_of(int64_t lines, int64_t tile_size) {
+  return std::max<int64_t>(1, ceil_divide(lines, tile_size));
+}
+
+int log2_of(int64_t power_of_two) {
+  int shift = 0;
+  while ((int64_t{1} << shift) < power_of_two) ++shift;
+  return shift;
+}
+
+// Boundaries of `groups` runs of bands with about equal numbers of entries; no run is empty.
+std::vector<int64_t> balanced_groups(const std::vector<int64_t>& band_entries, int64_t groups) {
+  const int64_t bands = static_cast<int64_t>(band_entries.size());
+  std::vector<int64_t> start(groups + 1, 0);
+  start[groups] = bands;
+  int64_t remaining = std::accumulate(band_entries.begin(), band_entries.end(), int64_t{0});
+  int64_t band = 0;
+  for (int64_t group = 0; group + 1 < groups; ++group) {
+    const int64_t share = ceil_divide(remaining, groups - group);
+    const int64_t last = bands - (groups - group - 1);  // leave a band for every later group
+    int64_t taken = band_entries[band++];
+    while (band < last && taken + band_entries[band] / 2 < share) taken += band_entries[band++];
+    remaining -= taken;
+    start[group + 1] = band;
+  }
+  return start;
+}
+
+// Everything about a pattern that is known before the entries are sorted inside their tiles.
+template <class Packed>
+struct Sorted {
+  LayoutHeader header{};
+  std::vector<int64_t> block_tile_start, row_group_start, column_group_start;
+  std::vector<Tile> tiles;
+  std::vector<Packed> entries;  // grouped by tile, in the caller's order inside one
+};
+
+template <class Index>
+class PatternSorter {
+ public:
+  PatternSorter(const Index* row_of, const Index* column_of, int64_t nnz, int64_t rows, int64_t columns,
+                int64_t tile_size, Parallel& parallel)
+      : row_of_(row_of),
+        column_of_(column_of),
+        nnz_(nnz),
+        rows_(rows),
+        columns_(columns),
+        tile_size_(tile_size),
+        parallel_(parallel) {
+    check_grid();
+    count_tiles();
+    order_tiles();
+  }
+
+  template <class Packed>
+  Sorted<Packed> sort() {
+    Sorted<Packed> sorted;
+    sorted.entries.resize(nnz_);
+    scatter(sorted.entries);
+    sorted.tiles = make_tiles(sorted.entries);
+    count_segments(sorted.entries, sorted.tiles);
+    sorted.block_tile_start = block_tile_start_;
+    sorted.row_group_start = in_lines(row_groups_, rows_);
+    sorted.column_group_start = in_lines(column_groups_, columns_);
+    LayoutHeader& header = sorted.header;
+    header.magic = layout_magic;
+    header.rows = rows_;
+    header.columns = columns_;
+    header.nnz = nnz_;
+    header.tile_size = tile_size_;
+    header.groups = groups_;
+    header.tiles = static_cast<int64_t>(sorted.tiles.size()) - 1;
+    header.row_segments = sorted.tiles.back().row_segment_start;
+    header.column_segments = sorted.tiles.back().column_segment_start;
+    for (int64_t t = 0; t < header.tiles; ++t) {
+      header.largest_tile =
+          std::max(header.largest_tile, sorted.tiles[t + 1].entry_start - sorted.tiles[t].entry_start);
+    }
+    header.position_bytes = sizeof(Packed) == sizeof(PackedEntry32) ? 4 : 8;
+    header.bytes = LayoutOffsets(header).end;
+    return sorted;
+  }
+
+ private:
+  int64_t tile_of(int64_t entry) const {
+    return static_cast<int64_t>(row_of_[entry] >> shift_) * column_bands_ + (column_of_[entry] >> shift_);
+  }
+
+  void check_grid() const {
+    if (tile_size_ < 1 || tile_size_ > max_tile_size || (tile_size_ & (tile_size_ - 1)) != 0) {
+      throw std::invalid_argument("tile_size must be a power of two of at most " +
+                                  std::to_string(max_tile_size) + ", or 0 for a suitable one");
+    }
+    if (bands_of(columns_, tile_size_) > max_grid_tiles / bands_of(rows_, tile_size_)) {
+      throw std::invalid_argument(
+          "the matrix has too many rows and columns for a layout: map ids to consecutive indices, so that few "
+          "rows and columns are empty");
+    }
+  }
+
+  // counts_[slice][tile]: every worker counts its own slice, so that the scatter is stable. A grid that is
+  // larger than the pattern is not copied for every worker.
+  void count_tiles() {
+    shift_ = log2_of(tile_size_);
+    row_bands_ = bands_of(rows_, tile_size_);
+    column_bands_ = bands_of(columns_, tile_size_);
+    const int64_t useful = std::min<int64_t>(parallel_.threads(), nnz_ / (row_bands_ * column_bands_));
+    counts_.assign(std::max<int64_t>(1, useful), std::vector<int64_t>());
+    for_entry_slices([&](int64_t slice, int64_t begin, int64_t end) {
+      std::vector<int64_t> count(row_bands_ * column_bands_, 0);
+      for (int64_t k = begin; k < end; ++k) ++count[tile_of(k)];
+      counts_[slice] = std::move(count);
+    });
+    total_ = counts_[0];
+    for (size_t slice = 1; slice < counts_.size(); ++slice) {
+      for (size_t tile = 0; tile < total_.size(); ++tile) total_[tile] += counts_[slice][tile];
+    }
+  }
+
+  template <class Body>
+  void for_entry_slices(const Body& body) {
+    const int64_t slices = static_cast<int64_t>(counts_.size());
+    parallel_.run(static_cast<int>(slices), [&](int slice) {
+      body(slice, nnz_ / slices * slice, slice + 1 == slices ? nnz_ : nnz_ / slices * (slice + 1));
+    });
+  }
+
+  // Chooses the groups, lists the non-empty tiles in block order and turns counts_ into first places.
+  void order_tiles() {
+    std::vector<int64_t> row_entries(row_bands_, 0), column_entries(column_bands_, 0);
+    for (int64_t tile = 0; tile < static_cast<int64_t>(total_.size()); ++tile) {
+      row_entries[tile / column_bands_] += total_[tile];
+      column_entries[tile % column_bands_] += total_[tile];
+    }
+    groups_ = 1;
+    while (groups_ < max_layout_groups && groups_ * 2 <= std::min(row_bands_, column_bands_)) groups_ *= 2;
+    row_groups_ = balanced_groups(row_entries, groups_);
+    column_groups_ = balanced_groups(column_entries, groups_);
+    block_tile_start_.assign(1, 0);
+    int64_t next = 0;
+    for (int64_t row_group = 0; row_group < groups_; ++row_group) {
+      for (int64_t column_group = 0; column_group < groups_; ++column_group) {
+        for (int64_t i = row_groups_[row_group]; i < row_groups_[row_group + 1]; ++i) {
+          for (int64_t j = column_groups_[column_group]; j < column_groups_[column_group + 1]; ++j) {
+            place_tile(i * column_bands_ + j, next);
+          }
+        }
+        block_tile_start_.push_back(static_cast<int64_t>(order_.size()));
+      }
+    }
+  }
+
+  void place_tile(int64_t tile, int64_t& next) {
+    if (total_[tile] == 0) return;
+    order_.push_back(tile);
+    for (std::vector<int64_t>& count : counts_) {
+      const int64_t entries = count[tile];
+      count[tile] = next;
+      next += entries;
+    }
+  }
+
+  template <class Packed>
+  void scatter(std::vector<Packed>& entries) {
+    const int64_t mask = tile_size_ - 1;
+    for_entry_slices([&](int64_t slice, int64_t begin, int64_t end) {
+      std::vector<int64_t>& next = counts_[slice];
+      for (int64_t k = begin; k < end; ++k) {
+        Packed& entry = entries[next[tile_of(k)]++];
+        entry.row = static_cast<uint16_t>(row_of_[k] & mask);
+        entry.column = static_cast<uint16_t>(column_of_[k] & mask);
+        entry.position = static_cast<decltype(entry.position)>(k);
+      }
+    });
+  }
+
+  // Lists the tiles. One with too many entries for 16-bit places becomes several of whole rows: each has the
+  // same first row and column, and a row never has too many.
+  template <class Packed>
+  std::vector<Tile> make_tiles(std::vector<Packed>& entries) {
+    const int64_t count = static_cast<int64_t>(order_.size());
+    std::vector<int64_t> start(count + 1, 0);
+    for (int64_t t = 0; t < count; ++t) start[t + 1] = start[t] + total_[order_[t]];
+    std::vector<std::vector<int64_t>> pieces(count);  // first entries
+    for_slices(parallel_, count, [&](int, int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        pieces[t] = {start[t]};
+        if (start[t + 1] - start[t] > max_tile_entries) {
+          pieces[t] = cut_into_rows(entries.data(), start[t], start[t + 1]);
+        }
+      }
+    });
+    std::vector<Tile> tiles;
+    std::vector<int64_t> first_piece(1, 0);
+    for (int64_t t = 0; t < count; ++t) {
+      const int64_t band = order_[t] / column_bands_, column_band = order_[t] % column_bands_;
+      for (const int64_t first : pieces[t]) {
+        tiles.push_back({first, 0, 0, band * tile_size_, column_band * tile_size_});
+      }
+      first_piece.push_back(static_cast<int64_t>(tiles.size()));
+    }
+    tiles.push_back({nnz_, 0, 0, 0, 0});
+    for (int64_t& block : block_tile_start_) block = first_piece[block];
+    return tiles;
+  }
+
+  // Moves the entries [start, stop) of a tile into runs of whole rows, in the caller's order inside one, and
+  // returns where the runs start.
+  template <class Packed>
+  std::vector<int64_t> cut_into_rows(Packed* entries, int64_t start, int64_t stop) const {
+    std::vector<int64_t> in_row(tile_size_, 0), run_of_row(tile_size_), runs(1, start);
+    for (int64_t k = start; k < stop; ++k) ++in_row[entries[k].row];
+    int64_t filled = start;
+    for (int64_t row = 0; row < tile_size_; ++row) {
+      if (filled + in_row[row] - runs.back() > max_tile_entries) runs.push_back(filled);
+      run_of_row[row] = static_cast<int64_t>(runs.size()) - 1;
+      filled += in_row[row];
+    }
+    const std::vector<Packed> before(entries + start, entries + stop);
+    std::vector<int64_t> next = runs;
+    for (const Packed& entry : before) entries[next[run_of_row[entry.row]]++] = entry;
+    return runs;
+  }
+
+  template <class Packed>
+  void count_segments(const std::vector<Packed>& entries, std::vector<Tile>& tiles) {
+    const int64_t count = static_cast<int64_t>(tiles.size()) - 1;
+    std::vector<std::pair<int64_t, int64_t>> segments(count);
+    for_slices(parallel_, count, [&](int, int64_t begin, int64_t end) {
+      TileSorter<Packed> sorter(tile_size_);
+      for (int64_t t = begin; t < end; ++t) {
+        const int64_t start = tiles[t].entry_start;
+        segments[t] = sorter.count_segments(entries.data() + start, tiles[t + 1].entry_start - start);
+      }
+    });
+    for (int64_t t = 0; t < count; ++t) {
+      tiles[t + 1].row_segment_start = tiles[t].row_segment_start + segments[t].first;
+      tiles[t + 1].column_segment_start = tiles[t].column_segment_start + segments[t].second;
+    }
+  }
+
+  std::vector<int64_t> in_lines(std::vector<int64_t> bands, int64_t lines) const {
+    for (int64_t& band : bands) band = std::min(band * tile_size_, lines);
+    return bands;
+  }
+
+  const Index* row_of_;
+  const Index* column_of_;
+  int64_t nnz_, rows_, columns_, tile_size_;
+  Parallel& parallel_;
+  int shift_ = 0;
+  int64_t row_bands_ = 0, column_bands_ = 0, groups_ = 0;
+  std::vector<std::vector<int64_t>> counts_;
+  std::vector<int64_t> total_, row_groups_, column_groups_, block_tile_start_, order_;
+};
+
+template <class T>
+void copy_array(uint8_t* target, const std::vector<T>& source) {
+  std::memcpy(target, source.data(), source.size() * sizeof(T));
+}
+
+template <class Packed>
+void write_sorted(const Sorted<Packed>& sorted, void* buffer, Parallel& parallel) {
+  uint8_t* base = static_cast<uint8_t*>(buffer);
+  const LayoutHeader& header = sorted.header;
+  const LayoutOffsets at(header);
+  // Equal patterns give equal bytes: clears the gaps, which lie in the last 64 bytes before every array.
+  for (const int64_t start :
+       {at.block_tile_start, at.row_group_start, at.column_group_start, at.tiles, at.row_segments,
+        at.column_segments, at.entry_column, at.entry_row, at.entry_residual, at.position, at.end}) {
+    std::memset(base + start - layout_alignment, 0, layout_alignment);
+  }
+  std::memcpy(base, &header, sizeof header);
+  copy_array(base + at.block_tile_start, sorted.block_tile_start);
+  copy_array(base + at.row_group_start, sorted.row_group_start);
+  copy_array(base + at.column_group_start, sorted.column_group_start);
+  copy_array(base + at.tiles, sorted.tiles);
+  for_slices(parallel, header.tiles, [&](int, int64_t begin, int64_t end) {
+    TileSorter<Packed> sorter(header.tile_size);
+    for (int64_t t = begin; t < end; ++t) {
+      const Tile& tile = sorted.tiles[t];
+      const int64_t first = tile.entry_start;
+      sorter.sort(sorted.entries.data() + first, sorted.tiles[t + 1].entry_start - first,
+                  reinterpret_cast<Segment*>(base + at.row_segments) + tile.row_segment_start,
+                  reinterpret_cast<Segment*>(base + at.column_segments) + tile.column_segment_start,
+                  reinterpret_cast<uint16_t*>(base + at.entry_column) + first,
+                  reinterpret_cast<uint16_t*>(base + at.entry_row) + first,
+                  reinterpret_cast<uint16_t*>(base + at.entry_residual) + first,
+                  base + at.position + first * header.position_bytes, header.position_bytes == 8);
+    }
+  });
+}
+
+}  // namespace
+
+template <class Index>
+struct LayoutBuilder<Index>::State {
+  Sorted<PackedEntry32> narrow;
+  Sorted<PackedEntry64> wide;
+  bool is_wide = false;
+};
+
+template <class Index>
+LayoutBuilder<Index>::LayoutBuilder(const Index* row_of, const Index* column_of, int64_t nnz, int64_t rows,
+                                    int64_t columns, int64_t tile_size, Parallel& parallel)
+    : state_(std::make_unique<State>()) {
+  PatternSorter<Index> sorter(row_of, column_of, nnz, rows, columns, tile_size, parallel);
+  state_->is_wide = nnz > int64_t{UINT32_MAX};
+  if (state_->is_wide) {
+    state_->wide = sorter.template sort<PackedEntry64>();
+  } else {
+    state_->narrow = sorter.template sort<PackedEntry32>();
+  }
+}
+
+template <class Index>
+LayoutBuilder<Index>::~LayoutBuilder() = default;
+
+template <class Index>
+int64_t LayoutBuilder<Index>::bytes() const {
+  return state_->is_wide ? state_->wide.header.bytes : state_->narrow.header.bytes;
+}
+
+template <class Index>
+void LayoutBuilder<Index>::write(void* buffer, Parallel& parallel) const {
+  if (state_->is_wide) {
+    write_sorted(state_->wide, buffer, parallel);
+  } else {
+    write_sorted(state_->narrow, buffer, parallel);
+  }
+}
+
+template class LayoutBuilder<int32_t>;
+template class LayoutBuilder<int64_t>;
+
+int64_t choose_tile_size(int64_t rows, int64_t columns, int64_t nnz) {
+  constexpr int64_t usual = 512, smallest = 64, enough_bands = 8;
+  constexpr double enough_entries_small = 512, enough_entries_large = 4096;
+  // As floating point: the product may be beyond 64 bits.
+  const auto tiles = [&](int64_t size) {
+    return static_cast<double>(bands_of(rows, size)) * static_cast<double>(bands_of(columns, size));
+  };
+  int64_t size = usual;
+  while (size < max_tile_size && tiles(size) > 1 &&
+         tiles(size) * enough_entries_large > static_cast<double>(nnz))
+    size *= 2;
+  while (size > smallest && bands_of(std::min(rows, columns), size) < enough_bands &&
+         tiles(size / 2) * enough_entries_small <= static_cast<double>(nnz)) {
+    size /= 2;
+  }
+  return size;
+}
+
+}  // namespace dmf
