@@ -30,7 +30,7 @@ def completion_loss(
     """Return ``scale`` Σ w (a·b − value)²; ``values`` and ``weights`` are in tile order."""
     dtype = _ops.accumulator_dtype(a.dtype)
     if not (torch.is_grad_enabled() and (a.requires_grad or b_transposed.requires_grad)):
-        loss = _native.completion_loss_forward(a, b_transposed, layout, values, weights)
+        loss = CompletionLossAlone.apply(a, b_transposed, layout, values, weights)
         return (loss * scale).to(dtype)
     loss = CompletionLoss.apply(a, b_transposed, layout, values, weights, scale)[0]
     return loss.to(dtype)
@@ -134,6 +134,25 @@ class CompletionLoss(Function):
         else:
             pair = tuple((gradient * ready).to(a.dtype) for ready in (gradient_a, gradient_b))
         return *pair, None, None, None, None
+
+
+class CompletionLossAlone(Function):
+    """Σ_Ω w (A Bᵀ − value)² in float64 where no gradient is needed.
+
+    A Function and not the bare operator, as torch would take the tangents of forward-mode differentiation
+    through that for zero; here it raises.
+    """
+
+    @staticmethod
+    def forward(
+        a: Tensor, b_transposed: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None
+    ) -> Tensor:
+        """Run the sweep that only adds up."""
+        return _native.completion_loss_forward(a, b_transposed, layout, values, weights)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep nothing."""
 
 
 def _differentiable_gradients(

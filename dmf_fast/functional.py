@@ -51,11 +51,11 @@ def observed_product(
     plan = _checked_plan(factors, observations, row_bias, column_bias)
     layout = observations.layout()
     if plan.split is None:
-        dense = _dense_product(factors, plan, row_bias, column_bias)
+        dense = _dense_product(factors, plan, row_bias, column_bias, observations.dtype)
         return autograd.gather_observed(dense, layout.buffer, observations.nnz).to(
             accumulator_dtype(dense.dtype)
         )
-    a, b_transposed = _two_sides(factors, plan, row_bias, column_bias)
+    a, b_transposed = _two_sides(factors, plan, row_bias, column_bias, observations.dtype)
     return autograd.observed_product(a, b_transposed, layout.buffer, observations.nnz)
 
 
@@ -99,23 +99,28 @@ def completion_loss(
     scale = _scale_of(reduction, observations)
     layout = observations.layout()
     if plan.split is None:
-        dense = _dense_product(factors, plan, row_bias, column_bias)
+        dense = _dense_product(factors, plan, row_bias, column_bias, observations.dtype)
         return autograd.dense_completion_loss(dense, layout.buffer, layout.values, layout.weights, scale)
-    a, b_transposed = _two_sides(factors, plan, row_bias, column_bias)
+    a, b_transposed = _two_sides(factors, plan, row_bias, column_bias, observations.dtype)
     return autograd.completion_loss(a, b_transposed, layout.buffer, layout.values, layout.weights, scale)
 
 
 def _two_sides(
-    factors: Sequence[Tensor], plan: Plan, row_bias: Tensor | None, column_bias: Tensor | None
+    factors: Sequence[Tensor],
+    plan: Plan,
+    row_bias: Tensor | None,
+    column_bias: Tensor | None,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
-    """Return ``A`` of shape ``(m, h)`` and ``Bᵀ`` of shape ``(n, h)``, contiguous.
+    """Return ``A`` of shape ``(m, h)`` and ``Bᵀ`` of shape ``(n, h)``, contiguous and of ``dtype``.
 
     A bias is one more hidden unit: a column of ``A`` that meets a column of ones in ``Bᵀ``, or the other
     way round.
     """
     assert plan.right is not None
-    a = _multiply(factors, plan.left)
-    b_transposed = _multiply_transposed(factors, plan.right)
+    # Under autocast the products come out narrower than the factors.
+    a = _multiply(factors, plan.left).to(dtype)
+    b_transposed = _multiply_transposed(factors, plan.right).to(dtype)
     if row_bias is not None:
         a = torch.cat([a, row_bias[:, None]], dim=1)
         b_transposed = torch.cat([b_transposed, torch.ones_like(b_transposed[:, :1])], dim=1)
@@ -126,10 +131,14 @@ def _two_sides(
 
 
 def _dense_product(
-    factors: Sequence[Tensor], plan: Plan, row_bias: Tensor | None, column_bias: Tensor | None
+    factors: Sequence[Tensor],
+    plan: Plan,
+    row_bias: Tensor | None,
+    column_bias: Tensor | None,
+    dtype: torch.dtype,
 ) -> Tensor:
-    """Return ``W``, shape ``(m, n)``, with the biases added."""
-    dense = _multiply(factors, plan.left)
+    """Return ``W``, shape ``(m, n)``, with the biases added, of ``dtype``."""
+    dense = _multiply(factors, plan.left).to(dtype)
     if row_bias is not None:
         dense = dense + row_bias[:, None]
     if column_bias is not None:

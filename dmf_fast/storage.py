@@ -114,7 +114,8 @@ class Storage:
 
 def _build_layout(storage: Storage) -> None:
     pattern = storage.pattern
-    with pattern.lock:
+    # Whatever mode or transform (torch.func) the first use is in, the layout belongs to none of them.
+    with pattern.lock, torch.inference_mode(False), torch._C._DisableFuncTorch():
         if storage._built:
             return
         assert storage._values is not None

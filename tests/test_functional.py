@@ -187,6 +187,61 @@ def test_a_matrix_with_more_places_than_32_bits_can_count() -> None:
     assert_close(dmf_fast.observed_product(factors, observations), expected, 1e-6)
 
 
+@pytest.mark.parametrize("pattern", ["skewed", "full"])
+def test_a_layout_that_is_first_needed_inside_a_transform_serves_outside_it(pattern: str) -> None:
+    problem = make_problem((9, 4, 11), pattern=pattern, weighted=True)
+    observations = problem.observations()
+    factors = [factor.detach() for factor in problem.factors]
+    gradients = torch.func.grad(lambda chain: dmf_fast.completion_loss(chain, observations))(factors)
+    loss = dmf_fast.completion_loss(problem.factors, observations)
+    expected = torch.autograd.grad(problem.reference_loss("mean"), problem.factors)
+    for ours, outside, theirs in zip(
+        gradients, torch.autograd.grad(loss, problem.factors), expected, strict=True
+    ):
+        assert_close(ours, theirs, 1e-12)
+        assert_close(outside, theirs, 1e-12)
+
+
+@pytest.mark.parametrize("pattern", ["skewed", "full"])
+def test_forward_mode_differentiation_is_refused_and_never_silently_zero(pattern: str) -> None:
+    problem = make_problem((9, 4, 11), pattern=pattern)
+    observations = problem.observations()
+    start = problem.factors[0].detach()
+    for function in (dmf_fast.completion_loss, dmf_fast.observed_product):
+        with pytest.raises(RuntimeError, match="forward mode AD"):
+            torch.func.jvp(
+                lambda factor, function=function: function(
+                    [factor, problem.factors[1].detach()], observations
+                ),
+                (start,),
+                (torch.ones_like(start),),
+            )
+
+
+def test_a_layout_that_is_first_needed_in_inference_mode_serves_training() -> None:
+    problem = make_problem((9, 4, 11))
+    observations = problem.observations()
+    with torch.inference_mode():
+        dmf_fast.completion_loss(problem.factors, observations)
+    dmf_fast.completion_loss(problem.factors, observations).backward()
+    expected = torch.autograd.grad(problem.reference_loss("mean"), problem.factors)
+    for factor, theirs in zip(problem.factors, expected, strict=True):
+        assert_close(factor.grad, theirs, 1e-12)
+
+
+@pytest.mark.parametrize("dims", [(30, 8, 6, 40), (30, 40)])
+def test_under_autocast_products_of_the_chain_are_narrow_and_the_sweep_is_not(dims: tuple[int, ...]) -> None:
+    problem = make_problem(dims, dtype=torch.float32)
+    observations = problem.observations()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = dmf_fast.completion_loss(problem.factors, observations)
+        product = dmf_fast.observed_product(problem.factors, observations)
+    loss.backward()
+    assert loss.dtype == product.dtype == torch.float32
+    assert all(factor.grad.dtype == torch.float32 for factor in problem.factors)
+    assert_close(loss, problem.reference_loss("mean").double(), 2e-2)
+
+
 class TestErrors:
     """Every mistake ends in a sentence that names the argument."""
 
