@@ -58,6 +58,12 @@ template <class T>
 struct Vector;
 
 #if defined(__AVX512F__)
+constexpr int vector_registers = 32;
+#else
+constexpr int vector_registers = 16;
+#endif
+
+#if defined(__AVX512F__)
 
 template <>
 struct Vector<float> {
@@ -65,6 +71,7 @@ struct Vector<float> {
   static constexpr int width = 16;
   static DMF_INLINE type zero() { return _mm512_setzero_ps(); }
   static DMF_INLINE type broadcast(float x) { return _mm512_set1_ps(x); }
+  static DMF_INLINE type multiply(type a, type b) { return _mm512_mul_ps(a, b); }
   static DMF_INLINE type multiply_add(type a, type b, type c) { return _mm512_fmadd_ps(a, b, c); }
   static DMF_INLINE type add(type a, type b) { return _mm512_add_ps(a, b); }
   static DMF_INLINE __mmask16 first(int count) { return static_cast<__mmask16>((1u << count) - 1u); }
@@ -106,6 +113,10 @@ struct Vector<float> {
     const auto at = [&x](int e) { return e < E ? x[e] : _mm512_setzero_ps(); };
     if constexpr (E == 1) {
       out[0] = _mm512_reduce_add_ps(x[0]);
+    } else if constexpr (E == 2) {
+      const __m256 eight = fold(pair_low_high(x[0], x[1]));
+      const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+      _mm_storeu_ps(out, _mm_add_ps(four, _mm_movehl_ps(four, four)));
     } else if constexpr (E <= 4) {
       const __m256 eight = fold(quad(at(0), at(1), at(2), at(3)));
       _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1)));
@@ -125,6 +136,7 @@ struct Vector<double> {
   static constexpr int width = 8;
   static DMF_INLINE type zero() { return _mm512_setzero_pd(); }
   static DMF_INLINE type broadcast(double x) { return _mm512_set1_pd(x); }
+  static DMF_INLINE type multiply(type a, type b) { return _mm512_mul_pd(a, b); }
   static DMF_INLINE type multiply_add(type a, type b, type c) { return _mm512_fmadd_pd(a, b, c); }
   static DMF_INLINE type add(type a, type b) { return _mm512_add_pd(a, b); }
   static DMF_INLINE __mmask8 first(int count) { return static_cast<__mmask8>((1u << count) - 1u); }
@@ -153,6 +165,7 @@ struct Vector<float> {
   static constexpr int width = 8;
   static DMF_INLINE type zero() { return _mm256_setzero_ps(); }
   static DMF_INLINE type broadcast(float x) { return _mm256_set1_ps(x); }
+  static DMF_INLINE type multiply(type a, type b) { return _mm256_mul_ps(a, b); }
   static DMF_INLINE type multiply_add(type a, type b, type c) { return _mm256_fmadd_ps(a, b, c); }
   static DMF_INLINE type add(type a, type b) { return _mm256_add_ps(a, b); }
   static DMF_INLINE __m256i first(int count) {
@@ -210,6 +223,7 @@ struct Vector<double> {
   static constexpr int width = 4;
   static DMF_INLINE type zero() { return _mm256_setzero_pd(); }
   static DMF_INLINE type broadcast(double x) { return _mm256_set1_pd(x); }
+  static DMF_INLINE type multiply(type a, type b) { return _mm256_mul_pd(a, b); }
   static DMF_INLINE type multiply_add(type a, type b, type c) { return _mm256_fmadd_pd(a, b, c); }
   static DMF_INLINE type add(type a, type b) { return _mm256_add_pd(a, b); }
   static DMF_INLINE __m256i first(int count) {
@@ -237,6 +251,7 @@ struct Vector {
   static constexpr int width = 16 / sizeof(T);
   static DMF_INLINE type zero() { return type{}; }
   static DMF_INLINE type broadcast(T x) { return type{} + x; }
+  static DMF_INLINE type multiply(type a, type b) { return a * b; }
   static DMF_INLINE type multiply_add(type a, type b, type c) { return a * b + c; }
   static DMF_INLINE type add(type a, type b) { return a + b; }
   template <class Storage>
