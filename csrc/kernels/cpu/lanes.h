@@ -12,7 +12,7 @@ struct Lanes {
 
   template <class Storage>
   static DMF_INLINE type load(const Storage* p) {
-    type x;
+    type x{};
     if constexpr (sizeof(Storage) == sizeof(T)) {
       std::memcpy(&x, p, sizeof x);
     } else {
@@ -24,14 +24,14 @@ struct Lanes {
   // Lanes from `count` >= 1 on repeat the first: nothing behind it is read.
   template <class Storage>
   static DMF_INLINE type load_first(const Storage* p, int count) {
-    type x;
+    type x{};
     for (int lane = 0; lane < N; ++lane) x[lane] = widen(p[lane * (lane < count)]);
     return x;
   }
 
   // Zeros from `count` on.
   static DMF_INLINE type keep_first(type x, int count) {
-    type number;
+    type number{};
     for (int lane = 0; lane < N; ++lane) number[lane] = static_cast<T>(lane);
     return number < static_cast<T>(count) ? x : type{};
   }

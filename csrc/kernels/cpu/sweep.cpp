@@ -1,14 +1,13 @@
 #include "sweep.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <memory>
 #include <new>
-#include <thread>
 #include <vector>
 
 #include "../instruction_set.h"
+#include "schedule.h"
 
 namespace dmf {
 namespace {
@@ -25,27 +24,6 @@ int64_t accumulator_bytes(Dtype dtype) {
   return dtype == Dtype::float64 ? 8 : 4;
 }
 
-// How many steps every row part and every column part has finished.
-class Progress {
- public:
-  explicit Progress(int64_t parts) : rows_(parts), columns_(parts) {}
-
-  void wait_for(int64_t row_part, int64_t column_part, int64_t step) const {
-    while (rows_[row_part].load(std::memory_order_acquire) != step ||
-           columns_[column_part].load(std::memory_order_acquire) != step) {
-      std::this_thread::yield();
-    }
-  }
-
-  void finish(int64_t row_part, int64_t column_part, int64_t step) {
-    rows_[row_part].store(step + 1, std::memory_order_release);
-    columns_[column_part].store(step + 1, std::memory_order_release);
-  }
-
- private:
-  std::vector<std::atomic<int64_t>> rows_, columns_;
-};
-
 class Sweep {
  public:
   Sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands, int threads)
@@ -56,14 +34,20 @@ class Sweep {
         operands_(operands),
         process_(active_tile_kernels().function[static_cast<int>(task)][static_cast<int>(dtype)]),
         parts_(parts_for(threads)),
-        progress_(parts_),
         losses_(groups_ * groups_, 0.0) {}
 
   double run(Parallel& parallel) {
     const int workers = static_cast<int>(std::min<int64_t>(parallel.threads(), parts_));
     const int64_t residuals = layout_.header->largest_tile + residual_slack;
     const std::unique_ptr<double[]> buffer(new double[workers * residuals]);
-    parallel.run(workers, [&](int worker) { work(buffer.get() + worker * residuals); });
+    Schedule schedule(parts_, workers);
+    parallel.run(workers, [&](int worker) {
+      const int64_t size = groups_ / parts_;
+      for (Schedule::Square square{}; schedule.take(worker, square); schedule.finish(square)) {
+        const int64_t column_part = square.row_part ^ square.step;
+        process_square(square.row_part * size, column_part * size, size, buffer.get() + worker * residuals);
+      }
+    });
     double loss = 0;
     for (const double part : losses_) loss += part;
     return loss;
@@ -77,18 +61,6 @@ class Sweep {
     int64_t parts = 1;
     while (parts < groups_ && parts < parts_per_thread * threads) parts *= 2;
     return parts;
-  }
-
-  // Parts are taken in order of their step. A part waits only for parts taken before it, so the oldest
-  // unfinished one never waits and the sweep always advances.
-  void work(void* residuals) {
-    const int64_t size = groups_ / parts_;
-    for (int64_t next; (next = next_part_.fetch_add(1, std::memory_order_relaxed)) < parts_ * parts_;) {
-      const int64_t step = next / parts_, row_part = next % parts_, column_part = row_part ^ step;
-      progress_.wait_for(row_part, column_part, step);
-      process_square(row_part * size, column_part * size, size, residuals);
-      progress_.finish(row_part, column_part, step);
-    }
   }
 
   void process_square(int64_t row_group, int64_t column_group, int64_t size, void* residuals) {
@@ -128,8 +100,6 @@ class Sweep {
   const Operands& operands_;
   const TileFunction process_;
   const int64_t parts_;
-  Progress progress_;
-  std::atomic<int64_t> next_part_{0};
   std::vector<double> losses_;
 };
 

@@ -1,0 +1,62 @@
+// Which thread takes which part of the grid, and when.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+namespace dmf {
+
+// Hands out the squares of the grid: row part r meets column part r xor s in step s. A square is ready when
+// its row part and its column part have finished the earlier steps, so every row of dA and every column of
+// dB is summed in the order of the steps, whoever takes the square.
+class Schedule {
+ public:
+  struct Square {
+    int64_t row_part, step;
+  };
+
+  Schedule(int64_t parts, int workers)
+      : parts_(parts), workers_(workers), taken_(parts), rows_(parts), columns_(parts) {}
+
+  // Takes a ready square of the earliest step; `worker` looks among its own row parts first, so that their
+  // slices stay in its caches, and helps the others when none is ready. False when all are taken.
+  bool take(int worker, Square& square) {
+    const int64_t first = parts_ * worker / workers_, last = parts_ * (worker + 1) / workers_;
+    while (left_.load(std::memory_order_relaxed) > 0) {
+      if (take_from(first, last, square) || take_from(0, parts_, square)) return true;
+      std::this_thread::yield();
+    }
+    return false;
+  }
+
+  void finish(const Square& square) {
+    columns_[square.row_part ^ square.step].store(square.step + 1, std::memory_order_release);
+    rows_[square.row_part].store(square.step + 1, std::memory_order_release);
+  }
+
+ private:
+  bool take_from(int64_t first, int64_t last, Square& square) {
+    square = {0, parts_};
+    for (int64_t row_part = first; row_part < last; ++row_part) {
+      const int64_t step = taken_[row_part].load(std::memory_order_relaxed);
+      if (step < square.step && rows_[row_part].load(std::memory_order_acquire) == step &&
+          columns_[row_part ^ step].load(std::memory_order_acquire) == step) {
+        square = {row_part, step};
+      }
+    }
+    if (square.step == parts_) return false;
+    int64_t expected = square.step;
+    if (!taken_[square.row_part].compare_exchange_strong(expected, square.step + 1)) return false;
+    left_.fetch_sub(1, std::memory_order_relaxed);
+    return true;
+  }
+
+  const int64_t parts_;
+  const int workers_;
+  std::vector<std::atomic<int64_t>> taken_, rows_, columns_;  // steps taken, finished, finished
+  std::atomic<int64_t> left_{parts_ * parts_};
+};
+
+}  // namespace dmf
