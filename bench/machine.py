@@ -22,6 +22,7 @@ class MachineLimits:
     processor: str
     threads: int
     fma_gflops: float
+    fed_fma_gflops: float  # with the sweep's own loads, from L1
     l2_gigabytes_per_second: float
     dram_gigabytes_per_second: float
 
@@ -31,12 +32,13 @@ class MachineLimits:
 
 
 def measure(threads: int) -> MachineLimits:
-    """Measure float32 multiply-adds, reads from L2 and reads from DRAM with all `threads`."""
+    """Measure float32 multiply-adds, in registers and fed from L1, and reads from L2 and DRAM."""
     library = _library()
     fma = median(library.fma_peak(threads, 4_000_000) for _ in range(5))
+    fed = median(library.fed_fma_peak(threads, 4_000_000) for _ in range(5))
     l2 = median(library.read_bandwidth(threads, 256 * 1024, 4000) for _ in range(5))
     dram = median(library.read_bandwidth(threads, 256 * 1024 * 1024, 2) for _ in range(3))
-    return MachineLimits(_processor(), threads, fma / 1e9, l2 / 1e9, dram / 1e9)
+    return MachineLimits(_processor(), threads, fma / 1e9, fed / 1e9, l2 / 1e9, dram / 1e9)
 
 
 @lru_cache(maxsize=1)
@@ -60,8 +62,9 @@ def _library() -> ctypes.CDLL:
             check=True,
         )
         library = ctypes.CDLL(str(built))
-    library.fma_peak.restype = ctypes.c_double
-    library.fma_peak.argtypes = [ctypes.c_int, ctypes.c_int64]
+    for peak in (library.fma_peak, library.fed_fma_peak):
+        peak.restype = ctypes.c_double
+        peak.argtypes = [ctypes.c_int, ctypes.c_int64]
     library.read_bandwidth.restype = ctypes.c_double
     library.read_bandwidth.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
     return library

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from dmf_fast import Observations
+
+NETFLIX = (480_189, 17_770, 100_000_000)
 
 
 @dataclass(frozen=True)
@@ -102,3 +105,12 @@ def _problem(
 
 def _short(count: int) -> str:
     return f"{count // 10**6}M" if count >= 10**6 else f"{count // 1000}k"
+
+
+def commit() -> str:
+    """Return the commit that was measured."""
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True
+    )
+    return done.stdout.strip() or "unknown"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from rich.table import Table
 
 import dmf_fast
 from bench import machine, memory, roofline
-from bench.problems import Problem, movielens, skewed
+from bench.problems import Problem, commit, movielens, skewed
 from bench.rivals import RIVALS, Pass
 from dmf_fast import info
 
@@ -76,6 +75,7 @@ def run_case(case: Case, limits: machine.MachineLimits) -> dict[str, object] | N
         "ratio": {name: value / medians["dmf_fast"] for name, value in medians.items()},
         "gflops": gflops,
         "percent_of_fma_peak": 100 * gflops / limits.fma_gflops,
+        "percent_of_fed_fma_peak": 100 * gflops / limits.fed_fma_gflops,
         "percent_of_l2_bound": 100 * gflops / l2_gflops(limits),
         "flops_per_dram_byte": problem.flops / problem.dram_bytes,
         "rounds": case.rounds,
@@ -109,10 +109,16 @@ def show(results: list[dict], limits: machine.MachineLimits) -> None:
     """Print the table."""
     console = Console(width=140)
     console.print(
-        f"{limits.processor}, {limits.threads} threads: {limits.fma_gflops:.0f} GFLOP/s of float32 FMA, "
+        f"{limits.processor}, {limits.threads} threads: {limits.fma_gflops:.0f} GFLOP/s of float32 FMA "
+        f"({limits.fed_fma_gflops:.0f} fed from L1), "
         f"L2 {limits.l2_gigabytes_per_second:.0f} GB/s, DRAM {limits.dram_gigabytes_per_second:.0f} GB/s"
     )
-    rates = {"GFLOP/s": "gflops", "% of FMA": "percent_of_fma_peak", "% of L2": "percent_of_l2_bound"}
+    rates = {
+        "GFLOP/s": "gflops",
+        "% of FMA": "percent_of_fma_peak",
+        "% fed": "percent_of_fed_fma_peak",
+        "% of L2": "percent_of_l2_bound",
+    }
     table = Table("loss + dA + dB, float32", *rates, *(f"{name}, ms" for name in RIVALS))
     for result in results:
         times = [
@@ -123,15 +129,6 @@ def show(results: list[dict], limits: machine.MachineLimits) -> None:
         ]
         table.add_row(result["problem"], *(f"{result[key]:.1f}" for key in rates.values()), *times)
     console.print(table)
-
-
-def commit() -> str:
-    """Return the commit that was measured."""
-    root = Path(__file__).resolve().parent.parent
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True
-    )
-    return done.stdout.strip() or "unknown"
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from dmf_fast import nn, optim
 from dmf_fast.functional import completion_loss, observed_product
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
+from dmf_fast.observations_file import load_observations, save_observations
 from dmf_fast.planner import explain
 from dmf_fast.training import FitOptions, fit
 
@@ -19,7 +20,9 @@ __all__ = [
     "completion_loss",
     "explain",
     "fit",
+    "load_observations",
     "nn",
     "observed_product",
     "optim",
+    "save_observations",
 ]

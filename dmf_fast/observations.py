@@ -235,7 +235,7 @@ class Observations:
         dtype = self.dtype if dtype is None else check_dtype(dtype)
         if device == self.device and dtype == self.dtype:
             return self
-        return _holding(self._storage.converted(device, dtype))
+        return holding(self._storage.converted(device, dtype))
 
     def with_values(self, values: Any, weights: Any = None) -> Observations:
         """Return other values, and other weights or none, at the same places; the layout is shared.
@@ -257,7 +257,7 @@ class Observations:
         """
         checked = read_values(values, self.nnz, self.dtype)
         checked_weights = read_weights(weights, self.nnz, self.dtype)
-        return _holding(Storage(self._storage.pattern, checked, checked_weights, self.device))
+        return holding(Storage(self._storage.pattern, checked, checked_weights, self.device))
 
     def transpose(self) -> Observations:
         """Return the entries of the transposed matrix, in the same order; it has a layout of its own.
@@ -268,7 +268,7 @@ class Observations:
             (5, 3)
 
         """
-        return _holding(self._storage.transposed())
+        return holding(self._storage.transposed())
 
     def split(self, test_fraction: float, seed: int) -> tuple[Observations, Observations]:
         """Return a random training and test part, each in the caller's order.
@@ -293,10 +293,11 @@ class Observations:
 
         """
         train, test = self._storage.split(test_fraction, seed)
-        return _holding(train), _holding(test)
+        return holding(train), holding(test)
 
 
-def _holding(storage: Storage) -> Observations:
+def holding(storage: Storage) -> Observations:
+    """Return the observations that ``storage`` holds."""
     observations = object.__new__(Observations)
     observations._storage = storage
     return observations

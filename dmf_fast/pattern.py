@@ -31,6 +31,17 @@ class Pattern:
         )
         self._buffers: dict[torch.device, Tensor] = {}
 
+    @classmethod
+    def of_layout(cls, buffer: Tensor, shape: tuple[int, int], nnz: int) -> Pattern:
+        """Return the pattern whose layout is ``buffer``, which is taken over; it has been checked."""
+        pattern = object.__new__(cls)
+        pattern.shape = shape
+        pattern.nnz = nnz
+        pattern.lock = threading.RLock()
+        pattern._coordinates = None
+        pattern._buffers = {_CPU: buffer}
+        return pattern
+
     def coordinates(self) -> tuple[Indices, Indices]:
         """Return the rows and the columns in the caller's order; the arrays are not to be written."""
         coordinates = self._coordinates  # read once: another thread may be building the layout

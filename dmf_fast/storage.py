@@ -44,6 +44,20 @@ class Storage:
         self._layout: Layout | None = None
         self._built = False
 
+    @classmethod
+    def of_layout(cls, pattern: Pattern, layout: Layout) -> Storage:
+        """Return the storage of a layout that is there already; its tensors have been checked."""
+        storage = object.__new__(cls)
+        storage.pattern = pattern
+        storage.device = layout.buffer.device
+        storage.dtype = layout.values.dtype
+        storage.weighted = layout.weights is not None
+        storage.total_weight = float(pattern.nnz) if layout.weights is None else _sum(layout.weights)
+        storage._values = storage._weights = None
+        storage._layout = layout
+        storage._built = True
+        return storage
+
     def rows(self) -> Tensor:
         """Return a new int64 tensor in the caller's order."""
         return self._indices(0)

@@ -79,7 +79,7 @@ class PatternSorter {
     sorted.entries.resize(nnz_);
     scatter(sorted.entries);
     sorted.tiles = make_tiles(sorted.entries);
-    count_segments(sorted.entries, sorted.tiles);
+    count_groups(sorted.entries, sorted.tiles);
     sorted.block_tile_start = block_tile_start_;
     sorted.row_group_start = in_lines(row_groups_, rows_);
     sorted.column_group_start = in_lines(column_groups_, columns_);
@@ -91,8 +91,10 @@ class PatternSorter {
     header.tile_size = tile_size_;
     header.groups = groups_;
     header.tiles = static_cast<int64_t>(sorted.tiles.size()) - 1;
-    header.row_segments = sorted.tiles.back().row_segment_start;
-    header.column_segments = sorted.tiles.back().column_segment_start;
+    header.row_bundles = sorted.tiles.back().row_bundle_start;
+    header.column_bundles = sorted.tiles.back().column_bundle_start;
+    header.row_groups = sorted.tiles.back().row_of_group_start;
+    header.column_groups = sorted.tiles.back().column_of_group_start;
     for (int64_t t = 0; t < header.tiles; ++t) {
       header.largest_tile =
           std::max(header.largest_tile, sorted.tiles[t + 1].entry_start - sorted.tiles[t].entry_start);
@@ -216,11 +218,11 @@ class PatternSorter {
     for (int64_t t = 0; t < count; ++t) {
       const int64_t band = order_[t] / column_bands_, column_band = order_[t] % column_bands_;
       for (const int64_t first : pieces[t]) {
-        tiles.push_back({first, 0, 0, band * tile_size_, column_band * tile_size_});
+        tiles.push_back({first, 0, 0, 0, 0, band * tile_size_, column_band * tile_size_});
       }
       first_piece.push_back(static_cast<int64_t>(tiles.size()));
     }
-    tiles.push_back({nnz_, 0, 0, 0, 0});
+    tiles.push_back({nnz_, 0, 0, 0, 0, 0, 0});
     for (int64_t& block : block_tile_start_) block = first_piece[block];
     return tiles;
   }
@@ -244,19 +246,23 @@ class PatternSorter {
   }
 
   template <class Packed>
-  void count_segments(const std::vector<Packed>& entries, std::vector<Tile>& tiles) {
+  void count_groups(const std::vector<Packed>& entries, std::vector<Tile>& tiles) {
     const int64_t count = static_cast<int64_t>(tiles.size()) - 1;
-    std::vector<std::pair<int64_t, int64_t>> segments(count);
+    std::vector<TileCounts> counts(count);
     for_slices(parallel_, count, [&](int, int64_t begin, int64_t end) {
       TileSorter<Packed> sorter(tile_size_);
       for (int64_t t = begin; t < end; ++t) {
         const int64_t start = tiles[t].entry_start;
-        segments[t] = sorter.count_segments(entries.data() + start, tiles[t + 1].entry_start - start);
+        counts[t] = sorter.count(entries.data() + start, tiles[t + 1].entry_start - start);
       }
     });
     for (int64_t t = 0; t < count; ++t) {
-      tiles[t + 1].row_segment_start = tiles[t].row_segment_start + segments[t].first;
-      tiles[t + 1].column_segment_start = tiles[t].column_segment_start + segments[t].second;
+      const Tile& tile = tiles[t];
+      Tile& next = tiles[t + 1];
+      next.row_bundle_start = tile.row_bundle_start + counts[t].rows.bundles;
+      next.column_bundle_start = tile.column_bundle_start + counts[t].columns.bundles;
+      next.row_of_group_start = tile.row_of_group_start + counts[t].rows.groups;
+      next.column_of_group_start = tile.column_of_group_start + counts[t].columns.groups;
     }
   }
 
@@ -286,9 +292,9 @@ void write_sorted(const Sorted<Packed>& sorted, void* buffer, Parallel& parallel
   const LayoutHeader& header = sorted.header;
   const LayoutOffsets at(header);
   // Equal patterns give equal bytes: clears the gaps, which lie in the last 64 bytes before every array.
-  for (const int64_t start :
-       {at.block_tile_start, at.row_group_start, at.column_group_start, at.tiles, at.row_segments,
-        at.column_segments, at.entry_column, at.entry_row, at.entry_residual, at.position, at.end}) {
+  for (const int64_t start : {at.block_tile_start, at.row_group_start, at.column_group_start, at.tiles,
+                              at.row_bundles, at.column_bundles, at.row_of_group, at.column_of_group,
+                              at.entry_column, at.entry_row, at.entry_residual, at.position, at.end}) {
     std::memset(base + start - layout_alignment, 0, layout_alignment);
   }
   std::memcpy(base, &header, sizeof header);
@@ -302,12 +308,14 @@ void write_sorted(const Sorted<Packed>& sorted, void* buffer, Parallel& parallel
       const Tile& tile = sorted.tiles[t];
       const int64_t first = tile.entry_start;
       sorter.sort(sorted.entries.data() + first, sorted.tiles[t + 1].entry_start - first,
-                  reinterpret_cast<Segment*>(base + at.row_segments) + tile.row_segment_start,
-                  reinterpret_cast<Segment*>(base + at.column_segments) + tile.column_segment_start,
-                  reinterpret_cast<uint16_t*>(base + at.entry_column) + first,
-                  reinterpret_cast<uint16_t*>(base + at.entry_row) + first,
-                  reinterpret_cast<uint16_t*>(base + at.entry_residual) + first,
-                  base + at.position + first * header.position_bytes, header.position_bytes == 8);
+                  {reinterpret_cast<Bundle*>(base + at.row_bundles) + tile.row_bundle_start,
+                   reinterpret_cast<uint16_t*>(base + at.row_of_group) + tile.row_of_group_start,
+                   reinterpret_cast<Bundle*>(base + at.column_bundles) + tile.column_bundle_start,
+                   reinterpret_cast<uint16_t*>(base + at.column_of_group) + tile.column_of_group_start,
+                   reinterpret_cast<uint16_t*>(base + at.entry_column) + first,
+                   reinterpret_cast<uint16_t*>(base + at.entry_row) + first,
+                   reinterpret_cast<uint16_t*>(base + at.entry_residual) + first,
+                   base + at.position + first * header.position_bytes});
     }
   });
 }

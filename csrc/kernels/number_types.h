@@ -15,6 +15,13 @@ struct float16 {
 enum class Dtype : int { float64 = 0, float32 = 1, bfloat16 = 2, float16 = 3 };
 constexpr int dtype_count = 4;
 
+inline int64_t storage_bytes(Dtype dtype) {
+  return dtype == Dtype::float64 ? 8 : dtype == Dtype::float32 ? 4 : 2;
+}
+inline int64_t accumulator_bytes(Dtype dtype) {
+  return dtype == Dtype::float64 ? 8 : 4;
+}
+
 template <class Storage>
 struct accumulator {
   using type = float;

@@ -1,6 +1,7 @@
 #include "observed_layout.h"
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 
 namespace dmf {
@@ -21,10 +22,11 @@ bool rises_to(const int64_t* start, int64_t count, int64_t end) {
 
 // Counts small enough that their bytes cannot overflow, and limits that the kernels rely on.
 bool header_is_sound(const LayoutHeader& h, int64_t bytes) {
-  for (const int64_t count : {h.rows, h.columns, h.nnz, h.tiles, h.row_segments, h.column_segments}) {
+  for (const int64_t count :
+       {h.rows, h.columns, h.nnz, h.tiles, h.row_bundles, h.column_bundles, h.row_groups, h.column_groups}) {
     if (count < 0) return false;
   }
-  for (const int64_t count : {h.nnz, h.tiles, h.row_segments, h.column_segments}) {
+  for (const int64_t count : {h.nnz, h.tiles, h.row_bundles, h.column_bundles, h.row_groups, h.column_groups}) {
     if (count > bytes) return false;
   }
   return is_power_of_two(h.tile_size) && h.tile_size <= max_tile_size && is_power_of_two(h.groups) &&
@@ -42,9 +44,10 @@ bool tiles_are_sound(const LayoutView& view) {
     return false;
   }
   const Tile &first = view.tiles[0], &last = view.tiles[h.tiles];
-  if (first.entry_start != 0 || first.row_segment_start != 0 || first.column_segment_start != 0 ||
-      last.entry_start != h.nnz || last.row_segment_start != h.row_segments ||
-      last.column_segment_start != h.column_segments) {
+  if (first.entry_start != 0 || first.row_bundle_start != 0 || first.column_bundle_start != 0 ||
+      first.row_of_group_start != 0 || first.column_of_group_start != 0 || last.entry_start != h.nnz ||
+      last.row_bundle_start != h.row_bundles || last.column_bundle_start != h.column_bundles ||
+      last.row_of_group_start != h.row_groups || last.column_of_group_start != h.column_groups) {
     return false;
   }
   return std::all_of(view.tiles, view.tiles + h.tiles, [&](const Tile& tile) {
@@ -52,9 +55,56 @@ bool tiles_are_sound(const LayoutView& view) {
     return tile.first_row >= 0 && tile.first_row < h.rows && tile.first_column >= 0 &&
            tile.first_column < h.columns && next.entry_start >= tile.entry_start &&
            next.entry_start - tile.entry_start <= h.largest_tile &&
-           next.row_segment_start >= tile.row_segment_start &&
-           next.column_segment_start >= tile.column_segment_start;
+           next.row_bundle_start >= tile.row_bundle_start &&
+           next.column_bundle_start >= tile.column_bundle_start &&
+           next.row_of_group_start >= tile.row_of_group_start &&
+           next.column_of_group_start >= tile.column_of_group_start;
   });
+}
+
+// That the groups of `bundles` are `groups` in number, hold `entries` entries and lie in lines below `lines`.
+bool groups_are_sound(const Bundle* bundles, int64_t count, const uint16_t* line_of_group, int64_t groups,
+                      int64_t entries, int64_t lines) {
+  for (int64_t bundle = 0; bundle < count; ++bundle) {
+    for (int kind = 0; kind < group_kinds; ++kind) {
+      groups -= bundles[bundle].groups[kind];
+      entries -= int64_t{bundles[bundle].groups[kind]} * group_sizes[kind];
+    }
+  }
+  if (groups != 0 || entries != 0) return false;
+  const auto inside = [lines](uint16_t line) { return line < lines; };
+  for (; count > 0; --count, ++bundles) {
+    for (const uint16_t of_kind : bundles->groups) {
+      if (!std::all_of(line_of_group, line_of_group + of_kind, inside)) return false;
+      line_of_group += of_kind;
+    }
+  }
+  return true;
+}
+
+bool tile_entries_are_sound(const LayoutView& layout, int64_t tile_number) {
+  const LayoutHeader& header = *layout.header;
+  const Tile &tile = layout.tiles[tile_number], &next = layout.tiles[tile_number + 1];
+  const int64_t entries = next.entry_start - tile.entry_start;
+  const int64_t rows = header.rows - tile.first_row, columns = header.columns - tile.first_column;
+  if (!groups_are_sound(layout.row_bundles + tile.row_bundle_start,
+                        next.row_bundle_start - tile.row_bundle_start,
+                        layout.row_of_group + tile.row_of_group_start,
+                        next.row_of_group_start - tile.row_of_group_start, entries, rows) ||
+      !groups_are_sound(layout.column_bundles + tile.column_bundle_start,
+                        next.column_bundle_start - tile.column_bundle_start,
+                        layout.column_of_group + tile.column_of_group_start,
+                        next.column_of_group_start - tile.column_of_group_start, entries, columns)) {
+    return false;
+  }
+  for (int64_t entry = tile.entry_start; entry < next.entry_start; ++entry) {
+    const int64_t position = layout.position_of(entry);
+    if (layout.entry_column[entry] >= columns || layout.entry_row[entry] >= rows ||
+        layout.entry_residual[entry] >= entries || position < 0 || position >= header.nnz) {
+      return false;
+    }
+  }
+  return true;
 }
 
 }  // namespace
@@ -70,8 +120,10 @@ LayoutOffsets::LayoutOffsets(const LayoutHeader& h) {
   row_group_start = take(h.groups + 1, sizeof(int64_t));
   column_group_start = take(h.groups + 1, sizeof(int64_t));
   tiles = take(h.tiles + 1, sizeof(Tile));
-  row_segments = take(h.row_segments, sizeof(Segment));
-  column_segments = take(h.column_segments, sizeof(Segment));
+  row_bundles = take(h.row_bundles, sizeof(Bundle));
+  column_bundles = take(h.column_bundles, sizeof(Bundle));
+  row_of_group = take(h.row_groups, sizeof(uint16_t));
+  column_of_group = take(h.column_groups, sizeof(uint16_t));
   entry_column = take(h.nnz, sizeof(uint16_t));
   entry_row = take(h.nnz, sizeof(uint16_t));
   entry_residual = take(h.nnz, sizeof(uint16_t));
@@ -93,13 +145,25 @@ LayoutView view_layout(const void* buffer, int64_t bytes) {
   view.row_group_start = reinterpret_cast<const int64_t*>(base + at.row_group_start);
   view.column_group_start = reinterpret_cast<const int64_t*>(base + at.column_group_start);
   view.tiles = reinterpret_cast<const Tile*>(base + at.tiles);
-  view.row_segments = reinterpret_cast<const Segment*>(base + at.row_segments);
-  view.column_segments = reinterpret_cast<const Segment*>(base + at.column_segments);
+  view.row_bundles = reinterpret_cast<const Bundle*>(base + at.row_bundles);
+  view.column_bundles = reinterpret_cast<const Bundle*>(base + at.column_bundles);
+  view.row_of_group = reinterpret_cast<const uint16_t*>(base + at.row_of_group);
+  view.column_of_group = reinterpret_cast<const uint16_t*>(base + at.column_of_group);
   view.entry_column = reinterpret_cast<const uint16_t*>(base + at.entry_column);
   view.entry_row = reinterpret_cast<const uint16_t*>(base + at.entry_row);
   view.entry_residual = reinterpret_cast<const uint16_t*>(base + at.entry_residual);
   view.position = base + at.position;
   return tiles_are_sound(view) ? view : LayoutView{};
+}
+
+bool entries_are_sound(const LayoutView& layout, Parallel& parallel) {
+  std::atomic<bool> sound{true};
+  for_slices(parallel, layout.header->tiles, [&](int, int64_t begin, int64_t end) {
+    for (int64_t tile = begin; tile < end; ++tile) {
+      if (!tile_entries_are_sound(layout, tile)) sound = false;
+    }
+  });
+  return sound;
 }
 
 int64_t position_offset(const LayoutView& layout) {
@@ -109,16 +173,11 @@ int64_t position_offset(const LayoutView& layout) {
 void decode_layout(const LayoutView& layout, int64_t* row_of, int64_t* column_of, Parallel& parallel) {
   for_slices(parallel, layout.header->tiles, [&](int, int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      const Tile& tile = layout.tiles[t];
-      int64_t entry = tile.entry_start;
-      for (int64_t s = tile.row_segment_start; s < layout.tiles[t + 1].row_segment_start; ++s) {
-        const Segment segment = layout.row_segments[s];
-        for (int k = 0; k < segment.count; ++k, ++entry) {
-          const int64_t position = layout.position_of(entry);
-          row_of[position] = tile.first_row + segment.index;
-          column_of[position] = tile.first_column + layout.entry_column[entry];
-        }
-      }
+      for_tile_entries(layout, t, [&](int64_t entry, int64_t row, int64_t column) {
+        const int64_t position = layout.position_of(entry);
+        row_of[position] = row;
+        column_of[position] = column;
+      });
     }
   });
 }

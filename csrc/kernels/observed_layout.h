@@ -6,23 +6,30 @@
 // entries in every row group and in every column group (groups is a power of two); the blocks are what
 // threads take (cpu/sweep.h).
 //
+// Inside a tile the entries stand twice, in row order and in column order, cut into groups of eight, four,
+// three, two or one entries of one row (or column): what a kernel takes at a time. The rows of a tile form
+// bundles of 32. A bundle lists all groups of eight, then those of four and so on, so that a kernel runs
+// through it without a branch that depends on the data; neighbouring groups of eight belong to different
+// rows, so that they do not wait for each other's sums. Rows rise from bundle to bundle: the processor's
+// prefetchers stream A and dA through a tile.
+//
 // The buffer holds, after LayoutHeader, these arrays, each at a multiple of 64 bytes:
 //
 //   block_tile_start   int64 [groups² + 1]   tiles of block row_group · groups + column_group
-//   row_group_start    int64 [groups + 1]    first row of every row group
-//   column_group_start int64 [groups + 1]    first column of every column group
+//   row_group_start    int64 [groups + 1]    first row of every row group of the grid
+//   column_group_start int64 [groups + 1]    first column of every column group of the grid
 //   tiles              Tile  [tiles + 1]     in block order; the last is a sentinel
-//   row_segments       Segment               a row of a tile and its number of entries
-//   column_segments    Segment               a column of a tile and its number of entries
+//   row_bundles        Bundle                how many groups of every size
+//   column_bundles     Bundle
+//   row_of_group       uint16                row order: row of a group inside the tile
+//   column_of_group    uint16                column order: column of a group inside the tile
 //   entry_column       uint16 [nnz]          row order: column inside the tile
 //   entry_row          uint16 [nnz]          column order: row inside the tile
 //   entry_residual     uint16 [nnz]          column order: the entry's place in the tile's row order
 //   position           uint32 or int64 [nnz] row order: the entry's place in the caller's arrays
 //
-// That is 10 bytes an entry below 2³² entries and about one more for the segments; values and weights
-// lie outside, in row order, in the dtype of the factors. Segments of a tile are in rising order of their
-// index: the processor's prefetchers then stream A and dA through a tile (sorting the segments by length
-// spares branch misses, but costs up to 1.7 times the time once the factors outgrow the caches).
+// That is 10 bytes an entry below 2³² entries and about one more for the groups; values and weights lie
+// outside, in row order, in the dtype of the factors.
 #pragma once
 
 #include <cstdint>
@@ -31,17 +38,25 @@
 
 namespace dmf {
 
+// How many entries of one row or column kernels take at once, largest first.
+constexpr int group_sizes[] = {8, 4, 3, 2, 1};
+constexpr int group_kinds = 5;
+// Rows or columns in a bundle: their slices of A and dA stay in the L1 cache.
+constexpr int bundle_lines = 32;
+
 struct Tile {
   int64_t entry_start;
-  int64_t row_segment_start;
-  int64_t column_segment_start;
+  int64_t row_bundle_start;
+  int64_t column_bundle_start;
+  int64_t row_of_group_start;
+  int64_t column_of_group_start;
   int64_t first_row;
   int64_t first_column;
 };
 
-struct Segment {
-  uint16_t index;
-  uint16_t count;
+// groups[kind] groups of group_sizes[kind] entries.
+struct Bundle {
+  uint16_t groups[group_kinds];
 };
 
 struct LayoutHeader {
@@ -53,13 +68,15 @@ struct LayoutHeader {
   int64_t tile_size;
   int64_t groups;
   int64_t tiles;
-  int64_t row_segments;
-  int64_t column_segments;
+  int64_t row_bundles;
+  int64_t column_bundles;
+  int64_t row_groups;
+  int64_t column_groups;
   int64_t largest_tile;
   int64_t position_bytes;
 };
 
-constexpr uint64_t layout_magic = 0x3130544c464d44ULL;  // "DMFLT01"
+constexpr uint64_t layout_magic = 0x3230544c464d44ULL;  // "DMFLT02"
 constexpr int64_t layout_alignment = 64;
 constexpr int64_t max_layout_groups = 32;
 constexpr int64_t max_tile_size = 32768;
@@ -68,8 +85,8 @@ constexpr int64_t max_tile_entries = 65536;
 
 // The byte offset of every array, the one place that knows their order.
 struct LayoutOffsets {
-  int64_t block_tile_start, row_group_start, column_group_start, tiles, row_segments, column_segments,
-      entry_column, entry_row, entry_residual, position, end;
+  int64_t block_tile_start, row_group_start, column_group_start, tiles, row_bundles, column_bundles,
+      row_of_group, column_of_group, entry_column, entry_row, entry_residual, position, end;
 
   explicit LayoutOffsets(const LayoutHeader& header);
 };
@@ -81,8 +98,10 @@ struct LayoutView {
   const int64_t* row_group_start;
   const int64_t* column_group_start;
   const Tile* tiles;
-  const Segment* row_segments;
-  const Segment* column_segments;
+  const Bundle* row_bundles;
+  const Bundle* column_bundles;
+  const uint16_t* row_of_group;
+  const uint16_t* column_of_group;
   const uint16_t* entry_column;
   const uint16_t* entry_row;
   const uint16_t* entry_residual;
@@ -95,9 +114,39 @@ struct LayoutView {
   }
 };
 
+// Calls body(size, line) for the groups of `bundles`, in their order; `line` are the rows or columns of the
+// groups. Inlined always, as position_of is.
+template <class Body>
+__attribute__((always_inline)) inline void for_groups(const Bundle* bundles, int64_t count,
+                                                      const uint16_t* line, const Body& body) {
+  for (const Bundle* bundle = bundles; bundle != bundles + count; ++bundle) {
+    for (int kind = 0; kind < group_kinds; ++kind) {
+      for (int group = 0; group < bundle->groups[kind]; ++group) body(group_sizes[kind], *line++);
+    }
+  }
+}
+
+// Calls body(entry, row, column) for the entries of a tile in row order.
+template <class Body>
+__attribute__((always_inline)) inline void for_tile_entries(const LayoutView& layout, int64_t tile_number,
+                                                            const Body& body) {
+  const Tile &tile = layout.tiles[tile_number], &next = layout.tiles[tile_number + 1];
+  int64_t entry = tile.entry_start;
+  for_groups(layout.row_bundles + tile.row_bundle_start, next.row_bundle_start - tile.row_bundle_start,
+             layout.row_of_group + tile.row_of_group_start, [&](int size, uint16_t row) {
+               for (int k = 0; k < size; ++k, ++entry) {
+                 body(entry, tile.first_row + row, tile.first_column + layout.entry_column[entry]);
+               }
+             });
+}
+
 // A view of `buffer`; all pointers are null when it does not hold a layout of `bytes` bytes. Checks the header
 // and the tiles, but not every entry.
 LayoutView view_layout(const void* buffer, int64_t bytes);
+
+// Whether every number of the layout points inside its tile, the matrix and the caller's arrays: what a buffer
+// that comes from a file must pass before a kernel may read it.
+bool entries_are_sound(const LayoutView& layout, Parallel& parallel);
 
 // The byte offset of the position array inside a layout's buffer.
 int64_t position_offset(const LayoutView& layout);

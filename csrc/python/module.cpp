@@ -89,6 +89,14 @@ py::tuple decode_layout(const Array<uint8_t>& buffer, int threads) {
   return py::make_tuple(rows, columns);
 }
 
+bool layout_is_sound(const Array<uint8_t>& buffer, int threads) {
+  const dmf::LayoutView view = dmf::view_layout(buffer.data(), buffer.size());
+  if (view.header == nullptr) return false;
+  py::gil_scoped_release release;
+  dmf::StdThreads parallel(threads);
+  return dmf::entries_are_sound(view, parallel);
+}
+
 void set_instruction_set(const std::string& name) {
   if (dmf::set_instruction_set(name)) return;
   std::string available;
@@ -104,6 +112,7 @@ PYBIND11_MODULE(_native, module) {
   bind_builder<int32_t>(module, "LayoutBuilder32");
   bind_builder<int64_t>(module, "LayoutBuilder64");
   module.def("describe_layout", &describe_layout, py::arg("buffer"));
+  module.def("layout_is_sound", &layout_is_sound, py::arg("buffer"), py::arg("threads"));
   module.def("decode_layout", &decode_layout, py::arg("buffer"), py::arg("threads"));
   module.def("available_instruction_sets", &dmf::available_instruction_sets);
   module.def("active_instruction_set", &dmf::active_instruction_set);

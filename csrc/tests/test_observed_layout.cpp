@@ -27,25 +27,24 @@ void check_layout(const std::vector<char>& buffer, const Pattern& pattern) {
     const Tile &tile = layout.tiles[t], &next = layout.tiles[t + 1];
     REQUIRE(next.entry_start - tile.entry_start <= max_tile_entries);
     std::vector<std::pair<int64_t, int64_t>> entries;
-    for (int64_t s = tile.row_segment_start; s < next.row_segment_start; ++s) {
-      for (int k = 0; k < layout.row_segments[s].count; ++k) {
-        const int64_t entry = tile.entry_start + static_cast<int64_t>(entries.size());
-        const int64_t row = layout.row_segments[s].index, column = layout.entry_column[entry];
-        const int64_t position = layout.position_of(entry);
-        entries.emplace_back(row, column);
-        entries_right &= pattern.row_of[position] == tile.first_row + row &&
-                         pattern.column_of[position] == tile.first_column + column && !seen[position];
-        seen[position] = 1;
-      }
-    }
+    for_tile_entries(layout, t, [&](int64_t entry, int64_t row, int64_t column) {
+      entries_right &= entry == tile.entry_start + static_cast<int64_t>(entries.size());
+      const int64_t position = layout.position_of(entry);
+      entries.emplace_back(row - tile.first_row, column - tile.first_column);
+      entries_right &=
+          pattern.row_of[position] == row && pattern.column_of[position] == column && !seen[position];
+      seen[position] = 1;
+    });
     REQUIRE(static_cast<int64_t>(entries.size()) == next.entry_start - tile.entry_start);
     int64_t entry = tile.entry_start;
-    for (int64_t s = tile.column_segment_start; s < next.column_segment_start; ++s) {
-      for (int k = 0; k < layout.column_segments[s].count; ++k, ++entry) {
-        const auto [row, column] = entries[layout.entry_residual[entry]];
-        columns_right &= row == layout.entry_row[entry] && column == layout.column_segments[s].index;
-      }
-    }
+    for_groups(layout.column_bundles + tile.column_bundle_start,
+               next.column_bundle_start - tile.column_bundle_start,
+               layout.column_of_group + tile.column_of_group_start, [&](int size, int64_t group_column) {
+                 for (int k = 0; k < size; ++k, ++entry) {
+                   const auto [row, column] = entries[layout.entry_residual[entry]];
+                   columns_right &= row == layout.entry_row[entry] && column == group_column;
+                 }
+               });
     REQUIRE(entry == next.entry_start);
   }
   REQUIRE(entries_right);
@@ -74,6 +73,18 @@ TEST_CASE("the layout is the same for any number of threads, index type and form
     CHECK(build_layout<int32_t>(pattern, tile_size, 2) == expected);
     CHECK(build_layout(pattern, tile_size, 2, 'x') == expected);
   }
+}
+
+TEST_CASE("a bundle holds at most 32 rows, whose groups of eight alternate") {
+  const std::vector<char> buffer = build_layout(full_pattern(40, 20), 64, 1);
+  const LayoutView layout = view_layout(buffer.data(), buffer.size());
+  REQUIRE(layout.header->row_bundles == 2);
+  const Bundle &first = layout.row_bundles[0], &second = layout.row_bundles[1];
+  // 20 entries a row: two groups of eight and one of four.
+  CHECK((first.groups[0] == 64 && first.groups[1] == 32 && first.groups[2] == 0 && first.groups[4] == 0));
+  CHECK((second.groups[0] == 16 && second.groups[1] == 8));
+  CHECK(layout.header->row_groups == 96 + 24);
+  for (int group = 0; group < 16; ++group) CHECK(layout.row_of_group[group] == group % 8);
 }
 
 TEST_CASE("a tile that would hold too many entries becomes several of whole rows") {
@@ -134,6 +145,23 @@ TEST_CASE("a header or a tile that does not fit its buffer is noticed") {
     INFO("tile field " << field);
     CHECK(refused(tiles + sizeof(Tile) + 8 * field, int64_t{1} << 40));
     CHECK(refused(tiles + sizeof(Tile) + 8 * field, -1));
+  }
+}
+
+TEST_CASE("an entry that points outside its tile or the caller's arrays is noticed") {
+  const Pattern pattern = random_pattern(700, 900, 5000, 3, 2);
+  const std::vector<char> good = build_layout(pattern);
+  StdThreads parallel(2);
+  const LayoutView view = view_layout(good.data(), good.size());
+  CHECK(entries_are_sound(view, parallel));
+  const void* arrays[] = {view.row_bundles,  view.column_bundles, view.row_of_group,   view.column_of_group,
+                          view.entry_column, view.entry_row,      view.entry_residual, view.position};
+  for (const void* array : arrays) {
+    std::vector<char> bad = good;
+    std::memset(bad.data() + (static_cast<const char*>(array) - good.data()), 0xff, 4);
+    const LayoutView changed = view_layout(bad.data(), bad.size());
+    REQUIRE(changed.header != nullptr);
+    CHECK_FALSE(entries_are_sound(changed, parallel));
   }
 }
 

@@ -1,4 +1,4 @@
-// A strip of P vectors of consecutive numbers, of which the last may have only `rest` lanes.
+// A strip of P vectors of consecutive numbers.
 #pragma once
 
 #include "simd.h"
@@ -6,31 +6,22 @@
 namespace dmf {
 namespace DMF_INSTRUCTION_SET {
 
-template <class T, int P, bool Partial>
+template <class T, int P>
 struct Panel {
   using V = Vector<T>;
   using Register = typename V::type;
 
-  int rest;  // lanes of the last vector; read only when Partial
-
   template <class Storage>
-  DMF_INLINE Register load(const Storage* strip, int p) const {
-    return Partial && p == P - 1 ? V::load_some(strip + p * V::width, rest) : V::load(strip + p * V::width);
+  static DMF_INLINE void load(const Storage* strip, Register (&x)[P]) {
+    for (int p = 0; p < P; ++p) x[p] = V::load(strip + p * V::width);
+  }
+  static DMF_INLINE void load(const bfloat16* strip, Register (&x)[P]) {
+    static_assert(P % 2 == 0);
+    for (int p = 0; p < P; p += 2) V::load_pair(strip + p * V::width, x[p], x[p + 1]);
   }
 
-  template <class Storage>
-  DMF_INLINE void load(const Storage* strip, Register (&x)[P]) const {
-    for (int p = 0; p < P; ++p) x[p] = load(strip, p);
-  }
-
-  DMF_INLINE void store(T* strip, const Register (&x)[P]) const {
-    for (int p = 0; p < P; ++p) {
-      if (Partial && p == P - 1) {
-        V::store_some(strip + p * V::width, x[p], rest);
-      } else {
-        V::store(strip + p * V::width, x[p]);
-      }
-    }
+  static DMF_INLINE void store(T* strip, const Register (&x)[P]) {
+    for (int p = 0; p < P; ++p) V::store(strip + p * V::width, x[p]);
   }
 };
 

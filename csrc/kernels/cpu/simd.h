@@ -1,7 +1,8 @@
 // One vector abstraction for the instruction sets; the translation unit's own flags choose which.
 //
-// Vector<T> has `width` lanes of the accumulator type T (float or double). load() and load_some() read
-// any storage type and widen it; load_some() and store_some() touch only the first `count` lanes.
+// Vector<T> has `width` lanes of the accumulator type T (float or double). load() reads double, float and
+// float16, and widens them. Slices of bfloat16 are stored in pairs of vectors whose lanes alternate
+// (prepared_operands.h): load_pair() widens both with a shift and a mask, without a shuffle.
 // sums<E>() reduces E vectors at once by transposition, one horizontal sum each: about 3 instructions a
 // vector instead of 8. It may write up to the next power of two of E values, at most 8.
 #pragma once
@@ -57,6 +58,22 @@ DMF_INLINE double widen(double x) {
 template <class T>
 struct Vector;
 
+// Slices consist of whole units of so many vectors.
+template <class Storage>
+constexpr int slice_vectors = 1;
+template <>
+constexpr int slice_vectors<bfloat16> = 2;
+
+// The same pointer, of which the compiler does not know where it came from and what was stored through it.
+template <class T>
+DMF_INLINE const T* opaque(const T* p) {
+  asm("" : "+r"(p));
+  return p;
+}
+
+// Numbers that Vector::sums may write: the next power of two of E, at least.
+constexpr int sums_slack = 8;
+
 #if defined(__AVX512F__)
 constexpr int vector_registers = 32;
 #else
@@ -74,27 +91,16 @@ struct Vector<float> {
   static DMF_INLINE type multiply(type a, type b) { return _mm512_mul_ps(a, b); }
   static DMF_INLINE type multiply_add(type a, type b, type c) { return _mm512_fmadd_ps(a, b, c); }
   static DMF_INLINE type add(type a, type b) { return _mm512_add_ps(a, b); }
-  static DMF_INLINE __mmask16 first(int count) { return static_cast<__mmask16>((1u << count) - 1u); }
-
   static DMF_INLINE type load(const float* p) { return _mm512_loadu_ps(p); }
-  static DMF_INLINE type load_some(const float* p, int count) { return _mm512_maskz_loadu_ps(first(count), p); }
   static DMF_INLINE void store(float* p, type x) { _mm512_storeu_ps(p, x); }
-  static DMF_INLINE void store_some(float* p, type x, int count) { _mm512_mask_storeu_ps(p, first(count), x); }
 
-  static DMF_INLINE type from_bfloat16(__m256i bits) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
-  }
-  static DMF_INLINE type load(const bfloat16* p) {
-    return from_bfloat16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-  }
-  static DMF_INLINE type load_some(const bfloat16* p, int count) {
-    return from_bfloat16(_mm256_maskz_loadu_epi16(first(count), p));
+  static DMF_INLINE void load_pair(const bfloat16* p, type& first, type& second) {
+    const __m512i both = _mm512_loadu_si512(p);
+    first = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
+    second = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
   }
   static DMF_INLINE type load(const float16* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-  }
-  static DMF_INLINE type load_some(const float16* p, int count) {
-    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(count), p));
   }
 
   static DMF_INLINE __m256 fold(type x) {
@@ -139,13 +145,8 @@ struct Vector<double> {
   static DMF_INLINE type multiply(type a, type b) { return _mm512_mul_pd(a, b); }
   static DMF_INLINE type multiply_add(type a, type b, type c) { return _mm512_fmadd_pd(a, b, c); }
   static DMF_INLINE type add(type a, type b) { return _mm512_add_pd(a, b); }
-  static DMF_INLINE __mmask8 first(int count) { return static_cast<__mmask8>((1u << count) - 1u); }
   static DMF_INLINE type load(const double* p) { return _mm512_loadu_pd(p); }
-  static DMF_INLINE type load_some(const double* p, int count) {
-    return _mm512_maskz_loadu_pd(first(count), p);
-  }
   static DMF_INLINE void store(double* p, type x) { _mm512_storeu_pd(p, x); }
-  static DMF_INLINE void store_some(double* p, type x, int count) { _mm512_mask_storeu_pd(p, first(count), x); }
   template <int E>
   static DMF_INLINE void sums(const type (&x)[E], double* out) {
     for (int e = 0; e + 1 < E; e += 2) {
@@ -168,34 +169,16 @@ struct Vector<float> {
   static DMF_INLINE type multiply(type a, type b) { return _mm256_mul_ps(a, b); }
   static DMF_INLINE type multiply_add(type a, type b, type c) { return _mm256_fmadd_ps(a, b, c); }
   static DMF_INLINE type add(type a, type b) { return _mm256_add_ps(a, b); }
-  static DMF_INLINE __m256i first(int count) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-  }
   static DMF_INLINE type load(const float* p) { return _mm256_loadu_ps(p); }
-  static DMF_INLINE type load_some(const float* p, int count) { return _mm256_maskload_ps(p, first(count)); }
   static DMF_INLINE void store(float* p, type x) { _mm256_storeu_ps(p, x); }
-  static DMF_INLINE void store_some(float* p, type x, int count) { _mm256_maskstore_ps(p, first(count), x); }
 
-  template <class Half>
-  static DMF_INLINE __m128i first_halves(const Half* p, int count) {
-    alignas(16) uint16_t bits[8] = {};
-    std::memcpy(bits, p, static_cast<size_t>(count) * sizeof(uint16_t));
-    return _mm_load_si128(reinterpret_cast<const __m128i*>(bits));
-  }
-  static DMF_INLINE type from_bfloat16(__m128i bits) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
-  }
-  static DMF_INLINE type load(const bfloat16* p) {
-    return from_bfloat16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  }
-  static DMF_INLINE type load_some(const bfloat16* p, int count) {
-    return from_bfloat16(first_halves(p, count));
+  static DMF_INLINE void load_pair(const bfloat16* p, type& first, type& second) {
+    const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    first = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
+    second = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
   }
   static DMF_INLINE type load(const float16* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  }
-  static DMF_INLINE type load_some(const float16* p, int count) {
-    return _mm256_cvtph_ps(first_halves(p, count));
   }
 
   static DMF_INLINE __m128 fold(type x) {
@@ -226,13 +209,8 @@ struct Vector<double> {
   static DMF_INLINE type multiply(type a, type b) { return _mm256_mul_pd(a, b); }
   static DMF_INLINE type multiply_add(type a, type b, type c) { return _mm256_fmadd_pd(a, b, c); }
   static DMF_INLINE type add(type a, type b) { return _mm256_add_pd(a, b); }
-  static DMF_INLINE __m256i first(int count) {
-    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3));
-  }
   static DMF_INLINE type load(const double* p) { return _mm256_loadu_pd(p); }
-  static DMF_INLINE type load_some(const double* p, int count) { return _mm256_maskload_pd(p, first(count)); }
   static DMF_INLINE void store(double* p, type x) { _mm256_storeu_pd(p, x); }
-  static DMF_INLINE void store_some(double* p, type x, int count) { _mm256_maskstore_pd(p, first(count), x); }
   template <int E>
   static DMF_INLINE void sums(const type (&x)[E], double* out) {
     for (int e = 0; e < E; ++e) {
@@ -260,16 +238,16 @@ struct Vector {
     for (int lane = 0; lane < width; ++lane) x[lane] = widen(p[lane]);
     return x;
   }
-  template <class Storage>
-  static DMF_INLINE type load_some(const Storage* p, int count) {
-    type x{};
-    for (int lane = 0; lane < count; ++lane) x[lane] = widen(p[lane]);
-    return x;
+  static DMF_INLINE void load_pair(const bfloat16* p, type& first, type& second) {
+    type even{}, odd{};
+    for (int lane = 0; lane < width; ++lane) {
+      even[lane] = widen(p[2 * lane]);
+      odd[lane] = widen(p[2 * lane + 1]);
+    }
+    first = even;
+    second = odd;
   }
   static DMF_INLINE void store(T* p, type x) { std::memcpy(p, &x, sizeof x); }
-  static DMF_INLINE void store_some(T* p, type x, int count) {
-    std::memcpy(p, &x, static_cast<size_t>(count) * sizeof(T));
-  }
   template <int E>
   static DMF_INLINE void sums(const type (&x)[E], T* out) {
     for (int e = 0; e < E; ++e) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../instruction_set.h"
+#include "prepared_operands.h"
 #include "schedule.h"
 
 namespace dmf {
@@ -15,14 +16,6 @@ namespace {
 // Below about this many flops, waking other threads costs more than they save.
 constexpr double serial_flops = 1e6;
 constexpr int64_t parts_per_thread = 4;
-
-bool writes_gradients(Task task) {
-  return task == Task::loss_gradients || task == Task::gradients;
-}
-
-int64_t accumulator_bytes(Dtype dtype) {
-  return dtype == Dtype::float64 ? 8 : 4;
-}
 
 class Sweep {
  public:
@@ -38,14 +31,14 @@ class Sweep {
 
   double run(Parallel& parallel) {
     const int workers = static_cast<int>(std::min<int64_t>(parallel.threads(), parts_));
-    const int64_t residuals = layout_.header->largest_tile + residual_slack;
-    const std::unique_ptr<double[]> buffer(new double[workers * residuals]);
+    const int64_t room = layout_.header->largest_tile + coefficient_slack;
+    const std::unique_ptr<double[]> buffers(new double[workers * room]);
     Schedule schedule(parts_, workers);
     parallel.run(workers, [&](int worker) {
       const int64_t size = groups_ / parts_;
       for (Schedule::Square square{}; schedule.take(worker, square); schedule.finish(square)) {
         const int64_t column_part = square.row_part ^ square.step;
-        process_square(square.row_part * size, column_part * size, size, buffer.get() + worker * residuals);
+        process_square(square.row_part * size, column_part * size, size, buffers.get() + worker * room);
       }
     });
     double loss = 0;
@@ -63,20 +56,20 @@ class Sweep {
     return parts;
   }
 
-  void process_square(int64_t row_group, int64_t column_group, int64_t size, void* residuals) {
-    if (size == 1) return process_block(row_group, column_group, residuals);
+  void process_square(int64_t row_group, int64_t column_group, int64_t size, void* buffer) {
+    if (size == 1) return process_block(row_group, column_group, buffer);
     const int64_t half = size / 2;
-    process_square(row_group, column_group, half, residuals);
-    process_square(row_group + half, column_group + half, half, residuals);
-    process_square(row_group + half, column_group, half, residuals);
-    process_square(row_group, column_group + half, half, residuals);
+    process_square(row_group, column_group, half, buffer);
+    process_square(row_group + half, column_group + half, half, buffer);
+    process_square(row_group + half, column_group, half, buffer);
+    process_square(row_group, column_group + half, half, buffer);
   }
 
-  void process_block(int64_t row_group, int64_t column_group, void* residuals) {
+  void process_block(int64_t row_group, int64_t column_group, void* buffer) {
     if (row_group == column_group && writes_gradients(task_)) clear_gradients(row_group);
     const int64_t block = row_group * groups_ + column_group;
     for (int64_t tile = layout_.block_tile_start[block]; tile < layout_.block_tile_start[block + 1]; ++tile) {
-      losses_[block] += process_(layout_, tile, operands_, residuals);
+      losses_[block] += process_(layout_, tile, operands_, buffer);
     }
   }
 
@@ -110,14 +103,7 @@ void for_entries(const LayoutView& layout, Parallel& parallel, const Body& body)
   const int workers = static_cast<int>(std::min<int64_t>(parallel.threads(), std::max<int64_t>(tiles, 1)));
   parallel.run(workers, [&](int worker) {
     for (int64_t t = tiles * worker / workers; t < tiles * (worker + 1) / workers; ++t) {
-      const Tile& tile = layout.tiles[t];
-      int64_t entry = tile.entry_start;
-      for (int64_t s = tile.row_segment_start; s < layout.tiles[t + 1].row_segment_start; ++s) {
-        const Segment segment = layout.row_segments[s];
-        for (int k = 0; k < segment.count; ++k, ++entry) {
-          body(entry, tile.first_row + segment.index, tile.first_column + layout.entry_column[entry]);
-        }
-      }
+      for_tile_entries(layout, t, body);
     }
   });
 }
@@ -157,7 +143,11 @@ void scatter_numbers(const LayoutView& layout, const void* values, void* dense, 
 }  // namespace
 
 double sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands, Parallel& parallel) {
-  return Sweep(layout, task, dtype, operands, parallel.threads()).run(parallel);
+  PreparedOperands prepared(layout, task, dtype, operands, active_tile_kernels().shape[static_cast<int>(dtype)],
+                            parallel);
+  const double loss = Sweep(layout, task, dtype, prepared.operands(), parallel.threads()).run(parallel);
+  prepared.finish();
+  return loss;
 }
 
 void order_as_given(const LayoutView& layout, const void* row_order, void* ordered, int itemsize,

@@ -1,164 +1,166 @@
 // The fused kernel on one tile of Ω; compiled once per instruction set (DMF_INSTRUCTION_SET).
 //
-// Row phase, in groups of rows whose entries' slices of Bᵀ fit the L1 cache: the dot products of a row
-// with up to eight columns at a time (A[i] is loaded once for all of them, their horizontal sums are
-// taken together), then the residuals of the group, then dA[i] in registers while its Bᵀ rows are still
-// in L1. The residuals of the tile stay in a small buffer. Column phase: dBᵀ[j] in registers over the
-// entries of the column, reading A from L2 and the residuals from the buffer.
+// Row phase, a group of up to eight entries of a row at a time: dot products with A[i], whose horizontal sums
+// are taken together, residuals, loss, coefficients, and dA[i]. For an h of a few vectors the slices of Bᵀ
+// stay in registers meanwhile (fused_rows.h), for others in the L1 cache. The coefficients of the tile stay
+// in a small buffer. Column phase, a group of a column at a time: dBᵀ[j] from slices of A and the buffer.
 //
-// An entry costs 6h flops, 3h storage elements read from L2 (one of them again from L1), and 10 bytes of
-// layout and value at float32. The tile owns its slices of dA and dBᵀ while it is processed: no atomics.
+// An entry costs 6h flops, 2h storage elements read from L2, h/4 accumulators read and written in L1 in each
+// phase, and about 11 bytes of layout and 4 of value at float32. The tile owns its slices of dA and dBᵀ
+// while it is processed: no atomics.
 #include "tile_kernels.h"
 
 #include "fused_rows.h"
-#include "row_operations.h"
+#include "groups.h"
+#include "residuals.h"
 #include "tile_view.h"
 
 namespace dmf {
 namespace DMF_INSTRUCTION_SET {
 namespace {
 
-constexpr int64_t l1_budget = 24 * 1024;
+static_assert(sums_slack <= coefficient_slack);
 
-// Turns dot products into 2·scale·w·(dot − b) in place and returns Σ w (dot − b)². Eight partial sums in
-// double let the compiler use vectors without changing the order from run to run.
-template <class Storage, class T, bool Weighted>
-double residuals_of(T* dots, const Storage* values, const Storage* weights, int64_t count, T twice_scale) {
-  constexpr int lanes = 8;
-  double partial[lanes] = {};
-  const auto one = [&](int64_t k, double& sum) {
-    const T residual = dots[k] - widen(values[k]);
-    const T weighted = Weighted ? widen(weights[k]) * residual : residual;
-    sum += static_cast<double>(weighted) * static_cast<double>(residual);
-    dots[k] = twice_scale * weighted;
-  };
-  int64_t k = 0;
-  for (; k + lanes <= count; k += lanes) {
-    for (int lane = 0; lane < lanes; ++lane) one(k + lane, partial[lane]);
-  }
-  for (int lane = 0; k < count; ++k, ++lane) one(k, partial[lane]);
-  double loss = 0;
-  for (double sum : partial) loss += sum;
-  return loss;
+// body(size, row, entry): the group of `size` entries from `entry` on.
+template <class Storage, class Body>
+DMF_INLINE void for_row_groups(const TileView<Storage>& tile, const Body& body) {
+  int64_t entry = 0;
+  for_sized_groups(tile.row_bundles(), tile.row_bundles_end(), tile.row_of_group(),
+                   [&](auto size, int64_t row) __attribute__((always_inline)) {
+                     body(size, row, entry);
+                     entry += size;
+                   });
 }
 
-// A run of whole rows of a tile: segments [first, last) with the tile's entries [start, stop).
-struct RowGroup {
-  int64_t first, last;
-  int64_t start, stop;
-};
-
-template <class Storage>
-void group_dots(const TileView<Storage>& tile, const RowGroup& group) {
-  int64_t k = group.start;
-  for (int64_t s = group.first; s < group.last; ++s) {
-    const Segment segment = tile.layout.row_segments[s];
-    Rows<Storage>::dots(tile.a() + segment.index * tile.h(), tile.b(), tile.columns() + k, segment.count,
-                        tile.h(), tile.residuals + k);
-    k += segment.count;
-  }
+template <int E, class Storage>
+DMF_INLINE void slices_of(const Storage* slices, const uint16_t* index, int64_t h, const Storage* (&slice)[E]) {
+  for (int e = 0; e < E; ++e) slice[e] = opaque(slices + index[e] * h);
 }
 
+// products[position] = A[i]·B[:,j].
 template <class Storage>
-double group_residuals(const TileView<Storage>& tile, const RowGroup& group) {
+void product_rows(const TileView<Storage>& tile) {
   using T = accumulator_t<Storage>;
-  const int64_t count = group.stop - group.start;
-  const Storage *values = tile.values() + group.start, *weights = tile.weights();
-  const T twice_scale = static_cast<T>(2.0 * tile.operands.gradient_scale);
-  T* dots = tile.residuals + group.start;
-  if (weights == nullptr) return residuals_of<Storage, T, false>(dots, values, nullptr, count, twice_scale);
-  return residuals_of<Storage, T, true>(dots, values, weights + group.start, count, twice_scale);
+  const Slices<Storage, 0> slices(tile.h());
+  T* products = static_cast<T*>(tile.operands.products);
+  for_row_groups(tile, [&](auto size, int64_t row, int64_t entry) __attribute__((always_inline)) {
+    constexpr int E = size;
+    const Storage* b[E];
+    slices_of(tile.b(), tile.columns() + entry, tile.h(), b);
+    T dots[sums_slack];
+    slices.dots(tile.a() + row * tile.h(), b, dots);
+    for (int e = 0; e < E; ++e) products[tile.position(entry + e)] = dots[e];
+  });
 }
 
-template <class Storage>
-void group_gradients(const TileView<Storage>& tile, const RowGroup& group) {
-  int64_t k = group.start;
-  for (int64_t s = group.first; s < group.last; ++s) {
-    const Segment segment = tile.layout.row_segments[s];
-    Rows<Storage>::add(tile.gradient_a() + segment.index * tile.h(), tile.b(), tile.columns() + k,
-                       segment.count, tile.h(), [residual = tile.residuals + k](int e) { return residual[e]; });
-    k += segment.count;
-  }
+// Loss, coefficients and, where wanted, dA for slices of any width.
+template <class Storage, bool with_gradient>
+double loss_rows(const TileView<Storage>& tile) {
+  using T = accumulator_t<Storage>;
+  const Slices<Storage, 0> slices(tile.h());
+  Residuals<Storage> residuals(tile);
+  Entries<Storage> entries(tile);
+  for_row_groups(tile, [&](auto size, int64_t row, int64_t) __attribute__((always_inline)) {
+    constexpr int E = size;
+    const Storage* b[E];
+    slices_of(tile.b(), entries.column, tile.h(), b);
+    T dots[sums_slack] = {};
+    slices.dots(tile.a() + row * tile.h(), b, dots);
+    const T* coefficient = residuals.template take<E>(dots, entries);
+    if constexpr (with_gradient) slices.add(tile.gradient_a() + row * tile.h(), b, coefficient);
+  });
+  return residuals.loss();
 }
 
-template <class Storage>
-void column_phase(const TileView<Storage>& tile) {
-  int64_t k = tile.begin.entry_start;
-  for (int64_t s = tile.begin.column_segment_start; s < tile.end.column_segment_start; ++s) {
-    const Segment segment = tile.layout.column_segments[s];
-    const uint16_t* place = tile.layout.entry_residual + k;
-    Rows<Storage>::add(tile.gradient_b() + segment.index * tile.h(), tile.a(), tile.layout.entry_row + k,
-                       segment.count, tile.h(),
-                       [residuals = tile.residuals, place](int e) { return residuals[place[e]]; });
-    k += segment.count;
-  }
-}
-
-// The next rows whose entries together fill the L1 budget; at least one row.
-template <class Storage>
-RowGroup next_group(const TileView<Storage>& tile, int64_t first, int64_t start) {
-  const int64_t entry_bytes = tile.h() * static_cast<int64_t>(sizeof(Storage));
-  const int64_t budget = entry_bytes * 16 > l1_budget ? 16 : l1_budget / entry_bytes;
-  RowGroup group{first, first, start, start};
-  while (group.last < tile.end.row_segment_start && group.stop - start < budget) {
-    group.stop += tile.layout.row_segments[group.last++].count;
-  }
-  return group;
-}
-
-// The row phase of loss and gradients in one pass; false where a slice has too many vectors for it.
-template <class Storage, int P = 1>
-bool fused_row_phase(const TileView<Storage>& tile, double& loss) {
+// The fused row phase, where a slice has few enough vectors for it.
+template <class Storage, int P = slice_vectors<Storage>>
+double loss_gradient_rows(const TileView<Storage>& tile) {
   using V = Vector<accumulator_t<Storage>>;
   if constexpr (P > max_fused_vectors) {
-    return false;
+    return loss_rows<Storage, true>(tile);
   } else {
-    if (tile.h() > P * V::width) return fused_row_phase<Storage, P + 1>(tile, loss);
-    loss = tile.h() == P * V::width ? FusedRows<Storage, P, false>::run(tile)
-                                    : FusedRows<Storage, P, true>::run(tile);
-    return true;
+    return tile.h() > P * V::width ? loss_gradient_rows<Storage, P + slice_vectors<Storage>>(tile)
+                                   : FusedRows<Storage, P>::run(tile);
+  }
+}
+
+// dA = G·Bᵀᵀ for coefficients in the buffer.
+template <class Storage>
+void gradient_rows(const TileView<Storage>& tile) {
+  const Slices<Storage, 0> slices(tile.h());
+  for_row_groups(tile, [&](auto size, int64_t row, int64_t entry) __attribute__((always_inline)) {
+    const Storage* b[size];
+    slices_of(tile.b(), tile.columns() + entry, tile.h(), b);
+    slices.add(tile.gradient_a() + row * tile.h(), b, tile.coefficients + entry);
+  });
+}
+
+template <class Storage, int P>
+void column_groups(const TileView<Storage>& tile) {
+  using T = accumulator_t<Storage>;
+  const Slices<Storage, P> slices(tile.h());
+  const int64_t h = slices.h();
+  const Storage* a = tile.a();
+  T* gradient_b = tile.gradient_b();
+  const uint16_t *row = tile.rows(), *residual = tile.residuals();
+  for_sized_groups(tile.column_bundles(), tile.column_bundles_end(), tile.column_of_group(),
+                   [&](auto size, int64_t column) __attribute__((always_inline)) {
+                     constexpr int E = size;
+                     const Storage* slice[E];
+                     T coefficient[E];
+                     slices_of(a, row, h, slice);
+                     for (int e = 0; e < E; ++e) coefficient[e] = tile.coefficients[residual[e]];
+                     slices.add(gradient_b + column * h, slice, coefficient);
+                     row += E;
+                     residual += E;
+                   });
+}
+
+// dBᵀ = Gᵀ·A for the coefficients in the buffer.
+template <class Storage, int P = slice_vectors<Storage>>
+void column_phase(const TileView<Storage>& tile) {
+  using V = Vector<accumulator_t<Storage>>;
+  if constexpr (P > max_fused_vectors) {
+    column_groups<Storage, 0>(tile);
+  } else {
+    if (tile.h() > P * V::width) return column_phase<Storage, P + slice_vectors<Storage>>(tile);
+    column_groups<Storage, P>(tile);
   }
 }
 
 template <class Storage, Task task>
-double process_tile(const LayoutView& layout, int64_t tile_number, const Operands& operands, void* residuals) {
+double process_tile(const LayoutView& layout, int64_t tile_number, const Operands& operands, void* buffer) {
   using T = accumulator_t<Storage>;
-  constexpr bool with_gradients = task == Task::loss_gradients || task == Task::gradients;
   const TileView<Storage> tile{layout, layout.tiles[tile_number], layout.tiles[tile_number + 1], operands,
-                               static_cast<T*>(residuals)};
+                               static_cast<T*>(buffer)};
   double loss = 0;
+  if constexpr (task == Task::product) product_rows(tile);
+  if constexpr (task == Task::loss) loss = loss_rows<Storage, false>(tile);
   if constexpr (task == Task::loss_gradients) {
-    if (fused_row_phase(tile, loss)) {
-      column_phase(tile);
-      return loss;
-    }
+    loss = loss_gradient_rows(tile);
+    column_phase(tile);
   }
-  RowGroup group{0, tile.begin.row_segment_start, 0, 0};
-  while (group.last < tile.end.row_segment_start) {
-    group = next_group(tile, group.last, group.stop);
-    if constexpr (task != Task::gradients) group_dots(tile, group);
-    if constexpr (task == Task::product) {
-      T* products = static_cast<T*>(operands.products);
-      for (int64_t k = group.start; k < group.stop; ++k) products[tile.position(k)] = tile.residuals[k];
-    }
-    if constexpr (task == Task::gradients) {
-      const T* coefficients = static_cast<const T*>(operands.coefficients);
-      for (int64_t k = group.start; k < group.stop; ++k) tile.residuals[k] = coefficients[tile.position(k)];
-    }
-    if constexpr (task == Task::loss || task == Task::loss_gradients) loss += group_residuals(tile, group);
-    if constexpr (with_gradients) group_gradients(tile, group);
+  if constexpr (task == Task::gradients) {
+    const T* coefficients = static_cast<const T*>(operands.coefficients);
+    for (int64_t k = 0; k < tile.entries(); ++k) tile.coefficients[k] = coefficients[tile.position(k)];
+    gradient_rows(tile);
+    column_phase(tile);
   }
-  if constexpr (with_gradients) column_phase(tile);
   return loss;
 }
 
 }  // namespace
 
+template <class Storage>
+constexpr SliceShape slice_shape = {Vector<accumulator_t<Storage>>::width, slice_vectors<Storage>};
+
 #define DMF_DTYPES(task)                                                                \
   {process_tile<double, task>, process_tile<float, task>, process_tile<bfloat16, task>, \
    process_tile<float16, task>}
-const TileKernels tile_kernels = {{DMF_DTYPES(Task::product), DMF_DTYPES(Task::loss),
-                                   DMF_DTYPES(Task::loss_gradients), DMF_DTYPES(Task::gradients)}};
+const TileKernels tile_kernels = {
+    {slice_shape<double>, slice_shape<float>, slice_shape<bfloat16>, slice_shape<float16>},
+    {DMF_DTYPES(Task::product), DMF_DTYPES(Task::loss), DMF_DTYPES(Task::loss_gradients),
+     DMF_DTYPES(Task::gradients)}};
 #undef DMF_DTYPES
 
 }  // namespace DMF_INSTRUCTION_SET

@@ -17,6 +17,10 @@ enum class Task : int {
 };
 constexpr int task_count = 4;
 
+inline bool writes_gradients(Task task) {
+  return task == Task::loss_gradients || task == Task::gradients;
+}
+
 // Pointers to A, Bᵀ and values in the storage dtype, to everything else in its accumulator type.
 struct Operands {
   const void* a = nullptr;
@@ -31,15 +35,21 @@ struct Operands {
   double gradient_scale = 1.0;
 };
 
-// Residuals of one tile in row order, with slack for Vector::sums.
-constexpr int64_t residual_slack = 8;
+// Kernels write whole groups at the end of a tile's coefficients.
+constexpr int64_t coefficient_slack = 8;
 
-// Processes one tile and returns its part of the loss. `residuals` has room for the layout's largest
-// tile plus residual_slack accumulators. Gradients are added to.
-using TileFunction = double (*)(const LayoutView& layout, int64_t tile, const Operands& operands,
-                                void* residuals);
+// Processes one tile and returns its part of the loss. `buffer` has room for one accumulator for every entry of
+// the layout's largest tile, plus coefficient_slack. Gradients are added to.
+using TileFunction = double (*)(const LayoutView& layout, int64_t tile, const Operands& operands, void* buffer);
+
+// What a kernel expects of the rows of A and Bᵀ (prepared_operands.h): h is a multiple of width · vectors, and
+// the numbers of a unit of `vectors` vectors alternate: the first of each, the second of each, and so on.
+struct SliceShape {
+  int width, vectors;
+};
 
 struct TileKernels {
+  SliceShape shape[dtype_count];
   TileFunction function[task_count][dtype_count];
 };
 

@@ -16,7 +16,7 @@ struct TileView {
   const Tile& begin;
   const Tile& end;
   const Operands& operands;
-  T* residuals;
+  T* coefficients;  // of the tile's entries, in row order
 
   int64_t h() const { return operands.h; }
   const Storage* a() const { return static_cast<const Storage*>(operands.a) + begin.first_row * h(); }
@@ -25,14 +25,26 @@ struct TileView {
   }
   T* gradient_a() const { return static_cast<T*>(operands.gradient_a) + begin.first_row * h(); }
   T* gradient_b() const { return static_cast<T*>(operands.gradient_b_transposed) + begin.first_column * h(); }
+
+  int64_t entries() const { return end.entry_start - begin.entry_start; }
   const Storage* values() const { return static_cast<const Storage*>(operands.values) + begin.entry_start; }
   // Null when every entry has a weight of one.
   const Storage* weights() const {
     const Storage* weights = static_cast<const Storage*>(operands.weights);
     return weights == nullptr ? nullptr : weights + begin.entry_start;
   }
-  const uint16_t* columns() const { return layout.entry_column + begin.entry_start; }
   int64_t position(int64_t entry) const { return layout.position_of(begin.entry_start + entry); }
+
+  const Bundle* row_bundles() const { return layout.row_bundles + begin.row_bundle_start; }
+  const Bundle* row_bundles_end() const { return layout.row_bundles + end.row_bundle_start; }
+  const uint16_t* row_of_group() const { return layout.row_of_group + begin.row_of_group_start; }
+  const uint16_t* columns() const { return layout.entry_column + begin.entry_start; }
+
+  const Bundle* column_bundles() const { return layout.column_bundles + begin.column_bundle_start; }
+  const Bundle* column_bundles_end() const { return layout.column_bundles + end.column_bundle_start; }
+  const uint16_t* column_of_group() const { return layout.column_of_group + begin.column_of_group_start; }
+  const uint16_t* rows() const { return layout.entry_row + begin.entry_start; }
+  const uint16_t* residuals() const { return layout.entry_residual + begin.entry_start; }
 };
 
 }  // namespace DMF_INSTRUCTION_SET

@@ -1,0 +1,117 @@
+"""Observations written to a file and mapped back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dmf_fast import Observations, completion_loss, load_observations, save_observations
+from dmf_fast.validation import DTYPES
+
+
+def some_observations(dtype: torch.dtype = torch.float32, weighted: bool = False) -> Observations:
+    generator = torch.Generator().manual_seed(0)
+    rows, columns = (torch.rand(300, 200, generator=generator) < 0.1).nonzero(as_tuple=True)
+    order = torch.randperm(len(rows), generator=generator)
+    values = torch.randn(len(rows), generator=generator).to(dtype)
+    weights = torch.rand(len(rows), generator=generator).to(dtype) if weighted else None
+    return Observations(rows[order], columns[order], values, (300, 201), weights=weights)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_loading_gives_back_the_same_entries_and_the_same_loss(
+    tmp_path: Path, dtype: torch.dtype, weighted: bool
+) -> None:
+    before = some_observations(dtype, weighted)
+    save_observations(before, tmp_path / "ratings")
+    after = load_observations(tmp_path / "ratings")
+    assert (after.shape, after.nnz, after.dtype) == (before.shape, before.nnz, before.dtype)
+    assert torch.equal(after.rows, before.rows)
+    assert torch.equal(after.columns, before.columns)
+    assert torch.equal(after.values, before.values)
+    if weighted:
+        assert torch.equal(after.weights, before.weights)
+    else:
+        assert after.weights is None
+    factors = [torch.randn(5, 201).to(dtype), torch.randn(300, 5).to(dtype)]
+    assert torch.equal(completion_loss(factors, after), completion_loss(factors, before))
+
+
+def test_loaded_observations_can_be_split_converted_transposed_and_given_other_values(tmp_path: Path) -> None:
+    before = some_observations()
+    save_observations(before, tmp_path / "ratings")
+    after = load_observations(tmp_path / "ratings")
+    assert torch.equal(after.to(dtype=torch.float64).values, before.values.double())
+    assert torch.equal(after.transpose().rows, before.columns)
+    assert torch.equal(after.with_values(-before.values).values, -before.values)
+    for part, expected in zip(after.split(0.2, seed=1), before.split(0.2, seed=1), strict=True):
+        assert torch.equal(part.rows, expected.rows)
+        assert torch.equal(part.values, expected.values)
+
+
+def test_no_entries_are_saved_too(tmp_path: Path) -> None:
+    save_observations(Observations([], [], [], (3, 0)), tmp_path / "none")
+    loaded = load_observations(tmp_path / "none")
+    assert (loaded.shape, loaded.nnz) == ((3, 0), 0)
+
+
+def test_saving_replaces_an_older_file_and_leaves_nothing_else(tmp_path: Path) -> None:
+    save_observations(some_observations(), tmp_path / "ratings")
+    save_observations(Observations([0], [1], [2.5]), tmp_path / "ratings")
+    assert load_observations(tmp_path / "ratings").values.tolist() == [2.5]
+    assert [path.name for path in tmp_path.iterdir()] == ["ratings"]
+
+
+def test_a_folder_that_is_not_there_is_an_error_of_the_system(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="cannot be written"):
+        save_observations(Observations([0], [1], [2.5]), tmp_path / "none" / "ratings")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="ratings is not there"):
+        load_observations(tmp_path / "ratings")
+
+
+def test_a_text_file_is_no_observations_file(tmp_path: Path) -> None:
+    (tmp_path / "ratings").write_text("1\t2\t3\n" * 10)
+    with pytest.raises(ValueError, match="does not hold observations"):
+        load_observations(tmp_path / "ratings")
+
+
+def test_tensors_of_another_program_are_no_observations(tmp_path: Path) -> None:
+    save_file({"layout": torch.zeros(64, dtype=torch.uint8)}, tmp_path / "model")
+    with pytest.raises(ValueError, match="does not hold observations"):
+        load_observations(tmp_path / "model")
+
+
+def test_a_file_that_was_cut_short_is_refused(tmp_path: Path) -> None:
+    save_observations(some_observations(), tmp_path / "ratings")
+    content = (tmp_path / "ratings").read_bytes()
+    (tmp_path / "ratings").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="damaged"):
+        load_observations(tmp_path / "ratings")
+
+
+def test_a_layout_with_an_index_outside_its_tile_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ratings"
+    save_observations(some_observations(), path)
+    tensors = load_file(path)
+    tensors["layout"][-200:] = 255
+    save_file(tensors, path, {"format": "dmf_fast observations", "version": "1"})
+    with pytest.raises(ValueError, match="damaged or was written by another version"):
+        load_observations(path)
+
+
+@pytest.mark.parametrize("change", ["values", "weights"])
+def test_numbers_that_do_not_belong_to_the_layout_are_refused(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "ratings"
+    save_observations(some_observations(weighted=True), path)
+    tensors = load_file(path)
+    tensors[change] = tensors[change][:-1].clone()
+    save_file(tensors, path, {"format": "dmf_fast observations", "version": "1"})
+    with pytest.raises(ValueError, match=f"{change} must hold one number for each"):
+        load_observations(path)
