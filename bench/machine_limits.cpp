@@ -37,6 +37,17 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+// Makes the compiler compute the sums, without storing them in the loop that adds to them.
+template <int count>
+void keep(const Vector (&sum)[count]) {
+  Vector total = sum[0];
+  for (int k = 1; k < count; ++k) total += sum[k];
+  float number = 0;
+  for (int lane = 0; lane < width; ++lane) number += total[lane];
+  volatile float kept = number;
+  static_cast<void>(kept);
+}
+
 template <class Body>
 double seconds_of(int threads, const Body& body) {
   const double start = now();
@@ -59,7 +70,7 @@ extern "C" double fma_peak(int threads, int64_t iterations) {
       // Keeps the compiler from folding iterations together.
       asm volatile("" : "+r"(i));
     }
-    for (int chain = 0; chain < chains; ++chain) asm volatile("" : : "m"(sum[chain]));
+    keep(sum);
   });
   return 2.0 * width * chains * static_cast<double>(iterations) * threads / seconds;
 }
@@ -73,16 +84,16 @@ extern "C" double fed_fma_peak(int threads, int64_t iterations) {
     Vector sum[12] = {}, x = Vector{} + 0.999f, y = Vector{} + 1e-3f;
     for (int64_t i = 0; i < iterations; ++i) {
       const Vector* from = numbers.data() + i % (vectors / step) * step;
+      // Keeps the compiler from knowing what is there.
+      asm volatile("" : "+r"(from));
       for (int k = 0; k < 4; ++k) {
         const Vector shared = from[k];
         sum[k] = shared * x + sum[k];
         sum[4 + k] = shared * y + sum[4 + k];
       }
       for (int k = 0; k < 4; ++k) sum[8 + k] = from[4 + k] * x + sum[8 + k];
-      // Keeps the compiler from folding iterations together.
-      asm volatile("" : "+r"(i) : : "memory");
     }
-    for (int k = 0; k < 12; ++k) asm volatile("" : : "m"(sum[k]));
+    keep(sum);
   });
   return 2.0 * width * 12 * static_cast<double>(iterations) * threads / seconds;
 }
@@ -97,12 +108,13 @@ extern "C" double read_bandwidth(int threads, int64_t bytes, int64_t repetitions
     const Vector* from = data[thread].data();
     Vector sum[streams] = {};
     for (int64_t repetition = 0; repetition < repetitions; ++repetition) {
+      // Keeps the compiler from knowing that it is the same memory again.
+      asm volatile("" : "+r"(from));
       for (int64_t v = 0; v < vectors; v += streams) {
         for (int stream = 0; stream < streams; ++stream) sum[stream] += from[v + stream];
       }
-      asm volatile("" : : : "memory");
     }
-    for (int stream = 0; stream < streams; ++stream) asm volatile("" : : "m"(sum[stream]));
+    keep(sum);
   });
   return static_cast<double>(vectors * sizeof(Vector)) * repetitions * threads / seconds;
 }

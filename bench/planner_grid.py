@@ -152,8 +152,9 @@ def main() -> None:
     print(f"{within} of {len(results)} choices are within 10 % of the best plan")
     for result in results[:25]:
         print(
-            f"{result['excess_percent']:6.1f} %  {result['problem']:<45} {result['chosen']:<11} "
-            f"{result['chosen_milliseconds']:8.3f} ms, best {result['best']} {result['best_milliseconds']:.3f} ms"
+            f"{result['excess_percent']:6.1f} %  {result['problem']:<45} "
+            f"{result['chosen']:<11} {result['chosen_milliseconds']:8.3f} ms, "
+            f"best {result['best']} {result['best_milliseconds']:.3f} ms"
         )
     report = {
         "date": date.today().isoformat(),

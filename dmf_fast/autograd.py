@@ -41,11 +41,10 @@ def dense_completion_loss(
 ) -> Tensor:
     """Return :func:`completion_loss` for a product that was formed, ``dense`` of shape ``(m, n)``."""
     dtype = _ops.accumulator_dtype(dense.dtype)
-    products = gather_observed(dense, layout, values.numel()).to(dtype)
-    terms = (products - _native.caller_order(values, layout)) ** 2
-    if weights is not None:
-        terms = terms * _native.caller_order(weights, layout)
-    return (terms.sum(dtype=torch.float64) * scale).to(dtype)
+    if not (torch.is_grad_enabled() and dense.requires_grad):
+        loss = DenseLossAlone.apply(dense, layout, values, weights)
+        return (loss * scale).to(dtype)
+    return DenseLoss.apply(dense, layout, values, weights, scale)[0].to(dtype)
 
 
 def gather_observed(dense: Tensor, layout: Tensor, nnz: int) -> Tensor:
@@ -159,11 +158,60 @@ def _differentiable_gradients(
     a: Tensor, b_transposed: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: Tensor
 ) -> tuple[Tensor, Tensor]:
     products = observed_product(a, b_transposed, layout, values.numel())
+    coefficients = _coefficients(products, layout, values, weights, scale)
+    return ObservedProductGradients.apply(coefficients, a, b_transposed, layout)
+
+
+def _coefficients(
+    products: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: Tensor
+) -> Tensor:
+    """Return 2 · scale · w (product − value), in the caller's order and the dtype of ``products``."""
     coefficients = 2.0 * scale * (products - _native.caller_order(values, layout))
     if weights is not None:
         coefficients = coefficients * _native.caller_order(weights, layout)
-    coefficients = coefficients.to(products.dtype)
-    return ObservedProductGradients.apply(coefficients, a, b_transposed, layout)
+    return coefficients.to(products.dtype)
+
+
+class DenseLoss(Function):
+    """``scale`` Σ_Ω w (W − value)² in float64, and from the same pass its gradient."""
+
+    @staticmethod
+    def forward(
+        dense: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        """Run the fused pass."""
+        loss, gradient = _native.dense_loss_gradient(dense.contiguous(), layout, values, weights, scale)
+        return loss * scale, gradient
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        """Keep the gradient, and what a second derivative would need."""
+        dense, layout, values, weights, ctx.scale = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(dense, layout, values, weights, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, unused: Tensor) -> tuple[Tensor | None, ...]:
+        """Scale the gradient that the forward pass left; recompute it where it must have a graph."""
+        dense, layout, values, weights, ready = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            return (gradient * ready).to(dense.dtype), None, None, None, None
+        products = gather_observed(dense, layout, values.numel()).to(ready.dtype)
+        coefficients = _coefficients(products, layout, values, weights, gradient * ctx.scale).to(dense.dtype)
+        return ScatterObserved.apply(coefficients, layout, *dense.shape), None, None, None, None
+
+
+class DenseLossAlone(Function):
+    """Σ_Ω w (W − value)² in float64 where no gradient is needed; raises under forward mode."""
+
+    @staticmethod
+    def forward(dense: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None) -> Tensor:
+        """Run the pass that only adds up."""
+        return _native.dense_loss_forward(dense.contiguous(), layout, values, weights)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep nothing."""
 
 
 class GatherObserved(Function):

@@ -14,6 +14,10 @@ float32 for float32, bfloat16 and float16.
     Σ w (a·b − value)² as a float64 scalar; ``values`` and ``weights`` are in tile order.
 ``completion_loss_gradients(a, b_transposed, layout, values, weights, scale)``
     The same sum, and from the same sweep the gradients of ``scale`` times it.
+``dense_loss_forward(dense, layout, values, weights)``
+    Σ w (dense − value)² over the observed entries of a dense ``(m, n)`` matrix, as a float64 scalar.
+``dense_loss_gradient(dense, layout, values, weights, scale)``
+    The same sum, and the gradient of ``scale`` times it: ``(m, n)``, 0 where nothing is observed.
 ``caller_order(values, layout)``
     ``values`` moved from tile order to the caller's order.
 ``gather_observed(dense, layout, nnz)`` and ``scatter_observed(values, layout, rows, columns)``
@@ -63,6 +67,19 @@ def _(
     a: Tensor, b_transposed: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     return a.new_empty((), dtype=torch.float64), *_fake_gradients(a, b_transposed)
+
+
+@torch.library.register_fake("dmf_fast::dense_loss_forward")
+def _(dense: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None) -> Tensor:
+    return dense.new_empty((), dtype=torch.float64)
+
+
+@torch.library.register_fake("dmf_fast::dense_loss_gradient")
+def _(
+    dense: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    loss = dense.new_empty((), dtype=torch.float64)
+    return loss, dense.new_empty(dense.shape, dtype=accumulator_dtype(dense.dtype))
 
 
 @torch.library.register_fake("dmf_fast::caller_order")

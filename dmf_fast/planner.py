@@ -16,11 +16,20 @@ from torch import Tensor
 
 from dmf_fast.observations import Observations
 
-# Relative costs of a unit of work, from CPU measurements (`make bench`): a flop of the sparse sweep takes
-# as long as 2.5 flops of a BLAS product, a byte that a product reads or writes as long as 4.
-SPARSE_FLOP_COST = 2.5
+# Costs in flops of a BLAS product, from CPU measurements (`python -m bench.planner_grid`): what the sweep
+# needs for a flop and besides for an entry; a byte that a product reads or writes, a byte of a copy that
+# transposes; where W is formed, an entry and a cell of it; what a split costs however small it is.
+SWEEP_FLOP_COST = 1.9
+SWEEP_ENTRY_COST = 120.0
 BYTE_COST = 4.0
+TRANSPOSED_BYTE_COST = 26.0
+DENSE_ENTRY_COST = 190.0
+DENSE_CELL_COST = 110.0
+SPLIT_COST = 9e6
 ITEM_BYTES = 4
+LAYOUT_BYTES = 11
+# The sweep works on whole vectors: where h is no multiple of this, it copies A, B and their gradients.
+SLICE_WIDTH = 16
 
 Order = tuple["Order", "Order"] | int  # the index of a factor, or the two sides of a product
 
@@ -127,21 +136,31 @@ def _plan_chain(dims: tuple[int, ...], nnz: int) -> Plan:
 def _split_plan(dims: tuple[int, ...], nnz: int, split: int) -> Plan:
     left, right = _cheapest_order(dims, split, len(dims) - 1), _cheapest_order(dims, 0, split)
     h = dims[split]
+    padded_h = -(-h // SLICE_WIDTH) * SLICE_WIDTH
     sides = ITEM_BYTES * 2 * h * (dims[-1] + dims[0])  # A, B read, dA, dB written
-    observed_bytes = nnz * (10 + ITEM_BYTES) + sides
+    copies = 0 if padded_h == h else 2 * sides  # each read and written once more
+    # Bᵀ is a product that comes out transposed, or the copy of a factor.
+    transposed = ITEM_BYTES * 2 * h * dims[0] if split == 1 else 0
     chain_flops, observed_flops = left.flops + right.flops, 6.0 * nnz * h
-    moved = left.bytes + right.bytes + observed_bytes
-    cost = chain_flops + SPARSE_FLOP_COST * observed_flops + BYTE_COST * moved
+    moved = left.bytes + right.bytes + sides + copies
+    cost = (
+        chain_flops
+        + nnz * (SWEEP_ENTRY_COST + SWEEP_FLOP_COST * 6.0 * padded_h)
+        + BYTE_COST * moved
+        + TRANSPOSED_BYTE_COST * transposed
+        + SPLIT_COST
+    )
+    moved += transposed + nnz * (LAYOUT_BYTES + ITEM_BYTES)
     return Plan(dims, nnz, split, left.order, right.order, chain_flops, observed_flops, moved, cost)
 
 
 def _dense_plan(dims: tuple[int, ...], nnz: int) -> Plan:
     chain = _cheapest_order(dims, 0, len(dims) - 1)
-    # The gradient of W is cleared and filled; entries are gathered, compared and scattered.
-    moved = chain.bytes + ITEM_BYTES * dims[0] * dims[-1] + nnz * (10 + 6 * ITEM_BYTES)
-    observed_flops = 4.0 * nnz
-    cost = chain.flops + SPARSE_FLOP_COST * observed_flops + BYTE_COST * moved
-    return Plan(dims, nnz, None, chain.order, None, chain.flops, observed_flops, moved, cost)
+    cells = dims[0] * dims[-1]
+    # The gradient of W is cleared and filled; entries are compared on the way.
+    moved = chain.bytes + 2 * ITEM_BYTES * cells + nnz * (LAYOUT_BYTES + 3 * ITEM_BYTES)
+    cost = chain.flops + BYTE_COST * chain.bytes + DENSE_CELL_COST * cells + DENSE_ENTRY_COST * nnz
+    return Plan(dims, nnz, None, chain.order, None, chain.flops, 7.0 * nnz, moved, cost)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ def test_opcheck_passes_for_every_operator_and_dtype(dtype: torch.dtype) -> None
         OPS.observed_product_backward.default: (coefficients, a, b_transposed, layout.buffer),
         OPS.completion_loss_forward.default: (a, b_transposed, layout.buffer, layout.values, layout.weights),
         OPS.completion_loss_gradients.default: (a, b_transposed, layout.buffer, layout.values, None, 0.5),
+        OPS.dense_loss_forward.default: (dense, layout.buffer, layout.values, layout.weights),
+        OPS.dense_loss_gradient.default: (dense, layout.buffer, layout.values, None, 0.5),
         OPS.caller_order.default: (layout.values, layout.buffer),
         OPS.gather_observed.default: (dense, layout.buffer, nnz),
         OPS.scatter_observed.default: (layout.values, layout.buffer, 50, 40),
@@ -54,6 +56,8 @@ def test_wrong_arguments_of_raw_operators_are_refused_before_memory_is_touched()
         OPS.observed_product_forward(a.double(), b_transposed, layout.buffer, nnz)
     with pytest.raises(RuntimeError, match="values must be one-dimensional"):
         OPS.completion_loss_forward(a, b_transposed, layout.buffer, layout.values[1:], None)
+    with pytest.raises(RuntimeError, match="dense must have the columns of the layout"):
+        OPS.dense_loss_forward(torch.zeros(50, 39), layout.buffer, layout.values, None)
     with pytest.raises(RuntimeError, match="nnz must be that of the layout"):
         OPS.observed_product_forward(a, b_transposed, layout.buffer, nnz + 1)
 
@@ -95,6 +99,7 @@ def test_results_are_bitwise_equal_for_any_number_of_threads_and_from_run_to_run
     problem = make_problem((1500, 40, 2500), pattern="skewed", density=0.05, weighted=True).to(dtype)
     observations = problem.observations()
     arguments = (problem.factors[1].detach(), problem.factors[0].detach().T.contiguous())
+    dense = torch.randn(2500, 1500).to(dtype)
     before = torch.get_num_threads()
     outcomes = []
     try:
@@ -106,7 +111,8 @@ def test_results_are_bitwise_equal_for_any_number_of_threads_and_from_run_to_run
             )
             products = OPS.observed_product_forward(*arguments, layout.buffer, observations.nnz)
             pair = OPS.observed_product_backward(products, *arguments, layout.buffer)
-            outcomes.append([layout.buffer, loss, gradient_a, gradient_b, products, *pair])
+            formed = OPS.dense_loss_gradient(dense, layout.buffer, layout.values, layout.weights, 1.0)
+            outcomes.append([layout.buffer, loss, gradient_a, gradient_b, products, *pair, *formed])
     finally:
         torch.set_num_threads(before)
     for outcome in outcomes[1:]:

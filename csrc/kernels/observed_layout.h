@@ -34,6 +34,7 @@
 
 #include <cstdint>
 
+#include "number_types.h"
 #include "parallel.h"
 
 namespace dmf {
@@ -107,18 +108,16 @@ struct LayoutView {
   const uint16_t* entry_residual;
   const void* position;
 
-  // Inlined always: a copy compiled for a wider instruction set must not be shared.
-  __attribute__((always_inline)) int64_t position_of(int64_t entry) const {
+  DMF_INLINE int64_t position_of(int64_t entry) const {
     return header->position_bytes == 4 ? static_cast<const uint32_t*>(position)[entry]
                                        : static_cast<const int64_t*>(position)[entry];
   }
 };
 
 // Calls body(size, line) for the groups of `bundles`, in their order; `line` are the rows or columns of the
-// groups. Inlined always, as position_of is.
+// groups.
 template <class Body>
-__attribute__((always_inline)) inline void for_groups(const Bundle* bundles, int64_t count,
-                                                      const uint16_t* line, const Body& body) {
+DMF_INLINE void for_groups(const Bundle* bundles, int64_t count, const uint16_t* line, const Body& body) {
   for (const Bundle* bundle = bundles; bundle != bundles + count; ++bundle) {
     for (int kind = 0; kind < group_kinds; ++kind) {
       for (int group = 0; group < bundle->groups[kind]; ++group) body(group_sizes[kind], *line++);
@@ -128,8 +127,7 @@ __attribute__((always_inline)) inline void for_groups(const Bundle* bundles, int
 
 // Calls body(entry, row, column) for the entries of a tile in row order.
 template <class Body>
-__attribute__((always_inline)) inline void for_tile_entries(const LayoutView& layout, int64_t tile_number,
-                                                            const Body& body) {
+DMF_INLINE void for_tile_entries(const LayoutView& layout, int64_t tile_number, const Body& body) {
   const Tile &tile = layout.tiles[tile_number], &next = layout.tiles[tile_number + 1];
   int64_t entry = tile.entry_start;
   for_groups(layout.row_bundles + tile.row_bundle_start, next.row_bundle_start - tile.row_bundle_start,

@@ -56,6 +56,19 @@ inline LayoutView layout_of(const Tensor& layout) {
   return view;
 }
 
+// The numbers of all entries, in tile order.
+inline const void* numbers_of(const LayoutView& layout, const Tensor& numbers, ScalarType dtype,
+                              const char* name) {
+  check_vector(numbers, layout.header->nnz, dtype, name);
+  return numbers.const_data_ptr();
+}
+
+inline Tensor loss_tensor(const Tensor& like, double loss) {
+  Tensor result = torch::stable::new_empty(like, {}, ScalarType::Double);
+  *static_cast<double*>(result.mutable_data_ptr()) = loss;
+  return result;
+}
+
 // The two sides of the split: A of shape (m, h) and Bᵀ of shape (n, h), of one dtype.
 struct Split {
   LayoutView layout;

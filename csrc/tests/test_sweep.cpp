@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string>
 
+#include "../kernels/cpu/dense.h"
 #include "../kernels/cpu/sweep.h"
 #include "../kernels/instruction_set.h"
 #include "patterns.h"
@@ -230,6 +231,34 @@ TEST_CASE("coefficients given in the caller's order are scattered to both gradie
     CHECK(close(gradient_a, expected.gradient_a, 1e-13));
     CHECK(close(gradient_b, expected.gradient_b, 1e-13));
   });
+}
+
+TEST_CASE("loss and gradient of a dense matrix agree with plain loops, for any number of threads") {
+  for (const Pattern& pattern : assorted_patterns()) {
+    if (pattern.rows > 10000) continue;
+    const Problem problem(pattern, 1);
+    const std::vector<char> buffer = build_layout(pattern);
+    const LayoutView layout = view_layout(buffer.data(), buffer.size());
+    const Numbers dense = draw(pattern.rows * pattern.columns, 7);
+    Numbers values(pattern.nnz()), weights(pattern.nnz()), expected(dense.size(), 0.0);
+    double loss = 0;
+    for (int64_t entry = 0; entry < pattern.nnz(); ++entry) {
+      const int64_t k = layout.position_of(entry);
+      const int64_t place = pattern.row_of[k] * pattern.columns + pattern.column_of[k];
+      values[entry] = problem.values[k];
+      weights[entry] = problem.weights[k];
+      const double residual = dense[place] - problem.values[k];
+      loss += problem.weights[k] * residual * residual;
+      expected[place] = 0.5 * problem.weights[k] * residual;
+    }
+    Numbers gradient(dense.size(), 1e30);
+    const DenseOperands operands{dense.data(), values.data(), weights.data(), gradient.data(), 0.25};
+    for (const int threads : {1, 3}) {
+      StdThreads parallel(threads);
+      CHECK(dense_loss(layout, Dtype::float64, operands, parallel) == Approx(loss).epsilon(1e-13));
+      CHECK(gradient == expected);
+    }
+  }
 }
 
 TEST_CASE("gathering and scattering a dense matrix are inverse on the observed entries") {

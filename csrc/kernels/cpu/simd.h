@@ -16,44 +16,8 @@
 
 #include "../number_types.h"
 
-#define DMF_INLINE inline __attribute__((always_inline))
-
 namespace dmf {
 namespace DMF_INSTRUCTION_SET {
-
-DMF_INLINE float widen(bfloat16 x) {
-  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
-  float result;
-  std::memcpy(&result, &bits, sizeof result);
-  return result;
-}
-
-DMF_INLINE float widen(float16 x) {
-  const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000u) << 16;
-  const uint32_t exponent = (x.bits >> 10) & 0x1fu, mantissa = x.bits & 0x3ffu;
-  uint32_t bits;
-  if (exponent == 0) {
-    // 0.5 + mantissa · 2^-24, less 0.5: exact, and never a subnormal float that a flush mode would lose.
-    const uint32_t shifted = 0x3f000000u | mantissa;
-    float number;
-    std::memcpy(&number, &shifted, sizeof number);
-    number -= 0.5f;
-    std::memcpy(&bits, &number, sizeof bits);
-  } else {
-    bits = ((exponent == 31 ? 255u : exponent + 112u) << 23) | (mantissa << 13);
-  }
-  bits |= sign;
-  float result;
-  std::memcpy(&result, &bits, sizeof result);
-  return result;
-}
-
-DMF_INLINE float widen(float x) {
-  return x;
-}
-DMF_INLINE double widen(double x) {
-  return x;
-}
 
 template <class T>
 struct Vector;

@@ -96,18 +96,6 @@ class Sweep {
   std::vector<double> losses_;
 };
 
-// Calls body(entry, row, column) for every observed entry, tiles spread over the threads.
-template <class Body>
-void for_entries(const LayoutView& layout, Parallel& parallel, const Body& body) {
-  const int64_t tiles = layout.header->tiles;
-  const int workers = static_cast<int>(std::min<int64_t>(parallel.threads(), std::max<int64_t>(tiles, 1)));
-  parallel.run(workers, [&](int worker) {
-    for (int64_t t = tiles * worker / workers; t < tiles * (worker + 1) / workers; ++t) {
-      for_tile_entries(layout, t, body);
-    }
-  });
-}
-
 template <class Number>
 void order_numbers(const LayoutView& layout, const void* row_order, void* ordered, Parallel& parallel) {
   const Number* from = static_cast<const Number*>(row_order);
@@ -118,25 +106,6 @@ void order_numbers(const LayoutView& layout, const void* row_order, void* ordere
     for (int64_t entry = nnz * worker / workers; entry < nnz * (worker + 1) / workers; ++entry) {
       to[layout.position_of(entry)] = from[entry];
     }
-  });
-}
-
-template <class Number>
-void gather_numbers(const LayoutView& layout, const void* dense, void* values, Parallel& parallel) {
-  const Number* from = static_cast<const Number*>(dense);
-  Number* to = static_cast<Number*>(values);
-  for_entries(layout, parallel, [&](int64_t entry, int64_t row, int64_t column) {
-    to[layout.position_of(entry)] = from[row * layout.header->columns + column];
-  });
-}
-
-template <class Number>
-void scatter_numbers(const LayoutView& layout, const void* values, void* dense, Parallel& parallel) {
-  const Number* from = static_cast<const Number*>(values);
-  Number* to = static_cast<Number*>(dense);
-  std::fill_n(to, layout.header->rows * layout.header->columns, Number{0});
-  for_entries(layout, parallel, [&](int64_t entry, int64_t row, int64_t column) {
-    to[row * layout.header->columns + column] = from[layout.position_of(entry)];
   });
 }
 
@@ -155,20 +124,6 @@ void order_as_given(const LayoutView& layout, const void* row_order, void* order
   if (itemsize == 8) return order_numbers<uint64_t>(layout, row_order, ordered, parallel);
   if (itemsize == 4) return order_numbers<uint32_t>(layout, row_order, ordered, parallel);
   order_numbers<uint16_t>(layout, row_order, ordered, parallel);
-}
-
-void gather_observed(const LayoutView& layout, const void* dense, void* values, int itemsize,
-                     Parallel& parallel) {
-  if (itemsize == 8) return gather_numbers<uint64_t>(layout, dense, values, parallel);
-  if (itemsize == 4) return gather_numbers<uint32_t>(layout, dense, values, parallel);
-  gather_numbers<uint16_t>(layout, dense, values, parallel);
-}
-
-void scatter_observed(const LayoutView& layout, const void* values, void* dense, int itemsize,
-                      Parallel& parallel) {
-  if (itemsize == 8) return scatter_numbers<uint64_t>(layout, values, dense, parallel);
-  if (itemsize == 4) return scatter_numbers<uint32_t>(layout, values, dense, parallel);
-  scatter_numbers<uint16_t>(layout, values, dense, parallel);
 }
 
 }  // namespace dmf

@@ -1,4 +1,4 @@
-// One pass over Ω with all threads, and the dense gather and scatter for the plan that forms W.
+// One pass over Ω with all threads.
 //
 // Row groups and column groups of the layout make a groups × groups grid of blocks. In step s, row group
 // g works on column group g xor s: a Latin square, so the blocks of a step share no row of dA and no
@@ -23,13 +23,5 @@ double sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& o
 // Writes numbers given in row order in the caller's order. `itemsize` is that of one number.
 void order_as_given(const LayoutView& layout, const void* row_order, void* ordered, int itemsize,
                     Parallel& parallel);
-
-// values[entry] = dense[i, j] for all observed entries, in the caller's order.
-void gather_observed(const LayoutView& layout, const void* dense, void* values, int itemsize,
-                     Parallel& parallel);
-
-// dense[i, j] = values[entry] on Ω and 0 elsewhere.
-void scatter_observed(const LayoutView& layout, const void* values, void* dense, int itemsize,
-                      Parallel& parallel);
 
 }  // namespace dmf

@@ -24,11 +24,9 @@ Operands operands_of(const Split& split, const Tensor& a, const Tensor& b_transp
 
 void set_targets(Operands& operands, const Split& split, const Tensor& a, const Tensor& values,
                  const std::optional<Tensor>& weights) {
-  check_vector(values, split.layout.header->nnz, a.scalar_type(), "values");
-  operands.values = values.const_data_ptr();
+  operands.values = numbers_of(split.layout, values, a.scalar_type(), "values");
   if (weights.has_value()) {
-    check_vector(*weights, split.layout.header->nnz, a.scalar_type(), "weights");
-    operands.weights = weights->const_data_ptr();
+    operands.weights = numbers_of(split.layout, *weights, a.scalar_type(), "weights");
   }
 }
 
@@ -40,12 +38,6 @@ std::tuple<Tensor, Tensor> set_gradients(Operands& operands, const Split& split,
   operands.gradient_a = gradient_a.mutable_data_ptr();
   operands.gradient_b_transposed = gradient_b.mutable_data_ptr();
   return {gradient_a, gradient_b};
-}
-
-Tensor loss_tensor(const Tensor& like, double loss) {
-  Tensor result = new_empty(like, {}, ScalarType::Double);
-  *static_cast<double*>(result.mutable_data_ptr()) = loss;
-  return result;
 }
 
 Tensor observed_product_forward(const Tensor& a, const Tensor& b_transposed, const Tensor& layout,
@@ -94,43 +86,6 @@ std::tuple<Tensor, Tensor, Tensor> completion_loss_gradients(const Tensor& a, co
   return {loss_tensor(a, loss), gradient_a, gradient_b};
 }
 
-Tensor caller_order(const Tensor& values, const Tensor& layout) {
-  const LayoutView view = layout_of(layout);
-  dtype_of(values, "values");
-  check_vector(values, view.header->nnz, values.scalar_type(), "values");
-  Tensor ordered = new_empty(values, {view.header->nnz});
-  TorchThreads threads;
-  order_as_given(view, values.const_data_ptr(), ordered.mutable_data_ptr(),
-                 static_cast<int>(values.element_size()), threads);
-  return ordered;
-}
-
-Tensor gather(const Tensor& dense, const Tensor& layout, int64_t nnz) {
-  const LayoutView view = layout_of(layout);
-  dtype_of(dense, "dense");
-  check_matrix(dense, view.header->rows, "dense");
-  STD_TORCH_CHECK(dense.size(1) == view.header->columns && nnz == view.header->nnz,
-                  "dense and nnz must have the sizes of the layout");
-  Tensor values = new_empty(dense, {nnz});
-  TorchThreads threads;
-  gather_observed(view, dense.const_data_ptr(), values.mutable_data_ptr(),
-                  static_cast<int>(dense.element_size()), threads);
-  return values;
-}
-
-Tensor scatter(const Tensor& values, const Tensor& layout, int64_t rows, int64_t columns) {
-  const LayoutView view = layout_of(layout);
-  dtype_of(values, "values");
-  check_vector(values, view.header->nnz, values.scalar_type(), "values");
-  STD_TORCH_CHECK(rows == view.header->rows && columns == view.header->columns,
-                  "rows and columns must be those of the layout");
-  Tensor dense = new_empty(values, {rows, columns});
-  TorchThreads threads;
-  scatter_observed(view, values.const_data_ptr(), dense.mutable_data_ptr(),
-                   static_cast<int>(values.element_size()), threads);
-  return dense;
-}
-
 }  // namespace
 }  // namespace dmf::ops
 
@@ -139,7 +94,4 @@ STABLE_TORCH_LIBRARY_IMPL(dmf_fast, CPU, library) {
   library.impl("observed_product_backward", TORCH_BOX(&dmf::ops::observed_product_backward));
   library.impl("completion_loss_forward", TORCH_BOX(&dmf::ops::completion_loss_forward));
   library.impl("completion_loss_gradients", TORCH_BOX(&dmf::ops::completion_loss_gradients));
-  library.impl("caller_order", TORCH_BOX(&dmf::ops::caller_order));
-  library.impl("gather_observed", TORCH_BOX(&dmf::ops::gather));
-  library.impl("scatter_observed", TORCH_BOX(&dmf::ops::scatter));
 }

@@ -1,0 +1,106 @@
+#include "dense.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace dmf {
+namespace {
+
+template <class Number>
+void clear(Number* dense, const LayoutView& layout, Parallel& parallel) {
+  const int64_t columns = layout.header->columns;
+  for_slices(parallel, layout.header->rows, [&](int, int64_t begin, int64_t end) {
+    std::fill(dense + begin * columns, dense + end * columns, Number{0});
+  });
+}
+
+// Calls body(tile) for every tile, tiles spread over the threads.
+template <class Body>
+void for_tiles(const LayoutView& layout, Parallel& parallel, const Body& body) {
+  for_slices(parallel, layout.header->tiles, [&](int, int64_t begin, int64_t end) {
+    for (int64_t tile = begin; tile < end; ++tile) body(tile);
+  });
+}
+
+template <class Storage>
+double loss_of(const LayoutView& layout, const DenseOperands& operands, Parallel& parallel) {
+  using T = accumulator_t<Storage>;
+  const int64_t columns = layout.header->columns;
+  const Storage* dense = static_cast<const Storage*>(operands.dense);
+  const Storage *values = static_cast<const Storage*>(operands.values),
+                *weights = static_cast<const Storage*>(operands.weights);
+  T* gradient = static_cast<T*>(operands.gradient);
+  const T twice_scale = static_cast<T>(2.0 * operands.gradient_scale);
+  if (gradient != nullptr) clear(gradient, layout, parallel);
+  std::vector<double> losses(layout.header->tiles, 0.0);
+  for_tiles(layout, parallel, [&](int64_t tile) {
+    double loss = 0;
+    for_tile_entries(layout, tile, [&](int64_t entry, int64_t row, int64_t column) {
+      const int64_t place = row * columns + column;
+      const T residual = widen(dense[place]) - widen(values[entry]);
+      const T weighted = weights == nullptr ? residual : widen(weights[entry]) * residual;
+      loss += static_cast<double>(weighted) * static_cast<double>(residual);
+      if (gradient != nullptr) gradient[place] = twice_scale * weighted;
+    });
+    losses[tile] = loss;
+  });
+  // In the order of the tiles, whatever the number of threads.
+  double total = 0;
+  for (const double loss : losses) total += loss;
+  return total;
+}
+
+template <class Number>
+void gather_numbers(const LayoutView& layout, const void* dense, void* values, Parallel& parallel) {
+  const Number* from = static_cast<const Number*>(dense);
+  Number* to = static_cast<Number*>(values);
+  for_tiles(layout, parallel, [&](int64_t tile) {
+    for_tile_entries(layout, tile, [&](int64_t entry, int64_t row, int64_t column) {
+      to[layout.position_of(entry)] = from[row * layout.header->columns + column];
+    });
+  });
+}
+
+template <class Number>
+void scatter_numbers(const LayoutView& layout, const void* values, void* dense, Parallel& parallel) {
+  const Number* from = static_cast<const Number*>(values);
+  Number* to = static_cast<Number*>(dense);
+  clear(to, layout, parallel);
+  for_tiles(layout, parallel, [&](int64_t tile) {
+    for_tile_entries(layout, tile, [&](int64_t entry, int64_t row, int64_t column) {
+      to[row * layout.header->columns + column] = from[layout.position_of(entry)];
+    });
+  });
+}
+
+}  // namespace
+
+double dense_loss(const LayoutView& layout, Dtype dtype, const DenseOperands& operands, Parallel& parallel) {
+  switch (dtype) {
+    case Dtype::float64:
+      return loss_of<double>(layout, operands, parallel);
+    case Dtype::float32:
+      return loss_of<float>(layout, operands, parallel);
+    case Dtype::bfloat16:
+      return loss_of<bfloat16>(layout, operands, parallel);
+    case Dtype::float16:
+      return loss_of<float16>(layout, operands, parallel);
+  }
+  return 0;
+}
+
+void gather_observed(const LayoutView& layout, const void* dense, void* values, int itemsize,
+                     Parallel& parallel) {
+  if (itemsize == 8) return gather_numbers<uint64_t>(layout, dense, values, parallel);
+  if (itemsize == 4) return gather_numbers<uint32_t>(layout, dense, values, parallel);
+  gather_numbers<uint16_t>(layout, dense, values, parallel);
+}
+
+void scatter_observed(const LayoutView& layout, const void* values, void* dense, int itemsize,
+                      Parallel& parallel) {
+  if (itemsize == 8) return scatter_numbers<uint64_t>(layout, values, dense, parallel);
+  if (itemsize == 4) return scatter_numbers<uint32_t>(layout, values, dense, parallel);
+  scatter_numbers<uint16_t>(layout, values, dense, parallel);
+}
+
+}  // namespace dmf

@@ -1,0 +1,33 @@
+// For the plan that forms W: the observed entries of a dense m × n matrix.
+#pragma once
+
+#include "../number_types.h"
+#include "../observed_layout.h"
+#include "../parallel.h"
+
+namespace dmf {
+
+// Pointers to the matrix, row-major, values and weights in the storage dtype, to the gradient in its
+// accumulator type. Values and weights are in row order.
+struct DenseOperands {
+  const void* dense = nullptr;
+  const void* values = nullptr;
+  const void* weights = nullptr;  // null for ones
+  void* gradient = nullptr;       // m × n; null where none is wanted
+  double gradient_scale = 1.0;
+};
+
+// Returns Σ w (dense − value)² over Ω and sets the gradient of gradient_scale times it: 0 elsewhere. An entry
+// costs 7 flops, about 11 bytes of layout, its value and one random access to each matrix, within a tile.
+double dense_loss(const LayoutView& layout, Dtype dtype, const DenseOperands& operands, Parallel& parallel);
+
+// values[entry] = dense[i, j] for all observed entries, in the caller's order. `itemsize` is that of one
+// number.
+void gather_observed(const LayoutView& layout, const void* dense, void* values, int itemsize,
+                     Parallel& parallel);
+
+// dense[i, j] = values[entry] on Ω and 0 elsewhere.
+void scatter_observed(const LayoutView& layout, const void* values, void* dense, int itemsize,
+                      Parallel& parallel);
+
+}  // namespace dmf
