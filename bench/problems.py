@@ -21,7 +21,6 @@ NETFLIX = (480_189, 17_770, 100_000_000)
 class Problem:
     """Observed entries and the two sides of the split, float32: ``a`` is (m, h), ``b_transposed`` (n, h)."""
 
-    name: str
     rows: Tensor
     columns: Tensor
     values: Tensor
@@ -54,7 +53,7 @@ class Problem:
 def skewed(rows: int, columns: int, nnz: int, h: int, seed: int = 0) -> Problem:
     """Entries whose rows and columns follow Zipf's law, each pair once, in random order."""
     row_of, column_of, values = _skewed_entries(rows, columns, nnz, seed)
-    return _problem(f"{rows}×{columns}, {_short(nnz)}, h {h}", row_of, column_of, values, (rows, columns), h)
+    return _problem(row_of, column_of, values, (rows, columns), h)
 
 
 def movielens(h: int) -> Problem | None:
@@ -65,7 +64,7 @@ def movielens(h: int) -> Problem | None:
     data = np.loadtxt(path, dtype=np.int64)
     rows, columns = torch.from_numpy(data[:, 0] - 1), torch.from_numpy(data[:, 1] - 1)
     values = torch.from_numpy(data[:, 2]).float()
-    return _problem(f"MovieLens 100K, h {h}", rows, columns, values, (943, 1682), h)
+    return _problem(rows, columns, values, (943, 1682), h)
 
 
 def _movielens_folder() -> Path:
@@ -94,17 +93,11 @@ def _zipf(generator: np.random.Generator, count: int, draws: int, exponent: floa
     return np.searchsorted(weights / weights[-1], generator.random(draws)).clip(max=count - 1)
 
 
-def _problem(
-    name: str, rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int], h: int
-) -> Problem:
+def _problem(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int], h: int) -> Problem:
     generator = torch.Generator().manual_seed(1)
     a = torch.randn(shape[0], h, generator=generator) / h**0.5
     b_transposed = torch.randn(shape[1], h, generator=generator)
-    return Problem(name, rows, columns, values, shape, a, b_transposed)
-
-
-def _short(count: int) -> str:
-    return f"{count // 10**6}M" if count >= 10**6 else f"{count // 1000}k"
+    return Problem(rows, columns, values, shape, a, b_transposed)
 
 
 def commit() -> str:

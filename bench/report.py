@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -21,36 +19,12 @@ from rich.table import Table
 
 import dmf_fast
 from bench import machine, memory, roofline
-from bench.problems import Problem, commit, movielens, skewed
+from bench.cases import CASES, Case
+from bench.problems import commit
 from bench.rivals import RIVALS, Pass
 from dmf_fast import info
 
 RESULTS = Path(__file__).with_name("results")
-
-
-@dataclass(frozen=True)
-class Case:
-    """A problem, who competes on it, and how often."""
-
-    problem: Callable[[], Problem | None]
-    rivals: tuple[str, ...]
-    rounds: int
-
-
-ALL = tuple(RIVALS)
-SPARSE = ("dmf_fast", "sampled_addmm + CSR", "Numba CSR + CSC")
-CASES = (
-    Case(lambda: movielens(64), ALL, 21),
-    Case(lambda: skewed(943, 1682, 100_000, 64), ALL, 21),
-    Case(lambda: skewed(6040, 3706, 1_000_000, 16), ALL, 7),
-    Case(lambda: skewed(6040, 3706, 1_000_000, 64), ALL, 9),
-    Case(lambda: skewed(6040, 3706, 1_000_000, 128), ALL, 5),
-    Case(
-        lambda: skewed(69878, 10677, 10_000_000, 64),
-        ("dmf_fast", "sampled_addmm + CSR", "Numba CSR + CSC"),
-        5,
-    ),
-)
 
 
 def run_case(case: Case, limits: machine.MachineLimits) -> dict[str, object] | None:
@@ -68,7 +42,7 @@ def run_case(case: Case, limits: machine.MachineLimits) -> dict[str, object] | N
     medians = {name: median(times) for name, times in seconds.items()}
     gflops = problem.flops / medians["dmf_fast"] / 1e9
     return {
-        "problem": problem.name,
+        "problem": case.name,
         "nnz": problem.nnz,
         "h": problem.h,
         "milliseconds": {name: 1e3 * value for name, value in medians.items()},
@@ -139,12 +113,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     limits = machine.measure(arguments.threads)
-    results = []
-    for case in CASES:
-        problem = case.problem()
-        if problem is None or (arguments.only and arguments.only not in problem.name):
-            continue
-        results.append(run_case(case, limits))
+    cases = [case for case in CASES if not arguments.only or arguments.only in case.name]
+    results = [result for case in cases if (result := run_case(case, limits)) is not None]
     show(results, limits)
     report = {
         "date": date.today().isoformat(),

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from bench.problems import Problem, movielens, skewed
+from bench.cases import CASES, Case
+from bench.problems import Problem
 from bench.rivals import RIVALS
 
-PROBLEMS: dict[str, Callable[[], Problem | None]] = {
-    "MovieLens 100K": lambda: movielens(64),
-    "943×1682, 100k": lambda: skewed(943, 1682, 100_000, 64),
-    "6040×3706, 1M": lambda: skewed(6040, 3706, 1_000_000, 64),
-}
+
+def names() -> Iterator[object]:
+    for case in CASES:
+        for rival in case.rivals:
+            yield pytest.param(case, rival, id=f"{case.name}-{rival}")
 
 
-@pytest.fixture(scope="module", params=PROBLEMS)
-def problem(request: pytest.FixtureRequest) -> Problem:
-    drawn = PROBLEMS[request.param]()
-    if drawn is None:
-        pytest.skip("MovieLens 100K is not here: set DMF_FAST_DATA to the folder that holds ml-100k/")
-    return drawn
+@pytest.fixture(scope="module")
+def problems() -> dict[str, Problem | None]:
+    """Keep the problem that was drawn last: the largest take a gigabyte."""
+    return {}
 
 
 @pytest.mark.filterwarnings("ignore:Sparse")
-@pytest.mark.parametrize("rival", RIVALS)
-def test_loss_and_both_gradients(benchmark: Callable[..., object], problem: Problem, rival: str) -> None:
-    benchmark.group = problem.name
+@pytest.mark.parametrize(("case", "rival"), names())
+def test_loss_and_both_gradients(
+    benchmark: Callable[..., object], problems: dict[str, Problem | None], case: Case, rival: str
+) -> None:
+    if case.name not in problems:
+        problems.clear()
+        problems[case.name] = case.problem()
+    problem = problems[case.name]
+    if problem is None:
+        pytest.skip("MovieLens 100K is not here: set DMF_FAST_DATA to the folder that holds ml-100k/")
+    benchmark.group = case.name
     benchmark(RIVALS[rival](problem))

@@ -10,7 +10,8 @@ class LayoutFacts(TypedDict):
     rows: int
     columns: int
     nnz: int
-    tile_size: int
+    tile_rows: int
+    tile_columns: int
     tiles: int
     groups: int
     position_offset: int
@@ -23,7 +24,6 @@ class LayoutBuilder32:
         columns: NDArray[np.int32],
         row_count: int,
         column_count: int,
-        tile_size: int,
         threads: int,
     ) -> None: ...
     @property
@@ -37,7 +37,6 @@ class LayoutBuilder64:
         columns: NDArray[np.int64],
         row_count: int,
         column_count: int,
-        tile_size: int,
         threads: int,
     ) -> None: ...
     @property

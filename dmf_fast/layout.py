@@ -59,7 +59,7 @@ def build_layout(rows: Indices, columns: Indices, shape: tuple[int, int]) -> Ten
 
     """
     make_builder = _native.LayoutBuilder32 if rows.dtype == np.int32 else _native.LayoutBuilder64
-    builder = make_builder(rows, columns, *shape, 0, torch.get_num_threads())
+    builder = make_builder(rows, columns, *shape, torch.get_num_threads())
     buffer = torch.empty(builder.bytes, dtype=torch.uint8)
     builder.write(buffer.numpy())
     return buffer

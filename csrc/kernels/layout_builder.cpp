@@ -19,10 +19,6 @@ int64_t ceil_divide(int64_t a, int64_t b) {
   return a / b + (a % b != 0);
 }
 
-int64_t bands_of(int64_t lines, int64_t tile_size) {
-  return std::max<int64_t>(1, ceil_divide(lines, tile_size));
-}
-
 int log2_of(int64_t power_of_two) {
   int shift = 0;
   while ((int64_t{1} << shift) < power_of_two) ++shift;
@@ -60,13 +56,13 @@ template <class Index>
 class PatternSorter {
  public:
   PatternSorter(const Index* row_of, const Index* column_of, int64_t nnz, int64_t rows, int64_t columns,
-                int64_t tile_size, Parallel& parallel)
+                TileShape shape, Parallel& parallel)
       : row_of_(row_of),
         column_of_(column_of),
         nnz_(nnz),
         rows_(rows),
         columns_(columns),
-        tile_size_(tile_size),
+        shape_(shape),
         parallel_(parallel) {
     check_grid();
     count_tiles();
@@ -81,14 +77,15 @@ class PatternSorter {
     sorted.tiles = make_tiles(sorted.entries);
     count_groups(sorted.entries, sorted.tiles);
     sorted.block_tile_start = block_tile_start_;
-    sorted.row_group_start = in_lines(row_groups_, rows_);
-    sorted.column_group_start = in_lines(column_groups_, columns_);
+    sorted.row_group_start = in_lines(row_groups_, shape_.rows, rows_);
+    sorted.column_group_start = in_lines(column_groups_, shape_.columns, columns_);
     LayoutHeader& header = sorted.header;
     header.magic = layout_magic;
     header.rows = rows_;
     header.columns = columns_;
     header.nnz = nnz_;
-    header.tile_size = tile_size_;
+    header.tile_rows = shape_.rows;
+    header.tile_columns = shape_.columns;
     header.groups = groups_;
     header.tiles = static_cast<int64_t>(sorted.tiles.size()) - 1;
     header.row_bundles = sorted.tiles.back().row_bundle_start;
@@ -106,15 +103,18 @@ class PatternSorter {
 
  private:
   int64_t tile_of(int64_t entry) const {
-    return static_cast<int64_t>(row_of_[entry] >> shift_) * column_bands_ + (column_of_[entry] >> shift_);
+    return static_cast<int64_t>(row_of_[entry] >> row_shift_) * column_bands_ +
+           (column_of_[entry] >> column_shift_);
   }
 
   void check_grid() const {
-    if (tile_size_ < 1 || tile_size_ > max_tile_size || (tile_size_ & (tile_size_ - 1)) != 0) {
-      throw std::invalid_argument("tile_size must be a power of two of at most " +
-                                  std::to_string(max_tile_size) + ", or 0 for a suitable one");
+    for (const int64_t lines : {shape_.rows, shape_.columns}) {
+      if (lines < 1 || lines > max_tile_lines || (lines & (lines - 1)) != 0) {
+        throw std::invalid_argument("the rows and columns of a tile must be powers of two of at most " +
+                                    std::to_string(max_tile_lines));
+      }
     }
-    if (bands_of(columns_, tile_size_) > max_grid_tiles / bands_of(rows_, tile_size_)) {
+    if (bands_of(columns_, shape_.columns) > max_grid_tiles / bands_of(rows_, shape_.rows)) {
       throw std::invalid_argument(
           "the matrix has too many rows and columns for a layout: map ids to consecutive indices, so that few "
           "rows and columns are empty");
@@ -124,9 +124,10 @@ class PatternSorter {
   // counts_[slice][tile]: every worker counts its own slice, so that the scatter is stable. A grid that is
   // larger than the pattern is not copied for every worker.
   void count_tiles() {
-    shift_ = log2_of(tile_size_);
-    row_bands_ = bands_of(rows_, tile_size_);
-    column_bands_ = bands_of(columns_, tile_size_);
+    row_shift_ = log2_of(shape_.rows);
+    column_shift_ = log2_of(shape_.columns);
+    row_bands_ = bands_of(rows_, shape_.rows);
+    column_bands_ = bands_of(columns_, shape_.columns);
     const int64_t useful = std::min<int64_t>(parallel_.threads(), nnz_ / (row_bands_ * column_bands_));
     counts_.assign(std::max<int64_t>(1, useful), std::vector<int64_t>());
     for_entry_slices([&](int64_t slice, int64_t begin, int64_t end) {
@@ -163,8 +164,9 @@ class PatternSorter {
     int64_t next = 0;
     for (int64_t row_group = 0; row_group < groups_; ++row_group) {
       for (int64_t column_group = 0; column_group < groups_; ++column_group) {
-        for (int64_t i = row_groups_[row_group]; i < row_groups_[row_group + 1]; ++i) {
-          for (int64_t j = column_groups_[column_group]; j < column_groups_[column_group + 1]; ++j) {
+        // Down the columns: the slices of Bᵀ and dBᵀ stay in the L2 cache.
+        for (int64_t j = column_groups_[column_group]; j < column_groups_[column_group + 1]; ++j) {
+          for (int64_t i = row_groups_[row_group]; i < row_groups_[row_group + 1]; ++i) {
             place_tile(i * column_bands_ + j, next);
           }
         }
@@ -185,13 +187,13 @@ class PatternSorter {
 
   template <class Packed>
   void scatter(std::vector<Packed>& entries) {
-    const int64_t mask = tile_size_ - 1;
+    const int64_t row_mask = shape_.rows - 1, column_mask = shape_.columns - 1;
     for_entry_slices([&](int64_t slice, int64_t begin, int64_t end) {
       std::vector<int64_t>& next = counts_[slice];
       for (int64_t k = begin; k < end; ++k) {
         Packed& entry = entries[next[tile_of(k)]++];
-        entry.row = static_cast<uint16_t>(row_of_[k] & mask);
-        entry.column = static_cast<uint16_t>(column_of_[k] & mask);
+        entry.row = static_cast<uint16_t>(row_of_[k] & row_mask);
+        entry.column = static_cast<uint16_t>(column_of_[k] & column_mask);
         entry.position = static_cast<decltype(entry.position)>(k);
       }
     });
@@ -218,7 +220,7 @@ class PatternSorter {
     for (int64_t t = 0; t < count; ++t) {
       const int64_t band = order_[t] / column_bands_, column_band = order_[t] % column_bands_;
       for (const int64_t first : pieces[t]) {
-        tiles.push_back({first, 0, 0, 0, 0, band * tile_size_, column_band * tile_size_});
+        tiles.push_back({first, 0, 0, 0, 0, band * shape_.rows, column_band * shape_.columns});
       }
       first_piece.push_back(static_cast<int64_t>(tiles.size()));
     }
@@ -231,10 +233,10 @@ class PatternSorter {
   // returns where the runs start.
   template <class Packed>
   std::vector<int64_t> cut_into_rows(Packed* entries, int64_t start, int64_t stop) const {
-    std::vector<int64_t> in_row(tile_size_, 0), run_of_row(tile_size_), runs(1, start);
+    std::vector<int64_t> in_row(shape_.rows, 0), run_of_row(shape_.rows), runs(1, start);
     for (int64_t k = start; k < stop; ++k) ++in_row[entries[k].row];
     int64_t filled = start;
-    for (int64_t row = 0; row < tile_size_; ++row) {
+    for (int64_t row = 0; row < shape_.rows; ++row) {
       if (filled + in_row[row] - runs.back() > max_tile_entries) runs.push_back(filled);
       run_of_row[row] = static_cast<int64_t>(runs.size()) - 1;
       filled += in_row[row];
@@ -250,7 +252,7 @@ class PatternSorter {
     const int64_t count = static_cast<int64_t>(tiles.size()) - 1;
     std::vector<TileCounts> counts(count);
     for_slices(parallel_, count, [&](int, int64_t begin, int64_t end) {
-      TileSorter<Packed> sorter(tile_size_);
+      TileSorter<Packed> sorter(shape_.rows, shape_.columns);
       for (int64_t t = begin; t < end; ++t) {
         const int64_t start = tiles[t].entry_start;
         counts[t] = sorter.count(entries.data() + start, tiles[t + 1].entry_start - start);
@@ -266,16 +268,17 @@ class PatternSorter {
     }
   }
 
-  std::vector<int64_t> in_lines(std::vector<int64_t> bands, int64_t lines) const {
-    for (int64_t& band : bands) band = std::min(band * tile_size_, lines);
+  static std::vector<int64_t> in_lines(std::vector<int64_t> bands, int64_t tile_lines, int64_t lines) {
+    for (int64_t& band : bands) band = std::min(band * tile_lines, lines);
     return bands;
   }
 
   const Index* row_of_;
   const Index* column_of_;
-  int64_t nnz_, rows_, columns_, tile_size_;
+  int64_t nnz_, rows_, columns_;
+  TileShape shape_;
   Parallel& parallel_;
-  int shift_ = 0;
+  int row_shift_ = 0, column_shift_ = 0;
   int64_t row_bands_ = 0, column_bands_ = 0, groups_ = 0;
   std::vector<std::vector<int64_t>> counts_;
   std::vector<int64_t> total_, row_groups_, column_groups_, block_tile_start_, order_;
@@ -303,7 +306,7 @@ void write_sorted(const Sorted<Packed>& sorted, void* buffer, Parallel& parallel
   copy_array(base + at.column_group_start, sorted.column_group_start);
   copy_array(base + at.tiles, sorted.tiles);
   for_slices(parallel, header.tiles, [&](int, int64_t begin, int64_t end) {
-    TileSorter<Packed> sorter(header.tile_size);
+    TileSorter<Packed> sorter(header.tile_rows, header.tile_columns);
     for (int64_t t = begin; t < end; ++t) {
       const Tile& tile = sorted.tiles[t];
       const int64_t first = tile.entry_start;
@@ -331,9 +334,9 @@ struct LayoutBuilder<Index>::State {
 
 template <class Index>
 LayoutBuilder<Index>::LayoutBuilder(const Index* row_of, const Index* column_of, int64_t nnz, int64_t rows,
-                                    int64_t columns, int64_t tile_size, Parallel& parallel)
+                                    int64_t columns, TileShape shape, Parallel& parallel)
     : state_(std::make_unique<State>()) {
-  PatternSorter<Index> sorter(row_of, column_of, nnz, rows, columns, tile_size, parallel);
+  PatternSorter<Index> sorter(row_of, column_of, nnz, rows, columns, shape, parallel);
   state_->is_wide = nnz > int64_t{UINT32_MAX};
   if (state_->is_wide) {
     state_->wide = sorter.template sort<PackedEntry64>();
@@ -361,23 +364,5 @@ void LayoutBuilder<Index>::write(void* buffer, Parallel& parallel) const {
 
 template class LayoutBuilder<int32_t>;
 template class LayoutBuilder<int64_t>;
-
-int64_t choose_tile_size(int64_t rows, int64_t columns, int64_t nnz) {
-  constexpr int64_t usual = 512, smallest = 64, enough_bands = 8;
-  constexpr double enough_entries_small = 512, enough_entries_large = 4096;
-  // As floating point: the product may be beyond 64 bits.
-  const auto tiles = [&](int64_t size) {
-    return static_cast<double>(bands_of(rows, size)) * static_cast<double>(bands_of(columns, size));
-  };
-  int64_t size = usual;
-  while (size < max_tile_size && tiles(size) > 1 &&
-         tiles(size) * enough_entries_large > static_cast<double>(nnz))
-    size *= 2;
-  while (size > smallest && bands_of(std::min(rows, columns), size) < enough_bands &&
-         tiles(size / 2) * enough_entries_small <= static_cast<double>(nnz)) {
-    size /= 2;
-  }
-  return size;
-}
 
 }  // namespace dmf

@@ -5,12 +5,9 @@
 #include <memory>
 
 #include "observed_layout.h"
+#include "tile_shape.h"
 
 namespace dmf {
-
-// The tile size that suits a pattern: at most 512, smaller where a small matrix would otherwise leave
-// threads without work, larger where the pattern is so sparse that tiles would be empty.
-int64_t choose_tile_size(int64_t rows, int64_t columns, int64_t nnz);
 
 // Builds a layout in two steps, so that the caller allocates the buffer: construct, ask bytes(), write().
 // `Index` is int32_t or int64_t; indices must be in range and pairs distinct (Observations checks both).
@@ -18,10 +15,10 @@ int64_t choose_tile_size(int64_t rows, int64_t columns, int64_t nnz);
 template <class Index>
 class LayoutBuilder {
  public:
-  // `tile_size` is a power of two in [1, max_tile_size]. Throws std::invalid_argument where that is not so or
-  // where the matrix would need too many tiles.
+  // The rows and columns of a tile are powers of two in [1, max_tile_lines]. Throws std::invalid_argument where
+  // that is not so or where the matrix would need too many tiles.
   LayoutBuilder(const Index* row_of, const Index* column_of, int64_t nnz, int64_t rows, int64_t columns,
-                int64_t tile_size, Parallel& parallel);
+                TileShape shape, Parallel& parallel);
   ~LayoutBuilder();
 
   int64_t bytes() const;

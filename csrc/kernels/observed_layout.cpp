@@ -29,10 +29,10 @@ bool header_is_sound(const LayoutHeader& h, int64_t bytes) {
   for (const int64_t count : {h.nnz, h.tiles, h.row_bundles, h.column_bundles, h.row_groups, h.column_groups}) {
     if (count > bytes) return false;
   }
-  return is_power_of_two(h.tile_size) && h.tile_size <= max_tile_size && is_power_of_two(h.groups) &&
-         h.groups <= max_layout_groups && (h.position_bytes == 4 || h.position_bytes == 8) &&
-         h.largest_tile >= 0 && h.largest_tile <= std::min(h.nnz, max_tile_entries) &&
-         LayoutOffsets(h).end == bytes;
+  return is_power_of_two(h.tile_rows) && h.tile_rows <= max_tile_lines && is_power_of_two(h.tile_columns) &&
+         h.tile_columns <= max_tile_lines && is_power_of_two(h.groups) && h.groups <= max_layout_groups &&
+         (h.position_bytes == 4 || h.position_bytes == 8) && h.largest_tile >= 0 &&
+         h.largest_tile <= std::min(h.nnz, max_tile_entries) && LayoutOffsets(h).end == bytes;
 }
 
 // That tiles stay inside the matrix and inside the arrays. The arrays of single entries are not read.

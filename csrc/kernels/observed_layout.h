@@ -1,7 +1,7 @@
 // The tiled layout of the observed entries Ω: one flat, position-independent buffer.
 //
 // Ω never changes during training, so it is sorted once. The m × n matrix is cut into tiles of
-// tile_size × tile_size (a power of two), small enough that a tile's slices of A, Bᵀ, dA and dBᵀ stay in
+// tile_rows × tile_columns (powers of two), small enough that a tile's slices of A, Bᵀ, dA and dBᵀ stay in
 // the L2 cache. Tiles are gathered into a groups × groups grid of blocks with about equal numbers of
 // entries in every row group and in every column group (groups is a power of two); the blocks are what
 // threads take (cpu/sweep.h).
@@ -66,7 +66,8 @@ struct LayoutHeader {
   int64_t rows;
   int64_t columns;
   int64_t nnz;
-  int64_t tile_size;
+  int64_t tile_rows;
+  int64_t tile_columns;
   int64_t groups;
   int64_t tiles;
   int64_t row_bundles;
@@ -80,7 +81,7 @@ struct LayoutHeader {
 constexpr uint64_t layout_magic = 0x3230544c464d44ULL;  // "DMFLT02"
 constexpr int64_t layout_alignment = 64;
 constexpr int64_t max_layout_groups = 32;
-constexpr int64_t max_tile_size = 32768;
+constexpr int64_t max_tile_lines = 32768;
 // entry_residual is 16 bits wide.
 constexpr int64_t max_tile_entries = 65536;
 

@@ -40,7 +40,7 @@ struct TileArrays {
 template <class Packed>
 class TileSorter {
  public:
-  explicit TileSorter(int64_t tile_size) : row_count_(tile_size), column_count_(tile_size) {}
+  TileSorter(int64_t tile_rows, int64_t tile_columns) : row_count_(tile_rows), column_count_(tile_columns) {}
 
   TileCounts count(const Packed* entries, int64_t count) {
     count_entries(entries, count);

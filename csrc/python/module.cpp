@@ -20,16 +20,16 @@ template <class Index>
 class PyLayoutBuilder {
  public:
   PyLayoutBuilder(const Array<Index>& rows, const Array<Index>& columns, int64_t row_count,
-                  int64_t column_count, int64_t tile_size, int threads)
+                  int64_t column_count, int threads)
       : threads_(threads) {
     if (rows.size() != columns.size()) throw std::invalid_argument("rows and columns differ in length");
     const int64_t nnz = rows.size();
-    if (tile_size == 0) tile_size = dmf::choose_tile_size(row_count, column_count, nnz);
+    const dmf::TileShape shape = dmf::choose_tile_shape(row_count, column_count, nnz);
     const Index* row_of = rows.data();
     const Index* column_of = columns.data();
     py::gil_scoped_release release;
     builder_ = std::make_unique<dmf::LayoutBuilder<Index>>(row_of, column_of, nnz, row_count, column_count,
-                                                           tile_size, threads_);
+                                                           shape, threads_);
   }
 
   int64_t bytes() const { return builder_->bytes(); }
@@ -49,9 +49,8 @@ class PyLayoutBuilder {
 template <class Index>
 void bind_builder(py::module_& module, const char* name) {
   py::class_<PyLayoutBuilder<Index>>(module, name)
-      .def(py::init<const Array<Index>&, const Array<Index>&, int64_t, int64_t, int64_t, int>(),
-           py::arg("rows"), py::arg("columns"), py::arg("row_count"), py::arg("column_count"),
-           py::arg("tile_size"), py::arg("threads"))
+      .def(py::init<const Array<Index>&, const Array<Index>&, int64_t, int64_t, int>(), py::arg("rows"),
+           py::arg("columns"), py::arg("row_count"), py::arg("column_count"), py::arg("threads"))
       .def_property_readonly("bytes", &PyLayoutBuilder<Index>::bytes)
       .def("write", &PyLayoutBuilder<Index>::write, py::arg("buffer").noconvert());
 }
@@ -68,7 +67,8 @@ py::dict describe_layout(const Array<uint8_t>& buffer) {
   facts["rows"] = view.header->rows;
   facts["columns"] = view.header->columns;
   facts["nnz"] = view.header->nnz;
-  facts["tile_size"] = view.header->tile_size;
+  facts["tile_rows"] = view.header->tile_rows;
+  facts["tile_columns"] = view.header->tile_columns;
   facts["tiles"] = view.header->tiles;
   facts["groups"] = view.header->groups;
   facts["position_offset"] = dmf::position_offset(view);

@@ -62,19 +62,19 @@ inline std::vector<Pattern> assorted_patterns() {
 }
 
 template <class Index = int64_t>
-std::vector<char> build_layout(const Pattern& pattern, int64_t tile_size, int threads, char rubbish = 0) {
+std::vector<char> build_layout(const Pattern& pattern, TileShape shape, int threads, char rubbish = 0) {
   const std::vector<Index> rows(pattern.row_of.begin(), pattern.row_of.end());
   const std::vector<Index> columns(pattern.column_of.begin(), pattern.column_of.end());
   StdThreads parallel(threads);
-  LayoutBuilder<Index> builder(rows.data(), columns.data(), pattern.nnz(), pattern.rows, pattern.columns,
-                               tile_size, parallel);
+  LayoutBuilder<Index> builder(rows.data(), columns.data(), pattern.nnz(), pattern.rows, pattern.columns, shape,
+                               parallel);
   std::vector<char> buffer(builder.bytes(), rubbish);
   builder.write(buffer.data(), parallel);
   return buffer;
 }
 
 inline std::vector<char> build_layout(const Pattern& pattern, int threads = 2) {
-  return build_layout(pattern, choose_tile_size(pattern.rows, pattern.columns, pattern.nnz()), threads);
+  return build_layout(pattern, choose_tile_shape(pattern.rows, pattern.columns, pattern.nnz()), threads);
 }
 
 }  // namespace dmf::test

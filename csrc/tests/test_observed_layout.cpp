@@ -56,9 +56,9 @@ void check_layout(const std::vector<char>& buffer, const Pattern& pattern) {
 
 TEST_CASE("every entry appears once in row order and once in column order") {
   for (const Pattern& pattern : assorted_patterns()) {
-    for (const int64_t tile_size : {1, 16, 256, 512}) {
-      if (tile_size * 1000 < std::max(pattern.rows, pattern.columns)) continue;
-      check_layout(build_layout(pattern, tile_size, 2), pattern);
+    for (const TileShape shape : {TileShape{1, 1}, {16, 16}, {512, 512}, {64, 1024}, {256, 32}}) {
+      if (std::min(shape.rows, shape.columns) * 1000 < std::max(pattern.rows, pattern.columns)) continue;
+      check_layout(build_layout(pattern, shape, 2), pattern);
     }
     check_layout(build_layout(pattern), pattern);
   }
@@ -69,14 +69,14 @@ TEST_CASE("the layout is the same for any number of threads, index type and form
     const std::vector<char> expected = build_layout(pattern, 1);
     CHECK(build_layout(pattern, 2) == expected);
     CHECK(build_layout(pattern, 5) == expected);
-    const int64_t tile_size = choose_tile_size(pattern.rows, pattern.columns, pattern.nnz());
-    CHECK(build_layout<int32_t>(pattern, tile_size, 2) == expected);
-    CHECK(build_layout(pattern, tile_size, 2, 'x') == expected);
+    const TileShape shape = choose_tile_shape(pattern.rows, pattern.columns, pattern.nnz());
+    CHECK(build_layout<int32_t>(pattern, shape, 2) == expected);
+    CHECK(build_layout(pattern, shape, 2, 'x') == expected);
   }
 }
 
 TEST_CASE("a bundle holds at most 32 rows, whose groups of eight alternate") {
-  const std::vector<char> buffer = build_layout(full_pattern(40, 20), 64, 1);
+  const std::vector<char> buffer = build_layout(full_pattern(40, 20), {64, 64}, 1);
   const LayoutView layout = view_layout(buffer.data(), buffer.size());
   REQUIRE(layout.header->row_bundles == 2);
   const Bundle &first = layout.row_bundles[0], &second = layout.row_bundles[1];
@@ -89,9 +89,9 @@ TEST_CASE("a bundle holds at most 32 rows, whose groups of eight alternate") {
 
 TEST_CASE("a tile that would hold too many entries becomes several of whole rows") {
   const Pattern pattern = full_pattern(300, 290);
-  const std::vector<char> buffer = build_layout(pattern, 512, 2);
+  const std::vector<char> buffer = build_layout(pattern, {512, 512}, 2);
   const LayoutView layout = view_layout(buffer.data(), buffer.size());
-  CHECK(layout.header->tile_size == 512);
+  CHECK(layout.header->tile_rows == 512);
   CHECK(layout.header->tiles == 2);
   check_layout(buffer, pattern);
 }
@@ -104,7 +104,7 @@ TEST_CASE("a dense spot in a huge sparse matrix costs memory of the order of its
     pattern.column_of.push_back(1000 + 15013 * k);
   }
   const std::vector<char> buffer =
-      build_layout(pattern, choose_tile_size(pattern.rows, pattern.columns, pattern.nnz()), 8);
+      build_layout(pattern, choose_tile_shape(pattern.rows, pattern.columns, pattern.nnz()), 8);
   CHECK(buffer.size() < 2'000'000);
   check_layout(buffer, pattern);
 }
@@ -117,8 +117,9 @@ TEST_CASE("a matrix that would need too many tiles is refused, also near the end
     CHECK_THROWS_AS(build_layout(pattern, 1), std::invalid_argument);
   }
   const Pattern small = full_pattern(3, 3);
-  for (const int64_t tile_size : {-1, 3, 65536}) {
-    CHECK_THROWS_AS(build_layout(small, tile_size, 1), std::invalid_argument);
+  for (const int64_t lines : {-1, 0, 3, 65536}) {
+    CHECK_THROWS_AS(build_layout(small, {lines, 64}, 1), std::invalid_argument);
+    CHECK_THROWS_AS(build_layout(small, {64, lines}, 1), std::invalid_argument);
   }
 }
 
@@ -134,7 +135,8 @@ TEST_CASE("a header or a tile that does not fit its buffer is noticed") {
          {int64_t{-1}, int64_t{20}, int64_t{1} << 40, std::numeric_limits<int64_t>::max()}) {
       INFO("header field " << field << " is " << number);
       // The tile size and the width of the matrix are free where the tiles still fit.
-      const bool harmless = field * 8 == offsetof(LayoutHeader, tile_size) ||
+      const bool harmless = field * 8 == offsetof(LayoutHeader, tile_rows) ||
+                            field * 8 == offsetof(LayoutHeader, tile_columns) ||
                             ((field * 8 == offsetof(LayoutHeader, rows)) && number > 700);
       if (!harmless) CHECK(refused(field * 8, number));
     }
