@@ -75,8 +75,8 @@ extern "C" double fma_peak(int threads, int64_t iterations) {
   return 2.0 * width * chains * static_cast<double>(iterations) * threads / seconds;
 }
 
-// Flops per second of multiply-adds that read their operands as the sweep does, from L1: of 12 vectors of
-// multiply-adds eight need a load, four find a vector that is loaded already. No indices, sums or branches.
+// Flops per second of multiply-adds that read their operands as the sweep does, from L1: eight of twelve
+// load a vector, four find one that is loaded already. No indices, no reductions, no other branches.
 extern "C" double fed_fma_peak(int threads, int64_t iterations) {
   constexpr int vectors = 64, step = 8;
   const double seconds = seconds_of(threads, [=](int) {

@@ -26,7 +26,7 @@ from dmf_fast import Observations, completion_loss, functional, planner
 
 RESULTS = Path(__file__).with_name("results")
 DENSITIES = (0.001, 0.01, 0.05, 0.2, 0.6, 1.0)
-# Rows, columns and hidden widths of depth 2 to 6 take their places in turn; depth 1 has no hidden width.
+# Hidden widths are drawn for every problem and repeat along the chain; depth 1 has none.
 SHAPES = ((100, 100), (300, 1000), (943, 1682), (2000, 500))
 HIDDEN = ((10,), (64,), (100, 20), (300, 64), (400,))
 CANDIDATES = 6  # plans that are timed to the end
@@ -46,7 +46,7 @@ class GridProblem:
 
 
 def grid(seed: int = 0) -> Iterator[GridProblem]:
-    """Yield every density with every depth and shape, hidden widths cycling."""
+    """Yield every density with every depth and shape."""
     widths = random.Random(seed)
     for depth, (rows, columns), density in itertools.product(range(1, 7), SHAPES, DENSITIES):
         hidden = widths.choice(HIDDEN)
@@ -108,7 +108,7 @@ class Timer:
 
 
 def compare(problem: GridProblem, rounds: int) -> dict[str, object]:
-    """Time all plans once or twice, then the fastest few and the planner's choice against each other."""
+    """Time all plans three times, then the fastest few and the planner's choice against each other."""
     timer = Timer(problem)
     plans = all_plans(problem)
     for plan in plans:

@@ -44,7 +44,7 @@ class Problem:
     @property
     def dram_bytes(self) -> float:
         """Bytes that a pass must move at least: layout, values, A, B, dA and dB once each."""
-        return 14.5 * self.nnz + 2 * 4 * self.h * sum(self.shape)
+        return 15 * self.nnz + 2 * 4 * self.h * sum(self.shape)
 
     def observations(self) -> Observations:
         return Observations(self.rows, self.columns, self.values, self.shape)

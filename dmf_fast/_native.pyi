@@ -13,7 +13,7 @@ class LayoutFacts(TypedDict):
     tile_rows: int
     tile_columns: int
     tiles: int
-    groups: int
+    stripes: int
     position_offset: int
     position_bytes: int
 

@@ -122,11 +122,14 @@ class CompletionLoss(Function):
         a, b_transposed, layout, values, weights, ctx.scale = inputs
         _, gradient_a, gradient_b = output
         ctx.mark_non_differentiable(gradient_a, gradient_b)
+        _spare_zeros(ctx)
         ctx.save_for_backward(a, b_transposed, layout, values, weights, gradient_a, gradient_b)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor | None, *unused: Tensor | None) -> tuple[Tensor | None, ...]:
         """Scale the gradients that the forward sweep left; recompute them where they must have a graph."""
+        if gradient is None:
+            return (None,) * 6
         a, b_transposed, layout, values, weights, gradient_a, gradient_b = ctx.saved_tensors
         if torch.is_grad_enabled():
             pair = _differentiable_gradients(a, b_transposed, layout, values, weights, gradient * ctx.scale)
@@ -162,6 +165,12 @@ def _differentiable_gradients(
     return ObservedProductGradients.apply(coefficients, a, b_transposed, layout)
 
 
+def _spare_zeros(ctx: Any) -> None:
+    """Keep torch from making a gradient of zeros for every output that has none."""
+    if not torch.compiler.is_compiling():
+        ctx.set_materialize_grads(False)
+
+
 def _coefficients(
     products: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: Tensor
 ) -> Tensor:
@@ -188,11 +197,14 @@ class DenseLoss(Function):
         """Keep the gradient, and what a second derivative would need."""
         dense, layout, values, weights, ctx.scale = inputs
         ctx.mark_non_differentiable(output[1])
+        _spare_zeros(ctx)
         ctx.save_for_backward(dense, layout, values, weights, output[1])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, unused: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor | None, unused: Tensor | None) -> tuple[Tensor | None, ...]:
         """Scale the gradient that the forward pass left; recompute it where it must have a graph."""
+        if gradient is None:
+            return (None,) * 5
         dense, layout, values, weights, ready = ctx.saved_tensors
         if not torch.is_grad_enabled():
             return (gradient * ready).to(dense.dtype), None, None, None, None

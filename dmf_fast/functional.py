@@ -23,7 +23,9 @@ def observed_product(
     row_bias: Tensor | None = None,
     column_bias: Tensor | None = None,
 ) -> Tensor:
-    """Return the entries of ``W_N ⋯ W_1`` at the observed places, without forming the product.
+    """Return the entries of ``W_N ⋯ W_1`` at the observed places.
+
+    The product is not formed, unless it is so small or Ω so full that this is faster (:func:`explain`).
 
     Args:
         factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})`` with ``d_N = m`` rows and
@@ -203,7 +205,7 @@ def _checked_plan(
             _check_tensor(name, bias, observations)
             if bias.shape != (length,):
                 raise ValueError(f"{name} must have shape ({length},), got {tuple(bias.shape)}")
-    return plan_for(factors, observations)
+    return plan_for(factors, observations, (row_bias is not None) + (column_bias is not None))
 
 
 def _check_tensor(name: str, tensor: Tensor, observations: Observations) -> None:

@@ -15,7 +15,7 @@ from dmf_fast.layout import Layout
 from dmf_fast.observations import Observations, holding
 from dmf_fast.pattern import Pattern
 from dmf_fast.storage import Storage
-from dmf_fast.validation import DTYPES
+from dmf_fast.validation import DTYPES, check_finite, check_not_negative
 
 _FORMAT = "dmf_fast observations"
 _VERSION = "1"
@@ -39,7 +39,8 @@ def save_observations(observations: Observations, path: str | os.PathLike[str]) 
 
     """
     layout = observations.layout()
-    tensors = {"layout": layout.buffer.cpu(), "values": layout.values.cpu()}
+    # As int64: its numbers then lie at multiples of 8 bytes in the file.
+    tensors = {"layout": layout.buffer.cpu().view(torch.int64), "values": layout.values.cpu()}
     if layout.weights is not None:
         tensors["weights"] = layout.weights.cpu()
     path = Path(path)
@@ -76,6 +77,10 @@ def load_observations(path: str | os.PathLike[str]) -> Observations:
     for name, numbers in (("values", layout.values), ("weights", layout.weights)):
         if numbers is not None and (numbers.shape != (nnz,) or numbers.dtype != layout.values.dtype):
             raise ValueError(f"{path} is damaged: {name} must hold one number for each of its {nnz} entries")
+        if numbers is not None:
+            check_finite(name, numbers, numbers)
+    if layout.weights is not None:
+        check_not_negative("weights", layout.weights)
     pattern = Pattern.of_layout(layout.buffer, (facts["rows"], facts["columns"]), nnz)
     return holding(Storage.of_layout(pattern, layout))
 
@@ -87,15 +92,21 @@ def _mapped(path: Path) -> Layout:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
                 raise ValueError(f"{path} does not hold observations: write it with save_observations")
+            if metadata.get("version") != _VERSION:
+                raise ValueError(
+                    f"{path} is of version {metadata.get('version')}, this dmf_fast reads {_VERSION}: build "
+                    "the observations from the ratings again, and save them"
+                )
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} does not hold observations, or is damaged: {error}") from error
     buffer, values = tensors.get("layout"), tensors.get("values")
-    if buffer is None or values is None or buffer.dtype != torch.uint8 or values.dtype not in DTYPES:
+    if buffer is None or values is None or buffer.dtype != torch.int64 or values.dtype not in DTYPES:
         raise ValueError(f"{path} is damaged: layout or values are missing")
+    buffer = buffer.view(torch.uint8)
     if not _native.layout_is_sound(buffer.numpy(), torch.get_num_threads()):
         raise ValueError(
-            f"{path} is damaged or was written by another version of dmf_fast: build the observations from "
-            "the ratings again, and save them"
+            f"{path} is damaged or its layout is of another version: build the observations from the ratings "
+            "again, and save them"
         )
     return Layout(buffer, values, tensors.get("weights"))

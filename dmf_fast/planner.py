@@ -1,8 +1,9 @@
 """Chooses how a loss over a chain ``W_N … W_1`` is computed: where to split it, in which order to multiply.
 
 The split ``s`` makes ``A = W_N … W_{s+1}`` of shape ``(m, h)`` and ``B = W_s … W_1`` of shape ``(h, n)``,
-``h = d_s``, so that only the observed entries of ``A B`` are ever computed. Where Ω is nearly full, or the
-chain is a single matrix, the dense product is formed instead.
+``h = d_s``, so that only the observed entries of ``A B`` are ever computed. Where the matrix is small, Ω
+nearly full or the chain a single matrix, the dense product is formed instead; but not in 16 bits, which hold
+fewer digits than the sums of the sweep.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Plan:
             f"{m} × {n}, depth {len(self.dims) - 1}, {self.nnz} observed ({_density(self):.3%}): {self.name}"
         ]
         if self.split is None:
-            lines.append(f"  W = {_show(self.left)}, {m} × {n}, is formed; its observed entries are gathered")
+            lines.append(f"  W = {_show(self.left)}, {m} × {n}, is formed; one pass gives loss and gradient")
         else:
             h = self.dims[self.split]
             lines.append(f"  A = {_show(self.left)}, {m} × {h};  B = {_show(self.right)}, {h} × {n}")
@@ -107,16 +108,16 @@ def explain(factors: Sequence[Tensor], observations: Observations) -> Plan:
     return plan_for(factors, observations)
 
 
-def plan_for(factors: Sequence[Tensor], observations: Observations) -> Plan:
-    """Return the plan for checked arguments."""
+def plan_for(factors: Sequence[Tensor], observations: Observations, biases: int = 0) -> Plan:
+    """Return the plan for checked arguments; each bias is one more hidden unit at the split."""
     # index(): torch.compile makes the sizes constants of the graph, as the plan depends on them.
     dims = (index(factors[0].shape[1]), *(index(factor.shape[0]) for factor in factors))
-    return plan_chain(dims, index(observations.nnz))
+    return plan_chain(dims, index(observations.nnz), biases, observations.dtype.itemsize == 2)
 
 
-def plan_chain(dims: tuple[int, ...], nnz: int) -> Plan:
+def plan_chain(dims: tuple[int, ...], nnz: int, biases: int = 0, sixteen_bit: bool = False) -> Plan:
     """Return the cheapest plan for a chain of ``dims = (d_0, …, d_N)`` with ``nnz`` observed entries."""
-    return _plan_chain(dims, nnz)
+    return _plan_chain(dims, nnz, biases, sixteen_bit)
 
 
 # What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes:
@@ -125,17 +126,17 @@ plan_chain._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=1024)
-def _plan_chain(dims: tuple[int, ...], nnz: int) -> Plan:
-    depth = len(dims) - 1
-    plans = [_dense_plan(dims, nnz), *(_split_plan(dims, nnz, split) for split in range(1, depth))]
-    best = min(plans, key=lambda plan: plan.cost)
+def _plan_chain(dims: tuple[int, ...], nnz: int, biases: int, sixteen_bit: bool) -> Plan:
+    splits = [_split_plan(dims, nnz, split, biases) for split in range(1, len(dims) - 1)]
+    plans = [_dense_plan(dims, nnz), *splits]
+    best = min(splits if sixteen_bit and splits else plans, key=lambda plan: plan.cost)
     alternatives = tuple((plan.name, plan.cost) for plan in plans)
     return Plan(**{**vars(best), "alternatives": alternatives})
 
 
-def _split_plan(dims: tuple[int, ...], nnz: int, split: int) -> Plan:
+def _split_plan(dims: tuple[int, ...], nnz: int, split: int, biases: int = 0) -> Plan:
     left, right = _cheapest_order(dims, split, len(dims) - 1), _cheapest_order(dims, 0, split)
-    h = dims[split]
+    h = dims[split] + biases
     padded_h = -(-h // SLICE_WIDTH) * SLICE_WIDTH
     sides = ITEM_BYTES * 2 * h * (dims[-1] + dims[0])  # A, B read, dA, dB written
     copies = 0 if padded_h == h else 2 * sides  # each read and written once more

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from dmf_fast import info
+from dmf_fast import info, planner
 
 # Examples share the function-scoped fixtures below without harm; a noisy machine must not fail a test, and
 # neither must the luck of a draw: the same examples are drawn every time (`--hypothesis-seed` draws others).
@@ -42,6 +42,16 @@ def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
     info.set_instruction_set(request.param)
     yield request.param
     info.set_instruction_set(before)
+
+
+@pytest.fixture(params=["chosen plan", "split"])
+def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The planner's choice, which forms small products, and a split wherever the chain has one."""
+    if request.param == "split":
+        monkeypatch.setattr(planner, "SPLIT_COST", -1e15)
+    planner._plan_chain.cache_clear()
+    yield request.param
+    planner._plan_chain.cache_clear()
 
 
 @pytest.fixture(params=[1, 2])

@@ -12,6 +12,8 @@ import dmf_fast
 from dmf_fast import Observations, reference
 from tests.problems import Problem, make_problem, problems
 
+pytestmark = pytest.mark.usefixtures("plan")
+
 # Largest error relative to the largest entry of the expected result.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 5e-3}
 

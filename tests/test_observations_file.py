@@ -100,9 +100,28 @@ def test_a_layout_with_an_index_outside_its_tile_is_refused(tmp_path: Path) -> N
     path = tmp_path / "ratings"
     save_observations(some_observations(), path)
     tensors = load_file(path)
-    tensors["layout"][-200:] = 255
+    tensors["layout"][-25:] = -1
     save_file(tensors, path, {"format": "dmf_fast observations", "version": "1"})
-    with pytest.raises(ValueError, match="damaged or was written by another version"):
+    with pytest.raises(ValueError, match="is damaged or its layout is of another version"):
+        load_observations(path)
+
+
+@pytest.mark.parametrize(("name", "number"), [("values", float("nan")), ("weights", -1.0)])
+def test_numbers_that_observations_would_refuse_are_refused(tmp_path: Path, name: str, number: float) -> None:
+    path = tmp_path / "ratings"
+    save_observations(some_observations(weighted=True), path)
+    tensors = load_file(path)
+    tensors[name][7] = number
+    save_file(tensors, path, {"format": "dmf_fast observations", "version": "1"})
+    with pytest.raises(ValueError, match=name):
+        load_observations(path)
+
+
+def test_a_file_of_another_version_is_refused_with_advice(tmp_path: Path) -> None:
+    path = tmp_path / "ratings"
+    save_observations(some_observations(), path)
+    save_file(load_file(path), path, {"format": "dmf_fast observations", "version": "0"})
+    with pytest.raises(ValueError, match="is of version 0, this dmf_fast reads 1"):
         load_observations(path)
 
 

@@ -63,6 +63,7 @@ def test_wrong_arguments_of_raw_operators_are_refused_before_memory_is_touched()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.usefixtures("plan")
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("pattern", ["skewed", "full"])
 def test_compiled_without_graph_breaks_gives_the_eager_result(pattern: str, dynamic: bool) -> None:
@@ -82,6 +83,7 @@ def test_compiled_without_graph_breaks_gives_the_eager_result(pattern: str, dyna
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.usefixtures("plan")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiled_before_the_layout_was_built() -> None:
     problem = make_problem((50, 8, 60), dtype=torch.float32)

@@ -54,6 +54,19 @@ def test_a_full_matrix_and_a_single_factor_are_computed_densely() -> None:
     assert planner.plan_chain((200, 300), 10).split is None
 
 
+def test_a_small_chain_is_formed_but_never_in_16_bits() -> None:
+    assert planner.plan_chain((50, 8, 60), 500).split is None
+    assert planner.plan_chain((50, 8, 60), 500, sixteen_bit=True).split == 1
+    assert planner.plan_chain((50, 60), 500, sixteen_bit=True).split is None
+
+
+def test_biases_make_the_split_wider() -> None:
+    costs = [dict(planner.plan_chain((900, 64, 700), 9000, biases).alternatives) for biases in (0, 1, 2)]
+    # 65 and 66 columns are both filled up to 80; wider copies are made for 66.
+    assert costs[0]["split at 1"] < costs[1]["split at 1"] < costs[2]["split at 1"]
+    assert costs[0]["dense"] == costs[1]["dense"]
+
+
 def test_a_chain_is_multiplied_from_its_narrow_end() -> None:
     plan = planner.plan_chain((600, 600, 600, 4, 600), 100_000)
     narrow_first = planner._cheapest_order((600, 600, 600, 4), 0, 3)

@@ -25,20 +25,20 @@ int log2_of(int64_t power_of_two) {
   return shift;
 }
 
-// Boundaries of `groups` runs of bands with about equal numbers of entries; no run is empty.
-std::vector<int64_t> balanced_groups(const std::vector<int64_t>& band_entries, int64_t groups) {
+// Boundaries of `stripes` runs of bands with about equal numbers of entries; no run is empty.
+std::vector<int64_t> balanced_stripes(const std::vector<int64_t>& band_entries, int64_t stripes) {
   const int64_t bands = static_cast<int64_t>(band_entries.size());
-  std::vector<int64_t> start(groups + 1, 0);
-  start[groups] = bands;
+  std::vector<int64_t> start(stripes + 1, 0);
+  start[stripes] = bands;
   int64_t remaining = std::accumulate(band_entries.begin(), band_entries.end(), int64_t{0});
   int64_t band = 0;
-  for (int64_t group = 0; group + 1 < groups; ++group) {
-    const int64_t share = ceil_divide(remaining, groups - group);
-    const int64_t last = bands - (groups - group - 1);  // leave a band for every later group
+  for (int64_t stripe = 0; stripe + 1 < stripes; ++stripe) {
+    const int64_t share = ceil_divide(remaining, stripes - stripe);
+    const int64_t last = bands - (stripes - stripe - 1);  // leave a band for every later stripe
     int64_t taken = band_entries[band++];
     while (band < last && taken + band_entries[band] / 2 < share) taken += band_entries[band++];
     remaining -= taken;
-    start[group + 1] = band;
+    start[stripe + 1] = band;
   }
   return start;
 }
@@ -47,7 +47,7 @@ std::vector<int64_t> balanced_groups(const std::vector<int64_t>& band_entries, i
 template <class Packed>
 struct Sorted {
   LayoutHeader header{};
-  std::vector<int64_t> block_tile_start, row_group_start, column_group_start;
+  std::vector<int64_t> block_tile_start, row_stripe_start, column_stripe_start;
   std::vector<Tile> tiles;
   std::vector<Packed> entries;  // grouped by tile, in the caller's order inside one
 };
@@ -77,8 +77,8 @@ class PatternSorter {
     sorted.tiles = make_tiles(sorted.entries);
     count_groups(sorted.entries, sorted.tiles);
     sorted.block_tile_start = block_tile_start_;
-    sorted.row_group_start = in_lines(row_groups_, shape_.rows, rows_);
-    sorted.column_group_start = in_lines(column_groups_, shape_.columns, columns_);
+    sorted.row_stripe_start = in_lines(row_stripes_, shape_.rows, rows_);
+    sorted.column_stripe_start = in_lines(column_stripes_, shape_.columns, columns_);
     LayoutHeader& header = sorted.header;
     header.magic = layout_magic;
     header.rows = rows_;
@@ -86,7 +86,7 @@ class PatternSorter {
     header.nnz = nnz_;
     header.tile_rows = shape_.rows;
     header.tile_columns = shape_.columns;
-    header.groups = groups_;
+    header.stripes = stripes_;
     header.tiles = static_cast<int64_t>(sorted.tiles.size()) - 1;
     header.row_bundles = sorted.tiles.back().row_bundle_start;
     header.column_bundles = sorted.tiles.back().column_bundle_start;
@@ -149,24 +149,24 @@ class PatternSorter {
     });
   }
 
-  // Chooses the groups, lists the non-empty tiles in block order and turns counts_ into first places.
+  // Chooses the stripes, lists the non-empty tiles in block order and turns counts_ into first places.
   void order_tiles() {
     std::vector<int64_t> row_entries(row_bands_, 0), column_entries(column_bands_, 0);
     for (int64_t tile = 0; tile < static_cast<int64_t>(total_.size()); ++tile) {
       row_entries[tile / column_bands_] += total_[tile];
       column_entries[tile % column_bands_] += total_[tile];
     }
-    groups_ = 1;
-    while (groups_ < max_layout_groups && groups_ * 2 <= std::min(row_bands_, column_bands_)) groups_ *= 2;
-    row_groups_ = balanced_groups(row_entries, groups_);
-    column_groups_ = balanced_groups(column_entries, groups_);
+    stripes_ = 1;
+    while (stripes_ < max_stripes && stripes_ * 2 <= std::min(row_bands_, column_bands_)) stripes_ *= 2;
+    row_stripes_ = balanced_stripes(row_entries, stripes_);
+    column_stripes_ = balanced_stripes(column_entries, stripes_);
     block_tile_start_.assign(1, 0);
     int64_t next = 0;
-    for (int64_t row_group = 0; row_group < groups_; ++row_group) {
-      for (int64_t column_group = 0; column_group < groups_; ++column_group) {
+    for (int64_t row_stripe = 0; row_stripe < stripes_; ++row_stripe) {
+      for (int64_t column_stripe = 0; column_stripe < stripes_; ++column_stripe) {
         // Down the columns: the slices of Bᵀ and dBᵀ stay in the L2 cache.
-        for (int64_t j = column_groups_[column_group]; j < column_groups_[column_group + 1]; ++j) {
-          for (int64_t i = row_groups_[row_group]; i < row_groups_[row_group + 1]; ++i) {
+        for (int64_t j = column_stripes_[column_stripe]; j < column_stripes_[column_stripe + 1]; ++j) {
+          for (int64_t i = row_stripes_[row_stripe]; i < row_stripes_[row_stripe + 1]; ++i) {
             place_tile(i * column_bands_ + j, next);
           }
         }
@@ -279,9 +279,9 @@ class PatternSorter {
   TileShape shape_;
   Parallel& parallel_;
   int row_shift_ = 0, column_shift_ = 0;
-  int64_t row_bands_ = 0, column_bands_ = 0, groups_ = 0;
+  int64_t row_bands_ = 0, column_bands_ = 0, stripes_ = 0;
   std::vector<std::vector<int64_t>> counts_;
-  std::vector<int64_t> total_, row_groups_, column_groups_, block_tile_start_, order_;
+  std::vector<int64_t> total_, row_stripes_, column_stripes_, block_tile_start_, order_;
 };
 
 template <class T>
@@ -295,15 +295,15 @@ void write_sorted(const Sorted<Packed>& sorted, void* buffer, Parallel& parallel
   const LayoutHeader& header = sorted.header;
   const LayoutOffsets at(header);
   // Equal patterns give equal bytes: clears the gaps, which lie in the last 64 bytes before every array.
-  for (const int64_t start : {at.block_tile_start, at.row_group_start, at.column_group_start, at.tiles,
+  for (const int64_t start : {at.block_tile_start, at.row_stripe_start, at.column_stripe_start, at.tiles,
                               at.row_bundles, at.column_bundles, at.row_of_group, at.column_of_group,
-                              at.entry_column, at.entry_row, at.entry_residual, at.position, at.end}) {
+                              at.entry_column, at.entry_row, at.entry_place, at.position, at.end}) {
     std::memset(base + start - layout_alignment, 0, layout_alignment);
   }
   std::memcpy(base, &header, sizeof header);
   copy_array(base + at.block_tile_start, sorted.block_tile_start);
-  copy_array(base + at.row_group_start, sorted.row_group_start);
-  copy_array(base + at.column_group_start, sorted.column_group_start);
+  copy_array(base + at.row_stripe_start, sorted.row_stripe_start);
+  copy_array(base + at.column_stripe_start, sorted.column_stripe_start);
   copy_array(base + at.tiles, sorted.tiles);
   for_slices(parallel, header.tiles, [&](int, int64_t begin, int64_t end) {
     TileSorter<Packed> sorter(header.tile_rows, header.tile_columns);
@@ -317,7 +317,7 @@ void write_sorted(const Sorted<Packed>& sorted, void* buffer, Parallel& parallel
                    reinterpret_cast<uint16_t*>(base + at.column_of_group) + tile.column_of_group_start,
                    reinterpret_cast<uint16_t*>(base + at.entry_column) + first,
                    reinterpret_cast<uint16_t*>(base + at.entry_row) + first,
-                   reinterpret_cast<uint16_t*>(base + at.entry_residual) + first,
+                   reinterpret_cast<uint16_t*>(base + at.entry_place) + first,
                    base + at.position + first * header.position_bytes});
     }
   });

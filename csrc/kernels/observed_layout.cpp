@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <limits>
+#include <vector>
 
 namespace dmf {
 namespace {
@@ -30,7 +30,7 @@ bool header_is_sound(const LayoutHeader& h, int64_t bytes) {
     if (count > bytes) return false;
   }
   return is_power_of_two(h.tile_rows) && h.tile_rows <= max_tile_lines && is_power_of_two(h.tile_columns) &&
-         h.tile_columns <= max_tile_lines && is_power_of_two(h.groups) && h.groups <= max_layout_groups &&
+         h.tile_columns <= max_tile_lines && is_power_of_two(h.stripes) && h.stripes <= max_stripes &&
          (h.position_bytes == 4 || h.position_bytes == 8) && h.largest_tile >= 0 &&
          h.largest_tile <= std::min(h.nnz, max_tile_entries) && LayoutOffsets(h).end == bytes;
 }
@@ -38,9 +38,9 @@ bool header_is_sound(const LayoutHeader& h, int64_t bytes) {
 // That tiles stay inside the matrix and inside the arrays. The arrays of single entries are not read.
 bool tiles_are_sound(const LayoutView& view) {
   const LayoutHeader& h = *view.header;
-  if (!rises_to(view.block_tile_start, h.groups * h.groups, h.tiles) ||
-      !rises_to(view.row_group_start, h.groups, h.rows) ||
-      !rises_to(view.column_group_start, h.groups, h.columns)) {
+  if (!rises_to(view.block_tile_start, h.stripes * h.stripes, h.tiles) ||
+      !rises_to(view.row_stripe_start, h.stripes, h.rows) ||
+      !rises_to(view.column_stripe_start, h.stripes, h.columns)) {
     return false;
   }
   const Tile &first = view.tiles[0], &last = view.tiles[h.tiles];
@@ -82,27 +82,51 @@ bool groups_are_sound(const Bundle* bundles, int64_t count, const uint16_t* line
   return true;
 }
 
-bool tile_entries_are_sound(const LayoutView& layout, int64_t tile_number) {
-  const LayoutHeader& header = *layout.header;
+// Rows and columns that a tile may touch: those of its block and of its shape.
+struct TileBounds {
+  int64_t rows, columns;
+};
+
+// Whether the entries of a tile stay inside it and every position is met once; `seen` has a byte for each.
+bool tile_entries_are_sound(const LayoutView& layout, int64_t tile_number, TileBounds bounds,
+                            std::vector<uint8_t>& seen) {
   const Tile &tile = layout.tiles[tile_number], &next = layout.tiles[tile_number + 1];
   const int64_t entries = next.entry_start - tile.entry_start;
-  const int64_t rows = header.rows - tile.first_row, columns = header.columns - tile.first_column;
   if (!groups_are_sound(layout.row_bundles + tile.row_bundle_start,
                         next.row_bundle_start - tile.row_bundle_start,
                         layout.row_of_group + tile.row_of_group_start,
-                        next.row_of_group_start - tile.row_of_group_start, entries, rows) ||
+                        next.row_of_group_start - tile.row_of_group_start, entries, bounds.rows) ||
       !groups_are_sound(layout.column_bundles + tile.column_bundle_start,
                         next.column_bundle_start - tile.column_bundle_start,
                         layout.column_of_group + tile.column_of_group_start,
-                        next.column_of_group_start - tile.column_of_group_start, entries, columns)) {
+                        next.column_of_group_start - tile.column_of_group_start, entries, bounds.columns)) {
     return false;
   }
   for (int64_t entry = tile.entry_start; entry < next.entry_start; ++entry) {
     const int64_t position = layout.position_of(entry);
-    if (layout.entry_column[entry] >= columns || layout.entry_row[entry] >= rows ||
-        layout.entry_residual[entry] >= entries || position < 0 || position >= header.nnz) {
+    if (layout.entry_column[entry] >= bounds.columns || layout.entry_row[entry] >= bounds.rows ||
+        layout.entry_place[entry] >= entries || position < 0 || position >= layout.header->nnz ||
+        std::atomic_ref<uint8_t>(seen[position]).exchange(1, std::memory_order_relaxed) != 0) {
       return false;
     }
+  }
+  return true;
+}
+
+bool block_is_sound(const LayoutView& layout, int64_t row_stripe, int64_t column_stripe,
+                    std::vector<uint8_t>& seen) {
+  const LayoutHeader& header = *layout.header;
+  const int64_t block = row_stripe * header.stripes + column_stripe;
+  for (int64_t t = layout.block_tile_start[block]; t < layout.block_tile_start[block + 1]; ++t) {
+    const Tile& tile = layout.tiles[t];
+    if (tile.first_row < layout.row_stripe_start[row_stripe] ||
+        tile.first_column < layout.column_stripe_start[column_stripe]) {
+      return false;
+    }
+    const TileBounds bounds{
+        std::min(header.tile_rows, layout.row_stripe_start[row_stripe + 1] - tile.first_row),
+        std::min(header.tile_columns, layout.column_stripe_start[column_stripe + 1] - tile.first_column)};
+    if (!tile_entries_are_sound(layout, t, bounds, seen)) return false;
   }
   return true;
 }
@@ -116,9 +140,9 @@ LayoutOffsets::LayoutOffsets(const LayoutHeader& h) {
     next += aligned(count * size);
     return offset;
   };
-  block_tile_start = take(h.groups * h.groups + 1, sizeof(int64_t));
-  row_group_start = take(h.groups + 1, sizeof(int64_t));
-  column_group_start = take(h.groups + 1, sizeof(int64_t));
+  block_tile_start = take(h.stripes * h.stripes + 1, sizeof(int64_t));
+  row_stripe_start = take(h.stripes + 1, sizeof(int64_t));
+  column_stripe_start = take(h.stripes + 1, sizeof(int64_t));
   tiles = take(h.tiles + 1, sizeof(Tile));
   row_bundles = take(h.row_bundles, sizeof(Bundle));
   column_bundles = take(h.column_bundles, sizeof(Bundle));
@@ -126,7 +150,7 @@ LayoutOffsets::LayoutOffsets(const LayoutHeader& h) {
   column_of_group = take(h.column_groups, sizeof(uint16_t));
   entry_column = take(h.nnz, sizeof(uint16_t));
   entry_row = take(h.nnz, sizeof(uint16_t));
-  entry_residual = take(h.nnz, sizeof(uint16_t));
+  entry_place = take(h.nnz, sizeof(uint16_t));
   position = take(h.nnz, h.position_bytes);
   end = next;
 }
@@ -134,7 +158,8 @@ LayoutOffsets::LayoutOffsets(const LayoutHeader& h) {
 LayoutView view_layout(const void* buffer, int64_t bytes) {
   LayoutView view{};
   const LayoutHeader* header = static_cast<const LayoutHeader*>(buffer);
-  if (bytes < static_cast<int64_t>(sizeof(LayoutHeader)) || header->magic != layout_magic ||
+  if (reinterpret_cast<uintptr_t>(buffer) % alignof(LayoutHeader) != 0 ||
+      bytes < static_cast<int64_t>(sizeof(LayoutHeader)) || header->magic != layout_magic ||
       header->bytes != bytes || !header_is_sound(*header, bytes)) {
     return view;
   }
@@ -142,8 +167,8 @@ LayoutView view_layout(const void* buffer, int64_t bytes) {
   const LayoutOffsets at(*header);
   view.header = header;
   view.block_tile_start = reinterpret_cast<const int64_t*>(base + at.block_tile_start);
-  view.row_group_start = reinterpret_cast<const int64_t*>(base + at.row_group_start);
-  view.column_group_start = reinterpret_cast<const int64_t*>(base + at.column_group_start);
+  view.row_stripe_start = reinterpret_cast<const int64_t*>(base + at.row_stripe_start);
+  view.column_stripe_start = reinterpret_cast<const int64_t*>(base + at.column_stripe_start);
   view.tiles = reinterpret_cast<const Tile*>(base + at.tiles);
   view.row_bundles = reinterpret_cast<const Bundle*>(base + at.row_bundles);
   view.column_bundles = reinterpret_cast<const Bundle*>(base + at.column_bundles);
@@ -151,16 +176,18 @@ LayoutView view_layout(const void* buffer, int64_t bytes) {
   view.column_of_group = reinterpret_cast<const uint16_t*>(base + at.column_of_group);
   view.entry_column = reinterpret_cast<const uint16_t*>(base + at.entry_column);
   view.entry_row = reinterpret_cast<const uint16_t*>(base + at.entry_row);
-  view.entry_residual = reinterpret_cast<const uint16_t*>(base + at.entry_residual);
+  view.entry_place = reinterpret_cast<const uint16_t*>(base + at.entry_place);
   view.position = base + at.position;
   return tiles_are_sound(view) ? view : LayoutView{};
 }
 
 bool entries_are_sound(const LayoutView& layout, Parallel& parallel) {
+  const int64_t stripes = layout.header->stripes;
+  std::vector<uint8_t> seen(layout.header->nnz, 0);
   std::atomic<bool> sound{true};
-  for_slices(parallel, layout.header->tiles, [&](int, int64_t begin, int64_t end) {
-    for (int64_t tile = begin; tile < end; ++tile) {
-      if (!tile_entries_are_sound(layout, tile)) sound = false;
+  for_slices(parallel, stripes * stripes, [&](int, int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end && sound; ++block) {
+      if (!block_is_sound(layout, block / stripes, block % stripes, seen)) sound = false;
     }
   });
   return sound;

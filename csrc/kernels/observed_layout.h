@@ -2,8 +2,8 @@
 //
 // Ω never changes during training, so it is sorted once. The m × n matrix is cut into tiles of
 // tile_rows × tile_columns (powers of two), small enough that a tile's slices of A, Bᵀ, dA and dBᵀ stay in
-// the L2 cache. Tiles are gathered into a groups × groups grid of blocks with about equal numbers of
-// entries in every row group and in every column group (groups is a power of two); the blocks are what
+// the L2 cache. Tiles are gathered into a stripes × stripes grid of blocks with about equal numbers of
+// entries in every row stripe and in every column stripe (stripes is a power of two); the blocks are what
 // threads take (cpu/sweep.h).
 //
 // Inside a tile the entries stand twice, in row order and in column order, cut into groups of eight, four,
@@ -15,9 +15,9 @@
 //
 // The buffer holds, after LayoutHeader, these arrays, each at a multiple of 64 bytes:
 //
-//   block_tile_start   int64 [groups² + 1]   tiles of block row_group · groups + column_group
-//   row_group_start    int64 [groups + 1]    first row of every row group of the grid
-//   column_group_start int64 [groups + 1]    first column of every column group of the grid
+//   block_tile_start   int64 [stripes² + 1]  tiles of block row_stripe · stripes + column_stripe
+//   row_stripe_start   int64 [stripes + 1]   first row of every row stripe
+//   column_stripe_start int64 [stripes + 1]  first column of every column stripe
 //   tiles              Tile  [tiles + 1]     in block order; the last is a sentinel
 //   row_bundles        Bundle                how many groups of every size
 //   column_bundles     Bundle
@@ -25,7 +25,7 @@
 //   column_of_group    uint16                column order: column of a group inside the tile
 //   entry_column       uint16 [nnz]          row order: column inside the tile
 //   entry_row          uint16 [nnz]          column order: row inside the tile
-//   entry_residual     uint16 [nnz]          column order: the entry's place in the tile's row order
+//   entry_place     uint16 [nnz]          column order: the entry's place in the tile's row order
 //   position           uint32 or int64 [nnz] row order: the entry's place in the caller's arrays
 //
 // That is 10 bytes an entry below 2³² entries and about one more for the groups; values and weights lie
@@ -68,7 +68,7 @@ struct LayoutHeader {
   int64_t nnz;
   int64_t tile_rows;
   int64_t tile_columns;
-  int64_t groups;
+  int64_t stripes;
   int64_t tiles;
   int64_t row_bundles;
   int64_t column_bundles;
@@ -80,15 +80,15 @@ struct LayoutHeader {
 
 constexpr uint64_t layout_magic = 0x3230544c464d44ULL;  // "DMFLT02"
 constexpr int64_t layout_alignment = 64;
-constexpr int64_t max_layout_groups = 32;
+constexpr int64_t max_stripes = 32;
 constexpr int64_t max_tile_lines = 32768;
-// entry_residual is 16 bits wide.
+// entry_place is 16 bits wide.
 constexpr int64_t max_tile_entries = 65536;
 
 // The byte offset of every array, the one place that knows their order.
 struct LayoutOffsets {
-  int64_t block_tile_start, row_group_start, column_group_start, tiles, row_bundles, column_bundles,
-      row_of_group, column_of_group, entry_column, entry_row, entry_residual, position, end;
+  int64_t block_tile_start, row_stripe_start, column_stripe_start, tiles, row_bundles, column_bundles,
+      row_of_group, column_of_group, entry_column, entry_row, entry_place, position, end;
 
   explicit LayoutOffsets(const LayoutHeader& header);
 };
@@ -97,8 +97,8 @@ struct LayoutOffsets {
 struct LayoutView {
   const LayoutHeader* header;
   const int64_t* block_tile_start;
-  const int64_t* row_group_start;
-  const int64_t* column_group_start;
+  const int64_t* row_stripe_start;
+  const int64_t* column_stripe_start;
   const Tile* tiles;
   const Bundle* row_bundles;
   const Bundle* column_bundles;
@@ -106,7 +106,7 @@ struct LayoutView {
   const uint16_t* column_of_group;
   const uint16_t* entry_column;
   const uint16_t* entry_row;
-  const uint16_t* entry_residual;
+  const uint16_t* entry_place;
   const void* position;
 
   DMF_INLINE int64_t position_of(int64_t entry) const {
@@ -139,12 +139,13 @@ DMF_INLINE void for_tile_entries(const LayoutView& layout, int64_t tile_number, 
              });
 }
 
-// A view of `buffer`; all pointers are null when it does not hold a layout of `bytes` bytes. Checks the header
+// A view of `buffer`, which is aligned to 8 bytes; all pointers are null when it does not hold a layout of
+// `bytes` bytes. Checks the header
 // and the tiles, but not every entry.
 LayoutView view_layout(const void* buffer, int64_t bytes);
 
-// Whether every number of the layout points inside its tile, the matrix and the caller's arrays: what a buffer
-// that comes from a file must pass before a kernel may read it.
+// Whether every tile lies in its block, every entry in its tile, and every place in the caller's arrays is met
+// once: what a buffer that comes from a file must pass before a kernel may read it. A byte an entry of memory.
 bool entries_are_sound(const LayoutView& layout, Parallel& parallel);
 
 // The byte offset of the position array inside a layout's buffer.

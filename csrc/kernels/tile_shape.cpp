@@ -40,7 +40,8 @@ TileShape choose_tile_shape(int64_t rows, int64_t columns, int64_t nnz) {
          tiles(size / 2) * enough_entries_small <= static_cast<double>(nnz)) {
     size /= 2;
   }
-  const bool wide = size > usual && size < max_tile_lines && columns > size && l2_bytes() >= large_l2;
+  const bool wide = size > usual && size < max_tile_lines && bands_of(columns, 2 * size) >= enough_bands &&
+                    l2_bytes() >= large_l2;
   return wide ? TileShape{size / 2, size * 2} : TileShape{size, size};
 }
 

@@ -12,7 +12,7 @@ struct TileShape {
 // The tile shape that suits a pattern: 512 × 512, smaller where a small matrix would otherwise leave threads
 // without work, larger where the pattern is so sparse that tiles would be empty. Larger tiles are wide where
 // the L2 cache is large: the slices of Bᵀ and dBᵀ stay there while A and dA stream by, so a wide tile
-// reads them less often.
+// reads them less often, as long as enough columns of tiles remain for the threads.
 TileShape choose_tile_shape(int64_t rows, int64_t columns, int64_t nnz);
 
 // Tiles that cover so many rows or columns, at least one.

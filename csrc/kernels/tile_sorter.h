@@ -33,7 +33,7 @@ struct TileArrays {
   uint16_t* column_of_group;
   uint16_t* entry_column;
   uint16_t* entry_row;
-  uint16_t* entry_residual;
+  uint16_t* entry_place;
   void* position;
 };
 
@@ -79,7 +79,7 @@ class TileSorter {
     write_bundles(column_count_, arrays.column_bundles, arrays.column_of_group, [&](int64_t sorted) {
       const int64_t residual = by_line_[sorted];
       arrays.entry_row[place] = entries[row_order[residual]].row;
-      arrays.entry_residual[place++] = static_cast<uint16_t>(residual);
+      arrays.entry_place[place++] = static_cast<uint16_t>(residual);
     });
     std::fill(row_count_.begin(), row_count_.end(), 0);
     std::fill(column_count_.begin(), column_count_.end(), 0);

@@ -70,7 +70,7 @@ py::dict describe_layout(const Array<uint8_t>& buffer) {
   facts["tile_rows"] = view.header->tile_rows;
   facts["tile_columns"] = view.header->tile_columns;
   facts["tiles"] = view.header->tiles;
-  facts["groups"] = view.header->groups;
+  facts["stripes"] = view.header->stripes;
   facts["position_offset"] = dmf::position_offset(view);
   facts["position_bytes"] = view.header->position_bytes;
   return facts;

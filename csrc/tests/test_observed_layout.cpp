@@ -41,7 +41,7 @@ void check_layout(const std::vector<char>& buffer, const Pattern& pattern) {
                next.column_bundle_start - tile.column_bundle_start,
                layout.column_of_group + tile.column_of_group_start, [&](int size, int64_t group_column) {
                  for (int k = 0; k < size; ++k, ++entry) {
-                   const auto [row, column] = entries[layout.entry_residual[entry]];
+                   const auto [row, column] = entries[layout.entry_place[entry]];
                    columns_right &= row == layout.entry_row[entry] && column == group_column;
                  }
                });
@@ -156,8 +156,8 @@ TEST_CASE("an entry that points outside its tile or the caller's arrays is notic
   StdThreads parallel(2);
   const LayoutView view = view_layout(good.data(), good.size());
   CHECK(entries_are_sound(view, parallel));
-  const void* arrays[] = {view.row_bundles,  view.column_bundles, view.row_of_group,   view.column_of_group,
-                          view.entry_column, view.entry_row,      view.entry_residual, view.position};
+  const void* arrays[] = {view.row_bundles,  view.column_bundles, view.row_of_group, view.column_of_group,
+                          view.entry_column, view.entry_row,      view.entry_place,  view.position};
   for (const void* array : arrays) {
     std::vector<char> bad = good;
     std::memset(bad.data() + (static_cast<const char*>(array) - good.data()), 0xff, 4);
@@ -165,6 +165,28 @@ TEST_CASE("an entry that points outside its tile or the caller's arrays is notic
     REQUIRE(changed.header != nullptr);
     CHECK_FALSE(entries_are_sound(changed, parallel));
   }
+  std::vector<char> twice = good;
+  char* position = twice.data() + position_offset(view);
+  std::memcpy(position, position + 4, 4);
+  CHECK_FALSE(entries_are_sound(view_layout(twice.data(), twice.size()), parallel));
+}
+
+TEST_CASE("a tile outside its block is noticed") {
+  std::vector<char> bad = build_layout(random_pattern(700, 900, 5000, 3, 2), {64, 64}, 1);
+  const LayoutView view = view_layout(bad.data(), bad.size());
+  REQUIRE(view.header->stripes > 1);
+  Tile* last = const_cast<Tile*>(view.tiles + view.header->tiles - 1);
+  last->first_row = 0;
+  StdThreads parallel(2);
+  REQUIRE(view_layout(bad.data(), bad.size()).header != nullptr);
+  CHECK_FALSE(entries_are_sound(view, parallel));
+}
+
+TEST_CASE("a buffer that is not aligned is not taken for a layout") {
+  const std::vector<char> good = build_layout(random_pattern(40, 50, 300, 1, 1));
+  std::vector<char> moved(good.size() + 1);
+  std::copy(good.begin(), good.end(), moved.begin() + 1);
+  CHECK(view_layout(moved.data() + 1, good.size()).header == nullptr);
 }
 
 TEST_CASE("an exception in a worker reaches the caller after all workers are joined") {

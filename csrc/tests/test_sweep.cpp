@@ -34,15 +34,17 @@ struct Problem {
   const Pattern& pattern;
   int64_t h;
   Numbers a, b_transposed, values, weights;  // values and weights in the caller's order
+  bool is_weighted;
 
-  Problem(const Pattern& p, int64_t width)
+  Problem(const Pattern& p, int64_t width, bool weighted = true)
       : pattern(p),
         h(width),
         a(draw(p.rows * width, 1)),
         b_transposed(draw(p.columns * width, 2)),
         values(draw(p.nnz(), 3)),
         weights(draw(p.nnz(), 4)) {
-    for (double& weight : weights) weight = std::fabs(weight);
+    for (double& weight : weights) weight = weighted ? std::fabs(weight) : 1.0;
+    is_weighted = weighted;
   }
 };
 
@@ -88,6 +90,20 @@ struct Narrow<bfloat16> {
   }
 };
 
+template <>
+struct Narrow<float16> {
+  static constexpr Dtype dtype = Dtype::float16;
+  // The numbers that are drawn are multiples of 1/32 below 8: exact, and normal or zero.
+  static float16 from(double x) {
+    if (x == 0) return float16{0};
+    int exponent;
+    const double mantissa = std::frexp(std::fabs(x), &exponent);
+    const auto fraction = static_cast<uint16_t>(std::lround(std::ldexp(mantissa, 11)) - 1024);
+    const auto bits = static_cast<uint16_t>(((exponent + 14) << 10) + fraction);
+    return float16{static_cast<uint16_t>(bits | (x < 0 ? 0x8000 : 0))};
+  }
+};
+
 template <class Storage>
 std::vector<Storage> narrow(const Numbers& numbers) {
   std::vector<Storage> result;
@@ -114,7 +130,7 @@ Outcome swept(const Problem& p, const std::vector<char>& buffer, double scale, i
   operands.b_transposed = b.data();
   operands.h = p.h;
   operands.values = narrow_values.data();
-  operands.weights = narrow_weights.data();
+  if (p.is_weighted) operands.weights = narrow_weights.data();
   operands.gradient_a = gradient_a.data();
   operands.gradient_b_transposed = gradient_b.data();
   operands.products = products.data();
@@ -141,8 +157,8 @@ bool close(const Numbers& actual, const Numbers& expected, double tolerance) {
 }
 
 template <class Storage>
-void check_against_plain_loops(const Pattern& pattern, int64_t h, double tolerance) {
-  const Problem problem(pattern, h);
+void check_against_plain_loops(const Pattern& pattern, int64_t h, double tolerance, bool weighted = true) {
+  const Problem problem(pattern, h, weighted);
   const Outcome expected = plain_loops(problem, 0.25);
   const std::vector<char> buffer = build_layout(pattern);
   const Outcome actual = swept<Storage>(problem, buffer, 0.25, 2);
@@ -174,6 +190,7 @@ TEST_CASE("loss, gradients and products agree with plain loops") {
         check_against_plain_loops<double>(pattern, h, 1e-13);
         check_against_plain_loops<float>(pattern, h, 1e-5);
         check_against_plain_loops<bfloat16>(pattern, h, 1e-5);
+        check_against_plain_loops<float16>(pattern, h, 1e-5);
       }
     }
   });
@@ -185,6 +202,8 @@ TEST_CASE("every width agrees with plain loops") {
     for (int64_t h = 1; h <= 140; ++h) {
       INFO("h " << h);
       check_against_plain_loops<float>(pattern, h, 1e-5);
+      check_against_plain_loops<bfloat16>(pattern, h, 1e-5, false);
+      check_against_plain_loops<double>(pattern, h, 1e-13, false);
     }
   });
 }

@@ -25,7 +25,7 @@ class FusedRows {
     const Storage* a = tile.a();
     T* gradient_a = tile.gradient_a();
     Residuals<Storage> residuals(tile);
-    Entries<Storage> entries(tile);
+    EntryCursor<Storage> entries(tile);
     for_sized_groups(tile.row_bundles(), tile.row_bundles_end(), tile.row_of_group(),
                      [&](auto size, int64_t row) __attribute__((always_inline)) {
                        rows.group<size>(a + row * h, gradient_a + row * h, entries, residuals);
@@ -34,13 +34,13 @@ class FusedRows {
   }
 
  private:
-  // Entries whose slices fit the registers beside A[i] and dA[i].
+  // EntryCursor whose slices fit the registers beside A[i] and dA[i].
   static constexpr int at_once = P <= max_fused_vectors / 2 ? 4 : 2;
 
   DMF_INLINE explicit FusedRows(const TileView<Storage>& tile) : slices_(tile.h()), b_(tile.b()) {}
 
   template <int E>
-  DMF_INLINE void group(const Storage* a, T* gradient_a, Entries<Storage>& entries,
+  DMF_INLINE void group(const Storage* a, T* gradient_a, EntryCursor<Storage>& entries,
                         Residuals<Storage>& residuals) const {
     Register x[P], sum[P];
     Panel<T, P>::load(a, x);
@@ -50,14 +50,14 @@ class FusedRows {
   }
 
   template <int E>
-  DMF_INLINE void parts(const Register (&x)[P], Register (&sum)[P], Entries<Storage>& entries,
+  DMF_INLINE void parts(const Register (&x)[P], Register (&sum)[P], EntryCursor<Storage>& entries,
                         Residuals<Storage>& residuals) const {
     part<(E < at_once ? E : at_once)>(x, sum, entries, residuals);
     if constexpr (E > at_once) parts<E - at_once>(x, sum, entries, residuals);
   }
 
   template <int E>
-  DMF_INLINE void part(const Register (&x)[P], Register (&sum)[P], Entries<Storage>& entries,
+  DMF_INLINE void part(const Register (&x)[P], Register (&sum)[P], EntryCursor<Storage>& entries,
                        Residuals<Storage>& residuals) const {
     Register b[E][P], dot[E];
     for (int e = 0; e < E; ++e) {

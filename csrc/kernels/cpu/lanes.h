@@ -39,7 +39,7 @@ struct Lanes {
 #if defined(__AVX2__)
 // The compiler would convert in halves.
 template <>
-inline void Lanes<float>::add_products(type x, type y, Doubles& sum) {
+DMF_INLINE void Lanes<float>::add_products(type x, type y, Doubles& sum) {
   sum = _mm256_fmadd_pd(_mm256_cvtps_pd(x), _mm256_cvtps_pd(y), sum);
 }
 #endif

@@ -1,6 +1,5 @@
 #include "prepared_operands.h"
 
-#include <algorithm>
 #include <cstring>
 
 namespace dmf {

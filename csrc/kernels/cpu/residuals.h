@@ -9,7 +9,7 @@ namespace DMF_INSTRUCTION_SET {
 
 // Where the entries that come next, in row order, begin in the arrays of a tile.
 template <class Storage>
-struct Entries {
+struct EntryCursor {
   using T = accumulator_t<Storage>;
 
   const uint16_t* column;
@@ -17,7 +17,7 @@ struct Entries {
   const Storage* weight;  // null for ones
   T* coefficient;
 
-  explicit Entries(const TileView<Storage>& tile)
+  explicit EntryCursor(const TileView<Storage>& tile)
       : column(tile.columns()), value(tile.values()), weight(tile.weights()), coefficient(tile.coefficients) {}
 
   DMF_INLINE void advance(int count) {
@@ -40,27 +40,28 @@ class Residuals {
   // Takes the next E entries: adds their loss, writes their coefficients 2·scale·w·(dot − b), and returns
   // where. Zeros behind them are overwritten by the next entries, or lie in the buffer's slack.
   template <int E>
-  DMF_INLINE const T* take(const T* dots, Entries<Storage>& entries) {
+  DMF_INLINE const T* take(const T* dots, EntryCursor<Storage>& entries) {
     if constexpr (E > L::count) {
       const T* coefficients = take<L::count>(dots, entries);
       take<E - L::count>(dots + L::count, entries);
       return coefficients;
-    }
-    constexpr int count = E < L::count ? E : L::count;
-    const typename L::type residual = L::template load<count>(dots) - L::template load<count>(entries.value);
-    typename L::type coefficient = twice_scale_ * residual;
-    if (entries.weight == nullptr) {
-      L::add_products(residual, residual, loss_);
     } else {
-      const typename L::type weight = L::template load<count>(entries.weight);
-      L::add_products(weight * residual, residual, loss_);
-      coefficient *= weight;
+      const typename L::type residual = L::template load<E>(dots) - L::template load<E>(entries.value);
+      typename L::type coefficient = twice_scale_ * residual;
+      if (entries.weight == nullptr) {
+        L::add_products(residual, residual, loss_);
+      } else {
+        const typename L::type weight = L::template load<E>(entries.weight);
+        L::add_products(weight * residual, residual, loss_);
+        coefficient *= weight;
+      }
+      std::memcpy(entries.coefficient, &coefficient, sizeof coefficient);
+      // Broadcasting a coefficient from memory is a load; from a register it would take the unit that
+      // multiplies.
+      const T* coefficients = opaque(entries.coefficient);
+      entries.advance(E);
+      return coefficients;
     }
-    std::memcpy(entries.coefficient, &coefficient, sizeof coefficient);
-    // Broadcasting a coefficient from memory is a load; from a register it would take the unit that multiplies.
-    const T* coefficients = opaque(entries.coefficient);
-    entries.advance(count);
-    return coefficients;
   }
 
   DMF_INLINE double loss() const {

@@ -4,7 +4,7 @@
 // float16, and widens them. Slices of bfloat16 are stored in pairs of vectors whose lanes alternate
 // (prepared_operands.h): load_pair() widens both with a shift and a mask, without a shuffle.
 // sums<E>() reduces E vectors at once by transposition, one horizontal sum each: about 3 instructions a
-// vector instead of 8. It may write up to the next power of two of E values, at most 8.
+// vector instead of 8. It may write sums_slack numbers.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +35,7 @@ DMF_INLINE const T* opaque(const T* p) {
   return p;
 }
 
-// Numbers that Vector::sums may write: the next power of two of E, at least.
+// Numbers that Vector::sums may write, whatever E is.
 constexpr int sums_slack = 8;
 
 #if defined(__AVX512F__)

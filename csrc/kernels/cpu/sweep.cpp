@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
-#include <new>
 #include <vector>
 
 #include "../instruction_set.h"
@@ -19,15 +18,16 @@ constexpr int64_t parts_per_thread = 4;
 
 class Sweep {
  public:
-  Sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands, int threads)
+  Sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands, TileFunction process,
+        int threads)
       : layout_(layout),
-        groups_(layout.header->groups),
+        stripes_(layout.header->stripes),
         task_(task),
         dtype_(dtype),
         operands_(operands),
-        process_(active_tile_kernels().function[static_cast<int>(task)][static_cast<int>(dtype)]),
+        process_(process),
         parts_(parts_for(threads)),
-        losses_(groups_ * groups_, 0.0) {}
+        losses_(stripes_ * stripes_, 0.0) {}
 
   double run(Parallel& parallel) {
     const int workers = static_cast<int>(std::min<int64_t>(parallel.threads(), parts_));
@@ -35,7 +35,7 @@ class Sweep {
     const std::unique_ptr<double[]> buffers(new double[workers * room]);
     Schedule schedule(parts_, workers);
     parallel.run(workers, [&](int worker) {
-      const int64_t size = groups_ / parts_;
+      const int64_t size = stripes_ / parts_;
       for (Schedule::Square square{}; schedule.take(worker, square); schedule.finish(square)) {
         const int64_t column_part = square.row_part ^ square.step;
         process_square(square.row_part * size, column_part * size, size, buffers.get() + worker * room);
@@ -52,42 +52,42 @@ class Sweep {
     const double flops = 6.0 * static_cast<double>(layout_.header->nnz) * static_cast<double>(operands_.h);
     if (threads == 1 || flops < serial_flops) return 1;
     int64_t parts = 1;
-    while (parts < groups_ && parts < parts_per_thread * threads) parts *= 2;
+    while (parts < stripes_ && parts < parts_per_thread * threads) parts *= 2;
     return parts;
   }
 
-  void process_square(int64_t row_group, int64_t column_group, int64_t size, void* buffer) {
-    if (size == 1) return process_block(row_group, column_group, buffer);
+  void process_square(int64_t row_stripe, int64_t column_stripe, int64_t size, void* buffer) {
+    if (size == 1) return process_block(row_stripe, column_stripe, buffer);
     const int64_t half = size / 2;
-    process_square(row_group, column_group, half, buffer);
-    process_square(row_group + half, column_group + half, half, buffer);
-    process_square(row_group + half, column_group, half, buffer);
-    process_square(row_group, column_group + half, half, buffer);
+    process_square(row_stripe, column_stripe, half, buffer);
+    process_square(row_stripe + half, column_stripe + half, half, buffer);
+    process_square(row_stripe + half, column_stripe, half, buffer);
+    process_square(row_stripe, column_stripe + half, half, buffer);
   }
 
-  void process_block(int64_t row_group, int64_t column_group, void* buffer) {
-    if (row_group == column_group && writes_gradients(task_)) clear_gradients(row_group);
-    const int64_t block = row_group * groups_ + column_group;
+  void process_block(int64_t row_stripe, int64_t column_stripe, void* buffer) {
+    if (row_stripe == column_stripe && writes_gradients(task_)) clear_gradients(row_stripe);
+    const int64_t block = row_stripe * stripes_ + column_stripe;
     for (int64_t tile = layout_.block_tile_start[block]; tile < layout_.block_tile_start[block + 1]; ++tile) {
       losses_[block] += process_(layout_, tile, operands_, buffer);
     }
   }
 
   // Blocks on the diagonal come first in their row and in their column.
-  void clear_gradients(int64_t group) const {
-    clear(operands_.gradient_a, layout_.row_group_start + group);
-    clear(operands_.gradient_b_transposed, layout_.column_group_start + group);
+  void clear_gradients(int64_t stripe) const {
+    clear(operands_.gradient_a, layout_.row_stripe_start + stripe);
+    clear(operands_.gradient_b_transposed, layout_.column_stripe_start + stripe);
   }
 
-  void clear(void* gradient, const int64_t* group_start) const {
-    if (group_start[0] == group_start[1]) return;  // an empty matrix has no memory to clear
+  void clear(void* gradient, const int64_t* stripe_start) const {
+    if (stripe_start[0] == stripe_start[1]) return;  // an empty matrix has no memory to clear
     const int64_t line_bytes = operands_.h * accumulator_bytes(dtype_);
-    std::memset(static_cast<char*>(gradient) + group_start[0] * line_bytes, 0,
-                (group_start[1] - group_start[0]) * line_bytes);
+    std::memset(static_cast<char*>(gradient) + stripe_start[0] * line_bytes, 0,
+                (stripe_start[1] - stripe_start[0]) * line_bytes);
   }
 
   const LayoutView& layout_;
-  const int64_t groups_;
+  const int64_t stripes_;
   const Task task_;
   const Dtype dtype_;
   const Operands& operands_;
@@ -100,21 +100,21 @@ template <class Number>
 void order_numbers(const LayoutView& layout, const void* row_order, void* ordered, Parallel& parallel) {
   const Number* from = static_cast<const Number*>(row_order);
   Number* to = static_cast<Number*>(ordered);
-  const int64_t nnz = layout.header->nnz;
-  const int workers = parallel.threads();
-  parallel.run(workers, [&](int worker) {
-    for (int64_t entry = nnz * worker / workers; entry < nnz * (worker + 1) / workers; ++entry) {
-      to[layout.position_of(entry)] = from[entry];
-    }
+  for_slices(parallel, layout.header->nnz, [&](int, int64_t begin, int64_t end) {
+    for (int64_t entry = begin; entry < end; ++entry) to[layout.position_of(entry)] = from[entry];
   });
 }
 
 }  // namespace
 
 double sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands, Parallel& parallel) {
-  PreparedOperands prepared(layout, task, dtype, operands, active_tile_kernels().shape[static_cast<int>(dtype)],
-                            parallel);
-  const double loss = Sweep(layout, task, dtype, prepared.operands(), parallel.threads()).run(parallel);
+  // Read once: another thread may choose other kernels meanwhile.
+  const TileKernels& kernels = active_tile_kernels();
+  const int dtype_number = static_cast<int>(dtype);
+  PreparedOperands prepared(layout, task, dtype, operands, kernels.shape[dtype_number], parallel);
+  const TileFunction process = kernels.function[static_cast<int>(task)][dtype_number];
+  const double loss =
+      Sweep(layout, task, dtype, prepared.operands(), process, parallel.threads()).run(parallel);
   prepared.finish();
   return loss;
 }

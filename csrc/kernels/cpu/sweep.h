@@ -1,7 +1,7 @@
 // One pass over Ω with all threads.
 //
-// Row groups and column groups of the layout make a groups × groups grid of blocks. In step s, row group
-// g works on column group g xor s: a Latin square, so the blocks of a step share no row of dA and no
+// Row stripes and column stripes of the layout make a grid of blocks. In step s, row stripe r works on
+// column stripe r xor s: a Latin square, so the blocks of a step share no row of dA and no
 // column of dB. Every row of dA and of dBᵀ adds its blocks in the order of their steps, whatever the
 // number of threads: results are bitwise the same, without locks and without atomics on data.
 //

@@ -5,7 +5,7 @@
 // stay in registers meanwhile (fused_rows.h), for others in the L1 cache. The coefficients of the tile stay
 // in a small buffer. Column phase, a group of a column at a time: dBᵀ[j] from slices of A and the buffer.
 //
-// An entry costs 6h flops, 2h storage elements read from L2, h/4 accumulators read and written in L1 in each
+// An entry costs 6h flops, 2h storage elements read from L2, h/8 accumulators read and written in L1 in each
 // phase, and about 11 bytes of layout and 4 of value at float32. The tile owns its slices of dA and dBᵀ
 // while it is processed: no atomics.
 #include "tile_kernels.h"
@@ -59,7 +59,7 @@ double loss_rows(const TileView<Storage>& tile) {
   using T = accumulator_t<Storage>;
   const Slices<Storage, 0> slices(tile.h());
   Residuals<Storage> residuals(tile);
-  Entries<Storage> entries(tile);
+  EntryCursor<Storage> entries(tile);
   for_row_groups(tile, [&](auto size, int64_t row, int64_t) __attribute__((always_inline)) {
     constexpr int E = size;
     const Storage* b[E];
@@ -102,17 +102,17 @@ void column_groups(const TileView<Storage>& tile) {
   const int64_t h = slices.h();
   const Storage* a = tile.a();
   T* gradient_b = tile.gradient_b();
-  const uint16_t *row = tile.rows(), *residual = tile.residuals();
+  const uint16_t *row = tile.rows(), *place = tile.places();
   for_sized_groups(tile.column_bundles(), tile.column_bundles_end(), tile.column_of_group(),
                    [&](auto size, int64_t column) __attribute__((always_inline)) {
                      constexpr int E = size;
                      const Storage* slice[E];
                      T coefficient[E];
                      slices_of(a, row, h, slice);
-                     for (int e = 0; e < E; ++e) coefficient[e] = tile.coefficients[residual[e]];
+                     for (int e = 0; e < E; ++e) coefficient[e] = tile.coefficients[place[e]];
                      slices.add(gradient_b + column * h, slice, coefficient);
                      row += E;
-                     residual += E;
+                     place += E;
                    });
 }
 

@@ -44,7 +44,7 @@ struct TileView {
   const Bundle* column_bundles_end() const { return layout.column_bundles + end.column_bundle_start; }
   const uint16_t* column_of_group() const { return layout.column_of_group + begin.column_of_group_start; }
   const uint16_t* rows() const { return layout.entry_row + begin.entry_start; }
-  const uint16_t* residuals() const { return layout.entry_residual + begin.entry_start; }
+  const uint16_t* places() const { return layout.entry_place + begin.entry_start; }
 };
 
 }  // namespace DMF_INSTRUCTION_SET
