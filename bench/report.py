@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from datetime import date
 from pathlib import Path
-from statistics import median
 
 import torch
 from rich.console import Console
@@ -22,6 +20,7 @@ from bench import machine, memory, roofline
 from bench.cases import CASES, Case
 from bench.problems import commit
 from bench.rivals import RIVALS, Pass
+from bench.timing import median_seconds
 from dmf_fast import info
 
 RESULTS = Path(__file__).with_name("results")
@@ -34,12 +33,7 @@ def run_case(case: Case, limits: machine.MachineLimits) -> dict[str, object] | N
         return None
     passes = {name: RIVALS[name](problem) for name in case.rivals}
     check_agreement(passes)
-    seconds: dict[str, list[float]] = {name: [] for name in passes}
-    repeat = {name: max(1, int(0.02 / timed(one_pass, 1))) for name, one_pass in passes.items()}
-    for _ in range(case.rounds):
-        for name, one_pass in passes.items():
-            seconds[name].append(timed(one_pass, repeat[name]))
-    medians = {name: median(times) for name, times in seconds.items()}
+    medians = median_seconds(passes, case.rounds)
     gflops = problem.flops / medians["dmf_fast"] / 1e9
     return {
         "problem": case.name,
@@ -59,14 +53,6 @@ def run_case(case: Case, limits: machine.MachineLimits) -> dict[str, object] | N
 def l2_gflops(limits: machine.MachineLimits) -> float:
     """Return the rate at which 6h flops an entry keep up with reading two slices of h float32 from L2."""
     return limits.l2_gigabytes_per_second * 6 / (2 * 4)
-
-
-def timed(one_pass: Pass, repeat: int) -> float:
-    """Return seconds a pass over `repeat` passes."""
-    start = time.perf_counter()
-    for _ in range(repeat):
-        one_pass()
-    return (time.perf_counter() - start) / repeat
 
 
 def check_agreement(passes: dict[str, Pass]) -> None:

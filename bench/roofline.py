@@ -24,6 +24,10 @@ def draw(report: dict[str, Any], path: Path) -> None:
     axes.axhline(
         report["l2_gflops"], color="gray", linestyle="--", label="two slices of h numbers an entry from L2"
     )
+    if "fed_fma_gflops" in machine:
+        axes.axhline(
+            machine["fed_fma_gflops"], color="gray", linestyle=":", label="FMA with operands from L1"
+        )
     for case in report["cases"]:
         axes.plot(case["flops_per_dram_byte"], case["gflops"], "o", label=case["problem"])
     axes.set(
@@ -31,6 +35,8 @@ def draw(report: dict[str, Any], path: Path) -> None:
         ylabel="GFLOP/s",
         title=f"Loss + dA + dB, float32, {machine['processor']}, {machine['threads']} threads",
     )
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)

@@ -20,6 +20,7 @@ import torch
 
 from bench import machine
 from bench.problems import NETFLIX, Problem, commit, skewed
+from bench.timing import median_seconds
 from dmf_fast import Observations, info
 from dmf_fast.layout import build_layout
 
@@ -27,6 +28,7 @@ RESULTS = Path(__file__).with_name("results")
 MILLION = (6040, 3706, 1_000_000)
 TEN_MILLION = (69878, 10677, 10_000_000)
 WIDTHS = (32, 64, 128, 256, 512)
+ROUNDS = 5
 ODD_WIDTHS = (1, 7, 17, 33, 50, 66, 100, 130, 250, 500, 1000)
 
 
@@ -41,26 +43,13 @@ def sweep_of(observations: Observations, h: int, dtype: torch.dtype = torch.floa
     return lambda: operator(a, b_transposed, layout.buffer, layout.values, None, 1.0)
 
 
-def medians(passes: dict[object, Callable[[], object]], rounds: int = 5) -> dict[object, float]:
-    """Return the median seconds of every pass; they take turns."""
-    seconds: dict[object, list[float]] = {name: [] for name in passes}
-    for one_pass in passes.values():
-        one_pass()
-    for _ in range(rounds):
-        for name, one_pass in passes.items():
-            start = time.perf_counter()
-            one_pass()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: median(times) for name, times in seconds.items()}
-
-
 def slope(seconds: dict[object, float]) -> float:
     """Return the slope of log time in log size."""
     return float(np.polyfit(np.log(list(seconds)), np.log(list(seconds.values())), 1)[0])
 
 
 def widths(observations: Observations) -> dict[str, object]:
-    seconds = medians({h: sweep_of(observations, h) for h in WIDTHS})
+    seconds = median_seconds({h: sweep_of(observations, h) for h in WIDTHS}, ROUNDS)
     return {"seconds": seconds, "log_log_slope": slope(seconds)}
 
 
@@ -68,7 +57,8 @@ def odd_widths(observations: Observations) -> dict[str, object]:
     """Compare every odd width with the next multiple of 16."""
     times = {}
     for h in ODD_WIDTHS:
-        pair = medians({h: sweep_of(observations, h), "next": sweep_of(observations, -(-h // 16) * 16)})
+        passes = {h: sweep_of(observations, h), "next": sweep_of(observations, -(-h // 16) * 16)}
+        pair = median_seconds(passes, ROUNDS)
         times[h] = 100 * (pair[h] / pair["next"] - 1)
     return {"percent_more_than_next_multiple_of_16": times}
 
@@ -81,7 +71,9 @@ def dtypes(observations: Observations, h: int) -> dict[str, object]:
         "bfloat16": torch.bfloat16,
         "float16": torch.float16,
     }
-    seconds = medians({name: sweep_of(observations, h, dtype) for name, dtype in names.items()})
+    seconds = median_seconds(
+        {name: sweep_of(observations, h, dtype) for name, dtype in names.items()}, ROUNDS
+    )
     return {name: seconds["float32"] / seconds[name] for name in names}
 
 
@@ -111,7 +103,7 @@ def netflix() -> dict[str, object]:
     observations = Observations(rows, columns, values, problem.shape)
     buffer = observations.layout().buffer
     built = time.perf_counter() - start
-    seconds = medians({64: sweep_of(observations, 64)}, rounds=3)[64]
+    seconds = median_seconds({64: sweep_of(observations, 64)}, 3)[64]
     return {
         "seconds": seconds,
         "gflops": 6 * 64 * observations.nnz / seconds / 1e9,
@@ -144,7 +136,7 @@ def main() -> None:
         ten_million = problem.observations()
         report["rate_relative_to_float32_10M_h64"] = dtypes(ten_million, 64)
         report["rate_relative_to_float32_10M_h128"] = dtypes(ten_million, 128)
-        seconds = medians({o.nnz: sweep_of(o, 64) for o in (million, ten_million)})
+        seconds = median_seconds({o.nnz: sweep_of(o, 64) for o in (million, ten_million)}, ROUNDS)
         del problem, ten_million
         large = netflix()
         seconds[NETFLIX[2]] = large["seconds"]
