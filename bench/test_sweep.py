@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -10,11 +10,9 @@ from bench.cases import CASES, Case
 from bench.problems import Problem
 from bench.rivals import RIVALS
 
-
-def names() -> Iterator[object]:
-    for case in CASES:
-        for rival in case.rivals:
-            yield pytest.param(case, rival, id=f"{case.name}-{rival}")
+CASES_AND_RIVALS = [
+    pytest.param(case, rival, id=f"{case.name}-{rival}") for case in CASES for rival in case.rivals
+]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +22,7 @@ def problems() -> dict[str, Problem | None]:
 
 
 @pytest.mark.filterwarnings("ignore:Sparse")
-@pytest.mark.parametrize(("case", "rival"), names())
+@pytest.mark.parametrize(("case", "rival"), CASES_AND_RIVALS)
 def test_loss_and_both_gradients(
     benchmark: Callable[..., object], problems: dict[str, Problem | None], case: Case, rival: str
 ) -> None:
