@@ -11,20 +11,18 @@ import argparse
 import itertools
 import json
 import random
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import date
+from functools import partial
 from pathlib import Path
-from statistics import median
 
 import torch
 
 from bench import machine
-from bench.problems import commit
+from bench.record import origin, results_file
+from bench.timing import median_seconds, timed
 from dmf_fast import Observations, completion_loss, functional, planner
 
-RESULTS = Path(__file__).with_name("results")
 DENSITIES = (0.001, 0.01, 0.05, 0.2, 0.6, 1.0)
 # Hidden widths are drawn for every problem and repeat along the chain; depth 1 has none.
 SHAPES = ((100, 100), (300, 1000), (943, 1682), (2000, 500))
@@ -78,8 +76,8 @@ def orders(first: int, last: int) -> list[planner.Order]:
     ]
 
 
-class Timer:
-    """Times one step under a given plan."""
+class Stepper:
+    """Makes one step under a given plan."""
 
     def __init__(self, problem: GridProblem) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -93,13 +91,10 @@ class Timer:
         ]
         self.chosen = planner.plan_for(self.factors, self.observations)
 
-    def seconds(self, plan: planner.Plan, repeat: int = 1) -> float:
+    def step(self, plan: planner.Plan) -> None:
         before, functional.plan_for = functional.plan_for, lambda *_: plan
         try:
-            start = time.perf_counter()
-            for _ in range(repeat):
-                torch.autograd.grad(completion_loss(self.factors, self.observations), self.factors)
-            return (time.perf_counter() - start) / repeat
+            torch.autograd.grad(completion_loss(self.factors, self.observations), self.factors)
         finally:
             functional.plan_for = before
 
@@ -109,29 +104,26 @@ class Timer:
 
 def compare(problem: GridProblem, rounds: int) -> dict[str, object]:
     """Time all plans three times, then the fastest few and the planner's choice against each other."""
-    timer = Timer(problem)
+    stepper = Stepper(problem)
     plans = all_plans(problem)
     for plan in plans:
-        timer.seconds(plan)
-    first = sorted(plans, key=lambda plan: min(timer.seconds(plan) for _ in range(2)))
-    finalists = [plan for plan in first[:CANDIDATES] if not timer.same(plan)] + [timer.chosen]
-    repeat = max(1, min(200, int(0.01 / timer.seconds(timer.chosen, 3))))
-    times: dict[int, list[float]] = {place: [] for place in range(len(finalists))}
-    for _ in range(rounds):
-        for place, plan in enumerate(finalists):
-            times[place].append(timer.seconds(plan, repeat))
-    medians = [median(times[place]) for place in times]
-    best = min(range(len(finalists)), key=medians.__getitem__)
+        stepper.step(plan)
+    first = sorted(plans, key=lambda plan: min(timed(partial(stepper.step, plan), 1) for _ in range(2)))
+    finalists = [plan for plan in first[:CANDIDATES] if not stepper.same(plan)] + [stepper.chosen]
+    passes = {place: partial(stepper.step, plan) for place, plan in enumerate(finalists)}
+    medians = median_seconds(passes, rounds)
+    best = min(medians, key=medians.__getitem__)
+    chosen = medians[len(finalists) - 1]
     return {
         "problem": str(problem),
         "depth": len(problem.dims) - 1,
         "density": problem.density,
         "plans": len(plans),
-        "chosen": timer.chosen.name,
-        "chosen_milliseconds": 1e3 * medians[-1],
+        "chosen": stepper.chosen.name,
+        "chosen_milliseconds": 1e3 * chosen,
         "best": describe(finalists[best]),
         "best_milliseconds": 1e3 * medians[best],
-        "excess_percent": 100 * (medians[-1] / medians[best] - 1),
+        "excess_percent": 100 * (chosen / medians[best] - 1),
     }
 
 
@@ -142,7 +134,7 @@ def describe(plan: planner.Plan) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=RESULTS / f"{date.today().isoformat()}-planner.json")
+    parser.add_argument("--output", type=Path, default=results_file("planner"))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--every", type=int, default=1, help="time every k-th problem only")
     arguments = parser.parse_args()
@@ -157,8 +149,7 @@ def main() -> None:
             f"best {result['best']} {result['best_milliseconds']:.3f} ms"
         )
     report = {
-        "date": date.today().isoformat(),
-        "commit": commit(),
+        **origin(),
         "machine": machine.measure(torch.get_num_threads()).as_dict(),
         "within_10_percent": within,
         "problems": results,

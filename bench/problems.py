@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -98,12 +97,3 @@ def _problem(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, in
     a = torch.randn(shape[0], h, generator=generator) / h**0.5
     b_transposed = torch.randn(shape[1], h, generator=generator)
     return Problem(rows, columns, values, shape, a, b_transposed)
-
-
-def commit() -> str:
-    """Return the commit that was measured."""
-    root = Path(__file__).resolve().parent.parent
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True
-    )
-    return done.stdout.strip() or "unknown"

@@ -1,14 +1,13 @@
 """`python -m bench.report`: every case beside its rivals and the machine's limits, in one run.
 
-Rivals take turns, one pass each a round, so that noise of the machine falls on all alike; medians are
-reported. Writes one JSON file and a roofline beside it, and prints one table.
+Rivals take turns, so that noise of the machine falls on all alike; medians are reported. Writes one JSON file
+and a roofline beside it, and prints one table.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from datetime import date
 from pathlib import Path
 
 import torch
@@ -18,12 +17,10 @@ from rich.table import Table
 import dmf_fast
 from bench import machine, memory, roofline
 from bench.cases import CASES, Case
-from bench.problems import commit
+from bench.record import origin, results_file
 from bench.rivals import RIVALS, Pass
 from bench.timing import median_seconds
 from dmf_fast import info
-
-RESULTS = Path(__file__).with_name("results")
 
 
 def run_case(case: Case, limits: machine.MachineLimits) -> dict[str, object] | None:
@@ -103,8 +100,7 @@ def main() -> None:
     results = [result for case in cases if (result := run_case(case, limits)) is not None]
     show(results, limits)
     report = {
-        "date": date.today().isoformat(),
-        "commit": commit(),
+        **origin(),
         "dmf_fast": dmf_fast.__version__,
         "torch": torch.__version__,
         "instruction_set": info.active_instruction_set(),
@@ -115,9 +111,7 @@ def main() -> None:
     if not arguments.only:
         report["memory"] = memory.measure()
         print("memory at 10M entries, h 64:", json.dumps(report["memory"], indent=1))
-    output = arguments.output or (
-        None if arguments.only else RESULTS / f"{date.today().isoformat()}-cpu.json"
-    )
+    output = arguments.output or (None if arguments.only else results_file("cpu"))
     if output:
         roofline.draw(report, output.with_suffix(".png"))
         output.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")

@@ -11,7 +11,6 @@ import json
 import resource
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from statistics import median
 
@@ -19,12 +18,12 @@ import numpy as np
 import torch
 
 from bench import machine
-from bench.problems import NETFLIX, Problem, commit, skewed
+from bench.problems import NETFLIX, Problem, skewed
+from bench.record import origin, results_file
 from bench.timing import median_seconds
 from dmf_fast import Observations, info
 from dmf_fast.layout import build_layout
 
-RESULTS = Path(__file__).with_name("results")
 MILLION = (6040, 3706, 1_000_000)
 TEN_MILLION = (69878, 10677, 10_000_000)
 WIDTHS = (32, 64, 128, 256, 512)
@@ -115,14 +114,13 @@ def netflix() -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=RESULTS / f"{date.today().isoformat()}-scaling.json")
+    parser.add_argument("--output", type=Path, default=results_file("scaling"))
     parser.add_argument("--small", action="store_true")
     arguments = parser.parse_args()
     limits = machine.measure(torch.get_num_threads())
     million = skewed(*MILLION, h=1).observations()
     report: dict[str, object] = {
-        "date": date.today().isoformat(),
-        "commit": commit(),
+        **origin(),
         "instruction_set": info.active_instruction_set(),
         "machine": limits.as_dict(),
         "widths_1M": widths(million),

@@ -75,10 +75,11 @@ def load_observations(path: str | os.PathLike[str]) -> Observations:
     facts = _native.describe_layout(layout.buffer.numpy())
     nnz = facts["nnz"]
     for name, numbers in (("values", layout.values), ("weights", layout.weights)):
-        if numbers is not None and (numbers.shape != (nnz,) or numbers.dtype != layout.values.dtype):
+        if numbers is None:
+            continue
+        if numbers.shape != (nnz,) or numbers.dtype != layout.values.dtype:
             raise ValueError(f"{path} is damaged: {name} must hold one number for each of its {nnz} entries")
-        if numbers is not None:
-            check_finite(name, numbers, numbers)
+        check_finite(name, numbers, numbers)
     if layout.weights is not None:
         check_not_negative("weights", layout.weights)
     pattern = Pattern.of_layout(layout.buffer, (facts["rows"], facts["columns"]), nnz)

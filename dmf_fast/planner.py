@@ -128,8 +128,8 @@ plan_chain._dynamo_marked_constant = True  # type: ignore[attr-defined]
 @lru_cache(maxsize=1024)
 def _plan_chain(dims: tuple[int, ...], nnz: int, biases: int, sixteen_bit: bool) -> Plan:
     splits = [_split_plan(dims, nnz, split, biases) for split in range(1, len(dims) - 1)]
-    plans = [_dense_plan(dims, nnz), *splits]
-    best = min(splits if sixteen_bit and splits else plans, key=lambda plan: plan.cost)
+    plans = splits if sixteen_bit and splits else [_dense_plan(dims, nnz), *splits]
+    best = min(plans, key=lambda plan: plan.cost)
     alternatives = tuple((plan.name, plan.cost) for plan in plans)
     return Plan(**{**vars(best), "alternatives": alternatives})
 

@@ -77,9 +77,9 @@ class TileSorter {
     for (int64_t k = 0; k < count; ++k) by_line_[start_[entries[row_order[k]].column]++] = k;
     place = 0;
     write_bundles(column_count_, arrays.column_bundles, arrays.column_of_group, [&](int64_t sorted) {
-      const int64_t residual = by_line_[sorted];
-      arrays.entry_row[place] = entries[row_order[residual]].row;
-      arrays.entry_place[place++] = static_cast<uint16_t>(residual);
+      const int64_t row_place = by_line_[sorted];
+      arrays.entry_row[place] = entries[row_order[row_place]].row;
+      arrays.entry_place[place++] = static_cast<uint16_t>(row_place);
     });
     std::fill(row_count_.begin(), row_count_.end(), 0);
     std::fill(column_count_.begin(), column_count_.end(), 0);

@@ -6,6 +6,8 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <optional>
+
 #include "../kernels/number_types.h"
 #include "../kernels/observed_layout.h"
 
@@ -56,11 +58,16 @@ inline LayoutView layout_of(const Tensor& layout) {
   return view;
 }
 
-// The numbers of all entries, in tile order.
-inline const void* numbers_of(const LayoutView& layout, const Tensor& numbers, ScalarType dtype,
-                              const char* name) {
-  check_vector(numbers, layout.header->nnz, dtype, name);
-  return numbers.const_data_ptr();
+// Values and, where there are any, weights of all entries, in tile order.
+template <class AnyOperands>
+void set_targets(AnyOperands& operands, const LayoutView& layout, ScalarType dtype, const Tensor& values,
+                 const std::optional<Tensor>& weights) {
+  check_vector(values, layout.header->nnz, dtype, "values");
+  operands.values = values.const_data_ptr();
+  if (weights.has_value()) {
+    check_vector(*weights, layout.header->nnz, dtype, "weights");
+    operands.weights = weights->const_data_ptr();
+  }
 }
 
 inline Tensor loss_tensor(const Tensor& like, double loss) {

@@ -21,7 +21,6 @@ class FusedRows {
   // Writes the tile's coefficients, adds to dA, returns the tile's part of the loss.
   static double run(const TileView<Storage>& tile) {
     const FusedRows rows(tile);
-    const int64_t h = rows.slices_.h();
     const Storage* a = tile.a();
     T* gradient_a = tile.gradient_a();
     Residuals<Storage> residuals(tile);
@@ -34,10 +33,11 @@ class FusedRows {
   }
 
  private:
-  // EntryCursor whose slices fit the registers beside A[i] and dA[i].
+  static constexpr int64_t h = P * V::width;
+  // Entries whose slices fit the registers beside A[i] and dA[i].
   static constexpr int at_once = P <= max_fused_vectors / 2 ? 4 : 2;
 
-  DMF_INLINE explicit FusedRows(const TileView<Storage>& tile) : slices_(tile.h()), b_(tile.b()) {}
+  DMF_INLINE explicit FusedRows(const TileView<Storage>& tile) : b_(tile.b()) {}
 
   template <int E>
   DMF_INLINE void group(const Storage* a, T* gradient_a, EntryCursor<Storage>& entries,
@@ -61,7 +61,7 @@ class FusedRows {
                        Residuals<Storage>& residuals) const {
     Register b[E][P], dot[E];
     for (int e = 0; e < E; ++e) {
-      Panel<T, P>::load(opaque(b_ + entries.column[e] * slices_.h()), b[e]);
+      Panel<T, P>::load(opaque(b_ + entries.column[e] * h), b[e]);
       dot[e] = V::multiply(x[0], b[e][0]);
       for (int p = 1; p < P; ++p) dot[e] = V::multiply_add(x[p], b[e][p], dot[e]);
     }
@@ -74,7 +74,6 @@ class FusedRows {
     }
   }
 
-  const Slices<Storage, P> slices_;
   const Storage* b_;
 };
 

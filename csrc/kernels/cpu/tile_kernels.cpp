@@ -19,7 +19,7 @@ namespace dmf {
 namespace DMF_INSTRUCTION_SET {
 namespace {
 
-static_assert(sums_slack <= coefficient_slack);
+static_assert(Lanes<double>::count <= coefficient_slack);
 
 // body(size, row, entry): the group of `size` entries from `entry` on.
 template <class Storage, class Body>
@@ -42,13 +42,14 @@ template <class Storage>
 void product_rows(const TileView<Storage>& tile) {
   using T = accumulator_t<Storage>;
   const Slices<Storage, 0> slices(tile.h());
+  const Storage *a = tile.a(), *all_b = tile.b();
   T* products = static_cast<T*>(tile.operands.products);
   for_row_groups(tile, [&](auto size, int64_t row, int64_t entry) __attribute__((always_inline)) {
     constexpr int E = size;
     const Storage* b[E];
-    slices_of(tile.b(), tile.columns() + entry, tile.h(), b);
+    slices_of(all_b, tile.columns() + entry, slices.h(), b);
     T dots[sums_slack];
-    slices.dots(tile.a() + row * tile.h(), b, dots);
+    slices.dots(a + row * slices.h(), b, dots);
     for (int e = 0; e < E; ++e) products[tile.position(entry + e)] = dots[e];
   });
 }
@@ -58,16 +59,18 @@ template <class Storage, bool with_gradient>
 double loss_rows(const TileView<Storage>& tile) {
   using T = accumulator_t<Storage>;
   const Slices<Storage, 0> slices(tile.h());
+  const Storage *a = tile.a(), *all_b = tile.b();
+  T* gradient_a = with_gradient ? tile.gradient_a() : nullptr;
   Residuals<Storage> residuals(tile);
   EntryCursor<Storage> entries(tile);
   for_row_groups(tile, [&](auto size, int64_t row, int64_t) __attribute__((always_inline)) {
     constexpr int E = size;
     const Storage* b[E];
-    slices_of(tile.b(), entries.column, tile.h(), b);
+    slices_of(all_b, entries.column, slices.h(), b);
     T dots[sums_slack] = {};
-    slices.dots(tile.a() + row * tile.h(), b, dots);
+    slices.dots(a + row * slices.h(), b, dots);
     const T* coefficient = residuals.template take<E>(dots, entries);
-    if constexpr (with_gradient) slices.add(tile.gradient_a() + row * tile.h(), b, coefficient);
+    if constexpr (with_gradient) slices.add(gradient_a + row * slices.h(), b, coefficient);
   });
   return residuals.loss();
 }
@@ -88,10 +91,12 @@ double loss_gradient_rows(const TileView<Storage>& tile) {
 template <class Storage>
 void gradient_rows(const TileView<Storage>& tile) {
   const Slices<Storage, 0> slices(tile.h());
+  const Storage* all_b = tile.b();
+  accumulator_t<Storage>* gradient_a = tile.gradient_a();
   for_row_groups(tile, [&](auto size, int64_t row, int64_t entry) __attribute__((always_inline)) {
     const Storage* b[size];
-    slices_of(tile.b(), tile.columns() + entry, tile.h(), b);
-    slices.add(tile.gradient_a() + row * tile.h(), b, tile.coefficients + entry);
+    slices_of(all_b, tile.columns() + entry, slices.h(), b);
+    slices.add(gradient_a + row * slices.h(), b, tile.coefficients + entry);
   });
 }
 

@@ -22,14 +22,6 @@ Operands operands_of(const Split& split, const Tensor& a, const Tensor& b_transp
   return operands;
 }
 
-void set_targets(Operands& operands, const Split& split, const Tensor& a, const Tensor& values,
-                 const std::optional<Tensor>& weights) {
-  operands.values = numbers_of(split.layout, values, a.scalar_type(), "values");
-  if (weights.has_value()) {
-    operands.weights = numbers_of(split.layout, *weights, a.scalar_type(), "weights");
-  }
-}
-
 // Allocates dA and dBᵀ in the accumulator's dtype.
 std::tuple<Tensor, Tensor> set_gradients(Operands& operands, const Split& split, const Tensor& a,
                                          const Tensor& b_transposed) {
@@ -68,7 +60,7 @@ Tensor completion_loss_forward(const Tensor& a, const Tensor& b_transposed, cons
                                const Tensor& values, std::optional<Tensor> weights) {
   const Split split(a, b_transposed, layout);
   Operands operands = operands_of(split, a, b_transposed);
-  set_targets(operands, split, a, values, weights);
+  set_targets(operands, split.layout, a.scalar_type(), values, weights);
   TorchThreads threads;
   return loss_tensor(a, sweep(split.layout, Task::loss, split.dtype, operands, threads));
 }
@@ -78,7 +70,7 @@ std::tuple<Tensor, Tensor, Tensor> completion_loss_gradients(const Tensor& a, co
                                                              std::optional<Tensor> weights, double scale) {
   const Split split(a, b_transposed, layout);
   Operands operands = operands_of(split, a, b_transposed);
-  set_targets(operands, split, a, values, weights);
+  set_targets(operands, split.layout, a.scalar_type(), values, weights);
   operands.gradient_scale = scale;
   const auto [gradient_a, gradient_b] = set_gradients(operands, split, a, b_transposed);
   TorchThreads threads;

@@ -19,8 +19,7 @@ double loss_over(const LayoutView& layout, const Tensor& dense, const Tensor& va
                  const std::optional<Tensor>& weights, double scale, void* gradient) {
   DenseOperands operands;
   operands.dense = dense.const_data_ptr();
-  operands.values = numbers_of(layout, values, dense.scalar_type(), "values");
-  if (weights.has_value()) operands.weights = numbers_of(layout, *weights, dense.scalar_type(), "weights");
+  set_targets(operands, layout, dense.scalar_type(), values, weights);
   operands.gradient = gradient;
   operands.gradient_scale = scale;
   TorchThreads threads;
