@@ -2,16 +2,17 @@
 # reuse .venv, install torch and the package with its build tools, and run.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+CUDA_TORCH ?= torch==2.11.0
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE_SOURCES := CMakeLists.txt setup.py $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: run test test-python test-cpp test-slow lint format bench clean
+.PHONY: run test test-python test-cpp test-cuda test-slow cuda-link lint format bench clean
 
 run: $(VENV)/installed
 	$(BIN)/dmf-fast complete --out runs/default --overwrite
 
-test: test-cpp test-python
+test: test-cpp test-cuda test-python
 
 test-python: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
@@ -21,6 +22,17 @@ test-slow: $(VENV)/installed
 
 test-cpp: $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh csrc/tests/run.sh
+
+# Compiles the CUDA sources, where there is nvcc; no GPU is needed.
+test-cuda: $(VENV)/installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh csrc/tests/check_cuda.sh
+
+# Builds, links and loads the CUDA library with a torch that has CUDA (5 GB); no GPU is needed.
+cuda-link:
+	$(PYTHON) -m venv $(VENV)-cuda
+	$(VENV)-cuda/bin/pip install --quiet "$(CUDA_TORCH)" "setuptools>=77" cmake ninja pybind11
+	PATH="$(CURDIR)/$(VENV)-cuda/bin:$$PATH" DMF_FAST_CUDA=on $(VENV)-cuda/bin/pip install --quiet --no-build-isolation .
+	cd build && ../$(VENV)-cuda/bin/python ../csrc/tests/cuda_link.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -37,7 +49,7 @@ bench: $(VENV)/installed
 	$(BIN)/python -m bench.report
 
 clean:
-	rm -rf build $(VENV) *.egg-info dmf_fast/*.so
+	rm -rf build $(VENV) $(VENV)-cuda *.egg-info dmf_fast/*.so
 
 # The venv with torch and the build tools.
 $(VENV)/created:

@@ -34,7 +34,7 @@ class CMakeBuild(build_ext):
             else Path(self.build_lib).resolve() / "dmf_fast"
         )
         settings = [f"-DCMAKE_MAKE_PROGRAM={shutil.which('ninja')}", f"-DPython_EXECUTABLE={sys.executable}",
-                    f"-Dpybind11_DIR={pybind11_folder()}", *torch_settings]  # fmt: skip
+                    f"-Dpybind11_DIR={pybind11_folder()}", *torch_settings, *cuda_settings()]  # fmt: skip
         # CMake remembers compilers and paths: other ones get a folder of their own.
         key = hashlib.sha256("\n".join([compiler, *settings]).encode()).hexdigest()[:8]
         build = ROOT / "build" / f"{sys.implementation.cache_tag}-{key}"
@@ -67,6 +67,42 @@ def describe_torch() -> list[str]:
     folder = Path(torch.__file__).resolve().parent
     return [f"-DDMF_FAST_TORCH_INCLUDE={folder / 'include'}", f"-DDMF_FAST_TORCH_VERSION={torch.__version__}",
             f"-DDMF_FAST_TORCH_LIBRARY={folder / 'lib' / 'libtorch_cpu.so'}"]  # fmt: skip
+
+
+def cuda_settings() -> list[str]:
+    """Return the CMake settings of the CUDA library, as DMF_FAST_CUDA asks: on, off, check or auto."""
+    import torch
+
+    wanted = os.environ.get("DMF_FAST_CUDA", "auto")
+    compiler, cuda_of_torch = find_nvcc(), torch.version.cuda
+    if wanted not in ("on", "off", "check", "auto"):
+        stop(f"DMF_FAST_CUDA must be on, off, check or auto, got {wanted!r}.")
+    if wanted == "auto":
+        wanted = "on" if compiler and cuda_of_torch else "off"
+    if wanted == "off":
+        return ["-DDMF_FAST_CUDA=off"]
+    if compiler is None:
+        stop(
+            f"DMF_FAST_CUDA={wanted} needs `nvcc`, which is not there: install the CUDA toolkit and put nvcc "
+            "on the path, or set CUDACXX to it."
+        )
+    if wanted == "on" and cuda_of_torch is None:
+        stop(
+            f"DMF_FAST_CUDA=on needs a torch with CUDA, but torch {torch.__version__} has none: install one "
+            "that has (https://pytorch.org/get-started), or set DMF_FAST_CUDA=check to compile only."
+        )
+    folder = Path(torch.__file__).resolve().parent
+    settings = [f"-DDMF_FAST_CUDA={wanted}", f"-DCMAKE_CUDA_COMPILER={compiler}",
+                f"-DDMF_FAST_TORCH_CUDA_LIBRARY={folder / 'lib' / 'libtorch_cuda.so'}"]  # fmt: skip
+    if "DMF_FAST_CUDA_ARCHITECTURES" in os.environ:
+        settings.append(f"-DDMF_FAST_CUDA_ARCHITECTURES={os.environ['DMF_FAST_CUDA_ARCHITECTURES']}")
+    return settings
+
+
+def find_nvcc() -> str | None:
+    """Return the path of nvcc: CUDACXX, the one on the path, or CUDA's own folder."""
+    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
+    return shutil.which(os.environ.get("CUDACXX", "nvcc")) or shutil.which(f"{home}/bin/nvcc")
 
 
 def pybind11_folder() -> str:

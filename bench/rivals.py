@@ -14,7 +14,7 @@ Pass = Callable[[], tuple[Tensor, Tensor, Tensor]]  # loss (sum of squares), dA,
 
 def dmf_fast(problem: Problem) -> Pass:
     """The fused sweep, as the autograd function calls it."""
-    layout = problem.observations().layout()
+    layout = problem.layout
     sweep = torch.ops.dmf_fast.completion_loss_gradients
     return lambda: sweep(problem.a, problem.b_transposed, layout.buffer, layout.values, None, 1.0)
 
@@ -102,9 +102,9 @@ def numba_csr(problem: Problem) -> Pass:
 
 def dense_autograd(problem: Problem) -> Pass:
     """The product formed whole, a dense mask, autograd."""
-    mask = torch.zeros(problem.shape)
+    mask = torch.zeros(problem.shape, device=problem.a.device)
     mask[problem.rows, problem.columns] = 1.0
-    target = torch.zeros(problem.shape)
+    target = torch.zeros_like(mask)
     target[problem.rows, problem.columns] = problem.values
 
     def one_pass() -> tuple[Tensor, Tensor, Tensor]:
@@ -117,7 +117,7 @@ def dense_autograd(problem: Problem) -> Pass:
 
 
 def _compressed(sorted_indices: Tensor, count: int) -> Tensor:
-    starts = torch.zeros(count + 1, dtype=torch.int32)
+    starts = torch.zeros(count + 1, dtype=torch.int32, device=sorted_indices.device)
     starts[1:] = torch.bincount(sorted_indices, minlength=count).cumsum(0)
     return starts
 

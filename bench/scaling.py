@@ -18,14 +18,12 @@ import numpy as np
 import torch
 
 from bench import machine
-from bench.problems import NETFLIX, Problem, skewed
+from bench.problems import MILLION, NETFLIX, TEN_MILLION, Problem, skewed
 from bench.record import origin, results_file
 from bench.timing import median_seconds
 from dmf_fast import Observations, info
 from dmf_fast.layout import build_layout
 
-MILLION = (6040, 3706, 1_000_000)
-TEN_MILLION = (69878, 10677, 10_000_000)
 WIDTHS = (32, 64, 128, 256, 512)
 ROUNDS = 5
 ODD_WIDTHS = (1, 7, 17, 33, 50, 66, 100, 130, 250, 500, 1000)

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch
 
-from bench.cases import CASES, Case
+from bench.cases import CASES, GPU_CASES, Case
+from bench.gpu_rivals import GPU_RIVALS
 from bench.problems import Problem
-from bench.rivals import RIVALS
+from bench.rivals import RIVALS, Pass
 
 CASES_AND_RIVALS = [
-    pytest.param(case, rival, id=f"{case.name}-{rival}") for case in CASES for rival in case.rivals
+    pytest.param(case, rival, id=f"{case.device}-{case.name}-{rival}")
+    for case in (*CASES, *GPU_CASES)
+    for rival in case.rivals
 ]
 
 
 @pytest.fixture(scope="module")
-def problems() -> dict[str, Problem | None]:
+def problems() -> dict[Case, Problem | None]:
     """Keep the problem that was drawn last: the largest take a gigabyte."""
     return {}
 
@@ -24,13 +28,28 @@ def problems() -> dict[str, Problem | None]:
 @pytest.mark.filterwarnings("ignore:Sparse")
 @pytest.mark.parametrize(("case", "rival"), CASES_AND_RIVALS)
 def test_loss_and_both_gradients(
-    benchmark: Callable[..., object], problems: dict[str, Problem | None], case: Case, rival: str
+    benchmark: Callable[..., object], problems: dict[Case, Problem | None], case: Case, rival: str
 ) -> None:
-    if case.name not in problems:
+    if case.device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device here")
+    if case not in problems:
         problems.clear()
-        problems[case.name] = case.problem()
-    problem = problems[case.name]
+        problems[case] = case.problem()
+    problem = problems[case]
     if problem is None:
         pytest.skip("MovieLens 100K is not here: set DMF_FAST_DATA to the folder that holds ml-100k/")
-    benchmark.group = case.name
-    benchmark(RIVALS[rival](problem))
+    benchmark.group = f"{case.name}, {case.device}"
+    rivals = GPU_RIVALS if case.device == "cuda" else RIVALS
+    benchmark(finished(rivals[rival](problem), case.device))
+
+
+def finished(one_pass: Pass, device: str) -> Callable[[], object]:
+    """Return the pass with a wait for its end, as pytest-benchmark reads the CPU's clock."""
+    if device == "cpu":
+        return one_pass
+
+    def pass_and_wait() -> None:
+        one_pass()
+        torch.cuda.synchronize()
+
+    return pass_and_wait

@@ -25,14 +25,23 @@ def observed_product(a: Tensor, b_transposed: Tensor, layout: Tensor, nnz: int) 
 
 
 def completion_loss(
-    a: Tensor, b_transposed: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
+    a: Tensor,
+    b_transposed: Tensor,
+    layout: Tensor,
+    values: Tensor,
+    weights: Tensor | None,
+    scale: float,
+    tile_precision: str | None = None,
 ) -> Tensor:
-    """Return ``scale`` Σ w (a·b − value)²; ``values`` and ``weights`` are in tile order."""
+    """Return ``scale`` Σ w (a·b − value)²; ``values`` and ``weights`` are in tile order.
+
+    Where gradients are needed, ``tile_precision`` makes the tensor cores compute them with the loss.
+    """
     dtype = _ops.accumulator_dtype(a.dtype)
     if not (torch.is_grad_enabled() and (a.requires_grad or b_transposed.requires_grad)):
         loss = CompletionLossAlone.apply(a, b_transposed, layout, values, weights)
         return (loss * scale).to(dtype)
-    loss = CompletionLoss.apply(a, b_transposed, layout, values, weights, scale)[0]
+    loss = CompletionLoss.apply(a, b_transposed, layout, values, weights, scale, tile_precision)[0]
     return loss.to(dtype)
 
 
@@ -108,18 +117,26 @@ class CompletionLoss(Function):
 
     @staticmethod
     def forward(
-        a: Tensor, b_transposed: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
+        a: Tensor,
+        b_transposed: Tensor,
+        layout: Tensor,
+        values: Tensor,
+        weights: Tensor | None,
+        scale: float,
+        tile_precision: str | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Run the fused sweep."""
-        loss, gradient_a, gradient_b = _native.completion_loss_gradients(
-            a, b_transposed, layout, values, weights, scale
-        )
+        """Run the fused sweep, or the tiles."""
+        arguments = (a, b_transposed, layout, values, weights, scale)
+        if tile_precision is None:
+            loss, gradient_a, gradient_b = _native.completion_loss_gradients(*arguments)
+        else:
+            loss, gradient_a, gradient_b = _native.tile_loss_gradients(*arguments, tile_precision)
         return loss * scale, gradient_a, gradient_b
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
         """Keep the gradients, and what a second derivative would need."""
-        a, b_transposed, layout, values, weights, ctx.scale = inputs
+        a, b_transposed, layout, values, weights, ctx.scale, _ = inputs
         _, gradient_a, gradient_b = output
         ctx.mark_non_differentiable(gradient_a, gradient_b)
         _spare_zeros(ctx)
@@ -129,13 +146,13 @@ class CompletionLoss(Function):
     def backward(ctx: Any, gradient: Tensor | None, *unused: Tensor | None) -> tuple[Tensor | None, ...]:
         """Scale the gradients that the forward sweep left; recompute them where they must have a graph."""
         if gradient is None:
-            return (None,) * 6
+            return (None,) * 7
         a, b_transposed, layout, values, weights, gradient_a, gradient_b = ctx.saved_tensors
         if torch.is_grad_enabled():
             pair = _differentiable_gradients(a, b_transposed, layout, values, weights, gradient * ctx.scale)
         else:
             pair = tuple((gradient * ready).to(a.dtype) for ready in (gradient_a, gradient_b))
-        return *pair, None, None, None, None
+        return *pair, None, None, None, None, None
 
 
 class CompletionLossAlone(Function):

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dmf_fast import autograd
+from dmf_fast import autograd, cuda
 from dmf_fast.observations import Observations
 from dmf_fast.ops import accumulator_dtype
 from dmf_fast.planner import Order, Plan, plan_for
@@ -104,7 +104,9 @@ def completion_loss(
         dense = _dense_product(factors, plan, row_bias, column_bias, observations.dtype)
         return autograd.dense_completion_loss(dense, layout.buffer, layout.values, layout.weights, scale)
     a, b_transposed = _two_sides(factors, plan, row_bias, column_bias, observations.dtype)
-    return autograd.completion_loss(a, b_transposed, layout.buffer, layout.values, layout.weights, scale)
+    return autograd.completion_loss(
+        a, b_transposed, layout.buffer, layout.values, layout.weights, scale, plan.tile_precision
+    )
 
 
 def _two_sides(
@@ -182,10 +184,7 @@ def _checked_plan(
     if not isinstance(observations, Observations):
         raise TypeError(f"observations must be dmf_fast.Observations, got {type(observations).__name__}")
     if observations.device.type != "cpu":
-        raise ValueError(
-            f"observations are on {observations.device}, but this build has kernels for the CPU only; "
-            'use observations.to("cpu") and move the factors there'
-        )
+        cuda.check_usable(observations.device)
     if isinstance(factors, Tensor):
         raise TypeError(
             "factors must be a sequence [W_1, …, W_N] of matrices, got one tensor; wrap it in a list"

@@ -7,7 +7,7 @@ import platform
 import torch
 
 import dmf_fast
-from dmf_fast import _native
+from dmf_fast import _native, cuda
 
 
 def active_instruction_set() -> str:
@@ -69,8 +69,13 @@ def report() -> str:
 
 
 def _cuda() -> str:
-    in_torch = f"torch has CUDA {torch.version.cuda}" if torch.version.cuda else "this torch has no CUDA"
-    return f"not built: this version has CPU kernels only ({in_torch})"
+    reason = cuda.missing_reason()
+    if reason is not None:
+        return f"no kernels: {reason}"
+    if not torch.cuda.is_available():
+        return f"kernels loaded (torch has CUDA {torch.version.cuda}), but torch finds no GPU"
+    names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    return f"kernels loaded (torch has CUDA {torch.version.cuda}): {names}"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The tiled layout of the observed entries, which the kernels read: one flat buffer of bytes.
+"""The layout of the observed entries, which the kernels read: one flat buffer of bytes.
 
-``csrc/kernels/observed_layout.h`` describes the buffer. *Tile order* is the order in which the kernels
-meet the entries; the buffer holds, for every entry in tile order, its place in the caller's arrays.
+``csrc/kernels/observed_layout.h`` describes the buffer on the CPU, ``csrc/kernels/cuda/device_layout.h`` that
+on a GPU, where it is built. *Tile order* is the order in which the kernels of a device meet the entries; the
+buffer holds, for every entry in tile order, its place in the caller's arrays.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmf_fast import _native
+from dmf_fast import _native, cuda
 
 _LARGEST_INT32 = 2**31 - 1
 
@@ -65,19 +66,43 @@ def build_layout(rows: Indices, columns: Indices, shape: tuple[int, int]) -> Ten
     return buffer
 
 
+def build_device_layout(
+    rows: Indices, columns: Indices, shape: tuple[int, int], device: torch.device
+) -> Tensor:
+    """Return the buffer on a GPU, sorted there, for the entries of :func:`build_layout`.
+
+    Temporary memory on the GPU: 24 bytes an entry and the indices.
+
+    Raises:
+        ValueError: there are no kernels for ``device``, or more rows, columns or entries than they can count.
+
+    """
+    cuda.check_usable(device)
+    if max(shape) > _native.device_max_lines or len(rows) > _native.device_max_nnz:
+        raise ValueError(
+            "a GPU takes at most 2**31 - 1 rows and columns and 2**32 - 1 observed entries, got shape "
+            f'{shape} with {len(rows)}; use observations.to("cpu")'
+        )
+    on_device = (torch.from_numpy(indices).to(device) for indices in (rows, columns))
+    buffer: Tensor = torch.ops.dmf_fast.build_layout(*on_device, *shape)
+    return buffer
+
+
 def decode_layout(buffer: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows and columns that ``buffer`` was built from, ``(nnz,)`` each, in the caller's order."""
     rows, columns = _native.decode_layout(buffer.numpy(), torch.get_num_threads())
     return rows, columns
 
 
-def caller_positions(buffer: Tensor) -> Tensor:
+def caller_positions(buffer: Tensor, nnz: int) -> Tensor:
     """Return the place of every entry in the caller's arrays, ``(nnz,)`` in tile order, int32 or int64.
 
     It is a view into ``buffer`` wherever torch can index with the numbers as they are stored.
     """
-    facts = _native.describe_layout(buffer.numpy())
-    nnz, start, item_bytes = facts["nnz"], facts["position_offset"], facts["position_bytes"]
+    start, item_bytes = 0, 4  # on a GPU
+    if buffer.device.type == "cpu":
+        facts = _native.describe_layout(buffer.numpy())
+        start, item_bytes = facts["position_offset"], facts["position_bytes"]
     stored = buffer[start : start + nnz * item_bytes]
     if item_bytes == 8:
         return stored.view(torch.int64)

@@ -38,11 +38,11 @@ def save_observations(observations: Observations, path: str | os.PathLike[str]) 
         tensor([2.5000])
 
     """
-    layout = observations.layout()
+    layout = observations.to("cpu").layout()
     # As int64: its numbers then lie at multiples of 8 bytes in the file.
-    tensors = {"layout": layout.buffer.cpu().view(torch.int64), "values": layout.values.cpu()}
+    tensors = {"layout": layout.buffer.view(torch.int64), "values": layout.values}
     if layout.weights is not None:
-        tensors["weights"] = layout.weights.cpu()
+        tensors["weights"] = layout.weights
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
     try:

@@ -14,12 +14,17 @@ float32 for float32, bfloat16 and float16.
     Σ w (a·b − value)² as a float64 scalar; ``values`` and ``weights`` are in tile order.
 ``completion_loss_gradients(a, b_transposed, layout, values, weights, scale)``
     The same sum, and from the same sweep the gradients of ``scale`` times it.
+``tile_loss_gradients(a, b_transposed, layout, values, weights, scale, precision)``
+    What ``completion_loss_gradients`` does, by the tensor cores of a GPU: for layouts of at least 2 %
+    density, at most 128 columns, and ``precision`` ``"tf32"``, ``"tf32x3"`` or ``"bfloat16"``. CUDA only.
 ``dense_loss_forward(dense, layout, values, weights)``
     Σ w (dense − value)² over the observed entries of a dense ``(m, n)`` matrix, as a float64 scalar.
 ``dense_loss_gradient(dense, layout, values, weights, scale)``
     The same sum, and the gradient of ``scale`` times it: ``(m, n)``, 0 where nothing is observed.
 ``caller_order(values, layout)``
     ``values`` moved from tile order to the caller's order.
+``build_layout(rows, columns, row_count, column_count)``
+    The layout of distinct, checked entries on a GPU; on the CPU :func:`dmf_fast.layout.build_layout`.
 ``gather_observed(dense, layout, nnz)`` and ``scatter_observed(values, layout, rows, columns)``
     Observed entries of a dense matrix in the caller's order, and back (0 elsewhere).
 """
@@ -31,9 +36,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dmf_fast import _native
+from dmf_fast import _native, cuda
 
 torch.ops.load_library(Path(__file__).parent / "libdmf_fast_cpu.so")
+cuda.missing_reason()  # loads the CUDA kernels where they are
 
 if _native.refused_instruction_set():
     raise ImportError(
@@ -67,6 +73,25 @@ def _(
     a: Tensor, b_transposed: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     return a.new_empty((), dtype=torch.float64), *_fake_gradients(a, b_transposed)
+
+
+@torch.library.register_fake("dmf_fast::tile_loss_gradients")
+def _(
+    a: Tensor,
+    b_transposed: Tensor,
+    layout: Tensor,
+    values: Tensor,
+    weights: Tensor | None,
+    scale: float,
+    precision: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return a.new_empty((), dtype=torch.float64), *_fake_gradients(a, b_transposed)
+
+
+@torch.library.register_fake("dmf_fast::build_layout")
+def _(rows: Tensor, columns: Tensor, row_count: int, column_count: int) -> Tensor:
+    facts = _native.describe_device_layout(row_count, column_count, rows.numel())
+    return rows.new_empty((facts["bytes"],), dtype=torch.uint8)
 
 
 @torch.library.register_fake("dmf_fast::dense_loss_forward")

@@ -7,15 +7,22 @@ import threading
 import torch
 from torch import Tensor
 
-from dmf_fast.layout import Indices, build_layout, caller_positions, decode_layout, index_dtype
+from dmf_fast.layout import (
+    Indices,
+    build_device_layout,
+    build_layout,
+    caller_positions,
+    decode_layout,
+    index_dtype,
+)
 
 _CPU = torch.device("cpu")
 
 
 class Pattern:
-    """Distinct, checked entries of a matrix; owns its arrays and builds their layout once.
+    """Distinct, checked entries of a matrix; owns its arrays and builds their layout once for every device.
 
-    Rows and columns are kept only until the layout is there, as they can be read back from it.
+    Rows and columns are kept only until the layout of the CPU is there, as they can be read back from it.
     """
 
     __slots__ = ("_buffers", "_coordinates", "lock", "nnz", "shape")
@@ -48,14 +55,24 @@ class Pattern:
         return decode_layout(self.buffer(_CPU)) if coordinates is None else coordinates
 
     def buffer(self, device: torch.device) -> Tensor:
-        """Return the layout's buffer on ``device``."""
+        """Return the layout's buffer on ``device``.
+
+        Raises:
+            ValueError: there are no kernels for ``device``, or it cannot hold the layout of such a matrix.
+
+        """
         with self.lock:
-            if self._coordinates is not None:
-                self._buffers[_CPU] = build_layout(*self._coordinates, self.shape)
-                self._coordinates = None
             if device not in self._buffers:
-                self._buffers[device] = self._buffers[_CPU].to(device)
+                self._buffers[device] = self._build(device)
             return self._buffers[device]
+
+    def _build(self, device: torch.device) -> Tensor:
+        if device.type != "cpu":
+            return build_device_layout(*self.coordinates(), self.shape, device)
+        assert self._coordinates is not None
+        buffer = build_layout(*self._coordinates, self.shape)
+        self._coordinates = None
+        return buffer
 
     def to_tile_order(self, numbers: Tensor) -> Tensor:
         """Return ``(nnz,)`` numbers in the caller's order as they stand in the layout."""
@@ -68,4 +85,4 @@ class Pattern:
         return scattered
 
     def _positions(self, device: torch.device) -> Tensor:
-        return caller_positions(self.buffer(_CPU)).to(device)
+        return caller_positions(self.buffer(device), self.nnz)

@@ -3,34 +3,25 @@
 The split ``s`` makes ``A = W_N … W_{s+1}`` of shape ``(m, h)`` and ``B = W_s … W_1`` of shape ``(h, n)``,
 ``h = d_s``, so that only the observed entries of ``A B`` are ever computed. Where the matrix is small, Ω
 nearly full or the chain a single matrix, the dense product is formed instead; but not in 16 bits, which hold
-fewer digits than the sums of the sweep.
+fewer digits than the sums of the sweep. On a GPU, where Ω is dense enough, the tensor cores compute whole
+tiles of ``A B``, which are never stored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import index
 
+import torch
 from torch import Tensor
 
+from dmf_fast import _native
+from dmf_fast.costs import CPU, Costs, costs_on
 from dmf_fast.observations import Observations
 
-# Costs in flops of a BLAS product, from CPU measurements (`python -m bench.planner_grid`): what the sweep
-# needs for a flop and besides for an entry; a byte that a product reads or writes, a byte of a copy that
-# transposes; where W is formed, an entry and a cell of it; what a split costs however small it is.
-SWEEP_FLOP_COST = 1.9
-SWEEP_ENTRY_COST = 120.0
-BYTE_COST = 4.0
-TRANSPOSED_BYTE_COST = 26.0
-DENSE_ENTRY_COST = 190.0
-DENSE_CELL_COST = 110.0
-SPLIT_COST = 9e6
 ITEM_BYTES = 4
-LAYOUT_BYTES = 11
-# The sweep works on whole vectors: where h is no multiple of this, it copies A, B and their gradients.
-SLICE_WIDTH = 16
 
 Order = tuple["Order", "Order"] | int  # the index of a factor, or the two sides of a product
 
@@ -50,6 +41,8 @@ class Plan:
         observed_flops: flops over the observed entries.
         bytes: bytes moved by the dense products and read or written at the split, at 4 bytes a number.
         cost: what the planner minimises, in flops of a BLAS product.
+        tile_precision: ``"tf32"``, ``"tf32x3"`` or ``"bfloat16"`` where tensor cores compute loss and
+            gradients at the split; None where the sweep does.
         alternatives: cost of every split considered and of the dense plan, by name.
 
     """
@@ -63,12 +56,14 @@ class Plan:
     observed_flops: float
     bytes: float
     cost: float
+    tile_precision: str | None = None
     alternatives: tuple[tuple[str, float], ...] = ()
 
     @property
     def name(self) -> str:
-        """``"dense"`` or ``"split at s"``."""
-        return "dense" if self.split is None else f"split at {self.split}"
+        """``"dense"``, ``"split at s"`` or ``"split at s, tiles"``."""
+        tiles = "" if self.tile_precision is None else ", tiles"
+        return "dense" if self.split is None else f"split at {self.split}{tiles}"
 
     def __str__(self) -> str:
         """Explain the plan in a few lines."""
@@ -81,12 +76,15 @@ class Plan:
         else:
             h = self.dims[self.split]
             lines.append(f"  A = {_show(self.left)}, {m} × {h};  B = {_show(self.right)}, {h} × {n}")
-            lines.append(f"  one sweep over Ω gives loss, dA and dB: {self.observed_flops / 1e9:.4g} GFLOP")
+            how = "one sweep over Ω gives"
+            if self.tile_precision is not None:
+                how = f"tensor cores ({self.tile_precision}) on tiles of A·B, none of them stored, give"
+            lines.append(f"  {how} loss, dA and dB: {self.observed_flops / 1e9:.4g} GFLOP")
         lines.append(f"  dense products, forward and backward: {self.chain_flops / 1e9:.4g} GFLOP")
         lines.append(f"  memory traffic: {self.bytes / 1e6:.4g} MB")
         lines.append("  relative cost of what was considered:")
         for name, cost in sorted(self.alternatives, key=lambda pair: pair[1]):
-            lines.append(f"    {name:<12} {cost / self.cost:8.2f}")
+            lines.append(f"    {name:<19} {cost / self.cost:8.2f}")
         return "\n".join(lines)
 
 
@@ -112,12 +110,24 @@ def plan_for(factors: Sequence[Tensor], observations: Observations, biases: int 
     """Return the plan for checked arguments; each bias is one more hidden unit at the split."""
     # index(): torch.compile makes the sizes constants of the graph, as the plan depends on them.
     dims = (index(factors[0].shape[1]), *(index(factor.shape[0]) for factor in factors))
-    return plan_chain(dims, index(observations.nnz), biases, observations.dtype.itemsize == 2)
+    device = observations.device.type
+    precision = torch.get_float32_matmul_precision() if device == "cuda" else "highest"
+    return plan_chain(dims, index(observations.nnz), biases, observations.dtype, device, precision)
 
 
-def plan_chain(dims: tuple[int, ...], nnz: int, biases: int = 0, sixteen_bit: bool = False) -> Plan:
-    """Return the cheapest plan for a chain of ``dims = (d_0, …, d_N)`` with ``nnz`` observed entries."""
-    return _plan_chain(dims, nnz, biases, sixteen_bit)
+def plan_chain(
+    dims: tuple[int, ...],
+    nnz: int,
+    biases: int = 0,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    matmul_precision: str = "highest",
+) -> Plan:
+    """Return the cheapest plan for a chain of ``dims = (d_0, …, d_N)`` with ``nnz`` observed entries.
+
+    ``device`` and ``matmul_precision`` are those of :func:`dmf_fast.costs.costs_on`.
+    """
+    return _plan_chain(dims, nnz, biases, dtype, costs_on(device, dtype, matmul_precision))
 
 
 # What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes:
@@ -126,42 +136,83 @@ plan_chain._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=1024)
-def _plan_chain(dims: tuple[int, ...], nnz: int, biases: int, sixteen_bit: bool) -> Plan:
-    splits = [_split_plan(dims, nnz, split, biases) for split in range(1, len(dims) - 1)]
-    plans = splits if sixteen_bit and splits else [_dense_plan(dims, nnz), *splits]
+def _plan_chain(dims: tuple[int, ...], nnz: int, biases: int, dtype: torch.dtype, costs: Costs) -> Plan:
+    splits = [_split_plan(dims, nnz, split, biases, costs) for split in range(1, len(dims) - 1)]
+    plans = splits if dtype.itemsize == 2 and splits else [_dense_plan(dims, nnz, costs), *splits]
+    if (
+        costs.tile_precision is not None
+        and _native.describe_device_layout(dims[-1], dims[0], nnz)["has_masks"]
+    ):
+        plans += [_tile_plan(plan, biases, costs) for plan in splits if _fits_a_tile(plan, biases)]
     best = min(plans, key=lambda plan: plan.cost)
-    alternatives = tuple((plan.name, plan.cost) for plan in plans)
-    return Plan(**{**vars(best), "alternatives": alternatives})
+    return replace(best, alternatives=tuple((plan.name, plan.cost) for plan in plans))
 
 
-def _split_plan(dims: tuple[int, ...], nnz: int, split: int, biases: int = 0) -> Plan:
-    left, right = _cheapest_order(dims, split, len(dims) - 1), _cheapest_order(dims, 0, split)
+def _split_plan(dims: tuple[int, ...], nnz: int, split: int, biases: int = 0, costs: Costs = CPU) -> Plan:
+    left, right = _cheapest_order(dims, split, len(dims) - 1, costs), _cheapest_order(dims, 0, split, costs)
     h = dims[split] + biases
-    padded_h = -(-h // SLICE_WIDTH) * SLICE_WIDTH
+    padded_h = -(-h // costs.slice_width) * costs.slice_width
     sides = ITEM_BYTES * 2 * h * (dims[-1] + dims[0])  # A, B read, dA, dB written
     copies = 0 if padded_h == h else 2 * sides  # each read and written once more
     # Bᵀ is a product that comes out transposed, or the copy of a factor.
     transposed = ITEM_BYTES * 2 * h * dims[0] if split == 1 else 0
-    chain_flops, observed_flops = left.flops + right.flops, 6.0 * nnz * h
     moved = left.bytes + right.bytes + sides + copies
     cost = (
-        chain_flops
-        + nnz * (SWEEP_ENTRY_COST + SWEEP_FLOP_COST * 6.0 * padded_h)
-        + BYTE_COST * moved
-        + TRANSPOSED_BYTE_COST * transposed
-        + SPLIT_COST
+        costs.chain_flop * (left.flops + right.flops)
+        + nnz * (costs.sweep_entry + costs.sweep_flop * 6.0 * padded_h)
+        + costs.byte * moved
+        + costs.transposed_byte * transposed
+        + costs.split
     )
-    moved += transposed + nnz * (LAYOUT_BYTES + ITEM_BYTES)
-    return Plan(dims, nnz, split, left.order, right.order, chain_flops, observed_flops, moved, cost)
+    return Plan(
+        dims=dims,
+        nnz=nnz,
+        split=split,
+        left=left.order,
+        right=right.order,
+        chain_flops=left.flops + right.flops,
+        observed_flops=6.0 * nnz * h,
+        bytes=moved + transposed + nnz * (costs.layout_bytes + ITEM_BYTES),
+        cost=cost,
+    )
 
 
-def _dense_plan(dims: tuple[int, ...], nnz: int) -> Plan:
-    chain = _cheapest_order(dims, 0, len(dims) - 1)
+def _fits_a_tile(plan: Plan, biases: int) -> bool:
+    assert plan.split is not None
+    return plan.dims[plan.split] + biases <= _native.widest_tile
+
+
+def _tile_plan(plan: Plan, biases: int, costs: Costs) -> Plan:
+    """Return ``plan`` with tiles in place of the sweep: two passes, 8 flops a cell and hidden unit."""
+    assert plan.split is not None
+    h = plan.dims[plan.split] + biases
+    padded_h = -(-h // costs.slice_width) * costs.slice_width
+    flops = 8.0 * plan.dims[0] * plan.dims[-1] * -(-h // 32) * 32
+    sweep = plan.nnz * (costs.sweep_entry + costs.sweep_flop * 6.0 * padded_h)
+    return replace(
+        plan,
+        observed_flops=flops,
+        cost=plan.cost - sweep + costs.tile_flop * flops,
+        tile_precision=costs.tile_precision,
+    )
+
+
+def _dense_plan(dims: tuple[int, ...], nnz: int, costs: Costs = CPU) -> Plan:
+    chain = _cheapest_order(dims, 0, len(dims) - 1, costs)
     cells = dims[0] * dims[-1]
-    # The gradient of W is cleared and filled; entries are compared on the way.
-    moved = chain.bytes + 2 * ITEM_BYTES * cells + nnz * (LAYOUT_BYTES + 3 * ITEM_BYTES)
-    cost = chain.flops + BYTE_COST * chain.bytes + DENSE_CELL_COST * cells + DENSE_ENTRY_COST * nnz
-    return Plan(dims, nnz, None, chain.order, None, chain.flops, 7.0 * nnz, moved, cost)
+    products = costs.chain_flop * chain.flops + costs.byte * chain.bytes
+    return Plan(
+        dims=dims,
+        nnz=nnz,
+        split=None,
+        left=chain.order,
+        right=None,
+        chain_flops=chain.flops,
+        observed_flops=7.0 * nnz,
+        # The gradient of W is cleared and filled; entries are compared on the way.
+        bytes=chain.bytes + 2 * ITEM_BYTES * cells + nnz * (costs.layout_bytes + 3 * ITEM_BYTES),
+        cost=products + costs.dense_cell * cells + costs.dense_entry * nnz,
+    )
 
 
 @dataclass(frozen=True)
@@ -172,13 +223,14 @@ class _Chain:
 
 
 @lru_cache(maxsize=4096)
-def _cheapest_order(dims: tuple[int, ...], first: int, last: int) -> _Chain:
+def _cheapest_order(dims: tuple[int, ...], first: int, last: int, costs: Costs = CPU) -> _Chain:
     """Return the best order for ``W_last … W_{first+1}``, of shape ``(dims[last], dims[first])``."""
     if last - first == 1:
         return _Chain(first, 0.0, 0.0)
     candidates = []
     for middle in range(first + 1, last):
-        left, right = _cheapest_order(dims, middle, last), _cheapest_order(dims, first, middle)
+        left = _cheapest_order(dims, middle, last, costs)
+        right = _cheapest_order(dims, first, middle, costs)
         rows, inner, columns = dims[last], dims[middle], dims[first]
         # Three products of this size, one forward and two backward; each reads two and writes one.
         flops = 6.0 * rows * inner * columns
@@ -188,7 +240,7 @@ def _cheapest_order(dims: tuple[int, ...], first: int, last: int) -> _Chain:
                 (left.order, right.order), left.flops + right.flops + flops, left.bytes + right.bytes + moved
             )
         )
-    return min(candidates, key=lambda chain: chain.flops + BYTE_COST * chain.bytes)
+    return min(candidates, key=lambda chain: costs.chain_flop * chain.flops + costs.byte * chain.bytes)
 
 
 def _show(order: Order | None) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from dmf_fast import info, planner
+from dmf_fast import cuda, info, planner
+from tests import problems
 
 # Examples share the function-scoped fixtures below without harm; a noisy machine must not fail a test, and
 # neither must the luck of a draw: the same examples are drawn every time (`--hypothesis-seed` draws others).
@@ -35,11 +37,25 @@ def movielens_folder() -> Path:
     pytest.skip("MovieLens 100K is not here: set DMF_FAST_DATA to the folder that holds ml-100k/")
 
 
-@pytest.fixture(params=info.available_instruction_sets())
-def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Every instruction set of this machine in turn."""
+HAS_GPU = cuda.missing_reason() is None and torch.cuda.is_available()
+GPU = [pytest.param("cuda", marks=pytest.mark.cuda)] if HAS_GPU else []
+
+
+@pytest.fixture(params=["cpu", *GPU])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The CPU and, where there is one, the GPU: problems are drawn there."""
+    monkeypatch.setattr(problems, "DEVICE", request.param)
+    return str(request.param)
+
+
+@pytest.fixture(params=[*info.available_instruction_sets(), *GPU])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Every instruction set of this machine in turn and, where there is one, the GPU."""
     before = info.active_instruction_set()
-    info.set_instruction_set(request.param)
+    if request.param == "cuda":
+        monkeypatch.setattr(problems, "DEVICE", "cuda")
+    else:
+        info.set_instruction_set(request.param)
     yield request.param
     info.set_instruction_set(before)
 
@@ -48,7 +64,8 @@ def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
 def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The planner's choice, which forms small products, and a split wherever the chain has one."""
     if request.param == "split":
-        monkeypatch.setattr(planner, "SPLIT_COST", -1e15)
+        chosen = planner.costs_on
+        monkeypatch.setattr(planner, "costs_on", lambda *on: replace(chosen(*on), split=-1e15))
     planner._plan_chain.cache_clear()
     yield request.param
     planner._plan_chain.cache_clear()

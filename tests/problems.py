@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dmf_fast import Observations, reference
 
+DEVICE = "cpu"  # where problems are drawn: the fixtures `device` and `backend` set it
 PATTERNS = ("uniform", "skewed", "one row", "one column", "diagonal", "full", "empty")
 
 
@@ -86,16 +87,16 @@ def make_problem(
     rows, columns = rows[order], columns[order]
 
     def draw(*shape: int) -> Tensor:
-        return torch.from_numpy(generator.standard_normal(shape)).to(dtype)
+        return torch.from_numpy(generator.standard_normal(shape)).to(DEVICE, dtype)
 
     factors = [
         (draw(outer, inner) / inner**0.5).requires_grad_() for inner, outer in itertools.pairwise(dims)
     ]
     return Problem(
-        torch.from_numpy(rows),
-        torch.from_numpy(columns),
+        torch.from_numpy(rows).to(DEVICE),
+        torch.from_numpy(columns).to(DEVICE),
         draw(len(rows)),
-        torch.from_numpy(generator.random(len(rows))).to(dtype) if weighted else None,
+        torch.from_numpy(generator.random(len(rows))).to(DEVICE, dtype) if weighted else None,
         (rows_count, columns_count),
         factors,
         draw(rows_count).requires_grad_() if bias else None,

@@ -1,4 +1,4 @@
-"""observed_product and completion_loss against the oracle, on every instruction set."""
+"""observed_product and completion_loss against the oracle, on every instruction set and device."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dmf_fast import Observations, reference
 from tests.problems import Problem, make_problem, problems
 
 pytestmark = pytest.mark.usefixtures("plan")
+on_every_device = pytest.mark.usefixtures("device")
 
 # Largest error relative to the largest entry of the expected result.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 5e-3}
@@ -38,6 +39,7 @@ def check_against_reference(problem: Problem, dtype: torch.dtype) -> None:
     expected_product = exact.reference_product()
     assert_close(product, expected_product, tolerance * amplification(exact, expected_product))
     coefficients = torch.randn(product.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    coefficients = coefficients.to(product.device)
     compare_gradients(
         product @ coefficients.to(product.dtype),
         exact.reference_product() @ coefficients.to(product.dtype).double(),
@@ -87,13 +89,13 @@ def compare_gradients(
 
 @given(problem=problems())
 @settings(max_examples=120)
-def test_float64_agrees_with_the_oracle_to_1e_12(problem: Problem, instruction_set: str) -> None:
+def test_float64_agrees_with_the_oracle_to_1e_12(problem: Problem, backend: str) -> None:
     check_against_reference(problem, torch.float64)
 
 
 @given(problem=problems())
 @settings(max_examples=120)
-def test_float32_agrees_with_the_oracle_to_1e_5(problem: Problem, instruction_set: str) -> None:
+def test_float32_agrees_with_the_oracle_to_1e_5(problem: Problem, backend: str) -> None:
     check_against_reference(problem, torch.float32)
 
 
@@ -101,23 +103,24 @@ def test_float32_agrees_with_the_oracle_to_1e_5(problem: Problem, instruction_se
 @given(seed=st.integers(0, 1000), h=st.integers(1, 90), weighted=st.booleans())
 @settings(max_examples=25)
 def test_16_bit_factors_agree_with_the_oracle_on_the_rounded_numbers(
-    seed: int, h: int, weighted: bool, dtype: torch.dtype, instruction_set: str
+    seed: int, h: int, weighted: bool, dtype: torch.dtype, backend: str
 ) -> None:
     problem = make_problem((31, h, 47), pattern="skewed", weighted=weighted, seed=seed)
     check_against_reference(problem, dtype)
 
 
 @pytest.mark.parametrize("h", [1, 2, 7, 8, 15, 16, 17, 31, 33, 64, 100, 127, 128, 129, 255, 300, 1024])
-def test_every_width_of_the_split_agrees_with_the_oracle(h: int, instruction_set: str) -> None:
+def test_every_width_of_the_split_agrees_with_the_oracle(h: int, backend: str) -> None:
     for dtype in (torch.float64, torch.float32):
         check_against_reference(make_problem((90, h, 110), pattern="skewed", weighted=True), dtype)
 
 
-def test_a_matrix_of_many_tiles_agrees_with_the_oracle(instruction_set: str, threads: int) -> None:
+def test_a_matrix_of_many_tiles_agrees_with_the_oracle(backend: str, threads: int) -> None:
     problem = make_problem((1700, 24, 2100), pattern="skewed", density=0.05)
     check_against_reference(problem, torch.float32)
 
 
+@on_every_device
 def test_entries_come_back_in_the_order_in_which_they_were_given() -> None:
     problem = make_problem((300, 5, 400))
     product = dmf_fast.observed_product(problem.factors, problem.observations())
@@ -127,6 +130,7 @@ def test_entries_come_back_in_the_order_in_which_they_were_given() -> None:
     assert torch.equal(dmf_fast.observed_product(problem.factors, backwards).flip(0), product)
 
 
+@on_every_device
 def test_strided_and_transposed_factors_give_the_same_result() -> None:
     problem = make_problem((60, 12, 8, 50))
     strided = []
@@ -143,6 +147,7 @@ def test_strided_and_transposed_factors_give_the_same_result() -> None:
         assert_close(ours, theirs, 1e-12)
 
 
+@on_every_device
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("dims", [(5, 7), (6, 3, 8), (5, 4, 3, 6), (4, 3, 2, 5, 3, 2, 4)])
@@ -167,6 +172,7 @@ def test_first_and_second_derivatives_agree_with_finite_differences(
         assert torch.autograd.gradgradcheck(function, problem.parameters())
 
 
+@on_every_device
 def test_only_the_factors_that_require_gradients_get_them() -> None:
     problem = make_problem((20, 6, 5, 30))
     frozen = [problem.factors[0].detach(), problem.factors[1], problem.factors[2].detach()]
@@ -177,6 +183,7 @@ def test_only_the_factors_that_require_gradients_get_them() -> None:
     assert frozen[2].grad is None
 
 
+@on_every_device
 def test_without_gradients_the_loss_is_the_same() -> None:
     problem = make_problem((200, 20, 300), weighted=True)
     with torch.no_grad():
@@ -185,6 +192,7 @@ def test_without_gradients_the_loss_is_the_same() -> None:
     assert_close(loss, problem.reference_loss("mean").detach(), 1e-12)
 
 
+@on_every_device
 def test_int32_and_int64_indices_give_the_same_result() -> None:
     problem = make_problem((80, 9, 70))
     narrow = Observations(problem.rows.int(), problem.columns.int(), problem.values, problem.shape)
@@ -192,17 +200,20 @@ def test_int32_and_int64_indices_give_the_same_result() -> None:
     assert torch.equal(dmf_fast.observed_product(problem.factors, narrow), first)
 
 
-def test_a_matrix_with_more_places_than_32_bits_can_count() -> None:
+@on_every_device
+def test_a_matrix_with_more_places_than_32_bits_can_count(device: str) -> None:
     shape = (3_000_000, 2_000_000)
     rows = torch.tensor([0, 2_999_999, 1_500_000, 2_999_999])
     columns = torch.tensor([0, 1_999_999, 1_000_000, 0])
-    observations = Observations(rows, columns, torch.ones(4), shape)
+    observations = Observations(rows, columns, torch.ones(4), shape, device=device)
     generator = torch.Generator().manual_seed(0)
-    factors = [torch.randn(2, shape[1], generator=generator), torch.randn(shape[0], 2, generator=generator)]
+    drawn = (torch.randn(2, shape[1], generator=generator), torch.randn(shape[0], 2, generator=generator))
+    factors = [factor.to(device) for factor in drawn]
     expected = (factors[1][rows].double() * factors[0].T[columns].double()).sum(1)
     assert_close(dmf_fast.observed_product(factors, observations), expected, 1e-6)
 
 
+@on_every_device
 @pytest.mark.parametrize("pattern", ["skewed", "full"])
 def test_a_layout_that_is_first_needed_inside_a_transform_serves_outside_it(pattern: str) -> None:
     problem = make_problem((9, 4, 11), pattern=pattern, weighted=True)
@@ -218,6 +229,7 @@ def test_a_layout_that_is_first_needed_inside_a_transform_serves_outside_it(patt
         assert_close(outside, theirs, 1e-12)
 
 
+@on_every_device
 @pytest.mark.parametrize("pattern", ["skewed", "full"])
 def test_forward_mode_differentiation_is_refused_and_never_silently_zero(pattern: str) -> None:
     problem = make_problem((9, 4, 11), pattern=pattern)
@@ -234,6 +246,7 @@ def test_forward_mode_differentiation_is_refused_and_never_silently_zero(pattern
             )
 
 
+@on_every_device
 def test_a_layout_that_is_first_needed_in_inference_mode_serves_training() -> None:
     problem = make_problem((9, 4, 11))
     observations = problem.observations()
@@ -245,11 +258,14 @@ def test_a_layout_that_is_first_needed_in_inference_mode_serves_training() -> No
         assert_close(factor.grad, theirs, 1e-12)
 
 
+@on_every_device
 @pytest.mark.parametrize("dims", [(30, 8, 6, 40), (30, 40)])
-def test_under_autocast_products_of_the_chain_are_narrow_and_the_sweep_is_not(dims: tuple[int, ...]) -> None:
+def test_under_autocast_products_of_the_chain_are_narrow_and_the_sweep_is_not(
+    dims: tuple[int, ...], device: str
+) -> None:
     problem = make_problem(dims, dtype=torch.float32)
     observations = problem.observations()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(device, dtype=torch.bfloat16):
         loss = dmf_fast.completion_loss(problem.factors, observations)
         product = dmf_fast.observed_product(problem.factors, observations)
     loss.backward()
@@ -303,7 +319,7 @@ class TestErrors:
     def test_a_device_without_kernels(self) -> None:
         elsewhere = [factor.to("meta") for factor in self.good]
         with pytest.raises(
-            ValueError, match="observations are on meta, but this build has kernels for the CPU"
+            ValueError, match="observations are on meta, but there are kernels for cpu and cuda only"
         ):
             dmf_fast.completion_loss(elsewhere, self.observations.to("meta"))
 

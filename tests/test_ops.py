@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import dmf_fast
+from dmf_fast.ops import accumulator_dtype
 from tests.problems import make_problem
 
 OPS = torch.ops.dmf_fast
@@ -21,10 +22,10 @@ def sides(
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_opcheck_passes_for_every_operator_and_dtype(dtype: torch.dtype) -> None:
+def test_opcheck_passes_for_every_operator_and_dtype(dtype: torch.dtype, device: str) -> None:
     a, b_transposed, layout, nnz = sides(dtype)
-    coefficients = torch.randn(nnz, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
-    dense = torch.randn(50, 40).to(dtype)
+    coefficients = torch.randn(nnz, dtype=accumulator_dtype(dtype), device=device)
+    dense = torch.randn(50, 40, device=device).to(dtype)
     calls = {
         OPS.observed_product_forward.default: (a, b_transposed, layout.buffer, nnz),
         OPS.observed_product_backward.default: (coefficients, a, b_transposed, layout.buffer),
@@ -63,7 +64,7 @@ def test_wrong_arguments_of_raw_operators_are_refused_before_memory_is_touched()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.usefixtures("plan")
+@pytest.mark.usefixtures("plan", "device")
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("pattern", ["skewed", "full"])
 def test_compiled_without_graph_breaks_gives_the_eager_result(pattern: str, dynamic: bool) -> None:
@@ -83,7 +84,7 @@ def test_compiled_without_graph_breaks_gives_the_eager_result(pattern: str, dyna
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.usefixtures("plan")
+@pytest.mark.usefixtures("plan", "device")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiled_before_the_layout_was_built() -> None:
     problem = make_problem((50, 8, 60), dtype=torch.float32)
@@ -96,12 +97,12 @@ def test_compiled_before_the_layout_was_built() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_results_are_bitwise_equal_for_any_number_of_threads_and_from_run_to_run(
-    dtype: torch.dtype, instruction_set: str
+    dtype: torch.dtype, backend: str
 ) -> None:
     problem = make_problem((1500, 40, 2500), pattern="skewed", density=0.05, weighted=True).to(dtype)
     observations = problem.observations()
     arguments = (problem.factors[1].detach(), problem.factors[0].detach().T.contiguous())
-    dense = torch.randn(2500, 1500).to(dtype)
+    dense = torch.randn(2500, 1500).to(problem.values)
     before = torch.get_num_threads()
     outcomes = []
     try:

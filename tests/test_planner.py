@@ -56,8 +56,8 @@ def test_a_full_matrix_and_a_single_factor_are_computed_densely() -> None:
 
 def test_a_small_chain_is_formed_but_never_in_16_bits() -> None:
     assert planner.plan_chain((50, 8, 60), 500).split is None
-    assert planner.plan_chain((50, 8, 60), 500, sixteen_bit=True).split == 1
-    assert planner.plan_chain((50, 60), 500, sixteen_bit=True).split is None
+    assert planner.plan_chain((50, 8, 60), 500, dtype=torch.bfloat16).split == 1
+    assert planner.plan_chain((50, 60), 500, dtype=torch.bfloat16).split is None
 
 
 def test_biases_make_the_split_wider() -> None:

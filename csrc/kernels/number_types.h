@@ -5,7 +5,11 @@
 #include <cstring>
 
 // Always: a copy compiled for a wider instruction set must not be shared.
+#ifdef __CUDACC__
+#define DMF_INLINE __host__ __device__ __forceinline__
+#else
 #define DMF_INLINE inline __attribute__((always_inline))
+#endif
 
 namespace dmf {
 

@@ -1,19 +1,22 @@
-// Checks that keep the kernels within bounds. The errors that a user should see are raised earlier, in
-// Python; these guard direct calls of the raw operators.
+// Checks that keep the kernels within bounds, on every device. The errors that a user should see are raised
+// earlier, in Python; these guard direct calls of the raw operators.
 #pragma once
 
+#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
 #include <optional>
+#include <tuple>
 
 #include "../kernels/number_types.h"
-#include "../kernels/observed_layout.h"
+#include "../kernels/task.h"
 
 namespace dmf::ops {
 
 using torch::headeronly::ScalarType;
+using torch::stable::new_empty;
 using torch::stable::Tensor;
 
 inline Dtype dtype_of(const Tensor& tensor, const char* name) {
@@ -49,48 +52,47 @@ inline void check_matrix(const Tensor& tensor, int64_t rows, const char* name) {
   STD_TORCH_CHECK(tensor.is_contiguous(), name, " must be contiguous");
 }
 
-inline LayoutView layout_of(const Tensor& layout) {
+inline void check_buffer(const Tensor& layout) {
   STD_TORCH_CHECK(layout.dim() == 1 && layout.scalar_type() == ScalarType::Byte && layout.is_contiguous(),
                   "layout must be a contiguous one-dimensional uint8 tensor");
-  const LayoutView view = view_layout(layout.const_data_ptr(), layout.numel());
-  STD_TORCH_CHECK(view.header != nullptr,
-                  "layout does not hold a layout of observed entries; take it from Observations.layout()");
-  return view;
 }
 
 // Values and, where there are any, weights of all entries, in tile order.
 template <class AnyOperands>
-void set_targets(AnyOperands& operands, const LayoutView& layout, ScalarType dtype, const Tensor& values,
+void set_targets(AnyOperands& operands, int64_t nnz, ScalarType dtype, const Tensor& values,
                  const std::optional<Tensor>& weights) {
-  check_vector(values, layout.header->nnz, dtype, "values");
+  check_vector(values, nnz, dtype, "values");
   operands.values = values.const_data_ptr();
   if (weights.has_value()) {
-    check_vector(*weights, layout.header->nnz, dtype, "weights");
+    check_vector(*weights, nnz, dtype, "weights");
     operands.weights = weights->const_data_ptr();
   }
 }
 
-inline Tensor loss_tensor(const Tensor& like, double loss) {
-  Tensor result = torch::stable::new_empty(like, {}, ScalarType::Double);
-  *static_cast<double*>(result.mutable_data_ptr()) = loss;
-  return result;
+// The two sides of the split: A of shape (rows, h) and Bᵀ of shape (columns, h), of one dtype.
+inline Operands operands_of(const Tensor& a, const Tensor& b_transposed, int64_t rows, int64_t columns) {
+  dtype_of(a, "a");
+  check_matrix(a, rows, "a");
+  check_matrix(b_transposed, columns, "b_transposed");
+  STD_TORCH_CHECK(a.size(1) >= 1, "a must have at least one column");
+  STD_TORCH_CHECK(b_transposed.size(1) == a.size(1), "a and b_transposed must have equally many columns");
+  STD_TORCH_CHECK(b_transposed.scalar_type() == a.scalar_type(), "a and b_transposed must have one dtype");
+  Operands operands;
+  operands.a = a.const_data_ptr();
+  operands.b_transposed = b_transposed.const_data_ptr();
+  operands.h = a.size(1);
+  return operands;
 }
 
-// The two sides of the split: A of shape (m, h) and Bᵀ of shape (n, h), of one dtype.
-struct Split {
-  LayoutView layout;
-  Dtype dtype;
-  int64_t h;
-
-  Split(const Tensor& a, const Tensor& b_transposed, const Tensor& layout_buffer)
-      : layout(layout_of(layout_buffer)), dtype(dtype_of(a, "a")), h(0) {
-    check_matrix(a, layout.header->rows, "a");
-    check_matrix(b_transposed, layout.header->columns, "b_transposed");
-    h = a.size(1);
-    STD_TORCH_CHECK(h >= 1, "a must have at least one column");
-    STD_TORCH_CHECK(b_transposed.size(1) == h, "a and b_transposed must have equally many columns");
-    STD_TORCH_CHECK(b_transposed.scalar_type() == a.scalar_type(), "a and b_transposed must have one dtype");
-  }
-};
+// Allocates dA and dBᵀ in the accumulator's dtype.
+inline std::tuple<Tensor, Tensor> set_gradients(Operands& operands, const Tensor& a,
+                                                const Tensor& b_transposed) {
+  const ScalarType dtype = accumulator_of(dtype_of(a, "a"));
+  Tensor gradient_a = new_empty(a, a.sizes(), dtype);
+  Tensor gradient_b = new_empty(b_transposed, b_transposed.sizes(), dtype);
+  operands.gradient_a = gradient_a.mutable_data_ptr();
+  operands.gradient_b_transposed = gradient_b.mutable_data_ptr();
+  return {gradient_a, gradient_b};
+}
 
 }  // namespace dmf::ops

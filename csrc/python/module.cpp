@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "../kernels/cuda/device_layout.h"
+#include "../kernels/cuda/tile_limits.h"
 #include "../kernels/instruction_set.h"
 #include "../kernels/layout_builder.h"
 
@@ -76,6 +78,18 @@ py::dict describe_layout(const Array<uint8_t>& buffer) {
   return facts;
 }
 
+// The sizes of a layout on a GPU, which follow from these numbers alone; there may be no GPU.
+py::dict describe_device_layout(int64_t rows, int64_t columns, int64_t nnz) {
+  const dmf::cuda::DeviceLayoutShape shape(rows, columns, nnz);
+  py::dict facts;
+  facts["bytes"] = shape.bytes;
+  facts["has_masks"] = shape.has_masks;
+  facts["row_blocks"] = shape.row_order.blocks;
+  facts["column_blocks"] = shape.column_order.blocks;
+  facts["slots"] = shape.row_order.slot_bound + shape.column_order.slot_bound;
+  return facts;
+}
+
 py::tuple decode_layout(const Array<uint8_t>& buffer, int threads) {
   const dmf::LayoutView view = checked_view(buffer);
   Array<int64_t> rows(view.header->nnz), columns(view.header->nnz);
@@ -118,6 +132,11 @@ PYBIND11_MODULE(_native, module) {
   module.def("active_instruction_set", &dmf::active_instruction_set);
   module.def("refused_instruction_set", &dmf::refused_instruction_set);
   module.def("set_instruction_set", &set_instruction_set, py::arg("name"));
+  module.def("describe_device_layout", &describe_device_layout, py::arg("rows"), py::arg("columns"),
+             py::arg("nnz"));
+  module.attr("device_max_lines") = dmf::cuda::max_lines;
+  module.attr("device_max_nnz") = dmf::cuda::max_nnz;
+  module.attr("widest_tile") = dmf::cuda::widest_tile;
   module.attr("compiler") = DMF_COMPILER;
   module.attr("built_for_torch") = DMF_BUILT_FOR_TORCH;
 }

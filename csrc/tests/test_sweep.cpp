@@ -8,108 +8,12 @@
 #include "../kernels/cpu/sweep.h"
 #include "../kernels/instruction_set.h"
 #include "patterns.h"
+#include "problems.h"
 
 using namespace dmf;
 using namespace dmf::test;
 
 namespace {
-
-using Numbers = std::vector<double>;
-
-Numbers draw(int64_t count, unsigned seed) {
-  std::mt19937_64 generator(seed);
-  std::normal_distribution<double> normal;
-  Numbers numbers(count);
-  // Rounded to 8 bits of mantissa, so that every storage type holds them exactly.
-  for (double& number : numbers) number = std::ldexp(std::round(std::ldexp(normal(generator), 5)), -5);
-  return numbers;
-}
-
-struct Outcome {
-  double loss = 0;
-  Numbers gradient_a, gradient_b, products;
-};
-
-struct Problem {
-  const Pattern& pattern;
-  int64_t h;
-  Numbers a, b_transposed, values, weights;  // values and weights in the caller's order
-  bool is_weighted;
-
-  Problem(const Pattern& p, int64_t width, bool weighted = true)
-      : pattern(p),
-        h(width),
-        a(draw(p.rows * width, 1)),
-        b_transposed(draw(p.columns * width, 2)),
-        values(draw(p.nnz(), 3)),
-        weights(draw(p.nnz(), 4)) {
-    for (double& weight : weights) weight = weighted ? std::fabs(weight) : 1.0;
-    is_weighted = weighted;
-  }
-};
-
-Outcome plain_loops(const Problem& p, double scale) {
-  Outcome outcome{0, Numbers(p.a.size(), 0.0), Numbers(p.b_transposed.size(), 0.0), {}};
-  for (int64_t k = 0; k < p.pattern.nnz(); ++k) {
-    const double* a = p.a.data() + p.pattern.row_of[k] * p.h;
-    const double* b = p.b_transposed.data() + p.pattern.column_of[k] * p.h;
-    double product = 0;
-    for (int64_t v = 0; v < p.h; ++v) product += a[v] * b[v];
-    outcome.products.push_back(product);
-    const double residual = product - p.values[k];
-    outcome.loss += p.weights[k] * residual * residual;
-    const double coefficient = 2 * scale * p.weights[k] * residual;
-    for (int64_t v = 0; v < p.h; ++v) {
-      outcome.gradient_a[p.pattern.row_of[k] * p.h + v] += coefficient * b[v];
-      outcome.gradient_b[p.pattern.column_of[k] * p.h + v] += coefficient * a[v];
-    }
-  }
-  return outcome;
-}
-
-template <class Storage>
-struct Narrow;
-template <>
-struct Narrow<double> {
-  static constexpr Dtype dtype = Dtype::float64;
-  static double from(double x) { return x; }
-};
-template <>
-struct Narrow<float> {
-  static constexpr Dtype dtype = Dtype::float32;
-  static float from(double x) { return static_cast<float>(x); }
-};
-template <>
-struct Narrow<bfloat16> {
-  static constexpr Dtype dtype = Dtype::bfloat16;
-  static bfloat16 from(double x) {
-    const float single = static_cast<float>(x);
-    uint32_t bits;
-    std::memcpy(&bits, &single, sizeof bits);
-    return bfloat16{static_cast<uint16_t>(bits >> 16)};
-  }
-};
-
-template <>
-struct Narrow<float16> {
-  static constexpr Dtype dtype = Dtype::float16;
-  // The numbers that are drawn are multiples of 1/32 below 8: exact, and normal or zero.
-  static float16 from(double x) {
-    if (x == 0) return float16{0};
-    int exponent;
-    const double mantissa = std::frexp(std::fabs(x), &exponent);
-    const auto fraction = static_cast<uint16_t>(std::lround(std::ldexp(mantissa, 11)) - 1024);
-    const auto bits = static_cast<uint16_t>(((exponent + 14) << 10) + fraction);
-    return float16{static_cast<uint16_t>(bits | (x < 0 ? 0x8000 : 0))};
-  }
-};
-
-template <class Storage>
-std::vector<Storage> narrow(const Numbers& numbers) {
-  std::vector<Storage> result;
-  for (const double number : numbers) result.push_back(Narrow<Storage>::from(number));
-  return result;
-}
 
 template <class Storage>
 Outcome swept(const Problem& p, const std::vector<char>& buffer, double scale, int threads) {
@@ -144,16 +48,6 @@ Outcome swept(const Problem& p, const std::vector<char>& buffer, double scale, i
   outcome.gradient_b.assign(gradient_b.begin(), gradient_b.end());
   outcome.products.assign(products.begin(), products.end());
   return outcome;
-}
-
-bool close(const Numbers& actual, const Numbers& expected, double tolerance) {
-  if (actual.size() != expected.size()) return false;
-  double scale = 0, error = 0;
-  for (size_t k = 0; k < expected.size(); ++k) {
-    scale = std::max(scale, std::fabs(expected[k]));
-    error = std::max(error, std::fabs(actual[k] - expected[k]));
-  }
-  return error <= tolerance * scale;
 }
 
 template <class Storage>

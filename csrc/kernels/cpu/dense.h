@@ -4,18 +4,9 @@
 #include "../number_types.h"
 #include "../observed_layout.h"
 #include "../parallel.h"
+#include "../task.h"
 
 namespace dmf {
-
-// Pointers to the matrix, row-major, values and weights in the storage dtype, to the gradient in its
-// accumulator type. Values and weights are in row order.
-struct DenseOperands {
-  const void* dense = nullptr;
-  const void* values = nullptr;
-  const void* weights = nullptr;  // null for ones
-  void* gradient = nullptr;       // m × n; null where none is wanted
-  double gradient_scale = 1.0;
-};
 
 // Returns Σ w (dense − value)² over Ω and sets the gradient of gradient_scale times it: 0 elsewhere. An entry
 // costs 7 flops, about 11 bytes of layout, its value and one random access to each matrix, within a tile.

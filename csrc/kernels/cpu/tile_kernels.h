@@ -5,35 +5,9 @@
 
 #include "../number_types.h"
 #include "../observed_layout.h"
+#include "../task.h"
 
 namespace dmf {
-
-// What a pass over Ω computes. A is (m, h), Bᵀ is (n, h), both row-major and contiguous.
-enum class Task : int {
-  product = 0,         // products[position] = A[i]·B[:,j]
-  loss = 1,            // Σ w (A[i]·B[:,j] − b)²
-  loss_gradients = 2,  // the same, and the gradients of gradient_scale × loss
-  gradients = 3,       // dA = G·Bᵀᵀ and dBᵀ = Gᵀ·A for coefficients G on Ω given in the caller's order
-};
-constexpr int task_count = 4;
-
-inline bool writes_gradients(Task task) {
-  return task == Task::loss_gradients || task == Task::gradients;
-}
-
-// Pointers to A, Bᵀ and values in the storage dtype, to everything else in its accumulator type.
-struct Operands {
-  const void* a = nullptr;
-  const void* b_transposed = nullptr;
-  int64_t h = 0;
-  const void* values = nullptr;        // row order
-  const void* weights = nullptr;       // row order; null for ones
-  const void* coefficients = nullptr;  // caller's order
-  void* products = nullptr;            // caller's order
-  void* gradient_a = nullptr;
-  void* gradient_b_transposed = nullptr;
-  double gradient_scale = 1.0;
-};
 
 // Kernels write whole groups at the end of a tile's coefficients.
 constexpr int64_t coefficient_slack = 8;

@@ -7,19 +7,17 @@
 
 #include "../../kernels/cpu/dense.h"
 #include "../../kernels/cpu/sweep.h"
-#include "../arguments.h"
+#include "arguments.h"
 #include "torch_threads.h"
 
 namespace dmf::ops {
 namespace {
 
-using torch::stable::new_empty;
-
 double loss_over(const LayoutView& layout, const Tensor& dense, const Tensor& values,
                  const std::optional<Tensor>& weights, double scale, void* gradient) {
   DenseOperands operands;
   operands.dense = dense.const_data_ptr();
-  set_targets(operands, layout, dense.scalar_type(), values, weights);
+  set_targets(operands, layout.header->nnz, dense.scalar_type(), values, weights);
   operands.gradient = gradient;
   operands.gradient_scale = scale;
   TorchThreads threads;

@@ -1,0 +1,94 @@
+"""What the CUDA backend is to reach on an H100, and whether a report does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MILLION, TEN_MILLION, NETFLIX = "6040×3706, 1M, h 64", "69878×10677, 10M, h 64", "480189×17770, 100M, h 64"
+SPARSE, TILES, EXACT_TILES = "dmf_fast", "dmf_fast tiles, TF32", "dmf_fast tiles, 3×TF32"
+GATHERS = ("gather + autograd", "index_select + autograd")
+DENSE = ("dense + autograd", "dense + autograd, TF32")
+
+Report = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A number that a report yields, and the bound that it should keep."""
+
+    name: str
+    measure: Callable[[Report], float]
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def outcome(self, report: Report) -> dict[str, object]:
+        """Return what was measured and whether it is met; "not measured" where the report lacks a number."""
+        wanted = f"at least {self.at_least:g}" if self.at_most is None else f"at most {self.at_most:g}"
+        try:
+            measured = self.measure(report)
+        except KeyError:
+            return {"target": self.name, "wanted": wanted, "measured": None, "outcome": "not measured"}
+        met = measured >= self.at_least if self.at_most is None else measured <= self.at_most
+        outcome = "met" if met else "missed"
+        return {"target": self.name, "wanted": wanted, "measured": measured, "outcome": outcome}
+
+
+def outcomes(report: Report) -> list[dict[str, object]]:
+    """Return the outcome of every target."""
+    return [target.outcome(report) for target in TARGETS]
+
+
+def faster(case: str, than: tuple[str, ...], ours: str = SPARSE) -> Callable[[Report], float]:
+    """How many times faster `ours` is than the fastest form of a rival."""
+
+    def measure(report: Report) -> float:
+        milliseconds = _case(report, case)["milliseconds"]
+        return min(milliseconds[name] for name in than) / milliseconds[ours]
+
+    return measure
+
+
+def percent_of_bound(case: str) -> Callable[[Report], float]:
+    return lambda report: _case(report, case)["percent_of_gather_bound"]
+
+
+def error(case: str, ours: str) -> Callable[[Report], float]:
+    """The largest of the errors of loss, dA and dB."""
+    return lambda report: max(_case(report, case)["errors"][ours].values())
+
+
+def bytes_per_entry(case: str) -> Callable[[Report], float]:
+    return lambda report: _case(report, case)["memory"]["peak_step_bytes_per_entry"]
+
+
+def microseconds_a_step(report: Report) -> float:
+    return report["launch_bound"]["microseconds"]["dmf_fast, CUDA graph"]
+
+
+def _case(report: Report, name: str) -> Mapping[str, Any]:
+    return {case["problem"]: case for case in report["cases"]}[name]
+
+
+def _sparse_path(case: str) -> tuple[Target, ...]:
+    return (
+        Target(f"{case}: sparse path, % of the gather bound", percent_of_bound(case), at_least=60),
+        Target(f"{case}: sparse path, times sampled_addmm + CSR", faster(case, ("sampled_addmm + CSR",)), 4),
+        Target(f"{case}: sparse path, times the fastest gather autograd", faster(case, GATHERS), 15),
+    )
+
+
+TARGETS = (
+    *_sparse_path(MILLION),
+    *_sparse_path(TEN_MILLION),
+    Target(f"{NETFLIX}: sparse path, % of the gather bound", percent_of_bound(NETFLIX), at_least=50),
+    Target(
+        f"{NETFLIX}: peak bytes an entry over factors and gradients", bytes_per_entry(NETFLIX), at_most=20
+    ),
+    Target(f"{MILLION}: tiles with TF32, times the sparse path", faster(MILLION, (SPARSE,), TILES), 2),
+    Target(f"{MILLION}: tiles with TF32, times dense autograd", faster(MILLION, DENSE, TILES), 3),
+    Target(f"{MILLION}: error of tiles with TF32", error(MILLION, TILES), at_most=2e-3),
+    Target(f"{MILLION}: error of tiles with 3×TF32", error(MILLION, EXACT_TILES), at_most=1e-5),
+    Target("100×100, depth 3: microseconds a step as a CUDA graph", microseconds_a_step, at_most=25),
+)

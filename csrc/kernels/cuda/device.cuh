@@ -1,0 +1,81 @@
+// What kernels need of the machine beyond CUDA's own names, and `launch`, behind which they start.
+//
+// The C++ tests compile the kernels for the CPU: csrc/tests/simt_shim.h, included first, defines everything
+// here and the names of CUDA that kernels use.
+#pragma once
+
+#include <cstdint>
+
+#ifdef __CUDACC__
+
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+#include <string>
+
+namespace dmf::cuda {
+
+inline void check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  std::string reason = cudaGetErrorString(error);
+  if (error == cudaErrorNoKernelImageForDevice) {
+    reason += "; build dmf_fast again with DMF_FAST_CUDA_ARCHITECTURES set to this GPU's compute capability";
+  }
+  throw std::runtime_error(std::string("dmf_fast: ") + what + " failed: " + reason);
+}
+
+// Starts `blocks` blocks of `threads` threads on `stream`; none where `blocks` is 0.
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, int64_t shared_bytes,
+            cudaStream_t stream, Arguments... arguments) {
+  if (blocks == 0) return;
+  if (blocks > 2147483647) throw std::runtime_error("dmf_fast: a kernel needs more than 2**31 - 1 blocks");
+  constexpr int64_t without_asking = 48 * 1024;
+  if (shared_bytes > without_asking) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared_bytes)),
+          "asking for shared memory");
+  }
+  kernel<<<static_cast<unsigned>(blocks), threads, shared_bytes, stream>>>(arguments...);
+  check(cudaGetLastError(), "starting a kernel");
+}
+
+inline void fill_bytes(void* target, int byte, int64_t size, cudaStream_t stream) {
+  if (size > 0) check(cudaMemsetAsync(target, byte, size, stream), "filling memory");
+}
+
+__device__ __forceinline__ unsigned char* dynamic_shared() {
+  extern __shared__ __align__(16) unsigned char dynamic_shared_bytes[];
+  return dynamic_shared_bytes;
+}
+
+// An array in the block's shared memory; a kernel has one.
+template <class T, int count>
+__device__ __forceinline__ T* shared_array() {
+  __shared__ T array[count];
+  return array;
+}
+
+// 16 bytes at a multiple of 16, of memory that no kernel writes while this one runs.
+__device__ __forceinline__ uint4 load_16_bytes(const void* source) {
+  return __ldg(static_cast<const uint4*>(source));
+}
+
+__device__ __forceinline__ void store_16_bytes(void* target, uint4 bits) {
+  *static_cast<uint4*>(target) = bits;
+}
+
+// A number that is read once: it should not push others out of the caches.
+template <class T>
+__device__ __forceinline__ T load_once(const T* source) {
+  return __ldcs(source);
+}
+
+__device__ __forceinline__ float half_to_float(uint16_t bits) {
+  return __half2float(__ushort_as_half(bits));
+}
+
+}  // namespace dmf::cuda
+
+#endif

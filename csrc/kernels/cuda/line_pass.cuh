@@ -1,0 +1,233 @@
+// One pass over one order of Ω: every warp owns a segment of a line (device_layout.h), holds the line's row of
+// the own side (A in the row pass, Bᵀ in the column pass) in registers and gathers rows of the other side.
+//
+//   dots       the products A[i]·B[:,j], or the loss, or the coefficients 2·scale·w·(A[i]·B[:,j] − b)
+//   fused      those dots, the loss and the gradient of the own side, from one gather
+//   given      the gradient of the own side for coefficients that are there
+//
+// A row is `packs` packs of 16 bytes. `lanes` threads read it, one pack each, `chunks` times; so 32 / lanes
+// entries are read at once, and `depth` loads are in flight in every thread before the first is used. Thread t
+// of a group owns every entry of a batch of 32 whose number is (t, group): it loads the entry's index and
+// target, receives its dot product from a transposed sum, and alone makes its coefficient and loss.
+//
+// An entry of the fused pass costs 4h flops, h numbers gathered from L2 or L1 and, streamed, 2 bytes of index
+// and its value; 4 bytes of place, and its value at random, in the column pass. No atomics: a line's gradient,
+// or a slot of partial sums, is written by one warp, and all sums have a fixed order.
+#pragma once
+
+#include "device_layout.h"
+#include "numbers.cuh"
+#include "warp.cuh"
+
+namespace dmf::cuda {
+
+constexpr int pass_threads = 128;
+constexpr int pass_warps = pass_threads / warp_size;
+
+enum class Pass { dots, fused, given };
+
+// Rows have `stride` numbers, whole packs, zeros behind the first h. A pass reads `width` of them and writes as
+// many columns of the gradients as there are.
+struct LinePass {
+  LineOrder order;
+  const uint32_t* position;
+  const void* own;
+  const void* gathered;
+  int64_t stride, width;
+  const void* values;  // row order, as are weights and row_coefficients
+  const void* weights;
+  const void* coefficients;   // given: in the caller's order; null where row_coefficients are read
+  void* row_coefficients;     // dots and fused: written where not null; given: read
+  void* products;             // dots: written in the caller's order, where not null
+  void* gradient;             // (lines, h)
+  void* partials;             // (slots, h)
+  int64_t h, gradient_width;  // the gradient's row, and how many columns of it are written
+  double* losses;             // one for every block of threads; null where none are wanted
+  double twice_scale;
+};
+
+// How a warp reads rows.
+template <class Storage, int lane_count, int chunk_count>
+struct RowReader {
+  using T = accumulator_t<Storage>;
+  static constexpr int lanes = lane_count, chunks = chunk_count;
+  static constexpr int groups = warp_size / lanes;
+  static constexpr int depth = chunks >= 8 ? 1 : 8 / chunks < lanes ? 8 / chunks : lanes;
+  static constexpr int numbers = pack_size<Storage>;
+  static constexpr int panel = lanes * chunks * numbers;  // numbers that are held at once
+  // How many blocks of threads a multiprocessor should hold: as many as have registers without spilling.
+  static constexpr int resident_blocks = chunks * numbers >= 32 ? 2 : numbers == 8 ? 3 : 4;
+
+  // The pack that thread `in_group` reads in `chunk`; zeros past the end.
+  static __device__ __forceinline__ uint4 load(const Storage* row, int64_t width, int in_group, int chunk) {
+    const int64_t first = static_cast<int64_t>(chunk * lanes + in_group) * numbers;
+    return first < width ? load_16_bytes(row + first) : uint4{0, 0, 0, 0};
+  }
+};
+
+// What a thread knows of the entry that it owns.
+template <class T>
+struct OwnedEntry {
+  bool exists = false;
+  uint32_t row_entry = 0;  // its place in row order
+  int32_t gathered_line = 0;
+  T target = 0, weight = 0;
+};
+
+template <class Storage, Pass pass>
+__device__ __forceinline__ OwnedEntry<accumulator_t<Storage>> owned_entry(const LinePass& p,
+                                                                          const Segment& segment, int number) {
+  using T = accumulator_t<Storage>;
+  OwnedEntry<T> entry;
+  if (number >= segment.count) return entry;
+  const int64_t place = segment.start + number;
+  entry.exists = true;
+  const uint32_t index = p.order.wide ? load_once(static_cast<const uint32_t*>(p.order.index) + place)
+                                      : load_once(static_cast<const uint16_t*>(p.order.index) + place);
+  entry.gathered_line = segment.first_line + static_cast<int32_t>(index);
+  entry.row_entry = p.order.place == nullptr ? static_cast<uint32_t>(place) : load_once(p.order.place + place);
+  if constexpr (pass == Pass::given) {
+    const T* coefficients = static_cast<const T*>(p.coefficients);
+    entry.target = coefficients == nullptr ? static_cast<const T*>(p.row_coefficients)[entry.row_entry]
+                                           : coefficients[p.position[entry.row_entry]];
+  } else if (p.values != nullptr) {
+    entry.target = to_accumulator(static_cast<const Storage*>(p.values)[entry.row_entry]);
+    entry.weight =
+        p.weights == nullptr ? T(1) : to_accumulator(static_cast<const Storage*>(p.weights)[entry.row_entry]);
+  }
+  return entry;
+}
+
+// 0 for an entry that does not exist, whatever its dot product: infinities of the line would make it NaN.
+template <class T>
+__device__ __forceinline__ T coefficient_of(const LinePass& p, const OwnedEntry<T>& entry, T dot) {
+  return entry.exists ? static_cast<T>(p.twice_scale) * entry.weight * (dot - entry.target) : T(0);
+}
+
+// Adds the groups' sums and writes them to the line's gradient, or to the segment's slot.
+template <class Reader, class T>
+__device__ __forceinline__ void write_gradient(const LinePass& p, const Segment& segment,
+                                               T (&gradient)[Reader::chunks][Reader::numbers], int in_group,
+                                               int group) {
+  T* row = segment.slot < 0 ? static_cast<T*>(p.gradient) + segment.line * p.h
+                            : static_cast<T*>(p.partials) + segment.slot * p.h;
+#pragma unroll
+  for (int c = 0; c < Reader::chunks; ++c) {
+#pragma unroll
+    for (int v = 0; v < Reader::numbers; ++v) {
+#pragma unroll
+      for (int offset = Reader::lanes; offset < warp_size; offset *= 2) {
+        gradient[c][v] += __shfl_xor_sync(whole_warp, gradient[c][v], offset);
+      }
+    }
+    if (group == 0) {
+      const int64_t first = static_cast<int64_t>(c * Reader::lanes + in_group) * Reader::numbers;
+      store_numbers(row, first, p.gradient_width, p.h, gradient[c]);
+    }
+  }
+}
+
+// Walks a segment. Returns this thread's part of the loss, of the entries that it owns.
+template <class Reader, class Storage, Pass pass>
+__device__ __forceinline__ double walk_segment(const LinePass& p, const Segment& segment, int lane) {
+  using T = accumulator_t<Storage>;
+  constexpr int lanes = Reader::lanes, chunks = Reader::chunks, depth = Reader::depth;
+  constexpr int numbers = Reader::numbers;
+  const int in_group = lane % lanes, group = lane / lanes;
+  const Storage* own_row = static_cast<const Storage*>(p.own) + segment.line * p.stride;
+  const Storage* gathered = static_cast<const Storage*>(p.gathered);
+  Pack<Storage> own[chunks];
+  T gradient[chunks][numbers] = {};
+  double loss = 0;
+
+  for (int batch = 0; batch < segment.count; batch += warp_size) {
+    // Neighbouring threads of different groups own neighbouring entries.
+    const OwnedEntry<T> entry =
+        owned_entry<Storage, pass>(p, segment, batch + in_group * Reader::groups + group);
+    const int left = min(warp_size, segment.count - batch);
+    T dot = 0;
+    // Rows wider than what is held at once take several turns, for dots alone.
+    for (int64_t panel = 0; panel < p.width; panel += Reader::panel) {
+      if constexpr (pass != Pass::given) {
+        if (batch == 0 || p.width > Reader::panel) {
+#pragma unroll
+          for (int c = 0; c < chunks; ++c) {
+            own[c] = Pack<Storage>(Reader::load(own_row + panel, p.width - panel, in_group, c));
+          }
+        }
+      }
+      for (int step = 0; step * Reader::groups < left; step += depth) {
+        uint4 bits[depth][chunks];
+#pragma unroll
+        for (int u = 0; u < depth; ++u) {
+          const int32_t line = __shfl_sync(whole_warp, entry.gathered_line, step + u, lanes);
+          const bool exists = (step + u) * Reader::groups + group < left;
+#pragma unroll
+          for (int c = 0; c < chunks; ++c) {
+            bits[u][c] = exists ? Reader::load(gathered + line * p.stride + panel, p.width - panel, in_group, c)
+                                : uint4{0, 0, 0, 0};
+          }
+        }
+        if constexpr (pass != Pass::given) {
+          T sums[depth];
+#pragma unroll
+          for (int u = 0; u < depth; ++u) {
+            sums[u] = 0;
+#pragma unroll
+            for (int c = 0; c < chunks; ++c) {
+              const Pack<Storage> other(bits[u][c]);
+#pragma unroll
+              for (int v = 0; v < numbers; ++v) sums[u] += own[c].number[v] * other.number[v];
+            }
+          }
+          const T sum = transposed_sums<lanes>(sums, in_group);
+          if (in_group - in_group % depth == step) dot += sum;
+        }
+        if constexpr (pass != Pass::dots) {
+          const T own_coefficient = pass == Pass::given ? entry.target : coefficient_of(p, entry, dot);
+#pragma unroll
+          for (int u = 0; u < depth; ++u) {
+            const T coefficient = __shfl_sync(whole_warp, own_coefficient, step + u, lanes);
+#pragma unroll
+            for (int c = 0; c < chunks; ++c) {
+              const Pack<Storage> other(bits[u][c]);
+#pragma unroll
+              for (int v = 0; v < numbers; ++v) gradient[c][v] += coefficient * other.number[v];
+            }
+          }
+        }
+      }
+    }
+    if constexpr (pass != Pass::given) {
+      if (entry.exists) {
+        const T residual = dot - entry.target;
+        loss += static_cast<double>(entry.weight) * residual * residual;
+        if (p.products != nullptr) static_cast<T*>(p.products)[p.position[entry.row_entry]] = dot;
+        if (p.row_coefficients != nullptr) {
+          static_cast<T*>(p.row_coefficients)[entry.row_entry] = coefficient_of(p, entry, dot);
+        }
+      }
+    }
+  }
+  if constexpr (pass != Pass::dots) write_gradient<Reader>(p, segment, gradient, in_group, group);
+  return loss;
+}
+
+template <class Reader, class Storage, Pass pass>
+__global__ void __launch_bounds__(pass_threads, Reader::resident_blocks) line_pass(const LinePass p) {
+  const int lane = threadIdx.x % warp_size;
+  const int64_t number = static_cast<int64_t>(blockIdx.x) * pass_warps + threadIdx.x / warp_size;
+  double loss = 0;
+  if (number < p.order.segment_bound) {
+    const Segment segment = p.order.segments[number];
+    if (segment.line >= 0) loss = walk_segment<Reader, Storage, pass>(p, segment, lane);
+  }
+  if constexpr (pass != Pass::given) {
+    if (p.losses != nullptr) {
+      const double sum = block_sum<pass_threads>(loss);
+      if (threadIdx.x == 0) p.losses[blockIdx.x] = sum;
+    }
+  }
+}
+
+}  // namespace dmf::cuda

@@ -1,0 +1,209 @@
+// How the passes make a sweep.
+//
+//   product            dots over the row order
+//   loss               dots over the row order, then the sum of the losses
+//   loss and gradients fused over the row order and over the column order, then the finish: three launches. The
+//                      column pass makes the residuals again from the rows that it gathers anyway, unless the
+//                      row pass kept coefficients for it: while these stay in L2 that saves the dots; beyond,
+//                      they would cost 4 bytes an entry of memory, and their random reads as much as those of
+//                      the values.
+//   wider rows         than a warp holds: dots that keep coefficients, then the gradients panel by panel
+//   given gradients    both orders, panel by panel
+#pragma once
+
+#include "../task.h"
+#include "finish.cuh"
+#include "line_pass.cuh"
+#include "workspace.h"
+
+namespace dmf::cuda {
+
+// So many coefficients of 4 bytes take 16 MB: a third of an H100's L2 cache.
+constexpr int64_t kept_coefficients = 4 << 20;
+
+template <class Storage>
+class Sweep {
+  using T = accumulator_t<Storage>;
+
+ public:
+  Sweep(const DeviceLayout& layout, const Operands& operands, Workspace& workspace, cudaStream_t stream)
+      : layout_(layout), given_(operands), workspace_(workspace), stream_(stream) {
+    a_ = aligned(operands.a, layout.shape.rows);
+    b_transposed_ = aligned(operands.b_transposed, layout.shape.columns);
+  }
+
+  void product() {
+    LinePass pass = row_side();
+    pass.products = given_.products;
+    run<Pass::dots>(pass);
+  }
+
+  void loss(double* loss) {
+    LinePass pass = row_side();
+    set_targets(pass);
+    Finish end;
+    keep_losses(pass, end, loss);
+    run<Pass::dots>(pass);
+    finish(end);
+  }
+
+  void loss_gradients(double* loss) {
+    LinePass rows = row_side(), columns = column_side();
+    set_targets(rows);
+    set_targets(columns);
+    Finish end;
+    keep_losses(rows, end, loss);
+    end.rows = share_gradient(rows, given_.gradient_a);
+    end.columns = share_gradient(columns, given_.gradient_b_transposed);
+    const bool wide = stride() > widest_fused;
+    if (wide || layout_.shape.nnz <= kept_coefficients) {
+      rows.row_coefficients = columns.row_coefficients = workspace_.take_array<T>(layout_.shape.nnz);
+    }
+    if (wide) {
+      run<Pass::dots>(rows);
+      rows.losses = nullptr;
+      run_panels(rows);
+    } else {
+      run<Pass::fused>(rows);
+    }
+    if (rows.row_coefficients != nullptr) {
+      run_panels(columns);
+    } else {
+      run<Pass::fused>(columns);
+    }
+    finish(end);
+  }
+
+  void gradients() {
+    LinePass rows = row_side(), columns = column_side();
+    rows.coefficients = columns.coefficients = given_.coefficients;
+    Finish end;
+    end.rows = share_gradient(rows, given_.gradient_a);
+    end.columns = share_gradient(columns, given_.gradient_b_transposed);
+    run_panels(rows);
+    run_panels(columns);
+    finish(end);
+  }
+
+ private:
+  static constexpr int pack = pack_size<Storage>;
+  using WidestReader = RowReader<Storage, 32, 4>;
+  static constexpr int64_t widest_fused = WidestReader::panel;
+
+  int64_t stride() const { return ceil_divide(given_.h, pack) * pack; }
+
+  // `rows` rows at multiples of 16 bytes, zeros behind the first h numbers.
+  const void* aligned(const void* matrix, int64_t rows);
+
+  LinePass row_side() const { return side(layout_.row_order, a_, b_transposed_); }
+  LinePass column_side() const { return side(layout_.column_order, b_transposed_, a_); }
+
+  LinePass side(const LineOrder& order, const void* own, const void* gathered) const {
+    LinePass pass{};
+    pass.order = order;
+    pass.position = layout_.position;
+    pass.own = own;
+    pass.gathered = gathered;
+    pass.stride = pass.width = stride();
+    pass.h = pass.gradient_width = given_.h;
+    return pass;
+  }
+
+  void set_targets(LinePass& pass) const {
+    pass.values = given_.values;
+    pass.weights = given_.weights;
+    pass.twice_scale = 2.0 * given_.gradient_scale;
+  }
+
+  void keep_losses(LinePass& pass, Finish& end, double* loss) {
+    end.loss = loss;
+    end.loss_count = blocks(pass);
+    end.losses = pass.losses = workspace_.take_array<double>(end.loss_count);
+  }
+
+  SplitSums share_gradient(LinePass& pass, void* gradient) {
+    pass.gradient = gradient;
+    pass.partials = workspace_.take_array<T>(pass.order.slot_bound * given_.h);
+    return {pass.order.splits, pass.order.split_bound, pass.partials, gradient};
+  }
+
+  static int64_t blocks(const LinePass& pass) { return ceil_divide(pass.order.segment_bound, pass_warps); }
+
+  void finish(Finish& end) {
+    end.h = given_.h;
+    launch(cuda::finish<T>, finish_blocks(end), finish_threads, 0, stream_, end);
+  }
+
+  // Gradients for coefficients that are there, as many columns at a time as a warp holds.
+  void run_panels(const LinePass& whole) {
+    if (whole.order.segment_bound == 0) return;
+    LinePass pass = whole;
+    for (int64_t first = 0; first < whole.h; first += widest_fused) {
+      pass.gathered = static_cast<const Storage*>(whole.gathered) + first;
+      pass.width = std::min(widest_fused, whole.stride - first);
+      pass.gradient = static_cast<T*>(whole.gradient) + first;
+      if (whole.partials != nullptr) pass.partials = static_cast<T*>(whole.partials) + first;
+      pass.gradient_width = std::min(widest_fused, whole.h - first);
+      run<Pass::given>(pass);
+    }
+  }
+
+  // The narrowest reader that holds a row, or the widest.
+  template <Pass pass>
+  void run(const LinePass& p) {
+    const int64_t packs = ceil_divide(p.width, pack);
+    if (packs <= 4) return start<RowReader<Storage, 4, 1>, pass>(p);
+    if (packs <= 8) return start<RowReader<Storage, 8, 1>, pass>(p);
+    if (packs <= 16) return start<RowReader<Storage, 16, 1>, pass>(p);
+    if (packs <= 32) return start<RowReader<Storage, 32, 1>, pass>(p);
+    if (packs <= 64) return start<RowReader<Storage, 32, 2>, pass>(p);
+    start<WidestReader, pass>(p);
+  }
+
+  template <class Reader, Pass pass>
+  void start(const LinePass& p) {
+    launch(line_pass<Reader, Storage, pass>, blocks(p), pass_threads, 0, stream_, p);
+  }
+
+  const DeviceLayout& layout_;
+  const Operands& given_;
+  Workspace& workspace_;
+  cudaStream_t stream_;
+  const void* a_;
+  const void* b_transposed_;
+};
+
+// One number a thread.
+template <class Storage>
+__global__ void copy_rows(const Storage* source, int64_t rows, int64_t h, Storage* target, int64_t stride) {
+  const int64_t place = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t row = place / stride, column = place % stride;
+  if (row < rows) target[place] = column < h ? source[row * h + column] : Storage{};
+}
+
+template <class Storage>
+const void* Sweep<Storage>::aligned(const void* matrix, int64_t rows) {
+  if (given_.h == stride() && reinterpret_cast<uintptr_t>(matrix) % 16 == 0) return matrix;
+  Storage* copy = workspace_.take_array<Storage>(rows * stride());
+  launch(copy_rows<Storage>, ceil_divide(rows * stride(), 256), 256, 0, stream_,
+         static_cast<const Storage*>(matrix), rows, given_.h, copy, stride());
+  return copy;
+}
+
+template <class Storage>
+void sweep(const DeviceLayout& layout, Task task, const Operands& operands, double* loss, Workspace& workspace,
+           cudaStream_t stream) {
+  Sweep<Storage> work(layout, operands, workspace, stream);
+  switch (task) {
+    case Task::product:
+      return work.product();
+    case Task::loss:
+      return work.loss(loss);
+    case Task::loss_gradients:
+      return work.loss_gradients(loss);
+    case Task::gradients:
+      return work.gradients();
+  }
+}
+
+}  // namespace dmf::cuda

@@ -1,0 +1,18 @@
+// One pass over Ω on a GPU: what csrc/ops calls. It only enqueues work on `stream`.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "../number_types.h"
+#include "../task.h"
+#include "device_layout.h"
+#include "workspace.h"
+
+namespace dmf::cuda {
+
+// Runs `task` (task.h). Gradients are set, not added to. `loss` is one number on the device; null for tasks
+// without a loss. Rows of A and Bᵀ at other than multiples of 16 bytes are copied first.
+void sweep(const DeviceLayout& layout, Task task, Dtype dtype, const Operands& operands, double* loss,
+           Workspace& workspace, cudaStream_t stream);
+
+}  // namespace dmf::cuda

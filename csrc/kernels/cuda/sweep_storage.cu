@@ -1,0 +1,8 @@
+// The sweep for one storage type, DMF_STORAGE: compiled once for each, as CMakeLists.txt says.
+#include "sweep.cuh"
+
+namespace dmf::cuda {
+
+template void sweep<DMF_STORAGE>(const DeviceLayout&, Task, const Operands&, double*, Workspace&, cudaStream_t);
+
+}  // namespace dmf::cuda

@@ -1,0 +1,45 @@
+// Sums across the threads of a warp and of a block, in a fixed order.
+#pragma once
+
+#include "device.cuh"
+
+namespace dmf::cuda {
+
+constexpr int warp_size = 32;
+constexpr unsigned whole_warp = 0xffffffffu;
+
+// Transposed sums: the threads come in groups of `lanes`, and sums[u] has a part in every thread of a group.
+// Returns, in thread t of a group, the group's sum of sums[t % count]. Takes count − 1 + log2(lanes / count)
+// shuffles instead of count · log2(lanes).
+template <int lanes, int count, class T>
+__device__ __forceinline__ T transposed_sums(T (&sums)[count], int lane) {
+#pragma unroll
+  for (int half = count / 2; half >= 1; half /= 2) {
+    const bool upper = (lane & half) != 0;
+#pragma unroll
+    for (int u = 0; u < half; ++u) {
+      const T kept = upper ? sums[u + half] : sums[u];
+      const T given = upper ? sums[u] : sums[u + half];
+      sums[u] = kept + __shfl_xor_sync(whole_warp, given, half);
+    }
+  }
+#pragma unroll
+  for (int offset = count; offset < lanes; offset *= 2) sums[0] += __shfl_xor_sync(whole_warp, sums[0], offset);
+  return sums[0];
+}
+
+// The sum over all threads of the block, valid in thread 0. All threads must call it, once in a kernel.
+template <int threads>
+__device__ __forceinline__ double block_sum(double number) {
+  double* warp_sums = shared_array<double, threads / warp_size>();
+#pragma unroll
+  for (int offset = warp_size / 2; offset >= 1; offset /= 2)
+    number += __shfl_xor_sync(whole_warp, number, offset);
+  if (threadIdx.x % warp_size == 0) warp_sums[threadIdx.x / warp_size] = number;
+  __syncthreads();
+  double sum = 0;
+  for (int warp = 0; warp < threads / warp_size; ++warp) sum += warp_sums[warp];
+  return sum;
+}
+
+}  // namespace dmf::cuda

@@ -1,0 +1,25 @@
+// Memory on the device that lives as long as one operation.
+#pragma once
+
+#include <cstdint>
+
+namespace dmf::cuda {
+
+// Whoever owns the memory: torch's caching allocator inside an operator, plain arrays in the C++ tests.
+class Workspace {
+ public:
+  virtual ~Workspace() = default;
+
+  // `bytes` bytes at a multiple of 256, uninitialised; null for 0 bytes.
+  void* take(int64_t bytes) { return bytes == 0 ? nullptr : take_some(bytes); }
+
+  template <class T>
+  T* take_array(int64_t count) {
+    return static_cast<T*>(take(count * static_cast<int64_t>(sizeof(T))));
+  }
+
+ protected:
+  virtual void* take_some(int64_t bytes) = 0;
+};
+
+}  // namespace dmf::cuda

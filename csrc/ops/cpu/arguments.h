@@ -1,0 +1,27 @@
+// What the operators on the CPU need besides: the layout in its buffer, a loss that is known.
+#pragma once
+
+#include "../../kernels/observed_layout.h"
+#include "../arguments.h"
+
+namespace dmf::ops {
+
+inline LayoutView layout_of(const Tensor& layout) {
+  check_buffer(layout);
+  const LayoutView view = view_layout(layout.const_data_ptr(), layout.numel());
+  STD_TORCH_CHECK(view.header != nullptr,
+                  "layout does not hold a layout of observed entries; take it from Observations.layout()");
+  return view;
+}
+
+inline Operands operands_of(const Tensor& a, const Tensor& b_transposed, const LayoutView& layout) {
+  return operands_of(a, b_transposed, layout.header->rows, layout.header->columns);
+}
+
+inline Tensor loss_tensor(const Tensor& like, double loss) {
+  Tensor result = new_empty(like, {}, ScalarType::Double);
+  *static_cast<double*>(result.mutable_data_ptr()) = loss;
+  return result;
+}
+
+}  // namespace dmf::ops

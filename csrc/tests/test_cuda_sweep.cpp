@@ -1,0 +1,187 @@
+// The sweep's and the dense pass's CUDA kernels, run on the CPU by the shim, against plain loops in double.
+#include "cuda_problems.h"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <limits>
+
+#include "../kernels/cuda/dense_pass.cuh"
+#include "../kernels/cuda/sweep.cuh"
+
+using namespace dmf;
+using namespace dmf::test;
+using dmf::cuda::Cuts;
+using dmf::cuda::DeviceLayout;
+
+namespace {
+
+template <class Storage>
+Outcome swept(const Problem& p, const DeviceLayout& layout, double scale) {
+  using T = accumulator_t<Storage>;
+  const auto a = narrow<Storage>(p.a), b = narrow<Storage>(p.b_transposed);
+  const auto values = narrow<Storage>(in_row_order(layout, p.values));
+  const auto weights = narrow<Storage>(in_row_order(layout, p.weights));
+  // Filled with rubbish: the sweep sets gradients and does not add to them.
+  std::vector<T> gradient_a(p.a.size(), T(1e30)), gradient_b(p.b_transposed.size(), T(1e30));
+  std::vector<T> products(p.pattern.nnz());
+  Operands operands;
+  operands.a = a.data();
+  operands.b_transposed = b.data();
+  operands.h = p.h;
+  operands.values = values.data();
+  if (p.is_weighted) operands.weights = weights.data();
+  operands.gradient_a = gradient_a.data();
+  operands.gradient_b_transposed = gradient_b.data();
+  operands.products = products.data();
+  operands.gradient_scale = scale;
+  ArrayWorkspace workspace;
+  Outcome outcome;
+  double loss_alone = -1;
+  cuda::sweep<Storage>(layout, Task::loss_gradients, operands, &outcome.loss, workspace, nullptr);
+  cuda::sweep<Storage>(layout, Task::loss, operands, &loss_alone, workspace, nullptr);
+  CHECK(loss_alone == outcome.loss);
+  cuda::sweep<Storage>(layout, Task::product, operands, nullptr, workspace, nullptr);
+  outcome.gradient_a.assign(gradient_a.begin(), gradient_a.end());
+  outcome.gradient_b.assign(gradient_b.begin(), gradient_b.end());
+  outcome.products.assign(products.begin(), products.end());
+  return outcome;
+}
+
+template <class Storage>
+void check_against_plain_loops(const Pattern& pattern, int64_t h, double tolerance, const Cuts& cuts = {},
+                               bool weighted = true) {
+  INFO(pattern.rows << " x " << pattern.columns << ", h " << h << ", " << sizeof(Storage) << " bytes");
+  const Problem problem(pattern, h, weighted);
+  const Outcome expected = plain_loops(problem, 0.25);
+  const LayoutOf built(pattern, cuts);
+  const Outcome actual = swept<Storage>(problem, built.layout(), 0.25);
+  CHECK(std::fabs(actual.loss - expected.loss) <= tolerance * expected.loss);
+  CHECK(close(actual.gradient_a, expected.gradient_a, tolerance));
+  CHECK(close(actual.gradient_b, expected.gradient_b, tolerance));
+  CHECK(close(actual.products, expected.products, tolerance));
+}
+
+}  // namespace
+
+TEST_CASE("CUDA: loss, gradients and products agree with plain loops") {
+  for (const Pattern& pattern : small_patterns()) {
+    check_against_plain_loops<double>(pattern, 5, 1e-13);
+    check_against_plain_loops<float>(pattern, 5, 1e-5);
+    check_against_plain_loops<float>(pattern, 8, 1e-5, {}, false);
+  }
+}
+
+TEST_CASE("CUDA: every width agrees with plain loops") {
+  const Pattern pattern = random_pattern(20, 30, 120, 2, 7);
+  for (const int64_t h : {1, 4, 8, 16, 17, 33, 64, 66, 100, 130, 256}) {
+    check_against_plain_loops<double>(pattern, h, 1e-13);
+    check_against_plain_loops<float>(pattern, h, 1e-5);
+    check_against_plain_loops<bfloat16>(pattern, h, 1e-5);
+    check_against_plain_loops<float16>(pattern, h, 1e-5);
+  }
+}
+
+TEST_CASE("CUDA: rows wider than a warp holds agree with plain loops") {
+  const Pattern pattern = random_pattern(9, 12, 60, 2, 7);
+  for (const Cuts& cuts : {Cuts{}, blocks_of_64}) {
+    check_against_plain_loops<double>(pattern, 515, 1e-13, cuts);
+    check_against_plain_loops<float>(pattern, 1024, 1e-5, cuts);
+    check_against_plain_loops<bfloat16>(pattern, 1026, 1e-5, cuts);
+  }
+}
+
+TEST_CASE("CUDA: blocks, wide indices and split lines agree with plain loops") {
+  for (const Pattern& pattern : {random_pattern(90, 130, 600, 3, 2), random_pattern(3, 200, 300, 2, 3)}) {
+    for (const Cuts& cuts : {blocks_of_64, wide_indices}) {
+      check_against_plain_loops<double>(pattern, 6, 1e-13, cuts);
+      check_against_plain_loops<float>(pattern, 64, 1e-5, cuts);
+    }
+  }
+}
+
+TEST_CASE("CUDA: an infinite row spoils only what it meets") {
+  const Pattern pattern{2, 3, {0, 1}, {0, 1}};
+  Problem problem(pattern, 4, false);
+  for (int64_t v = 0; v < 4; ++v) problem.a[v] = std::numeric_limits<double>::infinity();
+  const LayoutOf built(pattern);
+  const Outcome outcome = swept<double>(problem, built.layout(), 1.0);
+  for (int64_t v = 0; v < 4; ++v) {
+    CHECK(std::isfinite(outcome.gradient_a[4 + v]));
+    CHECK(std::isfinite(outcome.gradient_b[4 + v]));
+    CHECK(outcome.gradient_b[8 + v] == 0);
+  }
+}
+
+TEST_CASE("CUDA: coefficients given in the caller's order are scattered to both gradients") {
+  const Pattern pattern = random_pattern(40, 50, 250, 2, 9);
+  const Problem problem(pattern, 11);
+  Outcome expected{0, Numbers(problem.a.size(), 0.0), Numbers(problem.b_transposed.size(), 0.0), {}};
+  for (int64_t k = 0; k < pattern.nnz(); ++k) {
+    for (int64_t v = 0; v < problem.h; ++v) {
+      const int64_t in_a = pattern.row_of[k] * problem.h + v, in_b = pattern.column_of[k] * problem.h + v;
+      expected.gradient_a[in_a] += problem.values[k] * problem.b_transposed[in_b];
+      expected.gradient_b[in_b] += problem.values[k] * problem.a[in_a];
+    }
+  }
+  for (const Cuts& cuts : {Cuts{}, blocks_of_64}) {
+    const LayoutOf built(pattern, cuts);
+    Numbers gradient_a(problem.a.size(), 1e30), gradient_b(problem.b_transposed.size(), 1e30);
+    Operands operands;
+    operands.a = problem.a.data();
+    operands.b_transposed = problem.b_transposed.data();
+    operands.h = problem.h;
+    operands.coefficients = problem.values.data();
+    operands.gradient_a = gradient_a.data();
+    operands.gradient_b_transposed = gradient_b.data();
+    ArrayWorkspace workspace;
+    cuda::sweep<double>(built.layout(), Task::gradients, operands, nullptr, workspace, nullptr);
+    CHECK(close(gradient_a, expected.gradient_a, 1e-13));
+    CHECK(close(gradient_b, expected.gradient_b, 1e-13));
+  }
+}
+
+TEST_CASE("CUDA: loss and gradient of a dense matrix agree with plain loops") {
+  for (const Pattern& pattern : small_patterns()) {
+    const Problem problem(pattern, 1);
+    const LayoutOf built(pattern, blocks_of_64);
+    const DeviceLayout layout = built.layout();
+    const Numbers dense = draw(pattern.rows * pattern.columns, 7);
+    Numbers expected(dense.size(), 0.0);
+    double loss = 0;
+    for (int64_t k = 0; k < pattern.nnz(); ++k) {
+      const int64_t place = pattern.row_of[k] * pattern.columns + pattern.column_of[k];
+      const double residual = dense[place] - problem.values[k];
+      loss += problem.weights[k] * residual * residual;
+      expected[place] = 0.5 * problem.weights[k] * residual;
+    }
+    const Numbers values = in_row_order(layout, problem.values),
+                  weights = in_row_order(layout, problem.weights);
+    Numbers gradient(dense.size(), 1e30);
+    const DenseOperands operands{dense.data(), values.data(), weights.data(), gradient.data(), 0.25};
+    ArrayWorkspace workspace;
+    double actual = -1;
+    cuda::dense_loss_of<double>(layout, operands, &actual, workspace, nullptr);
+    CHECK(actual == Approx(loss).epsilon(1e-13));
+    CHECK(gradient == expected);
+  }
+}
+
+TEST_CASE("CUDA: gathering and scattering a dense matrix are inverse, and row order is undone") {
+  for (const Pattern& pattern : small_patterns()) {
+    const LayoutOf built(pattern, wide_indices);
+    const DeviceLayout layout = built.layout();
+    const Numbers values = draw(pattern.nnz(), 5);
+    Numbers dense(pattern.rows * pattern.columns, 1.0), gathered(pattern.nnz()), expected(dense.size(), 0.0);
+    cuda::scatter_of<uint64_t>(layout, values.data(), dense.data(), nullptr);
+    cuda::gather_of<uint64_t>(layout, dense.data(), gathered.data(), nullptr);
+    for (int64_t k = 0; k < pattern.nnz(); ++k) {
+      expected[pattern.row_of[k] * pattern.columns + pattern.column_of[k]] = values[k];
+    }
+    CHECK(dense == expected);
+    CHECK(gathered == values);
+    const Numbers row_order = in_row_order(layout, values);
+    Numbers ordered(values.size());
+    cuda::order_of<uint64_t>(layout.position, pattern.nnz(), row_order.data(), ordered.data(), nullptr);
+    CHECK(ordered == values);
+  }
+}

@@ -1,0 +1,91 @@
+// The tensor cores' CUDA kernels, run on the CPU by the shim, against plain loops in double.
+#include "cuda_problems.h"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+
+#include "../kernels/cuda/tile_sweep.cuh"
+
+using namespace dmf;
+using namespace dmf::test;
+using dmf::cuda::TilePrecision;
+
+namespace {
+
+// A problem whose numbers have more digits than TF32 holds.
+Problem long_numbers(const Pattern& pattern, int64_t h, bool weighted) {
+  Problem problem(pattern, h, weighted);
+  for (double& number : problem.a) number *= 1.1;
+  for (double& number : problem.b_transposed) number *= 1.1;
+  return problem;
+}
+
+template <int width, class Storage>
+void check_tiles(const Problem& problem, TilePrecision precision, double tolerance, int64_t blocks = 528) {
+  const Pattern& pattern = problem.pattern;
+  INFO(pattern.rows << " x " << pattern.columns << ", h " << problem.h << ", precision "
+                    << static_cast<int>(precision));
+  const Outcome expected = plain_loops(problem, 0.25);
+  const LayoutOf built(pattern);
+  const cuda::DeviceLayout layout = built.layout();
+  REQUIRE(layout.shape.has_masks);
+  const auto a = narrow<Storage>(problem.a), b = narrow<Storage>(problem.b_transposed);
+  const auto values = narrow<Storage>(in_row_order(layout, problem.values));
+  const auto weights = narrow<Storage>(in_row_order(layout, problem.weights));
+  std::vector<float> gradient_a(a.size(), 1e30f), gradient_b(b.size(), 1e30f);
+  Operands operands;
+  operands.a = a.data();
+  operands.b_transposed = b.data();
+  operands.h = problem.h;
+  operands.values = values.data();
+  if (problem.is_weighted) operands.weights = weights.data();
+  operands.gradient_a = gradient_a.data();
+  operands.gradient_b_transposed = gradient_b.data();
+  operands.gradient_scale = 0.25;
+  ArrayWorkspace workspace;
+  double loss = -1;
+  cuda::tile_sweep_of_width<width>(layout, Narrow<Storage>::dtype, precision, operands, &loss, workspace,
+                                   nullptr, blocks);
+  CHECK(std::fabs(loss - expected.loss) <= tolerance * expected.loss);
+  CHECK(close(Numbers(gradient_a.begin(), gradient_a.end()), expected.gradient_a, tolerance));
+  CHECK(close(Numbers(gradient_b.begin(), gradient_b.end()), expected.gradient_b, tolerance));
+}
+
+}  // namespace
+
+TEST_CASE("CUDA: the tensor cores' loss and gradients agree with plain loops") {
+  const std::vector<Pattern> patterns{full_pattern(70, 66), random_pattern(80, 150, 700, 1, 1),
+                                      random_pattern(20, 10, 9, 2, 3), Pattern{1, 1, {0}, {0}}};
+  for (const Pattern& pattern : patterns) {
+    for (const bool weighted : {false, true}) {
+      const Problem problem = long_numbers(pattern, 37, weighted);
+      check_tiles<64, float>(problem, TilePrecision::tf32, 2e-3);
+      check_tiles<64, float>(problem, TilePrecision::tf32x3, 2e-6);
+      check_tiles<64, float>(problem, TilePrecision::bfloat16, 2.5e-2);
+    }
+  }
+}
+
+TEST_CASE("CUDA: the tensor cores take every width") {
+  const Pattern pattern = random_pattern(40, 70, 300, 1, 1);
+  check_tiles<32, float>(long_numbers(pattern, 1, true), TilePrecision::tf32, 2e-3);
+  check_tiles<32, float>(long_numbers(pattern, 32, true), TilePrecision::bfloat16, 2.5e-2);
+  check_tiles<128, float>(long_numbers(pattern, 97, true), TilePrecision::tf32x3, 2e-6);
+  check_tiles<128, float>(long_numbers(pattern, 128, true), TilePrecision::bfloat16, 2.5e-2);
+}
+
+TEST_CASE("CUDA: 16-bit numbers lose nothing in TF32") {
+  const Pattern pattern = random_pattern(40, 70, 300, 1, 1);
+  // Only the residuals, which are not 16-bit numbers, are rounded.
+  check_tiles<32, bfloat16>(Problem(pattern, 20), TilePrecision::tf32, 5e-4);
+  check_tiles<32, float16>(Problem(pattern, 20), TilePrecision::tf32, 5e-4);
+}
+
+TEST_CASE("CUDA: a block that walks over several tiles adds them up") {
+  const Pattern pattern = random_pattern(70, 330, 1200, 1, 1);
+  for (const int64_t blocks : {1, 5}) {
+    check_tiles<32, float>(long_numbers(pattern, 20, false), TilePrecision::tf32, 2e-3, blocks);
+    check_tiles<32, float>(long_numbers(pattern, 20, true), TilePrecision::tf32x3, 2e-6, blocks);
+    check_tiles<32, float>(long_numbers(pattern, 20, false), TilePrecision::bfloat16, 2.5e-2, blocks);
+  }
+}

@@ -1,0 +1,54 @@
+"""Whether the CUDA kernels are there, and if they are not, why and what to do."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+LIBRARY = Path(__file__).with_name("libdmf_fast_cuda.so")
+_REMEDY = (
+    "install the CUDA toolkit, then run `DMF_FAST_CUDA=on pip install --no-build-isolation .` in dmf_fast"
+)
+
+
+@lru_cache(maxsize=1)
+def missing_reason() -> str | None:
+    """Return None where the kernels are loaded, and otherwise a clause that says why they are not.
+
+    The first call loads their library.
+
+    Example:
+        >>> missing_reason() is None or "DMF_FAST_CUDA" in missing_reason() or "torch" in missing_reason()
+        True
+
+    """
+    if torch.version.cuda is None:
+        return (
+            f"torch {torch.__version__} has no CUDA; install one that has (https://pytorch.org/get-started)"
+        )
+    if not LIBRARY.is_file():
+        return f"this dmf_fast was built without CUDA kernels; {_REMEDY}"
+    try:
+        torch.ops.load_library(LIBRARY)
+    except OSError as error:
+        return f"the CUDA kernels cannot be loaded ({error}); {_REMEDY}"
+    return None
+
+
+def check_usable(device: torch.device) -> None:
+    """Refuse a device for which there are no kernels.
+
+    Raises:
+        ValueError: there are none for ``device``; the sentence says why and what to do.
+
+    Example:
+        >>> check_usable(torch.device("cpu"))
+
+    """
+    if device.type == "cpu":
+        return
+    reason = missing_reason() if device.type == "cuda" else "there are kernels for cpu and cuda only"
+    if reason is not None:
+        raise ValueError(f'observations are on {device}, but {reason}; or use observations.to("cpu")')
