@@ -8,6 +8,9 @@ import sys
 import tarfile
 from pathlib import Path
 
+import pytest
+import torch
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -49,6 +52,24 @@ def test_a_missing_torch_is_named(tmp_path: Path) -> None:
     missing.mkdir(parents=True)
     (missing / "__init__.py").write_text('raise ImportError("no torch")\n')
     assert "torch is missing where the build runs" in build(tmp_path, PYTHONPATH=str(missing.parent))
+
+
+def test_an_unknown_wish_for_cuda_is_refused(tmp_path: Path) -> None:
+    assert "DMF_FAST_CUDA must be on, off, check or auto, got 'yes'" in build(tmp_path, DMF_FAST_CUDA="yes")
+
+
+def test_cuda_without_nvcc_names_what_is_missing(tmp_path: Path) -> None:
+    sentence = build(tmp_path, DMF_FAST_CUDA="check", CUDACXX="no-such-nvcc", CUDA_HOME=str(tmp_path))
+    assert "DMF_FAST_CUDA=check needs `nvcc`, which is not there: install the CUDA toolkit" in sentence
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="this torch has CUDA")
+def test_cuda_with_a_torch_that_has_none_is_refused(tmp_path: Path) -> None:
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text("#!/bin/sh\n")
+    nvcc.chmod(0o755)
+    sentence = build(tmp_path, DMF_FAST_CUDA="on", CUDACXX=str(nvcc))
+    assert "DMF_FAST_CUDA=on needs a torch with CUDA, but torch" in sentence
 
 
 def test_the_source_archive_holds_all_that_the_build_needs(tmp_path: Path) -> None:
