@@ -98,120 +98,138 @@ __device__ __forceinline__ OwnedEntry<accumulator_t<Storage>> owned_entry(const 
   return entry;
 }
 
-// 0 for an entry that does not exist, whatever its dot product: infinities of the line would make it NaN.
-template <class T>
-__device__ __forceinline__ T coefficient_of(const LinePass& p, const OwnedEntry<T>& entry, T dot) {
-  return entry.exists ? static_cast<T>(p.twice_scale) * entry.weight * (dot - entry.target) : T(0);
-}
-
-// Adds the groups' sums and writes them to the line's gradient, or to the segment's slot.
-template <class Reader, class T>
-__device__ __forceinline__ void write_gradient(const LinePass& p, const Segment& segment,
-                                               T (&gradient)[Reader::chunks][Reader::numbers], int in_group,
-                                               int group) {
-  T* row = segment.slot < 0 ? static_cast<T*>(p.gradient) + segment.line * p.h
-                            : static_cast<T*>(p.partials) + segment.slot * p.h;
-#pragma unroll
-  for (int c = 0; c < Reader::chunks; ++c) {
-#pragma unroll
-    for (int v = 0; v < Reader::numbers; ++v) {
-#pragma unroll
-      for (int offset = Reader::lanes; offset < warp_size; offset *= 2) {
-        gradient[c][v] += __shfl_xor_sync(whole_warp, gradient[c][v], offset);
-      }
-    }
-    if (group == 0) {
-      const int64_t first = static_cast<int64_t>(c * Reader::lanes + in_group) * Reader::numbers;
-      store_numbers(row, first, p.gradient_width, p.h, gradient[c]);
-    }
-  }
-}
-
-// Walks a segment. Returns this thread's part of the loss, of the entries that it owns.
+// One warp's way through a segment.
 template <class Reader, class Storage, Pass pass>
-__device__ __forceinline__ double walk_segment(const LinePass& p, const Segment& segment, int lane) {
+class SegmentWalk {
   using T = accumulator_t<Storage>;
-  constexpr int lanes = Reader::lanes, chunks = Reader::chunks, depth = Reader::depth;
-  constexpr int numbers = Reader::numbers;
-  const int in_group = lane % lanes, group = lane / lanes;
-  const Storage* own_row = static_cast<const Storage*>(p.own) + segment.line * p.stride;
-  const Storage* gathered = static_cast<const Storage*>(p.gathered);
-  Pack<Storage> own[chunks];
-  T gradient[chunks][numbers] = {};
-  double loss = 0;
+  static constexpr int lanes = Reader::lanes, groups = Reader::groups, chunks = Reader::chunks;
+  static constexpr int depth = Reader::depth, numbers = Reader::numbers;
 
-  for (int batch = 0; batch < segment.count; batch += warp_size) {
-    // Neighbouring threads of different groups own neighbouring entries.
-    const OwnedEntry<T> entry =
-        owned_entry<Storage, pass>(p, segment, batch + in_group * Reader::groups + group);
-    const int left = min(warp_size, segment.count - batch);
-    T dot = 0;
-    // Rows wider than what is held at once take several turns, for dots alone.
-    for (int64_t panel = 0; panel < p.width; panel += Reader::panel) {
-      if constexpr (pass != Pass::given) {
-        if (batch == 0 || p.width > Reader::panel) {
-#pragma unroll
-          for (int c = 0; c < chunks; ++c) {
-            own[c] = Pack<Storage>(Reader::load(own_row + panel, p.width - panel, in_group, c));
-          }
+  // `depth` rows of the gathered side that are in flight at once; zeros for entries that do not exist.
+  using Rows = uint4[depth][chunks];
+
+ public:
+  __device__ __forceinline__ SegmentWalk(const LinePass& p, const Segment& segment, int lane)
+      : p_(p), segment_(segment), in_group_(lane % lanes), group_(lane / lanes) {}
+
+  // Returns this thread's part of the loss: of the entries that it owns.
+  __device__ __forceinline__ double run() {
+    double loss = 0;
+    for (int batch = 0; batch < segment_.count; batch += warp_size) {
+      // Neighbouring threads of different groups own neighbouring entries.
+      entry_ = owned_entry<Storage, pass>(p_, segment_, batch + in_group_ * groups + group_);
+      left_ = min(warp_size, segment_.count - batch);
+      dot_ = 0;
+      // Rows wider than what is held at once take several turns, for dots alone.
+      for (int64_t panel = 0; panel < p_.width; panel += Reader::panel) {
+        if (pass != Pass::given && (batch == 0 || p_.width > Reader::panel)) load_own(panel);
+        for (int step = 0; step * groups < left_; step += depth) {
+          Rows rows;
+          load_rows(step, panel, rows);
+          if constexpr (pass != Pass::given) add_dots(step, rows);
+          if constexpr (pass != Pass::dots) add_gradient(step, rows);
         }
       }
-      for (int step = 0; step * Reader::groups < left; step += depth) {
-        uint4 bits[depth][chunks];
-#pragma unroll
-        for (int u = 0; u < depth; ++u) {
-          const int32_t line = __shfl_sync(whole_warp, entry.gathered_line, step + u, lanes);
-          const bool exists = (step + u) * Reader::groups + group < left;
-#pragma unroll
-          for (int c = 0; c < chunks; ++c) {
-            bits[u][c] = exists ? Reader::load(gathered + line * p.stride + panel, p.width - panel, in_group, c)
-                                : uint4{0, 0, 0, 0};
-          }
-        }
-        if constexpr (pass != Pass::given) {
-          T sums[depth];
-#pragma unroll
-          for (int u = 0; u < depth; ++u) {
-            sums[u] = 0;
-#pragma unroll
-            for (int c = 0; c < chunks; ++c) {
-              const Pack<Storage> other(bits[u][c]);
-#pragma unroll
-              for (int v = 0; v < numbers; ++v) sums[u] += own[c].number[v] * other.number[v];
-            }
-          }
-          const T sum = transposed_sums<lanes>(sums, in_group);
-          if (in_group - in_group % depth == step) dot += sum;
-        }
-        if constexpr (pass != Pass::dots) {
-          const T own_coefficient = pass == Pass::given ? entry.target : coefficient_of(p, entry, dot);
-#pragma unroll
-          for (int u = 0; u < depth; ++u) {
-            const T coefficient = __shfl_sync(whole_warp, own_coefficient, step + u, lanes);
-#pragma unroll
-            for (int c = 0; c < chunks; ++c) {
-              const Pack<Storage> other(bits[u][c]);
-#pragma unroll
-              for (int v = 0; v < numbers; ++v) gradient[c][v] += coefficient * other.number[v];
-            }
-          }
-        }
-      }
+      if (pass != Pass::given && entry_.exists) loss += take_result();
     }
-    if constexpr (pass != Pass::given) {
-      if (entry.exists) {
-        const T residual = dot - entry.target;
-        loss += static_cast<double>(entry.weight) * residual * residual;
-        if (p.products != nullptr) static_cast<T*>(p.products)[p.position[entry.row_entry]] = dot;
-        if (p.row_coefficients != nullptr) {
-          static_cast<T*>(p.row_coefficients)[entry.row_entry] = coefficient_of(p, entry, dot);
-        }
+    if constexpr (pass != Pass::dots) write_gradient();
+    return loss;
+  }
+
+ private:
+  __device__ __forceinline__ void load_own(int64_t panel) {
+    const Storage* row = static_cast<const Storage*>(p_.own) + segment_.line * p_.stride + panel;
+#pragma unroll
+    for (int c = 0; c < chunks; ++c) own_[c] = Pack<Storage>(Reader::load(row, p_.width - panel, in_group_, c));
+  }
+
+  __device__ __forceinline__ void load_rows(int step, int64_t panel, Rows& rows) const {
+    const Storage* gathered = static_cast<const Storage*>(p_.gathered) + panel;
+#pragma unroll
+    for (int u = 0; u < depth; ++u) {
+      const int32_t line = __shfl_sync(whole_warp, entry_.gathered_line, step + u, lanes);
+      const bool exists = (step + u) * groups + group_ < left_;
+#pragma unroll
+      for (int c = 0; c < chunks; ++c) {
+        rows[u][c] = exists ? Reader::load(gathered + line * p_.stride, p_.width - panel, in_group_, c)
+                            : uint4{0, 0, 0, 0};
       }
     }
   }
-  if constexpr (pass != Pass::dots) write_gradient<Reader>(p, segment, gradient, in_group, group);
-  return loss;
-}
+
+  // Every thread's own entry receives its dot product when its turn comes.
+  __device__ __forceinline__ void add_dots(int step, const Rows& rows) {
+    T sums[depth];
+#pragma unroll
+    for (int u = 0; u < depth; ++u) {
+      sums[u] = 0;
+#pragma unroll
+      for (int c = 0; c < chunks; ++c) {
+        const Pack<Storage> other(rows[u][c]);
+#pragma unroll
+        for (int v = 0; v < numbers; ++v) sums[u] += own_[c].number[v] * other.number[v];
+      }
+    }
+    const T sum = transposed_sums<lanes>(sums, in_group_);
+    if (in_group_ - in_group_ % depth == step) dot_ += sum;
+  }
+
+  __device__ __forceinline__ void add_gradient(int step, const Rows& rows) {
+    const T own_coefficient = pass == Pass::given ? entry_.target : coefficient();
+#pragma unroll
+    for (int u = 0; u < depth; ++u) {
+      const T coefficient = __shfl_sync(whole_warp, own_coefficient, step + u, lanes);
+#pragma unroll
+      for (int c = 0; c < chunks; ++c) {
+        const Pack<Storage> other(rows[u][c]);
+#pragma unroll
+        for (int v = 0; v < numbers; ++v) gradient_[c][v] += coefficient * other.number[v];
+      }
+    }
+  }
+
+  // 0 for an entry that does not exist, whatever its dot product: infinities of the line would make it NaN.
+  __device__ __forceinline__ T coefficient() const {
+    return entry_.exists ? static_cast<T>(p_.twice_scale) * entry_.weight * (dot_ - entry_.target) : T(0);
+  }
+
+  // Stores what is wanted of the own entry; returns its loss.
+  __device__ __forceinline__ double take_result() const {
+    if (p_.products != nullptr) static_cast<T*>(p_.products)[p_.position[entry_.row_entry]] = dot_;
+    if (p_.row_coefficients != nullptr) {
+      static_cast<T*>(p_.row_coefficients)[entry_.row_entry] = coefficient();
+    }
+    const T residual = dot_ - entry_.target;
+    return static_cast<double>(entry_.weight) * residual * residual;
+  }
+
+  // Adds the groups' sums and writes them to the line's gradient, or to the segment's slot.
+  __device__ __forceinline__ void write_gradient() {
+    T* row = segment_.slot < 0 ? static_cast<T*>(p_.gradient) + segment_.line * p_.h
+                               : static_cast<T*>(p_.partials) + segment_.slot * p_.h;
+#pragma unroll
+    for (int c = 0; c < chunks; ++c) {
+#pragma unroll
+      for (int v = 0; v < numbers; ++v) {
+#pragma unroll
+        for (int offset = lanes; offset < warp_size; offset *= 2) {
+          gradient_[c][v] += __shfl_xor_sync(whole_warp, gradient_[c][v], offset);
+        }
+      }
+      const int64_t first = static_cast<int64_t>(c * lanes + in_group_) * numbers;
+      if (group_ == 0) store_numbers(row, first, p_.gradient_width, p_.h, gradient_[c]);
+    }
+  }
+
+  const LinePass& p_;
+  const Segment segment_;
+  const int in_group_, group_;
+  OwnedEntry<T> entry_;
+  int left_ = 0;  // entries of the batch
+  T dot_ = 0;     // of the own entry
+  Pack<Storage> own_[chunks];
+  T gradient_[chunks][numbers] = {};
+};
 
 template <class Reader, class Storage, Pass pass>
 __global__ void __launch_bounds__(pass_threads, Reader::resident_blocks) line_pass(const LinePass p) {
@@ -220,7 +238,7 @@ __global__ void __launch_bounds__(pass_threads, Reader::resident_blocks) line_pa
   double loss = 0;
   if (number < p.order.segment_bound) {
     const Segment segment = p.order.segments[number];
-    if (segment.line >= 0) loss = walk_segment<Reader, Storage, pass>(p, segment, lane);
+    if (segment.line >= 0) loss = SegmentWalk<Reader, Storage, pass>(p, segment, lane).run();
   }
   if constexpr (pass != Pass::given) {
     if (p.losses != nullptr) {
