@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,7 @@ class CMakeBuild(build_ext):
         self.step([*configure, *settings], "CMake could not configure the build")
         jobs = os.environ.get("MAX_JOBS", str(len(os.sched_getaffinity(0))))
         self.step(["cmake", "--build", build, "--parallel", jobs], "The native libraries did not compile")
+        (package / "libdmf_fast_cuda.so").unlink(missing_ok=True)  # of another build, where this one has none
         self.step(["cmake", "--install", build], "The native libraries could not be installed")
 
     def step(self, command: list[object], failure: str) -> None:
@@ -91,6 +93,11 @@ def cuda_settings() -> list[str]:
             f"DMF_FAST_CUDA=on needs a torch with CUDA, but torch {torch.__version__} has none: install one "
             "that has (https://pytorch.org/get-started), or set DMF_FAST_CUDA=check to compile only."
         )
+    if wanted == "on" and (release := cuda_release(compiler)).split(".")[0] != cuda_of_torch.split(".")[0]:
+        stop(
+            f"nvcc is of CUDA {release}, torch of CUDA {cuda_of_torch}, and a driver may take one and not "
+            "the other: install a matching nvcc, or set DMF_FAST_CUDA=off."
+        )
     folder = Path(torch.__file__).resolve().parent
     settings = [f"-DDMF_FAST_CUDA={wanted}", f"-DCMAKE_CUDA_COMPILER={compiler}",
                 f"-DDMF_FAST_TORCH_CUDA_LIBRARY={folder / 'lib' / 'libtorch_cuda.so'}"]  # fmt: skip
@@ -103,6 +110,15 @@ def find_nvcc() -> str | None:
     """Return the path of nvcc: CUDACXX, the one on the path, or CUDA's own folder."""
     home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
     return shutil.which(os.environ.get("CUDACXX", "nvcc")) or shutil.which(f"{home}/bin/nvcc")
+
+
+def cuda_release(compiler: str) -> str:
+    """Return the release of CUDA that the nvcc at `compiler` belongs to, such as 13.0."""
+    said = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
+    found = re.search(r"release (\d+\.\d+)", said)
+    if found is None:
+        stop(f"`{compiler} --version` names no release: set CUDACXX to nvcc.")
+    return found.group(1)
 
 
 def pybind11_folder() -> str:

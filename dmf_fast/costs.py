@@ -81,13 +81,41 @@ _TILE_PRECISIONS = {"highest": "tf32x3", "high": "tf32", "medium": "bfloat16"}
 _TILE_PRODUCTS = {"tf32x3": 3.0, "tf32": 1.0, "bfloat16": 0.6}
 
 
+def matmul_precision(device: str, dtype: torch.dtype) -> str:
+    """Return how exactly torch multiplies factors of ``dtype`` on ``device`` at present.
+
+    ``"highest"``, ``"high"`` or ``"medium"`` as :func:`torch.get_float32_matmul_precision` names them,
+    whether they were set there or with ``torch.backends.cuda.matmul.fp32_precision``. A graph of
+    torch.compile keeps what held when it was traced.
+
+    Example:
+        >>> matmul_precision("cpu", torch.float32)
+        'highest'
+
+    """
+    if device != "cuda" or dtype != torch.float32:
+        return "highest"
+    # torch.get_float32_matmul_precision raises where the newer setting was used.
+    allows_tf32 = torch.backends.cuda.matmul.fp32_precision == "tf32"
+    try:
+        legacy = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return "high" if allows_tf32 else "highest"
+    return str(legacy) if allows_tf32 or legacy == "highest" else "highest"
+
+
+# What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes: no
+# graph asks torch for its settings.
+matmul_precision._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 @lru_cache(maxsize=64)
-def costs_on(device: str, dtype: torch.dtype, matmul_precision: str) -> Costs:
+def costs_on(device: str, dtype: torch.dtype, precision: str) -> Costs:
     """Return the costs on ``device`` (``"cpu"`` or ``"cuda"``) for factors of ``dtype``.
 
-    ``matmul_precision`` is that of :func:`torch.get_float32_matmul_precision`: ``"highest"`` keeps float32's
-    own accuracy, ``"high"`` allows TF32 and ``"medium"`` bfloat16 for the products of float32 factors.
-    Numbers of 16 bits are TF32 numbers as they are.
+    ``precision`` is that of :func:`matmul_precision`: ``"highest"`` keeps float32's own accuracy, ``"high"``
+    allows TF32 and ``"medium"`` bfloat16 for the products of float32 factors. Numbers of 16 bits are TF32
+    numbers as they are.
 
     Example:
         >>> costs_on("cuda", torch.float32, "high").tile_precision
@@ -98,11 +126,11 @@ def costs_on(device: str, dtype: torch.dtype, matmul_precision: str) -> Costs:
         return CPU
     if dtype == torch.float64:
         return CUDA
-    precision = _TILE_PRECISIONS[matmul_precision] if dtype == torch.float32 else "tf32"
-    exact = dtype == torch.float32 and matmul_precision == "highest"
+    tile_precision = _TILE_PRECISIONS[precision] if dtype == torch.float32 else "tf32"
+    exact = dtype == torch.float32 and precision == "highest"
     return replace(
         CUDA,
         chain_flop=1.0 if exact else _TENSOR_CORE_FLOP,
-        tile_flop=_TENSOR_CORE_FLOP * _TILE_PRODUCTS[precision],
-        tile_precision=precision,
+        tile_flop=_TENSOR_CORE_FLOP * _TILE_PRODUCTS[tile_precision],
+        tile_precision=tile_precision,
     )

@@ -52,3 +52,8 @@ def check_usable(device: torch.device) -> None:
     reason = missing_reason() if device.type == "cuda" else "there are kernels for cpu and cuda only"
     if reason is not None:
         raise ValueError(f'observations are on {device}, but {reason}; or use observations.to("cpu")')
+
+
+# What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes: the
+# answer does not change while a process lives.
+check_usable._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -15,6 +15,8 @@ from dmf_fast.planner import Order, Plan, plan_for
 
 Reduction = Literal["mean", "sum"]
 
+_GPU_WIDTH_STEP = 8  # numbers of 16 bits in 16 bytes
+
 
 def observed_product(
     factors: Sequence[Tensor],
@@ -125,12 +127,21 @@ def _two_sides(
     # Under autocast the products come out narrower than the factors.
     a = _multiply(factors, plan.left).to(dtype)
     b_transposed = _multiply_transposed(factors, plan.right).to(dtype)
+    left, right = [a], [b_transposed]
     if row_bias is not None:
-        a = torch.cat([a, row_bias[:, None]], dim=1)
-        b_transposed = torch.cat([b_transposed, torch.ones_like(b_transposed[:, :1])], dim=1)
+        left.append(row_bias[:, None])
+        right.append(torch.ones_like(b_transposed[:, :1]))
     if column_bias is not None:
-        a = torch.cat([a, torch.ones_like(a[:, :1])], dim=1)
-        b_transposed = torch.cat([b_transposed, column_bias[:, None]], dim=1)
+        left.append(torch.ones_like(a[:, :1]))
+        right.append(column_bias[:, None])
+    width = a.shape[1] + len(left) - 1
+    if len(left) > 1 and a.device.type == "cuda" and width % _GPU_WIDTH_STEP > 0:
+        # The kernels would copy both sides again to begin rows at multiples of 16 bytes.
+        padding = _GPU_WIDTH_STEP - width % _GPU_WIDTH_STEP
+        left.append(a.new_zeros(a.shape[0], padding))
+        right.append(b_transposed.new_zeros(b_transposed.shape[0], padding))
+    if len(left) > 1:
+        a, b_transposed = torch.cat(left, dim=1), torch.cat(right, dim=1)
     return a.contiguous(), b_transposed.contiguous()
 
 

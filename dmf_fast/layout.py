@@ -74,7 +74,8 @@ def build_device_layout(
     Temporary memory on the GPU: 24 bytes an entry and the indices.
 
     Raises:
-        ValueError: there are no kernels for ``device``, or more rows, columns or entries than they can count.
+        ValueError: there are no kernels for ``device``, more rows, columns or entries than they can count, or
+            a CUDA graph is being captured.
 
     """
     cuda.check_usable(device)
@@ -82,6 +83,11 @@ def build_device_layout(
         raise ValueError(
             "a GPU takes at most 2**31 - 1 rows and columns and 2**32 - 1 observed entries, got shape "
             f'{shape} with {len(rows)}; use observations.to("cpu")'
+        )
+    if torch.cuda.is_current_stream_capturing():
+        raise ValueError(
+            f"a layout cannot be built on {device} while a CUDA graph is captured; "
+            "call observations.layout() first"
         )
     on_device = (torch.from_numpy(indices).to(device) for indices in (rows, columns))
     buffer: Tensor = torch.ops.dmf_fast.build_layout(*on_device, *shape)

@@ -304,6 +304,6 @@ def holding(storage: Storage) -> Observations:
 
 
 def _restore(*arguments: Any) -> Observations:
-    """Return what was pickled, checked again."""
-    *entries, weights, device = arguments
-    return Observations(*entries, weights=weights, device=device)
+    """Return what was pickled, checked again, where its values were loaded to."""
+    *entries, weights = arguments
+    return Observations(*entries, weights=weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -23,9 +24,10 @@ class Pattern:
     """Distinct, checked entries of a matrix; owns its arrays and builds their layout once for every device.
 
     Rows and columns are kept only until the layout of the CPU is there, as they can be read back from it.
+    Layouts of a GPU live as long as the observations there that use them.
     """
 
-    __slots__ = ("_buffers", "_coordinates", "lock", "nnz", "shape")
+    __slots__ = ("_coordinates", "_cpu_buffer", "_gpu_buffers", "lock", "nnz", "shape")
 
     def __init__(self, rows: Indices, columns: Indices, shape: tuple[int, int]) -> None:
         self.shape = shape
@@ -36,7 +38,8 @@ class Pattern:
             rows.astype(dtype, copy=False),
             columns.astype(dtype, copy=False),
         )
-        self._buffers: dict[torch.device, Tensor] = {}
+        self._cpu_buffer: Tensor | None = None
+        self._gpu_buffers: WeakValueDictionary[torch.device, Tensor] = WeakValueDictionary()
 
     @classmethod
     def of_layout(cls, buffer: Tensor, shape: tuple[int, int], nnz: int) -> Pattern:
@@ -46,7 +49,8 @@ class Pattern:
         pattern.nnz = nnz
         pattern.lock = threading.RLock()
         pattern._coordinates = None
-        pattern._buffers = {_CPU: buffer}
+        pattern._cpu_buffer = buffer
+        pattern._gpu_buffers = WeakValueDictionary()
         return pattern
 
     def coordinates(self) -> tuple[Indices, Indices]:
@@ -62,17 +66,20 @@ class Pattern:
 
         """
         with self.lock:
-            if device not in self._buffers:
-                self._buffers[device] = self._build(device)
-            return self._buffers[device]
+            if device.type == "cpu":
+                return self._buffer_of_cpu()
+            buffer = self._gpu_buffers.get(device)
+            if buffer is None:
+                buffer = build_device_layout(*self.coordinates(), self.shape, device)
+                self._gpu_buffers[device] = buffer
+            return buffer
 
-    def _build(self, device: torch.device) -> Tensor:
-        if device.type != "cpu":
-            return build_device_layout(*self.coordinates(), self.shape, device)
-        assert self._coordinates is not None
-        buffer = build_layout(*self._coordinates, self.shape)
-        self._coordinates = None
-        return buffer
+    def _buffer_of_cpu(self) -> Tensor:
+        if self._cpu_buffer is None:
+            assert self._coordinates is not None
+            self._cpu_buffer = build_layout(*self._coordinates, self.shape)
+            self._coordinates = None
+        return self._cpu_buffer
 
     def to_tile_order(self, numbers: Tensor) -> Tensor:
         """Return ``(nnz,)`` numbers in the caller's order as they stand in the layout."""

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from dmf_fast import _native
-from dmf_fast.costs import CPU, Costs, costs_on
+from dmf_fast.costs import CPU, Costs, costs_on, matmul_precision
 from dmf_fast.observations import Observations
 
 ITEM_BYTES = 4
+_TILE_WIDTH_STEP = 32  # tiles fill h up to a multiple of this
 
 Order = tuple["Order", "Order"] | int  # the index of a factor, or the two sides of a product
 
@@ -111,7 +112,7 @@ def plan_for(factors: Sequence[Tensor], observations: Observations, biases: int 
     # index(): torch.compile makes the sizes constants of the graph, as the plan depends on them.
     dims = (index(factors[0].shape[1]), *(index(factor.shape[0]) for factor in factors))
     device = observations.device.type
-    precision = torch.get_float32_matmul_precision() if device == "cuda" else "highest"
+    precision = matmul_precision(device, observations.dtype)
     return plan_chain(dims, index(observations.nnz), biases, observations.dtype, device, precision)
 
 
@@ -121,13 +122,13 @@ def plan_chain(
     biases: int = 0,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
-    matmul_precision: str = "highest",
+    precision: str = "highest",
 ) -> Plan:
     """Return the cheapest plan for a chain of ``dims = (d_0, …, d_N)`` with ``nnz`` observed entries.
 
-    ``device`` and ``matmul_precision`` are those of :func:`dmf_fast.costs.costs_on`.
+    ``device`` and ``precision`` are those of :func:`dmf_fast.costs.costs_on`.
     """
-    return _plan_chain(dims, nnz, biases, dtype, costs_on(device, dtype, matmul_precision))
+    return _plan_chain(dims, nnz, biases, dtype, costs_on(device, dtype, precision))
 
 
 # What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes:
@@ -187,7 +188,7 @@ def _tile_plan(plan: Plan, biases: int, costs: Costs) -> Plan:
     assert plan.split is not None
     h = plan.dims[plan.split] + biases
     padded_h = -(-h // costs.slice_width) * costs.slice_width
-    flops = 8.0 * plan.dims[0] * plan.dims[-1] * -(-h // 32) * 32
+    flops = 8.0 * plan.dims[0] * plan.dims[-1] * -(-h // _TILE_WIDTH_STEP) * _TILE_WIDTH_STEP
     sweep = plan.nnz * (costs.sweep_entry + costs.sweep_flop * 6.0 * padded_h)
     return replace(
         plan,

@@ -118,9 +118,9 @@ class Storage:
         return part(train), part(test)
 
     def arguments(self) -> tuple[Any, ...]:
-        """Return rows, columns, values, shape, weights and device: all that there is to save."""
+        """Return rows, columns, values, shape and weights: all that there is to save."""
         rows, columns = self.pattern.coordinates()
-        return rows, columns, self.values(), self.pattern.shape, self.weights(), self.device
+        return rows, columns, self.values(), self.pattern.shape, self.weights()
 
     def _indices(self, axis: int) -> Tensor:
         return torch.from_numpy(self.pattern.coordinates()[axis]).to(self.device, torch.int64, copy=True)
@@ -133,10 +133,14 @@ def _build_layout(storage: Storage) -> None:
         if storage._built:
             return
         assert storage._values is not None
+        buffer = pattern.buffer(storage.device)  # held here, as the pattern does not hold that of a GPU
         values = pattern.to_tile_order(storage._values)
         weights = None if storage._weights is None else pattern.to_tile_order(storage._weights)
+        if storage.device.type == "cuda":
+            # Whoever reads the layout next may do so on another stream.
+            torch.cuda.current_stream(storage.device).synchronize()
         # In this order, as other threads read without the lock.
-        storage._layout = Layout(pattern.buffer(storage.device), values, weights)
+        storage._layout = Layout(buffer, values, weights)
         storage._built = True
         storage._values = storage._weights = None
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import pickle
+import subprocess
+import sys
+
 import pytest
 import torch
 
 import dmf_fast
-from dmf_fast import Observations, _native, cuda, planner
+from dmf_fast import Observations, _native, costs, cuda, planner
 from dmf_fast.layout import build_device_layout, index_dtype
 from tests.conftest import HAS_GPU
 from tests.problems import Problem, make_problem
@@ -81,6 +86,35 @@ class TestWithoutGpu:
         cuda.missing_reason.cache_clear()
         assert "the CUDA kernels cannot be loaded" in cuda.missing_reason()
         cuda.missing_reason.cache_clear()
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_what_a_call_asks_about_the_gpu_does_not_break_a_compiled_graph(self) -> None:
+        def ask(x: torch.Tensor) -> torch.Tensor:
+            cuda.check_usable(torch.device("cpu"))
+            return x + len(costs.matmul_precision("cuda", torch.float32))
+
+        torch._dynamo.reset()
+        compiled = torch.compile(ask, fullgraph=True, backend="eager")
+        assert float(compiled(torch.zeros(()))) == len("highest")
+
+    @pytest.mark.parametrize(
+        ("setting", "expected"),
+        [
+            ("torch.set_float32_matmul_precision('high')", "high"),
+            ("torch.set_float32_matmul_precision('medium')", "medium"),
+            ("torch.backends.cuda.matmul.fp32_precision = 'tf32'", "high"),
+            ("torch.backends.cuda.matmul.fp32_precision = 'ieee'", "highest"),
+            ("torch.backends.fp32_precision = 'tf32'", "high"),
+            ("torch.backends.cuda.matmul.allow_tf32 = True", "high"),
+        ],
+    )
+    def test_the_precision_of_products_is_read_from_all_of_torchs_settings(
+        self, setting: str, expected: str
+    ) -> None:
+        code = f"import torch; from dmf_fast import costs; {setting}; "
+        code += "print(costs.matmul_precision('cuda', torch.float32))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
 
     def test_a_matrix_of_netflixs_size_takes_at_most_20_bytes_an_entry(self) -> None:
         nnz, h = 100_000_000, 64
@@ -223,6 +257,57 @@ def test_several_streams_do_not_disturb_each_other(gpu: str) -> None:
 
 
 @on_gpu
+def test_another_stream_reads_the_layout_that_one_has_just_built(gpu: str) -> None:
+    for seed in range(5):
+        problem = make_problem((3000, 24, 2000), density=0.1, seed=seed, dtype=torch.float32)
+        observations = problem.observations()
+        torch.cuda.synchronize()
+        with torch.cuda.stream(torch.cuda.Stream()):
+            observations.layout()
+        with torch.cuda.stream(torch.cuda.Stream()):
+            loss = dmf_fast.completion_loss(problem.factors, observations)
+        torch.cuda.synchronize()
+        assert torch.equal(loss, dmf_fast.completion_loss(problem.factors, observations))
+
+
+@on_gpu
+def test_a_layout_that_a_graph_would_have_to_build_is_refused(gpu: str) -> None:
+    problem = make_problem((30, 4, 20), dtype=torch.float32)
+    observations = problem.observations()
+    with (
+        pytest.raises(
+            ValueError, match=r"while a CUDA graph is captured; call observations.layout\(\) first"
+        ),
+        torch.cuda.graph(torch.cuda.CUDAGraph()),
+    ):
+        dmf_fast.completion_loss(problem.factors, observations)
+
+
+@on_gpu
+def test_the_layout_leaves_the_gpu_with_the_last_observations_there(gpu: str) -> None:
+    problem = make_problem((3000, 4, 2000), density=0.1, dtype=torch.float32)
+    here = problem.observations().to("cpu")
+    before = torch.cuda.memory_allocated()
+    there = here.to("cuda")
+    held = there.layout()
+    assert here.with_values(here.values).to("cuda").layout().buffer is held.buffer
+    del there, held
+    assert torch.cuda.memory_allocated() == before
+
+
+@on_gpu
+def test_pickled_observations_of_a_gpu_are_read_where_they_are_mapped_to(gpu: str) -> None:
+    problem = make_problem((30, 4, 20), weighted=True)
+    assert pickle.loads(pickle.dumps(problem.observations())).device.type == "cuda"
+    saved = io.BytesIO()
+    torch.save(problem.observations(), saved)
+    saved.seek(0)
+    read = torch.load(saved, map_location="cpu", weights_only=False)
+    assert read.device.type == "cpu"
+    assert torch.equal(read.values, problem.values.cpu())
+
+
+@on_gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU here")
 def test_the_device_of_the_tensors_is_used_and_not_the_current_one(gpu: str) -> None:
     problem = make_problem((300, 24, 200), dtype=torch.float32)
@@ -290,7 +375,7 @@ def test_the_planner_uses_tiles_where_the_pattern_is_dense_and_follows_matmul_pr
 
     def plan(precision: str, dtype: torch.dtype = torch.float32, **changes) -> planner.Plan:
         return planner.plan_chain(**{"dims": dims, "nnz": nnz, "dtype": dtype, "device": "cuda",
-                                     "matmul_precision": precision, **changes})  # fmt: skip
+                                     "precision": precision, **changes})  # fmt: skip
 
     assert plan("high").tile_precision == "tf32"
     assert plan("medium").tile_precision == "bfloat16"

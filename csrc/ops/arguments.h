@@ -1,5 +1,5 @@
-// Checks that keep the kernels within bounds, on every device. The errors that a user should see are raised
-// earlier, in Python; these guard direct calls of the raw operators.
+// Checks that keep the kernels within bounds, on every device, but do not look into index arrays. The errors
+// that a user should see are raised earlier, in Python; these guard direct calls of the raw operators.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>

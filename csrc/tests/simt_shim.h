@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -351,10 +352,10 @@ template <class Workspace>
 void exclusive_sums(int64_t* numbers, int64_t count, Workspace&, cudaStream_t) {
   std::exclusive_scan(numbers, numbers + count, numbers, int64_t{0});
 }
-
 // --- The names of mma.cuh ---------------------------------------------------------------------------
 
 // Every thread shows its words of a and b, and makes its numbers of d from all; `product` is that of two words.
+// Sums are rounded toward zero, as tensor cores do.
 template <class Product>
 void shim_mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const Product& product) {
   struct Words {
@@ -364,17 +365,18 @@ void shim_mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], con
   const auto* slots = simt::exchange(&mine, sizeof mine);
   for (int k = 0; k < 4; ++k) {
     const int row = threadIdx.x % 32 / 4 + k / 2 * 8, column = threadIdx.x % 4 * 2 + k % 2;
+    double sum = d[k];
     for (int inner = 0; inner < 8; ++inner) {
       const Words left = simt::taken<Words>(slots, row % 8 * 4 + inner % 4);
       const Words right = simt::taken<Words>(slots, column * 4 + inner % 4);
-      d[k] += product(left.a[row / 8 + inner / 4 * 2], right.b[inner / 4]);
+      sum += product(left.a[row / 8 + inner / 4 * 2], right.b[inner / 4]);
     }
+    d[k] = static_cast<float>(sum);
+    if (std::fabs(d[k]) > std::fabs(sum)) d[k] = std::nextafterf(d[k], 0.0f);
   }
 }
 
-inline float masked(uint32_t bits, uint32_t mask) {
-  return __uint_as_float(bits & mask);
-}
+constexpr auto masked = [](uint32_t bits, uint32_t mask) -> double { return __uint_as_float(bits & mask); };
 
 inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   shim_mma(d, a, b, [](uint32_t x, uint32_t y) { return masked(x, 0xffffe000u) * masked(y, 0xffffe000u); });
@@ -386,15 +388,13 @@ inline void mma_bfloat16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (
   });
 }
 
-inline uint32_t round_to_tf32(float number) {
-  return (__float_as_uint(number) + 0x1000u) & 0xffffe000u;
-}
-
-inline void copy_16_bytes_async(void* shared, const void* global) {
-  store_16_bytes(shared, load_16_bytes(global));
-}
+// clang-format off
+inline uint32_t rounded_to_bfloat16(uint32_t bits) { return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16; }
+inline uint32_t pack_bfloat16(float earlier, float later) { return rounded_to_bfloat16(__float_as_uint(earlier)) | rounded_to_bfloat16(__float_as_uint(later)) << 16; }
+inline uint32_t round_to_tf32(float number) { return (__float_as_uint(number) + 0x1000u) & 0xffffe000u; }
+inline void copy_16_bytes_async(void* shared, const void* global) { store_16_bytes(shared, load_16_bytes(global)); }
 inline void end_copy_batch() {}
-template <int>
-void wait_for_copies() {}
+template <int> void wait_for_copies() {}
+// clang-format on
 
 }  // namespace dmf::cuda

@@ -90,6 +90,15 @@ TEST_CASE("CUDA: rows wider than a warp holds agree with plain loops") {
   }
 }
 
+TEST_CASE("CUDA: without entries all of the gradients is zero, however wide") {
+  const Pattern empty{3, 4, {}, {}};
+  const LayoutOf built(empty);
+  const Outcome outcome = swept<float>(Problem(empty, 520), built.layout(), 1.0);
+  CHECK(outcome.loss == 0);
+  CHECK(outcome.gradient_a == Numbers(3 * 520, 0.0));
+  CHECK(outcome.gradient_b == Numbers(4 * 520, 0.0));
+}
+
 TEST_CASE("CUDA: blocks, wide indices and split lines agree with plain loops") {
   for (const Pattern& pattern : {random_pattern(90, 130, 600, 3, 2), random_pattern(3, 200, 300, 2, 3)}) {
     for (const Cuts& cuts : {blocks_of_64, wide_indices}) {

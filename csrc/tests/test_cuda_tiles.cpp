@@ -60,7 +60,7 @@ TEST_CASE("CUDA: the tensor cores' loss and gradients agree with plain loops") {
     for (const bool weighted : {false, true}) {
       const Problem problem = long_numbers(pattern, 37, weighted);
       check_tiles<64, float>(problem, TilePrecision::tf32, 2e-3);
-      check_tiles<64, float>(problem, TilePrecision::tf32x3, 2e-6);
+      check_tiles<64, float>(problem, TilePrecision::tf32x3, 5e-6);
       check_tiles<64, float>(problem, TilePrecision::bfloat16, 2.5e-2);
     }
   }
@@ -70,7 +70,7 @@ TEST_CASE("CUDA: the tensor cores take every width") {
   const Pattern pattern = random_pattern(40, 70, 300, 1, 1);
   check_tiles<32, float>(long_numbers(pattern, 1, true), TilePrecision::tf32, 2e-3);
   check_tiles<32, float>(long_numbers(pattern, 32, true), TilePrecision::bfloat16, 2.5e-2);
-  check_tiles<128, float>(long_numbers(pattern, 97, true), TilePrecision::tf32x3, 2e-6);
+  check_tiles<128, float>(long_numbers(pattern, 97, true), TilePrecision::tf32x3, 5e-6);
   check_tiles<128, float>(long_numbers(pattern, 128, true), TilePrecision::bfloat16, 2.5e-2);
 }
 
@@ -85,7 +85,14 @@ TEST_CASE("CUDA: a block that walks over several tiles adds them up") {
   const Pattern pattern = random_pattern(70, 330, 1200, 1, 1);
   for (const int64_t blocks : {1, 5}) {
     check_tiles<32, float>(long_numbers(pattern, 20, false), TilePrecision::tf32, 2e-3, blocks);
-    check_tiles<32, float>(long_numbers(pattern, 20, true), TilePrecision::tf32x3, 2e-6, blocks);
+    check_tiles<32, float>(long_numbers(pattern, 20, true), TilePrecision::tf32x3, 5e-6, blocks);
     check_tiles<32, float>(long_numbers(pattern, 20, false), TilePrecision::bfloat16, 2.5e-2, blocks);
   }
+}
+
+TEST_CASE("CUDA: long walks keep float32's accuracy, though tensor cores round sums toward zero") {
+  const Pattern pattern = full_pattern(3, 1600);
+  Problem problem = long_numbers(pattern, 8, false);
+  for (double& number : problem.values) number = -10;  // residuals of one sign, so that errors add up
+  check_tiles<32, float>(problem, TilePrecision::tf32x3, 2e-6, 1);
 }

@@ -82,6 +82,7 @@ def run_completion(
         bias=settings.bias,
         seed=settings.seed,
         dtype=train.dtype,
+        device=train.device,
     )
     model.mean.fill_(settings.mean)
     optimizer = make_optimizer(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dmf_fast.costs import matmul_precision
 from dmf_fast.observations import Observations
 from dmf_fast.training.options import FitOptions
 
@@ -40,6 +41,9 @@ def identity_of_run(
         f"model.{name}": f"{tensor.dtype} {tuple(tensor.shape)}"
         for name, tensor in model.state_dict().items()
     }
+    for parameter in model.parameters():
+        device = parameter.device.type
+        identity[f"products on {device}"] = matmul_precision(device, parameter.dtype)
     identity |= {
         f"options.{name}": value for name, value in asdict(options).items() if name not in _FREE_OPTIONS
     }

@@ -12,15 +12,17 @@
 //
 // The buffer holds these arrays, each at a multiple of 256 bytes:
 //
-//   position           uint32 [nnz]            row order: the entry's place in the caller's arrays
+//   position       uint32 [nnz]            row order: the entry's place in the caller's arrays
+//
 //   then for the row order and for the column order
-//     index            uint16 or uint32 [nnz]  gathered line less the first line of its block
-//     place            uint32 [nnz]            column order only: the entry's place in row order
-//     segments         Segment [segment_bound]
-//     splits           SplitLine [split_bound]
+//   index          uint16 or uint32 [nnz]  gathered line less the first line of its block
+//   place          uint32 [nnz]            column order only: the entry's place in row order
+//   segments       Segment [segment_bound]
+//   splits         SplitLine [split_bound]
+//
 //   and where has_masks, for the tensor cores (tile_pass.cuh), again for both orders
-//     masks            uint64 [lines × mask_words] bit b of word w: is the entry at gathered line 64 w + b
-//     observed? mask_starts      uint32 [lines × mask_words] place, in this order, of the first entry of a word
+//   masks          uint64 [lines × words]  a bit for every gathered line: is the entry observed?
+//   mask_starts    uint32 [lines × words]  place, in this order, of the first entry of a word
 //
 // All sizes follow from rows, columns and nnz alone, so that a pass is launched without asking the device;
 // surplus segments and splits are marked unused. Below 2¹⁶ lines a block that is 12 bytes an entry, a little
@@ -57,7 +59,7 @@ struct Cuts {
   int64_t shortest_segment = 32, longest_segment = 512, segments_wanted = 8192;
 };
 
-constexpr int64_t mask_bits = 64;
+constexpr int mask_bits = 64;
 // Masks take 12 bytes for 64 places of either order: below this density more than the tensor cores gain.
 constexpr double mask_density = 0.02;
 // place and position are 32 bits wide, lines are counted in 31.

@@ -52,8 +52,18 @@ template <class T>
 __global__ void __launch_bounds__(finish_threads) finish(const Finish f) {
   if (blockIdx.x == 0) {
     if (f.loss == nullptr) return;
+    constexpr int depth = 8;
     double sum = 0;
-    for (int64_t k = threadIdx.x; k < f.loss_count; k += finish_threads) sum += f.losses[k];
+    for (int64_t first = threadIdx.x; first < f.loss_count; first += depth * finish_threads) {
+      double part[depth];
+#pragma unroll
+      for (int k = 0; k < depth; ++k) {
+        const int64_t place = first + k * finish_threads;
+        part[k] = place < f.loss_count ? f.losses[place] : 0.0;
+      }
+#pragma unroll
+      for (int k = 0; k < depth; ++k) sum += part[k];
+    }
     const double total = block_sum<finish_threads>(sum);
     if (threadIdx.x == 0) *f.loss = total;
     return;

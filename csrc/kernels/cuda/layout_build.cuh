@@ -1,7 +1,8 @@
 // Builds the layout of device_layout.h on the device: two sorts, then one thread a line or an entry.
 //
 // Pairs are distinct and in range (Observations checks both), so keys are distinct and every run gives the same
-// buffer. Temporary memory: 24 bytes an entry and 24 a line.
+// buffer. Temporary memory: 24 bytes an entry, 32 a line and 16 more for
+// every further block of a line.
 #pragma once
 
 #include <utility>

@@ -55,21 +55,13 @@ __device__ __forceinline__ uint32_t round_to_tf32(float number) {
   return bits;
 }
 
+// Two numbers rounded to nearest in one word.
+__device__ __forceinline__ uint32_t pack_bfloat16(float earlier, float later) {
+  uint32_t bits;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(later), "f"(earlier));
+  return bits;
+}
+
 }  // namespace dmf::cuda
 
 #endif
-
-namespace dmf::cuda {
-
-// Rounds to nearest, ties to even. A NaN stays one.
-__device__ __forceinline__ uint32_t round_to_bfloat16(float number) {
-  const uint32_t bits = __float_as_uint(number);
-  if (number != number) return (bits >> 16) | 0x40u;
-  return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-}
-
-__device__ __forceinline__ uint32_t pack_bfloat16(float earlier, float later) {
-  return round_to_bfloat16(earlier) | round_to_bfloat16(later) << 16;
-}
-
-}  // namespace dmf::cuda

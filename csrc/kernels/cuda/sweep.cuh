@@ -55,8 +55,8 @@ class Sweep {
     keep_losses(rows, end, loss);
     end.rows = share_gradient(rows, given_.gradient_a);
     end.columns = share_gradient(columns, given_.gradient_b_transposed);
-    const bool wide = stride() > widest_fused;
-    if (wide || layout_.shape.nnz <= kept_coefficients) {
+    const bool wide = stride() > widest_fused, keeps = wide || layout_.shape.nnz <= kept_coefficients;
+    if (keeps) {
       rows.row_coefficients = columns.row_coefficients = workspace_.take_array<T>(layout_.shape.nnz);
     }
     if (wide) {
@@ -66,7 +66,7 @@ class Sweep {
     } else {
       run<Pass::fused>(rows);
     }
-    if (rows.row_coefficients != nullptr) {
+    if (keeps) {
       run_panels(columns);
     } else {
       run<Pass::fused>(columns);

@@ -12,6 +12,9 @@
 // of adding to shared sums, so there are no atomics. A tile reads 64 · width words from L2 and 12 bytes of
 // masks a line. Where there are fewer blocks than a GPU has room for, the gathered side is cut into parts,
 // whose gradients are added in order.
+//
+// A number that is not finite makes the gradients of all lines of the other side NaN, as it meets coefficients
+// of 0 where nothing is observed; the sweep spoils only what is observed with it.
 #pragma once
 
 #include "../task.h"
@@ -74,8 +77,14 @@ class TileTargets {
   }
 
   // Turns products into coefficients, 0 at places that are not observed. Returns this thread's part of the
-  // loss.
+  // loss: 32 squares at most, which are added in float32 before they join the others in float64.
   __device__ __forceinline__ float replace(TileProducts& products) const {
+    return p_.weights == nullptr ? replace_by<false>(products) : replace_by<true>(products);
+  }
+
+ private:
+  template <bool weighted>
+  __device__ __forceinline__ float replace_by(TileProducts& products) const {
     float loss = 0;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -87,21 +96,18 @@ class TileTargets {
 #pragma unroll
         for (int k = 0; k < 2; ++k) {
           float& product = products[n][2 * half + k];
-          float coefficient = 0;
-          if ((mask >> (8 * n + k)) & 1) {
-            const float residual = product - targets[8 * n + k];
-            const float weight = p_.weights == nullptr ? 1.0f : weight_at(row, mask_[half], column + 8 * n + k);
-            loss += weight * residual * residual;
-            coefficient = p_.twice_scale * weight * residual;
-          }
-          product = coefficient;
+          const bool seen = (mask >> (8 * n + k)) & 1;
+          // Where nothing is observed the target is rubbish, which may be NaN: selected, not multiplied by 0.
+          const float residual = seen ? product - targets[8 * n + k] : 0.0f;
+          const float weight = weighted && seen ? weight_at(row, mask_[half], column + 8 * n + k) : 1.0f;
+          loss += weight * residual * residual;
+          product = p_.twice_scale * weight * residual;
         }
       }
     }
     return loss;
   }
 
- private:
   __device__ __forceinline__ int64_t word_of(int row) const {
     return (first_line_ + row) * p_.order.mask_words + word_;
   }

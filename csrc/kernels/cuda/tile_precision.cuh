@@ -7,12 +7,13 @@
 // registers.
 #pragma once
 
+#include "device_layout.h"
 #include "mma.cuh"
 #include "numbers.cuh"
 
 namespace dmf::cuda {
 
-constexpr int tile_lines = 64;                 // lines of a tile, of either side: one word of the masks
+constexpr int tile_lines = mask_bits;          // lines of a tile, of either side: one word of the masks
 constexpr int column_groups = tile_lines / 8;  // results of one mma across the gathered tile
 
 // Sums of a warp's 16 lines by the 64 gathered ones.
@@ -29,7 +30,9 @@ __device__ __forceinline__ void copy_rows_async(uint32_t* shared, int stride, co
 }
 
 // TF32: one word a number. In `thrice`, a number is the sum of two of TF32, and of the four products the three
-// large ones are added: about float32's own accuracy.
+// large ones are added: about float32's own accuracy. Tensor cores round their sums toward zero (Fasi, Higham,
+// Mikaitis and Pranesh, "Numerical behavior of NVIDIA tensor cores", 2021), which would pull long sums there:
+// so only those of one tile are made there, and tiles are added by ordinary additions.
 template <int width, bool thrice>
 struct Tf32 {
   static constexpr int64_t words_a_line = width;  // of a prepared matrix
@@ -38,12 +41,10 @@ struct Tf32 {
 
   struct Part {
     uint32_t large, small = 0;
+    // The tensor cores ignore the lowest 13 bits of either part.
     __device__ __forceinline__ explicit Part(float number) {
       large = __float_as_uint(number);
-      if constexpr (thrice) {
-        large = round_to_tf32(number);
-        small = round_to_tf32(number - __uint_as_float(large));
-      }
+      if constexpr (thrice) small = __float_as_uint(number - __uint_as_float(large & 0xffffe000u));
     }
   };
 
@@ -111,15 +112,28 @@ struct Tf32 {
   static __device__ __forceinline__ void accumulate(const TileProducts& coefficients, const uint32_t* shared,
                                                     int lane, float (&gradient)[width / 8][4]) {
     const uint32_t* corner = shared + 2 * (lane % 4) * stride + lane / 4;
+    constexpr int together = thrice ? 4 : width / 8;  // columns whose sums are made at once
 #pragma unroll
-    for (int n = 0; n < column_groups; ++n) {
-      const float a[4] = {rounded(coefficients[n][0]), rounded(coefficients[n][2]), rounded(coefficients[n][1]),
-                          rounded(coefficients[n][3])};
+    for (int first = 0; first < width / 8; first += together) {
+      float sums[together][4];
 #pragma unroll
-      for (int v = 0; v < width / 8; ++v) {
-        const uint32_t* place = corner + 8 * n * stride + 8 * v;
-        const float b[2] = {__uint_as_float(place[0]), __uint_as_float(place[stride])};
-        multiply(gradient[v], a, b);
+      for (int k = 0; k < 4 * together; ++k)
+        sums[k / 4][k % 4] = thrice ? 0.0f : gradient[first + k / 4][k % 4];
+#pragma unroll
+      for (int n = 0; n < column_groups; ++n) {
+        const float a[4] = {rounded(coefficients[n][0]), rounded(coefficients[n][2]),
+                            rounded(coefficients[n][1]), rounded(coefficients[n][3])};
+#pragma unroll
+        for (int v = 0; v < together; ++v) {
+          const uint32_t* place = corner + 8 * n * stride + 8 * (first + v);
+          const float b[2] = {__uint_as_float(place[0]), __uint_as_float(place[stride])};
+          multiply(sums[v], a, b);
+        }
+      }
+#pragma unroll
+      for (int k = 0; k < 4 * together; ++k) {
+        float& number = gradient[first + k / 4][k % 4];
+        number = thrice ? number + sums[k / 4][k % 4] : sums[k / 4][k % 4];
       }
     }
   }

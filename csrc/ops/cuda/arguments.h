@@ -61,11 +61,15 @@ inline void check_device_of(const Tensor& first, const char* name, const std::op
   if (other.has_value()) check_devices(first, name, *other);
 }
 
+inline void check_sizes(int64_t rows, int64_t columns, int64_t nnz) {
+  STD_TORCH_CHECK(rows <= cuda::max_lines && columns <= cuda::max_lines && nnz <= cuda::max_nnz,
+                  "matrices on a GPU have at most 2**31 - 1 rows and columns and 2**32 - 1 observed entries");
+}
+
 // The buffer says nothing that the host could read without waiting, but its length must be that of the sizes.
 inline cuda::DeviceLayout layout_of(const Tensor& layout, int64_t rows, int64_t columns, int64_t nnz) {
   check_buffer(layout);
-  STD_TORCH_CHECK(rows <= cuda::max_lines && columns <= cuda::max_lines && nnz <= cuda::max_nnz,
-                  "matrices on a GPU have at most 2**31 - 1 rows and columns and 2**32 - 1 observed entries");
+  check_sizes(rows, columns, nnz);
   const cuda::DeviceLayoutShape shape(rows, columns, nnz);
   STD_TORCH_CHECK(layout.numel() == shape.bytes,
                   "layout does not hold a layout of observed entries for these sizes on a GPU; take it from "

@@ -77,6 +77,7 @@ Tensor caller_order(const Tensor& values, const Tensor& layout_buffer) {
   return ordered;
 }
 
+// Pairs are distinct and in range: whoever calls has checked them.
 Tensor build_layout(const Tensor& rows, const Tensor& columns, int64_t row_count, int64_t column_count) {
   check_devices(rows, "rows", columns);
   const OnDevice device(rows);
@@ -84,9 +85,7 @@ Tensor build_layout(const Tensor& rows, const Tensor& columns, int64_t row_count
   STD_TORCH_CHECK(wide || rows.scalar_type() == ScalarType::Int, "rows must have dtype int32 or int64");
   check_vector(rows, rows.numel(), rows.scalar_type(), "rows");
   check_vector(columns, rows.numel(), rows.scalar_type(), "columns");
-  STD_TORCH_CHECK(
-      row_count <= cuda::max_lines && column_count <= cuda::max_lines && rows.numel() <= cuda::max_nnz,
-      "matrices on a GPU have at most 2**31 - 1 rows and columns and 2**32 - 1 observed entries");
+  check_sizes(row_count, column_count, rows.numel());
   const cuda::DeviceLayoutShape shape(row_count, column_count, rows.numel());
   Tensor buffer = new_empty(rows, {shape.bytes}, ScalarType::Byte);
   TorchWorkspace workspace(rows);
