@@ -176,6 +176,15 @@ def test_a_matrix_with_blocks_and_wide_indices_agrees_with_float64(gpu: str) -> 
 
 
 @on_gpu
+def test_more_entries_than_coefficients_are_kept_agree_with_float64(gpu: str) -> None:
+    problem = make_problem((2000, 16, 3000), density=0.8, dtype=torch.float32)
+    layout = problem.observations().layout()
+    actual = OPS.completion_loss_gradients(*sides(problem), layout.buffer, layout.values, None, 1.0)
+    for ours, exact in zip(actual, exact_gradients(problem), strict=True):
+        assert float((ours - exact).norm()) <= 1e-5 * float(exact.norm())
+
+
+@on_gpu
 @pytest.mark.parametrize("matmul_precision", ["highest", "high", "medium"])
 def test_a_step_neither_waits_for_the_gpu_nor_changes_from_run_to_run(
     matmul_precision: str, gpu: str

@@ -5,19 +5,26 @@ namespace dmf::cuda {
 
 template <class Storage>
 void sweep(const DeviceLayout& layout, Task task, const Operands& operands, double* loss, Workspace& workspace,
-           cudaStream_t stream);
+           cudaStream_t stream, int64_t kept_coefficients);
+
+namespace {
+
+// So many coefficients of 4 bytes take 16 MB: a third of an H100's L2 cache.
+constexpr int64_t kept_coefficients = 4 << 20;
+
+}  // namespace
 
 void sweep(const DeviceLayout& layout, Task task, Dtype dtype, const Operands& operands, double* loss,
            Workspace& workspace, cudaStream_t stream) {
   switch (dtype) {
     case Dtype::float64:
-      return sweep<double>(layout, task, operands, loss, workspace, stream);
+      return sweep<double>(layout, task, operands, loss, workspace, stream, kept_coefficients);
     case Dtype::float32:
-      return sweep<float>(layout, task, operands, loss, workspace, stream);
+      return sweep<float>(layout, task, operands, loss, workspace, stream, kept_coefficients);
     case Dtype::bfloat16:
-      return sweep<bfloat16>(layout, task, operands, loss, workspace, stream);
+      return sweep<bfloat16>(layout, task, operands, loss, workspace, stream, kept_coefficients);
     case Dtype::float16:
-      return sweep<float16>(layout, task, operands, loss, workspace, stream);
+      return sweep<float16>(layout, task, operands, loss, workspace, stream, kept_coefficients);
   }
 }
 

@@ -18,16 +18,19 @@
 
 namespace dmf::cuda {
 
-// So many coefficients of 4 bytes take 16 MB: a third of an H100's L2 cache.
-constexpr int64_t kept_coefficients = 4 << 20;
-
 template <class Storage>
 class Sweep {
   using T = accumulator_t<Storage>;
 
  public:
-  Sweep(const DeviceLayout& layout, const Operands& operands, Workspace& workspace, cudaStream_t stream)
-      : layout_(layout), given_(operands), workspace_(workspace), stream_(stream) {
+  // The row pass keeps at most `kept_coefficients` coefficients for the column pass.
+  Sweep(const DeviceLayout& layout, const Operands& operands, Workspace& workspace, cudaStream_t stream,
+        int64_t kept_coefficients)
+      : layout_(layout),
+        given_(operands),
+        workspace_(workspace),
+        stream_(stream),
+        kept_coefficients_(kept_coefficients) {
     a_ = aligned(operands.a, layout.shape.rows);
     b_transposed_ = aligned(operands.b_transposed, layout.shape.columns);
   }
@@ -55,7 +58,7 @@ class Sweep {
     keep_losses(rows, end, loss);
     end.rows = share_gradient(rows, given_.gradient_a);
     end.columns = share_gradient(columns, given_.gradient_b_transposed);
-    const bool wide = stride() > widest_fused, keeps = wide || layout_.shape.nnz <= kept_coefficients;
+    const bool wide = stride() > widest_fused, keeps = wide || layout_.shape.nnz <= kept_coefficients_;
     if (keeps) {
       rows.row_coefficients = columns.row_coefficients = workspace_.take_array<T>(layout_.shape.nnz);
     }
@@ -169,6 +172,7 @@ class Sweep {
   const Operands& given_;
   Workspace& workspace_;
   cudaStream_t stream_;
+  const int64_t kept_coefficients_;
   const void* a_;
   const void* b_transposed_;
 };
@@ -192,8 +196,8 @@ const void* Sweep<Storage>::aligned(const void* matrix, int64_t rows) {
 
 template <class Storage>
 void sweep(const DeviceLayout& layout, Task task, const Operands& operands, double* loss, Workspace& workspace,
-           cudaStream_t stream) {
-  Sweep<Storage> work(layout, operands, workspace, stream);
+           cudaStream_t stream, int64_t kept_coefficients) {
+  Sweep<Storage> work(layout, operands, workspace, stream, kept_coefficients);
   switch (task) {
     case Task::product:
       return work.product();
