@@ -52,12 +52,15 @@ needs() {
 run_build() {
   nvidia-smi || echo "nvidia-smi does not run here"
   DMF_FAST_CUDA=on DMF_FAST_CUDA_ARCHITECTURES=${DMF_FAST_CUDA_ARCHITECTURES:-$architecture} \
-    limited 120 python3 setup.py -q egg_info build_ext --inplace && python3 -m dmf_fast.info
+    limited 90 python3 setup.py -q egg_info build_ext --inplace && python3 -m dmf_fast.info
 }
 
 run_tests() {
-  limited 90 python3 -m pytest -q -m "cuda and not slow" -p no:cacheprovider --continue-on-collection-errors \
-    --junitxml="$work/tests.xml" tests
+  # Four at a time where pytest-xdist is there: most of a test is the oracle on the CPU.
+  workers=$(python3 -c 'import xdist; print("-n 4")' 2>/dev/null)
+  # shellcheck disable=SC2086
+  limited 120 python3 -m pytest -q -m "cuda and not slow" $workers -p no:cacheprovider \
+    --continue-on-collection-errors --junitxml="$work/tests.xml" tests
 }
 
 # All three at once. initcheck must see who writes, so it watches torch's kernels as well.
