@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../kernels/number_types.h"
+#include "../kernels/task.h"
 #include "patterns.h"
 
 namespace dmf::test {
@@ -107,6 +108,43 @@ std::vector<Storage> narrow(const Numbers& numbers) {
   for (const double number : numbers) result.push_back(Narrow<Storage>::from(number));
   return result;
 }
+
+// The arrays that a pass over a problem reads and writes. Gradients are full of rubbish, as passes set them and
+// do not add to them. Values and weights come in row order, as the problem's layout has it.
+template <class Storage>
+struct PassArrays {
+  using T = accumulator_t<Storage>;
+
+  std::vector<Storage> a, b_transposed, values, weights;
+  std::vector<T> gradient_a, gradient_b, products;
+  Operands operands;
+
+  PassArrays(const Problem& p, const Numbers& values_in_row_order, const Numbers& weights_in_row_order,
+             double gradient_scale)
+      : a(narrow<Storage>(p.a)),
+        b_transposed(narrow<Storage>(p.b_transposed)),
+        values(narrow<Storage>(values_in_row_order)),
+        weights(narrow<Storage>(weights_in_row_order)),
+        gradient_a(p.a.size(), T(1e30)),
+        gradient_b(p.b_transposed.size(), T(1e30)),
+        products(p.pattern.nnz()) {
+    operands.a = a.data();
+    operands.b_transposed = b_transposed.data();
+    operands.h = p.h;
+    operands.values = values.data();
+    if (p.is_weighted) operands.weights = weights.data();
+    operands.gradient_a = gradient_a.data();
+    operands.gradient_b_transposed = gradient_b.data();
+    operands.products = products.data();
+    operands.gradient_scale = gradient_scale;
+  }
+  PassArrays(const PassArrays&) = delete;  // operands point into this one
+
+  Outcome outcome(double loss) const {
+    return {loss, Numbers(gradient_a.begin(), gradient_a.end()), Numbers(gradient_b.begin(), gradient_b.end()),
+            Numbers(products.begin(), products.end())};
+  }
+};
 
 inline bool close(const Numbers& actual, const Numbers& expected, double tolerance) {
   if (actual.size() != expected.size()) return false;

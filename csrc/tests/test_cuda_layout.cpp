@@ -6,6 +6,8 @@
 #include <set>
 #include <utility>
 
+#include "../kernels/cuda/entries.cuh"
+
 using namespace dmf;
 using namespace dmf::test;
 using dmf::cuda::LineOrder;
@@ -23,17 +25,12 @@ std::vector<Segment> used_segments(const LineOrder& order) {
   return used;
 }
 
-int64_t gathered_line(const LineOrder& order, const Segment& segment, int64_t entry) {
-  return segment.first_line + (order.wide ? static_cast<const uint32_t*>(order.index)[entry]
-                                          : static_cast<const uint16_t*>(order.index)[entry]);
-}
-
 // Line and gathered line of every entry, by its place in the order; each must be in one segment.
 std::map<int64_t, Place> decoded(const LineOrder& order) {
   std::map<int64_t, Place> entries;
   for (const Segment& segment : used_segments(order)) {
     for (int64_t entry = segment.start; entry < segment.start + segment.count; ++entry) {
-      REQUIRE(entries.emplace(entry, Place(segment.line, gathered_line(order, segment, entry))).second);
+      REQUIRE(entries.emplace(entry, Place(segment.line, cuda::gathered_line(order, segment, entry))).second);
     }
   }
   return entries;
@@ -136,7 +133,7 @@ TEST_CASE("CUDA: entries of a line and block rise") {
   const LineOrder order = built.layout().row_order;
   for (const Segment& segment : used_segments(order)) {
     for (int64_t entry = segment.start + 1; entry < segment.start + segment.count; ++entry) {
-      CHECK(gathered_line(order, segment, entry - 1) < gathered_line(order, segment, entry));
+      CHECK(cuda::gathered_line(order, segment, entry - 1) < cuda::gathered_line(order, segment, entry));
     }
   }
 }

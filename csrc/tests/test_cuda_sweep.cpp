@@ -17,34 +17,15 @@ namespace {
 
 template <class Storage>
 Outcome swept(const Problem& p, const DeviceLayout& layout, double scale, int64_t kept = 1000000) {
-  using T = accumulator_t<Storage>;
-  const auto a = narrow<Storage>(p.a), b = narrow<Storage>(p.b_transposed);
-  const auto values = narrow<Storage>(in_row_order(layout, p.values));
-  const auto weights = narrow<Storage>(in_row_order(layout, p.weights));
-  // Filled with rubbish: the sweep sets gradients and does not add to them.
-  std::vector<T> gradient_a(p.a.size(), T(1e30)), gradient_b(p.b_transposed.size(), T(1e30));
-  std::vector<T> products(p.pattern.nnz());
-  Operands operands;
-  operands.a = a.data();
-  operands.b_transposed = b.data();
-  operands.h = p.h;
-  operands.values = values.data();
-  if (p.is_weighted) operands.weights = weights.data();
-  operands.gradient_a = gradient_a.data();
-  operands.gradient_b_transposed = gradient_b.data();
-  operands.products = products.data();
-  operands.gradient_scale = scale;
+  PassArrays<Storage> arrays(p, in_row_order(layout, p.values), in_row_order(layout, p.weights), scale);
   ArrayWorkspace workspace;
-  Outcome outcome;
-  double loss_alone = -1;
-  cuda::sweep<Storage>(layout, Task::loss_gradients, operands, &outcome.loss, workspace, nullptr, kept);
+  double loss = -1, loss_alone = -1;
+  const Operands& operands = arrays.operands;
+  cuda::sweep<Storage>(layout, Task::loss_gradients, operands, &loss, workspace, nullptr, kept);
   cuda::sweep<Storage>(layout, Task::loss, operands, &loss_alone, workspace, nullptr, kept);
-  CHECK(loss_alone == outcome.loss);
+  CHECK(loss_alone == loss);
   cuda::sweep<Storage>(layout, Task::product, operands, nullptr, workspace, nullptr, kept);
-  outcome.gradient_a.assign(gradient_a.begin(), gradient_a.end());
-  outcome.gradient_b.assign(gradient_b.begin(), gradient_b.end());
-  outcome.products.assign(products.begin(), products.end());
-  return outcome;
+  return arrays.outcome(loss);
 }
 
 template <class Storage>

@@ -29,26 +29,16 @@ void check_tiles(const Problem& problem, TilePrecision precision, double toleran
   const LayoutOf built(pattern);
   const cuda::DeviceLayout layout = built.layout();
   REQUIRE(layout.shape.has_masks);
-  const auto a = narrow<Storage>(problem.a), b = narrow<Storage>(problem.b_transposed);
-  const auto values = narrow<Storage>(in_row_order(layout, problem.values));
-  const auto weights = narrow<Storage>(in_row_order(layout, problem.weights));
-  std::vector<float> gradient_a(a.size(), 1e30f), gradient_b(b.size(), 1e30f);
-  Operands operands;
-  operands.a = a.data();
-  operands.b_transposed = b.data();
-  operands.h = problem.h;
-  operands.values = values.data();
-  if (problem.is_weighted) operands.weights = weights.data();
-  operands.gradient_a = gradient_a.data();
-  operands.gradient_b_transposed = gradient_b.data();
-  operands.gradient_scale = 0.25;
+  PassArrays<Storage> arrays(problem, in_row_order(layout, problem.values),
+                             in_row_order(layout, problem.weights), 0.25);
   ArrayWorkspace workspace;
   double loss = -1;
-  cuda::tile_sweep_of_width<width>(layout, Narrow<Storage>::dtype, precision, operands, &loss, workspace,
+  cuda::tile_sweep_of_width<width>(layout, Narrow<Storage>::dtype, precision, arrays.operands, &loss, workspace,
                                    nullptr, blocks);
-  CHECK(std::fabs(loss - expected.loss) <= tolerance * expected.loss);
-  CHECK(close(Numbers(gradient_a.begin(), gradient_a.end()), expected.gradient_a, tolerance));
-  CHECK(close(Numbers(gradient_b.begin(), gradient_b.end()), expected.gradient_b, tolerance));
+  const Outcome actual = arrays.outcome(loss);
+  CHECK(std::fabs(actual.loss - expected.loss) <= tolerance * expected.loss);
+  CHECK(close(actual.gradient_a, expected.gradient_a, tolerance));
+  CHECK(close(actual.gradient_b, expected.gradient_b, tolerance));
 }
 
 }  // namespace

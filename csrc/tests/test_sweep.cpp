@@ -17,37 +17,19 @@ namespace {
 
 template <class Storage>
 Outcome swept(const Problem& p, const std::vector<char>& buffer, double scale, int threads) {
-  using T = accumulator_t<Storage>;
   const LayoutView layout = view_layout(buffer.data(), buffer.size());
   Numbers values(p.values.size()), weights(p.values.size());
   for (int64_t entry = 0; entry < p.pattern.nnz(); ++entry) {
     values[entry] = p.values[layout.position_of(entry)];
     weights[entry] = p.weights[layout.position_of(entry)];
   }
-  const auto a = narrow<Storage>(p.a), b = narrow<Storage>(p.b_transposed);
-  const auto narrow_values = narrow<Storage>(values), narrow_weights = narrow<Storage>(weights);
-  // Filled with rubbish: the sweep sets gradients and does not add to them.
-  std::vector<T> gradient_a(p.a.size(), T(1e30)), gradient_b(p.b_transposed.size(), T(1e30));
-  std::vector<T> products(p.pattern.nnz());
-  Operands operands;
-  operands.a = a.data();
-  operands.b_transposed = b.data();
-  operands.h = p.h;
-  operands.values = narrow_values.data();
-  if (p.is_weighted) operands.weights = narrow_weights.data();
-  operands.gradient_a = gradient_a.data();
-  operands.gradient_b_transposed = gradient_b.data();
-  operands.products = products.data();
-  operands.gradient_scale = scale;
+  PassArrays<Storage> arrays(p, values, weights, scale);
+  constexpr Dtype dtype = Narrow<Storage>::dtype;
   StdThreads parallel(threads);
-  Outcome outcome;
-  outcome.loss = sweep(layout, Task::loss_gradients, Narrow<Storage>::dtype, operands, parallel);
-  CHECK(sweep(layout, Task::loss, Narrow<Storage>::dtype, operands, parallel) == outcome.loss);
-  sweep(layout, Task::product, Narrow<Storage>::dtype, operands, parallel);
-  outcome.gradient_a.assign(gradient_a.begin(), gradient_a.end());
-  outcome.gradient_b.assign(gradient_b.begin(), gradient_b.end());
-  outcome.products.assign(products.begin(), products.end());
-  return outcome;
+  const double loss = sweep(layout, Task::loss_gradients, dtype, arrays.operands, parallel);
+  CHECK(sweep(layout, Task::loss, dtype, arrays.operands, parallel) == loss);
+  sweep(layout, Task::product, dtype, arrays.operands, parallel);
+  return arrays.outcome(loss);
 }
 
 template <class Storage>

@@ -6,8 +6,8 @@
 #pragma once
 
 #include "../task.h"
+#include "entries.cuh"
 #include "finish.cuh"
-#include "numbers.cuh"
 #include "workspace.h"
 
 namespace dmf::cuda {
@@ -25,9 +25,7 @@ __device__ __forceinline__ void for_segment_entries(const LineOrder& order, cons
   if (segment.line < 0) return;
   for (int k = threadIdx.x % warp_size; k < segment.count; k += warp_size) {
     const int64_t entry = segment.start + k;
-    const int64_t column = segment.first_line + (order.wide ? static_cast<const uint32_t*>(order.index)[entry]
-                                                            : static_cast<const uint16_t*>(order.index)[entry]);
-    body(entry, segment.line * order.gathered_lines + column);
+    body(entry, segment.line * order.gathered_lines + gathered_line(order, segment, entry));
   }
 }
 
@@ -37,10 +35,8 @@ __global__ void __launch_bounds__(dense_threads)
   using T = accumulator_t<Storage>;
   double loss = 0;
   for_segment_entries(order, [&](int64_t entry, int64_t place) {
-    const T residual = to_accumulator(static_cast<const Storage*>(given.dense)[place]) -
-                       to_accumulator(static_cast<const Storage*>(given.values)[entry]);
-    const T weight =
-        given.weights == nullptr ? T(1) : to_accumulator(static_cast<const Storage*>(given.weights)[entry]);
+    const T residual = number_of<Storage>(given.dense, place) - number_of<Storage>(given.values, entry);
+    const T weight = weight_of<Storage>(given.weights, entry);
     loss += static_cast<double>(weight) * residual * residual;
     if (given.gradient != nullptr) {
       static_cast<T*>(given.gradient)[place] = static_cast<T>(2.0 * given.gradient_scale) * weight * residual;

@@ -32,6 +32,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "../number_types.h"
+
 namespace dmf::cuda {
 
 struct Segment {
@@ -66,7 +68,7 @@ constexpr double mask_density = 0.02;
 constexpr int64_t max_nnz = 4294967295;
 constexpr int64_t max_lines = 2147483647;
 
-inline int64_t ceil_divide(int64_t numerator, int64_t denominator) {
+DMF_INLINE int64_t ceil_divide(int64_t numerator, int64_t denominator) {
   return (numerator + denominator - 1) / denominator;
 }
 

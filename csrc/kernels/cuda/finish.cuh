@@ -26,25 +26,22 @@ struct Finish {
   double* loss = nullptr;  // null where none is wanted
 };
 
-// A warp adds the slots of one line, in order; several slots are on their way at once.
+// A warp adds the slots of one line, in order.
 template <class T>
 __device__ __forceinline__ void add_slots(const SplitSums& side, int64_t number, int64_t h, int lane) {
-  constexpr int depth = 8;
   const SplitLine split = side.splits[number];
   if (split.line < 0) return;
   const T* first = static_cast<const T*>(side.partials) + split.first_slot * h;
   T* row = static_cast<T*>(side.gradient) + split.line * h;
   for (int64_t v = lane; v < h; v += warp_size) {
-    T sum = 0;
-    for (int32_t slot = 0; slot < split.slots; slot += depth) {
-      T part[depth];
-#pragma unroll
-      for (int k = 0; k < depth; ++k) part[k] = slot + k < split.slots ? first[(slot + k) * h + v] : T(0);
-#pragma unroll
-      for (int k = 0; k < depth; ++k) sum += part[k];
-    }
-    row[v] = sum;
+    row[v] = sum_in_order<T>(split.slots, [&](int64_t slot) { return first[slot * h + v]; });
   }
+}
+
+// The sum of the losses that fall to a thread of one block.
+__device__ __forceinline__ double own_losses(const Finish& f, int64_t thread) {
+  return sum_in_order<double>(ceil_divide(f.loss_count - thread, finish_threads),
+                              [&](int64_t k) { return f.losses[thread + k * finish_threads]; });
 }
 
 // Block 0 adds the losses; the warps of the others take a split line each.
@@ -52,19 +49,7 @@ template <class T>
 __global__ void __launch_bounds__(finish_threads) finish(const Finish f) {
   if (blockIdx.x == 0) {
     if (f.loss == nullptr) return;
-    constexpr int depth = 8;
-    double sum = 0;
-    for (int64_t first = threadIdx.x; first < f.loss_count; first += depth * finish_threads) {
-      double part[depth];
-#pragma unroll
-      for (int k = 0; k < depth; ++k) {
-        const int64_t place = first + k * finish_threads;
-        part[k] = place < f.loss_count ? f.losses[place] : 0.0;
-      }
-#pragma unroll
-      for (int k = 0; k < depth; ++k) sum += part[k];
-    }
-    const double total = block_sum<finish_threads>(sum);
+    const double total = block_sum<finish_threads>(own_losses(f, threadIdx.x));
     if (threadIdx.x == 0) *f.loss = total;
     return;
   }

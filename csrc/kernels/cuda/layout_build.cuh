@@ -134,7 +134,7 @@ static __global__ void find_lines(const uint64_t* keys, int64_t nnz, LineKey key
 __device__ __forceinline__ int64_t segments_of(const LineCounts& counts, int64_t place,
                                                int64_t segment_entries) {
   const int64_t entries = counts.entry_start[place + 1] - counts.entry_start[place];
-  return (entries + segment_entries - 1) / segment_entries;
+  return ceil_divide(entries, segment_entries);
 }
 
 // Counts, which running sums then turn into starts. One thread a line.

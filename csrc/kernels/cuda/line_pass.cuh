@@ -15,8 +15,7 @@
 // or a slot of partial sums, is written by one warp, and all sums have a fixed order.
 #pragma once
 
-#include "device_layout.h"
-#include "numbers.cuh"
+#include "entries.cuh"
 #include "warp.cuh"
 
 namespace dmf::cuda {
@@ -82,18 +81,15 @@ __device__ __forceinline__ OwnedEntry<accumulator_t<Storage>> owned_entry(const 
   if (number >= segment.count) return entry;
   const int64_t place = segment.start + number;
   entry.exists = true;
-  const uint32_t index = p.order.wide ? load_once(static_cast<const uint32_t*>(p.order.index) + place)
-                                      : load_once(static_cast<const uint16_t*>(p.order.index) + place);
-  entry.gathered_line = segment.first_line + static_cast<int32_t>(index);
+  entry.gathered_line = gathered_line(p.order, segment, place);
   entry.row_entry = p.order.place == nullptr ? static_cast<uint32_t>(place) : load_once(p.order.place + place);
   if constexpr (pass == Pass::given) {
     const T* coefficients = static_cast<const T*>(p.coefficients);
     entry.target = coefficients == nullptr ? static_cast<const T*>(p.row_coefficients)[entry.row_entry]
                                            : coefficients[p.position[entry.row_entry]];
   } else if (p.values != nullptr) {
-    entry.target = to_accumulator(static_cast<const Storage*>(p.values)[entry.row_entry]);
-    entry.weight =
-        p.weights == nullptr ? T(1) : to_accumulator(static_cast<const Storage*>(p.weights)[entry.row_entry]);
+    entry.target = number_of<Storage>(p.values, entry.row_entry);
+    entry.weight = weight_of<Storage>(p.weights, entry.row_entry);
   }
   return entry;
 }

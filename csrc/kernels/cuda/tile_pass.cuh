@@ -213,9 +213,8 @@ struct PartSums {
 
 template <class T>
 __device__ __forceinline__ void add_parts_at(const PartSums<T>& sums, int64_t k) {
-  T sum = 0;
-  for (int64_t part = 0; part < sums.parts; ++part) sum += sums.partials[part * sums.numbers + k];
-  sums.gradient[k] = sum;
+  sums.gradient[k] =
+      sum_in_order<T>(sums.parts, [&](int64_t part) { return sums.partials[part * sums.numbers + k]; });
 }
 
 template <class T>

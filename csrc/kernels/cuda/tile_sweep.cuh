@@ -58,11 +58,9 @@ class TileSweep {
     p.h = given_.h;
     p.twice_scale = static_cast<float>(2.0 * given_.gradient_scale);
     p.own_tiles = tiles(order.lines);
-    const int64_t wanted =
-        std::min(order.mask_words, ceil_divide(blocks_wanted_, std::max<int64_t>(1, p.own_tiles)));
-    p.tiles_a_part = ceil_divide(order.mask_words, std::max<int64_t>(1, wanted));
-    const int64_t parts =
-        std::max<int64_t>(1, ceil_divide(order.mask_words, std::max<int64_t>(1, p.tiles_a_part)));
+    // A layout with masks has entries, so neither side is empty.
+    p.tiles_a_part = ceil_divide(order.mask_words, ceil_divide(blocks_wanted_, p.own_tiles));
+    const int64_t parts = ceil_divide(order.mask_words, p.tiles_a_part);
     PartSums<float> sums;
     if (parts > 1) {
       const int64_t numbers = order.lines * p.h;

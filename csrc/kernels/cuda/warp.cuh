@@ -1,4 +1,4 @@
-// Sums across the threads of a warp and of a block, in a fixed order.
+// Sums in a fixed order: of a thread, and across the threads of a warp and of a block.
 #pragma once
 
 #include "device.cuh"
@@ -26,6 +26,21 @@ __device__ __forceinline__ T transposed_sums(T (&sums)[count], int lane) {
 #pragma unroll
   for (int offset = count; offset < lanes; offset *= 2) sums[0] += __shfl_xor_sync(whole_warp, sums[0], offset);
   return sums[0];
+}
+
+// number(0) + number(1) + … in order, while several numbers are on their way at once.
+template <class T, class Number>
+__device__ __forceinline__ T sum_in_order(int64_t count, const Number& number) {
+  constexpr int depth = 8;
+  T sum = 0;
+  for (int64_t first = 0; first < count; first += depth) {
+    T part[depth];
+#pragma unroll
+    for (int k = 0; k < depth; ++k) part[k] = first + k < count ? number(first + k) : T(0);
+#pragma unroll
+    for (int k = 0; k < depth; ++k) sum += part[k];
+  }
+  return sum;
 }
 
 // The sum over all threads of the block, valid in thread 0. All threads must call it, once in a kernel.
