@@ -8,18 +8,23 @@ from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.observations_file import load_observations, save_observations
 from dmf_fast.planner import explain
-from dmf_fast.training import FitOptions, fit
+from dmf_fast.training import DescentOptions, FitOptions, Recording, descend, descend_many, fit, gradient_flow
 
 __version__ = version("dmf-fast")
 
 __all__ = [
     "DeepMatrixFactorization",
+    "DescentOptions",
     "FitOptions",
     "Observations",
+    "Recording",
     "__version__",
     "completion_loss",
+    "descend",
+    "descend_many",
     "explain",
     "fit",
+    "gradient_flow",
     "load_observations",
     "nn",
     "observed_product",

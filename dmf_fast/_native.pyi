@@ -1,3 +1,4 @@
+import enum
 from typing import TypedDict
 
 import numpy as np
@@ -62,3 +63,78 @@ def available_instruction_sets() -> list[str]: ...
 def active_instruction_set() -> str: ...
 def refused_instruction_set() -> str: ...
 def set_instruction_set(name: str) -> None: ...
+
+class RuleKind(enum.Enum):
+    gradient_descent = 0
+    group_rmsprop = 1
+    adam = 2
+
+class Part(enum.Enum):
+    factor = 0
+    first_moment = 1
+    second_moment = 2
+
+class Outcome(enum.Enum):
+    reached = 0
+    paused = 1
+    train_loss_threshold = 2
+    gradient_norm_threshold = 3
+    diverged = 4
+
+class Rule:
+    def __init__(
+        self,
+        kind: RuleKind,
+        *,
+        lr: float,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        alpha: float = 0.0,
+        beta1: float = 0.0,
+        beta2: float = 0.0,
+        eps: float = 0.0,
+    ) -> None: ...
+    @property
+    def moments(self) -> int: ...
+
+class DescentProgram:
+    def __init__(
+        self,
+        factors: int,
+        matrices: list[tuple[int, int]],
+        products: list[tuple[int, int, int]],
+        a: int,
+        b_transposed: int,
+    ) -> None: ...
+
+class _Descent:
+    def __init__(
+        self,
+        program: DescentProgram,
+        shape: tuple[int, int],
+        rows: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        values: NDArray[np.floating],
+        weights: NDArray[np.floating] | None,
+        layout: NDArray[np.uint8],
+        layout_values: NDArray[np.floating],
+        layout_weights: NDArray[np.floating] | None,
+        scale: float,
+        total_weight: float,
+        rule: Rule,
+    ) -> None: ...
+    def run(self, until: int, train_loss: float, gradient_norm: float, most_seconds: float) -> Outcome: ...
+    @property
+    def loss(self) -> float: ...
+    @property
+    def gradient_norm(self) -> float: ...
+    @property
+    def step(self) -> int: ...
+    @property
+    def square_average(self) -> float: ...
+    def go_on_from(self, step: int, square_average: float) -> None: ...
+    def read(self, part: Part, factor: int) -> NDArray[np.floating]: ...
+    def write(self, part: Part, factor: int, numbers: NDArray[np.floating]) -> None: ...
+
+class Descent32(_Descent): ...
+class Descent64(_Descent): ...

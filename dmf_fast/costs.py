@@ -59,6 +59,21 @@ CPU = Costs(
     layout_bytes=11,
 )
 
+# Measured for runs of `descend`, whose steps call and clear nothing (`python -m bench.descent`): a product of
+# 100 × 100 matrices makes 160 flops a nanosecond, the passes at the split take 6.5 ns an entry at h 100.
+DESCENT = Costs(
+    chain_flop=1.0,
+    sweep_flop=1.7,
+    sweep_entry=80.0,
+    byte=1.0,
+    transposed_byte=0.0,
+    dense_entry=400.0,
+    dense_cell=0.0,
+    split=0.0,
+    slice_width=16,
+    layout_bytes=12,
+)
+
 # By count, for a GPU with 50 TFLOP/s of float32 and caches of 3.3 TB/s: not measured. An entry gathers two
 # rows of h numbers of 4 bytes, 8 h bytes for 6 h flops, and 42 bytes besides; a formed W three sectors of 32.
 CUDA = Costs(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dmf_fast import autograd, cuda
+from dmf_fast.chain import shape_of
 from dmf_fast.observations import Observations
 from dmf_fast.ops import accumulator_dtype
 from dmf_fast.planner import Order, Plan, plan_for
@@ -196,17 +197,13 @@ def _checked_plan(
         raise TypeError(f"observations must be dmf_fast.Observations, got {type(observations).__name__}")
     if observations.device.type != "cpu":
         cuda.check_usable(observations.device)
-    if isinstance(factors, Tensor):
-        raise TypeError(
-            "factors must be a sequence [W_1, …, W_N] of matrices, got one tensor; wrap it in a list"
-        )
-    if len(factors) == 0:
-        raise ValueError("factors must hold at least one matrix, got an empty sequence")
+    shape = shape_of(factors)
     for place, factor in enumerate(factors):
         _check_tensor(f"factors[{place}]", factor, observations)
-        if factor.dim() != 2:
-            raise ValueError(f"factors[{place}] must be a matrix, got shape {tuple(factor.shape)}")
-    _check_chain(factors, observations)
+    if shape != observations.shape:
+        raise ValueError(
+            f"factors multiply to shape {shape}, but the observations have shape {observations.shape}"
+        )
     for name, bias, length in (
         ("row_bias", row_bias, observations.shape[0]),
         ("column_bias", column_bias, observations.shape[1]),
@@ -230,21 +227,4 @@ def _check_tensor(name: str, tensor: Tensor, observations: Observations) -> None
         raise ValueError(
             f"{name} is on {tensor.device}, but the observations are on {observations.device}; "
             f"use observations.to({str(tensor.device)!r})"
-        )
-
-
-def _check_chain(factors: Sequence[Tensor], observations: Observations) -> None:
-    for place in range(1, len(factors)):
-        inner, outer = factors[place - 1].shape, factors[place].shape
-        if outer[1] != inner[0]:
-            raise ValueError(
-                f"factors[{place}] @ factors[{place - 1}] must be possible, but their shapes are "
-                f"{tuple(outer)} and {tuple(inner)}; factors are given as [W_1, …, W_N], W_N leftmost"
-            )
-        if inner[0] == 0:
-            raise ValueError(f"factors[{place - 1}] must have at least one row, got shape {tuple(inner)}")
-    shape = (factors[-1].shape[0], factors[0].shape[1])
-    if shape != observations.shape:
-        raise ValueError(
-            f"factors multiply to shape {shape}, but the observations have shape {observations.shape}"
         )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from operator import index
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dmf_fast import functional
+from dmf_fast import chain, functional
 from dmf_fast.functional import Reduction
 from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
@@ -84,7 +83,7 @@ class DeepMatrixFactorization(torch.nn.Module):
     @property
     def dims(self) -> tuple[int, ...]:
         """``(d_0, …, d_N)``: columns, hidden widths, rows."""
-        return (self.factors[0].shape[1], *(factor.shape[0] for factor in self.factors))
+        return chain.dims_of(list(self.factors))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -120,7 +119,7 @@ class DeepMatrixFactorization(torch.nn.Module):
 
     def product(self) -> Tensor:
         """Return the dense ``W_N ⋯ W_1``, ``(m, n)``, without mean and biases; differentiable."""
-        return _chain_product(list(self.factors))
+        return chain.chain_product(list(self.factors))
 
     @torch.no_grad()
     def predict(self, rows: Any, columns: Any) -> Tensor:
@@ -156,13 +155,11 @@ class DeepMatrixFactorization(torch.nn.Module):
             predictions += self.row_bias[rows].to(dtype) + self.column_bias[columns].to(dtype)
         return predictions
 
-    @torch.no_grad()
     def singular_values(self, k: int | None = None) -> Tensor:
         """Return the ``k`` largest singular values of the product, all ``min(m, n)`` by default.
 
-        float64, descending, computed exactly. Where the chain is narrow, the two halves around its narrowest
-        width are reduced by QR first, so that ``m × n`` is never formed; the values beyond that width are
-        zero. Raises a `ValueError` where ``k`` is not from 1 to ``min(m, n)``.
+        float64, descending, exact and without gradients; `dmf_fast.chain.singular_values` says how. Raises a
+        `ValueError` where ``k`` is not from 1 to ``min(m, n)``.
 
         Example:
             >>> model = DeepMatrixFactorization((4, 3), 2, init_scale=2.0, initialization="identity")
@@ -170,31 +167,14 @@ class DeepMatrixFactorization(torch.nn.Module):
             [2.0, 2.0]
 
         """
-        full = min(self.shape)
-        if k is not None and not 1 <= k <= full:
-            raise ValueError(f"k must be from 1 to min(m, n) = {full}, but {k} came.")
-        factors = [factor.double() for factor in self.factors]
-        split = self._narrowest_split()
-        if split is None or self.dims[split] >= full:
-            values = torch.linalg.svdvals(_chain_product(factors))
-        else:
-            left = torch.linalg.qr(_chain_product(factors[split:])).R
-            right = torch.linalg.qr(_chain_product(factors[:split]).T).R
-            values = torch.linalg.svdvals(left @ right.T)
-        return torch.nn.functional.pad(values, (0, full - len(values)))[:k]
+        return chain.singular_values(list(self.factors), k)
 
-    @torch.no_grad()
     def balancedness(self) -> Tensor:
         """Return ``max_j ‖W_{j+1}ᵀ W_{j+1} − W_j W_jᵀ‖_F``, a float64 scalar; 0 at depth 1.
 
-        Gradient flow leaves every one of these matrices as it is: Arora, Cohen & Hazan, "On the Optimization
-        of Deep Networks" (2018), theorem 1.
+        Gradient flow leaves every one of these matrices as it is, see `dmf_fast.chain.balancedness`.
         """
-        factors = [factor.double() for factor in self.factors]
-        gaps = [
-            torch.linalg.matrix_norm(outer.T @ outer - inner @ inner.T) for inner, outer in pairwise(factors)
-        ]
-        return torch.stack(gaps).max() if gaps else self.mean.new_zeros((), dtype=torch.float64)
+        return chain.balancedness(list(self.factors))
 
     def extra_repr(self) -> str:
         """Describe the sizes."""
@@ -214,12 +194,8 @@ class DeepMatrixFactorization(torch.nn.Module):
             known = self._known_mean = (self.mean, self.mean._version, self.mean.item())
         return known[2]
 
-    def _narrowest_split(self) -> int | None:
-        """Return the ``s`` from 1 to N-1 with the smallest ``d_s``; None at depth 1."""
-        return min(range(1, len(self.factors)), key=self.dims.__getitem__, default=None)
-
     def _product_at(self, rows: Tensor, columns: Tensor, dtype: torch.dtype) -> Tensor:
-        factors, split = list(self.factors), self._narrowest_split()
+        factors, split = list(self.factors), chain.narrowest_split(self.dims)
         if split is None:
             entries: Tensor = factors[0][rows, columns]
             return entries.to(dtype)
@@ -247,11 +223,6 @@ class DeepMatrixFactorization(torch.nn.Module):
 
 def _zero_bias(length: int, dtype: torch.dtype, device: torch.device | str | None) -> torch.nn.Parameter:
     return torch.nn.Parameter(torch.zeros(length, dtype=dtype, device=device))
-
-
-def _chain_product(factors: Sequence[Tensor]) -> Tensor:
-    """Return ``W_N ⋯ W_1`` in the cheapest order, as a new tensor."""
-    return torch.linalg.multi_dot(list(reversed(factors))) if len(factors) > 1 else factors[0].clone()
 
 
 def _checked_dims(shape: tuple[int, int], depth: int, hidden: int | Sequence[int] | None) -> tuple[int, ...]:

@@ -12,8 +12,15 @@ namespace {
 
 struct InstructionSet {
   std::string name;
-  const TileKernels* kernels;
+  const TileKernels* tile_kernels;
+  const StepKernels<float>* float32_steps;
+  const StepKernels<double>* float64_steps;
 };
+
+#define DMF_KERNELS_OF(name)                                                             \
+  InstructionSet {                                                                       \
+    #name, &name::tile_kernels, &name::step_kernels_float32, &name::step_kernels_float64 \
+  }
 
 #if defined(DMF_HAS_X86_KERNELS)
 // Older compilers' __builtin_cpu_supports does not know this one.
@@ -24,13 +31,13 @@ bool has_f16c() {
 #endif
 
 std::vector<InstructionSet> detect() {
-  std::vector<InstructionSet> found = {{"generic", &generic::tile_kernels}};
+  std::vector<InstructionSet> found = {DMF_KERNELS_OF(generic)};
 #if defined(DMF_HAS_X86_KERNELS)
   const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
-  if (has_avx2) found.push_back({"avx2", &avx2::tile_kernels});
+  if (has_avx2) found.push_back(DMF_KERNELS_OF(avx2));
   if (has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
-    found.push_back({"avx512", &avx512::tile_kernels});
+    found.push_back(DMF_KERNELS_OF(avx512));
   }
 #endif
   return found;
@@ -80,7 +87,15 @@ const std::string& refused_instruction_set() {
   return choice().refused;
 }
 const TileKernels& active_tile_kernels() {
-  return *choice().available[choice().active].kernels;
+  return *choice().available[choice().active].tile_kernels;
+}
+template <>
+const StepKernels<float>& active_step_kernels<float>() {
+  return *choice().available[choice().active].float32_steps;
+}
+template <>
+const StepKernels<double>& active_step_kernels<double>() {
+  return *choice().available[choice().active].float64_steps;
 }
 
 }  // namespace dmf

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/step_kernels.h"
 #include "cpu/tile_kernels.h"
 
 namespace dmf {
@@ -21,5 +22,10 @@ bool set_instruction_set(const std::string& name);
 const std::string& refused_instruction_set();
 
 const TileKernels& active_tile_kernels();
+
+template <>
+const StepKernels<float>& active_step_kernels<float>();
+template <>
+const StepKernels<double>& active_step_kernels<double>();
 
 }  // namespace dmf

@@ -10,6 +10,7 @@
 #include "../kernels/cuda/tile_limits.h"
 #include "../kernels/instruction_set.h"
 #include "../kernels/layout_builder.h"
+#include "descent.h"
 
 namespace py = pybind11;
 
@@ -137,6 +138,7 @@ PYBIND11_MODULE(_native, module) {
   module.attr("device_max_lines") = dmf::cuda::max_lines;
   module.attr("device_max_nnz") = dmf::cuda::max_nnz;
   module.attr("widest_tile") = dmf::cuda::widest_tile;
+  dmf::python::bind_descent(module);
   module.attr("compiler") = DMF_COMPILER;
   module.attr("built_for_torch") = DMF_BUILT_FOR_TORCH;
 }

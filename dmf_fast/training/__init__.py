@@ -1,8 +1,40 @@
-"""Training: `fit`, its options, its history and its checkpoints."""
+"""Training: `descend` in native code, `descend_many`, `gradient_flow`; and `fit`, for any torch optimiser."""
 
+from dmf_fast.training.descend import DescentResult, descend
+from dmf_fast.training.descend_many import Trial, TrialResult, Trials, descend_many
+from dmf_fast.training.descent_options import DescentOptions, DescentStoppedBecause
+from dmf_fast.training.descent_run import DescentCallback, DescentProgress
 from dmf_fast.training.fit import FitResult, fit
+from dmf_fast.training.gradient_flow import GradientFlow, gradient_flow
 from dmf_fast.training.history import history_table
 from dmf_fast.training.options import FitOptions
+from dmf_fast.training.recording import Recording
+from dmf_fast.training.rules import Adam, GradientDescent, GroupRMSprop, Rule
 from dmf_fast.training.run import Callback, Progress, StoppedBecause
 
-__all__ = ["Callback", "FitOptions", "FitResult", "Progress", "StoppedBecause", "fit", "history_table"]
+__all__ = [
+    "Adam",
+    "Callback",
+    "DescentCallback",
+    "DescentOptions",
+    "DescentProgress",
+    "DescentResult",
+    "DescentStoppedBecause",
+    "FitOptions",
+    "FitResult",
+    "GradientDescent",
+    "GradientFlow",
+    "GroupRMSprop",
+    "Progress",
+    "Recording",
+    "Rule",
+    "StoppedBecause",
+    "Trial",
+    "TrialResult",
+    "Trials",
+    "descend",
+    "descend_many",
+    "fit",
+    "gradient_flow",
+    "history_table",
+]

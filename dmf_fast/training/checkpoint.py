@@ -71,6 +71,31 @@ def has_checkpoint(folder: Path) -> bool:
     return _latest_version(folder) is not None
 
 
+def checked_folder(checkpoint: Path | str | None, *, every: int | None, resume: bool) -> Path | None:
+    """Return the folder for checkpoints.
+
+    Raises a `ValueError` where ``resume`` or checkpoints ``every`` so many steps need one and none is given,
+    where it is a file, or where it holds a checkpoint that ``resume`` does not ask for.
+
+    >>> checked_folder(None, every=None, resume=False) is None
+    True
+    """
+    if checkpoint is None:
+        if resume or every is not None:
+            what = "resume" if resume else "checkpoint_every"
+            raise ValueError(f"{what} needs a folder for checkpoints; pass checkpoint=...")
+        return None
+    folder = Path(checkpoint)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"checkpoint must be a folder, but {folder} is a file.")
+    if not resume and has_checkpoint(folder):
+        raise ValueError(
+            f"{folder} holds a checkpoint already; pass resume=True to go on with it, remove it, or choose "
+            "another folder."
+        )
+    return folder
+
+
 def save_checkpoint(folder: Path, state: TrainingState) -> None:
     """Write ``state`` as the newest version in ``folder``, which is created, and remove older ones.
 

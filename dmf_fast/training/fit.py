@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
-from dmf_fast.training.checkpoint import has_checkpoint
+from dmf_fast.training.checkpoint import checked_folder
 from dmf_fast.training.history import Measures, history_table
 from dmf_fast.training.options import FitOptions
 from dmf_fast.training.run import Callback, Run, StoppedBecause
@@ -88,7 +88,7 @@ def fit(
     """
     measures = Measures(validation, test, truth, options.record_singular_values)
     _check(model, train, optimizer, measures)
-    folder = _checked_folder(checkpoint, options, resume)
+    folder = checked_folder(checkpoint, every=options.checkpoint_every, resume=resume)
     run = Run(model, train, optimizer, options, measures, tuple(callbacks), folder)
     with torch.random.fork_rng(run.gpus, enabled=options.seed is not None):
         if options.seed is not None:
@@ -122,20 +122,3 @@ def _check(
     own = {id(parameter) for parameter in model.parameters()}
     if not any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
         raise ValueError("optimizer must hold parameters of the model, but it holds none of them.")
-
-
-def _checked_folder(checkpoint: Path | str | None, options: FitOptions, resume: bool) -> Path | None:
-    if checkpoint is None:
-        if resume or options.checkpoint_every is not None:
-            what = "resume" if resume else "checkpoint_every"
-            raise ValueError(f"{what} needs a folder for checkpoints; pass checkpoint=... to fit.")
-        return None
-    folder = Path(checkpoint)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"checkpoint must be a folder, but {folder} is a file.")
-    if not resume and has_checkpoint(folder):
-        raise ValueError(
-            f"{folder} holds a checkpoint already; pass resume=True to go on with it, remove it, or choose "
-            "another folder."
-        )
-    return folder

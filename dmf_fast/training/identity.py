@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,12 +12,16 @@ from torch import Tensor
 
 from dmf_fast.costs import matmul_precision
 from dmf_fast.observations import Observations
+from dmf_fast.training.descent_options import DescentOptions
 from dmf_fast.training.options import FitOptions
+from dmf_fast.training.recording import Recording
+from dmf_fast.training.rules import Rule, describe_rule
 
 # When to stop, and what is shown or kept meanwhile, may differ when a run goes on.
 _FREE_OPTIONS = {
     "steps",
     "train_loss_threshold",
+    "gradient_norm_threshold",
     "patience",
     "progress",
     "checkpoint_every",
@@ -44,9 +49,7 @@ def identity_of_run(
     for parameter in model.parameters():
         device = parameter.device.type
         identity[f"products on {device}"] = matmul_precision(device, parameter.dtype)
-    identity |= {
-        f"options.{name}": value for name, value in asdict(options).items() if name not in _FREE_OPTIONS
-    }
+    identity |= _binding_options(options)
     identity["optimizer"] = type(optimizer).__name__
     for place, group in enumerate(optimizer.param_groups):
         identity |= {
@@ -55,7 +58,38 @@ def identity_of_run(
             if name != "params"
         }
         identity[f"optimizer.param_groups[{place}].params"] = [tuple(p.shape) for p in group["params"]]
-    return identity | {name: _digest(observations) for name, observations in data.items()}
+    return identity | _digests(data)
+
+
+def identity_of_descent(
+    factors: Sequence[Tensor],
+    rule: Rule,
+    options: DescentOptions,
+    recording: Recording,
+    data: dict[str, Observations | None],
+) -> dict[str, Any]:
+    """Return the same for a run of `descend`.
+
+    >>> from dmf_fast.training.rules import GradientDescent
+    >>> rule = GradientDescent(lr=0.5)
+    >>> identity_of_descent([torch.eye(2)], rule, DescentOptions(), Recording(), {})["rule.lr"]
+    0.5
+    """
+    identity: dict[str, Any] = {
+        f"factors[{place}]": f"{factor.dtype} {tuple(factor.shape)}" for place, factor in enumerate(factors)
+    }
+    identity |= {f"rule.{name}": value for name, value in describe_rule(rule).items()}
+    identity |= _binding_options(options)
+    identity |= {f"recording.{name}": value for name, value in asdict(recording).items()}
+    return identity | _digests(data)
+
+
+def _binding_options(options: FitOptions | DescentOptions) -> dict[str, Any]:
+    return {f"options.{name}": value for name, value in asdict(options).items() if name not in _FREE_OPTIONS}
+
+
+def _digests(data: dict[str, Observations | None]) -> dict[str, str | None]:
+    return {name: _digest(observations) for name, observations in data.items()}
 
 
 def _digest(observations: Observations | None) -> str | None:

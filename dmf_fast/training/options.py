@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from operator import index
 
 from dmf_fast.functional import Reduction
+from dmf_fast.training.checks import check_whole_number
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ class FitOptions:
     max_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        _check_whole_number("steps", self.steps, least=0)
-        _check_whole_number("evaluate_every", self.evaluate_every, least=1)
-        _check_whole_number("record_singular_values", self.record_singular_values, least=0)
+        check_whole_number("steps", self.steps, least=0)
+        check_whole_number("evaluate_every", self.evaluate_every, least=1)
+        check_whole_number("record_singular_values", self.record_singular_values, least=0)
         if self.patience is not None:
-            _check_whole_number("patience", self.patience, least=1)
+            check_whole_number("patience", self.patience, least=1)
         if self.checkpoint_every is not None:
-            _check_whole_number("checkpoint_every", self.checkpoint_every, least=1)
+            check_whole_number("checkpoint_every", self.checkpoint_every, least=1)
         if self.seed is not None:
-            _check_whole_number("seed", self.seed, least=0)
+            check_whole_number("seed", self.seed, least=0)
         if self.reduction not in ("mean", "sum"):
             raise ValueError(f'reduction must be "mean" or "sum", but {self.reduction!r} came.')
         for name in ("train_loss_threshold", "gradient_clip", "max_seconds"):
@@ -66,12 +66,3 @@ class FitOptions:
                 raise ValueError(f"{name} must be a finite number of at least 0, or None, but {value} came.")
         if self.gradient_clip == 0:
             raise ValueError("gradient_clip must be above 0, or None for no clipping, but 0 came.")
-
-
-def _check_whole_number(name: str, value: int, *, least: int) -> None:
-    try:
-        index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number, but {value!r} came.") from None
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, but {value} came.")

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
+from dmf_fast.training.best import Best
 from dmf_fast.training.checkpoint import TrainingState, has_checkpoint, load_checkpoint, save_checkpoint
 from dmf_fast.training.history import Measures, Row
 from dmf_fast.training.identity import identity_of_run
@@ -38,26 +39,6 @@ class Progress:
 Callback = Callable[[Progress], bool | None]
 
 
-@dataclass(frozen=True)
-class Best:
-    """The best evaluation so far, and how many have come since."""
-
-    step: int | None = None
-    rmse: float | None = None
-    model: dict[str, Tensor] | None = None
-    evaluations_since: int = 0
-
-    def after(self, model: DeepMatrixFactorization, row: Row) -> Best:
-        """Return what is best when ``row`` is taken into account too."""
-        step, rmse = row["step"], row["validation_rmse"]
-        if rmse is None:
-            return self
-        if rmse < (math.inf if self.rmse is None else self.rmse):
-            copy = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-            return Best(int(step or 0), rmse, copy)
-        return Best(self.step, self.rmse, self.model, self.evaluations_since + 1)
-
-
 class _BeforeEvaluation(NamedTuple):
     """What an evaluation changes: the number of rows, the best, and the generators if a callback draws."""
 
@@ -79,7 +60,7 @@ class Run:
     checkpoint: Path | None
     step: int = 0
     rows: list[Row] = field(default_factory=list)
-    best: Best = Best()
+    best: Best = field(default_factory=Best)
     identity: dict[str, Any] = field(default_factory=dict)
     seconds_before: float = 0.0
     started: float = field(default_factory=time.perf_counter)
@@ -172,7 +153,7 @@ class Run:
     def _record(self, train_loss: float, reason: StoppedBecause | None, bar: Any) -> StoppedBecause | None:
         row = self.measures.row(self.model, self.step, self.seconds, train_loss)
         self.rows.append(row)
-        self.best = self.best.after(self.model, row)
+        self.best = self.best.after(row, self.model.state_dict)
         shown = {"loss": train_loss, "validation": row["validation_rmse"]}
         bar.set_postfix({name: value for name, value in shown.items() if value is not None}, refresh=False)
         try:

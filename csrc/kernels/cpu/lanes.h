@@ -5,6 +5,10 @@
 
 #include "simd.h"
 
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
 namespace dmf {
 namespace DMF_INSTRUCTION_SET {
 
@@ -34,7 +38,22 @@ struct Lanes {
   static DMF_INLINE void add_products(type x, type y, Doubles& sum) {
     sum += __builtin_convertvector(x, Doubles) * __builtin_convertvector(y, Doubles);
   }
+
+  // The square whose rows are `row` gets its columns as rows.
+  static DMF_INLINE void transpose(type (&row)[count]) {
+    type column[count];
+    for (int c = 0; c < count; ++c) column[c] = type{row[0][c], row[1][c], row[2][c], row[3][c]};
+    for (int c = 0; c < count; ++c) row[c] = column[c];
+  }
 };
+
+#if defined(__SSE__)
+// The compiler would insert number by number.
+template <>
+DMF_INLINE void Lanes<float>::transpose(type (&row)[count]) {
+  _MM_TRANSPOSE4_PS(row[0], row[1], row[2], row[3]);
+}
+#endif
 
 #if defined(__AVX2__)
 // The compiler would convert in halves.

@@ -1,0 +1,172 @@
+"""`python -m bench.descent`: a step of `descend` beside the loops that it replaces, and two runs at once.
+
+A step is the loss, all gradients and the update; the PyTorch loop also computes a test loss, as research
+code does in every iteration, and `descend` only where it records. Passes take turns; medians. Small problems
+run in one thread, for which the loops are fastest there. Writes one JSON file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from bench import machine
+from bench.loops import dense_loop, operator_loop
+from bench.problems import movielens
+from bench.record import origin, results_file
+from bench.timing import median_seconds
+from dmf_fast import Observations, info
+from dmf_fast.experiments import low_rank_problem
+from dmf_fast.initialization import initialize
+from dmf_fast.training import Adam, GradientDescent, GroupRMSprop, Rule
+from dmf_fast.training.engine import CpuEngine
+
+ROUNDS = 9
+RULES: dict[str, Rule] = {
+    "GroupRMSprop": GroupRMSprop(1e-3),
+    "GradientDescent": GradientDescent(1e-3),
+    "Adam": Adam(1e-3),
+}
+TARGETS = {
+    ("100×100, 2,000 observed", 2): 30.0,
+    ("100×100, 2,000 observed", 3): 8.0,
+    ("100×100, 2,000 observed", 4): 5.0,
+    ("943×1682, 100,000 observed", 2): 8.0,
+    ("943×1682, 100,000 observed", 3): 2.2,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    train: Observations
+    truth: Tensor
+    hidden: int
+    depth: int
+    rule: str
+    threads: int
+    steps_a_pass: int
+
+    def factors(self) -> list[Tensor]:
+        rows, columns = self.train.shape
+        return initialize("gaussian", (columns, *[self.hidden] * (self.depth - 1), rows), 1e-2, seed=0)
+
+
+def small_cases() -> list[Case]:
+    few, many = (low_rank_problem(100, 100, 5, observed, seed=0) for observed in (2_000, 5_000))
+    name, other = "100×100, 2,000 observed", "100×100, 5,000 observed"
+    cases = [Case(name, few.train, few.truth, 100, depth, "GroupRMSprop", 1, 50) for depth in (2, 3, 4)]
+    cases += [Case(name, few.train, few.truth, 100, 3, rule, 1, 50) for rule in ("GradientDescent", "Adam")]
+    return cases + [
+        Case(other, many.train, many.truth, 100, depth, "GroupRMSprop", 1, 50) for depth in (2, 3)
+    ]
+
+
+def large_cases() -> list[Case]:
+    problem = movielens(h=1)
+    if problem is None:
+        return []
+    train = problem.observations()
+    truth = torch.randn(train.shape, generator=torch.Generator().manual_seed(0))
+    name = f"{train.shape[0]}×{train.shape[1]}, {train.nnz:,} observed"
+    threads = torch.get_num_threads()
+    return [Case(name, train, truth, 943, depth, "GradientDescent", threads, 1) for depth in (2, 3)]
+
+
+def native(case: Case, rule: Rule) -> Callable[[int], object]:
+    """Return a function that makes so many steps more."""
+    engine = CpuEngine(case.factors(), case.train, rule)
+    return lambda steps: engine.run(
+        engine.step + steps, train_loss=-1.0, gradient_norm=-1.0, most_seconds=3600.0
+    )
+
+
+def measure(case: Case) -> dict[str, object]:
+    """Time a step of all three ways in turns."""
+    torch.set_num_threads(case.threads)
+    rule = RULES[case.rule]
+    run = native(case, rule)
+    loops = {
+        name: loop(case.factors(), case.train, rule, case.truth)
+        for name, loop in (("PyTorch loop", dense_loop), ("completion_loss loop", operator_loop))
+    }
+    passes = {"descend": lambda: run(case.steps_a_pass)} | loops
+    seconds = median_seconds(passes, ROUNDS)
+    seconds["descend"] /= case.steps_a_pass
+    plan = CpuEngine(case.factors(), case.train, rule).program.plan
+    flops = plan.chain_flops + plan.observed_flops
+    ratio = seconds["PyTorch loop"] / seconds["descend"]
+    return {
+        "problem": case.name,
+        "depth": case.depth,
+        "rule": case.rule,
+        "threads": case.threads,
+        "plan": plan.name,
+        "microseconds": {name: 1e6 * value for name, value in seconds.items()},
+        "ratio": ratio,
+        "target": TARGETS.get((case.name, case.depth)) if case.rule != "Adam" else None,
+        "gflops": flops / seconds["descend"] / 1e9,
+    }
+
+
+def two_runs(depth: int, steps: int = 20_000) -> float:
+    """Return how many times as many steps a second two runs in two threads make as one alone."""
+    torch.set_num_threads(1)
+    case = next(case for case in small_cases() if case.depth == depth)
+    runs = [native(case, RULES[case.rule]) for _ in range(2)]
+    ratios = []
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(ROUNDS):
+            alone, both = (
+                _seconds(lambda n=n: list(pool.map(lambda run: run(steps), runs[:n]))) for n in (1, 2)
+            )
+            ratios.append(2 * alone / both)
+    return median(ratios)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=results_file("descent"))
+    parser.add_argument("--small", action="store_true", help="100 × 100 alone")
+    arguments = parser.parse_args()
+    threads = torch.get_num_threads()
+    limits = {count: machine.measure(count) for count in sorted({1, threads})}
+    cases = small_cases() + ([] if arguments.small else large_cases())
+    report: dict[str, object] = {
+        **origin(),
+        "instruction_set": info.active_instruction_set(),
+        "machine": [limit.as_dict() for limit in limits.values()],
+        "cases": [],
+    }
+    for case in cases:
+        result = measure(case)
+        result["percent_of_fma_peak"] = 100 * result["gflops"] / limits[case.threads].fma_gflops
+        report["cases"].append(result)
+        times = ", ".join(f"{name} {value:.1f}" for name, value in result["microseconds"].items())
+        print(
+            f"{case.name}, depth {case.depth}, {case.rule}, {case.threads} threads: {times} µs; "
+            f"{result['ratio']:.1f}× (target {result['target']}), {result['gflops']:.0f} GFLOP/s, "
+            f"{result['percent_of_fma_peak']:.0f} % of the FMA peak"
+        )
+    report["two_runs_on_two_cores"] = {depth: two_runs(depth) for depth in (2, 3)}
+    print("two runs on two cores, beside one:", report["two_runs_on_two_cores"], "(target 1.85)")
+    arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The loops that `descend` replaces: the same steps as research code writes them in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from dmf_fast import Observations, completion_loss, optim
+from dmf_fast.chain import shape_of
+from dmf_fast.training import Adam, GradientDescent, GroupRMSprop, Rule
+
+
+def torch_optimizer(rule: Rule, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """Return the torch optimiser that `rule` names, in its fastest form on a CPU."""
+    if isinstance(rule, GradientDescent):
+        return torch.optim.SGD(parameters, rule.lr, rule.momentum, fused=True)
+    if isinstance(rule, Adam):
+        return torch.optim.Adam(parameters, rule.lr, (rule.beta1, rule.beta2), rule.eps, fused=True)
+    assert isinstance(rule, GroupRMSprop)
+    return optim.GroupRMSprop(parameters, rule.lr, rule.alpha, rule.eps)
+
+
+def dense_loop(
+    factors: Sequence[Tensor], train: Observations, rule: Rule, truth: Tensor
+) -> Callable[[], object]:
+    """Return one iteration: product, train loss, backward, test loss, update.
+
+    As in the research code for the paper: the matrix is formed by torch and compared at the observed entries.
+    """
+    parameters = [torch.nn.Parameter(factor.clone()) for factor in factors]
+    optimizer = torch_optimizer(rule, parameters)
+    rows, columns, values = train.rows.long(), train.columns.long(), train.values
+
+    def iteration() -> None:
+        product: Tensor = parameters[0]
+        for factor in parameters[1:]:
+            product = factor @ product
+        loss = (product[rows, columns] - values).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            (product - truth).square().mean()
+        optimizer.step()
+
+    return iteration
+
+
+def operator_loop(
+    factors: Sequence[Tensor], train: Observations, rule: Rule, truth: Tensor
+) -> Callable[[], object]:
+    """Return one iteration of the same over `dmf_fast.completion_loss`, without the test loss."""
+    assert truth.shape == shape_of(factors)
+    parameters = [torch.nn.Parameter(factor.clone()) for factor in factors]
+    optimizer = torch_optimizer(rule, parameters)
+
+    def iteration() -> None:
+        loss = completion_loss(parameters, train)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return iteration

@@ -1,0 +1,190 @@
+// Whole runs of gradient descent, one thread block each, thousands of steps a launch.
+//
+// A block interprets its run's program (program.h): between the parts of a step lie barriers, and nothing else
+// is exchanged between threads but sums in a fixed order. So a run's result depends neither on the other runs
+// of the launch nor on how its steps are cut into launches.
+//
+//   shared memory   sums of the warps · a copy of the run · the arrays that a step reads most, as far as it
+//   reaches L2              the other arrays: moments, gradients of factors, and from depth 3 on some of the
+//   rest registers       a product's tiles (descent_products.cuh), a line's rows and sums
+//   (descent_observed.cuh)
+//
+// A step at 100 × 100, h 100, depth N in float32 with |Ω| entries makes 3 (N − 2) products of 10⁶
+// multiply-adds, gradients at Ω, and N · 10⁴ updates. By count on an H100: 10,000 cycles a product, 11 an
+// entry, 0.3 a number updated. Where the matrix is formed, three more products take the place of the gradients
+// at Ω, which are worth it from about 2,700 entries on.
+#pragma once
+
+#include "descent_observed.cuh"
+#include "descent_products.cuh"
+#include "descent_update.cuh"
+
+namespace dmf::cuda {
+
+// All threads of the block copy together, 16 bytes at a time.
+__device__ __forceinline__ void copy_bytes(const unsigned char* source, unsigned char* target, int64_t bytes) {
+  for (int64_t at = 16 * threadIdx.x; at < bytes; at += 16 * blockDim.x) {
+    store_together(target + at, load_together<16>(source + at));
+  }
+}
+
+// A run in the hands of its block: all threads call every function together.
+template <class T, int packs>
+class BlockDescent {
+ public:
+  __device__ __forceinline__ BlockDescent(const BlockRun& given, unsigned char* memory)
+      : sums_(reinterpret_cast<double*>(dynamic_shared())),
+        run_(*reinterpret_cast<const BlockRun*>(dynamic_shared() + sums_bytes)),
+        memory_{dynamic_shared(), memory + given.memory} {
+    copy_bytes(reinterpret_cast<const unsigned char*>(&given), dynamic_shared() + sums_bytes, sizeof(BlockRun));
+    __syncthreads();
+    for (int number = 0; number < run_.factors; ++number) fetch(run_.matrices[number].value);
+    fetch_observed();
+    if (forms_product()) clear(run_.matrices[run_.a].gradient);
+    __syncthreads();
+  }
+
+  // Makes steps from the state on, to one of its ends.
+  __device__ __forceinline__ void descend(RunState& state, int64_t until, int64_t updates) {
+    const Rule& rule = run_.rule;
+    const bool has_norm_rule = run_.stop.gradient_norm >= 0;
+    for (int64_t made = 0;; ++made) {
+      state.loss = evaluate() / run_.weight_sum;
+      Outcome outcome = outcome_by_loss(state);
+      const bool last = outcome != Outcome::paused || state.step >= until || made == updates;
+      double squares = 0;
+      if (last || has_norm_rule || rule.kind == RuleKind::group_rmsprop) {
+        squares = sum_of_squares(T(0), sums_ + most_warps);
+        state.gradient_norm = sqrt(squares);
+      }
+      const bool small = has_norm_rule && state.gradient_norm <= run_.stop.gradient_norm;
+      if (last || small) {
+        if (outcome == Outcome::paused && small) outcome = Outcome::gradient_norm_threshold;
+        if (outcome == Outcome::paused && state.step >= until) outcome = Outcome::reached;
+        state.outcome = static_cast<int64_t>(outcome);
+        return;
+      }
+      if (rule.kind == RuleKind::group_rmsprop && rule.weight_decay != 0) {
+        squares = sum_of_squares(static_cast<T>(rule.weight_decay), sums_ + 2 * most_warps);
+      }
+      update<T>(run_, memory_, squares, state);
+      __syncthreads();
+    }
+  }
+
+  // Takes the factors home.
+  __device__ __forceinline__ void keep_factors() const {
+    for (int number = 0; number < run_.factors; ++number) {
+      const BlockArray& array = run_.matrices[number].value;
+      if (array.place.shared)
+        copy_bytes(memory_.find<unsigned char>(array), memory_.run + array.home, array.bytes);
+    }
+  }
+
+ private:
+  __device__ __forceinline__ bool forms_product() const { return run_.b_transposed == no_matrix; }
+
+  __device__ __forceinline__ MatrixView<T> value(int number) const {
+    return memory_.value<T>(run_.matrices[number]);
+  }
+
+  __device__ __forceinline__ MatrixView<T> gradient(int number) const {
+    return memory_.gradient<T>(run_.matrices[number]);
+  }
+
+  // Brings an array from its home to its place.
+  __device__ __forceinline__ void fetch(const BlockArray& array) const {
+    if (array.home == no_home || !array.place.shared) return;
+    copy_bytes(memory_.run + array.home, memory_.find<unsigned char>(array), array.bytes);
+  }
+
+  __device__ __forceinline__ void fetch_observed() const {
+    const BlockObserved& observed = run_.observed;
+    fetch(observed.row_start);
+    fetch(observed.column);
+    fetch(observed.column_place);
+    fetch(observed.value);
+    fetch(observed.weight);
+    fetch(observed.column_start);
+    fetch(observed.row);
+  }
+
+  __device__ __forceinline__ void clear(const BlockArray& array) const {
+    T* numbers = memory_.find<T>(array);
+    for (unsigned k = threadIdx.x; k < array.bytes / sizeof(T); k += blockDim.x) numbers[k] = 0;
+  }
+
+  // Makes the gradients of all factors and returns Σ w (p − b)².
+  __device__ __forceinline__ double evaluate() const {
+    for (int number = 0; number < run_.products; ++number) {
+      const Product product = run_.product[number];
+      multiply<false, false>(value(product.left), value(product.right), value(product.result));
+      __syncthreads();
+    }
+    const double loss = observe();
+    for (int number = run_.products - 1; number >= 0; --number) {
+      const Product product = run_.product[number];
+      multiply<false, true>(gradient(product.result), value(product.right), gradient(product.left));
+      multiply<true, false>(value(product.left), gradient(product.result), gradient(product.right));
+      __syncthreads();
+    }
+    return loss;
+  }
+
+  __device__ __forceinline__ double observe() const {
+    const BlockObserved& observed = run_.observed;
+    const Targets<T> targets{memory_.find<T>(observed.value),
+                             observed.weighted ? memory_.find<T>(observed.weight) : nullptr,
+                             static_cast<T>(2 * run_.scale)};
+    if (forms_product()) {
+      give_sum(formed_phase(observed, memory_, targets, value(run_.a), gradient(run_.a)), sums_);
+    } else {
+      const MatrixView<T> a = value(run_.a), b_transposed = value(run_.b_transposed);
+      give_sum(row_phase<packs>(observed, memory_, targets, a, b_transposed, gradient(run_.a)), sums_);
+      __syncthreads();
+      column_phase<packs>(observed, memory_, a, gradient(run_.b_transposed));
+    }
+    __syncthreads();
+    return take_sum(sums_);
+  }
+
+  __device__ __forceinline__ double sum_of_squares(T weight_decay, double* sums) const {
+    give_sum(squares_of_gradients<T>(run_, memory_, weight_decay), sums);
+    __syncthreads();
+    return take_sum(sums);
+  }
+
+  __device__ __forceinline__ Outcome outcome_by_loss(const RunState& state) const {
+    const bool finite = state.loss - state.loss == 0;
+    if (!finite) return Outcome::diverged;
+    return state.loss <= run_.stop.train_loss ? Outcome::train_loss_threshold : Outcome::paused;
+  }
+
+  double* const sums_;  // of the warps: of the loss, of Σ‖g‖², and of that with weight decay
+  const BlockRun& run_;
+  const BlockMemory memory_;
+};
+
+// Block r makes run r, unless it has come to its end.
+template <class T, int packs>
+__global__ void __launch_bounds__(descent_threads) descend_block(BlockRuns runs) {
+  RunState state = runs.states[blockIdx.x];
+  if (state.outcome > static_cast<int64_t>(Outcome::paused)) return;
+  BlockDescent<T, packs> block(runs.runs[blockIdx.x], runs.memory);
+  block.descend(state, runs.until, runs.updates);
+  block.keep_factors();
+  if (threadIdx.x == 0) runs.states[blockIdx.x] = state;
+}
+
+// The narrowest kernel for rows of so many bytes.
+template <class T>
+void descend_of(const BlockRuns& runs, int threads, cudaStream_t stream) {
+  constexpr int narrow = 4, wide = 8;
+  static_assert(wide * group_threads * 16 == most_line_bytes,
+                "each thread of a group has its packs of the row");
+  const auto kernel =
+      runs.line_bytes <= narrow * group_threads * 16 ? descend_block<T, narrow> : descend_block<T, wide>;
+  launch(kernel, runs.count, threads, runs.shared_bytes, stream, runs);
+}
+
+}  // namespace dmf::cuda

@@ -1,0 +1,80 @@
+// What one step of gradient descent on a chain W_N … W_1 computes, as data; the same on every device.
+//
+// Matrices are numbered: first the factors, then the products of them that a plan forms. On the left of the
+// split a factor is kept as W_j, on the right of it as W_jᵀ, so that both sides end in matrices with h columns:
+// A of shape (m, h) and Bᵀ of shape (n, h). Every product is then left · right of two matrices kept as they
+// are, and every matrix but the last is an operand once, so gradients are set and never added to:
+//
+//   forward    X_result = X_left · X_right                         in the order of `products`
+//   at Ω       loss, dA and dBᵀ from A and Bᵀ                      (kernels of the device)
+//   backward   dX_left = dX_result · X_rightᵀ, dX_right = X_leftᵀ · dX_result      in the reverse order
+//   update     X_factor from dX_factor, after `Rule`
+//
+// Where the matrix itself is formed there is no Bᵀ, and A stands for W.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace dmf {
+
+struct Matrix {
+  int64_t rows, columns;
+};
+
+struct Product {
+  int left, right, result;  // numbers of matrices
+};
+
+constexpr int no_matrix = -1;
+
+struct DescentProgram {
+  int factors = 0;               // matrices 0 … factors − 1
+  std::vector<Matrix> matrices;  // factors + products
+  std::vector<Product> products;
+  int a = no_matrix;             // (m, h), or W of shape (m, n) where it is formed
+  int b_transposed = no_matrix;  // (n, h)
+
+  bool forms_product() const { return b_transposed == no_matrix; }
+};
+
+enum class RuleKind : int { gradient_descent = 0, group_rmsprop = 1, adam = 2 };
+
+// How the factors follow from their gradients g, to which weight_decay · W is added first:
+//   gradient_descent   v ← momentum · v + g (v ← g in the first step);  W ← W − lr · v
+//   group_rmsprop      s ← alpha · s + (1 − alpha) · Σ‖g‖² over all factors;
+//                      W ← W − lr / (sqrt(s / (1 − alpha^t)) + eps) · g
+//   adam               u ← beta1 · u + (1 − beta1) · g;  v ← beta2 · v + (1 − beta2) · g²;
+//                      W ← W − lr / (1 − beta1^t) · u / (sqrt(v) / sqrt(1 − beta2^t) + eps)
+// where t counts steps from 1. Moments start at zero and are of the type of the factors, s is a double.
+struct Rule {
+  RuleKind kind = RuleKind::gradient_descent;
+  double lr = 0;
+  double weight_decay = 0;
+  double momentum = 0;
+  double alpha = 0;
+  double beta1 = 0, beta2 = 0;
+  double eps = 0;
+
+  // Arrays of the shape of the factors that the rule keeps from step to step.
+  int moments() const {
+    if (kind == RuleKind::adam) return 2;
+    return kind == RuleKind::gradient_descent && momentum != 0 ? 1 : 0;
+  }
+};
+
+// When a run ends before the step that it is to reach; the loss is the weighted mean.
+struct StopRules {
+  double train_loss = -1;     // at most this; below 0 never
+  double gradient_norm = -1;  // of all gradients together, at most this; below 0 never
+};
+
+enum class Outcome : int {
+  reached = 0,
+  paused = 1,
+  train_loss_threshold = 2,
+  gradient_norm_threshold = 3,
+  diverged = 4
+};
+
+}  // namespace dmf

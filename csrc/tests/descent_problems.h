@@ -1,0 +1,208 @@
+// Runs of gradient descent for tests: chains of random factors over a pattern, their programs, and what plain
+// loops in double make of them, which form the whole matrix and every gradient by definition.
+#pragma once
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "../kernels/descent/observed_lines.h"
+#include "../kernels/descent/program.h"
+#include "patterns.h"
+#include "problems.h"
+
+namespace dmf::test {
+
+// Row-major.
+struct PlainMatrix {
+  int64_t rows, columns;
+  Numbers numbers;
+
+  PlainMatrix(int64_t row_count, int64_t column_count)
+      : rows(row_count), columns(column_count), numbers(row_count * column_count, 0.0) {}
+  double& at(int64_t row, int64_t column) { return numbers[row * columns + column]; }
+  double at(int64_t row, int64_t column) const { return numbers[row * columns + column]; }
+
+  PlainMatrix transposed() const {
+    PlainMatrix result(columns, rows);
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = 0; j < columns; ++j) result.at(j, i) = at(i, j);
+    }
+    return result;
+  }
+};
+
+inline PlainMatrix operator*(const PlainMatrix& left, const PlainMatrix& right) {
+  PlainMatrix result(left.rows, right.columns);
+  for (int64_t i = 0; i < left.rows; ++i) {
+    for (int64_t k = 0; k < left.columns; ++k) {
+      for (int64_t j = 0; j < right.columns; ++j) result.at(i, j) += left.at(i, k) * right.at(k, j);
+    }
+  }
+  return result;
+}
+
+// A chain W_N · … · W_1 with `widths` d_0 … d_N that descends on the observed entries of a random matrix.
+struct DescentProblem {
+  Pattern pattern;
+  std::vector<PlainMatrix> factors;  // W_1 first
+  Numbers values, weights;           // in the caller's order
+  Rule rule;
+  StopRules stop;
+  double scale = 0.5;
+
+  DescentProblem(const Pattern& p, const std::vector<int64_t>& widths, bool weighted, unsigned seed)
+      : pattern(p), values(draw(p.nnz(), seed)), weights(draw(p.nnz(), seed + 1)) {
+    std::mt19937_64 generator(seed + 2);
+    std::normal_distribution<double> normal;
+    for (size_t j = 1; j < widths.size(); ++j) {
+      PlainMatrix factor(widths[j], widths[j - 1]);
+      // Floats, so that both types begin with the same numbers.
+      for (double& number : factor.numbers) {
+        number = static_cast<float>(normal(generator) / std::sqrt(widths[j - 1]));
+      }
+      factors.push_back(factor);
+    }
+    for (double& weight : weights) weight = weighted ? std::fabs(weight) + 0.125 : 1.0;
+    is_weighted = weighted;
+    scale = 1 / weight_sum();
+  }
+
+  bool is_weighted;
+  int depth() const { return static_cast<int>(factors.size()); }
+
+  double weight_sum() const {
+    double sum = 0;
+    for (const double weight : weights) sum += weight;
+    return sum;
+  }
+};
+
+// The program that splits the chain below W_{split + 1}; split 0 forms the matrix.
+inline DescentProgram program_of(const DescentProblem& problem, int split) {
+  DescentProgram program;
+  program.factors = problem.depth();
+  for (int j = 0; j < problem.depth(); ++j) {
+    const PlainMatrix& factor = problem.factors[j];
+    program.matrices.push_back(j < split ? Matrix{factor.columns, factor.rows}
+                                         : Matrix{factor.rows, factor.columns});
+  }
+  const auto chain = [&](int first, int last, int step) {
+    int result = first;
+    for (int j = first; j != last;) {
+      j += step;
+      const Product product{result, j, static_cast<int>(program.matrices.size())};
+      program.matrices.push_back({program.matrices[result].rows, program.matrices[j].columns});
+      program.products.push_back(product);
+      result = product.result;
+    }
+    return result;
+  };
+  program.a = chain(problem.depth() - 1, split, -1);
+  if (split > 0) program.b_transposed = chain(0, split - 1, 1);
+  return program;
+}
+
+// The same loop as the engines', written from the definitions.
+class PlainDescent {
+ public:
+  explicit PlainDescent(const DescentProblem& problem)
+      : factors(problem.factors),
+        problem_(problem),
+        first_moments_(problem.factors),
+        second_moments_(first_moments_) {
+    for (auto* moments : {&first_moments_, &second_moments_}) {
+      for (PlainMatrix& moment : *moments) moment.numbers.assign(moment.numbers.size(), 0.0);
+    }
+  }
+
+  dmf::Outcome descend_to(int64_t until) {
+    for (;;) {
+      evaluate();
+      if (!std::isfinite(loss)) return dmf::Outcome::diverged;
+      if (loss <= problem_.stop.train_loss) return dmf::Outcome::train_loss_threshold;
+      if (gradient_norm <= problem_.stop.gradient_norm) return dmf::Outcome::gradient_norm_threshold;
+      if (step == until) return dmf::Outcome::reached;
+      update();
+    }
+  }
+
+  std::vector<PlainMatrix> factors;
+  int64_t step = 0;
+  double loss = 0, gradient_norm = 0;
+
+ private:
+  void evaluate() {
+    const int depth = problem_.depth();
+    // before[j] = W_j … W_1 and after[j] = W_N … W_{j + 1}, with identities at the ends.
+    std::vector<PlainMatrix> before{identity(factors[0].columns)}, after{identity(factors[depth - 1].rows)};
+    for (int j = 0; j < depth; ++j) before.push_back(factors[j] * before.back());
+    for (int j = depth - 1; j > 0; --j) after.insert(after.begin(), after.front() * factors[j]);
+    const PlainMatrix& product = before.back();
+    PlainMatrix residuals(product.rows, product.columns);
+    loss = 0;
+    const Pattern& pattern = problem_.pattern;
+    for (int64_t k = 0; k < pattern.nnz(); ++k) {
+      const int64_t i = pattern.row_of[k], j = pattern.column_of[k];
+      const double residual = product.at(i, j) - problem_.values[k];
+      loss += problem_.weights[k] * residual * residual;
+      residuals.at(i, j) = 2 * problem_.scale * problem_.weights[k] * residual;
+    }
+    loss /= problem_.weight_sum();
+    gradients_.clear();
+    double squares = 0;
+    for (int j = 0; j < depth; ++j) {
+      gradients_.push_back(after[j].transposed() * residuals * before[j].transposed());
+      for (const double g : gradients_.back().numbers) squares += g * g;
+    }
+    gradient_norm = std::sqrt(squares);
+  }
+
+  void update() {
+    const Rule& rule = problem_.rule;
+    ++step;
+    const double t = static_cast<double>(step);
+    double squares = 0;
+    for (size_t j = 0; j < factors.size(); ++j) {
+      for (size_t k = 0; k < factors[j].numbers.size(); ++k) {
+        gradients_[j].numbers[k] += rule.weight_decay * factors[j].numbers[k];
+        squares += gradients_[j].numbers[k] * gradients_[j].numbers[k];
+      }
+    }
+    group_square_ = rule.alpha * group_square_ + (1 - rule.alpha) * squares;
+    for (size_t j = 0; j < factors.size(); ++j) {
+      for (size_t k = 0; k < factors[j].numbers.size(); ++k) {
+        const double g = gradients_[j].numbers[k];
+        double &w = factors[j].numbers[k], &u = first_moments_[j].numbers[k],
+               &v = second_moments_[j].numbers[k];
+        switch (rule.kind) {
+          case RuleKind::gradient_descent:
+            v = step == 1 ? g : rule.momentum * v + g;
+            w -= rule.lr * v;
+            break;
+          case RuleKind::group_rmsprop:
+            w -= rule.lr / (std::sqrt(group_square_ / (1 - std::pow(rule.alpha, t))) + rule.eps) * g;
+            break;
+          case RuleKind::adam:
+            u = rule.beta1 * u + (1 - rule.beta1) * g;
+            v = rule.beta2 * v + (1 - rule.beta2) * g * g;
+            w -= rule.lr / (1 - std::pow(rule.beta1, t)) * u /
+                 (std::sqrt(v) / std::sqrt(1 - std::pow(rule.beta2, t)) + rule.eps);
+            break;
+        }
+      }
+    }
+  }
+
+  static PlainMatrix identity(int64_t size) {
+    PlainMatrix result(size, size);
+    for (int64_t i = 0; i < size; ++i) result.at(i, i) = 1;
+    return result;
+  }
+
+  const DescentProblem& problem_;
+  std::vector<PlainMatrix> gradients_, first_moments_, second_moments_;
+  double group_square_ = 0;
+};
+
+}  // namespace dmf::test

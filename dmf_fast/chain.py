@@ -1,0 +1,158 @@
+"""Functions of a chain ``[W_1, …, W_N]`` of factors, whose product ``W_N ⋯ W_1`` has shape ``(m, n)``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
+
+
+def chain_product(factors: Sequence[Tensor]) -> Tensor:
+    """Return the dense ``W_N ⋯ W_1``, multiplied in the cheapest order, as a new tensor; differentiable.
+
+    Args:
+        factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``, all of one dtype and device.
+
+    Returns:
+        ``(m, n)``, of the dtype of the factors.
+
+    Raises:
+        TypeError, ValueError: as for `dims_of`.
+
+    Example:
+        >>> chain_product([torch.ones(4, 3), torch.ones(2, 4)])
+        tensor([[4., 4., 4.],
+                [4., 4., 4.]])
+
+    """
+    dims_of(factors)
+    return torch.linalg.multi_dot(list(reversed(factors))) if len(factors) > 1 else factors[0].clone()
+
+
+@torch.no_grad()
+def singular_values(factors: Sequence[Tensor], k: int | None = None) -> Tensor:
+    """Return the ``k`` largest singular values of ``W_N ⋯ W_1``, all ``min(m, n)`` by default.
+
+    Computed exactly and in float64. Where the chain is narrow, the two halves around its narrowest width are
+    reduced by QR first, so that ``m × n`` numbers are never formed; the values beyond that width are zero.
+
+    Args:
+        factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``, of any floating dtype.
+        k: from 1 to ``min(m, n)``.
+
+    Returns:
+        ``(k,)``, float64, descending, without gradients.
+
+    Raises:
+        TypeError, ValueError: as for `dims_of`, or ``k`` is out of range.
+        torch.linalg.LinAlgError: the product is not finite.
+
+    Example:
+        >>> singular_values([torch.eye(2, 3), 2 * torch.eye(4, 2)])
+        tensor([2., 2., 0.], dtype=torch.float64)
+
+    """
+    dims = dims_of(factors)
+    full = min(dims[0], dims[-1])
+    if k is not None and not 1 <= k <= full:
+        raise ValueError(f"k must be from 1 to min(m, n) = {full}, but {k} came.")
+    factors = [factor.double() for factor in factors]
+    split = narrowest_split(dims)
+    if split is None or dims[split] >= full:
+        values = torch.linalg.svdvals(_finite(chain_product(factors)))
+    else:
+        left = torch.linalg.qr(_finite(chain_product(factors[split:]))).R
+        right = torch.linalg.qr(_finite(chain_product(factors[:split])).T).R
+        values = torch.linalg.svdvals(_finite(left @ right.T))
+    return torch.nn.functional.pad(values, (0, full - len(values)))[:k]
+
+
+@torch.no_grad()
+def balancedness(factors: Sequence[Tensor]) -> Tensor:
+    """Return ``max_j ‖W_{j+1}ᵀ W_{j+1} − W_j W_jᵀ‖_F``: how far the factors are from balanced.
+
+    Gradient flow leaves every one of these matrices as it is: Arora, Cohen & Hazan, "On the Optimization of
+    Deep Networks: Implicit Acceleration by Overparameterization" (ICML 2018), theorem 1.
+
+    Args:
+        factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``, of any floating dtype.
+
+    Returns:
+        A scalar, float64, without gradients; 0 at depth 1.
+
+    Raises:
+        TypeError, ValueError: as for `dims_of`.
+
+    Example:
+        >>> balancedness([torch.eye(3), 2 * torch.eye(3)]).square()
+        tensor(27., dtype=torch.float64)
+
+    """
+    dims_of(factors)
+    wide = [factor.double() for factor in factors]
+    gaps = [torch.linalg.matrix_norm(outer.T @ outer - inner @ inner.T) for inner, outer in pairwise(wide)]
+    return torch.stack(gaps).max() if gaps else wide[0].new_zeros(())
+
+
+def dims_of(factors: Sequence[Tensor]) -> tuple[int, ...]:
+    """Return ``(d_0, …, d_N)``: columns ``n = d_0``, hidden widths, rows ``m = d_N``.
+
+    Raises:
+        TypeError: ``factors`` is one tensor, or holds something else than tensors.
+        ValueError: there are none, one is not a matrix or has no rows to pass on, or two do not multiply.
+
+    Example:
+        >>> dims_of([torch.ones(4, 3), torch.ones(2, 4)])
+        (3, 4, 2)
+
+    """
+    if isinstance(factors, Tensor):
+        raise TypeError(
+            "factors must be a sequence [W_1, …, W_N] of matrices, got one tensor; wrap it in a list"
+        )
+    if len(factors) == 0:
+        raise ValueError("factors must hold at least one matrix, got an empty sequence")
+    for place, factor in enumerate(factors):
+        if not isinstance(factor, Tensor):
+            raise TypeError(f"factors[{place}] must be a torch.Tensor, got {type(factor).__name__}")
+        if factor.dim() != 2:
+            raise ValueError(f"factors[{place}] must be a matrix, got shape {tuple(factor.shape)}")
+    for place in range(1, len(factors)):
+        inner, outer = factors[place - 1].shape, factors[place].shape
+        if outer[1] != inner[0]:
+            raise ValueError(
+                f"factors[{place}] @ factors[{place - 1}] must be possible, but their shapes are "
+                f"{tuple(outer)} and {tuple(inner)}; factors are given as [W_1, …, W_N], W_N leftmost"
+            )
+        if inner[0] == 0:
+            raise ValueError(f"factors[{place - 1}] must have at least one row, got shape {tuple(inner)}")
+    return (factors[0].shape[1], *(factor.shape[0] for factor in factors))
+
+
+def shape_of(factors: Sequence[Tensor]) -> tuple[int, int]:
+    """Return ``(m, n)``, rows and columns of the product. Raises what `dims_of` raises.
+
+    >>> shape_of([torch.ones(4, 3), torch.ones(2, 4)])
+    (2, 3)
+    """
+    dims = dims_of(factors)
+    return (dims[-1], dims[0])
+
+
+def narrowest_split(dims: Sequence[int]) -> int | None:
+    """Return the ``s`` from 1 to N-1 with the smallest ``d_s``, the first of several; None at depth 1.
+
+    >>> narrowest_split((3, 4, 2, 2, 5))
+    2
+    """
+    return min(range(1, len(dims) - 1), key=dims.__getitem__, default=None)
+
+
+def _finite(matrix: Tensor) -> Tensor:
+    """Refuse what LAPACK answers with NaN, with an error or with messages on standard output."""
+    if not matrix.isfinite().all():
+        raise LinAlgError("factors must have a finite product, but it holds infinite numbers or NaN.")
+    return matrix

@@ -1,0 +1,117 @@
+"""Measures of a spectrum: functions of the singular values of a matrix, in float64."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def effective_rank(singular_values: Tensor) -> Tensor:
+    """Return the effective rank ``exp(−Σ p_i log p_i)`` with ``p_i = σ_i / Σ σ``.
+
+    It is from 1 to the rank, which it is where all positive singular values are equal; the zero matrix, whose
+    rank is 0, has 0. Roy & Vetterli, "The Effective Rank: A Measure of Effective Dimensionality" (EUSIPCO
+    2007); Arora, Cohen, Hu & Luo (NeurIPS 2019) follow it along the training of deep matrix factorization.
+
+    Args:
+        singular_values: ``(k,)``, of any real dtype, at least 0 and in any order.
+
+    Returns:
+        A scalar, float64.
+
+    Raises:
+        TypeError: ``singular_values`` is not a tensor of real numbers.
+        ValueError: it is not one-dimensional, or holds a negative number or NaN.
+
+    Example:
+        >>> effective_rank(torch.tensor([3.0, 3.0, 0.0])).round(decimals=12)
+        tensor(2., dtype=torch.float64)
+
+    """
+    shares, largest = _scaled(singular_values)
+    if largest == 0:
+        return largest
+    entropy: Tensor = torch.special.entr(shares / shares.sum()).sum()
+    return entropy.exp()
+
+
+def nuclear_norm(singular_values: Tensor) -> Tensor:
+    """Return the nuclear norm ``Σ σ_i``, the convex surrogate of the rank.
+
+    Fazel, "Matrix Rank Minimization with Applications" (2002); Candès & Recht, "Exact Matrix Completion via
+    Convex Optimization" (2009).
+
+    Args:
+        singular_values: ``(k,)``, of any real dtype, at least 0 and in any order.
+
+    Returns:
+        A scalar, float64.
+
+    Raises:
+        TypeError, ValueError: as for `effective_rank`.
+
+    Example:
+        >>> nuclear_norm(torch.tensor([3.0, 1.0, 0.0]))
+        tensor(4., dtype=torch.float64)
+
+    """
+    return _checked(singular_values).sum()
+
+
+def schatten_norm(singular_values: Tensor, p: float) -> Tensor:
+    """Return the Schatten-p norm ``(Σ σ_i^p)^(1/p)``; below ``p = 1`` it is a quasi-norm.
+
+    At ``p = 2/N`` its p-th power is ``1/N`` times the least ``Σ ‖W_j‖_F²`` of all chains ``W_N ⋯ W_1`` that
+    multiply to the matrix: Shang, Liu & Cheng, "Unified Scalable Equivalent Formulations for Schatten
+    Quasi-Norms" (2016). The smaller ``p``, the more the rounding of values that should be zero counts.
+
+    Args:
+        singular_values: ``(k,)``, of any real dtype, at least 0 and in any order.
+        p: a finite number above 0: 1 gives the nuclear norm, 2 the Frobenius norm.
+
+    Returns:
+        A scalar, float64; 0 for the zero matrix.
+
+    Raises:
+        TypeError: as for `effective_rank`.
+        ValueError: as for `effective_rank`, or ``p`` is out of range.
+
+    Example:
+        >>> schatten_norm(torch.tensor([4.0, 1.0]), 0.5)
+        tensor(9., dtype=torch.float64)
+
+    """
+    if not (math.isfinite(p) and p > 0):
+        raise ValueError(f"p must be a finite number above 0, but {p} came.")
+    shares, largest = _scaled(singular_values)
+    if largest == 0:
+        return largest
+    return largest * (shares**p).sum() ** (1 / p)
+
+
+def _scaled(singular_values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the values over their largest, so that no power overflows, and that one; 0 if there is none."""
+    values = _checked(singular_values)
+    largest = values.max() if len(values) else values.new_zeros(())
+    return values / largest, largest
+
+
+def _checked(singular_values: Tensor) -> Tensor:
+    if not isinstance(singular_values, Tensor) or singular_values.is_complex():
+        got = singular_values.dtype if isinstance(singular_values, Tensor) else type(singular_values).__name__
+        raise TypeError(f"singular_values must be a tensor of real numbers, but {got} came.")
+    if singular_values.dim() != 1:
+        raise ValueError(
+            f"singular_values must be one-dimensional, but shape {tuple(singular_values.shape)} came; "
+            "torch.linalg.svdvals gives those of a matrix."
+        )
+    values = singular_values.double()
+    bad = ~(values >= 0)
+    if bad.any():
+        place = int(bad.int().argmax())
+        raise ValueError(
+            f"singular_values must be at least 0, but singular_values[{place}] = {float(values[place])} came."
+        )
+    return values

@@ -1,0 +1,219 @@
+"""Gradient flow, the limit of gradient descent as its steps shrink, to check theory against."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dmf_fast.chain import shape_of
+from dmf_fast.functional import Reduction, completion_loss
+from dmf_fast.observations import Observations
+from dmf_fast.training.factor_measures import FactorMeasures
+from dmf_fast.training.history import Row, history_table
+from dmf_fast.training.recording import Recording
+
+Method = Literal["DOP853", "RK45", "RK23", "Radau", "BDF", "LSODA"]
+
+_LEAST_RTOL = 2.3e-14  # below a hundred roundings SciPy warns and takes those
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """Where gradient flow was at the times that were asked for.
+
+    Attributes:
+        times: as they were asked for.
+        factors: ``[W_1, …, W_N]`` at each of the times, float64, without gradients.
+        history: one row a time, see `dmf_fast.training.history_table`; ``time`` stands in place of ``step``,
+            and ``seconds`` is the time that the computation took.
+        gradient_evaluations: how many gradients were computed, those of the rows included.
+
+    """
+
+    times: tuple[float, ...]
+    factors: list[list[Tensor]]
+    history: pa.Table
+    gradient_evaluations: int
+
+
+def gradient_flow(
+    factors: Sequence[Tensor],
+    train: Observations,
+    times: Sequence[float],
+    *,
+    reduction: Reduction = "mean",
+    rtol: float = 1e-10,
+    atol: float = 1e-12,
+    method: Method = "DOP853",
+    recording: Recording = Recording(),  # noqa: B008 (frozen)
+    validation: Observations | None = None,
+    test: Observations | None = None,
+    truth: Tensor | None = None,
+) -> GradientFlow:
+    """Integrate ``dW_j/dt = −∂loss/∂W_j`` from ``factors`` at time 0, in float64.
+
+    Gradient descent with a small step ``lr`` is near it after ``t / lr`` steps; theorems on deep linear
+    chains are proved for it (Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization",
+    NeurIPS 2019, section 3). The integrator chooses its own steps and ends one at each of the ``times``, so
+    that no state is interpolated.
+
+    Args:
+        factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``, float64; left as they are.
+        train: observed entries, float64, of the shape and device of the product.
+        times: finite numbers from 0 on, each above the one before: a sequence, an array or a tensor.
+        reduction: of the loss that flows, ``"mean"`` or ``"sum"``; the history has the mean.
+        rtol: the integrator's relative tolerance of every entry at every step, at least 2.3e-14.
+        atol: its absolute tolerance, above 0. It should lie well below the entries at the start.
+        method: of SciPy's ``solve_ivp``. ``"DOP853"`` is of order 8; the implicit ones (``"Radau"``,
+            ``"BDF"``, ``"LSODA"``) need a matrix of all entries by all entries.
+        recording: what a row holds besides the losses; when is said by ``times``.
+        validation: measured at every time, as are ``test`` and ``truth``.
+        test: another set of observations.
+        truth: the whole matrix, ``(m, n)``.
+
+    Raises:
+        TypeError: factors or observations are not float64, or times are not numbers.
+        ValueError: shapes or devices disagree, times do not rise from 0 on, a tolerance or the method is out
+            of range, there is nothing to train on, or loss or gradient are not finite at the start.
+        RuntimeError: the integration failed.
+
+    Example:
+        >>> train = Observations([0], [0], torch.tensor([3.0], dtype=torch.float64))
+        >>> flow = gradient_flow([torch.zeros(1, 1, dtype=torch.float64)], train, [0.0, math.log(2) / 2])
+        >>> [round(float(factors[0]), 8) for factors in flow.factors]
+        [0.0, 1.5]
+
+    """
+    measures = FactorMeasures(validation, test, truth, recording)
+    checked_times = _checked_times(times)
+    _check_integrator(rtol, atol, method)
+    _check_factors(factors, train, measures)
+    flow = _Flow(train, reduction, [tuple(factor.shape) for factor in factors], factors[0].device)
+    _check_start(flow, factors)
+    integrate = {"method": method, "rtol": rtol, "atol": atol}
+
+    started, now = time.perf_counter(), 0.0
+    state = np.concatenate([factor.detach().cpu().numpy().ravel() for factor in factors])
+    states: list[list[Tensor]] = []
+    rows: list[Row] = []
+    for then in checked_times:
+        state, now = _integrated(flow, state, now, then, integrate), then
+        states.append([factor.clone() for factor in flow.factors(state)])
+        rows.append(_row(flow, states[-1], measures, then, time.perf_counter() - started))
+    return GradientFlow(tuple(checked_times), states, history_table(rows), flow.evaluations)
+
+
+class _Flow:
+    """The right-hand side of the differential equation, on the flat state that SciPy integrates."""
+
+    def __init__(
+        self,
+        train: Observations,
+        reduction: Reduction,
+        shapes: Sequence[tuple[int, ...]],
+        device: torch.device,
+    ) -> None:
+        self.train, self.reduction, self.shapes, self.device = train, reduction, shapes, device
+        self.evaluations = 0
+
+    def __call__(self, _: float, state: NDArray[np.float64]) -> NDArray[np.float64]:
+        _loss, gradients = self.loss_and_gradients(self.factors(state))
+        return -torch.cat([gradient.flatten() for gradient in gradients]).cpu().numpy()
+
+    def factors(self, state: NDArray[np.float64]) -> list[Tensor]:
+        """Return the factors of a state, which they may share memory with."""
+        flat = torch.from_numpy(state).to(self.device)
+        parts = torch.split(flat, [math.prod(shape) for shape in self.shapes])
+        return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def loss_and_gradients(self, factors: Sequence[Tensor]) -> tuple[float, tuple[Tensor, ...]]:
+        """Return the loss and its gradient in every factor."""
+        self.evaluations += 1
+        leaves = [factor.detach().requires_grad_() for factor in factors]
+        with torch.enable_grad():
+            loss = completion_loss(leaves, self.train, self.reduction)
+        return loss.item(), torch.autograd.grad(loss, leaves)
+
+
+def _integrated(
+    flow: _Flow, state: NDArray[np.float64], now: float, then: float, integrate: dict[str, Any]
+) -> NDArray[np.float64]:
+    """Return the state at the time ``then``, of which only the last step is kept."""
+    from scipy.integrate import solve_ivp  # here, as it is slow to import and most runs are of descent
+
+    if then == now:
+        return state
+    with np.errstate(all="ignore"):  # trial steps that overflow are refused and shortened
+        solution = solve_ivp(flow, (now, then), state, t_eval=(then,), **integrate)
+    if not solution.success:
+        raise RuntimeError(
+            f"gradient flow could not be integrated from time {now} to {then}: {solution.message} "
+            "Larger tolerances or another method may help."
+        )
+    end: NDArray[np.float64] = solution.y[:, -1].copy()
+    return end
+
+
+def _row(flow: _Flow, factors: list[Tensor], measures: FactorMeasures, then: float, seconds: float) -> Row:
+    loss, gradients = flow.loss_and_gradients(factors)
+    norm = math.hypot(*(torch.linalg.vector_norm(gradient).item() for gradient in gradients))
+    if flow.reduction == "sum":
+        loss /= flow.train.total_weight
+    return {"time": then, "seconds": seconds} | measures.columns(factors, loss, norm)
+
+
+def _checked_times(times: Sequence[float]) -> list[float]:
+    try:
+        checked = [float(then) for then in times]
+    except (TypeError, ValueError):
+        raise TypeError(f"times must be a sequence of numbers, but {times!r} came.") from None
+    if not checked:
+        raise ValueError("times must hold at least one time, but it is empty.")
+    before = -math.inf
+    for place, then in enumerate(checked):
+        if not (math.isfinite(then) and then >= 0):
+            raise ValueError(f"times must be finite and at least 0, but times[{place}] = {then} came.")
+        if then <= before:
+            raise ValueError(
+                f"times must rise, but times[{place}] = {then} came after times[{place - 1}] = {before}."
+            )
+        before = then
+    return checked
+
+
+def _check_factors(factors: Sequence[Tensor], train: Observations, measures: FactorMeasures) -> None:
+    shape = shape_of(factors)
+    for place, factor in enumerate(factors):
+        if factor.dtype != torch.float64:
+            raise TypeError(
+                f"factors[{place}] must be float64, as an integration needs the digits, but {factor.dtype} "
+                "came; use .double()."
+            )
+    if train.total_weight == 0:
+        raise ValueError("train must hold an entry with a weight above zero, but it holds none.")
+    measures.check_shapes(shape)
+
+
+def _check_start(flow: _Flow, factors: Sequence[Tensor]) -> None:
+    """Refuse what is not finite, with which SciPy would look for a first step for ever."""
+    loss, gradients = flow.loss_and_gradients(factors)
+    if not (math.isfinite(loss) and all(gradient.isfinite().all() for gradient in gradients)):
+        raise ValueError(f"factors must have a finite loss and gradient, but the loss is {loss}.")
+
+
+def _check_integrator(rtol: float, atol: float, method: str) -> None:
+    if method not in get_args(Method):
+        raise ValueError(f"method must be one of {', '.join(get_args(Method))}, but {method!r} came.")
+    if not (math.isfinite(rtol) and rtol >= _LEAST_RTOL):
+        raise ValueError(f"rtol must be a finite number of at least {_LEAST_RTOL}, but {rtol} came.")
+    if not (math.isfinite(atol) and atol > 0):
+        raise ValueError(f"atol must be a finite number above 0, but {atol} came.")

@@ -1,0 +1,107 @@
+"""When a run of gradient descent records a row of its history, and what the row holds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from dmf_fast.training.checks import check_whole_number
+
+DEFAULT_PER_DECADE = 20
+_MOST_PER_DECADE = 1000  # beyond it the exact powers below grow long, and almost every step is recorded
+
+
+@dataclass(frozen=True)
+class Recording:
+    """When a run records a row and what the row holds; see `dmf_fast.training.history_table` for its columns.
+
+    Step 0 is recorded, and so is the last state of a run, whatever its step. In between, the steps are evenly
+    spaced (``every``) or evenly spaced in their logarithm (``per_decade``), as suits runs whose singular
+    values rise one after the other at ever later times.
+
+    Attributes:
+        every: steps 0, ``every``, 2·``every``, …
+        per_decade: steps 0, 1 and ``round(10^(k / per_decade))`` for k = 1, 2, …, each once; at most 1000.
+            Where neither is given it is 20.
+        singular_values: how many of the largest singular values; None for all ``min(m, n)``.
+        norms: ``gradient_norm`` and ``parameter_norm``.
+        spectrum: ``effective_rank``, ``nuclear_norm`` and ``schatten_norm`` of the product.
+        balancedness: how far the factors are from balanced.
+
+    Raises:
+        ValueError: both ``every`` and ``per_decade`` are given, or one of the numbers is out of range.
+        TypeError: a whole number is not one, or a flag is neither True nor False.
+
+    Example:
+        >>> Recording(per_decade=3).next_step(2)
+        5
+
+    """
+
+    every: int | None = None
+    per_decade: int | None = None
+    singular_values: int | None = 0
+    norms: bool = True
+    spectrum: bool = False
+    balancedness: bool = False
+
+    def __post_init__(self) -> None:
+        if self.every is not None and self.per_decade is not None:
+            raise ValueError(
+                "every or per_decade must be None, since a run records by one of them, but "
+                f"every={self.every!r}, per_decade={self.per_decade!r} came."
+            )
+        if self.every is not None:
+            check_whole_number("every", self.every, least=1)
+        if self.per_decade is not None:
+            check_whole_number("per_decade", self.per_decade, least=1, most=_MOST_PER_DECADE)
+        if self.singular_values is not None:
+            check_whole_number("singular_values", self.singular_values, least=0)
+        for name in ("norms", "spectrum", "balancedness"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, but {getattr(self, name)!r} came.")
+
+    def next_step(self, step: int) -> int:
+        """Return the first step after ``step`` that is recorded.
+
+        >>> Recording(every=10).next_step(-1), Recording(every=10).next_step(10)
+        (0, 20)
+        """
+        if step < 0:
+            return 0
+        if self.every is not None:
+            return (step // self.every + 1) * self.every
+        return _next_logarithmic(step, self.per_decade or DEFAULT_PER_DECADE)
+
+    def singular_value_count(self, shape: tuple[int, int]) -> int:
+        """Return how many singular values a row of a run on an ``m × n`` matrix has.
+
+        >>> Recording(singular_values=None).singular_value_count((4, 3))
+        3
+        """
+        return min(shape) if self.singular_values is None else min(self.singular_values, *shape)
+
+
+def _next_logarithmic(step: int, per_decade: int) -> int:
+    """Return the least ``round(10^(k / per_decade))`` above ``step``; logarithms guess, integers decide."""
+    k = math.ceil(per_decade * math.log10(step + 0.5)) if step else 0
+    while _rounds_to_at_least(step + 1, k - 1, per_decade):
+        k -= 1
+    while not _rounds_to_at_least(step + 1, k, per_decade):
+        k += 1
+    whole: int = round(10 ** (k // per_decade) * 10.0 ** (k % per_decade / per_decade))
+    while not _rounds_to_at_least(whole, k, per_decade):
+        whole -= 1
+    while _rounds_to_at_least(whole + 1, k, per_decade):
+        whole += 1
+    return whole
+
+
+def _rounds_to_at_least(whole: int, k: int, per_decade: int) -> bool:
+    """Say whether ``round(10^(k / per_decade)) ≥ whole``, for ``whole`` ≥ 1; False for k below 0.
+
+    That is ``10^(k/p) ≥ whole − 1/2``, or ``2^p · 10^k ≥ (2·whole − 1)^p``. The left side is even and the
+    right side odd, so that there are no ties.
+    """
+    odd: int = (2 * whole - 1) ** per_decade
+    return k >= 0 and 10**k << per_decade >= odd

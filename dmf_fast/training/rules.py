@@ -1,0 +1,172 @@
+"""How `descend` updates the factors from their gradients: small, immutable descriptions.
+
+Each does what the torch optimiser of the same name does (`torch.optim.SGD`, `dmf_fast.optim.GroupRMSprop`,
+`torch.optim.Adam`) with one group of parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from numbers import Real
+
+from dmf_fast import _native
+
+
+@dataclass(frozen=True)
+class GradientDescent:
+    """Gradient descent, with or without momentum: ``v ← momentum · v + g``, ``W ← W − lr · v``.
+
+    Attributes:
+        lr: learning rate, at least 0.
+        momentum: from 0 to below 1.
+        weight_decay: L2 penalty: ``weight_decay · W`` joins the gradient; at least 0.
+
+    Raises:
+        ValueError: an option is out of range.
+        TypeError: an option is not a number.
+
+    Example:
+        >>> GradientDescent(lr=0.1, momentum=0.9)
+        GradientDescent(lr=0.1, momentum=0.9, weight_decay=0.0)
+
+    """
+
+    lr: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_not_negative(self, "lr", "weight_decay")
+        _check_decays(self, "momentum")
+
+    def native(self) -> _native.Rule:
+        """Return the rule as the kernels take it."""
+        return _native.Rule(
+            _native.RuleKind.gradient_descent,
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+        )
+
+
+@dataclass(frozen=True)
+class GroupRMSprop:
+    """Gradient descent whose step is scaled by the size of *all* gradients together.
+
+    ``s ← alpha · s + (1 − alpha) · Σ‖g‖²``, ``W ← W − lr / (sqrt(s / (1 − alpha^t)) + eps) · g``: see
+    `dmf_fast.optim.GroupRMSprop`.
+
+    Attributes:
+        lr: learning rate, at least 0.
+        alpha: decay of the average, from 0 to below 1.
+        eps: added to the root, at least 0.
+        weight_decay: L2 penalty: ``weight_decay · W`` joins the gradient; at least 0.
+
+    Raises:
+        ValueError: an option is out of range.
+        TypeError: an option is not a number.
+
+    Example:
+        >>> GroupRMSprop(lr=1e-3).alpha
+        0.99
+
+    """
+
+    lr: float
+    alpha: float = 0.99
+    eps: float = 1e-6
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_not_negative(self, "lr", "eps", "weight_decay")
+        _check_decays(self, "alpha")
+
+    def native(self) -> _native.Rule:
+        """Return the rule as the kernels take it."""
+        return _native.Rule(
+            _native.RuleKind.group_rmsprop,
+            lr=self.lr,
+            alpha=self.alpha,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+        )
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma & Ba, "Adam: A Method for Stochastic Optimization", 2015), bias-corrected.
+
+    Attributes:
+        lr: learning rate, at least 0.
+        beta1: decay of the average gradient, from 0 to below 1.
+        beta2: decay of the average squared gradient, from 0 to below 1.
+        eps: added to the root, at least 1e-30, so that a gradient of zero moves nothing.
+        weight_decay: L2 penalty: ``weight_decay · W`` joins the gradient; at least 0.
+
+    Raises:
+        ValueError: an option is out of range.
+        TypeError: an option is not a number.
+
+    Example:
+        >>> Adam(lr=1e-3).beta2
+        0.999
+
+    """
+
+    lr: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_not_negative(self, "lr", "eps", "weight_decay")
+        _check_decays(self, "beta1", "beta2")
+        if self.eps < 1e-30:
+            raise ValueError(f"eps must be at least 1e-30, but {self.eps} came.")
+
+    def native(self) -> _native.Rule:
+        """Return the rule as the kernels take it."""
+        return _native.Rule(
+            _native.RuleKind.adam,
+            lr=self.lr,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+        )
+
+
+Rule = GradientDescent | GroupRMSprop | Adam
+
+
+def describe_rule(rule: Rule) -> dict[str, str | float]:
+    """Return the name and the options of a rule, for tables and checkpoints.
+
+    >>> describe_rule(GradientDescent(lr=0.5))
+    {'rule': 'GradientDescent', 'lr': 0.5, 'momentum': 0.0, 'weight_decay': 0.0}
+    """
+    options = {field.name: float(getattr(rule, field.name)) for field in fields(rule)}
+    return {"rule": type(rule).__name__, **options}
+
+
+def _check_not_negative(rule: object, *names: str) -> None:
+    for name in names:
+        value = _number(rule, name)
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be a finite number of at least 0, but {value} came.")
+
+
+def _check_decays(rule: object, *names: str) -> None:
+    for name in names:
+        value = _number(rule, name)
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be from 0 to below 1, but {value} came.")
+
+
+def _number(rule: object, name: str) -> float:
+    value = getattr(rule, name)
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, but {value!r} came.")
+    return float(value)

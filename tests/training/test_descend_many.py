@@ -1,0 +1,204 @@
+"""descend_many: trials beside each other are the trials alone, and nothing is done twice."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+
+from dmf_fast import Observations
+from dmf_fast.initialization import initialize
+from dmf_fast.training import (
+    DescentOptions,
+    GradientDescent,
+    GroupRMSprop,
+    Recording,
+    Trial,
+    Trials,
+    descend,
+    descend_many,
+)
+from dmf_fast.training import descent_run as descent_run_module
+
+SHAPE = (12, 9)
+
+
+@pytest.fixture(autouse=True)
+def keep_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    assert torch.get_num_threads() == threads
+
+
+def observations() -> tuple[Observations, Observations]:
+    generator = torch.Generator().manual_seed(0)
+    rows, columns = torch.ones(SHAPE).nonzero(as_tuple=True)
+    values = torch.randn(len(rows), generator=generator)
+    return Observations(rows, columns, values, SHAPE).split(0.3, seed=0)
+
+
+def trials(steps: int = 300, *, lr: float = 0.05) -> list[Trial]:
+    train, validation = observations()
+    return [
+        Trial(
+            {"depth": depth, "seed": seed},
+            initialize("gaussian", (9, *[8] * (depth - 1), 12), 0.3, seed=seed),
+            train,
+            GradientDescent(lr) if depth < 3 else GroupRMSprop(lr / 10),
+            DescentOptions(steps=steps),
+            Recording(every=100, singular_values=2, spectrum=True),
+            validation=validation,
+        )
+        for depth in (1, 2, 3, 4)
+        for seed in (0, 1)
+    ]
+
+
+def assert_same(one: Trials, other: Trials) -> None:
+    assert len(one.results) == len(other.results)
+    for first, second in zip(one.results, other.results, strict=True):
+        assert all(map(torch.equal, first.factors, second.factors))
+        assert first.result.history.drop_columns("seconds").equals(
+            second.result.history.drop_columns("seconds")
+        )
+        assert first.result.stopped_because == second.result.stopped_because
+        assert first.result.best_step == second.result.best_step
+
+
+def test_every_trial_is_bitwise_the_run_alone_for_any_number_of_workers() -> None:
+    many = descend_many(trials(), workers=3)
+    assert_same(many, descend_many(trials(), workers=1))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for one in many.results:
+        alone, trial = [factor.clone() for factor in one.trial.factors], one.trial
+        descend(
+            alone,
+            trial.train,
+            trial.rule,
+            trial.options,
+            recording=trial.recording,
+            validation=trial.validation,
+        )
+        assert all(map(torch.equal, alone, one.factors))
+    torch.set_num_threads(threads)
+
+
+def test_starts_are_left_as_they_are() -> None:
+    given = trials()
+    before = [[factor.clone() for factor in trial.factors] for trial in given]
+    descend_many(given)
+    for trial, factors in zip(given, before, strict=True):
+        assert all(map(torch.equal, trial.factors, factors))
+
+
+def test_a_trial_that_diverges_says_so_and_the_others_go_on() -> None:
+    good, bad = trials()[2:4], trials(lr=1e6)[4:5]
+    bad = [Trial({"bad": 1}, bad[0].factors, bad[0].train, GradientDescent(1e6), bad[0].options)]
+    ended = descend_many([good[0], *bad, good[1]]).results
+    assert [one.result.stopped_because for one in ended] == ["steps", "diverged", "steps"]
+
+
+def test_tables_have_the_labels_and_one_row_a_record_or_trial() -> None:
+    many = descend_many(trials())
+    history, summary = many.history(), many.summary()
+    assert history.column_names[:4] == ["depth", "seed", "step", "seconds"]
+    assert history["step"].to_pylist() == [0, 100, 200, 300] * 8
+    assert summary["depth"].to_pylist() == [1, 1, 2, 2, 3, 3, 4, 4]
+    last = history.filter(pa.array([step == 300 for step in history["step"].to_pylist()]))
+    assert summary["train_loss"].to_pylist() == last["train_loss"].to_pylist()
+
+
+def test_trials_that_have_ended_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = descend_many(trials()[:5], folder=tmp_path)
+    done: list[int] = []
+    train_until_done = descent_run_module.DescentRun.train_until_done
+
+    def counted(run: descent_run_module.DescentRun) -> object:
+        done.append(1)
+        return train_until_done(run)
+
+    monkeypatch.setattr(descent_run_module.DescentRun, "train_until_done", counted)
+    again = descend_many(trials(), folder=tmp_path)
+    assert len(done) == 3
+    assert_same(again, descend_many(trials()))
+    assert_same(Trials(again.results[:5]), first)
+
+
+def test_another_start_or_rule_is_another_trial(tmp_path: Path) -> None:
+    descend_many(trials()[2:3], folder=tmp_path)
+    changed = descend_many(trials(lr=0.04)[2:3], folder=tmp_path)
+    assert_same(changed, descend_many(trials(lr=0.04)[2:3]))
+
+
+KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+import torch
+sys.path.insert(0, {tests!r})
+from test_descend_many import trials
+from dmf_fast.training import descend_many, descent_run
+descent_run._SECONDS_A_CHECKPOINT, descent_run._SECONDS_A_SLICE = 0.01, 0.005
+torch.set_num_threads(1)
+given, random_numbers, kills = trials(20_000), random.Random(0), 0
+for _ in range(200):
+    child = os.fork()
+    if child == 0:
+        descend_many(given, folder={folder!r}, workers=2)
+        os._exit(0)
+    time.sleep(random_numbers.uniform(0.02, 0.3))
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status):
+        break
+    kills += 1
+print(kills)
+"""
+
+
+def test_killed_at_random_instants_it_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    script = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 2
+    assert_same(descend_many(trials(20_000), folder=tmp_path), descend_many(trials(20_000)))
+
+
+def test_ctrl_c_returns_what_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = trials()
+    row = descent_run_module.DescentRun._record
+
+    def interrupting(run: descent_run_module.DescentRun, reason: object) -> object:
+        if run.engine.step == 0 and len(run.engine.factors()) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return row(run, reason)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(descent_run_module.DescentRun, "_record", interrupting)
+    ended = descend_many(given, folder=tmp_path, workers=1)
+    assert 0 < len(ended.results) < len(given)
+    monkeypatch.undo()
+    assert_same(descend_many(given, folder=tmp_path), descend_many(given))
+
+
+def test_bad_trials_are_named() -> None:
+    with pytest.raises(ValueError, match=r"trials\[0\] and trials\[1\] both have"):
+        descend_many([trials()[0], trials()[0]])
+    wrong = trials()[:2]
+    wrong[1] = Trial({"x": 1}, [torch.ones(3, 9)], wrong[1].train, wrong[1].rule)
+    with pytest.raises(ValueError, match=r"trials\[1\]: .*shape"):
+        descend_many(wrong)
+    with pytest.raises(ValueError, match="workers must be at least 1"):
+        descend_many(trials(), workers=0)
+
+
+def test_no_trials_give_empty_tables() -> None:
+    assert descend_many([]).history().num_rows == 0
+    assert descend_many([]).summary().num_rows == 0
