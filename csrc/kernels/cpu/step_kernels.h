@@ -6,7 +6,6 @@
 
 #include "../descent/dense_matrix.h"
 #include "../descent/observed_lines.h"
-#include "../descent/program.h"
 
 namespace dmf {
 

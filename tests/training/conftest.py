@@ -1,0 +1,27 @@
+"""Fixtures of the tests of `descend`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from dmf_fast import info, planner
+
+
+@pytest.fixture(params=info.available_instruction_sets())
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every instruction set of this machine in turn."""
+    before = info.active_instruction_set()
+    info.set_instruction_set(request.param)
+    yield request.param
+    info.set_instruction_set(before)
+
+
+@pytest.fixture(params=["split", "formed"])
+def descent_plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The plan that splits the chain, wherever there is a split, and the one that forms the matrix."""
+    cost = -1e15 if request.param == "split" else 1e15
+    monkeypatch.setattr(planner, "DESCENT", replace(planner.DESCENT, split=cost))
+    return str(request.param)
