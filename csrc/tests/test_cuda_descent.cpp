@@ -36,7 +36,6 @@ class Launch {
                                           problem.is_weighted, sizeof(T), shared_limit_);
     CHECK(plan.shared_bytes <= shared_limit_);
     shared_bytes_ = std::max(shared_bytes_, plan.shared_bytes);
-    line_bytes_ = std::max(line_bytes_, plan.line_bytes);
     plan.run.memory = static_cast<int64_t>(memory_.size());
     memory_.resize(memory_.size() + plan.memory_bytes);
     const ObservedLines lines = sort_into_lines(pattern.row_of.data(), pattern.column_of.data(), pattern.nnz(),
@@ -59,7 +58,7 @@ class Launch {
 
   void descend(int64_t until, int64_t updates = std::numeric_limits<int64_t>::max()) {
     const cuda::BlockRuns runs{runs_.data(), states_.data(), memory_.data(), static_cast<int64_t>(runs_.size()),
-                               until,        updates,        shared_bytes_,  line_bytes_};
+                               until,        updates,        shared_bytes_};
     cuda::descend_of<T>(runs, threads_, nullptr);
   }
 
@@ -82,7 +81,7 @@ class Launch {
   bool same(size_t run, const Launch& other, size_t other_run) const {
     const RunState &one = states_[run], &two = other.states_[other_run];
     if (one.step != two.step || one.loss != two.loss || one.gradient_norm != two.gradient_norm) return false;
-    if (one.outcome != two.outcome || one.group_square != two.group_square) return false;
+    if (one.outcome != two.outcome || one.square_average != two.square_average) return false;
     const auto equal = [&](int32_t home, int32_t bytes) {
       return std::memcmp(memory_.data() + runs_[run].memory + home,
                          other.memory_.data() + other.runs_[other_run].memory + home, bytes) == 0;
@@ -106,7 +105,7 @@ class Launch {
 
   const int64_t shared_limit_;
   const int threads_;
-  int64_t shared_bytes_ = 0, line_bytes_ = 0;
+  int64_t shared_bytes_ = 0;
   std::vector<BlockRun> runs_;
   std::vector<RunState> states_;
   std::vector<unsigned char> memory_;
@@ -393,7 +392,7 @@ TEST_CASE("CUDA descent: problems that are none for a block are refused") {
   const DescentProblem problem = problem_of(12, 9, 50, {6, 7}, gradient_descent(0.3));
   const DescentProgram program = program_of(problem, 1);
   cuda::RunOptions options;
-  options.weight_sum = 50;
+  options.total_weight = 50;
   CHECK_NOTHROW(cuda::plan_block_run(program, options, 50, false, 4, roomy));
   CHECK_THROWS_AS(cuda::plan_block_run(program, options, 0, false, 4, roomy), std::invalid_argument);
   CHECK_THROWS_AS(cuda::plan_block_run(program, options, 65537, false, 4, roomy), std::invalid_argument);
@@ -404,6 +403,6 @@ TEST_CASE("CUDA descent: problems that are none for a block are refused") {
   DescentProgram astray = program;
   astray.products[0].right = 17;
   CHECK_THROWS_AS(cuda::plan_block_run(astray, options, 50, false, 4, roomy), std::invalid_argument);
-  options.weight_sum = 0;
+  options.total_weight = 0;
   CHECK_THROWS_AS(cuda::plan_block_run(program, options, 50, false, 4, roomy), std::invalid_argument);
 }

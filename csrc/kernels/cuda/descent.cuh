@@ -29,7 +29,7 @@ __device__ __forceinline__ void copy_bytes(const unsigned char* source, unsigned
 }
 
 // A run in the hands of its block: all threads call every function together.
-template <class T, int packs>
+template <class T>
 class BlockDescent {
  public:
   __device__ __forceinline__ BlockDescent(const BlockRun& given, unsigned char* memory)
@@ -49,7 +49,7 @@ class BlockDescent {
     const Rule& rule = run_.rule;
     const bool has_norm_rule = run_.stop.gradient_norm >= 0;
     for (int64_t made = 0;; ++made) {
-      state.loss = evaluate() / run_.weight_sum;
+      state.loss = evaluate() / run_.total_weight;
       Outcome outcome = outcome_by_loss(state);
       const bool last = outcome != Outcome::paused || state.step >= until || made == updates;
       double squares = 0;
@@ -139,13 +139,27 @@ class BlockDescent {
     if (forms_product()) {
       give_sum(formed_phase(observed, memory_, targets, value(run_.a), gradient(run_.a)), sums_);
     } else {
-      const MatrixView<T> a = value(run_.a), b_transposed = value(run_.b_transposed);
-      give_sum(row_phase<packs>(observed, memory_, targets, a, b_transposed, gradient(run_.a)), sums_);
-      __syncthreads();
-      column_phase<packs>(observed, memory_, a, gradient(run_.b_transposed));
+      // The fewest packs a thread that hold a row.
+      const int row_packs = value(run_.a).row_packs();
+      if (row_packs <= group_threads) {
+        observe_lines<1>(targets);
+      } else if (row_packs <= 2 * group_threads) {
+        observe_lines<2>(targets);
+      } else if (row_packs <= 4 * group_threads) {
+        observe_lines<4>(targets);
+      } else {
+        observe_lines<8>(targets);
+      }
     }
     __syncthreads();
     return take_sum(sums_);
+  }
+
+  template <int packs>
+  __device__ __forceinline__ void observe_lines(const Targets<T>& targets) const {
+    static_assert(packs * group_threads * 16 <= most_line_bytes);
+    line_phases<packs>(run_.observed, memory_, targets, value(run_.a), value(run_.b_transposed),
+                       gradient(run_.a), gradient(run_.b_transposed), sums_);
   }
 
   __device__ __forceinline__ double sum_of_squares(T weight_decay, double* sums) const {
@@ -166,25 +180,19 @@ class BlockDescent {
 };
 
 // Block r makes run r, unless it has come to its end.
-template <class T, int packs>
+template <class T>
 __global__ void __launch_bounds__(descent_threads) descend_block(BlockRuns runs) {
   RunState state = runs.states[blockIdx.x];
   if (state.outcome > static_cast<int64_t>(Outcome::paused)) return;
-  BlockDescent<T, packs> block(runs.runs[blockIdx.x], runs.memory);
+  BlockDescent<T> block(runs.runs[blockIdx.x], runs.memory);
   block.descend(state, runs.until, runs.updates);
   block.keep_factors();
   if (threadIdx.x == 0) runs.states[blockIdx.x] = state;
 }
 
-// The narrowest kernel for rows of so many bytes.
 template <class T>
 void descend_of(const BlockRuns& runs, int threads, cudaStream_t stream) {
-  constexpr int narrow = 4, wide = 8;
-  static_assert(wide * group_threads * 16 == most_line_bytes,
-                "each thread of a group has its packs of the row");
-  const auto kernel =
-      runs.line_bytes <= narrow * group_threads * 16 ? descend_block<T, narrow> : descend_block<T, wide>;
-  launch(kernel, runs.count, threads, runs.shared_bytes, stream, runs);
+  launch(descend_block<T>, runs.count, threads, runs.shared_bytes, stream, runs);
 }
 
 }  // namespace dmf::cuda

@@ -16,7 +16,11 @@
 
 namespace dmf::cuda {
 
-constexpr int group_threads = 8, groups = warp_size / group_threads, batch = 4;
+constexpr int group_threads = 8, groups = warp_size / group_threads;
+
+// Entries that a group takes at once: the registers hold 32 packs of gathered rows in float32.
+template <int packs>
+constexpr int batch = packs < 8 ? 4 : 2;
 
 // A thread's packs of a row.
 template <class T, int packs>
@@ -29,12 +33,21 @@ struct RowPart {
     for (int p = 0; p < packs; ++p) pack[p] = PackOf<T>{};
   }
 
+  // Behind the row's end a thread reads its last pack once more: own rows have zeros there, and no sum is stored.
   __device__ __forceinline__ void load(const T* row, int row_packs) {
     const int thread = threadIdx.x % group_threads;
 #pragma unroll
     for (int p = 0; p < packs; ++p) {
-      const int number = thread + p * group_threads;
-      pack[p] = number < row_packs ? load_together<numbers>(row + number * numbers) : PackOf<T>{};
+      pack[p] = load_together<numbers>(row + min(thread + p * group_threads, row_packs - 1) * numbers);
+    }
+  }
+
+  __device__ __forceinline__ void load_own(const T* row, int row_packs) {
+    load(row, row_packs);
+    const int thread = threadIdx.x % group_threads;
+#pragma unroll
+    for (int p = 0; p < packs; ++p) {
+      if (thread + p * group_threads >= row_packs) pack[p] = PackOf<T>{};
     }
   }
 
@@ -58,47 +71,62 @@ struct RowPart {
     }
   }
 
-  // Adds the parts of the warp's groups and writes their sum to a row; the warp calls it together.
+  // Adds the parts of the warp's groups and writes their sum to a row; the warp calls it together. Of eight packs
+  // a group ends with two, of four with one; fewer are held by several groups, the first of which writes.
   __device__ __forceinline__ void store_sum(T* row, int row_packs) {
-    static_assert(packs % groups == 0);
-    give_half<packs / 2>(2 * group_threads);
-    give_half<packs / 4>(group_threads);
+    constexpr int half = packs > 1 ? packs / 2 : 1;
+    combine<packs>(2 * group_threads);
+    combine<half>(group_threads);
+    constexpr int kept = packs < groups ? 1 : packs / groups, holders = packs < groups ? groups / packs : 1;
     const int thread = threadIdx.x % group_threads, group = threadIdx.x % warp_size / group_threads;
+    if (group % holders != 0) return;
 #pragma unroll
-    for (int p = 0; p < packs / groups; ++p) {
-      const int number = thread + (group * (packs / groups) + p) * group_threads;
+    for (int p = 0; p < kept; ++p) {
+      const int number = thread + (group / holders * kept + p) * group_threads;
       if (number < row_packs) store_together(row + number * numbers, pack[p]);
     }
   }
 
  private:
-  // Of twice `half` packs, keeps the sum over both partners of the half that falls to this thread.
-  template <int half>
-  __device__ __forceinline__ void give_half(int partner) {
+  // Adds `held` packs to those of a partner; of several, each keeps the sums of one half.
+  template <int held>
+  __device__ __forceinline__ void combine(int partner) {
+    constexpr int kept = held > 1 ? held / 2 : 1, other = held > 1 ? kept : 0;
     const bool upper = (threadIdx.x & partner) != 0;
 #pragma unroll
-    for (int p = 0; p < half; ++p) {
+    for (int p = 0; p < kept; ++p) {
 #pragma unroll
       for (int v = 0; v < numbers; ++v) {
-        const T kept = upper ? pack[p + half].number[v] : pack[p].number[v];
-        const T given = upper ? pack[p].number[v] : pack[p + half].number[v];
-        pack[p].number[v] = kept + __shfl_xor_sync(whole_warp, given, partner);
+        const T low = pack[p].number[v], high = pack[p + other].number[v];
+        pack[p].number[v] = (upper ? high : low) + __shfl_xor_sync(whole_warp, upper ? low : high, partner);
       }
     }
   }
 };
 
-// Loads the rows of a batch of entries from `first` on; the groups take entries in turn.
+// The next entries of a line: the groups take them in turn. Where the last ones are too few for all groups, the
+// others take the last entry along, with a coefficient of zero.
 template <class T, int packs>
-__device__ __forceinline__ void gather(const MatrixView<T>& side, const uint16_t* line_of, int first, int end,
-                                       RowPart<T, packs> (&rows)[batch]) {
-  const int group = threadIdx.x % warp_size / group_threads;
-#pragma unroll
-  for (int k = 0; k < batch; ++k) {
-    const int entry = first + k * groups + group;
-    rows[k].load(side.row(entry < end ? line_of[entry] : 0), entry < end ? side.row_packs() : 0);
+struct Batch {
+  static constexpr int size = batch<packs>, entries = size * groups;
+  RowPart<T, packs> rows[size];
+  int first, end;
+
+  __device__ __forceinline__ int entry(int k) const {
+    return first + k * groups + static_cast<int>(threadIdx.x) % warp_size / group_threads;
   }
-}
+  // Whether any group has a k-th entry.
+  __device__ __forceinline__ bool has(int k) const { return first + k * groups < end; }
+
+  __device__ __forceinline__ Batch(const MatrixView<T>& side, const uint16_t* line_of, int begin, int line_end)
+      : first(begin), end(line_end) {
+    const int row_packs = side.row_packs();
+#pragma unroll
+    for (int k = 0; k < size; ++k) {
+      rows[k].load(side.row(line_of[min(entry(k), end - 1)]), row_packs);
+    }
+  }
+};
 
 // What entries are compared with, and what becomes of their residuals.
 template <class T>
@@ -119,32 +147,35 @@ template <int packs, class T>
 __device__ __forceinline__ double row_phase(const BlockObserved& observed, const BlockMemory& memory,
                                             const Targets<T>& targets, const MatrixView<T>& a,
                                             const MatrixView<T>& b_transposed, const MatrixView<T>& gradient) {
+  using Entries = Batch<T, packs>;
   const int* start = memory.find<int>(observed.row_start);
   const uint16_t* column = memory.find<uint16_t>(observed.column);
   const uint16_t* column_place = memory.find<uint16_t>(observed.column_place);
   T* coefficients = memory.find<T>(observed.coefficient);
-  const int lane = threadIdx.x % warp_size, group = lane / group_threads, thread = lane % group_threads;
+  const int lane = threadIdx.x % warp_size, thread = lane % group_threads;
   double loss = 0;
   for (int line = threadIdx.x / warp_size; line < padded(a.rows); line += blockDim.x / warp_size) {
     RowPart<T, packs> own, sum;
-    own.load(a.row(line), a.row_packs());
+    own.load_own(a.row(line), a.row_packs());
     sum.clear();
     const int end = start[line + 1];
-    for (int first = start[line]; first < end; first += batch * groups) {
-      RowPart<T, packs> rows[batch];
-      gather(b_transposed, column, first, end, rows);
-      T dots[batch];
+    for (int first = start[line]; first < end; first += Entries::entries) {
+      const Entries batch(b_transposed, column, first, end);
+      T dots[Entries::size];
 #pragma unroll
-      for (int k = 0; k < batch; ++k) dots[k] = own.dot(rows[k]);
-      const T prediction = transposed_sums<group_threads, batch>(dots, lane);
-      const int entry = first + thread * groups + group;
+      for (int k = 0; k < Entries::size; ++k) dots[k] = own.dot(batch.rows[k]);
+      const T prediction = transposed_sums<group_threads, Entries::size>(dots, lane);
+      const int entry = batch.entry(thread);
       T coefficient = 0;
-      if (thread < batch && entry < end) {
+      if (thread < Entries::size && entry < end) {
         coefficient = targets.coefficient(entry, prediction, loss);
         coefficients[column_place[entry]] = coefficient;
       }
 #pragma unroll
-      for (int k = 0; k < batch; ++k) sum.add(__shfl_sync(whole_warp, coefficient, k, group_threads), rows[k]);
+      for (int k = 0; k < Entries::size; ++k) {
+        const T shown = __shfl_sync(whole_warp, coefficient, k, group_threads);
+        sum.add(shown, batch.rows[k]);
+      }
     }
     sum.store_sum(gradient.row(line), gradient.row_packs());
   }
@@ -155,25 +186,35 @@ __device__ __forceinline__ double row_phase(const BlockObserved& observed, const
 template <int packs, class T>
 __device__ __forceinline__ void column_phase(const BlockObserved& observed, const BlockMemory& memory,
                                              const MatrixView<T>& a, const MatrixView<T>& gradient) {
+  using Entries = Batch<T, packs>;
   const int* start = memory.find<int>(observed.column_start);
   const uint16_t* row = memory.find<uint16_t>(observed.row);
   const T* coefficients = memory.find<T>(observed.coefficient);
-  const int group = threadIdx.x % warp_size / group_threads;
   for (int line = threadIdx.x / warp_size; line < padded(gradient.rows); line += blockDim.x / warp_size) {
     RowPart<T, packs> sum;
     sum.clear();
     const int end = start[line + 1];
-    for (int first = start[line]; first < end; first += batch * groups) {
-      RowPart<T, packs> rows[batch];
-      gather(a, row, first, end, rows);
+    for (int first = start[line]; first < end; first += Entries::entries) {
+      const Entries batch(a, row, first, end);
 #pragma unroll
-      for (int k = 0; k < batch; ++k) {
-        const int entry = first + k * groups + group;
-        sum.add(entry < end ? coefficients[entry] : T(0), rows[k]);
+      for (int k = 0; k < Entries::size; ++k) {
+        const T coefficient = batch.entry(k) < end ? coefficients[batch.entry(k)] : T(0);
+        sum.add(coefficient, batch.rows[k]);
       }
     }
     sum.store_sum(gradient.row(line), gradient.row_packs());
   }
+}
+
+// Both phases with their barrier between them: dA, dBᵀ, and the sums of the warps' losses.
+template <int packs, class T>
+__device__ __forceinline__ void line_phases(const BlockObserved& observed, const BlockMemory& memory,
+                                            const Targets<T>& targets, const MatrixView<T>& a,
+                                            const MatrixView<T>& b_transposed, const MatrixView<T>& gradient_a,
+                                            const MatrixView<T>& gradient_b, double* losses) {
+  give_sum(row_phase<packs>(observed, memory, targets, a, b_transposed, gradient_a), losses);
+  __syncthreads();
+  column_phase<packs>(observed, memory, a, gradient_b);
 }
 
 // The observed entries of the gradient of a matrix that was formed. Returns the thread's part of the loss.

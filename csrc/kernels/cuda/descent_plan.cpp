@@ -65,8 +65,8 @@ class Planner {
     run_.rule = options.rule;
     run_.stop = options.stop;
     run_.scale = options.scale;
-    run_.weight_sum = options.weight_sum;
-    return {run_, placed.shared_bytes, placed.memory_bytes, line_bytes()};
+    run_.total_weight = options.total_weight;
+    return {run_, placed.shared_bytes, placed.memory_bytes};
   }
 
  private:
@@ -105,7 +105,8 @@ class Planner {
   }
 
   // How often tiles of 4 × 10 of the products read each number of a matrix: a left operand once for every ten
-  // columns of the result, a right one for every four rows.
+  // columns of the result, a right one for every four rows. Rows gathered at Ω count three times: they wait for
+  // their index, and no threads read them together.
   void add_matrix(int number) {
     BlockMatrix& matrix = run_.matrices[number];
     matrix.rows = static_cast<int32_t>(program_.matrices[number].rows);
@@ -128,7 +129,7 @@ class Planner {
       gradient_reads += program_.matrices[product.left].columns / 4.0;   // X_leftᵀ · dX_result
     }
     if (is_side) {
-      value_reads += static_cast<double>(nnz_) / matrix.rows;
+      if (!whole_loop) value_reads += 3.0 * static_cast<double>(nnz_) / matrix.rows;
     } else {
       const int used = product_with_operand(number);
       const Product& product = program_.products[used];
@@ -175,10 +176,6 @@ class Planner {
     }
   }
 
-  int64_t line_bytes() const {
-    return program_.forms_product() ? 0 : padded(run_.matrices[run_.a].columns) * int64_t{number_bytes_};
-  }
-
   const DescentProgram& program_;
   const int64_t nnz_;
   const int number_bytes_, product_count_;
@@ -195,7 +192,7 @@ void check(const DescentProgram& program, const RunOptions& options, int64_t nnz
                                                                        std::to_string(most_factors));
   require(shared_limit >= shared_front, "it has too little shared memory");
   require(nnz >= 1 && nnz <= most_lines, "1 to 65536 entries must be observed");
-  require(options.weight_sum > 0, "the weights must have a sum above 0");
+  require(options.total_weight > 0, "the weights must have a sum above 0");
   const auto count = static_cast<int>(program.matrices.size());
   require(count == program.factors + static_cast<int>(program.products.size()) && count <= most_matrices,
           "matrices must be the factors and a result of each product");
@@ -209,14 +206,24 @@ void check(const DescentProgram& program, const RunOptions& options, int64_t nnz
     require((matrix.rows + 4) * (matrix.columns + 8) * number_bytes <= INT32_MAX / most_matrices / 2,
             "a matrix is too large");
   }
+  std::vector<int> times_used(program.matrices.size(), 0);
+  ++times_used[program.a];
+  if (!program.forms_product()) ++times_used[program.b_transposed];
+  int next_result = program.factors;
   for (const Product& product : program.products) {
-    require(is_matrix(product.left) && is_matrix(product.right) && is_matrix(product.result),
-            "its program names matrices that are not there");
+    require(is_matrix(product.left) && is_matrix(product.right), "its program names matrices that are not there");
+    require(product.left < next_result && product.right < next_result && product.result == next_result,
+            "products must be of matrices that are there already, and numbered in order");
+    ++next_result;
+    ++times_used[product.left];
+    ++times_used[product.right];
     const Matrix left = program.matrices[product.left], right = program.matrices[product.right],
                  result = program.matrices[product.result];
     require(left.columns == right.rows && result.rows == left.rows && result.columns == right.columns,
             "the shapes of a product disagree");
   }
+  require(std::all_of(times_used.begin(), times_used.end(), [](int times) { return times == 1; }),
+          "every matrix must be used once: in a product, or at the observed entries");
   if (program.forms_product()) return;
   const int64_t h = program.matrices[program.a].columns;
   require(program.matrices[program.b_transposed].columns == h, "A and Bᵀ must have equally many columns");

@@ -34,13 +34,12 @@ struct RunOptions {
   Rule rule;
   StopRules stop;
   double scale = 1;
-  double weight_sum = 0;
+  double total_weight = 0;
 };
 
 struct BlockPlan {
   BlockRun run;  // without `memory`
   int64_t shared_bytes, memory_bytes;
-  int64_t line_bytes;  // of the longest row of A and Bᵀ: which kernel suits
 };
 
 // Throws std::invalid_argument where the problem is not one for a block. `number_bytes` is 4 or 8.

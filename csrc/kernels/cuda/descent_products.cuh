@@ -18,10 +18,13 @@ namespace dmf::cuda {
 
 constexpr int tile_rows = 4, tile_columns = 10;
 
-// Where a thread's tile lies. Its columns are neighbours; but where the right operand is transposed they are
-// rows of it, which lie `apart` rows apart, so that neighbouring threads read neighbouring rows.
+// Where a thread's tile lies. Its columns are neighbours; but where the right operand is transposed, and they are
+// rows of it, they are two runs of five, `apart` rows apart: an odd number of rows from thread to thread, so that
+// neighbouring threads read from different banks.
 struct ProductTile {
   int row, column, apart;
+
+  __device__ __forceinline__ int right_row(int c) const { return column + c % 5 + c / 5 * apart; }
 };
 
 // Some terms of a tile's sums.
@@ -59,7 +62,7 @@ __device__ __forceinline__ void load_right(const MatrixView<T>& right, const Pro
   if constexpr (right_transposed) {
 #pragma unroll
     for (int c = 0; c < tile_columns; ++c) {
-      const int row = min(tile.column + c * tile.apart, right.rows - 1);
+      const int row = min(tile.right_row(c), padded(right.rows) - 1);
       const auto numbers = load_together<count>(right.row(row) + term);
 #pragma unroll
       for (int k = 0; k < count; ++k) terms.right[k][c] = numbers.number[k];
@@ -101,8 +104,7 @@ __device__ __forceinline__ void store_tile(const MatrixView<T>& result, const Pr
     if constexpr (right_transposed) {
 #pragma unroll
       for (int c = 0; c < tile_columns; ++c) {
-        const int column = tile.column + c * tile.apart;
-        if (column < width) row[column] = column < result.columns ? sums[r][c] : T(0);
+        if (tile.right_row(c) < width) row[tile.right_row(c)] = sums[r][c];
       }
     } else {
 #pragma unroll
@@ -122,8 +124,7 @@ __device__ __forceinline__ void multiply(const MatrixView<T>& left, const Matrix
   const int tiles = padded(result.rows) / tile_rows * across;
   for (int number = threadIdx.x; number < tiles; number += blockDim.x) {
     const int column = number % across;
-    const ProductTile tile{number / across * tile_rows, right_transposed ? column : column * tile_columns,
-                           across};
+    const ProductTile tile{number / across * tile_rows, column * (right_transposed ? 5 : tile_columns), 5 * across};
     T sums[tile_rows][tile_columns] = {};
     Terms<T> terms, next;
     load_left<left_transposed>(left, tile, 0, terms);

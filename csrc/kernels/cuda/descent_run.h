@@ -71,7 +71,7 @@ struct alignas(16) BlockRun {
   Rule rule;
   StopRules stop;
   double scale = 0;       // the minimised loss is scale · Σ w (p − b)²
-  double weight_sum = 0;  // Σ w
+  double total_weight = 0;  // Σ w
   int64_t memory = 0;     // where the run's memory begins: bytes into that of all runs
   int32_t factors = 0, products = 0;
   int32_t a = no_matrix, b_transposed = no_matrix;
@@ -83,7 +83,7 @@ struct alignas(16) BlockRun {
 // What changes from step to step, besides factors and moments.
 struct RunState {
   int64_t step = 0;         // updates that were made
-  double group_square = 0;  // s of GroupRMSprop
+  double square_average = 0;  // s of GroupRMSprop
   double loss = 0;          // weighted mean at the present factors
   double gradient_norm = 0;
   int64_t outcome = static_cast<int64_t>(Outcome::paused);
@@ -98,7 +98,6 @@ struct BlockRuns {
   int64_t until;         // the step at which runs end
   int64_t updates;       // in this launch, at most
   int64_t shared_bytes;  // the most that a run needs
-  int64_t line_bytes;    // the most that a run has
 };
 
 // Shared memory begins with the sums of the warps and a copy of the run.

@@ -8,35 +8,94 @@
 
 namespace dmf::cuda {
 
-// Calls body(row, first column) for every pack of the matrix.
-template <class T, class Body>
-__device__ __forceinline__ void for_each_pack(const MatrixView<T>& matrix, const Body& body) {
-  const unsigned across = matrix.row_packs(), count = matrix.rows * across;
-  for (unsigned number = threadIdx.x; number < count; number += blockDim.x) {
-    body(static_cast<int>(number / across), static_cast<int>(number % across) * pack_size<T>);
+// A thread's way through the packs of a matrix that hold any of its numbers, without a division for each.
+template <class T>
+class PackWalk {
+ public:
+  __device__ __forceinline__ explicit PackWalk(const MatrixView<T>& matrix)
+      : matrix_(matrix), across_((matrix.columns + pack_size<T> - 1) / pack_size<T>) {
+    const int thread = threadIdx.x, threads = blockDim.x;
+    row_ = thread / across_;
+    pack_ = thread % across_;
+    rows_a_step_ = threads / across_;
+    packs_a_step_ = threads % across_;
   }
-}
+
+  // Numbers of the matrix from the present pack on to the row's end; 0 behind the last row.
+  __device__ __forceinline__ int numbers() const {
+    return row_ < matrix_.rows ? matrix_.columns - pack_ * pack_size<T> : 0;
+  }
+  __device__ __forceinline__ int place() const { return row_ * matrix_.stride + pack_ * pack_size<T>; }
+
+  __device__ __forceinline__ void advance() {
+    row_ += rows_a_step_;
+    pack_ += packs_a_step_;
+    if (pack_ >= across_) {
+      pack_ -= across_;
+      ++row_;
+    }
+  }
+
+ private:
+  const MatrixView<T>& matrix_;
+  int across_, row_, pack_, rows_a_step_, packs_a_step_;
+};
+
+// The next packs of a walk: so many are loaded at once, as they may lie in L2.
+struct PackBatch {
+  static constexpr int size = 4;
+  int place[size], numbers[size];
+
+  template <class T>
+  __device__ __forceinline__ explicit PackBatch(PackWalk<T>& walk) {
+#pragma unroll
+    for (int k = 0; k < size; ++k) {
+      place[k] = walk.place();
+      numbers[k] = walk.numbers();
+      walk.advance();
+    }
+  }
+
+  template <class T>
+  __device__ __forceinline__ void load(const T* matrix, PackOf<T> (&packs)[size]) const {
+#pragma unroll
+    for (int k = 0; k < size; ++k) {
+      packs[k] = numbers[k] > 0 ? load_together<pack_size<T>>(matrix + place[k]) : PackOf<T>{};
+    }
+  }
+
+  template <class T>
+  __device__ __forceinline__ void store(T* matrix, const PackOf<T> (&packs)[size]) const {
+#pragma unroll
+    for (int k = 0; k < size; ++k) {
+      if (numbers[k] > 0) store_together(matrix + place[k], packs[k]);
+    }
+  }
+};
 
 // The thread's part of Σ‖g + weight_decay · W‖² over all factors.
 template <class T>
 __device__ __forceinline__ double squares_of_gradients(const BlockRun& run, const BlockMemory& memory,
                                                        T weight_decay) {
-  constexpr int numbers = pack_size<T>;
   double sum = 0;
   for (int number = 0; number < run.factors; ++number) {
     const MatrixView<T> value = memory.value<T>(run.matrices[number]);
     const MatrixView<T> gradient = memory.gradient<T>(run.matrices[number]);
-    for_each_pack(gradient, [&](int row, int column) {
-      PackOf<T> g = load_together<numbers>(gradient.row(row) + column);
-      if (weight_decay != 0) {
-        const PackOf<T> w = load_together<numbers>(value.row(row) + column);
+    for (PackWalk<T> walk(value); walk.numbers() > 0;) {
+      const PackBatch batch(walk);
+      PackOf<T> g[PackBatch::size], w[PackBatch::size];
+      batch.load(gradient.at, g);
+      if (weight_decay != 0) batch.load(value.at, w);
 #pragma unroll
-        for (int v = 0; v < numbers; ++v) g.number[v] += weight_decay * w.number[v];
+      for (int k = 0; k < PackBatch::size; ++k) {
+#pragma unroll
+        for (int v = 0; v < pack_size<T>; ++v) {
+          const T decay = weight_decay != 0 ? weight_decay * w[k].number[v] : T(0);
+          const double decayed = g[k].number[v] + decay;
+          sum += decayed * decayed;
+        }
       }
-#pragma unroll
-      for (int v = 0; v < numbers; ++v)
-        sum += static_cast<double>(g.number[v]) * static_cast<double>(g.number[v]);
-    });
+    }
   }
   return sum;
 }
@@ -83,42 +142,42 @@ struct DescendByAdam {
   }
 };
 
-// A pack may end in padding, which stays zero even where a rule divides by zero.
+// The padding behind a row's end stays zero even where a rule divides by zero.
 template <class Formula, class T>
 __device__ __forceinline__ void update_factors(const Formula& formula, const BlockRun& run,
                                                const BlockMemory& memory) {
-  constexpr int numbers = pack_size<T>;
   const T weight_decay = static_cast<T>(run.rule.weight_decay);
   for (int number = 0; number < run.factors; ++number) {
     const BlockMatrix& matrix = run.matrices[number];
     const MatrixView<T> value = memory.value<T>(matrix), gradient = memory.gradient<T>(matrix);
-    T* moments[2] = {};
+    T* const first_moment = reinterpret_cast<T*>(memory.run + matrix.moments[0]);
+    T* const second_moment = reinterpret_cast<T*>(memory.run + matrix.moments[1]);
+    for (PackWalk<T> walk(value); walk.numbers() > 0;) {
+      const PackBatch batch(walk);
+      PackOf<T> w[PackBatch::size], g[PackBatch::size], first[PackBatch::size], second[PackBatch::size];
+      batch.load(value.at, w);
+      batch.load(gradient.at, g);
+      if constexpr (Formula::moments >= 1) batch.load(first_moment, first);
+      if constexpr (Formula::moments >= 2) batch.load(second_moment, second);
 #pragma unroll
-    for (int m = 0; m < Formula::moments; ++m) {
-      moments[m] = reinterpret_cast<T*>(memory.run + matrix.moments[m]);
-    }
-    for_each_pack(value, [&](int row, int column) {
-      const int place = row * value.stride + column;
-      PackOf<T> w = load_together<numbers>(value.at + place), moment[2];
-      const PackOf<T> g = load_together<numbers>(gradient.at + place);
+      for (int k = 0; k < PackBatch::size; ++k) {
 #pragma unroll
-      for (int m = 0; m < Formula::moments; ++m) moment[m] = load_together<numbers>(moments[m] + place);
-#pragma unroll
-      for (int v = 0; v < numbers; ++v) {
-        if (column + v >= value.columns) continue;
-        const T decayed = g.number[v] + weight_decay * w.number[v];
-        if constexpr (Formula::moments == 0) {
-          w.number[v] -= formula.step(decayed);
-        } else if constexpr (Formula::moments == 1) {
-          w.number[v] -= formula.step(decayed, moment[0].number[v]);
-        } else {
-          w.number[v] -= formula.step(decayed, moment[0].number[v], moment[1].number[v]);
+        for (int v = 0; v < pack_size<T>; ++v) {
+          if (v >= batch.numbers[k]) continue;
+          const T decayed = g[k].number[v] + weight_decay * w[k].number[v];
+          if constexpr (Formula::moments == 0) {
+            w[k].number[v] -= formula.step(decayed);
+          } else if constexpr (Formula::moments == 1) {
+            w[k].number[v] -= formula.step(decayed, first[k].number[v]);
+          } else {
+            w[k].number[v] -= formula.step(decayed, first[k].number[v], second[k].number[v]);
+          }
         }
       }
-      store_together(value.at + place, w);
-#pragma unroll
-      for (int m = 0; m < Formula::moments; ++m) store_together(moments[m] + place, moment[m]);
-    });
+      batch.store(value.at, w);
+      if constexpr (Formula::moments >= 1) batch.store(first_moment, first);
+      if constexpr (Formula::moments >= 2) batch.store(second_moment, second);
+    }
   }
 }
 
@@ -138,8 +197,8 @@ __device__ __forceinline__ void update(const BlockRun& run, const BlockMemory& m
       return update_factors<Descend<T>, T>(Descend<T>{lr}, run, memory);
     }
     case RuleKind::group_rmsprop: {
-      state.group_square = rule.alpha * state.group_square + (1 - rule.alpha) * group_square;
-      const double corrected = state.group_square / (1 - power(rule.alpha, state.step));
+      state.square_average = rule.alpha * state.square_average + (1 - rule.alpha) * group_square;
+      const double corrected = state.square_average / (1 - power(rule.alpha, state.step));
       const Descend<T> formula{static_cast<T>(rule.lr / (sqrt(corrected) + rule.eps))};
       return update_factors<Descend<T>, T>(formula, run, memory);
     }
