@@ -92,8 +92,9 @@ def descend(
 
     Raises:
         TypeError: dtypes disagree or are not float32 or float64.
-        ValueError: shapes or devices disagree or are not the CPU, there is nothing to train on, a factor is given twice, the
-            checkpoint is damaged or of another run, or holds a run although ``resume`` is False.
+        ValueError: shapes or devices disagree or are not the CPU, there is nothing to train on, a factor is
+            given twice, the checkpoint is damaged or of another run, or holds a run although ``resume`` is
+            False.
 
     Example:
         >>> import dmf_fast
