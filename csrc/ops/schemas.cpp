@@ -23,5 +23,9 @@ STABLE_TORCH_LIBRARY(dmf_fast, library) {
   library.def("caller_order(Tensor values, Tensor layout) -> Tensor");
   library.def("gather_observed(Tensor dense, Tensor layout, SymInt nnz) -> Tensor");
   library.def("build_layout(Tensor rows, Tensor columns, SymInt row_count, SymInt column_count) -> Tensor");
+  library.def(
+      "descend_blocks(Tensor runs, Tensor(a!) states, Tensor(b!) memory, int until, int updates,"
+      " int shared_bytes) -> ()");
+  library.def("block_shared_memory(Tensor like) -> int");
   library.def("scatter_observed(Tensor values, Tensor layout, SymInt rows, SymInt columns) -> Tensor");
 }

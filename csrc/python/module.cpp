@@ -11,6 +11,7 @@
 #include "../kernels/instruction_set.h"
 #include "../kernels/layout_builder.h"
 #include "descent.h"
+#include "device_descent.h"
 
 namespace py = pybind11;
 
@@ -139,6 +140,7 @@ PYBIND11_MODULE(_native, module) {
   module.attr("device_max_nnz") = dmf::cuda::max_nnz;
   module.attr("widest_tile") = dmf::cuda::widest_tile;
   dmf::python::bind_descent(module);
+  dmf::python::bind_device_descent(module);
   module.attr("compiler") = DMF_COMPILER;
   module.attr("built_for_torch") = DMF_BUILT_FOR_TORCH;
 }

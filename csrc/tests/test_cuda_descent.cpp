@@ -37,7 +37,14 @@ class Launch {
     CHECK(plan.shared_bytes <= shared_limit_);
     shared_bytes_ = std::max(shared_bytes_, plan.shared_bytes);
     plan.run.memory = static_cast<int64_t>(memory_.size());
-    memory_.resize(memory_.size() + plan.memory_bytes);
+    // What no one has written is not a number: whoever reads it spoils the run.
+    memory_.resize(memory_.size() + plan.memory_bytes, 0xff);
+    for (int j = 0; j < plan.run.factors; ++j) {
+      const cuda::BlockMatrix& matrix = plan.run.matrices[j];
+      for (const int32_t home : {matrix.value.home, matrix.moments[0], matrix.moments[1]}) {
+        if (home != cuda::no_home) std::memset(memory_.data() + plan.run.memory + home, 0, matrix.value.bytes);
+      }
+    }
     const ObservedLines lines = sort_into_lines(pattern.row_of.data(), pattern.column_of.data(), pattern.nnz(),
                                                 pattern.rows, pattern.columns);
     const std::vector<T> values = narrow<T>(problem.values), weights = narrow<T>(problem.weights);
@@ -217,6 +224,13 @@ TEST_CASE("CUDA descent: lines that are full, and hundreds of entries long") {
   check_against_plain_loops<double>(problem, 1, 4, 1e-11);
   check_against_plain_loops<double>(problem, 0, 4, 1e-11);
   check_against_plain_loops<float>(problem, 1, 4, 1e-4, cramped, 256);
+}
+
+TEST_CASE("CUDA descent: the size that it is made for, by a whole block") {
+  const DescentProblem problem = problem_of(100, 100, 2000, {100, 100, 100}, group_rmsprop(0.001));
+  for (const int split : {0, 2}) {
+    check_against_plain_loops<float>(problem, split, 2, 1e-4, roomy, cuda::descent_threads);
+  }
 }
 
 TEST_CASE("CUDA descent: every rule agrees with its formula") {

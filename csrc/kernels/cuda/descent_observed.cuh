@@ -1,14 +1,15 @@
 // Loss and gradients at Ω by one block, from A and Bᵀ or from the matrix that was formed.
 //
-// A warp takes a line, its four groups of eight threads take entries of the line in turn, four at a time:
-// thread t of a group holds packs t, t + 8, … of the rows of 16 bytes. In the row phase a gathered row of Bᵀ
-// stays in registers from the dot product to dA; the dot products of a group's four entries are one transposed
-// sum, and four threads each make the coefficient of one entry, which goes to where the column phase reads it.
+// A warp takes a line. Its four groups of eight threads take entries of the line in turn, up to four each at a
+// time, and thread t of a group holds packs t, t + 8, … of 16 bytes of the rows. In the row phase a gathered
+// row of Bᵀ stays in registers from the dot product to dA; the dot products of a group's entries are one
+// transposed sum, and a thread for each makes its coefficient, which goes to where the column phase reads it.
 // At the line's end the four groups' sums are added, so that each holds a quarter of the line's gradient.
 //
-// By count, at h 100 in float32, an entry's row is 4 wavefronts of shared memory, its indices, value,
-// coefficient and part of the shuffles about 1.5 in the row phase and 1 in the column phase: 10 to 11 cycles an
-// entry and step.
+// By count, at h 100 in float32, 16 entries take 313 instructions of a warp in the row phase and 190 in the
+// column phase, and a line 95 in each: with 20 entries a line about 10 cycles of the four schedulers an entry.
+// Shared memory is busy nearly as long: a row is 4 wavefronts, in each phase, and indices, coefficients and
+// shuffles are 1.
 #pragma once
 
 #include "descent_matrix.cuh"
@@ -20,7 +21,7 @@ constexpr int group_threads = 8, groups = warp_size / group_threads;
 
 // Entries that a group takes at once: the registers hold 32 packs of gathered rows in float32.
 template <int packs>
-constexpr int batch = packs < 8 ? 4 : 2;
+constexpr int batch_size = packs < 8 ? 4 : 2;
 
 // A thread's packs of a row.
 template <class T, int packs>
@@ -33,21 +34,14 @@ struct RowPart {
     for (int p = 0; p < packs; ++p) pack[p] = PackOf<T>{};
   }
 
-  // Behind the row's end a thread reads its last pack once more: own rows have zeros there, and no sum is stored.
+  // Packs behind the row's end stay as they are: zeros, since `clear`.
   __device__ __forceinline__ void load(const T* row, int row_packs) {
     const int thread = threadIdx.x % group_threads;
+    const T* own = row + thread * numbers;
 #pragma unroll
     for (int p = 0; p < packs; ++p) {
-      pack[p] = load_together<numbers>(row + min(thread + p * group_threads, row_packs - 1) * numbers);
-    }
-  }
-
-  __device__ __forceinline__ void load_own(const T* row, int row_packs) {
-    load(row, row_packs);
-    const int thread = threadIdx.x % group_threads;
-#pragma unroll
-    for (int p = 0; p < packs; ++p) {
-      if (thread + p * group_threads >= row_packs) pack[p] = PackOf<T>{};
+      if (thread + p * group_threads < row_packs)
+        pack[p] = load_together<numbers>(own + p * group_threads * numbers);
     }
   }
 
@@ -71,8 +65,8 @@ struct RowPart {
     }
   }
 
-  // Adds the parts of the warp's groups and writes their sum to a row; the warp calls it together. Of eight packs
-  // a group ends with two, of four with one; fewer are held by several groups, the first of which writes.
+  // Adds the parts of the warp's groups and writes their sum to a row; the warp calls it together. Of eight
+  // packs a group ends with two, of four with one; fewer are held by several groups, the first of which writes.
   __device__ __forceinline__ void store_sum(T* row, int row_packs) {
     constexpr int half = packs > 1 ? packs / 2 : 1;
     combine<packs>(2 * group_threads);
@@ -104,13 +98,18 @@ struct RowPart {
   }
 };
 
-// The next entries of a line: the groups take them in turn. Where the last ones are too few for all groups, the
-// others take the last entry along, with a coefficient of zero.
+// Some entries of a line, and the rows that they gather: the groups take entries in turn. Where the last ones
+// are too few for all groups, the others take the last entry along, with a coefficient of zero.
 template <class T, int packs>
 struct Batch {
-  static constexpr int size = batch<packs>, entries = size * groups;
+  static constexpr int size = batch_size<packs>, entries = size * groups;
   RowPart<T, packs> rows[size];
   int first, end;
+
+  __device__ __forceinline__ Batch() {
+#pragma unroll
+    for (int k = 0; k < size; ++k) rows[k].clear();
+  }
 
   __device__ __forceinline__ int entry(int k) const {
     return first + k * groups + static_cast<int>(threadIdx.x) % warp_size / group_threads;
@@ -118,12 +117,14 @@ struct Batch {
   // Whether any group has a k-th entry.
   __device__ __forceinline__ bool has(int k) const { return first + k * groups < end; }
 
-  __device__ __forceinline__ Batch(const MatrixView<T>& side, const uint16_t* line_of, int begin, int line_end)
-      : first(begin), end(line_end) {
+  __device__ __forceinline__ void gather(const MatrixView<T>& side, const uint16_t* line_of, int begin,
+                                         int line_end) {
+    first = begin;
+    end = line_end;
     const int row_packs = side.row_packs();
 #pragma unroll
     for (int k = 0; k < size; ++k) {
-      rows[k].load(side.row(line_of[min(entry(k), end - 1)]), row_packs);
+      if (has(k)) rows[k].load(side.row(line_of[min(entry(k), end - 1)]), row_packs);
     }
   }
 };
@@ -153,17 +154,20 @@ __device__ __forceinline__ double row_phase(const BlockObserved& observed, const
   const uint16_t* column_place = memory.find<uint16_t>(observed.column_place);
   T* coefficients = memory.find<T>(observed.coefficient);
   const int lane = threadIdx.x % warp_size, thread = lane % group_threads;
+  Entries batch;
+  RowPart<T, packs> own;
+  own.clear();
   double loss = 0;
   for (int line = threadIdx.x / warp_size; line < padded(a.rows); line += blockDim.x / warp_size) {
-    RowPart<T, packs> own, sum;
-    own.load_own(a.row(line), a.row_packs());
+    RowPart<T, packs> sum;
+    own.load(a.row(line), a.row_packs());
     sum.clear();
     const int end = start[line + 1];
     for (int first = start[line]; first < end; first += Entries::entries) {
-      const Entries batch(b_transposed, column, first, end);
+      batch.gather(b_transposed, column, first, end);
       T dots[Entries::size];
 #pragma unroll
-      for (int k = 0; k < Entries::size; ++k) dots[k] = own.dot(batch.rows[k]);
+      for (int k = 0; k < Entries::size; ++k) dots[k] = batch.has(k) ? own.dot(batch.rows[k]) : T(0);
       const T prediction = transposed_sums<group_threads, Entries::size>(dots, lane);
       const int entry = batch.entry(thread);
       T coefficient = 0;
@@ -174,7 +178,7 @@ __device__ __forceinline__ double row_phase(const BlockObserved& observed, const
 #pragma unroll
       for (int k = 0; k < Entries::size; ++k) {
         const T shown = __shfl_sync(whole_warp, coefficient, k, group_threads);
-        sum.add(shown, batch.rows[k]);
+        if (batch.has(k)) sum.add(shown, batch.rows[k]);
       }
     }
     sum.store_sum(gradient.row(line), gradient.row_packs());
@@ -190,16 +194,17 @@ __device__ __forceinline__ void column_phase(const BlockObserved& observed, cons
   const int* start = memory.find<int>(observed.column_start);
   const uint16_t* row = memory.find<uint16_t>(observed.row);
   const T* coefficients = memory.find<T>(observed.coefficient);
+  Entries batch;
   for (int line = threadIdx.x / warp_size; line < padded(gradient.rows); line += blockDim.x / warp_size) {
     RowPart<T, packs> sum;
     sum.clear();
     const int end = start[line + 1];
     for (int first = start[line]; first < end; first += Entries::entries) {
-      const Entries batch(a, row, first, end);
+      batch.gather(a, row, first, end);
 #pragma unroll
       for (int k = 0; k < Entries::size; ++k) {
         const T coefficient = batch.entry(k) < end ? coefficients[batch.entry(k)] : T(0);
-        sum.add(coefficient, batch.rows[k]);
+        if (batch.has(k)) sum.add(coefficient, batch.rows[k]);
       }
     }
     sum.store_sum(gradient.row(line), gradient.row_packs());

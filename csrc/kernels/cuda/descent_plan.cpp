@@ -211,7 +211,8 @@ void check(const DescentProgram& program, const RunOptions& options, int64_t nnz
   if (!program.forms_product()) ++times_used[program.b_transposed];
   int next_result = program.factors;
   for (const Product& product : program.products) {
-    require(is_matrix(product.left) && is_matrix(product.right), "its program names matrices that are not there");
+    require(is_matrix(product.left) && is_matrix(product.right),
+            "its program names matrices that are not there");
     require(product.left < next_result && product.right < next_result && product.result == next_result,
             "products must be of matrices that are there already, and numbered in order");
     ++next_result;

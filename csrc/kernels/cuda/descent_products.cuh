@@ -6,10 +6,10 @@
 // of the operands.
 //
 // By count, 100 × 100 × 100 in float32 has 25 steps of four terms: 160 multiply-adds, 14 to 24 loads and about
-// 20 additions of addresses a thread. Two warps on each scheduler issue for 25 · 2 · 205 = 10,000 cycles; at
-// the multiply-adds alone it were 8,000, and 7,800 if no thread were idle. Loads of shared memory take 14 · 25
-// · 4 · 8 = 11,000 cycles if threads that read the same place save nothing, and less than half of that if they
-// do.
+// 10 additions of addresses a thread. Two warps on each scheduler issue them in 25 · 2 · 195 = 9,800 cycles,
+// and the tile's ends in 400; the multiply-adds alone would take 8,000, and 7,800 if no thread were idle. Loads
+// of shared memory take 14 · 25 · 4 · 8 = 11,000 cycles if threads that read the same place save nothing, less
+// than half of that if they do.
 #pragma once
 
 #include "descent_matrix.cuh"
@@ -18,9 +18,9 @@ namespace dmf::cuda {
 
 constexpr int tile_rows = 4, tile_columns = 10;
 
-// Where a thread's tile lies. Its columns are neighbours; but where the right operand is transposed, and they are
-// rows of it, they are two runs of five, `apart` rows apart: an odd number of rows from thread to thread, so that
-// neighbouring threads read from different banks.
+// Where a thread's tile lies. Its columns are neighbours; but where the right operand is transposed, and they
+// are rows of it, they are two runs of five, `apart` rows apart: an odd number of rows from thread to thread,
+// so that neighbouring threads read from different banks.
 struct ProductTile {
   int row, column, apart;
 
@@ -124,7 +124,8 @@ __device__ __forceinline__ void multiply(const MatrixView<T>& left, const Matrix
   const int tiles = padded(result.rows) / tile_rows * across;
   for (int number = threadIdx.x; number < tiles; number += blockDim.x) {
     const int column = number % across;
-    const ProductTile tile{number / across * tile_rows, column * (right_transposed ? 5 : tile_columns), 5 * across};
+    const ProductTile tile{number / across * tile_rows, column * (right_transposed ? 5 : tile_columns),
+                           5 * across};
     T sums[tile_rows][tile_columns] = {};
     Terms<T> terms, next;
     load_left<left_transposed>(left, tile, 0, terms);

@@ -70,9 +70,9 @@ struct BlockObserved {
 struct alignas(16) BlockRun {
   Rule rule;
   StopRules stop;
-  double scale = 0;       // the minimised loss is scale · Σ w (p − b)²
+  double scale = 0;         // the minimised loss is scale · Σ w (p − b)²
   double total_weight = 0;  // Σ w
-  int64_t memory = 0;     // where the run's memory begins: bytes into that of all runs
+  int64_t memory = 0;       // where the run's memory begins: bytes into that of all runs
   int32_t factors = 0, products = 0;
   int32_t a = no_matrix, b_transposed = no_matrix;
   BlockMatrix matrices[most_matrices];
@@ -82,9 +82,9 @@ struct alignas(16) BlockRun {
 
 // What changes from step to step, besides factors and moments.
 struct RunState {
-  int64_t step = 0;         // updates that were made
+  int64_t step = 0;           // updates that were made
   double square_average = 0;  // s of GroupRMSprop
-  double loss = 0;          // weighted mean at the present factors
+  double loss = 0;            // weighted mean at the present factors
   double gradient_norm = 0;
   int64_t outcome = static_cast<int64_t>(Outcome::paused);
 };

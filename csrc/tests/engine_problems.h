@@ -1,0 +1,92 @@
+// What tests of the native engine share: matrices as the engine keeps them, entries, all instruction sets. The
+// numbers that `draw` makes are multiples of 1/32 below 8, so that sums of their products are exact in float32
+// too, and equality can be asked for.
+#pragma once
+
+#include <catch2/catch.hpp>
+#include <string>
+#include <vector>
+
+#include "../kernels/aligned_numbers.h"
+#include "../kernels/cpu/observed_pass.h"
+#include "../kernels/instruction_set.h"
+#include "descent_problems.h"
+
+namespace dmf::test {
+
+inline const std::vector<int64_t> sizes{1, 2, 3, 5, 16, 17, 31, 47, 70};
+constexpr double rubbish = 1e30;
+
+template <class Body>
+void on_every_instruction_set(const Body& body) {
+  const std::string before = active_instruction_set();
+  for (const std::string& name : available_instruction_sets()) {
+    INFO("instruction set " << name);
+    REQUIRE(set_instruction_set(name));
+    body();
+  }
+  REQUIRE(set_instruction_set(before));
+}
+
+inline PlainMatrix drawn(int64_t rows, int64_t columns, unsigned seed) {
+  PlainMatrix result(rows, columns);
+  result.numbers = draw(rows * columns, seed);
+  return result;
+}
+
+template <class T>
+void copy(const PlainMatrix& from, const DenseMatrix<T>& to) {
+  for (int64_t i = 0; i < to.rows; ++i) {
+    for (int64_t j = 0; j < to.columns; ++j) to.row(i)[j] = static_cast<T>(from.at(i, j));
+  }
+}
+
+// What a matrix holds, as long as there are zeros behind its last column.
+template <class T>
+Numbers numbers_of(const DenseMatrix<T>& matrix) {
+  Numbers numbers;
+  for (int64_t i = 0; i < matrix.rows; ++i) {
+    for (int64_t j = 0; j < matrix.columns; ++j) numbers.push_back(static_cast<double>(matrix.row(i)[j]));
+    for (int64_t j = matrix.columns; j < matrix.stride; ++j) REQUIRE(matrix.row(i)[j] == 0);
+  }
+  return numbers;
+}
+
+template <class T>
+struct Padded {
+  AlignedNumbers<T> memory;
+  DenseMatrix<T> matrix;
+
+  explicit Padded(const PlainMatrix& from) : Padded(from.rows, from.columns, 0) { copy(from, matrix); }
+  Padded(int64_t rows, int64_t columns, double fill)
+      : memory(rows * row_stride<T>(columns)), matrix{memory.data(), rows, columns, row_stride<T>(columns)} {
+    PlainMatrix filled(rows, columns);
+    filled.numbers.assign(filled.numbers.size(), fill);
+    copy(filled, matrix);
+  }
+};
+
+template <class T>
+struct Entries {
+  std::vector<char> buffer;
+  std::vector<T> values, weights, layout_values, layout_weights;
+  ObservedEntries<T> view;
+
+  Entries(const Pattern& pattern, const Numbers& given_values, const Numbers& given_weights, bool weighted)
+      : buffer(build_layout(pattern)), values(narrow<T>(given_values)), weights(narrow<T>(given_weights)) {
+    view = {pattern.nnz(), pattern.row_of.data(), pattern.column_of.data(), values.data(), nullptr};
+    view.layout = view_layout(buffer.data(), buffer.size());
+    for (int64_t entry = 0; entry < pattern.nnz(); ++entry) {
+      layout_values.push_back(values[view.layout.position_of(entry)]);
+      layout_weights.push_back(weights[view.layout.position_of(entry)]);
+    }
+    view.layout_values = layout_values.data();
+    if (weighted) {
+      view.weights = weights.data();
+      view.layout_weights = layout_weights.data();
+    }
+  }
+  Entries(const Entries&) = delete;  // the view points into this one
+};
+
+}  // namespace dmf::test
