@@ -28,7 +28,7 @@ from dmf_fast import Observations, info
 from dmf_fast.experiments import low_rank_problem
 from dmf_fast.initialization import initialize
 from dmf_fast.training import Adam, GradientDescent, GroupRMSprop, Rule
-from dmf_fast.training.engine import CpuEngine
+from dmf_fast.training.cpu_engine import CpuEngine
 
 ROUNDS = 9
 RULES: dict[str, Rule] = {
@@ -85,9 +85,7 @@ def large_cases() -> list[Case]:
 def native(case: Case, rule: Rule) -> Callable[[int], object]:
     """Return a function that makes so many steps more."""
     engine = CpuEngine(case.factors(), case.train, rule)
-    return lambda steps: engine.run(
-        engine.step + steps, train_loss=-1.0, gradient_norm=-1.0, most_seconds=3600.0
-    )
+    return lambda steps: engine.run(engine.step + steps, most_seconds=3600.0)
 
 
 def measure(case: Case) -> dict[str, object]:

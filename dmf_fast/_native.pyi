@@ -64,17 +64,17 @@ def active_instruction_set() -> str: ...
 def refused_instruction_set() -> str: ...
 def set_instruction_set(name: str) -> None: ...
 
-class RuleKind(enum.Enum):
+class RuleKind(enum.IntEnum):
     gradient_descent = 0
     group_rmsprop = 1
     adam = 2
 
-class Part(enum.Enum):
+class Part(enum.IntEnum):
     factor = 0
     first_moment = 1
     second_moment = 2
 
-class Outcome(enum.Enum):
+class Outcome(enum.IntEnum):
     reached = 0
     paused = 1
     train_loss_threshold = 2

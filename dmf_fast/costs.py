@@ -74,6 +74,10 @@ DESCENT = Costs(
     layout_bytes=12,
 )
 
+# By count, for a block of a GPU that makes whole runs: a product of 100 × 100 matrices takes 10,200 cycles,
+# an observed entry at h 100 about 10.5: not measured.
+DESCENT_BLOCK = replace(DESCENT, sweep_flop=2.9, sweep_entry=100.0, dense_entry=260.0, byte=0.0)
+
 # By count, for a GPU with 50 TFLOP/s of float32 and caches of 3.3 TB/s: not measured. An entry gathers two
 # rows of h numbers of 4 bytes, 8 h bytes for 6 h flops, and 42 bytes besides; a formed W three sectors of 32.
 CUDA = Costs(

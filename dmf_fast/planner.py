@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dmf_fast import _native
-from dmf_fast.costs import CPU, DESCENT, Costs, costs_on, matmul_precision
+from dmf_fast.costs import CPU, DESCENT, DESCENT_BLOCK, Costs, costs_on, matmul_precision
 from dmf_fast.observations import Observations
 
 ITEM_BYTES = 4
@@ -131,13 +131,13 @@ def plan_chain(
     return _plan_chain(dims, nnz, biases, dtype, costs_on(device, dtype, precision))
 
 
-def plan_descent(dims: tuple[int, ...], nnz: int) -> Plan:
-    """Return the cheapest plan for the steps of `dmf_fast.training.descend` on a chain of ``dims``.
+def plan_descent(dims: tuple[int, ...], nnz: int, device: str) -> Plan:
+    """Return the cheapest plan for the native steps of `dmf_fast.training.descend` on a chain of ``dims``.
 
-    >>> plan_descent((100, 100, 100), 2000).split
+    >>> plan_descent((100, 100, 100), 2000, "cpu").split
     1
     """
-    return _plan_chain(dims, nnz, 0, torch.float32, DESCENT)
+    return _plan_chain(dims, nnz, 0, torch.float32, DESCENT if device == "cpu" else DESCENT_BLOCK)
 
 
 # What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes:

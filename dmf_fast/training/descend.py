@@ -16,7 +16,7 @@ from dmf_fast.observations import Observations
 from dmf_fast.training.checkpoint import checked_folder
 from dmf_fast.training.descent_options import DescentOptions, DescentStoppedBecause
 from dmf_fast.training.descent_run import DescentCallback, DescentRun
-from dmf_fast.training.engine import CpuEngine
+from dmf_fast.training.engines import engine_for
 from dmf_fast.training.factor_measures import FactorMeasures
 from dmf_fast.training.history import history_table
 from dmf_fast.training.identity import identity_of_descent
@@ -78,7 +78,7 @@ def descend(
     Args:
         factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``, float32 or float64: the start.
             They are changed in place, so ``model.factors`` trains a model.
-        train: observed entries, of the shape and dtype of the product, on the CPU as the factors are.
+        train: observed entries, of the shape, dtype and device of the product.
         rule: `GradientDescent`, `GroupRMSprop` or `Adam`.
         options: how long.
         recording: when a row is recorded and what it holds.
@@ -92,7 +92,7 @@ def descend(
 
     Raises:
         TypeError: dtypes disagree or are not float32 or float64.
-        ValueError: shapes or devices disagree or are not the CPU, there is nothing to train on, a factor is
+        ValueError: shapes or devices disagree, there is nothing to train on, a factor is
             given twice, the checkpoint is damaged or of another run, or holds a run although ``resume`` is
             False.
 
@@ -139,7 +139,7 @@ def start_run(
     """Return a run at its start, or where its checkpoint left it; all arguments are checked."""
     data = {"train": train, "validation": measures.validation, "test": measures.test}
     run = DescentRun(
-        CpuEngine(factors, train, rule, options.reduction),
+        engine_for(factors, train, rule, options),
         options,
         measures,
         callbacks,
@@ -189,11 +189,6 @@ def check_descent(factors: Sequence[Tensor], train: Observations, measures: Fact
         raise ValueError("factors must be different tensors, as each is changed in place; one came twice.")
     if shape != train.shape:
         raise ValueError(f"train has shape {train.shape}, but the factors multiply to shape {shape}.")
-    if train.device.type != "cpu":
-        raise ValueError(
-            f"factors and observations must be on the CPU for descend, but they are on {train.device}; move "
-            "them with .cpu(), or use fit."
-        )
     if train.total_weight == 0:
         raise ValueError("train must hold an entry with a weight above zero, but it holds none.")
     if measures.validation is not None and measures.validation.total_weight == 0:

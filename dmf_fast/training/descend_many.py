@@ -68,7 +68,7 @@ class Trial:
         identity |= {"labels": dict(self.labels), "options": options}
         digest = sha256(json.dumps(identity, sort_keys=True).encode())
         for tensor in (*self.factors, *([] if self.truth is None else [self.truth])):
-            digest.update(tensor.detach().contiguous().view(torch.uint8).numpy().data)
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
 
 
@@ -128,7 +128,8 @@ def descend_many(
         trials: with distinct labels.
         folder: keeps every trial that has ended, and the state of those under way. The same call again
             repeats no trial that has ended and goes on with the others, bitwise as if nothing had happened.
-        workers: how many trials run at once; the number of torch's threads when None.
+        workers: how many trials run at once; when None the number of torch's threads, and on a GPU that of
+            its multiprocessors.
         progress: a bar over the steps of all trials on standard error: True, False, or None for only where
             that is a terminal.
 
@@ -148,7 +149,7 @@ def descend_many(
     """
     _check(trials)
     kept = None if folder is None else Path(folder)
-    workers = torch.get_num_threads() if workers is None else workers
+    workers = _workers_for(trials) if workers is None else workers
     if workers < 1:
         raise ValueError(f"workers must be at least 1, but {workers} came.")
     total = sum(trial.options.steps for trial in trials)
@@ -227,6 +228,12 @@ def _check(trials: Sequence[Trial]) -> None:
             raise type(error)(f"trials[{place}]: {error}") from error
 
 
+def _workers_for(trials: Sequence[Trial]) -> int:
+    devices = {trial.train.device for trial in trials if trial.train.device.type == "cuda"}
+    multiprocessors = (torch.cuda.get_device_properties(device).multi_processor_count for device in devices)
+    return max(torch.get_num_threads(), *multiprocessors, 1)
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Have torch use one thread, here and in threads that begin meanwhile."""
@@ -263,7 +270,7 @@ def _keep(ended: TrialResult, folder: Path) -> None:
 
 def _load(trial: Trial, folder: Path) -> TrialResult:
     kept = json.loads((folder / _SUMMARY).read_text())
-    factors = load_file(folder / _FACTORS)
+    factors = load_file(folder / _FACTORS, device=str(trial.train.device))
     result = DescentResult(
         pq.read_table(folder / _HISTORY),
         kept["best_step"],

@@ -14,14 +14,13 @@ from dmf_fast._native import Outcome
 from dmf_fast.training.best import Best
 from dmf_fast.training.checkpoint import TrainingState, has_checkpoint, load_checkpoint, save_checkpoint
 from dmf_fast.training.descent_options import DescentOptions, DescentStoppedBecause
-from dmf_fast.training.engine import CpuEngine, EngineState
+from dmf_fast.training.engine import Engine, EngineState
 from dmf_fast.training.factor_measures import FactorMeasures
 from dmf_fast.training.history import Row
 
 # A native run comes back this often, for Ctrl-C, the time and the bar.
 _SECONDS_A_SLICE = 0.1
 _SECONDS_A_CHECKPOINT = 30.0
-_NEVER = -1.0
 
 _REASONS: dict[Outcome, DescentStoppedBecause] = {
     Outcome.train_loss_threshold: "train_loss_threshold",
@@ -58,7 +57,7 @@ class DescentRun:
 
     """
 
-    engine: CpuEngine
+    engine: Engine
     options: DescentOptions
     measures: FactorMeasures
     callbacks: tuple[DescentCallback, ...] = ()
@@ -123,13 +122,8 @@ class DescentRun:
         return "steps" if self.engine.step >= self.options.steps else self._asked_to_stop()
 
     def _slice(self, until: int) -> Outcome:
-        before, options = self.engine.step, self.options
-        outcome = self.engine.run(
-            until,
-            train_loss=_threshold(options.train_loss_threshold),
-            gradient_norm=_threshold(options.gradient_norm_threshold),
-            most_seconds=_SECONDS_A_SLICE,
-        )
+        before = self.engine.step
+        outcome = self.engine.run(until, most_seconds=_SECONDS_A_SLICE)
         self.advanced(self.engine.step - before)
         return outcome
 
@@ -193,10 +187,6 @@ class DescentRun:
             ),
         )
         self.saved = time.perf_counter()
-
-
-def _threshold(given: float | None) -> float:
-    return _NEVER if given is None else given
 
 
 def _named(factors: list[Tensor]) -> dict[str, Tensor]:

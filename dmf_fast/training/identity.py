@@ -78,6 +78,8 @@ def identity_of_descent(
     identity: dict[str, Any] = {
         f"factors[{place}]": f"{factor.dtype} {tuple(factor.shape)}" for place, factor in enumerate(factors)
     }
+    device = factors[0].device.type
+    identity[f"products on {device}"] = matmul_precision(device, factors[0].dtype)
     identity |= {f"rule.{name}": value for name, value in describe_rule(rule).items()}
     identity |= _binding_options(options)
     identity |= {f"recording.{name}": value for name, value in asdict(recording).items()}

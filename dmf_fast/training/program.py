@@ -25,7 +25,7 @@ class DescentProgram:
 
     Example:
         >>> from dmf_fast.planner import plan_descent
-        >>> program = DescentProgram(plan_descent((100, 100, 100, 100), 2000))
+        >>> program = DescentProgram(plan_descent((100, 100, 100, 100), 2000, "cpu"))
         >>> program.matrices[program.a], program.products
         ((100, 100), [(2, 1, 3)])
 

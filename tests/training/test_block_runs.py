@@ -23,7 +23,7 @@ def add(
     rows: np.ndarray = ROWS,
     rule: _native.Rule | None = None,
 ) -> int:
-    program = DescentProgram(plan_descent(dims, rows.size)).native()
+    program = DescentProgram(plan_descent(dims, rows.size, "cuda")).native()
     rule = rule or _native.Rule(_native.RuleKind.adam, lr=0.1, beta1=0.9, beta2=0.99, eps=1e-8)
     return runs.add(program, (dims[-1], dims[0]), rows, COLUMNS, VALUES, WEIGHTS, 0.5, 15.0, rule, -1.0, -1.0)
 

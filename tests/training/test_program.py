@@ -45,7 +45,7 @@ def gradients_by(program: DescentProgram, problem: Problem) -> list[Tensor]:
 @pytest.mark.usefixtures("descent_plan")
 def test_the_products_forward_and_in_reverse_are_the_gradients(problem: Problem, nnz: int) -> None:
     dims = (problem.shape[1], *(factor.shape[0] for factor in problem.factors))
-    gradients = gradients_by(DescentProgram(plan_descent(dims, nnz)), problem)
+    gradients = gradients_by(DescentProgram(plan_descent(dims, nnz, "cpu")), problem)
     unbiased = Problem(**{**vars(problem), "row_bias": None, "column_bias": None})
     expected = torch.autograd.grad(unbiased.reference_loss("sum"), unbiased.factors)
     for one, other in zip(gradients, expected, strict=True):
@@ -54,7 +54,7 @@ def test_the_products_forward_and_in_reverse_are_the_gradients(problem: Problem,
 
 @pytest.mark.parametrize("dims", [(3, 4), (3, 4, 5), (9, 2, 8, 7), (5, 6, 7, 3, 8, 4, 9)])
 def test_the_plans_split_the_chain_or_form_the_matrix(dims: tuple[int, ...], descent_plan: str) -> None:
-    program = DescentProgram(plan_descent(dims, 10))
+    program = DescentProgram(plan_descent(dims, 10, "cpu"))
     is_split = descent_plan == "split" and len(dims) > 2
     assert (program.b_transposed is not None) == is_split
     assert program.matrices[program.a][0] == dims[-1]
@@ -67,7 +67,7 @@ def test_the_plans_split_the_chain_or_form_the_matrix(dims: tuple[int, ...], des
 
 
 def test_one_factor_is_its_own_product() -> None:
-    program = DescentProgram(plan_descent((3, 4), 10))
+    program = DescentProgram(plan_descent((3, 4), 10, "cpu"))
     assert (program.a, program.b_transposed, program.products) == (0, None, [])
     problem = make_problem((3, 4))
     (gradient,) = gradients_by(program, problem)

@@ -1,0 +1,191 @@
+"""Runs of gradient descent over the operators; on a GPU one step is a CUDA graph that is replayed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from dmf_fast._native import Outcome
+from dmf_fast.functional import completion_loss
+from dmf_fast.observations import Observations
+from dmf_fast.training.descent_options import DescentOptions
+from dmf_fast.training.engine import EngineState, thresholds
+from dmf_fast.training.rules import Adam, GradientDescent, GroupRMSprop, Rule
+
+_STEPS_A_LOOK = 16  # between looks at whether the run has ended, for which a GPU must be waited for
+_WARM_UP_STEPS = 3
+
+
+class OperatorEngine:
+    """A run of any size on any device, one step after the other by `completion_loss` and autograd.
+
+    Whether a run goes on is decided on the device, in the step itself: a step after the end changes nothing.
+    So steps can be captured in a graph, and be replayed without a look at each.
+
+    >>> observations = Observations([0, 1, 1], [0, 0, 1], [1.0, 2.0, 2.0])
+    >>> engine = OperatorEngine([torch.eye(2), torch.eye(2)], observations, GradientDescent(lr=0.1))
+    >>> engine.run(10, most_seconds=60.0).name, engine.step
+    ('reached', 10)
+    """
+
+    def __init__(
+        self,
+        factors: Sequence[Tensor],
+        train: Observations,
+        rule: Rule,
+        options: DescentOptions = DescentOptions(),  # noqa: B008 (frozen)
+    ) -> None:
+        device = factors[0].device
+        self._train, self._rule, self._reduction = train, rule, options.reduction
+        self._thresholds = thresholds(options)
+        self._factors = [factor.detach().clone().requires_grad_() for factor in factors]
+        self._moments = [[torch.zeros_like(f) for f in factors] for _ in range(rule.native().moments)]
+        self._step, self._until, self._outcome = (
+            torch.zeros((), dtype=torch.int64, device=device) for _ in range(3)
+        )
+        self._square_average, self._loss, self._gradient_norm = (
+            torch.zeros((), dtype=torch.float64, device=device) for _ in range(3)
+        )
+        self._graph: torch.cuda.CUDAGraph | None = None
+        if device.type == "cuda":
+            self._capture(device)
+
+    def run(self, until: int, *, most_seconds: float) -> Outcome:
+        """Make updates until ``until`` are made in all, a stop rule holds or about so much time is over."""
+        deadline = time.perf_counter() + most_seconds
+        self._until.fill_(until)
+        left = until - self.step + 1  # the last only measures
+        while True:
+            for _ in range(min(left, _STEPS_A_LOOK)):
+                self._one_step() if self._graph is None else self._graph.replay()
+            outcome = Outcome(int(self._outcome))
+            if outcome != Outcome.paused:
+                return outcome
+            if time.perf_counter() >= deadline:
+                return outcome
+            left = until - self.step + 1
+
+    @property
+    def step(self) -> int:
+        """Updates made so far."""
+        return int(self._step)
+
+    @property
+    def loss(self) -> float:
+        """Weighted mean of the squared residuals of the present factors, where the run has not paused."""
+        return float(self._loss)
+
+    @property
+    def gradient_norm(self) -> float:
+        """Norm of all gradients together, where the run has not paused."""
+        return float(self._gradient_norm)
+
+    def factors(self) -> list[Tensor]:
+        """Return copies of ``[W_1, …, W_N]``."""
+        return [factor.detach().clone() for factor in self._factors]
+
+    def state(self) -> EngineState:
+        """Return copies of all that changes from step to step."""
+        moments = [[moment.clone() for moment in moments] for moments in self._moments]
+        return EngineState(self.step, float(self._square_average), self.factors(), moments)
+
+    @torch.no_grad()
+    def go_on_from(self, state: EngineState) -> None:
+        """Take up a state that `state` has returned."""
+        for kept, given in zip((self._factors, *self._moments), (state.factors, *state.moments), strict=True):
+            for tensor, other in zip(kept, given, strict=True):
+                tensor.copy_(other)
+        self._step.fill_(state.step)
+        self._square_average.fill_(state.square_average)
+
+    def _capture(self, device: torch.device) -> None:
+        """Record a step; the warm-up makes none, as the run is at its ``until``."""
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UP_STEPS):
+                self._one_step()
+        torch.cuda.current_stream(device).wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+            self._one_step()
+
+    def _one_step(self) -> None:
+        """Measure the present factors and, where the run goes on, update them."""
+        with torch.enable_grad():
+            loss = completion_loss(self._factors, self._train, self._reduction)
+        gradients = torch.autograd.grad(loss, self._factors)
+        with torch.no_grad():
+            self._measure(loss, gradients)
+            goes_on = self._outcome == int(Outcome.paused)
+            self._step.add_(goes_on)
+            self._update(list(gradients), goes_on)
+
+    def _measure(self, loss: Tensor, gradients: Sequence[Tensor]) -> None:
+        mean = loss.double() if self._reduction == "mean" else loss.double() / self._train.total_weight
+        self._loss.copy_(mean)
+        self._gradient_norm.copy_(_norm(gradients))
+        train_loss, gradient_norm = self._thresholds
+        # The last that holds decides, so the first to be looked at comes last.
+        endings = (
+            (self._step >= self._until, Outcome.reached),
+            (self._gradient_norm <= gradient_norm, Outcome.gradient_norm_threshold),
+            (self._loss <= train_loss, Outcome.train_loss_threshold),
+            (~(self._loss.isfinite() & self._square_average.isfinite()), Outcome.diverged),
+        )
+        self._outcome.fill_(int(Outcome.paused))
+        for holds, outcome in endings:
+            self._outcome.copy_(torch.where(holds, int(outcome), self._outcome))
+
+    def _update(self, gradients: list[Tensor], goes_on: Tensor) -> None:
+        rule, factors = self._rule, [factor.detach() for factor in self._factors]
+        if rule.weight_decay:
+            gradients = [g + rule.weight_decay * w for g, w in zip(gradients, factors, strict=True)]
+        directions, step_size = self._directions(gradients, goes_on)
+        for factor, direction in zip(factors, directions, strict=True):
+            factor.copy_(torch.where(goes_on, factor - step_size.to(factor.dtype) * direction, factor))
+
+    def _directions(self, gradients: list[Tensor], goes_on: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return what every factor moves along, and how far."""
+        rule, lr = self._rule, torch.full_like(self._loss, self._rule.lr)
+        if isinstance(rule, GroupRMSprop):
+            average = rule.alpha * self._square_average + (1 - rule.alpha) * _norm(gradients).square()
+            self._square_average.copy_(torch.where(goes_on, average, self._square_average))
+            corrected = self._square_average / (1 - rule.alpha ** self._step.double())
+            return gradients, lr / (corrected.sqrt() + rule.eps)
+        if isinstance(rule, Adam):
+            return self._adam_directions(rule, gradients, goes_on), lr / (
+                1 - rule.beta1 ** self._step.double()
+            )
+        assert isinstance(rule, GradientDescent)
+        if not rule.momentum:
+            return gradients, lr
+        (velocities,) = self._moments
+        _blend(velocities, gradients, lambda v, g: rule.momentum * v + g, goes_on)
+        return velocities, lr
+
+    def _adam_directions(self, rule: Adam, gradients: list[Tensor], goes_on: Tensor) -> list[Tensor]:
+        first, second = self._moments
+        _blend(first, gradients, lambda u, g: u + (1 - rule.beta1) * (g - u), goes_on)
+        _blend(second, gradients, lambda v, g: rule.beta2 * v + (1 - rule.beta2) * g * g, goes_on)
+        root = (1 - rule.beta2 ** self._step.double()).sqrt()
+        return [u / (v.sqrt() / root.to(v.dtype) + rule.eps) for u, v in zip(first, second, strict=True)]
+
+
+def _norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Return the norm of all together, a float64 scalar."""
+    norms = torch.stack([torch.linalg.vector_norm(g, dtype=torch.float64) for g in gradients])
+    return torch.linalg.vector_norm(norms)
+
+
+def _blend(
+    moments: list[Tensor],
+    gradients: list[Tensor],
+    blend: Callable[[Tensor, Tensor], Tensor],
+    goes_on: Tensor,
+) -> None:
+    for moment, gradient in zip(moments, gradients, strict=True):
+        moment.copy_(torch.where(goes_on, blend(moment, gradient), moment))
