@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from bench import accuracy, gather_limit, gpu_limits, gpu_memory, gpu_step
+from bench import accuracy, gather_limit, gpu_grid, gpu_limits, gpu_memory, gpu_step
 from bench.cases import COMPILED, GPU_CASES, NETFLIX_CASE, Case
 from bench.gpu_rivals import GPU_RIVALS
 from bench.gpu_targets import outcomes
@@ -126,6 +126,9 @@ def main() -> None:
     with surviving("launch_bound", report["failures"]):
         report["launch_bound"] = gpu_step.measure()
         print(json.dumps(report["launch_bound"], indent=1, ensure_ascii=False))
+    with surviving("grid", report["failures"]):
+        report["grid"] = gpu_grid.measure()
+        print(json.dumps(report["grid"], indent=1))
     save(report, arguments.output)
     for case in (*GPU_CASES[:2], NETFLIX_CASE, *GPU_CASES[2:]):
         if arguments.only in case.name:

@@ -14,8 +14,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dmf_fast import Observations
+from dmf_fast import DescentOptions, Observations, descend
+from dmf_fast.initialization import initialize
 from dmf_fast.ops import accumulator_dtype
+from dmf_fast.training import Adam
 
 Result = Tensor | tuple[Tensor, ...]
 
@@ -137,12 +139,25 @@ def compare(name: str, actual: Result, expected: Result, tolerance: float) -> No
             raise AssertionError(f"{name} differs by up to {float(difference.max()):g} of {largest:g}")
 
 
+def check_run(device: torch.device | str) -> None:
+    """Compare a run in a block of the GPU with native code on the CPU."""
+    inputs = Inputs(PATTERNS[2], torch.float32)
+    train, rule, options = inputs.observations, Adam(1e-2), DescentOptions(steps=5)
+    starts = [initialize("gaussian", (130, 17, 17, 150), 1.0, seed=0) for _ in range(2)]
+    on_device = [factor.to(device) for factor in starts[0]]
+    descend(on_device, train.to(device), rule, options)
+    descend(starts[1], train, rule, options)
+    for place, (ours, theirs) in enumerate(zip(on_device, starts[1], strict=True)):
+        compare(f"factor {place} of a run", ours, theirs, 1e-3)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda")
     device = parser.parse_args().device
     count = sum(check(pattern, dtype, device) for pattern in PATTERNS for dtype in DTYPES)
-    print(f"{count} calls of operators on {device} give what the CPU gives")
+    check_run(device)
+    print(f"A run and {count} calls of operators on {device} give what the CPU gives")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import gather_limit, gpu_outcomes, gpu_report, gpu_small, gpu_step, sanitizer_log
+from bench import gather_limit, gpu_grid, gpu_outcomes, gpu_report, gpu_small, gpu_step, sanitizer_log
 from bench.cases import GPU_CASES, NETFLIX_CASE
 from bench.gpu_limits import short_name
 from bench.gpu_rivals import GPU_RIVALS
@@ -119,13 +119,25 @@ def test_both_forms_of_the_smallest_training_step_train_alike() -> None:
     torch.testing.assert_close(trainers[0].factors, trainers[1].factors, rtol=1e-4, atol=1e-5)
 
 
+def test_the_grid_of_the_paper_has_48_runs_which_all_make_their_steps() -> None:
+    measured = gpu_grid.measure("cpu", steps=3)
+    assert measured["runs"] == 48
+    assert measured["seconds_of_a_million_steps"] == pytest.approx(measured["seconds"] * 1e6 / 3)
+
+
 def test_the_sanitizer_meets_every_operator() -> None:
     schemas = (ROOT / "csrc" / "ops" / "schemas.cpp").read_text()
     inputs = gpu_small.Inputs(gpu_small.PATTERNS[2], torch.float32)
     called = {name.partition(",")[0] for name in gpu_small.calls(inputs, "cpu")}
-    # A GPU adds the tiles, where they take the inputs, and builds its layouts by an operator.
+    # A GPU adds the tiles, where they take the inputs, and operators that build layouts and make whole runs.
     assert inputs.suit_tiles()
-    assert set(re.findall(r'"(\w+)\(', schemas)) <= called | {"tile_loss_gradients", "build_layout"}
+    assert set(re.findall(r'"(\w+)\(', schemas)) <= called | {
+        "tile_loss_gradients",
+        "build_layout",
+        "descend_blocks",
+        "block_shared_memory",
+    }
+    gpu_small.check_run("cpu")
     assert gpu_small.check(gpu_small.PATTERNS[4], torch.bfloat16, "cpu") == len(called) + 1
 
 

@@ -5,12 +5,14 @@ import torch
 from dmf_fast import cuda, info
 
 OPERATORS = (
+    "block_shared_memory",
     "build_layout",
     "caller_order",
     "completion_loss_forward",
     "completion_loss_gradients",
     "dense_loss_forward",
     "dense_loss_gradient",
+    "descend_blocks",
     "gather_observed",
     "observed_product_backward",
     "observed_product_forward",
