@@ -36,7 +36,7 @@ class DescentResult:
             None without a validation set.
         stopped_because: ``"steps"``, ``"train_loss_threshold"``, ``"gradient_norm_threshold"``,
             ``"patience"``, ``"callback"``, ``"max_seconds"``, ``"interrupted"`` or ``"diverged"`` (the loss
-            or a gradient is not finite).
+            or the average of GroupRMSprop is not finite).
         steps: updates made, those before a resume included.
         seconds: of training, those before a resume included.
 
@@ -144,7 +144,9 @@ def start_run(
         measures,
         callbacks,
         checkpoint,
-        identity_of_descent(factors, rule, options, measures.recording, data) if checkpoint else {},
+        identity_of_descent(factors, rule, options, measures.recording, data, measures.truth)
+        if checkpoint
+        else {},
         interrupted,
         advanced,
     )

@@ -24,7 +24,7 @@ from dmf_fast.observations import Observations
 from dmf_fast.training.descend import DescentResult, check_descent, finish_run, start_run
 from dmf_fast.training.descent_options import DescentOptions
 from dmf_fast.training.factor_measures import FactorMeasures
-from dmf_fast.training.identity import identity_of_descent
+from dmf_fast.training.identity import identity_of_descent, sha256_of
 from dmf_fast.training.interrupt import DeferredInterrupt
 from dmf_fast.training.recording import Recording
 from dmf_fast.training.rules import Rule, describe_rule
@@ -63,13 +63,12 @@ class Trial:
     def key(self) -> str:
         """Return a name that only the same trial has: its arguments, data and start decide."""
         data = {"train": self.train, "validation": self.validation, "test": self.test}
-        identity = identity_of_descent(self.factors, self.rule, self.options, self.recording, data)
+        identity = identity_of_descent(
+            self.factors, self.rule, self.options, self.recording, data, self.truth
+        )
         options = {name: value for name, value in asdict(self.options).items() if name != "progress"}
-        identity |= {"labels": dict(self.labels), "options": options}
-        digest = sha256(json.dumps(identity, sort_keys=True).encode())
-        for tensor in (*self.factors, *([] if self.truth is None else [self.truth])):
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-        return digest.hexdigest()[:16]
+        identity |= {"labels": dict(self.labels), "options": options, "start": sha256_of(*self.factors)}
+        return sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

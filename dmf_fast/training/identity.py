@@ -67,6 +67,7 @@ def identity_of_descent(
     options: DescentOptions,
     recording: Recording,
     data: dict[str, Observations | None],
+    truth: Tensor | None = None,
 ) -> dict[str, Any]:
     """Return the same for a run of `descend`.
 
@@ -83,6 +84,7 @@ def identity_of_descent(
     identity |= {f"rule.{name}": value for name, value in describe_rule(rule).items()}
     identity |= _binding_options(options)
     identity |= {f"recording.{name}": value for name, value in asdict(recording).items()}
+    identity["truth"] = None if truth is None else sha256_of(truth)
     return identity | _digests(data)
 
 
@@ -92,6 +94,18 @@ def _binding_options(options: FitOptions | DescentOptions) -> dict[str, Any]:
 
 def _digests(data: dict[str, Observations | None]) -> dict[str, str | None]:
     return {name: _digest(observations) for name, observations in data.items()}
+
+
+def sha256_of(*tensors: Tensor) -> str:
+    """Return the SHA-256 of what tensors hold, one after the other.
+
+    >>> sha256_of(torch.zeros(2)) == sha256_of(torch.zeros(1), torch.zeros(1))
+    True
+    """
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _digest(observations: Observations | None) -> str | None:

@@ -350,3 +350,14 @@ def test_a_file_is_not_a_checkpoint_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="must be a folder"):
         run(20, tmp_path / "file")
+
+
+def test_a_checkpoint_of_a_run_with_another_truth_is_refused(tmp_path: Path) -> None:
+    factors = [torch.eye(2, dtype=torch.float64)]
+    train = Observations([0, 1], [0, 1], [2.0, 3.0], (2, 2), dtype=torch.float64)
+    options, truth = DescentOptions(steps=3), torch.ones(2, 2, dtype=torch.float64)
+    descend(factors, train, GradientDescent(0.1), options, truth=truth, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="truth was"):
+        descend(
+            factors, train, GradientDescent(0.1), options, truth=2 * truth, checkpoint=tmp_path, resume=True
+        )
