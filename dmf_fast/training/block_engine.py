@@ -119,6 +119,7 @@ class BlockEngine:
         known = np.zeros(1, self._state_dtype)
         known["step"], known["square_average"] = state.step, state.square_average
         known["outcome"] = int(Outcome.paused)
+        self._stream.wait_stream(torch.cuda.current_stream(self._memory.device))
         with torch.cuda.stream(self._stream):
             for part, matrices in zip(self._parts, (state.factors, *state.moments), strict=True):
                 self._write(part, matrices)
@@ -126,6 +127,7 @@ class BlockEngine:
         self._known = known[0]
 
     def _launch(self, until: int, updates: int) -> None:
+        self._stream.wait_stream(torch.cuda.current_stream(self._memory.device))
         with torch.cuda.stream(self._stream):
             torch.ops.dmf_fast.descend_blocks(
                 self._runs, self._states, self._memory, until, updates, self._shared_bytes
@@ -139,13 +141,12 @@ class BlockEngine:
         return kept.T if self.program.keeps_transposed(factor) else kept
 
     def _read(self, part: Part) -> list[Tensor]:
-        with torch.cuda.stream(self._stream):
-            copies = [
-                self._view(part, factor).clone(memory_format=torch.contiguous_format)
-                for factor in range(self.program.factors)
-            ]
+        # On the caller's stream, whose memory the copies then are; a launch waits for it.
         self._stream.synchronize()
-        return copies
+        return [
+            self._view(part, factor).clone(memory_format=torch.contiguous_format)
+            for factor in range(self.program.factors)
+        ]
 
     def _write(self, part: Part, matrices: Sequence[Tensor]) -> None:
         for factor, matrix in enumerate(matrices):
