@@ -1,7 +1,7 @@
 """Training: `descend` in native code, `descend_many`, `gradient_flow`; and `fit`, for any torch optimiser."""
 
 from dmf_fast.training.descend import DescentResult, descend
-from dmf_fast.training.descend_many import Trial, TrialResult, Trials, descend_many
+from dmf_fast.training.descend_many import descend_many
 from dmf_fast.training.descent_options import DescentOptions, DescentStoppedBecause
 from dmf_fast.training.descent_run import DescentCallback, DescentProgress
 from dmf_fast.training.fit import FitResult, fit
@@ -11,6 +11,7 @@ from dmf_fast.training.options import FitOptions
 from dmf_fast.training.recording import Recording
 from dmf_fast.training.rules import Adam, GradientDescent, GroupRMSprop, Rule
 from dmf_fast.training.run import Callback, Progress, StoppedBecause
+from dmf_fast.training.trials import Trial, TrialError, TrialResult, Trials
 
 __all__ = [
     "Adam",
@@ -30,6 +31,7 @@ __all__ = [
     "Rule",
     "StoppedBecause",
     "Trial",
+    "TrialError",
     "TrialResult",
     "Trials",
     "descend",

@@ -5,6 +5,7 @@ A checkpoint folder holds numbered versions, of which the highest counts::
     checkpoint/version-7/tensors.safetensors    model, best model, optimiser, random generators
                          state.json             everything that is not a tensor
                          SHA256SUMS             of both, for `sha256sum --check`
+               lock                             held by the run that uses the folder
 
 A version is written under another name, flushed to the disk and renamed; only then are older ones removed.
 """
@@ -16,6 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dmf_fast.training.folder_lock import locked
 from dmf_fast.training.history import Row
 from dmf_fast.training.packing import pack, unpack
 
@@ -71,29 +74,32 @@ def has_checkpoint(folder: Path) -> bool:
     return _latest_version(folder) is not None
 
 
-def checked_folder(checkpoint: Path | str | None, *, every: int | None, resume: bool) -> Path | None:
-    """Return the folder for checkpoints.
+@contextmanager
+def held_folder(checkpoint: Path | str | None, *, every: int | None, resume: bool) -> Iterator[Path | None]:
+    """Give the folder for checkpoints, which no other run may use meanwhile.
 
     Raises a `ValueError` where ``resume`` or checkpoints ``every`` so many steps need one and none is given,
-    where it is a file, or where it holds a checkpoint that ``resume`` does not ask for.
+    where it is a file, where another run uses it, or where it holds a checkpoint that ``resume`` does not ask
+    for.
 
-    >>> checked_folder(None, every=None, resume=False) is None
+    >>> with held_folder(None, every=None, resume=False) as folder:
+    ...     folder is None
     True
     """
     if checkpoint is None:
         if resume or every is not None:
             what = "resume" if resume else "checkpoint_every"
             raise ValueError(f"{what} needs a folder for checkpoints; pass checkpoint=...")
-        return None
+        yield None
+        return
     folder = Path(checkpoint)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"checkpoint must be a folder, but {folder} is a file.")
-    if not resume and has_checkpoint(folder):
-        raise ValueError(
-            f"{folder} holds a checkpoint already; pass resume=True to go on with it, remove it, or choose "
-            "another folder."
-        )
-    return folder
+    with locked(folder):
+        if not resume and has_checkpoint(folder):
+            raise ValueError(
+                f"{folder} holds a checkpoint already; pass resume=True to go on with it, remove it, or "
+                "choose another folder."
+            )
+        yield folder
 
 
 def save_checkpoint(folder: Path, state: TrainingState) -> None:

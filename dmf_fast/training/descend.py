@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dmf_fast.chain import shape_of
 from dmf_fast.observations import Observations
-from dmf_fast.training.checkpoint import checked_folder
+from dmf_fast.training.checkpoint import held_folder
+from dmf_fast.training.descent_arguments import check_descent
 from dmf_fast.training.descent_options import DescentOptions, DescentStoppedBecause
 from dmf_fast.training.descent_run import DescentCallback, DescentRun
 from dmf_fast.training.engines import engine_for
@@ -91,10 +91,10 @@ def descend(
             the numbers are bitwise those of a run that never stopped.
 
     Raises:
-        TypeError: dtypes disagree or are not float32 or float64.
-        ValueError: shapes or devices disagree, there is nothing to train on, a factor is
-            given twice, the checkpoint is damaged or of another run, or holds a run although ``resume`` is
-            False.
+        TypeError: dtypes disagree or are not float32 or float64, or ``truth`` is no tensor of real numbers.
+        ValueError: shapes or devices disagree, there is nothing to train on, numbers of the factors share
+            memory, ``patience`` has no validation set to look at, the checkpoint is damaged, of another run
+            or in use by one, or holds a run although ``resume`` is False.
 
     Example:
         >>> import dmf_fast
@@ -107,9 +107,12 @@ def descend(
 
     """
     measures = FactorMeasures(validation, test, truth, recording)
-    check_descent(factors, train, measures)
-    folder = checked_folder(checkpoint, every=options.checkpoint_every, resume=resume)
-    with DeferredInterrupt() as interrupt, _bar(options) as bar:
+    check_descent(factors, train, measures, options)
+    with (
+        held_folder(checkpoint, every=options.checkpoint_every, resume=resume) as folder,
+        DeferredInterrupt() as interrupt,
+        _bar(options) as bar,
+    ):
         run = start_run(
             factors,
             train,
@@ -166,36 +169,6 @@ def finish_run(run: DescentRun, factors: Sequence[Tensor]) -> DescentResult:
     return DescentResult(
         history_table(run.rows), run.best.step, stopped_because, run.engine.step, run.seconds
     )
-
-
-def check_descent(factors: Sequence[Tensor], train: Observations, measures: FactorMeasures) -> None:
-    """Raise what `descend` raises for its arguments."""
-    shape = shape_of(factors)
-    for place, factor in enumerate(factors):
-        if factor.dtype not in (torch.float32, torch.float64) or factor.dtype != train.dtype:
-            raise TypeError(
-                f"factors[{place}] must be float32 or float64, as the observations are, but "
-                f"{factor.dtype} came with observations in {train.dtype}."
-            )
-        if factor.device != train.device:
-            raise ValueError(
-                f"factors[{place}] is on {factor.device}, but the observations are on {train.device}; "
-                f"use observations.to({str(factor.device)!r})."
-            )
-        if 0 in factor.stride():
-            raise ValueError(
-                f"factors[{place}] must have memory of its own for every number, as it is changed in place, "
-                f"but an expanded tensor came; use factors[{place}].clone()."
-            )
-    if len({factor.data_ptr() for factor in factors}) < len(factors):
-        raise ValueError("factors must be different tensors, as each is changed in place; one came twice.")
-    if shape != train.shape:
-        raise ValueError(f"train has shape {train.shape}, but the factors multiply to shape {shape}.")
-    if train.total_weight == 0:
-        raise ValueError("train must hold an entry with a weight above zero, but it holds none.")
-    if measures.validation is not None and measures.validation.total_weight == 0:
-        raise ValueError("validation must hold an entry with a weight above zero, or be None; it holds none.")
-    measures.check_shapes(shape)
 
 
 def _bar(options: DescentOptions) -> tqdm:

@@ -37,7 +37,10 @@ class Engine(Protocol):
     """A run of gradient descent amid its steps."""
 
     def run(self, until: int, *, most_seconds: float) -> Outcome:
-        """Make updates until ``until`` are made in all, a stop rule holds or about so much time is over."""
+        """Make updates until ``until`` are made in all, a stop rule holds or about so much time is over.
+
+        It pauses only before ``until``: there loss and gradient norm are always those of the last update.
+        """
 
     @property
     def step(self) -> int:

@@ -61,7 +61,7 @@ class FactorMeasures(Comparison):
     @torch.no_grad()
     def columns(self, factors: Sequence[Tensor], train_loss: float, gradient_norm: float | None) -> Row:
         """Return a row from ``train_loss`` on."""
-        row: Row = {"train_loss": train_loss} | dict.fromkeys(self._names(factors))
+        row: Row = {"train_loss": train_loss} | dict.fromkeys(self.names(factors))
         if math.isfinite(train_loss):
             wide = [factor.double() for factor in factors]
             # With a truth the product is formed in any case, and is all the chain that the losses need.
@@ -72,7 +72,7 @@ class FactorMeasures(Comparison):
                 row["balancedness"] = balancedness(wide).item()
         return row
 
-    def _names(self, factors: Sequence[Tensor]) -> list[str]:
+    def names(self, factors: Sequence[Tensor]) -> list[str]:
         """Return the columns after ``train_loss``, in their order."""
         names = list(COMPARED)
         if self.recording.norms:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
-from dmf_fast.training.checkpoint import checked_folder
+from dmf_fast.training.checkpoint import held_folder
 from dmf_fast.training.history import Measures, history_table
 from dmf_fast.training.options import FitOptions
 from dmf_fast.training.run import Callback, Run, StoppedBecause
@@ -75,8 +75,8 @@ def fit(
             evaluation at which a run has ended is repeated; the state of callbacks is not kept.
 
     Raises:
-        ValueError: shapes disagree, there is nothing to train or validate on, the checkpoint is damaged or
-            of another run, or holds a run although ``resume`` is False.
+        ValueError: shapes disagree, there is nothing to train or validate on, the checkpoint is damaged, of
+            another run or in use by one, or holds a run although ``resume`` is False.
 
     Example:
         >>> observations = Observations([0, 1, 1], [0, 0, 1], [1.0, 2.0, 2.0])
@@ -88,13 +88,13 @@ def fit(
     """
     measures = Measures(validation, test, truth, options.record_singular_values)
     _check(model, train, optimizer, measures)
-    folder = checked_folder(checkpoint, every=options.checkpoint_every, resume=resume)
-    run = Run(model, train, optimizer, options, measures, tuple(callbacks), folder)
-    with torch.random.fork_rng(run.gpus, enabled=options.seed is not None):
-        if options.seed is not None:
-            torch.manual_seed(options.seed)
-        run.open_checkpoint()
-        stopped_because = run.train_until_done()
+    with held_folder(checkpoint, every=options.checkpoint_every, resume=resume) as folder:
+        run = Run(model, train, optimizer, options, measures, tuple(callbacks), folder)
+        with torch.random.fork_rng(run.gpus, enabled=options.seed is not None):
+            if options.seed is not None:
+                torch.manual_seed(options.seed)
+            run.open_checkpoint()
+            stopped_because = run.train_until_done()
     if run.best.model is not None:
         model.load_state_dict(run.best.model)
     return FitResult(history_table(run.rows), run.best.step, stopped_because, run.step, run.seconds)

@@ -104,7 +104,7 @@ def sha256_of(*tensors: Tensor) -> str:
     """
     digest = hashlib.sha256()
     for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        digest.update(_bytes_of(tensor))
     return digest.hexdigest()
 
 
@@ -115,5 +115,12 @@ def _digest(observations: Observations | None) -> str | None:
     digest = hashlib.sha256(repr((observations.shape, observations.dtype)).encode())
     for tensor in (observations.rows, observations.columns, observations.values, observations.weights):
         if tensor is not None:
-            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
+            digest.update(_bytes_of(tensor))
     return digest.hexdigest()
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    # A copy: a tensor that is contiguous may still have strides, where widths are 0 or 1, that no view takes.
+    copy = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    data: memoryview = copy.view(-1).view(torch.uint8).numpy().data
+    return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -17,6 +18,8 @@ from dmf_fast.training.rules import Adam, GradientDescent, GroupRMSprop, Rule
 
 _STEPS_A_LOOK = 16  # between looks at whether the run has ended, for which a GPU must be waited for
 _WARM_UP_STEPS = 3
+# A capture begins with a wait for the whole GPU, which breaks the capture that another thread is in.
+_CAPTURING = threading.Lock()
 
 
 class OperatorEngine:
@@ -51,7 +54,8 @@ class OperatorEngine:
         )
         self._graph: torch.cuda.CUDAGraph | None = None
         if device.type == "cuda":
-            self._capture(device)
+            with _CAPTURING:
+                self._capture(device)
 
     def run(self, until: int, *, most_seconds: float) -> Outcome:
         """Make updates until ``until`` are made in all, a stop rule holds or about so much time is over."""
@@ -62,11 +66,10 @@ class OperatorEngine:
             for _ in range(min(left, _STEPS_A_LOOK)):
                 self._one_step() if self._graph is None else self._graph.replay()
             outcome = Outcome(int(self._outcome))
-            if outcome != Outcome.paused:
-                return outcome
-            if time.perf_counter() >= deadline:
-                return outcome
             left = until - self.step + 1
+            # Not paused at `until`, where the loss is still that of the step before: one more step measures.
+            if outcome != Outcome.paused or (left > 1 and time.perf_counter() >= deadline):
+                return outcome
 
     @property
     def step(self) -> int:
@@ -103,7 +106,9 @@ class OperatorEngine:
 
     def _capture(self, device: torch.device) -> None:
         """Record a step; the warm-up makes none, as the run is at its ``until``."""
-        stream = torch.cuda.Stream(device)
+        # Of high priority, as the 32 others go round: one of them may be that of a run in a block, whose
+        # launches the graph would take for its own.
+        stream = torch.cuda.Stream(device, priority=-1)
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UP_STEPS):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from dmf_fast.functional import Reduction
-from dmf_fast.training.checks import check_whole_number
+from dmf_fast.training.checks import settle_not_negative, settle_whole_number
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class FitOptions:
 
     Raises:
         ValueError: an option is out of range.
-        TypeError: a whole number is not one.
+        TypeError: a number is not one, or a whole number not whole.
 
     Example:
         >>> FitOptions(steps=100, train_loss_threshold=1e-6).evaluate_every
@@ -49,20 +48,14 @@ class FitOptions:
     max_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        check_whole_number("steps", self.steps, least=0)
-        check_whole_number("evaluate_every", self.evaluate_every, least=1)
-        check_whole_number("record_singular_values", self.record_singular_values, least=0)
-        if self.patience is not None:
-            check_whole_number("patience", self.patience, least=1)
-        if self.checkpoint_every is not None:
-            check_whole_number("checkpoint_every", self.checkpoint_every, least=1)
-        if self.seed is not None:
-            check_whole_number("seed", self.seed, least=0)
+        settle_whole_number(self, "steps", least=0)
+        settle_whole_number(self, "evaluate_every", least=1)
+        settle_whole_number(self, "record_singular_values", least=0)
+        settle_whole_number(self, "patience", least=1)
+        settle_whole_number(self, "checkpoint_every", least=1)
+        settle_whole_number(self, "seed", least=0)
         if self.reduction not in ("mean", "sum"):
             raise ValueError(f'reduction must be "mean" or "sum", but {self.reduction!r} came.')
-        for name in ("train_loss_threshold", "gradient_clip", "max_seconds"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be a finite number of at least 0, or None, but {value} came.")
+        settle_not_negative(self, "train_loss_threshold", "gradient_clip", "max_seconds")
         if self.gradient_clip == 0:
             raise ValueError("gradient_clip must be above 0, or None for no clipping, but 0 came.")

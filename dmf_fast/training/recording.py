@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dmf_fast.training.checks import check_whole_number
+from dmf_fast.training.checks import settle_whole_number
 
 DEFAULT_PER_DECADE = 20
 _MOST_PER_DECADE = 1000  # beyond it the exact powers below grow long, and almost every step is recorded
@@ -51,12 +51,10 @@ class Recording:
                 "every or per_decade must be None, since a run records by one of them, but "
                 f"every={self.every!r}, per_decade={self.per_decade!r} came."
             )
-        if self.every is not None:
-            check_whole_number("every", self.every, least=1)
-        if self.per_decade is not None:
-            check_whole_number("per_decade", self.per_decade, least=1, most=_MOST_PER_DECADE)
+        settle_whole_number(self, "every", least=1)
+        settle_whole_number(self, "per_decade", least=1, most=_MOST_PER_DECADE)
         if self.singular_values is not None:
-            check_whole_number("singular_values", self.singular_values, least=0)
+            settle_whole_number(self, "singular_values", least=0)
         for name in ("norms", "spectrum", "balancedness"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, but {getattr(self, name)!r} came.")

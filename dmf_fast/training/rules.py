@@ -6,11 +6,13 @@ Each does what the torch optimiser of the same name does (`torch.optim.SGD`, `dm
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
-from numbers import Real
 
 from dmf_fast import _native
+from dmf_fast.training.checks import settle_decays, settle_not_negative
+
+# Not 0 in float32 either, where 0 / 0 would be the step of a gradient that is zero.
+_LEAST_EPS = 1e-30
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class GradientDescent:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_not_negative(self, "lr", "weight_decay")
-        _check_decays(self, "momentum")
+        settle_not_negative(self, "lr", "weight_decay")
+        settle_decays(self, "momentum")
 
     def native(self) -> _native.Rule:
         """Return the rule as the kernels take it."""
@@ -60,7 +62,7 @@ class GroupRMSprop:
     Attributes:
         lr: learning rate, at least 0.
         alpha: decay of the average, from 0 to below 1.
-        eps: added to the root, at least 0.
+        eps: added to the root, at least 1e-30, so that a gradient of zero moves nothing.
         weight_decay: L2 penalty: ``weight_decay · W`` joins the gradient; at least 0.
 
     Raises:
@@ -79,8 +81,9 @@ class GroupRMSprop:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_not_negative(self, "lr", "eps", "weight_decay")
-        _check_decays(self, "alpha")
+        settle_not_negative(self, "lr", "eps", "weight_decay")
+        settle_decays(self, "alpha")
+        _check_eps(self.eps)
 
     def native(self) -> _native.Rule:
         """Return the rule as the kernels take it."""
@@ -121,10 +124,9 @@ class Adam:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_not_negative(self, "lr", "eps", "weight_decay")
-        _check_decays(self, "beta1", "beta2")
-        if self.eps < 1e-30:
-            raise ValueError(f"eps must be at least 1e-30, but {self.eps} came.")
+        settle_not_negative(self, "lr", "eps", "weight_decay")
+        settle_decays(self, "beta1", "beta2")
+        _check_eps(self.eps)
 
     def native(self) -> _native.Rule:
         """Return the rule as the kernels take it."""
@@ -151,22 +153,6 @@ def describe_rule(rule: Rule) -> dict[str, str | float]:
     return {"rule": type(rule).__name__, **options}
 
 
-def _check_not_negative(rule: object, *names: str) -> None:
-    for name in names:
-        value = _number(rule, name)
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be a finite number of at least 0, but {value} came.")
-
-
-def _check_decays(rule: object, *names: str) -> None:
-    for name in names:
-        value = _number(rule, name)
-        if not 0 <= value < 1:
-            raise ValueError(f"{name} must be from 0 to below 1, but {value} came.")
-
-
-def _number(rule: object, name: str) -> float:
-    value = getattr(rule, name)
-    if not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, but {value!r} came.")
-    return float(value)
+def _check_eps(eps: float) -> None:
+    if eps < _LEAST_EPS:
+        raise ValueError(f"eps must be at least {_LEAST_EPS}, but {eps} came.")

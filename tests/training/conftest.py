@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from types import FrameType
 
 import pytest
 
@@ -25,3 +27,17 @@ def descent_plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     cost = -1e15 if request.param == "split" else 1e15
     monkeypatch.setattr(planner, "DESCENT", replace(planner.DESCENT, split=cost))
     return str(request.param)
+
+
+@pytest.fixture
+def bounded() -> Iterator[None]:
+    """A minute, after which a test fails that would go on for ever: for runs that only a rule ends."""
+
+    def fail(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError("the test has not ended within a minute")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.optim import GroupRMSprop
 from dmf_fast.training import FitOptions, FitResult, Progress, fit
 from dmf_fast.training.packing import pack, unpack
+from tests.training.killing import assert_runs
 
 SHAPE = (9, 7)
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -149,51 +148,35 @@ def test_a_diverged_run_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     assert (again.stopped_because, again.steps) == ("diverged", result.steps)
 
 
-KILLED_AGAIN_AND_AGAIN = """
-import os, random, signal, sys, time
+KILLED = """
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-sys.path.insert(0, {tests!r})
-from test_checkpoint import run
+from tests.training.killing import kill_again_and_again
+from tests.training.test_checkpoint import run
 
 run(1)  # what the first step loads, the children have
-folder, random_numbers, kills_amid_the_run = Path({folder!r}), random.Random(0), 0
-for _ in range(200):
-    child = os.fork()
-    if child == 0:
-        run(120, folder, resume=True, checkpoint_every=1, evaluate_every=10)
-        os._exit(0)
-    time.sleep(random_numbers.uniform(0.0, 0.15))
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status):
-        break
-    kills_amid_the_run += any(folder.glob("version-*"))
-print(kills_amid_the_run)
+folder = Path({folder!r})
+kill_again_and_again(
+    lambda: run(800, folder, resume=True, checkpoint_every=1), lambda: any(folder.glob("version-*"))
+)
 """
 
 
 def test_a_run_killed_at_random_instants_resumes_to_the_same_numbers(tmp_path: Path) -> None:
-    script = KILLED_AGAIN_AND_AGAIN.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "kept"))
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=180, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 3
-    resumed = run(120, tmp_path / "kept", resume=True, checkpoint_every=1, evaluate_every=10)
-    assert_same(resumed, run(120))
+    assert_runs(KILLED.format(folder=str(tmp_path / "kept")))
+    assert_same(run(800, tmp_path / "kept", resume=True), run(800))
 
 
 def test_what_a_killed_save_leaves_behind_is_ignored_and_cleared_away(tmp_path: Path) -> None:
     run(20, tmp_path)
-    (newest,) = tmp_path.iterdir()
+    (newest,) = tmp_path.glob("version-*")
     number = int(newest.name.removeprefix("version-"))
     for leftover in (f"unfinished-{number + 1}", f"version-{number - 1}"):
         (tmp_path / leftover).mkdir()
         (tmp_path / leftover / "state.json").write_text("{")
     assert_same(run(60, tmp_path, resume=True), run(60))
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.glob("*-*"))) == 1
 
 
 def truncate(path: Path) -> None:

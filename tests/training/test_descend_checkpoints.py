@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +23,11 @@ from dmf_fast.training import (
 )
 from tests.problems import make_problem
 from tests.training.descents import RULES, assert_equal, start
+from tests.training.killing import assert_runs
+
+pytestmark = pytest.mark.usefixtures("bounded")
 
 DIMS = (9, 6, 4, 8)
-OTHER_DIMS = (9, 6, 5, 8)
 TRAIN = make_problem(DIMS, density=0.5, weighted=True, seed=1).observations()
 VALIDATION = make_problem((9, 8), density=0.4, seed=2).observations()
 RECORDING = Recording(every=10, singular_values=2)
@@ -227,26 +226,25 @@ def test_a_diverged_run_leaves_the_last_good_checkpoint(tmp_path: Path, rule: Ru
     whole = run(10_000, rule=rule)
     assert whole[1].stopped_because == "diverged"
     assert_same(run(10_000, tmp_path, rule=rule, checkpoint_every=1), whole)
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.glob("*-*"))) == 1
     assert_same(run(10_000, tmp_path, rule=rule, checkpoint_every=1, resume=True), whole)
     good = run(whole[1].steps - 1, tmp_path, rule=rule, validation=VALIDATION, resume=True)
     assert (good[1].stopped_because, good[1].steps) == ("steps", whole[1].steps - 1)
     assert math.isfinite(good[1].history["train_loss"].to_pylist()[-1])
 
 
-# Runs that outlast twenty kills: their options, and the seconds between saves and between slices.
+# Runs that outlast the kills: their options, and the seconds between saves and between slices.
 SEVERED: dict[str, tuple[dict[str, Any], dict[str, float]]] = {
     "every step": ({"steps": 5000, "checkpoint_every": 1}, {}),
     "by time": ({"steps": 2_000_000}, {"_SECONDS_A_CHECKPOINT": 0.01, "_SECONDS_A_SLICE": 0.005}),
 }
-KILLED_AGAIN_AND_AGAIN = """
-import os, random, signal, sys, time
+KILLED = """
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-sys.path.insert(0, {root!r})
 from dmf_fast.training import Recording, descent_run
 from tests.training.descents import RULES
+from tests.training.killing import kill_again_and_again
 from tests.training.test_descend_checkpoints import SEVERED, run
 
 options, seconds = SEVERED[{saved!r}]
@@ -254,23 +252,11 @@ for name, value in seconds.items():
     assert hasattr(descent_run, name)
     setattr(descent_run, name, value)
 arguments = {{"rule": RULES[{rule!r}], "recording": Recording()}}
-folder, random_numbers = Path({folder!r}), random.Random(0)
 run(1, **arguments)  # what the first step loads, the children have
-kills_amid_the_run, end = 0, time.monotonic() + 12
-while kills_amid_the_run < 20 and time.monotonic() < end:
-    child = os.fork()
-    if child == 0:
-        torch.set_num_threads(1)
-        run(folder=folder, resume=True, **options, **arguments)
-        os._exit(0)
-    time.sleep(random_numbers.uniform(0.0, 0.15))
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    if not os.WIFSIGNALED(status):
-        assert os.WEXITSTATUS(status) == 0
-        break
-    kills_amid_the_run += any(folder.glob("version-*"))
-print(kills_amid_the_run)
+folder = Path({folder!r})
+kill_again_and_again(
+    lambda: run(folder=folder, resume=True, **options, **arguments), lambda: any(folder.glob("version-*"))
+)
 """
 
 
@@ -281,83 +267,6 @@ def test_a_run_killed_at_random_instants_resumes_to_the_same_numbers(
     tmp_path: Path, saved: str, name: str
 ) -> None:
     folder = tmp_path / "kept"
-    script = KILLED_AGAIN_AND_AGAIN.format(
-        root=str(Path(__file__).parents[2]), saved=saved, rule=name, folder=str(folder)
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=180, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 5
+    assert_runs(KILLED.format(saved=saved, rule=name, folder=str(folder)))
     steps, arguments = SEVERED[saved][0]["steps"], {"rule": RULES[name], "recording": Recording()}
     assert_same(run(steps, folder, resume=True, **arguments), run(steps, **arguments))
-
-
-def changed_value(observations: Observations) -> Observations:
-    values = observations.values.clone()
-    values[3] += 1e-6
-    return observations.with_values(values)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"rule": RULES["adam"]}, "rule.rule was GradientDescent there and is Adam here"),
-        ({"rule": replace(RULES["momentum"], lr=0.03)}, "rule.lr was 0.02 there and is 0.03 here"),
-        ({"rule": replace(RULES["momentum"], weight_decay=0.5)}, "rule.weight_decay was 0.0"),
-        (
-            {"dims": OTHER_DIMS},
-            r"factors\[1\] was torch.float64 \(4, 6\) there and is torch.float64 \(5, 6\)",
-        ),
-        ({"dims": DIMS[:2] + DIMS[3:]}, r"factors\[1\] was .* \(4, 6\) there and is .* \(8, 6\) here"),
-        ({"dims": (9, 6, 4, 8, 8)}, r"factors\[3\] was None there"),
-        ({"dtype": torch.float32}, r"factors\[0\] was torch.float64 .* is torch.float32"),
-        ({"train": changed_value(TRAIN)}, "train was"),
-        ({"train": TRAIN.with_values(TRAIN.values)}, "train was"),
-        ({"validation": changed_value(VALIDATION)}, "validation was"),
-        ({"validation": None}, "validation was .* and is None here"),
-        ({"test": VALIDATION}, "test was None there"),
-        ({"recording": replace(RECORDING, every=5)}, "recording.every was 10 there and is 5 here"),
-        ({"recording": Recording(singular_values=2)}, "recording.every was 10 there and is None here"),
-        ({"recording": replace(RECORDING, singular_values=1)}, "recording.singular_values was 2"),
-        ({"recording": replace(RECORDING, spectrum=True)}, "recording.spectrum was False"),
-        ({"reduction": "sum"}, "options.reduction was mean there and is sum here"),
-    ],
-)
-def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
-    run(20, tmp_path)
-    with pytest.raises(ValueError, match=f"belongs to another run: {words}"):
-        run(60, tmp_path, resume=True, **change)
-    assert_same(run(60, tmp_path, resume=True), run(60))
-
-
-def test_a_refused_resume_leaves_the_factors_alone(tmp_path: Path) -> None:
-    run(20, tmp_path)
-    factors = start(make_problem(DIMS, seed=1))
-    with pytest.raises(ValueError, match="belongs to another run"):
-        descend(factors, TRAIN, RULES["adam"], checkpoint=tmp_path, resume=True)
-    assert_equal(factors, start(make_problem(DIMS, seed=1)))
-
-
-def test_a_run_is_not_written_over_without_resume(tmp_path: Path) -> None:
-    run(20, tmp_path)
-    with pytest.raises(ValueError, match="holds a checkpoint already"):
-        run(60, tmp_path)
-    assert_same(run(60, tmp_path, resume=True), run(60))
-
-
-def test_a_file_is_not_a_checkpoint_folder(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="must be a folder"):
-        run(20, tmp_path / "file")
-
-
-def test_a_checkpoint_of_a_run_with_another_truth_is_refused(tmp_path: Path) -> None:
-    factors = [torch.eye(2, dtype=torch.float64)]
-    train = Observations([0, 1], [0, 1], [2.0, 3.0], (2, 2), dtype=torch.float64)
-    options, truth = DescentOptions(steps=3), torch.ones(2, 2, dtype=torch.float64)
-    descend(factors, train, GradientDescent(0.1), options, truth=truth, checkpoint=tmp_path)
-    with pytest.raises(ValueError, match="truth was"):
-        descend(
-            factors, train, GradientDescent(0.1), options, truth=2 * truth, checkpoint=tmp_path, resume=True
-        )

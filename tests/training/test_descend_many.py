@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from dmf_fast.training import (
     descend_many,
 )
 from dmf_fast.training import descent_run as descent_run_module
+from tests.training.killing import assert_runs
 
 SHAPE = (12, 9)
 
@@ -138,38 +137,24 @@ def test_another_start_or_rule_is_another_trial(tmp_path: Path) -> None:
 
 
 KILLED = """
-import os, random, signal, sys, time
 from pathlib import Path
 import torch
-sys.path.insert(0, {tests!r})
-from test_descend_many import trials
-from dmf_fast.training import descend_many, descent_run
-descent_run._SECONDS_A_CHECKPOINT, descent_run._SECONDS_A_SLICE = 0.01, 0.005
 torch.set_num_threads(1)
-given, random_numbers, kills = trials(20_000), random.Random(0), 0
-for _ in range(200):
-    child = os.fork()
-    if child == 0:
-        descend_many(given, folder={folder!r}, workers=2)
-        os._exit(0)
-    time.sleep(random_numbers.uniform(0.02, 0.3))
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status):
-        break
-    kills += 1
-print(kills)
+from dmf_fast.training import descend_many, descent_run
+from tests.training.killing import kill_again_and_again
+from tests.training.test_descend_many import trials
+descent_run._SECONDS_A_CHECKPOINT, descent_run._SECONDS_A_SLICE = 0.01, 0.005
+given, folder = trials(60_000), Path({folder!r})
+kill_again_and_again(
+    lambda: descend_many(given, folder=folder, workers=2), lambda: any(folder.glob("*/version-*"))
+)
 """
 
 
 def test_killed_at_random_instants_it_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    script = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=180, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 2
-    assert_same(descend_many(trials(20_000), folder=tmp_path), descend_many(trials(20_000)))
+    assert_runs(KILLED.format(folder=str(tmp_path)))
+    given = trials(60_000)
+    assert_same(descend_many(given, folder=tmp_path), descend_many(given))
 
 
 def test_ctrl_c_returns_what_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

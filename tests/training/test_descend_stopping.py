@@ -1,4 +1,4 @@
-"""Why descend ends, and what it refuses."""
+"""Why descend ends."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ TRAIN = PROBLEM.observations()
 OTHER = make_problem((9, 8), density=0.4, seed=2).observations()
 RULE = RULES["gradient descent"]
 SELDOM = Recording(every=10**9)
+
+pytestmark = pytest.mark.usefixtures("bounded")
 
 
 def run(
@@ -236,79 +238,6 @@ def test_a_run_that_pauses_as_often_as_it_can_is_the_same(monkeypatch: pytest.Mo
     factors, result = run()
     assert_equal(factors, expected)
     assert result.history.drop_columns("seconds").equals(whole.history.drop_columns("seconds"))
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "error"),
-    [
-        ("steps", -1, ValueError),
-        ("steps", 1.5, TypeError),
-        ("patience", 0, ValueError),
-        ("patience", "3", TypeError),
-        ("checkpoint_every", 0, ValueError),
-        ("reduction", "none", ValueError),
-        ("train_loss_threshold", -1.0, ValueError),
-        ("train_loss_threshold", math.nan, ValueError),
-        ("gradient_norm_threshold", -1e-9, ValueError),
-        ("gradient_norm_threshold", math.inf, ValueError),
-        ("max_seconds", math.inf, ValueError),
-    ],
-)
-def test_an_option_out_of_range_is_named(option: str, value: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match=option):
-        DescentOptions(**{option: value})
-
-
-EMPTY = Observations([], [], [], TRAIN.shape, dtype=torch.float64)
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "words"),
-    [
-        ({"factors": []}, ValueError, "factors must hold at least one matrix"),
-        ({"factors": torch.eye(3)}, TypeError, "factors must be a sequence"),
-        ({"factors": [torch.ones(6, 9), torch.ones(8, 5)]}, ValueError, r"factors\[1\] @ factors\[0\]"),
-        ({"factors": [torch.ones(9)]}, ValueError, r"factors\[0\] must be a matrix"),
-        ({"factors": [torch.ones(8, 9).double()] * 2}, ValueError, r"factors\[1\] @ factors\[0\]"),
-        ({"factors": [torch.ones(9, 8).double()]}, ValueError, r"train has shape \(8, 9\), but .* \(9, 8\)"),
-        ({"factors": [torch.ones(8, 9)]}, TypeError, r"factors\[0\] must be float32 or float64"),
-        ({"factors": [torch.ones(8, 9).bfloat16()]}, TypeError, "torch.bfloat16 came"),
-        ({"factors": [torch.ones(8, 9, device="meta").double()]}, ValueError, r"factors\[0\] is on meta"),
-        ({"factors": [torch.ones(1, 9).double().expand(8, 9)]}, ValueError, r"factors\[0\] must have memory"),
-        ({"train": EMPTY}, ValueError, "train must hold an entry"),
-        (
-            {"train": TRAIN.with_values(TRAIN.values, torch.zeros(len(TRAIN)))},
-            ValueError,
-            "train must hold an entry",
-        ),
-        ({"validation": EMPTY}, ValueError, "validation must hold an entry"),
-        ({"validation": OTHER.transpose()}, ValueError, r"validation has shape \(9, 8\)"),
-        ({"test": OTHER.transpose()}, ValueError, r"test has shape \(9, 8\)"),
-        ({"truth": torch.ones(9, 8)}, ValueError, r"truth has shape \(9, 8\)"),
-        ({"resume": True}, ValueError, "resume needs a folder"),
-        ({"options": DescentOptions(checkpoint_every=3)}, ValueError, "checkpoint_every needs a folder"),
-    ],
-)
-def test_arguments_that_do_not_fit_are_named(
-    change: dict[str, Any], error: type[Exception], words: str
-) -> None:
-    with pytest.raises(error, match=words):
-        descend(**({"factors": start(PROBLEM), "train": TRAIN, "rule": RULE} | change))
-
-
-def test_a_factor_that_comes_twice_is_refused() -> None:
-    square = torch.eye(3)
-    train = Observations([0], [0], [1.0], (3, 3))
-    for factors in ([square, square], [square, square.T], [square, square[:]]):
-        with pytest.raises(ValueError, match="factors must be different tensors"):
-            descend(factors, train, RULE)
-
-
-def test_bad_arguments_leave_the_factors_alone() -> None:
-    factors = start(PROBLEM)
-    with pytest.raises(ValueError, match="validation has shape"):
-        descend(factors, TRAIN, RULE, validation=OTHER.transpose())
-    assert_equal(factors, PROBLEM.factors)
 
 
 def test_the_time_of_a_run_is_its_own() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -18,9 +21,13 @@ from dmf_fast.training import (
     Trial,
     descend,
     descend_many,
+    descent_run,
 )
 from dmf_fast.training.block_engine import BlockEngine
 from dmf_fast.training.cpu_engine import CpuEngine
+from dmf_fast.training.descend import finish_run
+from dmf_fast.training.descent_run import DescentRun
+from dmf_fast.training.factor_measures import FactorMeasures
 from dmf_fast.training.operator_engine import OperatorEngine
 from tests.problems import Problem, make_problem
 from tests.test_cuda import on_gpu
@@ -108,6 +115,40 @@ def test_it_pauses_when_its_time_is_over() -> None:
     assert 0 < engine.step < 10**9
 
 
+@pytest.mark.usefixtures("bounded")
+@pytest.mark.parametrize("engine", [OperatorEngine, CpuEngine])
+@pytest.mark.parametrize("until", [0, 1, 15, 16, 17, 32])
+def test_it_pauses_only_before_its_end_and_measures_there(
+    until: int, engine: type[OperatorEngine | CpuEngine]
+) -> None:
+    given = problem()
+    pausing, whole = (engine(given.factors, given.observations(), GradientDescent(lr=0.05)) for _ in range(2))
+    while pausing.run(until, most_seconds=0.0) == Outcome.paused:
+        assert pausing.step < until
+    assert whole.run(until, most_seconds=60.0) == Outcome.reached
+    assert (pausing.step, pausing.loss, pausing.gradient_norm) == (until, whole.loss, whole.gradient_norm)
+
+
+@pytest.mark.usefixtures("bounded")
+@pytest.mark.parametrize("every", [1, 16, 20, 1000])
+def test_checkpoints_by_time_change_no_row(
+    every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, options, rows, ends = problem(), DescentOptions(steps=64), [], []
+    for folder in (None, tmp_path):
+        factors = [factor.detach().clone() for factor in given.factors]
+        engine = OperatorEngine(factors, given.observations(), RULES["Adam"], options)
+        measures = FactorMeasures(recording=Recording(every=every))
+        result = finish_run(DescentRun(engine, options, measures, checkpoint=folder), factors)
+        rows.append(result.history.drop_columns("seconds"))
+        ends.append(factors)
+        monkeypatch.setattr(descent_run, "_SECONDS_A_CHECKPOINT", 0.0)
+        monkeypatch.setattr(descent_run, "_SECONDS_A_SLICE", 0.0)
+    assert rows[0].equals(rows[1])
+    assert all(map(torch.equal, *ends))
+    assert any(tmp_path.glob("version-*"))
+
+
 def on_the_gpu(given: Problem) -> tuple[list[Tensor], Observations]:
     return [factor.detach().cuda() for factor in given.factors], given.observations().to("cuda")
 
@@ -145,6 +186,26 @@ def test_a_problem_too_large_for_a_block_gets_none() -> None:
     result = descend(factors, train, GradientDescent(lr=1e-3), DescentOptions(steps=40))
     assert result.steps == 40
     assert not any(map(torch.equal, factors, before))
+
+
+@on_gpu
+def test_graphs_are_captured_beside_each_other_and_beside_blocks() -> None:
+    given = problem()
+    factors, train = on_the_gpu(given)
+
+    def run(place: int) -> list[Tensor]:
+        if place % 2:
+            engine = OperatorEngine(factors, train, RULES["Adam"])
+        else:
+            engine = BlockEngine.where_it_fits(factors, train, RULES["Adam"], NO_STOP)
+        assert engine.run(200, most_seconds=60.0) == Outcome.reached
+        return engine.factors()
+
+    native = CpuEngine(given.factors, given.observations(), RULES["Adam"])
+    native.run(200, most_seconds=60.0)
+    with ThreadPoolExecutor(8) as pool:
+        for ours in pool.map(run, range(80)):  # more than torch has streams
+            assert_close(ours, native.factors())
 
 
 @on_gpu

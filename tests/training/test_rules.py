@@ -6,8 +6,13 @@ import math
 from typing import Any
 
 import pytest
+import torch
 
+from dmf_fast import Observations
+from dmf_fast._native import Outcome
 from dmf_fast.training import Adam, GradientDescent, GroupRMSprop, Rule
+from dmf_fast.training.cpu_engine import CpuEngine
+from dmf_fast.training.operator_engine import OperatorEngine
 from dmf_fast.training.rules import describe_rule
 
 NOT_NEGATIVE = "must be a finite number of at least 0, but"
@@ -62,17 +67,31 @@ def test_an_option_that_is_no_number_is_named(rule: type[Rule], option: str, val
         rule(**{"lr": 0.1, option: value})
 
 
-def test_adam_needs_an_eps_that_keeps_zero_gradients_at_rest() -> None:
+@pytest.mark.parametrize("rule", [Adam, GroupRMSprop])
+def test_an_eps_must_keep_zero_gradients_at_rest(rule: type[Rule]) -> None:
     with pytest.raises(ValueError, match=r"eps must be at least 1e-30, but 0.0 came"):
-        Adam(lr=0.1, eps=0.0)
+        rule(lr=0.1, eps=0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rule", [Adam(lr=0.1, eps=1e-30), GroupRMSprop(lr=0.1, eps=1e-30)])
+@pytest.mark.parametrize("engine", [CpuEngine, OperatorEngine])
+def test_a_zero_gradient_moves_nothing_with_the_least_eps(
+    engine: type[CpuEngine | OperatorEngine], rule: Rule, dtype: torch.dtype
+) -> None:
+    exact = [torch.eye(2, dtype=dtype)]
+    run = engine(exact, Observations([0, 1], [0, 1], [1.0, 1.0], dtype=dtype), rule)
+    assert run.run(5, most_seconds=60.0) == Outcome.reached
+    assert run.gradient_norm == 0
+    assert torch.equal(run.factors()[0], exact[0])
 
 
 @pytest.mark.parametrize(
     "rule",
     [
         GradientDescent(lr=0, momentum=0, weight_decay=0),
-        GroupRMSprop(lr=0, alpha=0, eps=0),
-        Adam(lr=0, beta1=0, beta2=0),
+        GroupRMSprop(lr=0, alpha=0, eps=1e-30),
+        Adam(lr=0, beta1=0, beta2=0, eps=1e-30),
     ],
 )
 def test_the_least_values_are_allowed(rule: Rule) -> None:

@@ -1,0 +1,49 @@
+"""Workers with one of torch's threads each, and torch's number of threads as it was when they are done."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def use_one_thread() -> None:
+    """Have torch use one thread in the thread that calls this.
+
+    It also becomes torch's default for threads to come, so call it within `threads_kept`.
+    """
+    _use(1)
+
+
+def _use(threads: int) -> None:
+    torch.get_num_threads()  # takes up the default, as every thread does once, so that it cannot come later
+    torch.set_num_threads(threads)
+
+
+class _Kept:
+    lock = threading.Lock()
+    users = 0
+    threads = 0
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Give torch its number of threads back at the end, to what begins then and to the thread that calls.
+
+    Uses may overlap in several threads: what counts is the number before the first of them.
+
+    >>> with threads_kept():
+    ...     pass
+    """
+    with _Kept.lock:
+        if _Kept.users == 0:
+            _Kept.threads = torch.get_num_threads()
+        _Kept.users += 1
+    try:
+        yield
+    finally:
+        with _Kept.lock:
+            _Kept.users -= 1
+            _use(_Kept.threads)

@@ -1,0 +1,66 @@
+"""What `descend_many` refuses, before any trial begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from dmf_fast.training.descent_arguments import check_descent
+from dmf_fast.training.rules import describe_rule
+from dmf_fast.training.trials import Label, Trial
+
+
+def check_trials(trials: Sequence[Trial]) -> None:
+    """Raise what `descend_many` raises for its trials.
+
+    >>> check_trials([])
+    """
+    for place, trial in enumerate(trials):
+        if not isinstance(trial, Trial):
+            raise TypeError(f"trials[{place}] must be a Trial, but a {type(trial).__name__} came.")
+        try:
+            check_descent(trial.factors, trial.train, trial.measures(), trial.options)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"trials[{place}]: {error}") from error
+    _check_distinct(trials)
+    _check_names(trials)
+    _check_kinds(trials)
+
+
+def _check_distinct(trials: Sequence[Trial]) -> None:
+    seen: dict[frozenset[tuple[str, Label]], int] = {}
+    for place, trial in enumerate(trials):
+        first = seen.setdefault(frozenset(trial.labels.items()), place)
+        if first != place:
+            raise ValueError(
+                f"trials must have distinct labels, but trials[{first}] and trials[{place}] both have "
+                f"{dict(trial.labels)}."
+            )
+
+
+def _check_names(trials: Sequence[Trial]) -> None:
+    """Refuse a label where a column of another meaning has its name; that of an option of the rule may."""
+    columns = set().union(*(trial.columns() for trial in trials))
+    for place, trial in enumerate(trials):
+        rule = describe_rule(trial.rule)
+        for name, value in trial.labels.items():
+            if name in columns and not (name in rule and rule[name] == value):
+                raise ValueError(
+                    f"trials[{place}] has the label {name!r} = {value!r}, but the tables have a column of "
+                    "that name for something else; choose another name."
+                )
+
+
+def _check_kinds(trials: Sequence[Trial]) -> None:
+    """Refuse labels that cannot stand in one column."""
+    for name in dict.fromkeys(name for trial in trials for name in trial.labels):
+        values = [trial.labels[name] for trial in trials if name in trial.labels]
+        try:
+            pa.concat_tables([pa.table({name: [value]}) for value in values], promote_options="permissive")
+        except pa.ArrowException as error:
+            kinds = " and ".join(repr(value) for value in {type(value): value for value in values}.values())
+            raise ValueError(
+                f"the label {name!r} must be of one kind in all trials, as it is a column of the tables, but "
+                f"{kinds} came ({error}); convert them."
+            ) from error

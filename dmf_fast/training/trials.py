@@ -1,0 +1,151 @@
+"""Trials: runs of `descend` that `descend_many` makes beside each other, and what they end with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+
+import numpy as np
+import pyarrow as pa
+from torch import Tensor
+
+from dmf_fast.observations import Observations
+from dmf_fast.training.descend import DescentResult
+from dmf_fast.training.descent_options import DescentOptions
+from dmf_fast.training.factor_measures import FactorMeasures
+from dmf_fast.training.identity import identity_of_descent, sha256_of
+from dmf_fast.training.recording import Recording
+from dmf_fast.training.rules import Rule, describe_rule
+
+Label = int | float | str
+
+_ENDING = ("stopped_because", "best_step")
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One run of `descend_many`: the arguments of `descend`, and labels that tell it from the others.
+
+    Attributes:
+        labels: such as ``{"depth": 3, "init_scale": 1e-3, "seed": 0}``: columns of the tables. Numbers of
+            NumPy are kept as plain ones.
+        factors: the start, left as it is.
+        train, rule, options, recording, validation, test, truth: as for `descend`; of the options,
+            ``progress`` is that of `descend_many`.
+
+    Raises:
+        TypeError: a label is not called by a string, or is neither a number nor a string.
+        ValueError: a label is a whole number of more than 64 bits.
+
+    Example:
+        >>> import torch
+        >>> from dmf_fast.training import GradientDescent
+        >>> train = Observations([0], [0], [1.0])
+        >>> Trial({"seed": np.int64(0)}, [torch.eye(1)], train, GradientDescent(lr=0.1)).labels
+        {'seed': 0}
+
+    """
+
+    labels: Mapping[str, Label]
+    factors: Sequence[Tensor]
+    train: Observations
+    rule: Rule
+    options: DescentOptions = DescentOptions()  # noqa: RUF009 (frozen)
+    recording: Recording = Recording()  # noqa: RUF009 (frozen)
+    validation: Observations | None = None
+    test: Observations | None = None
+    truth: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "labels", {name: _plain_label(name, value) for name, value in self.labels.items()}
+        )
+
+    def measures(self) -> FactorMeasures:
+        """Return what its rows measure."""
+        return FactorMeasures(self.validation, self.test, self.truth, self.recording)
+
+    def columns(self) -> set[str]:
+        """Return the names of all columns that the tables have for it, besides its labels."""
+        history = ("step", "seconds", "train_loss", *self.measures().names(self.factors))
+        return {*describe_rule(self.rule), *_ENDING, *history}
+
+    def key(self) -> str:
+        """Return a name that only the same trial has: its arguments, data and start decide."""
+        data = {"train": self.train, "validation": self.validation, "test": self.test}
+        identity = identity_of_descent(
+            self.factors, self.rule, self.options, self.recording, data, self.truth
+        )
+        options = {name: value for name, value in asdict(self.options).items() if name != "progress"}
+        identity |= {"labels": dict(self.labels), "options": options, "start": sha256_of(*self.factors)}
+        return sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a trial ended with.
+
+    Attributes:
+        trial: the trial.
+        factors: ``[W_1, …, W_N]``: the state of the best validation RMSE, else the last.
+        result: as of `descend`; its ``stopped_because`` says whether it has diverged.
+
+    """
+
+    trial: Trial
+    factors: list[Tensor]
+    result: DescentResult
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What `descend_many` returns: a result for every trial that has ended, in the order of the trials."""
+
+    results: list[TrialResult]
+
+    def history(self) -> pa.Table:
+        """Return the rows of all histories as one table, led by the labels of their trials."""
+        tables = [_labelled(one.trial, one.result.history) for one in self.results]
+        return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+
+    def summary(self) -> pa.Table:
+        """Return one row a trial: labels, rule, how it ended, and the last row of its history."""
+        rows = [
+            {**one.trial.labels, **describe_rule(one.trial.rule)}
+            | dict(zip(_ENDING, (one.result.stopped_because, one.result.best_step), strict=True))
+            | {name: values[-1] for name, values in one.result.history.to_pydict().items()}
+            for one in self.results
+        ]
+        names = dict.fromkeys(name for row in rows for name in row)
+        return pa.table({name: [row.get(name) for row in rows] for name in names})
+
+
+class TrialError(RuntimeError):
+    """A trial has failed; the message names it, and the cause is the error that it raised.
+
+    Attributes:
+        ended: the results of the trials that had ended by then.
+
+    """
+
+    def __init__(self, message: str, ended: Trials) -> None:
+        super().__init__(message)
+        self.ended = ended
+
+
+def _plain_label(name: str, value: object) -> Label:
+    if not isinstance(name, str):
+        raise TypeError(f"labels must be called by strings, but one is called {name!r}.")
+    plain = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(plain, (int, float, str)):
+        raise TypeError(f"the label {name!r} must be a number or a string, but {value!r} came.")
+    if isinstance(plain, int) and not -(2**63) <= plain < 2**63:
+        raise ValueError(f"the label {name!r} must fit into 64 bits, but {value} came; make it a string.")
+    return plain
+
+
+def _labelled(trial: Trial, history: pa.Table) -> pa.Table:
+    labels = {name: [value] * len(history) for name, value in trial.labels.items()}
+    return pa.table({**labels, **{name: history[name] for name in history.column_names}})

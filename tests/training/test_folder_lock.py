@@ -1,0 +1,138 @@
+"""One run at a time in a folder: the others are refused, and a run that is killed stands in nobody's way."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dmf_fast import Observations
+from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.training import DescentOptions, FitOptions, GradientDescent, Trial, descend, descend_many, fit
+from dmf_fast.training.folder_lock import locked
+from tests.training.killing import ROOT, assert_runs
+
+TRAIN = Observations([0, 1], [0, 1], [2.0, 3.0], (2, 2))
+RULE = GradientDescent(lr=0.01)
+IN_USE = "is in use by another run; wait until that has ended, or choose another folder"
+
+
+def descend_in(folder: Path, **arguments: Any) -> None:
+    options = DescentOptions(steps=3)
+    descend([torch.eye(2)], TRAIN, RULE, options, checkpoint=folder, resume=True, **arguments)
+
+
+def fit_in(folder: Path, **arguments: Any) -> None:
+    model = DeepMatrixFactorization((2, 2), 2, seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    fit(model, TRAIN, optimizer, FitOptions(steps=3), checkpoint=folder, resume=True, **arguments)
+
+
+def descend_many_in(folder: Path) -> None:
+    descend_many([Trial({"seed": 0}, [torch.eye(2)], TRAIN, RULE, DescentOptions(steps=3))], folder=folder)
+
+
+HOLD = """
+import signal, sys
+from pathlib import Path
+from dmf_fast.training.folder_lock import locked
+with locked(Path({folder!r})):
+    print("held", flush=True)
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("run_in", [descend_in, fit_in, descend_many_in])
+def test_a_folder_that_another_process_uses_is_refused_until_that_is_killed(
+    tmp_path: Path, run_in: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "kept"
+    command = [sys.executable, "-c", HOLD.format(folder=str(folder))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match=IN_USE):
+            run_in(folder)
+        assert [path.name for path in folder.iterdir()] == ["lock"]
+        other.send_signal(signal.SIGKILL)
+        assert other.wait() == -signal.SIGKILL
+        run_in(folder)
+    assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize("run_in", [descend_in, fit_in])
+def test_a_run_holds_its_folder_until_it_ends(tmp_path: Path, run_in: Callable[..., None]) -> None:
+    refused = []
+
+    def run_there_too(progress: object) -> None:
+        with pytest.raises(ValueError, match=IN_USE):
+            run_in(tmp_path)
+        refused.append(progress)
+
+    run_in(tmp_path, callbacks=[run_there_too])
+    assert len(refused) >= 2
+    run_in(tmp_path)
+
+
+def test_a_refused_run_leaves_the_lock_to_its_holder(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        for _ in range(2):
+            with pytest.raises(ValueError, match=IN_USE), locked(tmp_path):
+                pass
+    with locked(tmp_path):
+        pass
+
+
+def test_a_run_that_fails_leaves_no_lock(tmp_path: Path) -> None:
+    with pytest.raises(LookupError), locked(tmp_path):
+        raise LookupError("not mine")
+    with locked(tmp_path):
+        pass
+
+
+FORK = """
+import os
+from pathlib import Path
+from dmf_fast.training.folder_lock import locked
+begin, end = os.pipe()
+with locked(Path({folder!r})):
+    child = os.fork()
+    if child == 0:
+        os.close(end)
+        os.read(begin, 1)  # until the other end is closed
+        os._exit(0)
+with locked(Path({folder!r})):
+    os.close(end)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_a_process_that_was_forked_meanwhile_does_not_go_on_holding(tmp_path: Path) -> None:
+    assert_runs(FORK.format(folder=str(tmp_path)))
+
+
+def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file must be a folder, but it is a file"):
+        descend_many_in(tmp_path / "file")
+
+
+def test_a_file_system_without_locks_is_used_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*arguments: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with pytest.warns(UserWarning, match="cannot be locked .* see to it that no other run uses it"):
+        descend_in(tmp_path)
+    assert any(tmp_path.glob("version-*"))

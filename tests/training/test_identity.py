@@ -1,0 +1,53 @@
+"""Digests of what a run is given: of any strides, any dtype and no entries at all."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import torch
+from torch import Tensor
+
+from dmf_fast import Observations
+from dmf_fast.training import DescentOptions, GradientDescent, Recording
+from dmf_fast.training.identity import identity_of_descent, sha256_of
+
+EMPTY = Observations([], [], [], (3, 4))
+MATRIX = torch.arange(12.0).reshape(3, 4)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        MATRIX.T,
+        MATRIX[:, 1:3],
+        MATRIX[:1].T,
+        MATRIX[0].as_strided((1,), (7,)),
+        torch.tensor(2.0),
+        torch.ones(3, 0),
+        torch.ones(2, 2).bfloat16(),
+        torch.ones(2, 2).requires_grad_(),
+    ],
+)
+def test_the_numbers_decide_and_not_their_strides(view: Tensor) -> None:
+    assert sha256_of(view) == sha256_of(torch.tensor(view.tolist(), dtype=view.dtype))
+    if view.numel():
+        assert sha256_of(view) != sha256_of(view + 1)
+
+
+def test_digests_of_before_still_hold() -> None:
+    """Or checkpoints could not be gone on from: the digest of numbers is that of their bytes."""
+    assert sha256_of(MATRIX) == hashlib.sha256(MATRIX.numpy().tobytes()).hexdigest()
+
+
+def identity(**data: Observations | None) -> dict[str, object]:
+    return identity_of_descent([torch.eye(2)], GradientDescent(lr=0.1), DescentOptions(), Recording(), data)
+
+
+def test_observations_without_entries_have_a_digest_too() -> None:
+    weighted = Observations([], [], [], (3, 4), weights=[])
+    full = Observations([0], [0], [1.0], (3, 4))
+    digests = [identity(test=given)["test"] for given in (EMPTY, full, EMPTY.transpose(), None)]
+    assert len(set(digests)) == 4
+    assert digests[3] is None
+    assert identity(test=full.split(0.0, seed=0)[1])["test"] == digests[0] == identity(test=weighted)["test"]
