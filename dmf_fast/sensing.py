@@ -1,0 +1,219 @@
+"""Matrix sensing: linear measurements ``⟨X_k, W⟩`` of a matrix, and the loss of a matrix over them.
+
+Completion is the case whose ``X_k`` are zero but for a single one. Here they are dense, so that ``W`` itself
+is needed: `dmf_fast.chain.chain_product` forms it from factors, and one matrix product measures it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dmf_fast.functional import Reduction
+
+
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """What ``k`` linear measurements of an ``(m, n)`` matrix have given.
+
+    Attributes:
+        matrices: ``X_k``, ``(k, m, n)``, float32 or float64, with ``k`` of at least 1; made contiguous.
+        values: ``y_k``, ``(k,)``, of the same dtype and device.
+
+    Raises:
+        TypeError: one is no tensor, or the dtypes disagree or are neither float32 nor float64.
+        ValueError: the shapes do not fit, the devices disagree, or a number is not finite.
+
+    Example:
+        >>> Measurements(torch.ones(5, 2, 3), torch.zeros(5))
+        Measurements(shape=(2, 3), count=5, dtype=torch.float32, device=cpu)
+
+    """
+
+    matrices: Tensor
+    values: Tensor
+
+    def __post_init__(self) -> None:
+        for name in ("matrices", "values"):
+            _check_real(name, getattr(self, name))
+        matrices, values = self.matrices, self.values
+        if matrices.dim() != 3 or matrices.numel() == 0:
+            raise ValueError(
+                "matrices must have shape (k, m, n) with k, m and n of at least 1, but shape "
+                f"{tuple(matrices.shape)} came."
+            )
+        if values.shape != matrices.shape[:1]:
+            raise ValueError(
+                f"values must have shape ({len(matrices)},), one for each of matrices, but shape "
+                f"{tuple(values.shape)} came."
+            )
+        if values.dtype != matrices.dtype:
+            raise TypeError(
+                f"values must have the dtype of matrices, {matrices.dtype}, but {values.dtype} came; "
+                "use values.to(matrices.dtype)."
+            )
+        if values.device != matrices.device:
+            raise ValueError(
+                f"values must be on the device of matrices, {matrices.device}, but they are on "
+                f"{values.device}; use values.to(matrices.device)."
+            )
+        object.__setattr__(self, "matrices", matrices.detach().contiguous())
+        object.__setattr__(self, "values", values.detach())
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns ``(m, n)`` of the matrix that was measured."""
+        return (self.matrices.shape[1], self.matrices.shape[2])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of matrices and values."""
+        return self.matrices.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of matrices and values."""
+        return self.matrices.device
+
+    def __len__(self) -> int:
+        """Return the number ``k`` of measurements."""
+        return len(self.matrices)
+
+    def __repr__(self) -> str:
+        return (
+            f"Measurements(shape={self.shape}, count={len(self)}, dtype={self.dtype}, device={self.device})"
+        )
+
+
+def sensing_product(product: Tensor, measurements: Measurements) -> Tensor:
+    """Return ``⟨X_k, W⟩ = Σ_ij (X_k)_ij W_ij`` for all ``k``, by one matrix product.
+
+    Args:
+        product: ``W``, ``(m, n)``, or a batch of them, ``(…, m, n)``, of the dtype and device of
+            ``measurements``.
+        measurements: the ``X_k``; their values are not used.
+
+    Returns:
+        ``(k,)`` or ``(…, k)``, differentiable any number of times in ``product``.
+
+    Raises:
+        TypeError: ``product`` is no tensor, or the dtypes disagree.
+        ValueError: shapes or devices disagree.
+
+    Example:
+        >>> traces = Measurements(torch.eye(2)[None], torch.zeros(1))
+        >>> sensing_product(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), traces)
+        tensor([5.])
+
+    """
+    _check_product(product, measurements)
+    return torch.nn.functional.linear(product.flatten(-2), measurements.matrices.flatten(1))
+
+
+def sensing_loss(product: Tensor, measurements: Measurements, reduction: Reduction = "mean") -> Tensor:
+    """Return ``Σ_k (⟨X_k, W⟩ − y_k)²``, or its mean over ``k``: the objective of matrix sensing.
+
+    Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization" (NeurIPS 2019), section 2.
+    For independent ``X_k`` whose entries have variance ``1/(mn)``, as `gaussian_measurements` draws them, the
+    mean estimates ``‖W − W*‖²_F / (mn)``, the mean squared error of an entry: what the mean of
+    `dmf_fast.completion_loss` estimates, so that losses and thresholds of the two compare.
+
+    Args:
+        product: ``W``, ``(m, n)``, or a batch of them, ``(…, m, n)``, of the dtype and device of
+            ``measurements``.
+        measurements: ``X_k`` and ``y_k``.
+        reduction: ``"sum"``, or ``"mean"``, which divides by the number of measurements.
+
+    Returns:
+        A scalar, or ``(…)``, of the dtype of ``product``; summed in float64. Differentiable any number of
+        times in ``product``.
+
+    Raises:
+        TypeError: as for `sensing_product`.
+        ValueError: as for `sensing_product`, or an unknown reduction.
+
+    Example:
+        >>> traces = Measurements(torch.eye(2)[None], torch.tensor([3.0]))
+        >>> sensing_loss(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), traces)
+        tensor(4.)
+
+    """
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f'reduction must be "mean" or "sum", but {reduction!r} came.')
+    residual = sensing_product(product, measurements) - measurements.values
+    total = residual.square().sum(-1, dtype=torch.float64)
+    return (total / len(measurements) if reduction == "mean" else total).to(residual.dtype)
+
+
+def gaussian_measurements(truth: Tensor, count: int, seed: int, *, noise: float = 0.0) -> Measurements:
+    """Measure a matrix with independent Gaussian ``X_k``, entries of mean 0 and variance ``1/(mn)``.
+
+    Arora et al. draw entries of variance 1, which scales ``y`` by ``sqrt(mn)`` and the loss by ``mn``; see
+    `sensing_loss` for why not here. The draws are made in float64 on the CPU, so that a seed means the same
+    measurements everywhere.
+
+    Args:
+        truth: ``W*``, ``(m, n)``, float32 or float64: decides dtype and device.
+        count: ``k``, at least 1.
+        seed: in ``[0, 2**63)``.
+        noise: standard deviation of Gaussian noise on the values; of the size of the noise of an entry in
+            completion.
+
+    Raises:
+        TypeError: ``truth`` is no tensor of float32 or float64.
+        ValueError: ``truth`` is not a finite matrix, ``count`` is below 1, or ``noise`` is negative.
+
+    Example:
+        >>> gaussian_measurements(torch.ones(4, 3), count=7, seed=0).matrices.shape
+        torch.Size([7, 4, 3])
+
+    """
+    _check_real("truth", truth)
+    if truth.dim() != 2 or truth.numel() == 0:
+        raise ValueError(f"truth must be a matrix (m, n) with entries, but shape {tuple(truth.shape)} came.")
+    if count < 1:
+        raise ValueError(f"count must be at least 1, but {count} came.")
+    if not (math.isfinite(noise) and noise >= 0):
+        raise ValueError(f"noise is a standard deviation and must be at least 0, but {noise} came.")
+    generator = torch.Generator().manual_seed(seed)
+    matrices = torch.randn(count, *truth.shape, generator=generator, dtype=torch.float64)
+    matrices = matrices.div_(math.sqrt(truth.numel())).to(truth.dtype)
+    # The values are those of the matrices as they were rounded, so that the truth fits them.
+    values = matrices.double().flatten(1) @ truth.detach().double().cpu().flatten()
+    values += noise * torch.randn(count, generator=generator, dtype=torch.float64)
+    return Measurements(matrices.to(truth.device), values.to(truth))
+
+
+def _check_real(name: str, tensor: Tensor) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, but {type(tensor).__name__} came.")
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{name} must be float32 or float64, but {tensor.dtype} came; use {name}.float().")
+    if not tensor.isfinite().all():
+        raise ValueError(f"{name} must hold finite numbers, but an infinite one or NaN came.")
+
+
+def _check_product(product: Tensor, measurements: Measurements) -> None:
+    if not isinstance(product, Tensor):
+        raise TypeError(
+            f"product must be a torch.Tensor, but {type(product).__name__} came; for a chain of factors use "
+            "dmf_fast.chain.chain_product."
+        )
+    if product.dtype != measurements.dtype:
+        raise TypeError(
+            f"product must have the dtype of the measurements, {measurements.dtype}, but {product.dtype} "
+            "came; use product.to(measurements.dtype)."
+        )
+    if tuple(product.shape[-2:]) != measurements.shape:
+        raise ValueError(
+            f"product must have shape (…, m, n) with (m, n) = {measurements.shape}, as was measured, but "
+            f"shape {tuple(product.shape)} came."
+        )
+    if product.device != measurements.device:
+        raise ValueError(
+            f"product must be on the device of the measurements, {measurements.device}, but it is on "
+            f"{product.device}; use product.to(measurements.device)."
+        )

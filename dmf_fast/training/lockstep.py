@@ -1,0 +1,288 @@
+"""Many runs of gradient descent on the same measurements, in lockstep.
+
+The measurement matrices are by far the largest thing that a step of matrix sensing reads. All runs make their
+steps together, so that they are read for all at once: one product gives the residuals of all runs, one more
+the gradients in all their products. What is left is small, and batched over chains of equal shapes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dmf_fast.chain import shape_of
+from dmf_fast.sensing import Measurements
+from dmf_fast.training.checks import whole_number
+from dmf_fast.training.interrupt import DeferredInterrupt
+from dmf_fast.training.rules import GroupRMSprop
+
+LockstepStoppedBecause = Literal["steps", "train_loss_threshold", "diverged", "interrupted"]
+
+
+@dataclass(frozen=True)
+class LockstepRun:
+    """How one run of `descend_in_lockstep` went.
+
+    Attributes:
+        factors: ``[W_1, …, W_N]`` at the end.
+        stopped_because: ``"steps"``, ``"train_loss_threshold"``, ``"interrupted"``, or ``"diverged"`` (the
+            loss or the average of GroupRMSprop is not finite).
+        steps: updates made.
+        train_loss: mean squared residual of ``factors``.
+
+    """
+
+    factors: list[Tensor]
+    stopped_because: LockstepStoppedBecause
+    steps: int
+    train_loss: float
+
+
+@torch.no_grad()
+def descend_in_lockstep(
+    chains: Sequence[Sequence[Tensor]],
+    measurements: Measurements,
+    rule: GroupRMSprop,
+    *,
+    steps: int = 100_000,
+    train_loss_threshold: float | None = None,
+    progress: bool | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> list[LockstepRun]:
+    """Minimise the mean `dmf_fast.sensing.sensing_loss` of many chains, each a run of its own.
+
+    Every run does what a loop over the loss and `dmf_fast.optim.GroupRMSprop` does, and what `descend` does
+    for completion; one that has ended leaves the batch. To rounding, a run is the same whatever runs beside
+    it. Ctrl-C ends all runs before their next step, and the results so far are returned; a second one raises
+    `KeyboardInterrupt` at once.
+
+    Args:
+        chains: the starts, each ``[W_1, …, W_N]`` with ``W_j`` of shape ``(d_j, d_{j-1})``, of any depths and
+            hidden widths, of the shape, dtype and device of the measurements; they are left as they are.
+        measurements: what all runs fit. For the time of the call they take twice the memory.
+        rule: learning rate and the like.
+        steps: most steps of a run.
+        train_loss_threshold: a run ends as soon as its mean loss is at most this; looked at in every step.
+        progress: a bar on standard error: True, False, or None for only where that is a terminal.
+        interrupted: asked before every step whether to end all runs, as Ctrl-C does.
+
+    Returns:
+        A result for every chain, in the order of ``chains``.
+
+    Raises:
+        TypeError: dtypes disagree, ``rule`` is another one, or as for `dmf_fast.chain.dims_of`.
+        ValueError: shapes or devices disagree, ``steps`` or the threshold is out of range, or as for
+            `dmf_fast.chain.dims_of`.
+
+    Example:
+        >>> from dmf_fast.sensing import gaussian_measurements
+        >>> measurements = gaussian_measurements(torch.ones(2, 2), count=6, seed=0)
+        >>> shallow, deep = [torch.eye(2)], [torch.eye(2), torch.eye(2)]
+        >>> runs = descend_in_lockstep(
+        ...     [shallow, deep], measurements, GroupRMSprop(lr=1e-2), train_loss_threshold=1e-4
+        ... )
+        >>> [run.stopped_because for run in runs]
+        ['train_loss_threshold', 'train_loss_threshold']
+
+    """
+    _check(chains, measurements, rule)
+    steps = whole_number("steps", steps, least=0)
+    threshold = _checked_threshold(train_loss_threshold)
+    lockstep = _Lockstep(chains, measurements, rule)
+    ended: dict[int, LockstepRun] = {}
+    bar = tqdm(total=steps, unit="step", unit_scale=True, disable=None if progress is None else not progress)
+    with bar, DeferredInterrupt() as interrupt:
+        while lockstep.places:
+            lockstep.measure()
+            goes_on = lockstep.is_finite() & (lockstep.losses > threshold)
+            is_last = lockstep.step == steps
+            if is_last or interrupt.requested or interrupted():
+                goes_on.fill_(False)
+            if goes_on.all():
+                lockstep.update()
+                bar.update()
+            else:
+                ended |= lockstep.results(~goes_on, threshold, "steps" if is_last else "interrupted")
+                lockstep.keep(goes_on)
+    return [ended[place] for place in range(len(chains))]
+
+
+class _Lockstep:
+    """The runs that go on: stacks of them, one after the other along the first axis of all arrays.
+
+    Attributes:
+        places: of the runs in the call; a stack's are neighbours.
+        step: updates made.
+        losses: ``(runs,)``, float64, as `measure` has found them.
+
+    """
+
+    losses: Tensor
+
+    def __init__(
+        self, chains: Sequence[Sequence[Tensor]], measurements: Measurements, rule: GroupRMSprop
+    ) -> None:
+        self._rule = rule
+        self._matrices = measurements.matrices.flatten(1)
+        # A copy, not a view: so laid out, the product with a few rows takes half the time.
+        self._transposed = self._matrices.T.contiguous()
+        self._values = measurements.values
+        alike: dict[tuple[torch.Size, ...], list[int]] = defaultdict(list)
+        for place, chain in enumerate(chains):
+            alike[tuple(factor.shape for factor in chain)].append(place)
+        self._stacks = [
+            _Stack(shapes, torch.stack([torch.cat([f.flatten() for f in chains[place]]) for place in places]))
+            for shapes, places in alike.items()
+        ]
+        self.places = [place for places in alike.values() for place in places]
+        self.step = 0
+        self._square_average = self._values.new_zeros(len(chains), dtype=torch.float64)
+        self._allocate()
+
+    def _allocate(self) -> None:
+        runs = len(self.places)
+        self._products = self._matrices.new_empty(runs, self._matrices.shape[1])
+        self._residuals = self._matrices.new_empty(runs, len(self._matrices))
+        self._norms = self._matrices.new_empty(runs)
+
+    def measure(self) -> None:
+        """Compute residuals and losses of the present factors."""
+        for stack, products in zip(self._stacks, self._split(self._products), strict=True):
+            stack.multiply(products)
+        torch.addmm(self._values, self._products, self._transposed, beta=-1, out=self._residuals)
+        torch.linalg.vector_norm(self._residuals, dim=1, out=self._norms)
+        self.losses = self._norms.double().square_().div_(len(self._matrices))
+
+    def is_finite(self) -> Tensor:
+        """Return which runs have a finite loss and average, ``(runs,)`` booleans."""
+        return self.losses.isfinite() & self._square_average.isfinite()
+
+    def update(self) -> None:
+        """Make a step from the residuals that `measure` has computed."""
+        rule = self._rule
+        # The products are needed no more, so the gradients in them take their place.
+        gradients = self._products.addmm_(
+            self._residuals, self._matrices, beta=0, alpha=2 / len(self._matrices)
+        )
+        parts = zip(self._stacks, self._split(gradients), self._split(self._norms), strict=True)
+        for stack, product_gradients, norms in parts:
+            stack.differentiate(product_gradients, rule.weight_decay)
+            torch.linalg.vector_norm(stack.gradients, dim=1, out=norms)
+        self.step += 1
+        squares = self._norms.double().square_()
+        self._square_average.mul_(rule.alpha).add_(squares, alpha=1 - rule.alpha)
+        root = (self._square_average / (1 - rule.alpha**self.step)).sqrt_()
+        sizes = (rule.lr / (root + rule.eps)).to(self._norms.dtype)
+        for stack, stack_sizes in zip(self._stacks, self._split(sizes), strict=True):
+            stack.parameters.addcmul_(stack.gradients, stack_sizes[:, None], value=-1)
+
+    def keep(self, kept: Tensor) -> None:
+        """Go on with the runs that ``kept`` marks, ``(runs,)`` booleans, and drop the others."""
+        parts = zip(self._stacks, self._split(kept), strict=True)
+        self._stacks = [_Stack(stack.shapes, stack.parameters[some]) for stack, some in parts if some.any()]
+        self.places = [place for place, is_kept in zip(self.places, kept.tolist(), strict=True) if is_kept]
+        self._square_average = self._square_average[kept]
+        self._allocate()
+
+    def results(
+        self, ended: Tensor, threshold: float, otherwise: LockstepStoppedBecause
+    ) -> dict[int, LockstepRun]:
+        """Return the results of the runs that ``ended`` marks, ``(runs,)`` booleans, by their places."""
+        chains = [chain for stack in self._stacks for chain in stack.chains()]
+        columns = (self.places, chains, self.losses.tolist(), self.is_finite().tolist(), ended.tolist())
+        results = {}
+        for place, chain, loss, is_finite, has_ended in zip(*columns, strict=True):
+            if has_ended:
+                reached: LockstepStoppedBecause = "train_loss_threshold" if loss <= threshold else otherwise
+                factors = [factor.clone() for factor in chain]
+                results[place] = LockstepRun(factors, reached if is_finite else "diverged", self.step, loss)
+        return results
+
+    def _split(self, runs: Tensor) -> tuple[Tensor, ...]:
+        """Return the part of every stack."""
+        return torch.split(runs, [len(stack.parameters) for stack in self._stacks])
+
+
+class _Stack:
+    """Chains of equal shapes: a row of ``parameters`` holds the factors of one, one after the other."""
+
+    def __init__(self, shapes: tuple[torch.Size, ...], parameters: Tensor) -> None:
+        self.shapes = shapes
+        self.parameters = parameters
+        self.gradients = torch.empty_like(parameters)
+        parts = torch.split(parameters, [shape.numel() for shape in shapes], dim=1)
+        self._factors = [part.view(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]
+        self._product_shape = (len(parameters), shapes[-1][0], shapes[0][1])
+        self._partial_products: list[Tensor] = []
+
+    def multiply(self, products: Tensor) -> None:
+        """Write every ``W_N ⋯ W_1`` into its row of ``products``, ``(runs, m·n)``."""
+        if len(self._factors) == 1:
+            products.copy_(self.parameters)
+            return
+        self._partial_products = [self._factors[0]]
+        for factor in self._factors[1:-1]:
+            self._partial_products.append(torch.bmm(factor, self._partial_products[-1]))
+        torch.bmm(self._factors[-1], self._partial_products[-1], out=products.view(self._product_shape))
+
+    def differentiate(self, product_gradients: Tensor, weight_decay: float) -> None:
+        """Compute ``gradients`` from those in the products that `multiply` has formed, ``(runs, m·n)``."""
+        outer = product_gradients.view(self._product_shape)
+        gradients = []
+        for factor, partial in zip(self._factors[:0:-1], self._partial_products[::-1], strict=True):
+            gradients.append(torch.bmm(outer, partial.mT))
+            outer = torch.bmm(factor.mT, outer)
+        gradients.append(outer)
+        torch.cat([gradient.flatten(1) for gradient in gradients[::-1]], dim=1, out=self.gradients)
+        if weight_decay:
+            self.gradients.add_(self.parameters, alpha=weight_decay)
+
+    def chains(self) -> list[tuple[Tensor, ...]]:
+        """Return the factors of every run."""
+        return list(zip(*self._factors, strict=True))
+
+
+def _checked_threshold(threshold: float | None) -> float:
+    if threshold is None:
+        return -math.inf
+    if not (math.isfinite(threshold) and threshold >= 0):
+        raise ValueError(
+            f"train_loss_threshold must be a finite number of at least 0, or None, but {threshold} came."
+        )
+    return float(threshold)
+
+
+def _check(chains: Sequence[Sequence[Tensor]], measurements: Measurements, rule: GroupRMSprop) -> None:
+    if not isinstance(rule, GroupRMSprop):
+        raise TypeError(
+            f"rule must be a dmf_fast.training.GroupRMSprop, the only one in lockstep, but "
+            f"{type(rule).__name__} came."
+        )
+    for place, chain in enumerate(chains):
+        try:
+            shape = shape_of(chain)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"chains[{place}]: {error}") from error
+        if shape != measurements.shape:
+            raise ValueError(
+                f"chains[{place}] must multiply to shape {measurements.shape}, as was measured, but its "
+                f"product has shape {shape}."
+            )
+        for factor in chain:
+            if factor.dtype != measurements.dtype:
+                raise TypeError(
+                    f"chains[{place}] must have the dtype of the measurements, {measurements.dtype}, but "
+                    f"{factor.dtype} came."
+                )
+            if factor.device != measurements.device:
+                raise ValueError(
+                    f"chains[{place}] must be on the device of the measurements, {measurements.device}, but "
+                    f"it is on {factor.device}."
+                )
