@@ -62,3 +62,24 @@ def operator_loop(
         optimizer.step()
 
     return iteration
+
+
+def sensing_loop(
+    factors: Sequence[Tensor], matrices: Tensor, values: Tensor, rule: Rule, truth: Tensor
+) -> Callable[[], object]:
+    """Return one iteration as of `dense_loop`, for `matrices` of shape (k, m·n) that measure the product."""
+    parameters = [torch.nn.Parameter(factor.clone()) for factor in factors]
+    optimizer = torch_optimizer(rule, parameters)
+
+    def iteration() -> None:
+        product: Tensor = parameters[0]
+        for factor in parameters[1:]:
+            product = factor @ product
+        loss = (matrices @ product.flatten() - values).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            (product - truth).square().mean()
+        optimizer.step()
+
+    return iteration

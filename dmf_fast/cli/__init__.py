@@ -1,4 +1,4 @@
-"""The command line: ``dmf-fast complete``, ``predict``, ``recommend`` and ``info``."""
+"""The command line: ``dmf-fast complete``, ``predict``, ``recommend``, ``reproduce`` and ``info``."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import typer
 from dmf_fast.cli.complete import complete
 from dmf_fast.cli.predict import PredictSettings, predict
 from dmf_fast.cli.recommend import RecommendSettings, recommend
+from dmf_fast.cli.reproduce import ReproduceSettings, reproduce
 from dmf_fast.cli.settings import CompleteSettings
 
 Settings = TypeVar("Settings")
@@ -69,4 +70,5 @@ def _register(settings_class: Callable[..., Settings], job: Callable[[Settings],
 _register(CompleteSettings, complete)
 _register(PredictSettings, predict)
 _register(RecommendSettings, recommend)
+_register(ReproduceSettings, reproduce)
 _register(InfoSettings, info)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dmf_fast.experiments import CompletionRun
+from dmf_fast.experiments.text_files import json_text
 
 # What a person sees of a run: heading and format by name.
 _COLUMNS = {
@@ -29,7 +28,7 @@ _COLUMNS = {
 def print_results(results: dict[str, Any], *, as_json: bool) -> None:
     """Print the results on standard output: one JSON object, or a short table."""
     if as_json:
-        typer.echo(_json(results))
+        typer.echo(json_text(results))
         return
     data, runs = results["data"], results["runs"]
     shown = [name for name in _COLUMNS if any(run[name] is not None for run in runs)]
@@ -48,7 +47,7 @@ def print_results(results: dict[str, Any], *, as_json: bool) -> None:
 
 def write_json(results: dict[str, Any], path: Path) -> None:
     """Write the results as the JSON object that ``--json`` prints."""
-    path.write_text(_json(results) + "\n")
+    path.write_text(json_text(results) + "\n")
 
 
 def history_table(runs: list[CompletionRun]) -> pa.Table:
@@ -60,16 +59,3 @@ def history_table(runs: list[CompletionRun]) -> pa.Table:
             history.add_column(0, "depth", pa.array([run.settings.depth] * len(history), pa.int64()))
         )
     return pa.concat_tables(tables, promote_options="default")
-
-
-def _json(results: dict[str, Any]) -> str:
-    return json.dumps(_without_nan(results), indent=2, allow_nan=False)
-
-
-def _without_nan(value: Any) -> Any:
-    """Return the value with None for NaN and infinite numbers, which JSON does not know."""
-    if isinstance(value, dict):
-        return {name: _without_nan(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,81 @@
+"""`python -m bench.reproduction runs/paper`: the time of `dmf-fast reproduce all` beside research code's.
+
+Reads the steps that were made and the time that they took from `results.json`, measures what a step of every
+kind takes in a PyTorch loop (bench/loops.py; with one thread and with all, whichever is faster), and adds up.
+The loop is estimated twice: one run after the other, and as many at once as there are cores, as if they did
+not disturb each other. What is not steps, such as convex solvers, spectra and figures, counts for `reproduce`
+alone. Writes one JSON file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.loops import dense_loop, sensing_loop
+from bench.record import origin, results_file
+from bench.timing import median_seconds
+from dmf_fast.experiments import low_rank_problem
+from dmf_fast.initialization import initialize
+from dmf_fast.training import GroupRMSprop
+
+ROUNDS = 5
+TARGET = 6.0
+
+
+def one_step(work: dict[str, Any]) -> Callable[[], object]:
+    """Return an iteration of the loop for work of this kind, in float32."""
+    dims, observed = work["dims"], work["observed"]
+    rows, columns = dims[-1], dims[0]
+    problem = low_rank_problem(rows, columns, min(5, rows, columns), min(observed, rows * columns), seed=0)
+    factors = initialize("gaussian", dims, 1e-2, seed=0)
+    rule = GroupRMSprop(1e-3)
+    if work["task"] == "completion":
+        return dense_loop(factors, problem.train, rule, problem.truth)
+    matrices = torch.randn(observed, rows * columns, generator=torch.Generator().manual_seed(0))
+    return sensing_loop(factors, matrices, matrices @ problem.truth.flatten(), rule, problem.truth)
+
+
+def seconds_a_step(work: dict[str, Any]) -> float:
+    """Return the median seconds of an iteration, with the number of threads that suits it best."""
+    times = []
+    for threads in sorted({1, torch.get_num_threads()}):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        times.append(median_seconds({"step": one_step(work)}, ROUNDS)["step"])
+        torch.set_num_threads(before)
+    return min(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="that `dmf-fast reproduce` wrote")
+    parser.add_argument("--output", type=Path, default=results_file("reproduction"))
+    arguments = parser.parse_args()
+    results = json.loads((arguments.folder / "results.json").read_text())
+    cores = torch.get_num_threads()
+    report: dict[str, Any] = {**origin(), "cores": cores, "facts": results["facts"], "experiments": {}}
+    for name, section in results["sections"].items():
+        kinds = [work | {"loop_seconds_a_step": seconds_a_step(work)} for work in section["work"]]
+        loop = sum(work["steps"] * work["loop_seconds_a_step"] for work in kinds)
+        report["experiments"][name] = {"seconds": section["seconds"], "loop_seconds": loop, "work": kinds}
+        print(f"{name}: {section['seconds']:.0f} s, PyTorch loop {loop:.0f} s")
+    seconds, loop = (
+        sum(one[key] for one in report["experiments"].values()) for key in ("seconds", "loop_seconds")
+    )
+    report |= {"seconds": seconds, "loop_seconds": loop, "ratio": loop / seconds}
+    print(
+        f"all: {seconds / 60:.1f} minutes; PyTorch loop {loop / 60:.0f} minutes one run after the other "
+        f"({loop / seconds:.1f}×, target {TARGET:g}×), {loop / cores / 60:.0f} with {cores} at once "
+        f"({loop / cores / seconds:.1f}×)"
+    )
+    arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

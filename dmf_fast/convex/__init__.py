@@ -1,0 +1,16 @@
+"""Convex programming: nuclear-norm minimisation with certificates, the rival of deep factorization."""
+
+from __future__ import annotations
+
+from dmf_fast.convex.completion import minimum_nuclear_norm, nuclear_norm_path, nuclear_norm_regression
+from dmf_fast.convex.low_rank import LowRank
+from dmf_fast.convex.solution import ConvexOptions, ConvexSolution
+
+__all__ = [
+    "ConvexOptions",
+    "ConvexSolution",
+    "LowRank",
+    "minimum_nuclear_norm",
+    "nuclear_norm_path",
+    "nuclear_norm_regression",
+]

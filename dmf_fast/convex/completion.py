@@ -1,0 +1,186 @@
+"""Matrix completion by convex programming: the nuclear norm beside observed entries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from dmf_fast.convex.checks import number_above_zero, number_of_at_least_zero
+from dmf_fast.convex.data_terms import DataTerm, SquaredError, Within
+from dmf_fast.convex.low_rank import LowRank
+from dmf_fast.convex.observed import ObservedEntries
+from dmf_fast.convex.solution import ConvexOptions, ConvexSolution
+from dmf_fast.convex.splitting import State, solve_by_splitting
+from dmf_fast.convex.thresholding import DenseThresholding, Thresholding, TruncatedThresholding
+from dmf_fast.observations import Observations
+
+_MOST_DENSE_NUMBERS = 40_000
+_PRECISION_OF_A_START = 1e-3
+
+
+def minimum_nuclear_norm(
+    observations: Observations,
+    epsilon: float = 0.0,
+    options: ConvexOptions = ConvexOptions(),  # noqa: B008 (frozen)
+) -> ConvexSolution:
+    """Return ``argmin ‖W‖_*`` subject to ``|W_ij − b_ij| ≤ epsilon`` on Ω.
+
+    Candès & Recht, "Exact Matrix Completion via Convex Optimization" (2009), problem 1.5, with a tolerance
+    for every entry. Solved by Douglas–Rachford splitting in float64, which stops by the duality gap. Without
+    entries the solution is the zero matrix.
+
+    Args:
+        observations: ``b_ij``, of any dtype, on any device; without weights.
+        epsilon: in the unit of the values, at least 0.
+        options: tolerances, iterations and decomposition.
+
+    Returns:
+        The solution, whose ``objective`` is ``‖W‖_*``.
+
+    Raises:
+        ValueError: ``epsilon`` is negative or not finite, or the observations have weights.
+
+    Example:
+        >>> ones = Observations([0, 0, 1], [0, 1, 0], [1.0, 1.0, 1.0])  # W_11 is not seen
+        >>> minimum_nuclear_norm(ones, options=ConvexOptions(tolerance=1e-6)).matrix.dense().round(decimals=3)
+        tensor([[1., 1.],
+                [1., 1.]], dtype=torch.float64)
+
+    """
+    epsilon = number_of_at_least_zero("epsilon", epsilon)
+    observed = _observed(observations)
+    if observations.weights is not None:
+        raise ValueError(
+            "observations must have no weights, as a constraint has none, but weights came; use "
+            "observations.with_values(observations.values)."
+        )
+    return _solved(observed, Within(observed.values, epsilon), None, options)
+
+
+def nuclear_norm_regression(
+    observations: Observations,
+    regularization: float,
+    options: ConvexOptions = ConvexOptions(),  # noqa: B008 (frozen)
+    *,
+    start: ConvexSolution | None = None,
+) -> ConvexSolution:
+    """Return ``argmin Σ_Ω w_ij (W_ij − b_ij)² + regularization · ‖W‖_*``.
+
+    Mazumder, Hastie & Tibshirani, "Spectral Regularization Algorithms for Learning Large Incomplete
+    Matrices" (2010), problem 3 (there with a factor ½ on the squares). Solved as `minimum_nuclear_norm`; the
+    duality gap bounds how far the objective is from the least one.
+
+    Args:
+        observations: ``b_ij``, with weights or without.
+        regularization: above 0. From twice the largest singular value of the observed matrix on (its entries
+            times their weights) the solution is 0.
+        options: tolerances, iterations and decomposition.
+        start: the solution for another ``regularization`` of the same entries, to begin from.
+
+    Raises:
+        ValueError: ``regularization`` is not a finite number above 0, or ``start`` is of other entries.
+
+    Example:
+        >>> eye = Observations([0, 0, 1, 1], [0, 1, 0, 1], [5.0, 0.0, 0.0, 1.0])
+        >>> nuclear_norm_regression(eye, 4.0).matrix.dense().round(decimals=2).diagonal()
+        tensor([3., 0.], dtype=torch.float64)
+
+    """
+    regularization = number_above_zero("regularization", regularization)
+    observed = _observed(observations)
+    if start is not None:
+        _check_start(start, observed)
+    term = SquaredError(observed.values, observed.weights, regularization)
+    solution = _solved(observed, term, start, options)
+    return replace(
+        solution,
+        objective=solution.objective * regularization,
+        lower_bound=solution.lower_bound * regularization,
+    )
+
+
+def nuclear_norm_path(
+    observations: Observations,
+    regularizations: Sequence[float],
+    options: ConvexOptions = ConvexOptions(),  # noqa: B008 (frozen)
+) -> list[ConvexSolution]:
+    """Return the solutions of `nuclear_norm_regression` for several weights, each begun at the one before.
+
+    Args:
+        observations: ``b_ij``, with weights or without.
+        regularizations: best from large to small: ranks and times grow as they fall.
+        options: for each of them.
+
+    Raises:
+        ValueError: as `nuclear_norm_regression`.
+
+    Example:
+        >>> eye = Observations([0, 0, 1, 1], [0, 1, 0, 1], [5.0, 0.0, 0.0, 1.0])
+        >>> [solution.matrix.rank for solution in nuclear_norm_path(eye, [20.0, 4.0, 1.0])]
+        [0, 1, 2]
+
+    """
+    solutions: list[ConvexSolution] = []
+    for regularization in _checked_sequence(regularizations):
+        start = solutions[-1] if solutions else None
+        solutions.append(nuclear_norm_regression(observations, regularization, options, start=start))
+    return solutions
+
+
+def _observed(observations: Observations) -> ObservedEntries:
+    if not isinstance(observations, Observations):
+        raise TypeError(
+            f"observations must be dmf_fast.Observations, but {type(observations).__name__} came; "
+            "use Observations.from_dense or Observations.from_scipy."
+        )
+    return ObservedEntries(observations)
+
+
+def _checked_sequence(regularizations: Sequence[float]) -> list[float]:
+    try:
+        given = list(regularizations)
+    except TypeError:
+        raise TypeError(
+            f"regularizations must be a sequence of numbers, but {regularizations!r} came."
+        ) from None
+    return [number_above_zero("regularizations", each) for each in given]
+
+
+def _check_start(start: ConvexSolution, observed: ObservedEntries) -> None:
+    shape = (len(start.matrix.left), len(start.matrix.right))
+    if len(start.dual) != observed.nnz or shape != observed.shape:
+        raise ValueError(
+            f"start must be a solution for these {observed.nnz} entries of shape {observed.shape}, but one "
+            f"for {len(start.dual)} of shape {shape} came."
+        )
+
+
+def _solved(
+    observed: ObservedEntries, term: DataTerm, start: ConvexSolution | None, options: ConvexOptions
+) -> ConvexSolution:
+    if observed.nnz == 0:
+        matrix = LowRank.zero(observed.shape, observed.device)
+        return ConvexSolution(matrix, 0.0, 0.0, 0.0, 0.0, True, 0, observed.values, 1.0)
+    state = _from_zero(observed) if start is None else State(start.matrix, start.dual, start.step)
+    return solve_by_splitting(term, _thresholding(observed, state.matrix, options), state, options)
+
+
+def _from_zero(observed: ObservedEntries) -> State:
+    # The dual points where the data pull the zero matrix: where that is the solution, it proves it.
+    pull = observed.weights * observed.values
+    norm = observed.operator_norm(pull, _PRECISION_OF_A_START)
+    # The root mean square of the singular values of a full matrix with such entries; it is adapted soon.
+    size = float(torch.linalg.vector_norm(observed.values)) / math.sqrt(observed.nnz)
+    step = size * math.sqrt(max(observed.shape))
+    matrix = LowRank.zero(observed.shape, observed.device)
+    return State(matrix, pull / norm if norm > 0 else pull, step or 1.0)
+
+
+def _thresholding(observed: ObservedEntries, start: LowRank, options: ConvexOptions) -> Thresholding:
+    rows, columns = observed.shape
+    small = rows * columns <= _MOST_DENSE_NUMBERS
+    dense = options.thresholding == "dense" or (options.thresholding == "auto" and small)
+    return DenseThresholding(observed, start) if dense else TruncatedThresholding(observed, start)

@@ -1,0 +1,128 @@
+"""The matrix of least nuclear norm that agrees with linear measurements."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dmf_fast.sensing import Measurements
+
+_ITERATIONS_A_LOOK = 10
+_RELAXATION = 1.6
+# Of the largest singular value of the first matrix; measured: a third of it takes the fewest iterations.
+_THRESHOLD = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class SensedMatrix:
+    """What `minimum_nuclear_norm_sensing` has found.
+
+    Attributes:
+        product: ``(m, n)``, float64; it agrees with the measurements to rounding.
+        nuclear_norm: of ``product``.
+        lower_bound: no matrix that agrees with the measurements has a smaller nuclear norm than this.
+        iterations: made.
+
+    """
+
+    product: Tensor
+    nuclear_norm: float
+    lower_bound: float
+    iterations: int
+
+
+@torch.no_grad()
+def minimum_nuclear_norm_sensing(
+    measurements: Measurements, *, tolerance: float = 1e-6, iterations: int = 10_000
+) -> SensedMatrix:
+    """Minimise ``‖W‖_*`` over all ``W`` with ``⟨X_k, W⟩ = y_k``.
+
+    The convex relaxation of the least rank: Recht, Fazel & Parrilo, "Guaranteed Minimum-Rank Solutions of
+    Linear Matrix Equations via Nuclear Norm Minimization" (SIAM Review 2010). Arora, Cohen, Hu & Luo (NeurIPS
+    2019), section 2, compare deep matrix factorization with it.
+
+    Solved in float64 by Douglas–Rachford splitting (Eckstein & Bertsekas, 1992): in turn the nearest matrix
+    that agrees with the measurements, and singular value thresholding. It ends when the nuclear norm is
+    proven to be within ``tolerance`` of the least, by some ``Y = Σ_k λ_k X_k`` of operator norm 1: for every
+    ``W`` that agrees, ``‖W‖_* ≥ ⟨Y, W⟩ = ⟨λ, y⟩``. An iteration takes an SVD of an ``(m, n)`` matrix and two
+    products of a vector with a ``(k, m·n)`` one.
+
+    Args:
+        measurements: ``X_k``, linearly independent, and ``y_k``.
+        tolerance: most of ``(nuclear_norm - lower_bound) / nuclear_norm``, above 0.
+        iterations: the most to make, at least 1; where they are too few, the bound tells how far it is.
+
+    Raises:
+        ValueError: the measurement matrices are linearly dependent, or an option is out of range.
+
+    Example:
+        >>> corner = Measurements(torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]), torch.tensor([3.0]))
+        >>> round(minimum_nuclear_norm_sensing(corner).nuclear_norm, 6)
+        3.0
+
+    """
+    if not (math.isfinite(tolerance) and tolerance > 0):
+        raise ValueError(f"tolerance must be a finite number above 0, but {tolerance} came.")
+    if iterations < 1:
+        raise ValueError(f"iterations must be at least 1, but {iterations} came.")
+    feasible_set = _FeasibleSet(measurements)
+    point = feasible_set.smallest()
+    # Any positive number does where the smallest is zero.
+    threshold = _THRESHOLD * float(torch.linalg.matrix_norm(point, 2)) or 1.0
+    lower_bound = 0.0
+    for iteration in range(1, iterations + 1):
+        feasible = feasible_set.nearest(point)
+        reflected = 2 * feasible - point
+        thresholded = _thresholded(reflected, threshold)
+        if iteration % _ITERATIONS_A_LOOK == 0 or iteration == iterations:
+            lower_bound = max(lower_bound, feasible_set.lower_bound(reflected - thresholded))
+            nuclear_norm = float(torch.linalg.matrix_norm(feasible, "nuc"))
+            if nuclear_norm - lower_bound <= tolerance * nuclear_norm:
+                break
+        point += _RELAXATION * (thresholded - feasible)
+    return SensedMatrix(feasible, nuclear_norm, lower_bound, iteration)
+
+
+class _FeasibleSet:
+    """All matrices that agree with the measurements, by an orthonormal basis of the span of the ``X_k``."""
+
+    def __init__(self, measurements: Measurements) -> None:
+        self._shape = measurements.shape
+        matrices = measurements.matrices.double().flatten(1)
+        count, numbers = matrices.shape
+        self._basis, triangle = torch.linalg.qr(matrices.T)
+        diagonal = triangle.diagonal().abs()
+        if count > numbers or diagonal.min() <= numbers * torch.finfo(torch.float64).eps * diagonal.max():
+            raise ValueError(
+                f"matrices must be linearly independent, but these {count} of shape {self._shape} are not; "
+                "leave out those that follow from others."
+            )
+        values = measurements.values.double()[:, None]
+        self._coordinates = torch.linalg.solve_triangular(triangle.T, values, upper=False)[:, 0]
+
+    def smallest(self) -> Tensor:
+        """Return the one of least Frobenius norm."""
+        return self._matrix(self._coordinates)
+
+    def nearest(self, matrix: Tensor) -> Tensor:
+        """Return the one that is nearest to ``matrix``."""
+        return matrix + self._matrix(self._coordinates - matrix.flatten() @ self._basis)
+
+    def lower_bound(self, direction: Tensor) -> float:
+        """Return a bound of all their nuclear norms from below, by what the span has of ``direction``."""
+        coordinates = direction.flatten() @ self._basis
+        norm = float(torch.linalg.matrix_norm(self._matrix(coordinates), 2))
+        return float(self._coordinates @ coordinates) / norm if norm > 0 else 0.0
+
+    def _matrix(self, coordinates: Tensor) -> Tensor:
+        matrix: Tensor = (self._basis @ coordinates).view(self._shape)
+        return matrix
+
+
+def _thresholded(matrix: Tensor, threshold: float) -> Tensor:
+    left, singular_values, right_transposed = torch.linalg.svd(matrix, full_matrices=False)
+    thresholded: Tensor = (left * (singular_values - threshold).clamp_min(0)) @ right_transposed
+    return thresholded

@@ -1,0 +1,83 @@
+"""What a convex solver is asked for and what it returns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from dmf_fast.convex.checks import count_of_at_least_one, number_above_zero
+from dmf_fast.convex.low_rank import LowRank
+
+Thresholding = Literal["auto", "dense", "truncated"]
+
+
+@dataclass(frozen=True)
+class ConvexOptions:
+    """When a solver stops, and how it decomposes matrices.
+
+    Attributes:
+        tolerance: the largest relative duality gap, and the largest violation of the constraints, as a root
+            mean square relative to that of the observed values.
+        iterations: most iterations.
+        thresholding: ``"dense"`` forms ``(m, n)`` matrices; ``"truncated"`` never does and finds only the
+            singular triples above the threshold; ``"auto"`` forms those of at most 40,000 numbers.
+
+    Raises:
+        ValueError: an option is out of range.
+        TypeError: an option is of another type.
+
+    """
+
+    tolerance: float = 1e-3
+    iterations: int = 2_000
+    thresholding: Thresholding = "auto"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tolerance", number_above_zero("tolerance", self.tolerance))
+        object.__setattr__(self, "iterations", count_of_at_least_one("iterations", self.iterations))
+        if self.thresholding not in get_args(Thresholding):
+            raise ValueError(
+                f"thresholding must be one of {', '.join(get_args(Thresholding))}, but "
+                f"{self.thresholding!r} came."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class ConvexSolution:
+    """A matrix of low rank and the certificate of how good it is.
+
+    Attributes:
+        matrix: the solution: ``matrix.dense()``, or ``matrix.factors()`` for `dmf_fast.observed_product`.
+        objective: what is minimised, at ``matrix``.
+        lower_bound: no matrix has a smaller objective. It is a dual value, whatever the iterations did; with
+            truncated decompositions up to the 1e-6 of a largest singular value.
+        violation: how far ``matrix`` is from the constraints: root mean square over Ω, relative to that of
+            the observed values; 0 without constraints.
+        largest_violation: of a single entry, in the unit of the values.
+        converged: whether both tolerances were met.
+        iterations: made by this call.
+        dual: ``(nnz,)``, float64, the dual solution, in the order of the entries.
+        step: the step of the splitting at the end, with ``matrix`` and ``dual`` the start of a next call.
+
+    """
+
+    matrix: LowRank
+    objective: float
+    lower_bound: float
+    violation: float
+    largest_violation: float
+    converged: bool
+    iterations: int
+    dual: Tensor
+    step: float
+
+    @property
+    def relative_gap(self) -> float:
+        """``|objective − lower_bound|`` over the objective; where that is 0, 0 or infinite."""
+        gap = abs(self.objective - self.lower_bound)
+        if self.objective == 0:
+            return math.inf if gap else 0.0
+        return gap / self.objective

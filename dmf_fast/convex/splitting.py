@@ -1,0 +1,123 @@
+"""Douglas–Rachford splitting of the nuclear norm and a data term.
+
+Lions & Mercier, "Splitting Algorithms for the Sum of Two Nonlinear Operators" (1979); Combettes & Pesquet,
+"Proximal Splitting Methods in Signal Processing" (2011), section 4; with over-relaxation, Eckstein &
+Bertsekas (1992). Written for matrices that are seen on Ω only: off Ω the data term is free, so that the
+iterate is always the sum of the relaxed matrix, of low rank, and a sparse one, ``−step`` times the relaxed
+dual.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dmf_fast.convex.data_terms import DataTerm
+from dmf_fast.convex.low_rank import LowRank
+from dmf_fast.convex.solution import ConvexOptions, ConvexSolution
+from dmf_fast.convex.thresholding import Thresholding
+
+_RELAXATION = 1.8  # between 1, none, and 2; measured: from 1 to 1.8 iterations halve, or better
+_ITERATIONS_A_CHECK = 10
+# Until then every check may change the step, afterwards only one at every doubling of the iterations: between
+# changes the splitting converges.
+_ITERATIONS_WITH_NEW_STEPS = 100
+# It shrinks in smaller steps than it grows, as the dual may be feasible by chance.
+_LEAST_CHANGE_OF_STEP, _LARGEST_CHANGE_OF_STEP = 2 / 3, 10.0
+
+
+@dataclass
+class State:
+    """``matrix`` and ``dual`` (on Ω) so far, and the step; beside them the dual that is relaxed."""
+
+    matrix: LowRank
+    dual: Tensor
+    step: float
+
+    def __post_init__(self) -> None:
+        self.relaxed_dual = self.dual
+
+
+def solve_by_splitting(
+    term: DataTerm, threshold: Thresholding, state: State, options: ConvexOptions
+) -> ConvexSolution:
+    """Minimise ``‖W‖_* + term(W_Ω)`` from ``state`` until the certificate is within the tolerance."""
+    solution, _ = _certified(term, threshold, state, 0, options.tolerance)
+    for iteration in range(1, options.iterations + 1):
+        if solution.converged:
+            break
+        nearest = _iterate(term, threshold, state)
+        if iteration % _ITERATIONS_A_CHECK == 0 or iteration == options.iterations:
+            solution, dual_norm = _certified(term, threshold, state, iteration, options.tolerance)
+            if _may_change_step(iteration):
+                apart = _relative(_entries(threshold, state.matrix) - nearest, threshold.observed.values)
+                state.step *= _change_of_step(apart, dual_norm - 1)
+    return solution
+
+
+def _iterate(term: DataTerm, threshold: Thresholding, state: State) -> Tensor:
+    """Make one iteration; return the entries that the data term takes, to which those of the matrix move."""
+    shifted = threshold.relaxed_entries() - state.step * state.relaxed_dual
+    nearest = term.proximal(shifted, state.step)
+    state.dual = (nearest - shifted) / state.step
+    sparse = state.step * (2 * state.dual - state.relaxed_dual)
+    state.matrix = threshold(sparse, state.step, _RELAXATION)
+    state.relaxed_dual = torch.lerp(state.relaxed_dual, state.dual, _RELAXATION)
+    return nearest
+
+
+def _may_change_step(iteration: int) -> bool:
+    rounds, rest = divmod(iteration, _ITERATIONS_WITH_NEW_STEPS)
+    return rounds == 0 or (rest == 0 and rounds.bit_count() == 1)
+
+
+def _change_of_step(primal: float, dual: float) -> float:
+    """Return the factor by which the step should grow so that neither certificate waits for the other.
+
+    ``primal`` is how far the entries of the matrix are from where the data term wants them, relatively, and
+    ``dual`` by how much the operator norm of the dual exceeds 1: a large step mends the latter sooner.
+    Residual balancing, as in Boyd et al., "Distributed Optimization and Statistical Learning via the
+    Alternating Direction Method of Multipliers" (2011), section 3.4.1.
+    """
+    if primal == 0:
+        return 1.0
+    ratio = math.sqrt(max(dual, 0.0) / primal)
+    return min(max(ratio, _LEAST_CHANGE_OF_STEP), _LARGEST_CHANGE_OF_STEP)
+
+
+def _certified(
+    term: DataTerm, threshold: Thresholding, state: State, iteration: int, tolerance: float
+) -> tuple[ConvexSolution, float]:
+    """Return the solution so far, and the operator norm of its dual."""
+    entries = _entries(threshold, state.matrix)
+    violation = term.violation(entries)
+    relative_violation = _relative(violation, threshold.observed.values)
+    objective = state.matrix.nuclear_norm + term.value(entries)
+    dual_norm = threshold.operator_norm(state.dual, tolerance / 10)
+    lower_bound = term.dual_bound(state.dual, dual_norm)
+    gap = abs(objective - lower_bound)
+    solution = ConvexSolution(
+        state.matrix,
+        objective,
+        lower_bound,
+        relative_violation,
+        float(violation.abs().max()),
+        gap <= tolerance * objective and relative_violation <= tolerance,
+        iteration,
+        state.dual,
+        state.step,
+    )
+    return solution, dual_norm
+
+
+def _entries(threshold: Thresholding, matrix: LowRank) -> Tensor:
+    return threshold.observed.entries_of(matrix.left * matrix.singular_values, matrix.right)
+
+
+def _relative(difference: Tensor, to: Tensor) -> float:
+    """Return ``‖difference‖ / ‖to‖``, or ``‖difference‖`` where the latter is 0."""
+    norm, size = float(torch.linalg.vector_norm(difference)), float(torch.linalg.vector_norm(to))
+    return norm / size if size > 0 else norm

@@ -1,0 +1,30 @@
+"""Tables of results in a folder: each there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def kept_table(file: Path, compute: Callable[[], pa.Table]) -> pa.Table:
+    """Return the table in a Parquet file; where there is none, compute it and write it.
+
+    Raises `OSError` where the file cannot be written, and what ``compute`` raises.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tables = [kept_table(Path(folder, "one"), lambda n=n: pa.table({"n": [n]})) for n in (1, 2)]
+    >>> [table["n"].to_pylist() for table in tables]
+    [[1], [1]]
+    """
+    if not file.exists():
+        table = compute()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(file.name + ".partial")
+        pq.write_table(table, partial)
+        os.replace(partial, file)
+    return pq.read_table(file)

@@ -1,0 +1,64 @@
+"""MovieLens 100K as observed entries: 943 users by 1682 films, ratings from 1 to 5.
+
+Harper & Konstan, "The MovieLens Datasets: History and Context" (2015). It may not be redistributed, so it is
+read from where the user keeps it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dmf_fast.data import RatingsTable, read_ratings
+from dmf_fast.observations import Observations
+
+SHAPE = (943, 1682)
+NOT_HERE = "MovieLens 100K was not given; name its folder to test this."
+"""The evidence of a claim that needs the data, where they are missing."""
+
+
+@dataclass(frozen=True)
+class MovieLensSplit:
+    """The official split ``u1``, float32, less the ``mean`` rating of ``u1.base``.
+
+    ``train`` and ``validation`` are the parts of ``u1.base``, ``test`` is ``u1.test``.
+    """
+
+    train: Observations
+    validation: Observations
+    test: Observations
+    mean: float
+
+
+def read_some_ratings(folder: Path, count: int, seed: int) -> Observations:
+    """Return ``count`` ratings drawn at random from ``u.data``, min–max normalised to [0, 1], float32.
+
+    Raises `dmf_fast.data.DataError` where the file cannot be read.
+    """
+    ratings = read_ratings(folder / "u.data")
+    lowest, highest = ratings.values.min(), ratings.values.max()
+    drawn = np.sort(np.random.default_rng(seed).choice(len(ratings), count, replace=False))
+    return _observations(ratings, (ratings.values - lowest) / (highest - lowest), drawn)
+
+
+def read_u1(folder: Path, validation_fraction: float, seed: int) -> MovieLensSplit:
+    """Return the split ``u1``, with a random part of ``u1.base`` for validation.
+
+    Raises `dmf_fast.data.DataError` where a file cannot be read.
+    """
+    base, test = (read_ratings(folder / name) for name in ("u1.base", "u1.test"))
+    mean = float(base.values.mean())
+    train, validation = _observations(base, base.values - mean).split(validation_fraction, seed)
+    return MovieLensSplit(train, validation, _observations(test, test.values - mean), mean)
+
+
+def _observations(
+    ratings: RatingsTable, values: np.ndarray, chosen: np.ndarray | None = None
+) -> Observations:
+    """Return all entries or the chosen ones; the ids of MovieLens 100K count from 1."""
+    kept = slice(None) if chosen is None else chosen
+    rows, columns = (ids.to_numpy() - 1 for ids in (ratings.row_ids, ratings.column_ids))
+    return Observations(rows[kept], columns[kept], values[kept], SHAPE, dtype=torch.float32)

@@ -1,0 +1,95 @@
+"""All experiments, one after the other, and the page that they make."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+
+from tqdm import tqdm
+
+from dmf_fast.experiments.page import Section
+from dmf_fast.experiments.reproduction import Reproduction
+from dmf_fast.experiments.text_files import json_text, write_whole
+
+EXPERIMENTS = {
+    name: f"dmf_fast.experiments.{name}"
+    for name in ("figure1", "figure2", "figure3", "sensing", "movielens", "norms", "greedy")
+}
+"""Name to module, in the order of the page; every module has ``run(reproduction: Reproduction) -> Section``.
+
+Figures, sensing and movielens are those of Arora et al. 2019; norms, that fit without bound, of Razin & Cohen
+2020; greedy low-rank learning of Li, Luo & Lyu 2021.
+"""
+
+
+def reproduce(
+    names: Sequence[str], reproduction: Reproduction, out: Path, *, date: datetime | None = None
+) -> dict[str, tuple[Section, float]]:
+    """Run experiments in turn and write ``report.html`` and ``results.json`` into ``out`` after each.
+
+    An interrupted call leaves a page of the experiments so far, and the same call again goes on.
+
+    Args:
+        names: among `EXPERIMENTS`.
+        reproduction: how they are run, and where finished runs are kept.
+        out: folder of the page.
+        date: what the page says; without it the time of the call.
+
+    Returns:
+        The section of every experiment and the seconds spent on it, those of earlier calls with the same
+        ``reproduction.folder`` included, whose runs are not repeated.
+
+    Raises:
+        ValueError: a name is not among `EXPERIMENTS`; or an experiment refuses its data.
+        OSError: a folder cannot be written to.
+
+    """
+    from dmf_fast.experiments.report import write_report  # Jinja2, only where a page is written
+    from dmf_fast.experiments.run_facts import run_facts
+
+    _check(names)
+    out.mkdir(parents=True, exist_ok=True)
+    # All of them first: what cannot be imported is not to stop a run after an hour.
+    experiments = {name: import_module(EXPERIMENTS[name]).run for name in names}
+    facts = run_facts(quick=reproduction.quick, date=date)
+    times = _TimeBook(reproduction)
+    sections: dict[str, tuple[Section, float]] = {}
+    hidden = None if reproduction.progress is None else not reproduction.progress
+    for name, run in (bar := tqdm(experiments.items(), unit="experiment", disable=hidden)):
+        bar.set_description(name)
+        with times.timing(name):
+            section = run(reproduction)
+        sections[name] = section, times.seconds[name]
+        write_report(sections, out, facts)
+    return sections
+
+
+def _check(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in EXPERIMENTS:
+            raise ValueError(f"names must be among {', '.join(EXPERIMENTS)}, but {name!r} came.")
+
+
+class _TimeBook:
+    """Seconds spent on every experiment, over all calls with the same folder: it is kept there."""
+
+    def __init__(self, reproduction: Reproduction) -> None:
+        extent = "quick" if reproduction.quick else "full"
+        self._file = reproduction.folder / f"seconds-{extent}.json"
+        self.seconds: dict[str, float] = json.loads(self._file.read_text()) if self._file.exists() else {}
+
+    @contextmanager
+    def timing(self, name: str) -> Iterator[None]:
+        """Add what the block takes, even where it fails or is interrupted."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self._file, json_text(self.seconds) + "\n")

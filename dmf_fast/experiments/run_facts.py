@@ -1,0 +1,41 @@
+"""What a page of results must say about how they came about: versions, machine, date."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from dmf_fast.info import active_instruction_set
+
+
+def run_facts(*, quick: bool, date: datetime | None = None) -> dict[str, str]:
+    """Return name and text of every fact; without a date it is now.
+
+    >>> run_facts(quick=True, date=datetime(2026, 1, 2, 15, 30))["date"]
+    '2026-01-02 15:30'
+    """
+    return {
+        "dmf_fast": version("dmf-fast"),
+        "extent": "quick: fewer seeds and steps than the full run" if quick else "full",
+        "date": (datetime.now() if date is None else date).strftime("%Y-%m-%d %H:%M"),
+        "processor": f"{_processor()}, {os.cpu_count()} logical cores",
+        "threads": str(torch.get_num_threads()),
+        "instruction set": active_instruction_set(),
+        "torch": torch.__version__,
+        "Python": platform.python_version(),
+        "system": platform.system(),
+    }
+
+
+def _processor() -> str:
+    """Return the model of the processor; the standard library knows it on few systems."""
+    cpuinfo = Path("/proc/cpuinfo")
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

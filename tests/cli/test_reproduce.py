@@ -1,0 +1,151 @@
+"""``dmf-fast reproduce`` as a user runs it, with small experiments in place of the real ones."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from typer.testing import Result
+
+from dmf_fast.experiments import reproduce as experiments
+from dmf_fast.experiments.page import Claim, Section
+from dmf_fast.experiments.reproduction import Reproduction
+
+Run = Callable[..., Result]
+SECTION = Section(
+    "Figure one",
+    "What is shown.",
+    {},
+    [
+        Claim("Depth [helps].", "Arora et al.", "rule", "reproduced", "evidence"),
+        Claim("Scale matters.", "Arora et al.", "rule", "not reproduced", "evidence"),
+    ],
+)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Reproduction]:
+    """What the experiments ``figure1`` and ``norms`` were called with; the working folder is a new one."""
+    seen: list[Reproduction] = []
+    for name in ("figure1", "norms"):
+        fake = ModuleType(f"fake_{name}")
+
+        def run(reproduction: Reproduction, title: str = f"The {name}") -> Section:
+            seen.append(reproduction)
+            return replace(SECTION, title=title)
+
+        fake.run = run  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {"figure1": "fake_figure1", "norms": "fake_norms"})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DMF_FAST_DATA", raising=False)
+    return seen
+
+
+@pytest.fixture
+def movielens(tmp_path: Path) -> Path:
+    folder = tmp_path / "data" / "ml-100k"
+    folder.mkdir(parents=True)
+    for name in ("u.data", "u1.base", "u1.test"):
+        (folder / name).touch()
+    return folder
+
+
+def test_without_arguments_all_run_and_a_person_sees_claims_verdicts_and_the_page(
+    calls: list[Reproduction], dmf_fast: Run, tmp_path: Path
+) -> None:
+    result = dmf_fast("reproduce")
+    assert result.exit_code == 0, result.stderr
+    assert calls == [Reproduction(Path("runs/paper/runs"), progress=None)] * 2
+    for text in ("The figure1", "The norms", "Depth [helps].", "Scale matters.", "not reproduced"):
+        assert text in result.stdout
+    assert "The page is runs/paper/report.html" in result.stdout
+    assert "Scale matters." in (tmp_path / "runs" / "paper" / "report.html").read_text()
+
+
+def test_a_quick_run_has_its_own_folder(calls: list[Reproduction], dmf_fast: Run, tmp_path: Path) -> None:
+    assert dmf_fast("reproduce", "all", "--quick", "--quiet").exit_code == 0
+    assert calls[0] == Reproduction(Path("runs/paper-quick/runs"), quick=True, progress=False)
+    assert (tmp_path / "runs" / "paper-quick" / "report.html").is_file()
+
+
+def test_one_target_into_a_folder_as_json(calls: list[Reproduction], dmf_fast: Run, tmp_path: Path) -> None:
+    result = dmf_fast("reproduce", "norms", "--out", tmp_path / "here", "--json")
+    assert result.exit_code == 0, result.stderr
+    printed = json.loads(result.stdout)
+    assert list(printed["sections"]) == ["norms"]
+    assert [claim["verdict"] for claim in printed["sections"]["norms"]["claims"]] == [
+        "reproduced", "not reproduced",
+    ]  # fmt: skip
+    assert printed == json.loads((tmp_path / "here" / "results.json").read_text())
+    assert calls[0].folder == tmp_path / "here" / "runs"
+
+
+def test_movielens_is_the_option_else_that_of_the_environment_else_not_there(
+    calls: list[Reproduction], dmf_fast: Run, movielens: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dmf_fast("reproduce", "norms")
+    monkeypatch.setenv("DMF_FAST_DATA", str(movielens.parent))
+    dmf_fast("reproduce", "norms")
+    monkeypatch.setenv("DMF_FAST_DATA", "elsewhere")
+    dmf_fast("reproduce", "norms")
+    dmf_fast("reproduce", "norms", "--movielens", movielens)
+    assert [call.movielens for call in calls] == [None, movielens, None, movielens]
+
+
+def test_threads_are_set(calls: list[Reproduction], dmf_fast: Run, threads: int) -> None:
+    assert dmf_fast("reproduce", "norms", "--threads", threads + 1).exit_code == 0
+    assert torch.get_num_threads() == threads + 1
+
+
+def test_a_target_that_does_not_exist_is_refused(calls: list[Reproduction], dmf_fast: Run) -> None:
+    result = dmf_fast("reproduce", "figure9")
+    assert result.exit_code == 2
+    assert result.stderr == "Error: TARGET must be one of figure1, norms or all, but 'figure9' came.\n"
+    assert not calls
+
+
+def test_a_folder_without_movielens_is_refused(
+    calls: list[Reproduction], dmf_fast: Run, movielens: Path
+) -> None:
+    (movielens / "u1.test").unlink()
+    result = dmf_fast("reproduce", "--movielens", movielens)
+    assert result.exit_code == 2
+    assert f"but {movielens} has no u1.test; name the folder" in result.stderr
+    assert not calls
+
+
+def test_a_file_in_place_of_the_folder_is_refused(
+    calls: list[Reproduction], dmf_fast: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    result = dmf_fast("reproduce", "--out", tmp_path / "file")
+    assert result.exit_code == 2
+    assert "is a file; name a folder." in result.stderr
+    assert not calls
+
+
+def test_ctrl_c_says_how_to_go_on(
+    calls: list[Reproduction], dmf_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(reproduction: Reproduction) -> Section:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["fake_norms"], "run", stopped)
+    result = dmf_fast("reproduce", "--out", "here")
+    assert result.exit_code == 130
+    assert "Interrupted: here keeps what has ended; the same command again goes on." in result.stderr
+    assert "The figure1" in (tmp_path / "here" / "report.html").read_text()
+
+
+def test_the_command_line_starts_without_what_only_pages_need() -> None:
+    code = "import sys, dmf_fast.cli.app; print({'jinja2', 'matplotlib.pyplot', 'cvxpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -1,0 +1,79 @@
+"""``dmf-fast reproduce all --quick`` with the real experiments, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# What papers claim must be seen in every run; on real ratings (movielens) the data decide.
+OF_THE_PAPERS = ("figure1", "figure2", "figure3", "sensing", "norms", "greedy")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run; MovieLens is there where DMF_FAST_DATA says so."""
+    folder = tmp_path_factory.mktemp("paper")
+    command = [
+        sys.executable,
+        "-m",
+        "dmf_fast.cli",
+        "reproduce",
+        "all",
+        "--quick",
+        "--quiet",
+        "--out",
+        folder,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "100"})
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sections(out: Path) -> dict[str, Any]:
+    return dict(json.loads((out / "results.json").read_text())["sections"])
+
+
+@pytest.mark.parametrize("name", OF_THE_PAPERS)
+def test_every_claim_of_the_papers_that_can_be_tested_is_reproduced(
+    sections: dict[str, Any], name: str
+) -> None:
+    verdicts = {claim["statement"]: claim["verdict"] for claim in sections[name]["claims"]}
+
+    assert "reproduced" in verdicts.values()
+    assert "not reproduced" not in verdicts.values(), verdicts
+
+
+def test_every_claim_has_its_source_its_rule_and_its_evidence(sections: dict[str, Any]) -> None:
+    claims = [claim for section in sections.values() for claim in section["claims"]]
+
+    assert all(claim[field] for claim in claims for field in ("source", "rule", "evidence"))
+
+
+def test_the_page_has_a_figure_of_every_experiment_that_was_run(out: Path, sections: dict[str, Any]) -> None:
+    page = (out / "report.html").read_text()
+
+    assert page.count("<svg") == sum(len(section["figures"]) for section in sections.values()) >= 7
+    for section in sections.values():
+        assert section["title"] in page
+
+
+def test_the_page_loads_nothing(out: Path) -> None:
+    page = (out / "report.html").read_text()
+
+    assert not re.findall(r"<(?:script|link|img|iframe)\b", page)
+    assert not re.findall(r"(?:src|href)=[\"'](?!#)[^\"']*", page)
+
+
+def test_steps_are_counted_for_comparisons_of_speed(sections: dict[str, Any]) -> None:
+    work = [work for section in sections.values() for work in section["work"]]
+
+    assert {"completion", "sensing"} == {one["task"] for one in work}
+    assert all(one["steps"] > 0 and len(one["dims"]) >= 2 and one["observed"] > 0 for one in work)

@@ -1,0 +1,117 @@
+"""Completion over depths and scales: the grid, and what figures 1 and 2 say about it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from dmf_fast.experiments import figure1, figure2
+from dmf_fast.experiments.completion_grid import CompletionGrid, GridResults, run_grid
+from dmf_fast.experiments.page import Claim
+from dmf_fast.experiments.reproduction import Reproduction
+from dmf_fast.training import Trial, Trials
+
+TINY = CompletionGrid(
+    size=12, rank=1, observed=(60, 100), init_scales=(1e-3, 1e-4), learning_rates=(3e-3,), seeds=2, steps=300
+)
+
+
+def made_up(value: Callable[[str, int, float], float], convex: Callable[[str], float]) -> GridResults:
+    """Return results where a measure of a run depends on depth and scale alone, but for little noise."""
+    grid = replace(TINY, seeds=5)
+    measures = ("reconstruction_mse", "nuclear_norm", "effective_rank")
+    noise = np.random.default_rng(0).uniform(0.999, 1.001, grid.seeds)
+    runs = [
+        {"observed": observed, "seed": seed, "depth": depth, "init_scale": scale, "lr": 3e-3}
+        | {measure: value(measure, depth, scale) * noise[seed] for measure in measures}
+        for observed, seed, depth, scale in product(
+            grid.observed, range(grid.seeds), grid.depths, grid.init_scales
+        )
+    ]
+    rows = [
+        {"observed": observed, "seed": seed} | {measure: convex(measure) for measure in measures}
+        for observed, seed in product(grid.observed, range(grid.seeds))
+    ]
+    return GridResults(grid, pa.Table.from_pylist(runs), pa.Table.from_pylist(rows), [])
+
+
+def verdicts(claims: list[Claim]) -> list[bool]:
+    return [claim.verdict == "reproduced" for claim in claims]
+
+
+def test_every_depth_and_scale_completes_the_same_entries(tmp_path: Path) -> None:
+    results = run_grid(TINY, Reproduction(tmp_path, progress=False))
+
+    assert len(results.runs) == 2 * 2 * 3 * 2
+    assert len(results.convex) == 2 * 2
+    assert results.of_runs("train_loss", observed=60, depth=3).shape == (2,)
+    steps = sum(work.steps for work in results.work)
+    assert steps == sum(results.runs["step"].to_pylist())
+    assert {work.dims for work in results.work} == {(12,) * (depth + 1) for depth in (2, 3, 4)}
+
+
+def test_what_has_been_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reproduction = Reproduction(tmp_path, progress=False)
+    first = run_grid(TINY, reproduction)
+    monkeypatch.setattr(sys.modules["dmf_fast.training.descend_many"], "start_run", None)
+
+    assert run_grid(TINY, reproduction).runs.equals(first.runs)
+
+
+def test_interrupted_grids_report_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(trials: list[Trial], **_: object) -> Trials:
+        return Trials([])
+
+    monkeypatch.setattr("dmf_fast.experiments.completion_grid.descend_many", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(TINY, Reproduction(tmp_path, progress=False))
+
+
+def test_the_matrix_of_least_nuclear_norm_has_no_larger_norm_than_the_truth(tmp_path: Path) -> None:
+    results = run_grid(TINY, Reproduction(tmp_path, progress=False))
+
+    for observed, seed in product(TINY.observed, range(2)):
+        truth = torch.linalg.svdvals(TINY.problem(observed, seed).truth).sum().item()
+        assert results.of_convex("nuclear_norm", observed)[seed] <= truth * (1 + 1e-3)
+
+
+def test_figure_1_is_reproduced_by_errors_in_the_order_of_the_paper() -> None:
+    # All recover, so that the last claim holds as well.
+    results = made_up(lambda measure, depth, scale: scale * 10.0**-depth, lambda measure: 1e-5)
+
+    assert verdicts(figure1.claims(results)) == [True] * 4
+
+
+def test_figure_1_is_not_reproduced_by_errors_in_the_reverse_order() -> None:
+    results = made_up(lambda measure, depth, scale: 10.0**depth / scale, lambda measure: 1.0)
+
+    assert verdicts(figure1.claims(results)) == [False] * 4
+
+
+def test_figure_2_is_reproduced_only_where_the_rank_is_lower_and_the_norm_larger() -> None:
+    found = {"reconstruction_mse": 1e-5, "nuclear_norm": 10.0, "effective_rank": 1.1}
+    worse = {"reconstruction_mse": 1e-2, "nuclear_norm": 9.0, "effective_rank": 2.0}
+
+    lower_rank = made_up(lambda measure, depth, scale: found[measure], worse.__getitem__)
+    lower_norm = made_up(lambda measure, depth, scale: worse[measure], found.__getitem__)
+
+    # In both the norms disagree, with many entries too.
+    assert verdicts(figure2.claims(lower_rank)) == [True, True, False]
+    assert verdicts(figure2.claims(lower_norm)) == [False, False, False]
+
+
+def test_figure_2_sees_the_least_norm_where_many_entries_are_observed() -> None:
+    same = {"reconstruction_mse": 1e-5, "nuclear_norm": 10.0, "effective_rank": 1.1}
+
+    results = made_up(lambda measure, depth, scale: same[measure], same.__getitem__)
+
+    assert verdicts(figure2.claims(results)) == [False, False, True]

@@ -1,0 +1,151 @@
+"""Fitting without bound: the bound is true, the rules tell right from wrong, and the experiment is whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dmf_fast.chain import balancedness, chain_product
+from dmf_fast.experiments import norms
+from dmf_fast.experiments.norms import Curve, bounded_entry, falling_rank, least_entry, unbounded_entry
+from dmf_fast.experiments.page import Section
+from dmf_fast.experiments.reproduction import Reproduction
+from dmf_fast.training import DescentOptions, GradientDescent, Trials, descend
+
+LOSS = np.geomspace(0.5, 1e-5, 200)
+EPSILON = np.sqrt(3 * LOSS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def section(folder: Path) -> Section:
+    return norms.run(Reproduction(folder, quick=True, progress=False))
+
+
+def test_the_quick_experiment_reproduces_the_claims(section: Section) -> None:
+    assert [claim.verdict for claim in section.claims] == ["reproduced"] * 3
+    assert all(claim.statement and claim.source and claim.rule and claim.evidence for claim in section.claims)
+    assert len(section.figures) == len(section.tables) == 1
+    table = section.tables[0].table
+    assert table["depth"].to_pylist() == [2, 2, 3, 3, 4, 4]
+    assert [work.dims for work in section.work] == [(2,) * 3, (2,) * 4, (2,) * 5]
+    assert sum(work.steps for work in section.work) == sum(table["steps"].to_pylist())
+
+
+def test_the_same_call_again_repeats_no_run(
+    section: Section, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a run was repeated")
+
+    monkeypatch.setattr(import_module("dmf_fast.training.descend_many"), "start_run", refuse)
+    assert norms.run(Reproduction(folder, quick=True, progress=False)) == section
+
+
+def test_an_interrupted_call_reports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(norms, "descend_many", lambda *_, **__: Trials([]))
+    with pytest.raises(KeyboardInterrupt):
+        norms.run(Reproduction(tmp_path, quick=True, progress=False))
+
+
+def test_the_bounds_hold_for_every_matrix_of_positive_determinant() -> None:
+    random = np.random.default_rng(0)
+    residuals = random.standard_normal((20_000, 3)) * 10 ** random.uniform(-6, 0, (20_000, 1))
+    w_12, w_21, w_22 = (residuals + np.array([1, 1, 0])).T
+    # Close to singular, where the bounds are tight, and far from it.
+    w_11 = w_12 * w_21 / w_22 * (1 + 10 ** random.uniform(-12, 3, 20_000) * np.sign(w_12 * w_21))
+    loss = (residuals**2).mean(axis=1)
+    is_small = loss < 1 / 3
+    assert is_small.sum() > 10_000
+    assert (w_11 * w_22 > w_12 * w_21)[is_small].all()
+
+    assert (abs(w_11) > least_entry(loss))[is_small].all()
+    singular_values = np.linalg.svd(np.array([[w_11, w_12], [w_21, w_22]]).transpose(2, 0, 1))[1]
+    rounding = 1e-15 * singular_values[:, 0]
+    assert (singular_values[:, 1] <= np.sqrt(3 * loss) + rounding)[is_small].all()
+
+
+def test_the_bound_is_zero_where_nothing_follows() -> None:
+    np.testing.assert_array_equal(least_entry([1 / 3, 0.4, 100.0]), 0)
+
+
+@pytest.mark.parametrize("determinant", [1, -1])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_the_start_is_small_balanced_and_of_the_wanted_determinant(depth: int, determinant: int) -> None:
+    for seed in range(20):
+        factors = norms.start_factors(depth, determinant, seed)
+        product = chain_product(factors)
+        assert torch.linalg.det(product).sign() == determinant
+        assert torch.linalg.matrix_norm(product) < 4 * norms.INIT_SCALE
+        assert balancedness(factors) < 1e-15
+
+
+def test_at_depth_2_the_factors_remain_transposes_of_each_other() -> None:
+    trial = norms._trial(2, 1, 0, steps=0)
+    factors = [factor.clone() for factor in trial.factors]
+    descend(factors, trial.train, GradientDescent(1e-2), DescentOptions(steps=20_000, progress=False))
+    assert torch.equal(factors[0], factors[1].T)
+
+
+def curve(
+    entry: np.ndarray,
+    distance: np.ndarray | None = None,
+    rank: np.ndarray | None = None,
+    loss: np.ndarray = LOSS,
+) -> Curve:
+    distance = EPSILON / 2 if distance is None else distance
+    return Curve(2, 1, loss, entry, distance, 1 + 1e-3 * EPSILON if rank is None else rank)
+
+
+GROWING = curve(1 / EPSILON)
+
+
+def test_an_entry_that_grows_as_it_must_is_unbounded() -> None:
+    assert unbounded_entry([GROWING, curve(3 / EPSILON)]).verdict == "reproduced"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(curve(np.ones_like(LOSS)), id="bounded"),
+        pytest.param(curve(least_entry(LOSS) * 0.9), id="below the bound"),
+        pytest.param(curve(1 / EPSILON**2), id="too fast"),
+        pytest.param(curve(1 / EPSILON * (1 + 0.2 * (np.arange(200) == 50))), id="not rising"),
+        pytest.param(replace(GROWING, loss=200 * LOSS), id="not fitted"),
+        pytest.param(curve(np.full_like(LOSS, np.nan)), id="not finite"),
+    ],
+)
+def test_one_run_that_does_not_grow_so_refutes_the_claim(wrong: Curve) -> None:
+    assert unbounded_entry([GROWING, wrong]).verdict == "not reproduced"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(curve(1 / EPSILON, distance=2 * EPSILON), id="far from rank 1"),
+        pytest.param(curve(1 / EPSILON, rank=np.full_like(LOSS, 1.2)), id="of higher rank"),
+        pytest.param(replace(GROWING, loss=1000 * LOSS), id="not fitted"),
+        pytest.param(curve(1 / EPSILON, rank=np.full_like(LOSS, np.nan)), id="not finite"),
+    ],
+)
+def test_the_rank_falls_only_where_all_runs_say_so(wrong: Curve) -> None:
+    assert falling_rank([GROWING, GROWING]).verdict == "reproduced"
+    assert falling_rank([GROWING, wrong]).verdict == "not reproduced"
+
+
+def test_the_entry_is_bounded_only_where_it_rests_and_the_loss_vanishes() -> None:
+    loss = np.geomspace(0.5, 1e-9, 200)
+    resting = curve(2 - loss, loss, loss, loss)
+    growing = curve(np.sqrt(1 / loss), loss, loss, loss)
+    assert bounded_entry([resting]).verdict == "reproduced"
+    assert bounded_entry([resting, growing]).verdict == "not reproduced"
+    assert bounded_entry([replace(resting, loss=100 * loss)]).verdict == "not reproduced"
