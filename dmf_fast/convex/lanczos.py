@@ -25,7 +25,8 @@ def largest_eigenvalue(times: Callable[[Tensor], Tensor], start: Tensor, precisi
         precision: relative, above 0.
 
     >>> ones = torch.ones(3, dtype=torch.float64)
-    >>> largest_eigenvalue(lambda vector: vector * torch.tensor([1.0, 4.0, 2.0]).double(), ones, 1e-6)
+    >>> scaled = torch.tensor([1.0, 4.0, 2.0], dtype=torch.float64)
+    >>> round(largest_eigenvalue(lambda vector: vector * scaled, ones, 1e-6), 9)
     4.0
 
     """

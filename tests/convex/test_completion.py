@@ -130,9 +130,9 @@ def test_one_entry_alone_is_kept_and_the_rest_is_zero(thresholding: str) -> None
     found = minimum_nuclear_norm(train, 0.5, options)
     torch.testing.assert_close(found.matrix.dense(), expected, rtol=0, atol=1e-7)
 
-    expected[2, 1] = -2.0  # the least of (x + 3)² + 2 |x|
+    expected[2, 1] = -2.0  # the least of (x + 3)² + 2 |x|, from which it rises by (x + 2)²: 1e-8 of 5 is 2e-4
     found = nuclear_norm_regression(train, 2.0, options)
-    torch.testing.assert_close(found.matrix.dense(), expected, rtol=0, atol=1e-7)
+    torch.testing.assert_close(found.matrix.dense(), expected, rtol=0, atol=3e-4)
 
 
 def test_a_cross_of_a_positive_rank_one_matrix_recovers_it() -> None:
@@ -316,6 +316,7 @@ def test_a_solution_is_where_its_own_call_would_start_and_end() -> None:
     assert again.objective == pytest.approx(found.objective, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_movielens_is_solved_and_no_other_matrix_is_better(movielens_folder: Path) -> None:
     table = read_ratings(movielens_folder / "u.data")
     rows, columns = table.row_ids.to_numpy() - 1, table.column_ids.to_numpy() - 1
