@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -16,8 +17,9 @@ from dmf_fast.convex.solution import ConvexOptions, ConvexSolution
 from dmf_fast.convex.splitting import State, solve_by_splitting
 from dmf_fast.convex.thresholding import DenseThresholding, Thresholding, TruncatedThresholding
 from dmf_fast.observations import Observations
+from dmf_fast.one_thread import threads_kept, use_one_thread
 
-_MOST_DENSE_NUMBERS = 40_000
+_MOST_NUMBERS_OF_SMALL = 40_000
 _PRECISION_OF_A_START = 1e-3
 
 
@@ -164,8 +166,20 @@ def _solved(
     if observed.nnz == 0:
         matrix = LowRank.zero(observed.shape, observed.device)
         return ConvexSolution(matrix, 0.0, 0.0, 0.0, 0.0, True, 0, observed.values, 1.0)
-    state = _from_zero(observed) if start is None else State(start.matrix, start.dual, start.step)
-    return solve_by_splitting(term, _thresholding(observed, state.matrix, options), state, options)
+    with _threads_for(observed):
+        state = _from_zero(observed) if start is None else State(start.matrix, start.dual, start.step)
+        return solve_by_splitting(term, _thresholding(observed, state.matrix, options), state, options)
+
+
+@contextmanager
+def _threads_for(observed: ObservedEntries) -> Iterator[None]:
+    """Use one thread for small matrices: more gain nothing, and wait for each other on a busy machine."""
+    if torch.get_num_threads() == 1 or not _is_small(observed):
+        yield
+        return
+    with threads_kept():
+        use_one_thread()
+        yield
 
 
 def _from_zero(observed: ObservedEntries) -> State:
@@ -180,7 +194,10 @@ def _from_zero(observed: ObservedEntries) -> State:
 
 
 def _thresholding(observed: ObservedEntries, start: LowRank, options: ConvexOptions) -> Thresholding:
-    rows, columns = observed.shape
-    small = rows * columns <= _MOST_DENSE_NUMBERS
-    dense = options.thresholding == "dense" or (options.thresholding == "auto" and small)
+    dense = options.thresholding == "dense" or (options.thresholding == "auto" and _is_small(observed))
     return DenseThresholding(observed, start) if dense else TruncatedThresholding(observed, start)
+
+
+def _is_small(observed: ObservedEntries) -> bool:
+    rows, columns = observed.shape
+    return rows * columns <= _MOST_NUMBERS_OF_SMALL

@@ -20,9 +20,9 @@ from dmf_fast.experiments.page import Work
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.synthetic import LowRankProblem, low_rank_problem
 from dmf_fast.initialization import initialize
+from dmf_fast.one_thread import threads_kept, use_one_thread
 from dmf_fast.spectrum import effective_rank
 from dmf_fast.training import DescentOptions, GroupRMSprop, Recording, Trial, descend_many
-from dmf_fast.training.one_thread import threads_kept, use_one_thread
 
 
 @dataclass(frozen=True)

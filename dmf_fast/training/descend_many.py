@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from dmf_fast.one_thread import threads_kept, use_one_thread
 from dmf_fast.training.checks import whole_number
 from dmf_fast.training.descend import finish_run, start_run
 from dmf_fast.training.folder_lock import locked
 from dmf_fast.training.interrupt import DeferredInterrupt
-from dmf_fast.training.one_thread import threads_kept, use_one_thread
 from dmf_fast.training.trial_checks import check_trials
 from dmf_fast.training.trial_files import checkpoint_of, keep_result, load_result
 from dmf_fast.training.trials import Trial, TrialError, TrialResult, Trials
