@@ -1,11 +1,11 @@
 """`python -m bench.convex`: nuclear-norm minimisation beside cvxpy with SCS, and on MovieLens 100K.
 
-The paper's problem, 100 × 100 of rank 5, every entry within 1e-3: both solve it from scratch and in turns, ours
-with its default tolerance, cvxpy with its problem compiled beforehand and SCS with its default acceleration, at
-eps 1e-3 and at 1e-4. How far each nuclear norm is from the least comes from a solution that is certified to
-1e-5. (Interior points, as in CLARABEL, do not fit: their systems are as large as a symmetric matrix of 200
-rows has numbers.) On MovieLens, which cvxpy does not solve in reasonable time, ours alone. Medians. Writes one
-JSON file.
+The paper's problem, 100 × 100 of rank 5, every entry within 1e-3: both solve it from scratch and in turns,
+ours with its default tolerance, cvxpy with its problem compiled beforehand and SCS with its default
+acceleration, at eps 1e-3 and at 1e-4. How far each nuclear norm is from the least comes from a solution that
+is certified to 1e-5. (Interior points, as in CLARABEL, do not fit: their systems are as large as a symmetric
+matrix of 200 rows has numbers.) On MovieLens, which cvxpy does not solve in reasonable time, ours alone.
+Medians. Writes one JSON file.
 """
 
 from __future__ import annotations

@@ -136,39 +136,43 @@ struct Run {
 // One run, runs in pieces and runs with pauses are bitwise the same, for any number of threads.
 template <class T>
 void check_pieces(const DescentProblem& problem, int split, int64_t steps) {
-  Run<T> whole(problem, split, 1);
-  CHECK(whole.to(steps) == dmf::Outcome::reached);
-  CHECK(whole.descent.step() == steps);
-  for (const int threads : {1, 3}) {
-    Run<T> first(problem, split, threads), second(problem, split, threads), paused(problem, split, threads);
-    CHECK(first.to(steps / 3) == dmf::Outcome::reached);
-    second.go_on_from(first);
-    for (Run<T>* run : {&first, &second}) {
-      CHECK(run->to(steps) == dmf::Outcome::reached);
-      CHECK(*run == whole);
+  on_every_instruction_set([&] {
+    Run<T> whole(problem, split, 1);
+    CHECK(whole.to(steps) == dmf::Outcome::reached);
+    CHECK(whole.descent.step() == steps);
+    for (const int threads : {1, 3}) {
+      Run<T> first(problem, split, threads), second(problem, split, threads), paused(problem, split, threads);
+      CHECK(first.to(steps / 3) == dmf::Outcome::reached);
+      second.go_on_from(first);
+      for (Run<T>* run : {&first, &second}) {
+        CHECK(run->to(steps) == dmf::Outcome::reached);
+        CHECK(*run == whole);
+      }
+      for (int64_t step = 1; step < steps; ++step) CHECK(paused.to(steps, -1) == dmf::Outcome::paused);
+      CHECK(paused.to(steps, -1) == dmf::Outcome::reached);
+      CHECK(paused == whole);
     }
-    for (int64_t step = 1; step < steps; ++step) CHECK(paused.to(steps, -1) == dmf::Outcome::paused);
-    CHECK(paused.to(steps, -1) == dmf::Outcome::reached);
-    CHECK(paused == whole);
-  }
+  });
 }
 
 template <class T>
 void check_run(const DescentProblem& problem, int split, int64_t steps) {
   PlainDescent plain(problem);
   const dmf::Outcome expected = plain.descend_to(steps);
-  Run<T> run(problem, split, 1);
-  CHECK(run.to(steps) == expected);
-  CHECK(run.descent.step() == plain.step);
   const double tolerance = sizeof(T) == 8 ? 1e-10 : 1e-3;
-  CHECK(run.descent.loss() == Approx(plain.loss).epsilon(tolerance));
-  CHECK(run.descent.gradient_norm() == Approx(plain.gradient_norm).epsilon(tolerance));
-  for (int j = 0; j < problem.depth(); ++j) {
-    const std::vector<T> numbers = run.part(0, j);
-    const PlainMatrix& factor = plain.factors[j];
-    CHECK(close(Numbers(numbers.begin(), numbers.end()), (j < split ? factor.transposed() : factor).numbers,
-                tolerance));
-  }
+  on_every_instruction_set([&] {
+    Run<T> run(problem, split, 1);
+    CHECK(run.to(steps) == expected);
+    CHECK(run.descent.step() == plain.step);
+    CHECK(run.descent.loss() == Approx(plain.loss).epsilon(tolerance));
+    CHECK(run.descent.gradient_norm() == Approx(plain.gradient_norm).epsilon(tolerance));
+    for (int j = 0; j < problem.depth(); ++j) {
+      const std::vector<T> numbers = run.part(0, j);
+      const PlainMatrix& factor = plain.factors[j];
+      CHECK(close(Numbers(numbers.begin(), numbers.end()), (j < split ? factor.transposed() : factor).numbers,
+                  tolerance));
+    }
+  });
 }
 
 DescentProblem small_problem(const Rule& rule, bool weighted) {
@@ -191,46 +195,44 @@ TEMPLATE_TEST_CASE("products of a chain agree with plain loops", "[descent]", fl
 }
 
 TEMPLATE_TEST_CASE("runs agree with plain loops, in one or in pieces", "[descent]", float, double) {
-  on_every_instruction_set([] {
-    for (const Rule& rule : rules()) {
-      INFO("rule " << static_cast<int>(rule.kind) << ", momentum " << rule.momentum);
-      for (const int split : {0, 1, 2}) {
-        const DescentProblem problem = small_problem(rule, split == 1);
-        check_run<TestType>(problem, split, 30);
-        check_pieces<TestType>(problem, split, 12);
-      }
-      // Large enough for the pass by tiles and for threads in the update.
-      DescentProblem large(random_pattern(450, 500, 4000, 1, 2), {500, 300, 450}, true, 6);
-      large.rule = rule;
-      check_pieces<TestType>(large, 1, 4);
+  // Large enough for the pass by tiles and for threads in the update.
+  DescentProblem large(random_pattern(450, 500, 4000, 1, 2), {500, 300, 450}, true, 6);
+  for (const Rule& rule : rules()) {
+    INFO("rule " << static_cast<int>(rule.kind) << ", momentum " << rule.momentum);
+    for (const int split : {0, 1, 2}) {
+      const DescentProblem problem = small_problem(rule, split == 1);
+      check_run<TestType>(problem, split, 30);
+      check_pieces<TestType>(problem, split, 12);
     }
-  });
+    large.rule = rule;
+    check_pieces<TestType>(large, 1, 4);
+  }
 }
 
 TEMPLATE_TEST_CASE("runs end where their rules say", "[descent]", float, double) {
-  on_every_instruction_set([] {
-    DescentProblem problem = small_problem(rules()[0], true);
-    PlainDescent plain(problem);
-    plain.descend_to(20);
-    const double loss = plain.loss, norm = plain.gradient_norm;
-    plain.descend_to(21);
-    REQUIRE(plain.loss < loss);
-    problem.stop.train_loss = (loss + plain.loss) / 2;
-    check_run<TestType>(problem, 1, 30);
-    problem.stop = {};
-    problem.stop.gradient_norm = (norm + plain.gradient_norm) / 2;
-    check_run<TestType>(problem, 1, 1000);
-    problem.stop = {};
-    for (Rule rule : rules()) {
-      if (rule.kind == RuleKind::adam) continue;
-      rule.lr = sizeof(TestType) == 8 ? 1e60 : 1e9;  // GroupRMSprop grows by about so much a step
-      problem.rule = rule;
+  DescentProblem problem = small_problem(rules()[0], true);
+  PlainDescent plain(problem);
+  plain.descend_to(20);
+  const double loss = plain.loss, norm = plain.gradient_norm;
+  plain.descend_to(21);
+  REQUIRE(plain.loss < loss);
+  problem.stop.train_loss = (loss + plain.loss) / 2;
+  check_run<TestType>(problem, 1, 30);
+  problem.stop = {};
+  problem.stop.gradient_norm = (norm + plain.gradient_norm) / 2;
+  check_run<TestType>(problem, 1, 1000);
+  problem.stop = {};
+  for (Rule rule : rules()) {
+    if (rule.kind == RuleKind::adam) continue;
+    rule.lr = sizeof(TestType) == 8 ? 1e60 : 1e9;  // GroupRMSprop grows by about so much a step
+    problem.rule = rule;
+    on_every_instruction_set([&] {
       for (const int threads : {1, 3}) {
         Run<TestType> run(problem, 1, threads);
         CHECK(run.to(1000) == dmf::Outcome::diverged);
         CHECK(run.descent.step() < 1000);
         CHECK(run.to(1000) == dmf::Outcome::diverged);
       }
-    }
-  });
+    });
+  }
 }

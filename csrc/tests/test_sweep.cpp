@@ -32,18 +32,6 @@ Outcome swept(const Problem& p, const std::vector<char>& buffer, double scale, i
   return arrays.outcome(loss);
 }
 
-template <class Storage>
-void check_against_plain_loops(const Pattern& pattern, int64_t h, double tolerance, bool weighted = true) {
-  const Problem problem(pattern, h, weighted);
-  const Outcome expected = plain_loops(problem, 0.25);
-  const std::vector<char> buffer = build_layout(pattern);
-  const Outcome actual = swept<Storage>(problem, buffer, 0.25, 2);
-  CHECK(std::fabs(actual.loss - expected.loss) <= tolerance * expected.loss);
-  CHECK(close(actual.gradient_a, expected.gradient_a, tolerance));
-  CHECK(close(actual.gradient_b, expected.gradient_b, tolerance));
-  CHECK(close(actual.products, expected.products, tolerance));
-}
-
 template <class Body>
 void on_every_instruction_set(const Body& body) {
   const std::string before = active_instruction_set();
@@ -55,33 +43,43 @@ void on_every_instruction_set(const Body& body) {
   REQUIRE(set_instruction_set(before));
 }
 
+template <class Storage>
+void check_against_plain_loops(const Pattern& pattern, int64_t h, double tolerance, bool weighted = true) {
+  const Problem problem(pattern, h, weighted);
+  const Outcome expected = plain_loops(problem, 0.25);
+  const std::vector<char> buffer = build_layout(pattern);
+  on_every_instruction_set([&] {
+    const Outcome actual = swept<Storage>(problem, buffer, 0.25, 2);
+    CHECK(std::fabs(actual.loss - expected.loss) <= tolerance * expected.loss);
+    CHECK(close(actual.gradient_a, expected.gradient_a, tolerance));
+    CHECK(close(actual.gradient_b, expected.gradient_b, tolerance));
+    CHECK(close(actual.products, expected.products, tolerance));
+  });
+}
+
 }  // namespace
 
 TEST_CASE("loss, gradients and products agree with plain loops") {
-  on_every_instruction_set([] {
-    for (const Pattern& pattern : assorted_patterns()) {
-      if (pattern.rows > 10000) continue;
-      for (const int64_t h : {1, 5, 16, 33}) {
-        INFO(pattern.rows << " x " << pattern.columns << ", h " << h);
-        check_against_plain_loops<double>(pattern, h, 1e-13);
-        check_against_plain_loops<float>(pattern, h, 1e-5);
-        check_against_plain_loops<bfloat16>(pattern, h, 1e-5);
-        check_against_plain_loops<float16>(pattern, h, 1e-5);
-      }
+  for (const Pattern& pattern : assorted_patterns()) {
+    if (pattern.rows > 10000) continue;
+    for (const int64_t h : {1, 5, 16, 33}) {
+      INFO(pattern.rows << " x " << pattern.columns << ", h " << h);
+      check_against_plain_loops<double>(pattern, h, 1e-13);
+      check_against_plain_loops<float>(pattern, h, 1e-5);
+      check_against_plain_loops<bfloat16>(pattern, h, 1e-5);
+      check_against_plain_loops<float16>(pattern, h, 1e-5);
     }
-  });
+  }
 }
 
 TEST_CASE("every width agrees with plain loops") {
   const Pattern pattern = random_pattern(60, 70, 900, 2, 7);
-  on_every_instruction_set([&] {
-    for (int64_t h = 1; h <= 140; ++h) {
-      INFO("h " << h);
-      check_against_plain_loops<float>(pattern, h, 1e-5);
-      check_against_plain_loops<bfloat16>(pattern, h, 1e-5, false);
-      check_against_plain_loops<double>(pattern, h, 1e-13, false);
-    }
-  });
+  for (int64_t h = 1; h <= 140; ++h) {
+    INFO("h " << h);
+    check_against_plain_loops<float>(pattern, h, 1e-5);
+    check_against_plain_loops<bfloat16>(pattern, h, 1e-5, false);
+    check_against_plain_loops<double>(pattern, h, 1e-13, false);
+  }
 }
 
 TEST_CASE("results are bitwise the same for any number of threads") {
