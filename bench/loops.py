@@ -29,22 +29,10 @@ def dense_loop(
 
     As in the research code for the paper: the matrix is formed by torch and compared at the observed entries.
     """
-    parameters = [torch.nn.Parameter(factor.clone()) for factor in factors]
-    optimizer = torch_optimizer(rule, parameters)
     rows, columns, values = train.rows.long(), train.columns.long(), train.values
-
-    def iteration() -> None:
-        product: Tensor = parameters[0]
-        for factor in parameters[1:]:
-            product = factor @ product
-        loss = (product[rows, columns] - values).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        with torch.no_grad():
-            (product - truth).square().mean()
-        optimizer.step()
-
-    return iteration
+    return _loop_over_products(
+        factors, rule, truth, lambda product: (product[rows, columns] - values).square().mean()
+    )
 
 
 def operator_loop(
@@ -68,6 +56,14 @@ def sensing_loop(
     factors: Sequence[Tensor], matrices: Tensor, values: Tensor, rule: Rule, truth: Tensor
 ) -> Callable[[], object]:
     """Return one iteration as of `dense_loop`, for `matrices` of shape (k, m·n) that measure the product."""
+    return _loop_over_products(
+        factors, rule, truth, lambda product: (matrices @ product.flatten() - values).square().mean()
+    )
+
+
+def _loop_over_products(
+    factors: Sequence[Tensor], rule: Rule, truth: Tensor, train_loss: Callable[[Tensor], Tensor]
+) -> Callable[[], object]:
     parameters = [torch.nn.Parameter(factor.clone()) for factor in factors]
     optimizer = torch_optimizer(rule, parameters)
 
@@ -75,7 +71,7 @@ def sensing_loop(
         product: Tensor = parameters[0]
         for factor in parameters[1:]:
             product = factor @ product
-        loss = (matrices @ product.flatten() - values).square().mean()
+        loss = train_loss(product)
         optimizer.zero_grad()
         loss.backward()
         with torch.no_grad():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import torch
@@ -20,6 +21,18 @@ def use_one_thread() -> None:
 def _use(threads: int) -> None:
     torch.get_num_threads()  # takes up the default, as every thread does once, so that it cannot come later
     torch.set_num_threads(threads)
+
+
+@contextmanager
+def one_thread_each(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Give workers of whom each has one of torch's threads; see `threads_kept` for what is left behind.
+
+    >>> with one_thread_each(2) as pool:
+    ...     list(pool.map(lambda _: torch.get_num_threads(), range(2)))
+    [1, 1]
+    """
+    with threads_kept(), ThreadPoolExecutor(workers, initializer=use_one_thread) as pool:
+        yield pool
 
 
 class _Kept:

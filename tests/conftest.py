@@ -71,6 +71,15 @@ def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     planner._plan_chain.cache_clear()
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch's threads are one meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(params=[1, 2])
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     """One thread and two."""

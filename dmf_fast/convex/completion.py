@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from dmf_fast.convex.checks import number_above_zero, number_of_at_least_zero
+from dmf_fast.checks import number_above_zero, number_of_at_least_zero
 from dmf_fast.convex.data_terms import DataTerm, SquaredError, Within
 from dmf_fast.convex.low_rank import LowRank
 from dmf_fast.convex.observed import ObservedEntries

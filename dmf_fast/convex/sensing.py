@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from dmf_fast.checks import count_of_at_least_one, number_above_zero
+from dmf_fast.convex.thresholding import thresholded_by_svd
 from dmf_fast.sensing import Measurements
 
 _ITERATIONS_A_LOOK = 10
@@ -57,6 +58,7 @@ def minimum_nuclear_norm_sensing(
 
     Raises:
         ValueError: the measurement matrices are linearly dependent, or an option is out of range.
+        TypeError: an option is of another type.
 
     Example:
         >>> corner = Measurements(torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]), torch.tensor([3.0]))
@@ -64,10 +66,8 @@ def minimum_nuclear_norm_sensing(
         3.0
 
     """
-    if not (math.isfinite(tolerance) and tolerance > 0):
-        raise ValueError(f"tolerance must be a finite number above 0, but {tolerance} came.")
-    if iterations < 1:
-        raise ValueError(f"iterations must be at least 1, but {iterations} came.")
+    tolerance = number_above_zero("tolerance", tolerance)
+    iterations = count_of_at_least_one("iterations", iterations)
     feasible_set = _FeasibleSet(measurements)
     point = feasible_set.smallest()
     # Any positive number does where the smallest is zero.
@@ -76,7 +76,7 @@ def minimum_nuclear_norm_sensing(
     for iteration in range(1, iterations + 1):
         feasible = feasible_set.nearest(point)
         reflected = 2 * feasible - point
-        thresholded = _thresholded(reflected, threshold)
+        thresholded = thresholded_by_svd(reflected, threshold).dense()
         if iteration % _ITERATIONS_A_LOOK == 0 or iteration == iterations:
             lower_bound = max(lower_bound, feasible_set.lower_bound(reflected - thresholded))
             nuclear_norm = float(torch.linalg.matrix_norm(feasible, "nuc"))
@@ -120,9 +120,3 @@ class _FeasibleSet:
     def _matrix(self, coordinates: Tensor) -> Tensor:
         matrix: Tensor = (self._basis @ coordinates).view(self._shape)
         return matrix
-
-
-def _thresholded(matrix: Tensor, threshold: float) -> Tensor:
-    left, singular_values, right_transposed = torch.linalg.svd(matrix, full_matrices=False)
-    thresholded: Tensor = (left * (singular_values - threshold).clamp_min(0)) @ right_transposed
-    return thresholded

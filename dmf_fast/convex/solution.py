@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from dmf_fast.convex.checks import count_of_at_least_one, number_above_zero
+from dmf_fast.checks import count_of_at_least_one, number_above_zero
 from dmf_fast.convex.low_rank import LowRank
 
 Thresholding = Literal["auto", "dense", "truncated"]

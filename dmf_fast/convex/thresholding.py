@@ -73,13 +73,14 @@ def _thresholded(matrix: Tensor, threshold: float) -> LowRank:
     # Through the Gram matrix: a third of the time of an SVD.
     squares, left = torch.linalg.eigh(matrix @ matrix.T)
     if threshold < _LEAST_OF_SQUARES * float(squares[-1].clamp_min(0).sqrt()):
-        return _thresholded_by_svd(matrix, threshold)
+        return thresholded_by_svd(matrix, threshold)
     first = int(torch.searchsorted(squares, threshold * threshold, right=True))
     values, left = squares[first:].sqrt().flip(0), left[:, first:].flip(1)
     return LowRank(left, values - threshold, (matrix.T @ left) / values)
 
 
-def _thresholded_by_svd(matrix: Tensor, threshold: float) -> LowRank:
+def thresholded_by_svd(matrix: Tensor, threshold: float) -> LowRank:
+    """Return a matrix with every singular value less ``threshold``, those above it only."""
     left, values, right_transposed = torch.linalg.svd(matrix, full_matrices=False)
     kept = int((values > threshold).sum())
     return LowRank(left[:, :kept], values[:kept] - threshold, right_transposed[:kept].T)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from dmf_fast.convex import minimum_nuclear_norm
+from dmf_fast.experiments.columns import by_seed
+from dmf_fast.experiments.kept_trials import run_trials, work_of
 from dmf_fast.experiments.page import Work
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.synthetic import LowRankProblem, low_rank_problem
 from dmf_fast.initialization import initialize
-from dmf_fast.one_thread import threads_kept, use_one_thread
+from dmf_fast.one_thread import one_thread_each
 from dmf_fast.spectrum import effective_rank
-from dmf_fast.training import DescentOptions, GroupRMSprop, Recording, Trial, descend_many
+from dmf_fast.training import DescentOptions, GroupRMSprop, Recording, Trial
 
 
 @dataclass(frozen=True)
@@ -112,11 +110,11 @@ class GridResults:
         Without one of them ``init_scale`` and ``lr`` are the smallest.
         """
         smallest = {"init_scale": min(self.grid.init_scales), "lr": min(self.grid.learning_rates)}
-        return _by_seed(self.runs, measure, smallest | labels)
+        return by_seed(self.runs, measure, **smallest | labels)
 
     def of_convex(self, measure: str, observed: int) -> np.ndarray:
         """Return a measure of the matrices of least nuclear norm, ``(seeds,)``, float64."""
-        return _by_seed(self.convex, measure, {"observed": observed})
+        return by_seed(self.convex, measure, observed=observed)
 
 
 def run_grid(grid: CompletionGrid, reproduction: Reproduction) -> GridResults:
@@ -124,18 +122,8 @@ def run_grid(grid: CompletionGrid, reproduction: Reproduction) -> GridResults:
 
     Raises `KeyboardInterrupt` where Ctrl-C ended it: runs that have ended are kept.
     """
-    trials = list(_trials(grid))
-    ended = descend_many(trials, folder=reproduction.folder / "completion", progress=reproduction.progress)
-    if len(ended.results) < len(trials):
-        raise KeyboardInterrupt
-    runs = ended.summary()
-    return GridResults(grid, runs, _convex(grid), _work(grid, runs))
-
-
-def _by_seed(table: pa.Table, measure: str, labels: dict[str, Any]) -> np.ndarray:
-    conditions = [pc.field(name) == value for name, value in labels.items()]
-    rows = table.filter(reduce(lambda one, other: one & other, conditions)).sort_by("seed")
-    return np.array(rows[measure].to_pylist(), dtype=np.float64)
+    ended = run_trials(list(_trials(grid)), reproduction, "completion")
+    return GridResults(grid, ended.summary(), _convex(grid), work_of(ended.results))
 
 
 def _trials(grid: CompletionGrid) -> Iterator[Trial]:
@@ -174,16 +162,5 @@ def _convex(grid: CompletionGrid) -> pa.Table:
 
     problems = list(product(grid.observed, range(grid.seeds)))
     # A core each, as the runs: matrices of this size gain nothing from two.
-    with threads_kept(), ThreadPoolExecutor(torch.get_num_threads(), initializer=use_one_thread) as pool:
+    with one_thread_each(torch.get_num_threads()) as pool:
         return pa.Table.from_pylist(list(pool.map(solve, *zip(*problems, strict=True))))
-
-
-def _work(grid: CompletionGrid, runs: pa.Table) -> list[Work]:
-    rows: Iterable[dict[str, Any]] = runs.select(["depth", "observed", "step"]).to_pylist()
-    steps: Counter[tuple[int, int]] = Counter()
-    for row in rows:
-        steps[row["depth"], row["observed"]] += row["step"]
-    return [
-        Work("completion", (grid.size,) * (depth + 1), observed, count)
-        for (depth, observed), count in sorted(steps.items())
-    ]

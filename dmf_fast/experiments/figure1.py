@@ -10,20 +10,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
-import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 
 from dmf_fast.experiments.completion_grid import FULL, QUICK, CompletionGrid, GridResults, run_grid
-from dmf_fast.experiments.figure_style import (
-    DEPTH_STYLES,
-    NUCLEAR_NORM_STYLE,
-    add_legend,
-    draw_spread,
-    new_figure,
-)
+from dmf_fast.experiments.figure_style import add_legend, new_figure
 from dmf_fast.experiments.page import Claim, Picture, ResultTable, Section
-from dmf_fast.experiments.reconstruction import ReconstructionErrors, reconstruction_claims
+from dmf_fast.experiments.reconstruction import (
+    ReconstructionErrors,
+    draw_errors,
+    error_row,
+    reconstruction_claims,
+)
 from dmf_fast.experiments.reproduction import Reproduction
 
 _RANK_10 = replace(FULL, rank=10, learning_rates=(1e-3,), seeds=3)
@@ -85,22 +83,11 @@ def _settings(grids: Sequence[CompletionGrid]) -> dict[str, str]:
 def _table(results: GridResults) -> pa.Table:
     grid, rows = results.grid, []
     for observed in grid.observed:
-        rows.append(_row(observed, "nuclear norm", "–", results.of_convex(_ERROR, observed)))
+        rows.append(error_row("observed", observed, "nuclear norm", "–", results.of_convex(_ERROR, observed)))
         for depth, lr, scale in product(grid.depths, grid.learning_rates, grid.init_scales):
             errors = results.of_runs(_ERROR, observed=observed, depth=depth, init_scale=scale, lr=lr)
-            rows.append(_row(observed, f"depth {depth}, lr {lr:g}", f"{scale:g}", errors))
+            rows.append(error_row("observed", observed, f"depth {depth}, lr {lr:g}", f"{scale:g}", errors))
     return pa.Table.from_pylist(rows)
-
-
-def _row(observed: int, method: str, init_scale: str, errors: np.ndarray) -> dict[str, int | float | str]:
-    return {
-        "observed": observed,
-        "method": method,
-        "initial scale": init_scale,
-        "median error": float(np.median(errors)),
-        "least": float(errors.min()),
-        "largest": float(errors.max()),
-    }
 
 
 def _picture(results: GridResults) -> Picture:
@@ -123,12 +110,11 @@ def _picture(results: GridResults) -> Picture:
 
 def _draw(axes: Axes, results: GridResults, observed: int, lr: float) -> None:
     scales = sorted(results.grid.init_scales)
-    for depth in results.grid.depths:
-        errors = [
+    errors = {
+        depth: [
             results.of_runs(_ERROR, observed=observed, depth=depth, init_scale=scale, lr=lr)
             for scale in scales
         ]
-        draw_spread(axes, scales, errors, DEPTH_STYLES[depth], f"depth {depth}")
-    convex = [results.of_convex(_ERROR, observed)] * len(scales)
-    draw_spread(axes, scales, convex, NUCLEAR_NORM_STYLE, "nuclear norm")
-    axes.set(xscale="log", yscale="log")
+        for depth in results.grid.depths
+    }
+    draw_errors(axes, scales, errors, results.of_convex(_ERROR, observed))

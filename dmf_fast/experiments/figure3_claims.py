@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from dmf_fast.experiments.columns import column
 from dmf_fast.experiments.movielens_data import NOT_HERE
 from dmf_fast.experiments.page import Claim, verdict
-from dmf_fast.experiments.singular_dynamics import LEADING, Runs, column
+from dmf_fast.experiments.singular_dynamics import LEADING, Runs
 
 _MOVING = 0.01
 _VELOCITY_ERROR, _TIMES_WORSE = 0.01, 10

@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 
+from dmf_fast.experiments.columns import column
 from dmf_fast.experiments.figure3_claims import moving
 from dmf_fast.experiments.figure_style import CURVE_STYLES, DEPTH_STYLES, add_legend, draw_curve, new_figure
 from dmf_fast.experiments.page import Picture
-from dmf_fast.experiments.singular_dynamics import LEADING, Runs, column
+from dmf_fast.experiments.singular_dynamics import LEADING, Runs
 
 _WIDTH, _HEIGHT = 3.2, 2.6
 

@@ -6,7 +6,6 @@ Low-Rank Learning" (ICLR 2021).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ import pyarrow as pa
 import torch
 from matplotlib.figure import Figure
 
-from dmf_fast.chain import chain_product, dims_of
+from dmf_fast.chain import chain_product
 from dmf_fast.experiments.figure_style import (
     CURVE_STYLES,
     DEPTH_STYLES,
@@ -23,12 +22,13 @@ from dmf_fast.experiments.figure_style import (
     draw_spread,
     new_figure,
 )
-from dmf_fast.experiments.greedy_phases import Phase, claims, column, over_seeds, phases_of
-from dmf_fast.experiments.page import Picture, ResultTable, Section, Work
+from dmf_fast.experiments.greedy_phases import Phase, claims, measured, over_seeds, phases_of
+from dmf_fast.experiments.kept_trials import run_trials, work_of
+from dmf_fast.experiments.page import Picture, ResultTable, Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
-from dmf_fast.training import DescentOptions, GradientDescent, Recording, Trial, TrialResult, descend_many
+from dmf_fast.training import DescentOptions, GradientDescent, Recording, Trial, TrialResult
 
 DIM, OBSERVED = 20, 320
 SINGULAR_VALUES = (20.0, 10.0, 5.0)
@@ -48,14 +48,12 @@ def run(reproduction: Reproduction) -> Section:
     """Descend from ever smaller starts at depths 2 and 3; after Ctrl-C `KeyboardInterrupt`."""
     seeds, thinning = (range(1), 2) if reproduction.quick else (range(5), 1)
     scales = [(depth, scale) for depth in INIT_SCALES for scale in INIT_SCALES[depth][::thinning]]
-    narrow = _ended([_narrow_trial(width, seed) for seed in seeds for width in (1, 2)], reproduction)
+    narrow_trials = [_narrow_trial(width, seed) for seed in seeds for width in (1, 2)]
+    narrow = run_trials(narrow_trials, reproduction, "greedy").results
     solutions = [narrow[2 * seed : 2 * seed + 2] for seed in seeds]
-    trials = [_wide_trial(*scale, seed, solutions[seed]) for scale in scales for seed in seeds]
-    wide = _ended(trials, reproduction)
+    wide_trials = [_wide_trial(*scale, seed, solutions[seed]) for scale in scales for seed in seeds]
+    wide = run_trials(wide_trials, reproduction, "greedy").results
     phases = [phase for one in wide for phase in phases_of(one, solutions[int(one.trial.labels["seed"])])]
-    steps = Counter[tuple[int, ...]]()
-    for one in narrow + wide:
-        steps[dims_of(one.factors)] += one.result.steps
     return Section(
         title="Greedy low-rank learning",
         introduction=INTRODUCTION,
@@ -77,15 +75,8 @@ def run(reproduction: Reproduction) -> Section:
             ),
         ],
         tables=[ResultTable(_table(phases), "The phases, medians over the seeds.")],
-        work=[Work("completion", dims, OBSERVED, count) for dims, count in steps.items()],
+        work=work_of(narrow + wide),
     )
-
-
-def _ended(trials: Sequence[Trial], reproduction: Reproduction) -> list[TrialResult]:
-    ended = descend_many(trials, folder=reproduction.folder / "greedy", progress=reproduction.progress)
-    if len(ended.results) < len(trials):
-        raise KeyboardInterrupt
-    return ended.results
 
 
 def _narrow_trial(width: int, seed: int) -> Trial:
@@ -144,8 +135,8 @@ def _plot_singular_values(wide: Sequence[TrialResult]) -> Figure:
         # The largest, a middle and the smallest start.
         for axes, one in zip(row, runs[:: len(runs) // 2], strict=True):
             for place, style in enumerate(CURVE_STYLES[1 : 1 + len(SINGULAR_VALUES)], start=1):
-                values = column(one, f"singular_value_{place}")
-                draw_curve(axes, column(one, "step")[1:], values[1:], style, f"σ_{place}")
+                values = measured(one, f"singular_value_{place}")
+                draw_curve(axes, measured(one, "step")[1:], values[1:], style, f"σ_{place}")
             axes.set(xscale="log", xlim=(10, None))
             axes.set_title(f"depth {depth}, start {one.trial.labels['init_scale']:g}")
         row[0].set_ylabel("singular value")
@@ -162,11 +153,11 @@ def _plot_phases(
     # The smallest start comes last and stays.
     smallest = {int(one.trial.labels["depth"]): one for one in wide if one.trial.labels["seed"] == 0}
     for depth, one in smallest.items():
-        steps, style = column(one, "step")[1:], DEPTH_STYLES[depth]
-        draw_curve(ranks, steps, column(one, "effective_rank")[1:], style, f"depth {depth}")
-        draw_curve(losses, steps, column(one, "train_loss")[1:], style)
+        steps, style = measured(one, "step")[1:], DEPTH_STYLES[depth]
+        draw_curve(ranks, steps, measured(one, "effective_rank")[1:], style, f"depth {depth}")
+        draw_curve(losses, steps, measured(one, "train_loss")[1:], style)
     for one in solutions:
-        losses.axhline(column(one, "train_loss")[-1], color="black", linestyle=":", linewidth=1)
+        losses.axhline(measured(one, "train_loss")[-1], color="black", linestyle=":", linewidth=1)
     ranks.set(xscale="log", xlim=(10, None), xlabel="step", ylabel="effective rank", ylim=(0.9, 4))
     losses.set(xscale="log", xlim=(10, None), xlabel="step", yscale="log", ylabel="train loss")
     for ((depth, rank), by_scale), style in zip(over_seeds(phases).items(), CURVE_STYLES[1:], strict=False):

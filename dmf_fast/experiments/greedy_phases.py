@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dmf_fast.chain import chain_product
+from dmf_fast.experiments.columns import column
 from dmf_fast.experiments.page import Claim, verdict
 from dmf_fast.training import TrialResult
 
@@ -45,23 +45,23 @@ def phases_of(run: TrialResult, narrow: Sequence[TrialResult]) -> list[Phase]:
     """
     labels = run.trial.labels
     depth, init_scale, seed = int(labels["depth"]), float(labels["init_scale"]), int(labels["seed"])
-    distances = (np.sqrt(column(run, "reconstruction_mse")), column(run, "test_rmse"))
+    distances = (np.sqrt(measured(run, "reconstruction_mse")), measured(run, "test_rmse"))
     phases = []
     for rank, (solution, distance) in enumerate(zip(narrow, distances, strict=True), start=1):
-        values, following = (column(run, f"singular_value_{place}") for place in (rank, rank + 1))
+        values, following = (measured(run, f"singular_value_{place}") for place in (rank, rank + 1))
         before = max(0, int(np.argmax(following >= 0.1 * following[-1])) - 1)
         closest = int(np.argmin(distance))
         size = chain_product(solution.factors).square().mean().sqrt().item()
         progress = float(values[before] / values[-1])
-        loss_ratio = float(column(run, "train_loss")[closest] / column(solution, "train_loss")[-1])
+        loss_ratio = float(measured(run, "train_loss")[closest] / measured(solution, "train_loss")[-1])
         least = float(distance[closest]) / size
         phases.append(Phase(depth, init_scale, seed, rank, progress, least, loss_ratio))
     return phases
 
 
-def column(run: TrialResult, name: str) -> NDArray[np.float64]:
+def measured(run: TrialResult, name: str) -> np.ndarray:
     """Return a column of the history of a run, ``(rows,)``; NaN where nothing was measured."""
-    return np.array(run.result.history[name].to_pylist(), dtype=float)
+    return column(run.result.history, name)
 
 
 def over_seeds(phases: Sequence[Phase]) -> dict[tuple[int, int], dict[float, list[Phase]]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from dmf_fast.experiments.text_files import written_whole
 
 
 def kept_table(file: Path, compute: Callable[[], pa.Table]) -> pa.Table:
@@ -23,8 +24,6 @@ def kept_table(file: Path, compute: Callable[[], pa.Table]) -> pa.Table:
     """
     if not file.exists():
         table = compute()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(file.name + ".partial")
-        pq.write_table(table, partial)
-        os.replace(partial, file)
+        with written_whole(file) as partial:
+            pq.write_table(table, partial)
     return pq.read_table(file)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dmf_fast.experiments.columns import column
 from dmf_fast.experiments.comparison import PAIRED_RULE, less
 from dmf_fast.experiments.figure_style import (
     DEPTH_STYLES,
@@ -100,7 +101,7 @@ def claims(results: MovieLensResults | None) -> list[Claim]:
 
 def _of_depth(results: MovieLensResults, measure: str, depth: int) -> np.ndarray:
     """Return a measure of the runs of a depth at their best steps, ``(seeds,)``, float64."""
-    return np.array(_runs_of(results.best, depth)[measure].to_pylist(), dtype=np.float64)
+    return column(_runs_of(results.best, depth), measure)
 
 
 def _least_validation(results: MovieLensResults, depths: tuple[int, ...]) -> int:
@@ -175,9 +176,7 @@ def _picture(results: MovieLensResults) -> Picture:
 def _by_step(runs: pa.Table, measure: str) -> np.ndarray:
     """Return a measure of runs recorded at the same steps, ``(steps, seeds)``, float64."""
     rows = runs.sort_by([("step", "ascending"), ("seed", "ascending")])
-    return np.array(rows[measure].to_pylist(), dtype=np.float64).reshape(
-        -1, len(set(rows["seed"].to_pylist()))
-    )
+    return column(rows, measure).reshape(-1, len(set(rows["seed"].to_pylist())))
 
 
 def _depths(results: MovieLensResults) -> list[int]:

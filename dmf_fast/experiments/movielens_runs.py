@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from dmf_fast.convex import ConvexOptions, nuclear_norm_path
 from dmf_fast.experiments.kept_tables import kept_table
+from dmf_fast.experiments.kept_trials import run_trials, work_of
 from dmf_fast.experiments.movielens_data import MovieLensSplit
 from dmf_fast.experiments.page import Work
 from dmf_fast.experiments.reproduction import Reproduction
@@ -21,7 +21,7 @@ from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
 from dmf_fast.one_thread import threads_kept, use_one_thread
 from dmf_fast.spectrum import effective_rank
-from dmf_fast.training import DescentOptions, GroupRMSprop, Recording, Trial, descend_many
+from dmf_fast.training import DescentOptions, GroupRMSprop, Recording, Trial
 from dmf_fast.training.identity import sha256_of
 
 
@@ -90,10 +90,7 @@ def run_movielens(grid: MovieLensGrid, split: MovieLensSplit, reproduction: Repr
 
     Raises `KeyboardInterrupt` where Ctrl-C ended it; runs that have ended are kept.
     """
-    trials = list(_trials(grid, split))
-    ended = descend_many(trials, folder=reproduction.folder / "movielens", progress=reproduction.progress)
-    if len(ended.results) < len(trials):
-        raise KeyboardInterrupt
+    ended = run_trials(list(_trials(grid, split)), reproduction, "movielens")
     histories = ended.history()
     best = pa.concat_tables(
         histories.filter(
@@ -103,17 +100,11 @@ def run_movielens(grid: MovieLensGrid, split: MovieLensSplit, reproduction: Repr
         )
         for one in ended.results
     )
-    steps: Counter[int] = Counter()
-    for one in ended.results:
-        steps[len(one.factors)] += one.result.steps
-    work = [
-        Work("completion", grid.dims(depth, split.train.shape), split.train.nnz, count)
-        for depth, count in sorted(steps.items())
-    ]
     key = sha256_of(*(_numbers(part) for part in (split.train, split.validation, split.test)))[:16]
     weights = "-".join(f"{weight:g}" for weight in grid.regularizations)
     file = reproduction.folder / "nuclear-norm" / f"{key}-{grid.tolerance:g}-{weights}.parquet"
-    return MovieLensResults(histories, best, kept_table(file, lambda: _path(grid, split)), work)
+    path = kept_table(file, lambda: _path(grid, split))
+    return MovieLensResults(histories, best, path, work_of(ended.results))
 
 
 def _trials(grid: MovieLensGrid, split: MovieLensSplit) -> Iterator[Trial]:

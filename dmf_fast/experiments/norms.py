@@ -14,11 +14,13 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from dmf_fast.experiments.columns import column
 from dmf_fast.experiments.figure_style import DEPTH_STYLES, add_legend, draw_curve, new_figure
-from dmf_fast.experiments.page import Claim, Picture, ResultTable, Section, Work, verdict
+from dmf_fast.experiments.kept_trials import run_trials, work_of
+from dmf_fast.experiments.page import Claim, Picture, ResultTable, Section, verdict
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.observations import Observations
-from dmf_fast.training import DescentOptions, GradientDescent, Recording, Trial, TrialResult, descend_many
+from dmf_fast.training import DescentOptions, GradientDescent, Recording, Trial, TrialResult
 
 # Stable up to W_11 ≈ 150: the curvature grows like W_11^(2 − 2/N).
 LEARNING_RATES = {2: 1e-2, 3: 2e-3, 4: 8e-4}
@@ -42,14 +44,10 @@ def run(reproduction: Reproduction) -> Section:
     """Descend from positive and negative determinants at depths 2 to 4; after Ctrl-C `KeyboardInterrupt`."""
     seeds, steps = (range(1), 1_000_000) if reproduction.quick else (range(3), 10_000_000)
     starts = [(depth, sign, seed) for depth in LEARNING_RATES for sign in (1, -1) for seed in seeds]
-    trials = [_trial(*start, steps) for start in starts]
-    ended = descend_many(trials, folder=reproduction.folder / "norms", progress=reproduction.progress)
-    if len(ended.results) < len(trials):
-        raise KeyboardInterrupt
+    ended = run_trials([_trial(*start, steps) for start in starts], reproduction, "norms")
     curves = [Curve.of(one) for one in ended.results]
     positive, negative = ([curve for curve in curves if curve.determinant == sign] for sign in (1, -1))
     summary = ended.summary()
-    made = summary.group_by("depth").aggregate([("step", "sum")]).to_pylist()
     return Section(
         title="Fitting without bound: norms against rank",
         introduction=INTRODUCTION,
@@ -62,7 +60,7 @@ def run(reproduction: Reproduction) -> Section:
         claims=[unbounded_entry(positive), falling_rank(positive), bounded_entry(negative)],
         figures=[Picture.of(_plot(positive, negative), "All seeds; dotted: bounds where det W > 0.")],
         tables=[ResultTable(summary.select(COLUMNS).rename_columns(COLUMN_NAMES), "The end of every run.")],
-        work=[Work("completion", (2,) * (row["depth"] + 1), 3, row["step_sum"]) for row in made],
+        work=work_of(ended.results),
     )
 
 
@@ -80,7 +78,7 @@ class Curve:
     @staticmethod
     def of(one: TrialResult) -> Curve:
         """Return the curve of a trial."""
-        rows = [np.array(one.result.history[name].to_pylist(), dtype=float) for name in MEASURES]
+        rows = [column(one.result.history, name) for name in MEASURES]
         depth, determinant = (int(one.trial.labels[name]) for name in ("depth", "determinant"))
         return Curve(depth, determinant, *rows)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from dmf_fast.experiments.comparison import PAIRED_RULE, less
+from dmf_fast.experiments.figure_style import DEPTH_STYLES, NUCLEAR_NORM_STYLE, draw_spread
 from dmf_fast.experiments.page import Claim, verdict
+
+Row = dict[str, int | float | str]
 
 _RECOVERED = 1e-3  # mean squared error of entries whose mean square is 1
 
@@ -36,6 +40,28 @@ class ReconstructionErrors:
     from_large_start: np.ndarray
     convex: np.ndarray
     with_many: Mapping[str, np.ndarray]
+
+
+def error_row(data: str, count: int, method: str, init_scale: str, errors: np.ndarray) -> Row:
+    """Return a row of a table of errors, ``(seeds,)``, from ``count`` of the ``data``."""
+    return {
+        data: count,
+        "method": method,
+        "initial scale": init_scale,
+        "median error": float(np.median(errors)),
+        "least": float(errors.min()),
+        "largest": float(errors.max()),
+    }
+
+
+def draw_errors(
+    axes: Axes, init_scales: Sequence[float], by_depth: Mapping[int, Sequence[np.ndarray]], convex: np.ndarray
+) -> None:
+    """Draw errors, ``(seeds,)``: of every depth one array a scale, of the nuclear norm one for all."""
+    for depth, errors in by_depth.items():
+        draw_spread(axes, init_scales, errors, DEPTH_STYLES[depth], f"depth {depth}")
+    draw_spread(axes, init_scales, [convex] * len(init_scales), NUCLEAR_NORM_STYLE, "nuclear norm")
+    axes.set(xscale="log", yscale="log")
 
 
 def reconstruction_claims(errors: ReconstructionErrors, at: str, source: str) -> list[Claim]:

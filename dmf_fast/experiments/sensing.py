@@ -11,15 +11,14 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 
-from dmf_fast.experiments.figure_style import (
-    DEPTH_STYLES,
-    NUCLEAR_NORM_STYLE,
-    add_legend,
-    draw_spread,
-    new_figure,
-)
+from dmf_fast.experiments.figure_style import add_legend, new_figure
 from dmf_fast.experiments.page import Claim, Picture, ResultTable, Section
-from dmf_fast.experiments.reconstruction import ReconstructionErrors, reconstruction_claims
+from dmf_fast.experiments.reconstruction import (
+    ReconstructionErrors,
+    draw_errors,
+    error_row,
+    reconstruction_claims,
+)
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.sensing_grid import FULL, QUICK
 from dmf_fast.experiments.sensing_runs import SensingResults, run_sensing_grid
@@ -82,28 +81,23 @@ def _convex_only(results: SensingResults) -> str:
 def _table(results: SensingResults) -> pa.Table:
     grid, rows = results.grid, []
     for measured in sorted((*grid.measured, *grid.convex_only)):
-        rows.append(_row(measured, "nuclear norm", "–", results.of_convex(measured)))
+        rows.append(error_row("measurements", measured, "nuclear norm", "–", results.of_convex(measured)))
         if measured in grid.measured:
             for depth, scale in product(grid.depths, grid.init_scales):
                 labels = {"measured": measured, "depth": depth, "init_scale": scale}
                 steps, why = (results.of_runs(name, **labels) for name in ("steps", "stopped_because"))
                 rows.append(
-                    _row(measured, f"depth {depth}", f"{scale:g}", results.of_runs(_ERROR, **labels))
+                    error_row(
+                        "measurements",
+                        measured,
+                        f"depth {depth}",
+                        f"{scale:g}",
+                        results.of_runs(_ERROR, **labels),
+                    )
                     | {"median steps": int(np.median(steps)), "runs": len(steps)}
                     | {"that reached the train loss": int((why == "train_loss_threshold").sum())}
                 )
     return pa.Table.from_pylist([dict.fromkeys(rows[1]) | row for row in rows])
-
-
-def _row(measured: int, method: str, init_scale: str, errors: np.ndarray) -> dict[str, int | float | str]:
-    return {
-        "measurements": measured,
-        "method": method,
-        "initial scale": init_scale,
-        "median error": float(np.median(errors)),
-        "least": float(errors.min()),
-        "largest": float(errors.max()),
-    }
 
 
 def _picture(results: SensingResults) -> Picture:
@@ -125,9 +119,8 @@ def _picture(results: SensingResults) -> Picture:
 
 def _draw(axes: Axes, results: SensingResults, measured: int) -> None:
     scales = sorted(results.grid.init_scales)
-    for depth in results.grid.depths:
-        errors = [results.of_runs(_ERROR, measured=measured, depth=depth, init_scale=s) for s in scales]
-        draw_spread(axes, scales, errors, DEPTH_STYLES[depth], f"depth {depth}")
-    convex = np.maximum([results.of_convex(measured)] * len(scales), _LEAST_SHOWN)
-    draw_spread(axes, scales, convex, NUCLEAR_NORM_STYLE, "nuclear norm")
-    axes.set(xscale="log", yscale="log")
+    errors = {
+        depth: [results.of_runs(_ERROR, measured=measured, depth=depth, init_scale=s) for s in scales]
+        for depth in results.grid.depths
+    }
+    draw_errors(axes, scales, errors, np.maximum(results.of_convex(measured), _LEAST_SHOWN))

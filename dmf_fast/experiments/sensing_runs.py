@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import reduce
 from hashlib import sha256
 from itertools import product
-from operator import and_
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from dmf_fast.chain import chain_product
 from dmf_fast.convex.sensing import minimum_nuclear_norm_sensing
+from dmf_fast.experiments.columns import by_seed
+from dmf_fast.experiments.kept_tables import kept_table
 from dmf_fast.experiments.page import Work
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.sensing_grid import SensingGrid
 from dmf_fast.experiments.synthetic import low_rank_problem
 from dmf_fast.experiments.text_files import json_text
 from dmf_fast.initialization import initialize
-from dmf_fast.one_thread import threads_kept, use_one_thread
+from dmf_fast.one_thread import one_thread_each
 from dmf_fast.sensing import gaussian_measurements
 from dmf_fast.training.interrupt import DeferredInterrupt
 from dmf_fast.training.lockstep import descend_in_lockstep
@@ -71,11 +67,11 @@ class SensingResults:
 
     def of_runs(self, measure: str, **labels: Any) -> np.ndarray:
         """Return a measure of the runs with the labels, ``(seeds,)``; at the smallest scale without one."""
-        return _by_seed(self.runs, measure, {"init_scale": min(self.grid.init_scales)} | labels)
+        return by_seed(self.runs, measure, **{"init_scale": min(self.grid.init_scales)} | labels)
 
     def of_convex(self, measured: int) -> np.ndarray:
         """Return the errors of the matrices of least nuclear norm, ``(seeds,)``."""
-        return _by_seed(self.convex, "reconstruction_mse", {"measured": measured})
+        return by_seed(self.convex, "reconstruction_mse", measured=measured)
 
     def work(self) -> list[Work]:
         """Return the steps of all runs, by depth and number of measurements."""
@@ -103,28 +99,19 @@ def run_sensing_grid(grid: SensingGrid, reproduction: Reproduction) -> SensingRe
     hidden = None if reproduction.progress is None else not reproduction.progress
     with (
         DeferredInterrupt() as interrupt,
-        threads_kept(),
         # A step is too short to share: every problem has a core, where it is not slowed down by waiting.
-        ThreadPoolExecutor(torch.get_num_threads(), initializer=use_one_thread) as pool,
+        one_thread_each(torch.get_num_threads()) as pool,
     ):
 
         def solve(measured: int, seed: int) -> pa.Table:
             path = reproduction.folder / "sensing" / f"{_name(grid, measured, seed)}.parquet"
-            if not path.exists():
-                _write_whole(path, _rows(grid, measured, seed, lambda: interrupt.requested))
-            return pq.read_table(path)
+            return kept_table(path, lambda: _rows(grid, measured, seed, lambda: interrupt.requested))
 
         solved = pool.map(solve, *zip(*problems, strict=True))
         bar = tqdm(solved, total=len(problems), unit="problem", disable=hidden)
         rows = pa.concat_tables(list(bar))
     is_run = pc.field("depth").is_valid()
     return SensingResults(grid, rows.filter(is_run), rows.filter(~is_run))
-
-
-def _by_seed(table: pa.Table, measure: str, labels: dict[str, Any]) -> np.ndarray:
-    conditions = [pc.field(name) == value for name, value in labels.items()]
-    found: np.ndarray = table.filter(reduce(and_, conditions)).sort_by("seed")[measure].to_numpy()
-    return found
 
 
 def _rows(grid: SensingGrid, measured: int, seed: int, interrupted: Callable[[], bool]) -> pa.Table:
@@ -175,10 +162,3 @@ def _name(grid: SensingGrid, measured: int, seed: int) -> str:
     decides |= {"measured": measured, "seed": seed, "convex_only": measured not in grid.measured}
     digest = sha256(json_text(decides).encode()).hexdigest()[:16]
     return f"{grid.size}-rank-{grid.rank}-measured-{measured}-seed-{seed}-{digest}"
-
-
-def _write_whole(path: Path, table: pa.Table) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(table, partial)
-    os.replace(partial, path)

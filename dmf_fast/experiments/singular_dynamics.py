@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -99,11 +98,6 @@ def observe_dynamics(problem: DynamicsProblem, reproduction: Reproduction) -> Ru
         if problem.one_thread:
             use_one_thread()
         return {depth: _observe(problem, depth, reproduction) for depth in problem.learning_rates}
-
-
-def column(states: pa.Table, name: str) -> np.ndarray:
-    """Return a column of recorded states: ``(T,)``, or ``(T, k)`` for lists, float64."""
-    return np.array(states[name].to_pylist(), dtype=np.float64)
 
 
 def work_of(problem: DynamicsProblem, runs: Runs) -> list[Work]:

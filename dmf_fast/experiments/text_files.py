@@ -1,10 +1,12 @@
-"""Results as text: JSON, and files that are never there in part."""
+"""Files of results that are never there in part, and results as JSON."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,26 @@ def json_text(value: Any) -> str:
     return json.dumps(_without_nan(value), indent=2, allow_nan=False)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file, as UTF-8, into its place at once: an interrupted call leaves the one before.
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a name to write a file under, and put it into its place at once, in a folder that is created.
 
-    Raises `OSError` where the file cannot be written.
+    An interrupted block leaves the file before. Raises `OSError` where the file cannot be put there.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, written_whole(Path(folder, "results")) as partial:
+    ...     _ = partial.write_text("all of it")
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
+    yield partial
     os.replace(partial, path)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file, as UTF-8, into its place at once; see `written_whole`."""
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def _without_nan(value: Any) -> Any:

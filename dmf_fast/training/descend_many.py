@@ -5,15 +5,14 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from dmf_fast.one_thread import threads_kept, use_one_thread
-from dmf_fast.training.checks import whole_number
+from dmf_fast.checks import whole_number
+from dmf_fast.one_thread import one_thread_each
 from dmf_fast.training.descend import finish_run, start_run
 from dmf_fast.training.folder_lock import locked
 from dmf_fast.training.interrupt import DeferredInterrupt
@@ -75,8 +74,7 @@ def descend_many(
         nullcontext() if kept is None else locked(kept),
         DeferredInterrupt() as interrupt,
         _bar(trials, progress) as bar,
-        threads_kept(),
-        ThreadPoolExecutor(workers, initializer=use_one_thread) as pool,
+        one_thread_each(workers) as pool,
     ):
         team = _Team(kept, interrupt, bar)
         ended = list(pool.map(team.run, trials))

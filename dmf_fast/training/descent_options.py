@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from dmf_fast.checks import settle_not_negative, settle_whole_number
 from dmf_fast.functional import Reduction
-from dmf_fast.training.checks import settle_not_negative, settle_whole_number
 
 DescentStoppedBecause = Literal[
     "steps",

@@ -18,8 +18,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dmf_fast.chain import shape_of
+from dmf_fast.checks import whole_number
 from dmf_fast.sensing import Measurements
-from dmf_fast.training.checks import whole_number
 from dmf_fast.training.interrupt import DeferredInterrupt
 from dmf_fast.training.rules import GroupRMSprop
 

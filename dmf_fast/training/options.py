@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dmf_fast.checks import settle_not_negative, settle_whole_number
 from dmf_fast.functional import Reduction
-from dmf_fast.training.checks import settle_not_negative, settle_whole_number
 
 
 @dataclass(frozen=True)

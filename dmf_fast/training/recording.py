@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dmf_fast.training.checks import settle_whole_number
+from dmf_fast.checks import settle_whole_number
 
 DEFAULT_PER_DECADE = 20
 _MOST_PER_DECADE = 1000  # beyond it the exact powers below grow long, and almost every step is recorded

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from dmf_fast import _native
-from dmf_fast.training.checks import settle_decays, settle_not_negative
+from dmf_fast.checks import settle_decays, settle_not_negative
 
 # Not 0 in float32 either, where 0 / 0 would be the step of a gradient that is zero.
 _LEAST_EPS = 1e-30

@@ -97,14 +97,17 @@ def test_the_operator_norm_is_the_largest_singular_value(
         assert thresholding.operator_norm(0 * entries.values, 1e-8) == 0
 
 
+def noisy_half(rows: int, columns: int) -> Observations:
+    """Half of a noisy matrix of rank 4."""
+    problem = low_rank_problem(rows, columns, 4, rows * columns // 2, seed=0, noise=0.3, dtype=torch.float64)
+    return problem.train
+
+
 @pytest.mark.parametrize("shape", [(60, 90), (90, 60), (70, 70)])
 @pytest.mark.parametrize("regularization", [0.3, 3.0, 20.0])
 def test_both_methods_reach_the_same_regression(shape: tuple[int, int], regularization: float) -> None:
     # The smallest weight has a rank of about half the size: far beyond the first block.
-    rows, columns = shape
-    train = low_rank_problem(
-        rows, columns, 4, rows * columns // 2, seed=0, noise=0.3, dtype=torch.float64
-    ).train
+    train = noisy_half(*shape)
     dense, truncated = (
         nuclear_norm_regression(train, regularization, ConvexOptions(1e-4, thresholding=method))
         for method in ("dense", "truncated")
@@ -120,10 +123,7 @@ def test_both_methods_reach_the_same_regression(shape: tuple[int, int], regulari
 @pytest.mark.parametrize("shape", [(60, 90), (90, 60), (70, 70)])
 @pytest.mark.parametrize("epsilon", [0.0, 0.3])
 def test_both_methods_reach_the_same_nuclear_norm(shape: tuple[int, int], epsilon: float) -> None:
-    rows, columns = shape
-    train = low_rank_problem(
-        rows, columns, 4, rows * columns // 2, seed=0, noise=0.3, dtype=torch.float64
-    ).train
+    train = noisy_half(*shape)
     dense, truncated = (
         minimum_nuclear_norm(train, epsilon, ConvexOptions(1e-4, thresholding=method))
         for method in ("dense", "truncated")

@@ -13,11 +13,12 @@ import torch
 
 from dmf_fast import Observations
 from dmf_fast.experiments import figure3, singular_dynamics
+from dmf_fast.experiments.columns import column
 from dmf_fast.experiments.figure3_claims import claims
 from dmf_fast.experiments.movielens_data import NOT_HERE, SHAPE, read_some_ratings
 from dmf_fast.experiments.page import Section
 from dmf_fast.experiments.reproduction import Reproduction
-from dmf_fast.experiments.singular_dynamics import LEADING, DynamicsProblem, column, observe_dynamics
+from dmf_fast.experiments.singular_dynamics import LEADING, DynamicsProblem, observe_dynamics
 from dmf_fast.experiments.synthetic import low_rank_problem
 from dmf_fast.training import DescentResult, descend
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from dmf_fast.chain import chain_product
-from dmf_fast.experiments import greedy
+from dmf_fast.experiments import greedy, kept_trials
 from dmf_fast.experiments.greedy_phases import (
     Phase,
     closer_from_smaller,
     closer_when_deeper,
-    column,
+    measured,
     near_solutions,
     over_seeds,
     phases_of,
@@ -26,11 +26,6 @@ from dmf_fast.experiments.greedy_phases import (
 from dmf_fast.experiments.page import Claim, Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.training import Trials, descend_many
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +58,7 @@ def test_an_interrupted_call_reports_nothing(
     calls: int, section: Section, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = [descend_many] * calls + [lambda *_, **__: Trials([])]
-    monkeypatch.setattr(greedy, "descend_many", lambda *some, **named: answers.pop(0)(*some, **named))
+    monkeypatch.setattr(kept_trials, "descend_many", lambda *some, **named: answers.pop(0)(*some, **named))
     with pytest.raises(KeyboardInterrupt):
         greedy.run(Reproduction(folder, quick=True, progress=False))
 
@@ -78,7 +73,7 @@ def test_entries_are_those_of_a_matrix_with_the_singular_values() -> None:
 def test_narrow_factors_end_at_the_best_fit_of_their_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(greedy, "OBSERVED", greedy.DIM**2)  # then the truncated SVD is the best
     ended = descend_many([greedy._narrow_trial(width, seed=0) for width in (1, 2)], progress=False).results
-    losses = [column(one, "train_loss")[-1] for one in ended]
+    losses = [measured(one, "train_loss")[-1] for one in ended]
     np.testing.assert_allclose(losses, [(10**2 + 5**2) / 400, 5**2 / 400], rtol=1e-9)
 
 
@@ -93,8 +88,8 @@ def test_phases_measure_what_they_say() -> None:
         (first, second), narrow, ("reconstruction_mse", "test_rmse"), strict=True
     ):
         # Once more up to the row where it is closest, to see the factors there.
-        row = int(np.argmin(column(wide, name)))
-        step = int(column(wide, "step")[row])
+        row = int(np.argmin(measured(wide, name)))
+        step = int(measured(wide, "step")[row])
         stopped = replace(trial, options=replace(trial.options, steps=step))
         (there,) = descend_many([stopped], progress=False).results
         w_r = chain_product(solution.factors)
@@ -102,10 +97,10 @@ def test_phases_measure_what_they_say() -> None:
             w_r
         )
         assert phase.distance == pytest.approx(distance.item(), rel=1e-9)
-        ratio = column(there, "train_loss")[-1] / column(solution, "train_loss")[-1]
+        ratio = measured(there, "train_loss")[-1] / measured(solution, "train_loss")[-1]
         assert phase.loss_ratio == pytest.approx(ratio, rel=1e-9)
 
-    values, following = column(wide, "singular_value_1"), column(wide, "singular_value_2")
+    values, following = measured(wide, "singular_value_1"), measured(wide, "singular_value_2")
     row = max(row for row in range(len(values)) if (following[: row + 1] < 0.1 * following[-1]).all())
     assert first.progress == values[row] / values[-1]
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dmf_fast.chain import balancedness, chain_product
-from dmf_fast.experiments import norms
+from dmf_fast.experiments import kept_trials, norms
 from dmf_fast.experiments.norms import Curve, bounded_entry, falling_rank, least_entry, unbounded_entry
 from dmf_fast.experiments.page import Section
 from dmf_fast.experiments.reproduction import Reproduction
@@ -19,11 +19,6 @@ from dmf_fast.training import DescentOptions, GradientDescent, Trials, descend
 
 LOSS = np.geomspace(0.5, 1e-5, 200)
 EPSILON = np.sqrt(3 * LOSS)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +47,7 @@ def test_the_same_call_again_repeats_no_run(
 
 
 def test_an_interrupted_call_reports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(norms, "descend_many", lambda *_, **__: Trials([]))
+    monkeypatch.setattr(kept_trials, "descend_many", lambda *_, **__: Trials([]))
     with pytest.raises(KeyboardInterrupt):
         norms.run(Reproduction(tmp_path, quick=True, progress=False))
 

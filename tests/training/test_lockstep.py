@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -26,13 +26,8 @@ HIDDEN = [(4,), (), (6, 3), (4,), (8, 8, 8), (9,), (6, 3)]
 RULES = [GroupRMSprop(lr=3e-3), GroupRMSprop(lr=1e-2, alpha=0.9, eps=1e-3, weight_decay=0.05)]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Steps of these sizes take longer in two threads, and very long where the cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+# Steps of these sizes take longer in two threads, and very long where the cores are busy.
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Checks of the fields of options, whose errors are sentences."""
+"""Checks of numbers and of the fields of options, whose errors are sentences."""
 
 from __future__ import annotations
 
@@ -40,6 +40,43 @@ def whole_number(name: str, value: object, *, least: int, most: int | None = Non
     return whole
 
 
+def number_above_zero(name: str, value: object) -> float:
+    """Return ``value`` as a plain float.
+
+    Raises a `TypeError` where it is no number, a `ValueError` where it is not finite or not above 0.
+
+    >>> number_above_zero("tolerance", 1)
+    1.0
+    """
+    number = _number(name, value)
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{name} must be a finite number above 0, but {value} came.")
+    return number
+
+
+def number_of_at_least_zero(name: str, value: object) -> float:
+    """Return ``value`` as a plain float, or raise as `number_above_zero`, with 0 allowed.
+
+    >>> number_of_at_least_zero("epsilon", 0)
+    0.0
+    """
+    number = _number(name, value)
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{name} must be a finite number of at least 0, but {value} came.")
+    return number
+
+
+def count_of_at_least_one(name: str, value: object) -> int:
+    """Return ``value`` as a plain int, or raise as `number_above_zero`, also where it is not whole.
+
+    >>> count_of_at_least_one("iterations", 3)
+    3
+    """
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, but {value} came.")
+    return whole_number(name, value, least=1)
+
+
 def settle_not_negative(options: object, *names: str) -> None:
     """Check fields of frozen options for finite numbers of at least 0, and keep them as plain floats.
 
@@ -79,3 +116,10 @@ def _settle_number(options: object, name: str) -> float:
 
 def _is_optional(options: object, name: str) -> bool:
     return getattr(type(options), name, ...) is None
+
+
+def _number(name: str, value: object) -> float:
+    # Python counts True as a number; here it is a slip.
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, but {value!r} came.")
+    return float(value)

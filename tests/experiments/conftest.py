@@ -1,0 +1,13 @@
+"""What the tests of the experiments share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the runs of all tests of a file are kept."""
+    return tmp_path_factory.mktemp("runs")
