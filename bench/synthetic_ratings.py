@@ -102,13 +102,14 @@ def _entries(
     distribution = np.cumsum(popularity) / popularity.sum()
     first = random.choice(users, items, p=activity / activity.sum())
     cells = np.sort(first * items + np.arange(items))
+    missing = np.maximum(activity - np.bincount(first, minlength=users), 0)
     for _ in range(30):
-        missing = np.maximum(activity - np.bincount(cells // items, minlength=users), 0)
         user = np.repeat(np.arange(users), missing)
         item = np.minimum(np.searchsorted(distribution, random.random(len(user))), items - 1)
-        cells = _merged(cells, user * items + item)
+        cells, added = _united(cells, user * items + item)
+        missing -= np.bincount(added // items, minlength=users)
     while len(cells) < entries:  # few are left to draw, for users who have nearly all popular items
-        cells = _merged(cells, random.integers(0, users * items, entries - len(cells)))
+        cells, _ = _united(cells, random.integers(0, users * items, entries - len(cells)))
     cells = random.permutation(cells)[:entries]
     return cells // items, cells % items
 
@@ -123,7 +124,10 @@ def _activity(
     return np.minimum(least + np.rint(share * above).astype(np.int64), items * 3 // 5)
 
 
-def _merged(cells: Integers, others: Integers) -> Integers:
-    """Return the sorted union."""
-    merged = np.sort(np.concatenate((cells, np.unique(others))), kind="stable")
-    return merged[np.append(True, merged[1:] != merged[:-1])] if len(merged) else merged
+def _united(cells: Integers, others: Integers) -> tuple[Integers, Integers]:
+    """Return the sorted union with sorted ``cells``, and what is new in it."""
+    others = np.sort(others)  # and not np.unique, which hashes, many times slower
+    others = others[np.append(True, others[1:] != others[:-1])[: len(others)]]
+    places = np.searchsorted(cells, others)
+    new = cells[np.minimum(places, len(cells) - 1)] != others
+    return np.insert(cells, places[new], others[new]), others[new]
