@@ -1,0 +1,40 @@
+"""How good a model is on ratings that it has not seen, beside what every model has to beat."""
+
+from __future__ import annotations
+
+from dmf_fast.evaluation.baselines import Biases, GlobalMean, Shrinkage, chosen_biases
+from dmf_fast.evaluation.calibration import CalibrationBin, calibration
+from dmf_fast.evaluation.errors import RatingErrors
+from dmf_fast.evaluation.evaluate import Predict, Recommend, evaluate
+from dmf_fast.evaluation.results import GROUPS, Evaluation, EvaluationOptions, RatingScores
+from dmf_fast.evaluation.held_out import HeldOut
+from dmf_fast.evaluation.popularity import MostPopular
+from dmf_fast.evaluation.ranking import RankingMetrics, Relevant
+from dmf_fast.evaluation.splits import Split, kfold, leave_last_out, time_split
+from dmf_fast.evaluation.table import evaluation_tables
+
+__all__ = [
+    "GROUPS",
+    "Biases",
+    "CalibrationBin",
+    "Evaluation",
+    "EvaluationOptions",
+    "GlobalMean",
+    "HeldOut",
+    "MostPopular",
+    "Predict",
+    "RankingMetrics",
+    "RatingErrors",
+    "RatingScores",
+    "Recommend",
+    "Relevant",
+    "Shrinkage",
+    "Split",
+    "calibration",
+    "chosen_biases",
+    "evaluate",
+    "evaluation_tables",
+    "kfold",
+    "leave_last_out",
+    "time_split",
+]

@@ -1,0 +1,51 @@
+"""The ranking that every recommender has to beat: what most rows have rated."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse
+
+from dmf_fast.evaluation.finite import Integers
+from dmf_fast.observations import Observations
+
+
+class MostPopular:
+    """Recommends the columns with the most training ratings among those that a row has not rated.
+
+    >>> popular = MostPopular(Observations([0, 1, 2, 2], [1, 1, 1, 0], [5.0, 4.0, 3.0, 2.0]))
+    >>> popular.recommend(np.array([0, 2]), 2).tolist()
+    [[0, -1], [-1, -1]]
+    """
+
+    def __init__(self, train: Observations) -> None:
+        rows, columns = train.rows.cpu().numpy(), train.columns.cpu().numpy()
+        counts = np.bincount(columns, minlength=train.shape[1])
+        # Ties go to the smaller index; columns without ratings are known to nobody and are left out.
+        self._order = np.argsort(-counts, kind="stable")[: int((counts > 0).sum())]
+        place = np.empty(train.shape[1], dtype=np.int64)
+        place[self._order] = np.arange(len(self._order))
+        seen = np.ones(len(rows), dtype=np.bool_)
+        self._seen = scipy.sparse.csr_array((seen, (rows, place[columns])), shape=train.shape)
+
+    def recommend(self, rows: Integers, count: int) -> Integers:
+        """Return ``(len(rows), count)`` columns, int64, best first, -1 where there are no more.
+
+        A row of -1 is one that nothing is known of: it gets the most popular columns.
+        """
+        recommended = np.full((len(rows), count), -1, dtype=np.int64)
+        # Only the most popular columns are looked at, more of them for rows that have rated many of those.
+        undone, window = np.arange(len(rows)), min(8 * count, len(self._order))
+        while len(undone):
+            unseen = self._unseen(rows[undone], window)
+            enough = (unseen.sum(axis=1) >= count) | (window == len(self._order))
+            best = np.argsort(~unseen[enough], axis=1, kind="stable")[:, :count]
+            is_unseen = np.take_along_axis(unseen[enough], best, axis=1)
+            recommended[undone[enough], : best.shape[1]] = np.where(is_unseen, self._order[best], -1)
+            undone, window = undone[~enough], min(4 * window, len(self._order))
+        return recommended
+
+    def _unseen(self, rows: Integers, window: int) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+        """Return which of the ``window`` most popular columns each row has not rated."""
+        unseen: np.ndarray[tuple[int, int], np.dtype[np.bool_]] = ~self._seen[rows][:, :window].toarray()
+        unseen[rows < 0] = True
+        return unseen

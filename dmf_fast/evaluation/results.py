@@ -1,0 +1,117 @@
+"""What an evaluation found, for JSON and for people."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dmf_fast.checks import settle_whole_number
+from dmf_fast.evaluation.baselines import Shrinkage
+from dmf_fast.evaluation.calibration import CalibrationBin
+from dmf_fast.evaluation.errors import RatingErrors
+from dmf_fast.evaluation.ranking import RankingMetrics
+
+GROUPS = ("both known", "new column", "new row", "both new")
+"""Which ids of a test pair training has ratings of."""
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How `evaluate` measures.
+
+    Attributes:
+        clip: lowest and highest value to which the predictions of the model and of the baselines are clipped
+            alike; None leaves them as they are.
+        bins: how many bins of calibration, where values or predictions are many.
+        cutoff: k of the ranking metrics.
+        relevant_from: the value from which on a held-out column is relevant; None where all are.
+        block: how many pairs are predicted at once.
+
+    """
+
+    clip: tuple[float, float] | None = None
+    bins: int = 10
+    cutoff: int = 10
+    relevant_from: float | None = None
+    block: int = 1 << 20
+
+    def __post_init__(self) -> None:
+        for name in ("bins", "cutoff", "block"):
+            settle_whole_number(self, name, least=1)
+        if self.clip is not None and not self.clip[0] <= self.clip[1]:
+            raise ValueError(f"clip must be (lowest, highest), but {self.clip} came.")
+        if self.relevant_from is not None and math.isnan(self.relevant_from):
+            raise ValueError("relevant_from must be a number, but NaN came; None makes all relevant.")
+
+
+@dataclass(frozen=True)
+class RatingScores:
+    """Errors and calibration of one model.
+
+    Attributes:
+        by_group: the errors of each of `GROUPS`; their sum is ``total``.
+        by_value: `calibration` in bins of the true value.
+        by_prediction: `calibration` in bins of the prediction.
+        without_prediction: for how many pairs the training mean stands in, as no finite prediction came.
+
+    """
+
+    by_group: dict[str, RatingErrors]
+    by_value: tuple[CalibrationBin, ...]
+    by_prediction: tuple[CalibrationBin, ...]
+    without_prediction: int
+
+    @property
+    def total(self) -> RatingErrors:
+        """The errors of all test pairs."""
+        return sum(self.by_group.values(), start=RatingErrors())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything, for JSON."""
+        return {
+            **self.total.as_dict(),
+            "without_prediction": self.without_prediction,
+            "by_group": {name: errors.as_dict() for name, errors in self.by_group.items()},
+            "calibration_by_value": [part.as_dict() for part in self.by_value],
+            "calibration_by_prediction": [part.as_dict() for part in self.by_prediction],
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model beside its baselines; `table` is for people, `as_dict` for machines.
+
+    Attributes:
+        model: the scores of the model.
+        baselines: those of ``"mean"`` and ``"biases"``.
+        shrinkage: that of the biases.
+        ranking: the ranking metrics of the model; None where it was not asked to recommend.
+        baseline_ranking: those of the most popular columns, for the same rows.
+
+    """
+
+    model: RatingScores
+    baselines: dict[str, RatingScores]
+    shrinkage: Shrinkage
+    ranking: RankingMetrics | None = None
+    baseline_ranking: RankingMetrics | None = None
+
+    @property
+    def coverage(self) -> dict[str, float | None]:
+        """The share of test pairs in each of `GROUPS`; None where there are no test pairs."""
+        count = self.model.total.count
+        return {name: errors.count / count if count else None for name, errors in self.model.by_group.items()}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers, strings, lists and dictionaries; no NaN, which JSON lacks."""
+        ranking = None
+        if self.ranking is not None and self.baseline_ranking is not None:
+            ranking = {"model": self.ranking.as_dict(), "most_popular": self.baseline_ranking.as_dict()}
+        return {
+            "coverage": self.coverage,
+            "model": self.model.as_dict(),
+            "baselines": {name: scores.as_dict() for name, scores in self.baselines.items()},
+            "biases_shrinkage": asdict(self.shrinkage),
+            "ranking": ranking,
+        }

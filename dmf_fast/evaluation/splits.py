@@ -1,0 +1,169 @@
+"""Training and test parts: folds, the latest entries, the last entries of every row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dmf_fast.checks import whole_number
+from dmf_fast.evaluation.finite import Integers
+from dmf_fast.observations import Observations
+from dmf_fast.validation import check_length, read_any_array
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A training and a test part, each in the order of the whole; unpacks into the two.
+
+    ``train_positions`` and ``test_positions``, int64, say where the entries stand in the whole, so that
+    times or ids can follow them.
+
+    >>> train, test = next(kfold(Observations([0, 1, 2], [0, 0, 1], [1.0, 2.0, 3.0]), 3, seed=0))
+    >>> len(train), len(test)
+    (2, 1)
+    """
+
+    train: Observations
+    test: Observations
+    train_positions: Integers
+    test_positions: Integers
+
+    def __iter__(self) -> Iterator[Observations]:
+        """Yield the training and the test part."""
+        return iter((self.train, self.test))
+
+
+def kfold(observations: Observations, folds: int, seed: int) -> Iterator[Split]:
+    """Yield ``folds`` random splits, such that every entry is in exactly one test part.
+
+    The sizes of the test parts differ by at most one. The same seed gives the same folds, whatever the
+    dtype, device and number of threads. A row may have all its entries in one test part: `evaluate` reports
+    such cold rows apart. Errors of folds are united by adding `RatingErrors`.
+
+    Args:
+        observations: what is split; weights go with their entries.
+        folds: from 2 to the number of entries.
+        seed: in [0, 2**63).
+
+    Raises:
+        TypeError, ValueError: ``folds`` or ``seed`` is no integer or outside its range.
+
+    Example:
+        >>> observations = Observations([0, 0, 1, 1, 1], [0, 1, 0, 1, 2], [1.0, 2.0, 3.0, 4.0, 5.0])
+        >>> [len(split.test) for split in kfold(observations, 2, seed=0)]
+        [3, 2]
+
+    """
+    if len(observations) < 2:
+        raise ValueError(f"observations must hold at least 2 entries to be split, got {len(observations)}.")
+    folds = whole_number("folds", folds, least=2, most=len(observations))
+    seed = whole_number("seed", seed, least=0, most=2**63 - 1)
+    order = torch.randperm(len(observations), generator=torch.Generator().manual_seed(seed)).numpy()
+    fold_of = np.empty(len(order), dtype=np.int64)
+    fold_of[order] = np.arange(len(order)) % folds
+    parts = _Parts(observations)
+    return (parts.split(fold_of == fold) for fold in range(folds))
+
+
+def time_split(observations: Observations, times: Any, fraction: float) -> Split:
+    """Return the latest entries as the test part: what a model that is in use is asked for.
+
+    Args:
+        observations: what is split.
+        times: ``(nnz,)`` integers, floating-point numbers or datetime64, in the order of the entries. Of
+            equal times the one that stands later counts as later.
+        fraction: the test part has ``round(fraction * nnz)`` entries; in [0, 1].
+
+    Raises:
+        TypeError: ``times`` are no times, or ``fraction`` no number.
+        ValueError: lengths disagree, a time is missing, or ``fraction`` is outside [0, 1].
+
+    Example:
+        >>> observations = Observations([0, 0, 1, 1], [0, 1, 0, 1], [1.0, 2.0, 3.0, 4.0])
+        >>> time_split(observations, [4, 1, 2, 3], 0.5).test_positions.tolist()
+        [0, 3]
+
+    """
+    if not isinstance(fraction, (int, float)) or isinstance(fraction, bool):
+        raise TypeError(f"fraction must be a number in [0, 1], got {fraction!r}.")
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction must lie in [0, 1], got {fraction}; 0.1 tests on the latest tenth.")
+    order = np.argsort(_read_times(times, len(observations)), kind="stable")
+    in_test = np.zeros(len(order), dtype=np.bool_)
+    in_test[order[len(order) - round(fraction * len(order)) :]] = True
+    return _Parts(observations).split(in_test)
+
+
+def leave_last_out(observations: Observations, times: Any = None, count: int = 1) -> Split:
+    """Return the last ``count`` entries of every row as the test part; each row keeps at least one.
+
+    Args:
+        observations: what is split.
+        times: as for `time_split`; None where the entries stand in the order of their times.
+        count: how many entries of a row are tested on; of a row with fewer than ``count + 1`` entries all but
+            the first are.
+
+    Raises:
+        TypeError, ValueError: as for `time_split`, or ``count`` is no integer above 0.
+
+    Example:
+        >>> observations = Observations([0, 1, 0, 0], [0, 0, 1, 2], [1.0, 2.0, 3.0, 4.0])
+        >>> leave_last_out(observations, [7, 9, 8, 5]).test_positions.tolist()
+        [2]
+
+    """
+    count = whole_number("count", count, least=1)
+    parts = _Parts(observations)
+    rows = parts.rows
+    if times is None:
+        order = np.argsort(rows, kind="stable")
+    else:
+        order = np.lexsort((_read_times(times, len(observations)), rows))
+    lengths = np.bincount(rows)  # of rows up to the last one that has entries
+    from_end = np.empty(len(rows), dtype=np.int64)
+    from_end[order] = np.cumsum(lengths)[rows[order]] - 1 - np.arange(len(rows))
+    return parts.split(from_end < np.minimum(count, lengths[rows] - 1))
+
+
+class _Parts:
+    """Reads the entries of observations once, and takes parts out of them."""
+
+    def __init__(self, observations: Observations) -> None:
+        self._whole = observations
+        self.rows: Integers = observations.rows.cpu().numpy()
+        self._columns = observations.columns.cpu().numpy()
+        self._values, self._weights = observations.values, observations.weights
+
+    def split(self, in_test: NDArray[np.bool_]) -> Split:
+        train, test = np.flatnonzero(~in_test), np.flatnonzero(in_test)
+        return Split(self._part(train), self._part(test), train, test)
+
+    def _part(self, positions: Integers) -> Observations:
+        chosen = torch.from_numpy(positions).to(self._whole.device)
+        return Observations(
+            self.rows[positions],
+            self._columns[positions],
+            self._values[chosen],
+            self._whole.shape,
+            weights=None if self._weights is None else self._weights[chosen],
+        )
+
+
+def _read_times(given: Any, length: int) -> NDArray[Any]:
+    times = np.asarray(read_any_array("times", given))
+    if times.dtype.kind not in "iufM":
+        raise TypeError(f"times must hold integers, floating-point numbers or datetime64, got {times.dtype}.")
+    if times.ndim != 1:
+        raise ValueError(f"times must be one-dimensional, got shape {times.shape}; use .ravel().")
+    check_length("times", len(times), length)
+    missing = np.isnat(times) if times.dtype.kind == "M" else np.isnan(times)
+    if missing.any():
+        raise ValueError(
+            f"times must not be missing, but times[{int(missing.argmax())}] is; drop such entries."
+        )
+    return times

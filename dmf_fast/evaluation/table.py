@@ -1,0 +1,71 @@
+"""An evaluation as tables for people."""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.table import Table
+
+from dmf_fast.evaluation.results import Evaluation, RatingScores
+from dmf_fast.evaluation.ranking import RankingMetrics
+
+
+def evaluation_tables(evaluation: Evaluation, name: str = "model") -> Group:
+    """Return what ``rich`` prints: errors, calibration and, where there is one, the ranking.
+
+    Args:
+        evaluation: what `evaluate` returned.
+        name: what the model is called.
+
+    Example:
+        >>> from dmf_fast import Observations
+        >>> from dmf_fast.evaluation import HeldOut, evaluate
+        >>> train = Observations([0, 1], [0, 1], [1.0, 2.0])
+        >>> evaluation = evaluate(lambda rows, columns: rows * 1.0, train, HeldOut([0], [1], [2.0]))
+        >>> len(evaluation_tables(evaluation).renderables)
+        2
+
+    """
+    models = {name: evaluation.model, **evaluation.baselines}
+    tables = [_errors(evaluation, models), _calibration(evaluation.model)]
+    if evaluation.ranking is not None and evaluation.baseline_ranking is not None:
+        tables.append(_ranking({name: evaluation.ranking, "most popular": evaluation.baseline_ranking}))
+    return Group(*tables)
+
+
+def _errors(evaluation: Evaluation, models: dict[str, RatingScores]) -> Table:
+    table = Table("test ratings", "share", "errors", *models, title="Errors on the test ratings")
+    groups = {"all": None, **evaluation.coverage}
+    for group, share in groups.items():
+        errors = [scores.total if group == "all" else scores.by_group[group] for scores in models.values()]
+        if not errors[0].count and group != "all":
+            continue
+        shown = "" if share is None else f"{share:.1%}"
+        label = f"{group} ({errors[0].count:,})"
+        table.add_row(label, shown, "RMSE", *(_number(part.rmse) for part in errors))
+        table.add_row("", "", "MAE", *(_number(part.mae) for part in errors), end_section=True)
+    missing = [scores.without_prediction for scores in models.values()]
+    if any(missing):
+        table.add_row("without a prediction", "", "count", *(f"{count:,}" for count in missing))
+    return table
+
+
+def _calibration(scores: RatingScores) -> Table:
+    table = Table("value", "ratings", "mean prediction", "bias", title="Predictions by true value")
+    for part in scores.by_value:
+        label = f"{part.lowest:g}" if part.lowest == part.highest else f"{part.lowest:g} … {part.highest:g}"
+        table.add_row(label, f"{part.count:,}", _number(part.mean_prediction), f"{part.bias:+.4f}")
+    return table
+
+
+def _ranking(models: dict[str, RankingMetrics]) -> Table:
+    first = next(iter(models.values()))
+    title = f"First {first.cutoff} recommendations, {first.rows:,} rows, {first.rows_left_out:,} left out"
+    table = Table("", *models, title=title)
+    for measure in ("recall", "ndcg", "precision", "hit_rate", "mrr"):
+        label = {"hit_rate": "hit rate", "mrr": "MRR", "ndcg": "NDCG"}.get(measure, measure)
+        table.add_row(label, *(_number(getattr(metrics, measure)) for metrics in models.values()))
+    return table
+
+
+def _number(number: float | None) -> str:
+    return "-" if number is None else f"{number:.4f}"
