@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from dmf_fast.evaluation.baselines import Biases, GlobalMean, chosen_biases
 from dmf_fast.evaluation.calibration import calibration
 from dmf_fast.evaluation.errors import RatingErrors
-from dmf_fast.evaluation.results import GROUPS, Evaluation, EvaluationOptions, RatingScores
 from dmf_fast.evaluation.finite import LARGEST, Floats, Integers
 from dmf_fast.evaluation.held_out import HeldOut
 from dmf_fast.evaluation.popularity import MostPopular
 from dmf_fast.evaluation.ranking import RankingMetrics, Relevant
+from dmf_fast.evaluation.results import GROUPS, Evaluation, EvaluationOptions, RatingScores
 from dmf_fast.observations import Observations
 from dmf_fast.validation import read_numbers, to_tensor
 
@@ -125,8 +125,8 @@ def _ranking(
         recommended = np.asarray(recommend(known.rows(rows), options.cutoff))
         if recommended.shape != (len(rows), options.cutoff):
             raise ValueError(
-                f"recommend must return shape ({len(rows)}, {options.cutoff}), a row of columns for each row, "
-                f"but returned {recommended.shape}; pad with -1 where there are fewer columns."
+                f"recommend must return shape ({len(rows)}, {options.cutoff}), columns for each row, but "
+                f"returned {recommended.shape}; pad with -1 where there are fewer columns."
             )
         total += relevant.measure(rows, recommended)
     return total

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Group
 from rich.table import Table
 
-from dmf_fast.evaluation.results import Evaluation, RatingScores
 from dmf_fast.evaluation.ranking import RankingMetrics
+from dmf_fast.evaluation.results import Evaluation, RatingScores
 
 
 def evaluation_tables(evaluation: Evaluation, name: str = "model") -> Group:

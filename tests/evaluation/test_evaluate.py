@@ -1,0 +1,238 @@
+"""A model beside its baselines: totals, cold start, odd data, what people and machines read."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from dmf_fast import Observations
+from dmf_fast.evaluation import (
+    GROUPS,
+    Biases,
+    EvaluationOptions,
+    HeldOut,
+    MostPopular,
+    evaluate,
+    evaluation_tables,
+)
+
+TRAIN = Observations([0, 0, 1], [0, 1, 0], [1.0, 2.0, 3.0], (3, 4))
+TEST = HeldOut([1, 1, 2, -1, 9], [1, 3, 0, -1, 2], [4.0, 5.0, 2.0, 1.0, 0.0])
+
+
+def twos(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    return np.full(len(rows), 2.0)
+
+
+def test_errors_are_told_apart_by_which_ids_training_has_ratings_of() -> None:
+    scores = evaluate(twos, TRAIN, TEST).model
+
+    # Row 2 and columns 2 and 3 lie within the shape, but training has no rating of them.
+    counts = {name: errors.count for name, errors in scores.by_group.items()}
+    assert counts == {"both known": 1, "new column": 1, "new row": 1, "both new": 2}
+    squared = {name: errors.squared for name, errors in scores.by_group.items()}
+    assert squared == {"both known": 4.0, "new column": 9.0, "new row": 0.0, "both new": 5.0}
+    assert scores.total.rmse == pytest.approx((18 / 5) ** 0.5)
+    assert evaluate(twos, TRAIN, TEST).coverage == dict(zip(GROUPS, (0.2, 0.2, 0.2, 0.4), strict=True))
+
+
+def test_the_model_is_given_minus_one_for_ids_without_training_ratings() -> None:
+    asked = []
+
+    def predict(rows: np.ndarray, columns: np.ndarray) -> torch.Tensor:
+        asked.extend(zip(rows.tolist(), columns.tolist(), strict=True))
+        return torch.zeros(len(rows))
+
+    evaluate(predict, TRAIN, TEST)
+
+    assert asked == [(1, 1), (1, -1), (-1, 0), (-1, -1), (-1, -1)]
+
+
+def test_no_nan_metrics_come_from_cold_start_ids() -> None:
+    def predict(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        return np.where((rows < 0) | (columns < 0), np.nan, 4.0)
+
+    scores = evaluate(predict, TRAIN, TEST).model
+
+    # The training mean of 2 stands in for four pairs, which are counted and stay in the total.
+    assert scores.without_prediction == 4
+    assert scores.total.count == 5
+    assert scores.total.squared == 0.0 + 9.0 + 0.0 + 1.0 + 4.0
+    json.dumps(evaluate(predict, TRAIN, TEST).as_dict(), allow_nan=False)
+
+
+def test_a_model_that_diverged_is_measured_as_one_that_predicts_nothing() -> None:
+    for huge in (np.inf, -np.inf, 1e300):
+        scores = evaluate(lambda rows, columns, huge=huge: np.full(len(rows), huge), TRAIN, TEST)
+        assert scores.model.without_prediction == 5
+        assert scores.model.total == scores.baselines["mean"].total
+
+
+def test_baselines_stand_beside_the_model() -> None:
+    evaluation = evaluate(twos, TRAIN, TEST)
+
+    assert evaluation.baselines["mean"].total.squared == 4 + 9 + 0 + 1 + 4  # the mean is 2
+    biases = Biases.fit(TRAIN)
+    predictions = biases.predict(np.array([1, 1, -1, -1, -1]), np.array([1, -1, 0, -1, -1]))
+    expected = float(((predictions - TEST.values) ** 2).sum())
+    assert evaluation.baselines["biases"].total.squared == pytest.approx(expected)
+    assert evaluation.shrinkage == biases.shrinkage
+
+
+def test_predictions_in_blocks_give_the_same_evaluation() -> None:
+    random = np.random.default_rng(0)
+    test = HeldOut(random.integers(-1, 3, 50), random.integers(-1, 4, 50), random.normal(size=50))
+
+    def predict(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        return rows - columns / 2
+
+    whole = evaluate(predict, TRAIN, test)
+    assert evaluate(predict, TRAIN, test, options=EvaluationOptions(block=7)).as_dict() == whole.as_dict()
+
+
+def test_clipping_concerns_the_model_and_the_baselines_alike() -> None:
+    options = EvaluationOptions(clip=(2.5, 5.0))
+
+    evaluation = evaluate(twos, TRAIN, HeldOut([0], [0], [2.5]), options=options)
+
+    assert evaluation.model.total.rmse == evaluation.baselines["mean"].total.rmse == 0.0
+
+
+def test_validation_ratings_give_the_biases_the_same_chance() -> None:
+    train = Observations([0, 0, 1, 1], [0, 1, 0, 1], [1.0, 3.0, 3.0, 5.0])
+
+    evaluation = evaluate(twos, train, TEST, validation=HeldOut([0, 7], [0, 9], [1.0, 3.0]))
+
+    assert evaluation.shrinkage.rows == evaluation.shrinkage.columns == 1.0
+
+
+def test_weights_of_the_test_ratings_count() -> None:
+    test = HeldOut([0, 0], [0, 1], [2.0, 4.0], weights=[1.0, 3.0])
+
+    assert evaluate(twos, TRAIN, test).model.total.rmse == pytest.approx(3**0.5)
+
+
+def test_rankings_of_the_model_stand_beside_the_most_popular() -> None:
+    test = HeldOut([0, 0, 1, 2], [2, 3, 1, 0], [5.0, 1.0, 5.0, 5.0])
+
+    def recommend(rows: np.ndarray, count: int) -> np.ndarray:
+        assert count == 2
+        return np.where(rows[:, None] == 0, np.array([2, 3]), np.array([0, 1]))
+
+    options = EvaluationOptions(cutoff=2, relevant_from=4.0, block=1)
+    evaluation = evaluate(twos, TRAIN, test, recommend=recommend, options=options)
+
+    assert evaluation.ranking is not None
+    assert evaluation.baseline_ranking is not None
+    assert (evaluation.ranking.rows, evaluation.ranking.recall) == (3, 1.0)
+    assert evaluation.ranking.mrr == pytest.approx((1 + 1 / 2 + 1) / 3)
+    # Row 0 has rated both columns of the training ratings, row 1 the first; row 2 is unknown.
+    assert evaluation.baseline_ranking.recall == pytest.approx(2 / 3)
+
+
+# Constant, far apart, skewed, of either sign.
+VALUES = st.sampled_from([3.0, -1e100, 1e100, 0.0, 1e-300]) | st.floats(-1e140, 1e140)
+
+
+@st.composite
+def odd_ratings(draw: st.DrawFn) -> tuple[Observations, HeldOut]:
+    shape = draw(st.sampled_from([(1, 1), (1, 6), (6, 1), (4, 5)]))
+    cells = draw(st.lists(st.integers(0, shape[0] * shape[1] - 1), unique=True, min_size=1))
+    constant = draw(st.booleans())
+    values = [3.0 if constant else draw(VALUES) for _ in cells]
+    places = np.array(cells)
+    train = Observations(places // shape[1], places % shape[1], values, shape, dtype=torch.float64)
+    size = draw(st.integers(0, 5))
+    indices = st.lists(st.integers(-1, 8), min_size=size, max_size=size)
+    return train, HeldOut(draw(indices), draw(indices), [draw(VALUES) for _ in range(size)])
+
+
+@given(odd_ratings())
+def test_nothing_crashes_on_one_user_one_item_constant_ratings_extreme_skew_or_unbounded_ratings(
+    ratings: tuple[Observations, HeldOut],
+) -> None:
+    train, test = ratings
+    popular = MostPopular(train)
+
+    evaluation = evaluate(
+        Biases.fit(train).predict, train, test, validation=test, recommend=popular.recommend
+    )
+
+    json.dumps(evaluation.as_dict(), allow_nan=False)
+    assert evaluation.model.total.count == len(test)
+    assert evaluation.ranking == evaluation.baseline_ranking
+
+
+def test_the_table_shows_every_group_that_occurs_and_the_name_of_the_model() -> None:
+    printed = io.StringIO()
+    options = EvaluationOptions(cutoff=2)
+    popular = MostPopular(TRAIN)
+    evaluation = evaluate(twos, TRAIN, TEST, recommend=popular.recommend, options=options)
+
+    Console(width=120, file=printed).print(evaluation_tables(evaluation, "depth 3"))
+
+    shown = printed.getvalue()
+    for words in ("depth 3", "mean", "biases", "most popular", "NDCG", "all (5)", "both new (2)", "40.0%"):
+        assert words in shown
+    assert f"{evaluation.model.total.rmse:.4f}" in shown
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"predict": lambda rows, columns: np.zeros(1)}, ValueError, "prediction for each of 5 pairs"),
+        ({"predict": lambda rows, columns: None}, TypeError, "what predict returns must hold real numbers"),
+        (
+            {"recommend": lambda rows, count: np.zeros((1, 2), dtype=int)},
+            ValueError,
+            r"recommend must return shape \(4, 10\)",
+        ),
+        ({"train": Observations([], [], [], (2, 2))}, ValueError, "train must hold an entry"),
+    ],
+)
+def test_what_is_no_model_is_refused(change: dict[str, Any], error: type[Exception], message: str) -> None:
+    test = HeldOut([0, 1, 2, 3, 3], [0, 1, 2, 3, 4], [1.0] * 5)
+    arguments = {"predict": twos, "train": TRAIN, "test": test, **change}
+
+    with pytest.raises(error, match=message):
+        evaluate(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (([-2], [0], [1.0]), IndexError, r"rows must be at least -1, .* rows\[0\] is -2"),
+        (([0], [0, 1], [1.0]), ValueError, "columns must hold one number for each of the 1"),
+        (([0.5], [0], [1.0]), TypeError, "rows must hold integers"),
+        (([0], [0], [np.nan]), ValueError, "values must be finite"),
+        (([0], [0], [1e200]), ValueError, "values must be at most"),
+        (([0], [0], [1.0], [-1.0]), ValueError, "weights must not be negative"),
+    ],
+)
+def test_held_out_ratings_are_checked(
+    arguments: tuple[Any, ...], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        HeldOut(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bins": 0}, "bins must be at least 1"),
+        ({"cutoff": 0}, "cutoff must be at least 1"),
+        ({"clip": (5.0, 1.0)}, "clip must be"),
+        ({"relevant_from": np.nan}, "relevant_from must be a number"),
+    ],
+)
+def test_options_are_checked(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EvaluationOptions(**options)
