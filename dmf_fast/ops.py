@@ -27,6 +27,12 @@ float32 for float32, bfloat16 and float16.
     The layout of distinct, checked entries on a GPU; on the CPU :func:`dmf_fast.layout.build_layout`.
 ``gather_observed(dense, layout, nnz)`` and ``scatter_observed(values, layout, rows, columns)``
     Observed entries of a dense matrix in the caller's order, and back (0 elsewhere).
+``top_columns(a, b, column_bias, rows, seen_offsets, seen_columns, k)``
+    For every one of ``rows`` of ``a``, ``(m, h)``, the ``k`` columns of ``b``, ``(h, n)``, with the highest
+    scores ``a_i · b_j + column_bias_j``, best first, and these scores; ties go to the lower column. Left out
+    are the columns seen of row i, ``seen_columns[seen_offsets[i]:seen_offsets[i + 1]]``, int32 and rising,
+    and scores that are NaN or minus infinity. -1 and minus infinity stand where fewer are left. float32 and
+    float64; CPU only.
 """
 
 from __future__ import annotations
@@ -120,6 +126,33 @@ def _(dense: Tensor, layout: Tensor, nnz: int) -> Tensor:
 @torch.library.register_fake("dmf_fast::scatter_observed")
 def _(values: Tensor, layout: Tensor, rows: int, columns: int) -> Tensor:
     return values.new_empty((rows, columns))
+
+
+@torch.library.register_fake("dmf_fast::top_columns")
+def _(
+    a: Tensor,
+    b: Tensor,
+    column_bias: Tensor | None,
+    rows: Tensor,
+    seen_offsets: Tensor | None,
+    seen_columns: Tensor | None,
+    k: int,
+) -> tuple[Tensor, Tensor]:
+    shape = (rows.shape[0], k)
+    return rows.new_empty(shape), a.new_empty(shape)
+
+
+def top_columns(
+    a: Tensor,
+    b: Tensor,
+    column_bias: Tensor | None,
+    rows: Tensor,
+    seen_offsets: Tensor | None,
+    seen_columns: Tensor | None,
+    k: int,
+) -> tuple[Tensor, Tensor]:
+    """Call the operator; see the top of this file."""
+    return torch.ops.dmf_fast.top_columns(a, b, column_bias, rows, seen_offsets, seen_columns, k)
 
 
 def _fake_gradients(a: Tensor, b_transposed: Tensor) -> tuple[Tensor, Tensor]:

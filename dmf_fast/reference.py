@@ -52,3 +52,21 @@ def completion_loss(
     weights = torch.ones_like(values) if weights is None else weights
     loss = (weights * residual**2).sum()
     return loss / weights.sum() if reduction == "mean" else loss
+
+
+def top_columns(
+    a: Tensor, b: Tensor, column_bias: Tensor | None, rows: Tensor, seen: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    """Return the ``k`` columns with the highest ``a_i · b_j + column_bias_j`` of each row, and these scores.
+
+    ``seen`` is ``(m, n)``, True where a column is left out. Ties go to the lower column; -1 and minus
+    infinity stand where fewer are left. Both are ``(len(rows), k)``.
+    """
+    scores = a @ b if column_bias is None else a @ b + column_bias
+    scores = torch.where(seen, -torch.inf, scores)[rows]
+    best, columns = scores.sort(dim=1, descending=True, stable=True)
+    columns = torch.where(best == -torch.inf, -1, columns)
+    missing = max(0, k - b.shape[1])
+    columns = torch.nn.functional.pad(columns, (0, missing), value=-1)
+    best = torch.nn.functional.pad(best, (0, missing), value=-torch.inf)
+    return columns[:, :k], best[:, :k]

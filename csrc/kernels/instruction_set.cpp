@@ -15,11 +15,14 @@ struct InstructionSet {
   const TileKernels* tile_kernels;
   const StepKernels<float>* float32_steps;
   const StepKernels<double>* float64_steps;
+  const TopKernels<float>* float32_tops;
+  const TopKernels<double>* float64_tops;
 };
 
-#define DMF_KERNELS_OF(name)                                                             \
-  InstructionSet {                                                                       \
-    #name, &name::tile_kernels, &name::step_kernels_float32, &name::step_kernels_float64 \
+#define DMF_KERNELS_OF(name)                                                              \
+  InstructionSet {                                                                        \
+    #name, &name::tile_kernels, &name::step_kernels_float32, &name::step_kernels_float64, \
+        &name::top_kernels_float32, &name::top_kernels_float64                            \
   }
 
 #if defined(DMF_HAS_X86_KERNELS)
@@ -96,6 +99,14 @@ const StepKernels<float>& active_step_kernels<float>() {
 template <>
 const StepKernels<double>& active_step_kernels<double>() {
   return *choice().available[choice().active].float64_steps;
+}
+template <>
+const TopKernels<float>& active_top_kernels<float>() {
+  return *choice().available[choice().active].float32_tops;
+}
+template <>
+const TopKernels<double>& active_top_kernels<double>() {
+  return *choice().available[choice().active].float64_tops;
 }
 
 }  // namespace dmf

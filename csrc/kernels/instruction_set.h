@@ -7,6 +7,7 @@
 
 #include "cpu/step_kernels.h"
 #include "cpu/tile_kernels.h"
+#include "cpu/top_kernels.h"
 
 namespace dmf {
 
@@ -27,5 +28,9 @@ template <>
 const StepKernels<float>& active_step_kernels<float>();
 template <>
 const StepKernels<double>& active_step_kernels<double>();
+template <>
+const TopKernels<float>& active_top_kernels<float>();
+template <>
+const TopKernels<double>& active_top_kernels<double>();
 
 }  // namespace dmf

@@ -28,4 +28,7 @@ STABLE_TORCH_LIBRARY(dmf_fast, library) {
       " int shared_bytes) -> ()");
   library.def("block_shared_memory(Tensor like) -> int");
   library.def("scatter_observed(Tensor values, Tensor layout, SymInt rows, SymInt columns) -> Tensor");
+  library.def(
+      "top_columns(Tensor a, Tensor b, Tensor? column_bias, Tensor rows, Tensor? seen_offsets,"
+      " Tensor? seen_columns, SymInt k) -> (Tensor, Tensor)");
 }

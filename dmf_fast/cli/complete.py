@@ -15,13 +15,13 @@ import typer
 
 from dmf_fast.cli.output_folder import OutputFolder
 from dmf_fast.cli.plots import plot_losses, plot_singular_values
-from dmf_fast.cli.predictor import Predictor
 from dmf_fast.cli.problem import CompletionProblem, load_problem
 from dmf_fast.cli.report import history_table, print_results, write_json
 from dmf_fast.cli.settings import CompleteSettings
 from dmf_fast.cli.trained_folder import model_name
 from dmf_fast.experiments import CompletionRun, RunSettings, run_completion
 from dmf_fast.observations import Observations
+from dmf_fast.serving import Predictor
 from dmf_fast.training import FitOptions
 
 
@@ -191,12 +191,13 @@ def _given(value: Any) -> Any:
 
 
 def _test_rmse(settings: CompleteSettings, problem: CompletionProblem, predictor: Predictor) -> float | None:
-    """Return the error at the test pairs: unknown ids as asked for, NaN predictions left out."""
+    """Return the error at the test pairs: unknown ids as asked for."""
     pairs = problem.test_pairs
     if pairs is None:
         return None
-    squares = (predictor.predict(pairs.rows, pairs.columns, settings.unknown) - pairs.values) ** 2
-    squares = squares[~np.isnan(squares)] if settings.unknown == "nan" else squares
+    predictions = predictor.predict(pairs.rows, pairs.columns)
+    squares = (predictions.values - pairs.values) ** 2
+    squares = squares[predictions.known] if settings.unknown == "nan" else squares
     return float(np.sqrt(squares.mean())) if squares.size else None
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
@@ -55,8 +56,9 @@ def predict(settings: PredictSettings) -> None:
             f"{settings.pairs}, entry {first + 1}: the pair ({row_ids[first]}, {column_ids[first]}) has an "
             "id that the model has not seen; drop it, or say --unknown mean or --unknown nan."
         )
-    predictions = trained.predictor.predict(rows, columns, settings.unknown)
-    _write(pa.table({"row": row_ids, "column": column_ids, "prediction": predictions}), settings.out)
+    predictions = trained.predictor.predict(rows, columns)
+    values = np.where(predictions.known | (settings.unknown == "mean"), predictions.values, np.nan)
+    _write(pa.table({"row": row_ids, "column": column_ids, "prediction": values}), settings.out)
 
 
 def _check(settings: PredictSettings) -> None:

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
 
-from dmf_fast.cli.trained_folder import TrainedFolder, open_trained_folder
+from dmf_fast.cli.trained_folder import open_trained_folder
 from dmf_fast.data import DataError
+from dmf_fast.serving import recommend as recommend_columns
 
 
 @dataclass(frozen=True)
@@ -40,30 +39,11 @@ def recommend(settings: RecommendSettings) -> None:
             f"The user {settings.user!r} is not among the {len(trained.row_ids)} of {settings.folder}; "
             f"give one that is in the ratings, such as {trained.row_ids.ids[0]}."
         )
-    columns, predictions = _best_unseen(trained, row, _seen_columns(settings.folder, row), settings.count)
-    ids = trained.column_ids.ids_at(columns).to_pylist()
-    _print(settings, ids, predictions.tolist())
-
-
-def _seen_columns(folder: Path, row: int) -> np.ndarray:
-    path = folder / "observed.parquet"
-    try:
-        seen = pq.read_table(path, columns=["column"], filters=[("row", "==", row)])
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read ({error}); run dmf-fast complete again.") from error
-    columns: np.ndarray = seen.column("column").to_numpy()
-    return columns
-
-
-def _best_unseen(
-    trained: TrainedFolder, row: int, seen: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the column indices with the highest predictions, best first, and those predictions."""
-    unseen = np.setdiff1d(np.arange(len(trained.column_ids)), seen, assume_unique=True)
-    scores = trained.predictor.predict(np.full(len(unseen), row), unseen, clip=False)
-    # A stable sort on the unclipped scores: ties go to the smaller id, and the clipped top is not one tie.
-    best = np.argsort(-scores, kind="stable")[:count]
-    return unseen[best], trained.predictor.clipped(scores[best])
+    best = recommend_columns(trained.two_factors(), [row], settings.count, seen=trained.seen())
+    columns = best.columns[0, : int(best.counts)].numpy()
+    # The order is that of the scores before they are clipped, so that the best are not one tie.
+    predictions = trained.predictor.clipped(best.scores[0, : len(columns)].double().numpy())
+    _print(settings, trained.column_ids.ids_at(columns).tolist(), predictions.tolist())
 
 
 def _print(settings: RecommendSettings, ids: list[int] | list[str], predictions: list[float]) -> None:

@@ -6,17 +6,29 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from dmf_fast.cli.predictor import Predictor
 from dmf_fast.data import DataError, IdMap
+from dmf_fast.serving import Predictor, SeenColumns, TwoFactors, collapse
 
 
 @dataclass(frozen=True)
 class TrainedFolder:
     """A model with the id maps of its rows and columns."""
 
+    path: Path
     predictor: Predictor
     row_ids: IdMap
     column_ids: IdMap
+
+    def two_factors(self) -> TwoFactors:
+        """Return the model as two factors; a `DataError` says that its numbers are spoilt."""
+        try:
+            return collapse(self.predictor.model)
+        except ValueError as error:
+            raise DataError(f"{self.path} holds a model without use: {error}") from error
+
+    def seen(self) -> SeenColumns:
+        """Return what is in the ratings; a `DataError` says why that cannot be read."""
+        return SeenColumns.read_parquet(self.path / "observed.parquet", self.predictor.model.shape)
 
 
 def open_trained_folder(path: Path, depth: int | None) -> TrainedFolder:
@@ -39,6 +51,7 @@ def open_trained_folder(path: Path, depth: int | None) -> TrainedFolder:
     if depth not in depths:
         raise DataError(f"{path} has no run of depth {depth}, only {', '.join(map(str, sorted(depths)))}.")
     return TrainedFolder(
+        path,
         Predictor.load(path / model_name(depth)),
         IdMap.load(path / "row_ids.parquet"),
         IdMap.load(path / "column_ids.parquet"),

@@ -1,0 +1,50 @@
+// The best columns of one row so far. Columns come in rising order.
+//
+// Few are kept sorted. Of many, up to 2k wait unsorted, and when there is room for no more the best k stay: a
+// constant number of steps a column, whatever k is.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+#include "../number_types.h"
+
+namespace dmf {
+
+template <class T>
+struct Candidate {
+  T score;
+  int32_t column;
+};
+
+template <class T>
+class TopCandidates {
+ public:
+  // For the best k; `room` is for capacity(k, columns) candidates.
+  void begin(Candidate<T>* room, int64_t k, int64_t columns);
+
+  static int64_t capacity(int64_t k, int64_t columns);
+
+  // What a score must exceed: later columns lose a tie. It leaves out NaN and what is infinitely low.
+  DMF_INLINE T threshold() const { return threshold_; }
+
+  // Takes up the columns first_column + p for the bits p of `survivors`, whose scores are scores[p]. Out of
+  // line: instruction sets must not have copies of their own.
+  void offer(const T* scores, uint32_t survivors, int32_t first_column);
+
+  // Writes the best k, the highest score and among equal ones the lowest column first; -1 and minus infinity
+  // where there are fewer.
+  void finish(int64_t* columns, T* scores);
+
+ private:
+  bool is_sorted() const;
+  void insert(Candidate<T> candidate);
+  void add(Candidate<T> candidate);
+  void keep_best();
+
+  Candidate<T>* candidates_ = nullptr;
+  int64_t count_ = 0, capacity_ = 0, k_ = 0;
+  T threshold_ = -std::numeric_limits<T>::infinity();
+};
+
+}  // namespace dmf

@@ -1,0 +1,31 @@
+"""Using a trained model: predictions, recommendations, similar lines, export and a model card."""
+
+from __future__ import annotations
+
+from dmf_fast.serving.export import export_factors
+from dmf_fast.serving.model_card import DataFacts, ModelCard, TrainingFacts, model_card
+from dmf_fast.serving.predictor import Predictions, Predictor
+from dmf_fast.serving.recommend import Recommendations, recommend
+from dmf_fast.serving.rescaling import rescaled
+from dmf_fast.serving.seen_columns import SeenColumns
+from dmf_fast.serving.similar import Neighbours, similar_columns, similar_rows
+from dmf_fast.serving.two_factors import TwoFactors, collapse
+
+__all__ = [
+    "DataFacts",
+    "ModelCard",
+    "Neighbours",
+    "Predictions",
+    "Predictor",
+    "Recommendations",
+    "SeenColumns",
+    "TrainingFacts",
+    "TwoFactors",
+    "collapse",
+    "export_factors",
+    "model_card",
+    "recommend",
+    "rescaled",
+    "similar_columns",
+    "similar_rows",
+]

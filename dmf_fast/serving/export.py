@@ -1,0 +1,135 @@
+"""Factors and biases with the ids of their rows and columns, in files that other software reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import safetensors.numpy
+from torch import Tensor
+
+from dmf_fast.data.id_map import IdMap
+from dmf_fast.experiments.text_files import written_whole
+from dmf_fast.serving.two_factors import TwoFactors
+
+_FORMAT = "dmf_fast factors"
+
+
+def export_factors(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, path: str | Path) -> None:
+    """Write factors, biases and ids to ``path``, in the format that its suffix names.
+
+    The prediction for row i and column j is ``mean + bias_i + bias_j + factors_i · factors_j``, whatever the
+    format; where the model has no biases, zeros are written.
+
+    ``.npz``
+        Arrays of NumPy: ``row_factors`` ``(m, h)``, ``column_factors`` ``(n, h)``, ``row_bias``,
+        ``column_bias``, ``mean``, and ``row_ids`` and ``column_ids``, int64 or text.
+    ``.safetensors``
+        Tensors of these names. Text is kept as Arrow keeps it: the id k is the UTF-8 text
+        ``row_ids.text[row_ids.offsets[k] : row_ids.offsets[k + 1]]``.
+    ``.parquet``
+        A folder with ``rows.parquet`` and ``columns.parquet``: one row an id, with ``id``, ``factors`` (a
+        list of fixed size) and ``bias``; the mean stands in the metadata of both, as ``mean``.
+
+    Files are replaced, and appear when they are whole.
+
+    Args:
+        two_factors: see `collapse`; one of less ``rank`` makes smaller files.
+        row_ids: of the m rows.
+        column_ids: of the n columns.
+        path: in a folder that is created.
+
+    Raises:
+        ValueError: the suffix is another, the ids are of other counts than rows and columns, or text ids end
+            in NUL, which NumPy would drop.
+        OSError: ``path`` cannot be written.
+
+    Example:
+        >>> import tempfile, torch
+        >>> ids, two_factors = IdMap(pa.array(["zoë", "ann"])), TwoFactors(torch.ones(2, 3), torch.ones(3, 2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     export_factors(two_factors, ids, ids, f"{folder}/model.npz")
+        ...     np.load(f"{folder}/model.npz")["row_ids"].tolist()
+        ['ann', 'zoë']
+
+    """
+    path = Path(path)
+    writers = {".npz": _write_npz, ".safetensors": _write_safetensors, ".parquet": _write_parquet}
+    if path.suffix not in writers:
+        raise ValueError(f"{path} must end in one of {', '.join(writers)}; name such a file.")
+    for name, ids, count in zip(("row", "column"), (row_ids, column_ids), two_factors.shape, strict=True):
+        if len(ids) != count:
+            raise ValueError(
+                f"{name}_ids must hold {count} ids, one for each {name} of the model, but {len(ids)} came."
+            )
+    writers[path.suffix](two_factors, row_ids, column_ids, path)
+
+
+def _write_npz(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, path: Path) -> None:
+    ids = {"row_ids": _numpy_ids(row_ids), "column_ids": _numpy_ids(column_ids)}
+    with written_whole(path) as partial, partial.open("wb") as file:
+        np.savez(file, **(_arrays(two_factors) | ids))  # type: ignore[arg-type]
+
+
+def _write_safetensors(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, path: Path) -> None:
+    ids = _id_tensors("row_ids", row_ids) | _id_tensors("column_ids", column_ids)
+    with written_whole(path) as partial:
+        try:
+            safetensors.numpy.save_file(_arrays(two_factors) | ids, partial, {"format": _FORMAT})
+        except safetensors.SafetensorError as error:
+            raise OSError(f"{path} cannot be written: {error}") from error
+
+
+def _write_parquet(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, path: Path) -> None:
+    if path.is_file():
+        raise FileExistsError(f"{path} is a file, but a folder is written there; name another or remove it.")
+    arrays = _arrays(two_factors)
+    metadata = {"format": _FORMAT, "mean": repr(two_factors.mean)}
+    with written_whole(path / "rows.parquet") as rows, written_whole(path / "columns.parquet") as columns:
+        for side, ids, partial in (("row", row_ids, rows), ("column", column_ids, columns)):
+            table = _table(ids, arrays[f"{side}_factors"], arrays[f"{side}_bias"])
+            pq.write_table(table.replace_schema_metadata(metadata), partial)
+
+
+def _table(ids: IdMap, factors: np.ndarray, bias: np.ndarray) -> pa.Table:
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(factors.ravel()), factors.shape[1])
+    return pa.table({"id": ids.ids, "factors": lists, "bias": bias})
+
+
+def _arrays(two_factors: TwoFactors) -> dict[str, np.ndarray]:
+    rows, columns = two_factors.shape
+    return {
+        "row_factors": two_factors.a.numpy(),
+        "column_factors": np.ascontiguousarray(two_factors.b.T.numpy()),
+        "row_bias": _bias(two_factors.row_bias, rows, two_factors.a),
+        "column_bias": _bias(two_factors.column_bias, columns, two_factors.a),
+        "mean": np.array([two_factors.mean]),
+    }
+
+
+def _bias(bias: Tensor | None, count: int, like: Tensor) -> np.ndarray:
+    array: np.ndarray = (like.new_zeros(count) if bias is None else bias).numpy()
+    return array
+
+
+def _numpy_ids(ids: IdMap) -> np.ndarray:
+    if not ids.holds_text:
+        array: np.ndarray = ids.ids.to_numpy()
+        return array
+    if pc.any(pc.ends_with(ids.ids, "\0")).as_py():
+        raise ValueError("NumPy drops the NUL that an id ends in; export to .safetensors or .parquet.")
+    return np.array(ids.ids.to_pylist(), dtype=np.str_)
+
+
+def _id_tensors(name: str, ids: IdMap) -> dict[str, np.ndarray]:
+    if not ids.holds_text:
+        return {name: ids.ids.to_numpy()}
+    whole = pa.concat_arrays([ids.ids])  # begins at the begin of its buffers
+    _, offsets, text = whole.buffers()
+    return {
+        f"{name}.offsets": np.frombuffer(offsets, np.int64, len(whole) + 1),
+        f"{name}.text": np.frombuffer(b"" if text is None else text, np.uint8),
+    }

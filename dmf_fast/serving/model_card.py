@@ -1,0 +1,115 @@
+"""A model card: what a model was trained on, how, how good it is and how to use it, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from dmf_fast.experiments.report import shown_duration, shown_number
+
+Fact = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The training data.
+
+    Attributes:
+        sources: where they came from, such as names of files.
+        rows: rows of the matrix.
+        columns: columns of the matrix.
+        entries: how many values there are.
+        lowest: the least value.
+        highest: the largest value.
+        mean: the mean value.
+
+    """
+
+    sources: tuple[str, ...]
+    rows: int
+    columns: int
+    entries: int
+    lowest: float
+    highest: float
+    mean: float
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """The run that made the model.
+
+    Attributes:
+        steps: how many there were.
+        seconds: how long they took.
+        stopped_because: the reason, as `FitResult` has it.
+
+    """
+
+    steps: int
+    seconds: float
+    stopped_because: str
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """All that a model card says.
+
+    Attributes:
+        title: its heading.
+        data: what the model was trained on.
+        settings: name to value of every setting of the training.
+        training: the run that made the model.
+        metrics: for every predictor, the model first and the baselines after it, name to value of its
+            metrics, such as ``{"this model": {"test RMSE": 0.92}}``; None where one was not measured.
+        folder: where the model lies, for the commands that use it.
+        versions: name to version of the software that trained it.
+
+    """
+
+    title: str
+    data: DataFacts
+    settings: Mapping[str, Fact]
+    training: TrainingFacts
+    metrics: Mapping[str, Mapping[str, float | None]]
+    folder: str
+    versions: Mapping[str, str]
+
+
+def model_card(card: ModelCard) -> str:
+    """Return the card as Markdown; the same facts give the same text.
+
+    After Mitchell et al., "Model Cards for Model Reporting" (2019).
+
+    Example:
+        >>> data = DataFacts(("u.data",), 943, 1682, 100_000, 1, 5, 3.53)
+        >>> training = TrainingFacts(9, 0.5, "steps")
+        >>> card = ModelCard("Films", data, {"depth": 2}, training, {}, "model", {"dmf-fast": "0.1.0"})
+        >>> model_card(card).splitlines()[0]
+        '# Films'
+
+    """
+    environment = Environment(
+        loader=PackageLoader("dmf_fast.serving", package_path=""),
+        autoescape=False,  # Markdown; `text` escapes what would change a table
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"text": _text, "duration": shown_duration, "number": shown_number}
+    names = dict.fromkeys(name for metrics in card.metrics.values() for name in metrics)
+    return environment.get_template("model_card.md.jinja").render(card=card, metric_names=list(names))
+
+
+def _text(value: Fact) -> str:
+    """Return a value for a cell of a table, on one line; its bars and angle brackets stay what they are."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return repr(value)
+    line = " ".join(str(value).split())
+    return line.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

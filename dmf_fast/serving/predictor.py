@@ -1,0 +1,144 @@
+"""A trained model as it is kept in a file, with what predictions need beside the factors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dmf_fast import nn
+from dmf_fast.data.errors import DataError
+from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.serving.indices import checked_indices
+
+_BLOCK = 1 << 20
+_FORMAT = "dmf_fast"
+_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in nn.DTYPES}
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predictions at pairs of indices.
+
+    Attributes:
+        values: ``(len,)``, float64.
+        known: ``(len,)``, False where the model does not know an id and the value is a fallback.
+
+    """
+
+    values: NDArray[np.float64]
+    known: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Predicts at pairs of indices, of which some may be unknown (-1).
+
+    Attributes:
+        model: a model of the values themselves; `rescaled` makes one of a model of standardised values.
+        training_mean: the mean of the training values.
+        lowest: the least training value.
+        highest: the largest training value.
+        clip: whether predictions are clipped to the range of the training values.
+
+    Example:
+        >>> Predictor(DeepMatrixFactorization((4, 3), 2), 3.5, 1.0, 5.0, clip=True).predict([-1], [2])
+        Predictions(values=array([3.5]), known=array([False]))
+
+    """
+
+    model: DeepMatrixFactorization
+    training_mean: float
+    lowest: float
+    highest: float
+    clip: bool
+
+    def predict(self, rows: Any, columns: Any, *, clip: bool = True) -> Predictions:
+        """Return the predictions, in blocks: never the dense matrix.
+
+        A pair with an unknown id falls back to the mean of the training values, plus the biases that are
+        known where the model was trained on centred values. Such pairs are flagged.
+
+        Args:
+            rows: integers from 0 to m-1, or -1 for an id that the model does not know, ``(len,)``.
+            columns: integers from 0 to n-1, or -1, ``(len,)``.
+            clip: False leaves the predictions as they are, whatever the predictor is set to.
+
+        Raises:
+            TypeError: the indices are not integers.
+            ValueError: they are not one-dimensional and of one length.
+            IndexError: one lies outside the matrix.
+
+        """
+        rows = checked_indices("rows", rows, self.model.shape[0], unknown=True)
+        columns = checked_indices("columns", columns, self.model.shape[1], unknown=True)
+        if rows.shape != columns.shape:
+            raise ValueError(
+                f"rows and columns must have one length, but {len(rows)} and {len(columns)} came."
+            )
+        known = (rows >= 0) & (columns >= 0)
+        values = self._fallback(rows, columns)
+        for block in known.nonzero()[:, 0].split(_BLOCK):
+            values[block] = self.model.predict(rows[block], columns[block]).double().cpu()
+        result = values.numpy()
+        return Predictions(self.clipped(result) if clip else result, known.numpy())
+
+    def clipped(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the predictions within the range of the training values, where that is asked for."""
+        return np.clip(values, self.lowest, self.highest) if self.clip else values
+
+    def _fallback(self, rows: Tensor, columns: Tensor) -> Tensor:
+        level = torch.full((len(rows),), self.training_mean, dtype=torch.float64)
+        # Without centring the biases hold the mean themselves, which cannot be told apart.
+        centred = self.model.mean.item() != 0.0 or self.training_mean == 0.0
+        for bias, indices in ((self.model.row_bias, rows), (self.model.column_bias, columns)):
+            if bias is not None and centred:
+                level += torch.where(indices >= 0, bias.detach().double().cpu()[indices], 0.0)
+        return level
+
+    def save(self, path: Path) -> None:
+        """Write the model to a safetensors file: factors, biases and mean, with the rest as metadata."""
+        model = self.model
+        description = {
+            "shape": list(model.shape),
+            "hidden": list(model.dims[1:-1]),
+            "bias": model.row_bias is not None,
+            "dtype": str(model.mean.dtype).removeprefix("torch."),
+            "training_mean": self.training_mean,
+            "lowest": self.lowest,
+            "highest": self.highest,
+            "clip": self.clip,
+        }
+        tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        save_file(tensors, path, metadata={_FORMAT: json.dumps(description)})
+
+    @classmethod
+    def load(cls, path: Path) -> Predictor:
+        """Read a model written by `save`; a `DataError` says why that was not possible."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                description = json.loads((file.metadata() or {})[_FORMAT])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            hidden = description["hidden"]
+            model = DeepMatrixFactorization(
+                tuple(description["shape"]),
+                len(hidden) + 1,
+                hidden or None,
+                bias=description["bias"],
+                dtype=_DTYPES[description["dtype"]],
+            )
+            model.load_state_dict(tensors)
+            measures = {name: description[name] for name in ("training_mean", "lowest", "highest", "clip")}
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise DataError(
+                f"{path} is not a model of dmf-fast complete ({error}); name the folder that it wrote."
+            ) from error
+        return cls(model=model, **measures)

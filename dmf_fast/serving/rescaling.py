@@ -1,0 +1,42 @@
+"""From a model of standardised values to one of the values themselves."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from dmf_fast.checks import number_above_zero
+from dmf_fast.nn import DeepMatrixFactorization
+
+
+@torch.no_grad()
+def rescaled(model: DeepMatrixFactorization, *, mean: float, scale: float) -> DeepMatrixFactorization:
+    """Return a copy that predicts ``mean + scale * p`` wherever ``model`` predicts ``p``.
+
+    For a model of ``(values - mean) / scale``: the last factor and the biases take up the scale, the buffer
+    ``mean`` the mean, and nothing else has to remember that the values were standardised.
+
+    Args:
+        model: left as it is.
+        mean: what was subtracted from the values.
+        scale: what they were divided by, finite and above 0.
+
+    Raises:
+        TypeError: ``scale`` is no number.
+        ValueError: ``scale`` is out of range.
+
+    Example:
+        >>> model = DeepMatrixFactorization((4, 3), 2, init_scale=4.0, initialization="identity")
+        >>> rescaled(model, mean=3.0, scale=0.5).predict([1, 1], [1, 2])
+        tensor([5., 3.])
+
+    """
+    scale = number_above_zero("scale", scale)
+    result = copy.deepcopy(model)
+    result.factors[-1].mul_(scale)
+    for bias in (result.row_bias, result.column_bias):
+        if bias is not None:
+            bias.mul_(scale)
+    result.mean.mul_(scale).add_(mean)
+    return result

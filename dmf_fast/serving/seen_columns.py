@@ -1,0 +1,146 @@
+"""The columns that every row has been seen with, which are not recommended to it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import scipy.sparse
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dmf_fast.data.errors import DataError
+from dmf_fast.experiments.text_files import written_whole
+from dmf_fast.observations import Observations
+from dmf_fast.serving.indices import checked_indices
+
+_FORMAT = "dmf_fast seen columns"
+
+
+@dataclass(frozen=True, eq=False)
+class SeenColumns:
+    """Columns by row, compressed: those of row i are ``columns[offsets[i]:offsets[i + 1]]``, rising.
+
+    Attributes:
+        offsets: ``(m + 1,)``, int64, contiguous.
+        columns: ``(nnz,)``, int32, contiguous.
+        shape: ``(m, n)``, rows and columns of the matrix.
+
+    Raises:
+        ValueError: the arrays do not describe such lists.
+
+    Example:
+        >>> SeenColumns.of(Observations([1, 0, 1], [2, 0, 1], [5.0, 3.0, 4.0])).columns
+        tensor([0, 1, 2], dtype=torch.int32)
+
+    """
+
+    offsets: Tensor
+    columns: Tensor
+    shape: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        problem = _problem_with(self.offsets, self.columns, self.shape)
+        if problem is not None:
+            raise ValueError(f"these are no seen columns of a matrix of shape {self.shape}: {problem}.")
+
+    @classmethod
+    def of(cls, observations: Observations) -> SeenColumns:
+        """Return the places of observed entries."""
+        return cls.of_pairs(observations.rows, observations.columns, observations.shape)
+
+    @classmethod
+    def of_pairs(cls, rows: Any, columns: Any, shape: tuple[int, int]) -> SeenColumns:
+        """Return pairs of indices, ``(nnz,)`` each and in any order; those that come again count once.
+
+        Raises:
+            TypeError, ValueError, IndexError: they are not integers of one length that lie in the matrix.
+
+        Example:
+            >>> SeenColumns.of_pairs([1, 1, 1], [2, 0, 2], (2, 3)).offsets
+            tensor([0, 0, 2])
+
+        """
+        rows, columns = checked_indices("rows", rows, shape[0]), checked_indices("columns", columns, shape[1])
+        if rows.shape != columns.shape:
+            raise ValueError(
+                f"rows and columns must have one length, but {len(rows)} and {len(columns)} came."
+            )
+        ones = np.ones(len(rows), dtype=np.bool_)
+        lists = scipy.sparse.coo_array((ones, (rows.numpy(), columns.numpy())), shape=shape).tocsr()
+        lists.sum_duplicates()  # sorts them too
+        return cls(
+            torch.from_numpy(lists.indptr.astype(np.int64)),
+            torch.from_numpy(lists.indices.astype(np.int32)),
+            (int(shape[0]), int(shape[1])),
+        )
+
+    @classmethod
+    def read_parquet(cls, path: str | Path, shape: tuple[int, int]) -> SeenColumns:
+        """Return the pairs of a Parquet file with the integer columns ``row`` and ``column``.
+
+        Raises a `DataError` where the file is none or its pairs lie outside the matrix.
+        """
+        try:
+            pairs = pq.read_table(path, columns=["row", "column"])
+            rows, columns = (pairs.column(name).to_numpy() for name in ("row", "column"))
+            return cls.of_pairs(rows, columns, shape)
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, IndexError) as error:
+            raise DataError(
+                f"{path} does not hold the pairs (row, column) of a matrix of shape {shape} ({error}); train "
+                "the model again."
+            ) from error
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file that `load` maps; it appears when it is whole."""
+        shape = torch.tensor(self.shape)
+        with written_whole(Path(path)) as partial:
+            # The 8-byte numbers first: they then lie at multiples of 8 in the file.
+            tensors = {"offsets": self.offsets, "columns": self.columns, "shape": shape}
+            save_file(tensors, partial, {"format": _FORMAT})
+
+    @classmethod
+    def load(cls, path: str | Path) -> SeenColumns:
+        """Return what `save` wrote, mapped: pages come into memory as they are needed.
+
+        Raises a `DataError` where the file is another or damaged.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                if (file.metadata() or {}).get("format") != _FORMAT:
+                    raise ValueError(f"it is not of the format {_FORMAT!r}")
+                offsets, columns, shape = (file.get_tensor(name) for name in ("offsets", "columns", "shape"))
+            return cls(offsets, columns, tuple(shape.tolist()))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise DataError(
+                f"{path} does not hold seen columns ({error}); write it with SeenColumns.save."
+            ) from error
+
+
+def _problem_with(offsets: Tensor, columns: Tensor, shape: tuple[int, int]) -> str | None:
+    """Return what is wrong: kernels trust what is said here."""
+    if len(shape) != 2 or min(shape) < 0:
+        return "the shape must be two numbers of at least 0"
+    if offsets.dtype != torch.int64 or offsets.shape != (shape[0] + 1,) or not offsets.is_contiguous():
+        return f"offsets must be {shape[0] + 1} contiguous int64 numbers"
+    if columns.dtype != torch.int32 or columns.dim() != 1 or not columns.is_contiguous():
+        return "columns must be contiguous int32 numbers, one-dimensional"
+    if offsets.device.type != "cpu" or columns.device.type != "cpu":
+        return "offsets and columns must be on the CPU"
+    nnz = len(columns)
+    if offsets[0] != 0 or offsets[-1] != nnz or (offsets[1:] < offsets[:-1]).any():
+        return f"offsets must rise from 0 to the number of columns, {nnz}"
+    if nnz == 0:
+        return None
+    if columns.min() < 0 or columns.max() >= shape[1]:
+        return f"columns must be from 0 to {shape[1] - 1}"
+    rises = columns[1:] > columns[:-1]
+    begins = offsets[1:-1]
+    rises[begins[(begins > 0) & (begins < nnz)] - 1] = True  # a row's first column may be lower
+    return None if bool(rises.all()) else "the columns of a row must rise"

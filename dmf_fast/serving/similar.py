@@ -1,0 +1,78 @@
+"""Columns that are like a column, and rows that are like a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dmf_fast import ops
+from dmf_fast.checks import whole_number
+from dmf_fast.serving.indices import checked_indices
+from dmf_fast.serving.two_factors import TwoFactors
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """The most similar lines of every one that was asked for, the most similar first.
+
+    Attributes:
+        indices: ``(lines, k)``, int64; -1 where there are fewer others.
+        similarities: the cosines, of the dtype of the factors; minus infinity beside -1.
+
+    """
+
+    indices: Tensor
+    similarities: Tensor
+
+
+def similar_columns(two_factors: TwoFactors, columns: Any, k: int = 10) -> Neighbours:
+    """Return the ``k`` other columns whose factors have the largest cosine with those of each column.
+
+    Factors are those of `TwoFactors.balanced`, so that the answer depends on the predictions and not on how
+    they are factored. Biases do not count. A column whose factors are all zero has the cosine 0 with every
+    other. Exact, and bitwise the same for any number of threads; ties come in rising order.
+
+    Args:
+        two_factors: see `collapse`.
+        columns: integers from 0 to n-1, ``(columns,)``.
+        k: at least 1.
+
+    Raises:
+        TypeError: ``columns`` or ``k`` are not integers.
+        ValueError: ``columns`` is not one-dimensional, or ``k`` below 1.
+        IndexError: a column is out of range.
+
+    Example:
+        >>> two_factors = TwoFactors(torch.eye(2), torch.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, 0.1]]))
+        >>> similar_columns(two_factors, [0], 1).indices
+        tensor([[2]])
+
+    """
+    indices = checked_indices("columns", columns, two_factors.shape[1])
+    return _nearest(two_factors.balanced.b.T, indices, whole_number("k", k, least=1))
+
+
+def similar_rows(two_factors: TwoFactors, rows: Any, k: int = 10) -> Neighbours:
+    """Return the ``k`` other rows whose factors have the largest cosine with those of each row.
+
+    Everything is as for `similar_columns`.
+
+    Example:
+        >>> similar_rows(TwoFactors(torch.tensor([[1.0], [2.0], [-1.0]]), torch.ones(1, 4)), [0], 2).indices
+        tensor([[1, 2]])
+
+    """
+    indices = checked_indices("rows", rows, two_factors.shape[0])
+    return _nearest(two_factors.balanced.a, indices, whole_number("k", k, least=1))
+
+
+def _nearest(factors: Tensor, indices: Tensor, k: int) -> Neighbours:
+    directions = torch.nn.functional.normalize(factors, eps=torch.finfo(factors.dtype).tiny).contiguous()
+    lines = len(directions)
+    # Every line has been seen with itself.
+    offsets, itself = torch.arange(lines + 1), torch.arange(lines, dtype=torch.int32)
+    transposed = directions.T.contiguous()
+    return Neighbours(*ops.top_columns(directions, transposed, None, indices, offsets, itself, k))

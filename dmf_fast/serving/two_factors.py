@@ -1,0 +1,164 @@
+"""A trained chain as two factors: all that predictions need, however deep the model was."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from dmf_fast.chain import chain_product, narrowest_split
+from dmf_fast.checks import whole_number
+from dmf_fast.nn import DeepMatrixFactorization
+
+_MOST_COLUMNS = 2**31 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class TwoFactors:
+    """An ``(m, n)`` matrix of predictions ``mean + row_bias_i + column_bias_j + a_i · b_j``, on the CPU.
+
+    Attributes:
+        a: ``(m, h)``, float32 or float64, contiguous.
+        b: ``(h, n)``, of the same dtype, contiguous.
+        row_bias: ``(m,)``, of the same dtype, or None.
+        column_bias: ``(n,)``, of the same dtype, or None.
+        mean: what every prediction adds.
+
+    Raises:
+        TypeError: the dtypes are others or disagree.
+        ValueError: the shapes do not fit, a number is not finite, a tensor is not on the CPU, or there are
+            2³¹ columns or more.
+
+    Example:
+        >>> TwoFactors(torch.ones(4, 2), torch.ones(2, 3), mean=1.5).shape
+        (4, 3)
+
+    """
+
+    a: Tensor
+    b: Tensor
+    row_bias: Tensor | None = None
+    column_bias: Tensor | None = None
+    mean: float = 0.0
+
+    def __post_init__(self) -> None:
+        rows, columns = _checked_shape(self.a, self.b)
+        expected = {"a": self.a.shape, "b": self.b.shape, "row_bias": (rows,), "column_bias": (columns,)}
+        for name, shape in expected.items():
+            given: Tensor | None = getattr(self, name)
+            if given is not None:
+                _check(name, given, tuple(shape), self.a.dtype)
+                object.__setattr__(self, name, given.detach().contiguous())
+        if not math.isfinite(self.mean):
+            raise ValueError(f"mean must be finite, but {self.mean} came.")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(m, n)``, rows and columns of the matrix."""
+        return (self.a.shape[0], self.b.shape[1])
+
+    @property
+    def width(self) -> int:
+        """``h``, how many numbers a row and a column have."""
+        return self.a.shape[1]
+
+    @cached_property
+    def balanced(self) -> TwoFactors:
+        """The same predictions by the one pair of factors that shares the singular values evenly.
+
+        ``a = U √S`` and ``b = √S Vᵀ`` for the singular value decomposition ``a b = U S Vᵀ``: the first of the
+        ``min(h, m, n)`` factors counts most. Computed at the first use.
+        """
+        a, b = _balance(self.a.double(), self.b.double(), None)
+        return replace(self, a=a.to(self.a.dtype), b=b.to(self.b.dtype))
+
+
+@torch.no_grad()
+def collapse(model: DeepMatrixFactorization, rank: int | None = None) -> TwoFactors:
+    """Return a model as two factors: the chain multiplied, in float64, up to and from its narrowest width.
+
+    With ``rank``, the closest pair of that width in the Frobenius norm: the singular value decomposition,
+    truncated; Eckart & Young, "The Approximation of One Matrix by Another of Lower Rank" (1936). It comes
+    from QR decompositions of the two factors and is balanced. ``m × n`` numbers are never formed. (A model of
+    depth 1 is one ``m × n`` factor; its other one is the identity.)
+
+    Args:
+        model: of any depth, dtype and device; it is only read.
+        rank: from 1 to ``min(m, n)``; None keeps the product as it is.
+
+    Returns:
+        float64 for a model in float64 and float32 for all others.
+
+    Raises:
+        TypeError: ``rank`` is no integer.
+        ValueError: ``rank`` is out of range, or the product is not finite, as after a run that diverged.
+
+    Example:
+        >>> collapse(DeepMatrixFactorization((6, 5), depth=3, hidden=4, seed=0), rank=2).width
+        2
+
+    """
+    if rank is not None:
+        rank = whole_number("rank", rank, least=1, most=min(model.shape))
+    a, b = _outer_and_inner([factor.detach().cpu().double() for factor in model.factors])
+    if rank is not None:
+        a, b = _balance(a, b, rank)
+    dtype = torch.float64 if model.mean.dtype == torch.float64 else torch.float32
+    return TwoFactors(
+        a.to(dtype),
+        b.to(dtype),
+        None if model.row_bias is None else model.row_bias.detach().cpu().to(dtype),
+        None if model.column_bias is None else model.column_bias.detach().cpu().to(dtype),
+        model.mean.item(),
+    )
+
+
+def _outer_and_inner(factors: list[Tensor]) -> tuple[Tensor, Tensor]:
+    split = narrowest_split([factors[0].shape[1], *(factor.shape[0] for factor in factors)])
+    if split is not None:
+        return chain_product(factors[split:]), chain_product(factors[:split])
+    whole = factors[0]
+    rows, columns = whole.shape
+    if rows < columns:
+        return torch.eye(rows, dtype=whole.dtype), whole
+    return whole, torch.eye(columns, dtype=whole.dtype)
+
+
+def _balance(a: Tensor, b: Tensor, rank: int | None) -> tuple[Tensor, Tensor]:
+    """Return the ``rank`` leading singular vectors, times the roots of their values, in float64."""
+    for factor in (a, b):
+        if not factor.isfinite().all():
+            raise ValueError("the model's product must be finite, but it holds infinite numbers or NaN.")
+    outer, inner = torch.linalg.qr(a), torch.linalg.qr(b.T)
+    left, values, right = torch.linalg.svd(outer.R @ inner.R.T, full_matrices=False)
+    roots = values[:rank].sqrt()
+    return outer.Q @ (left[:, :rank] * roots), (roots[:, None] * right[:rank]) @ inner.Q.T
+
+
+def _checked_shape(a: Tensor, b: Tensor) -> tuple[int, int]:
+    if a.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"a must have dtype float32 or float64, but {a.dtype} came.")
+    if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[0] or 0 in (*a.shape, *b.shape):
+        raise ValueError(
+            "a must be (m, h) and b (h, n), all at least 1, but shapes "
+            f"{tuple(a.shape)} and {tuple(b.shape)} came."
+        )
+    if b.shape[1] > _MOST_COLUMNS:
+        raise ValueError(f"b must have at most {_MOST_COLUMNS} columns, but {b.shape[1]} came.")
+    return a.shape[0], b.shape[1]
+
+
+def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    if tensor.dtype != dtype:
+        raise TypeError(f"{name} must have the dtype of a, {dtype}, but {tensor.dtype} came.")
+    if tensor.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, but {tuple(tensor.shape)} came.")
+    if tensor.device.type != "cpu":
+        raise ValueError(
+            f"{name} must be on the CPU, but it is on {tensor.device}; collapse() moves a model."
+        )
+    if not tensor.isfinite().all():
+        raise ValueError(f"{name} must be finite, but it holds infinite numbers or NaN: the model diverged.")
