@@ -15,7 +15,7 @@ from pyarrow import csv
 from typer import Argument, Option
 
 from dmf_fast.cli.trained_folder import open_trained_folder
-from dmf_fast.data import DataError, read_pairs
+from dmf_fast.data import DataError, ReadOptions, read_pairs
 
 
 @dataclass(frozen=True)
@@ -42,22 +42,23 @@ def predict(settings: PredictSettings) -> None:
     """Predict the value at every pair of a file; the order of the file is kept."""
     _check(settings)
     trained = open_trained_folder(settings.folder, settings.depth)
-    row_ids, column_ids = read_pairs(
-        settings.pairs,
+    options = ReadOptions(
         columns=None if settings.columns is None else [name.strip() for name in settings.columns.split(",")],
         separator=settings.separator,
         text_ids=(trained.row_ids.holds_text, trained.column_ids.holds_text),
+        strict=True,
     )
-    rows, columns = trained.row_ids.indices(row_ids), trained.column_ids.indices(column_ids)
-    known = (rows >= 0) & (columns >= 0)
-    if settings.unknown == "raise" and not known.all():
-        first = int(known.argmin())
+    pairs = read_pairs(settings.pairs, options)
+    mapped = pairs.mapped_to(trained.row_ids, trained.column_ids)
+    if settings.unknown == "raise" and not mapped.known.all():
+        first = int(mapped.known.argmin())
         raise DataError(
-            f"{settings.pairs}, entry {first + 1}: the pair ({row_ids[first]}, {column_ids[first]}) has an "
-            "id that the model has not seen; drop it, or say --unknown mean or --unknown nan."
+            f"{pairs.place(first)}: the pair {pairs.pair_text(first)} has an id that the model has not seen; "
+            "drop it, or say --unknown mean or --unknown nan."
         )
-    predictions = trained.predictor.predict(rows, columns)
+    predictions = trained.predictor.predict(mapped.rows, mapped.columns)
     values = np.where(predictions.known | (settings.unknown == "mean"), predictions.values, np.nan)
+    row_ids, column_ids = pairs.row_ids.ids_at(pairs.rows), pairs.column_ids.ids_at(pairs.columns)
     _write(pa.table({"row": row_ids, "column": column_ids, "prediction": values}), settings.out)
 
 

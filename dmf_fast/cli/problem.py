@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
-import pyarrow as pa
 from torch import Tensor
 
 from dmf_fast.cli.settings import DTYPES, CompleteSettings
-from dmf_fast.data import DataError, IdMap, RatingsTable, read_ratings
+from dmf_fast.data import DataError, IdMap, Ratings, ReadOptions, read_ratings
+from dmf_fast.data.sources import ratings_files
 from dmf_fast.experiments import PaperSetting
 from dmf_fast.observations import Observations
 
@@ -59,7 +59,7 @@ def load_problem(settings: CompleteSettings) -> CompletionProblem:
 def _synthetic_problem(settings: CompleteSettings) -> CompletionProblem:
     problem = PaperSetting(seed=settings.seed).problem()
     train, test = (part.to(dtype=DTYPES[settings.dtype]) for part in (problem.train, problem.test))
-    rows, columns = (IdMap(pa.array(np.arange(size))) for size in train.shape)
+    rows, columns = (IdMap(np.arange(size)) for size in train.shape)
     kept, validation = _keep_aside(settings, train)
     pairs = TestPairs(test.rows.numpy(), test.columns.numpy(), test.values.double().numpy())
     return CompletionProblem(train, kept, validation, test, pairs, problem.truth, rows, columns, {})
@@ -67,55 +67,49 @@ def _synthetic_problem(settings: CompleteSettings) -> CompletionProblem:
 
 def _ratings_problem(settings: CompleteSettings) -> CompletionProblem:
     assert settings.ratings is not None
-    table = _read(settings, settings.ratings, (False, False))
-    row_ids, column_ids = IdMap(table.row_ids), IdMap(table.column_ids)
+    ratings = _read(settings, settings.ratings, (False, False))
+    row_ids, column_ids = ratings.row_ids, ratings.column_ids
     inputs = {"ratings_sha256": _digest(settings.ratings)}
-    pairs = None
+    pairs, test = None, None
     if settings.test is not None:
-        test_table = _read(settings, settings.test, (row_ids.holds_text, column_ids.holds_text))
-        pairs = _test_pairs(settings, test_table, row_ids, column_ids)
+        test_ratings = _read(settings, settings.test, (row_ids.holds_text, column_ids.holds_text))
+        if settings.duplicates == "error":
+            test_ratings.refuse_duplicates()
+        mapped = _mapped(settings, test_ratings, row_ids, column_ids)
+        pairs = TestPairs(mapped.rows, mapped.columns, mapped.values.astype(np.float64))
+        test = _observations(settings, mapped.select(mapped.known)) if mapped.known.any() else None
         inputs["test_sha256"] = _digest(settings.test)
-    shape = (len(row_ids), len(column_ids))
-    observed = _observations(
-        settings, row_ids.indices(table.row_ids), column_ids.indices(table.column_ids), table.values, shape
-    )
-    test = None
-    if pairs is not None and pairs.known.any():
-        known = pairs.known
-        test = _observations(settings, pairs.rows[known], pairs.columns[known], pairs.values[known], shape)
+    observed = _observations(settings, ratings)
     train, validation = _keep_aside(settings, observed)
     return CompletionProblem(observed, train, validation, test, pairs, None, row_ids, column_ids, inputs)
 
 
-def _read(settings: CompleteSettings, path: Path, text_ids: tuple[bool, bool]) -> RatingsTable:
-    return read_ratings(
-        path,
+def _read(settings: CompleteSettings, path: Path, text_ids: tuple[bool, bool]) -> Ratings:
+    options = ReadOptions(
         columns=settings.column_names,
         separator=settings.separator,
-        duplicates="error" if settings.duplicates == "error" else "keep",
+        dtype=cast(Literal["float32", "float64"], settings.dtype),
         text_ids=text_ids,
+        strict=True,
     )
+    return read_ratings(path, options)
 
 
-def _test_pairs(
-    settings: CompleteSettings, table: RatingsTable, row_ids: IdMap, column_ids: IdMap
-) -> TestPairs:
-    pairs = TestPairs(row_ids.indices(table.row_ids), column_ids.indices(table.column_ids), table.values)
-    if settings.unknown == "raise" and not pairs.known.all():
-        first = int(pairs.known.argmin())
+def _mapped(settings: CompleteSettings, test: Ratings, row_ids: IdMap, column_ids: IdMap) -> Ratings:
+    """Return the test ratings by the indices of the train ratings, checked for unknown ids."""
+    mapped = test.mapped_to(row_ids, column_ids)
+    if settings.unknown == "raise" and not mapped.known.all():
+        first = int(mapped.known.argmin())
         raise DataError(
-            f"{settings.test}, entry {first + 1}: the pair ({table.row_ids[first]}, "
-            f"{table.column_ids[first]}) has an id that {settings.ratings} lacks; drop it, or say "
-            "--unknown mean or --unknown nan."
+            f"{test.place(first)}: the pair {test.pair_text(first)} has an id that {settings.ratings} lacks; "
+            "drop it, or say --unknown mean or --unknown nan."
         )
-    return pairs
+    return mapped
 
 
-def _observations(
-    settings: CompleteSettings, rows: Any, columns: Any, values: Any, shape: tuple[int, int]
-) -> Observations:
+def _observations(settings: CompleteSettings, ratings: Ratings) -> Observations:
     duplicates = cast(Duplicates, settings.duplicates)
-    return Observations(rows, columns, values, shape, duplicates=duplicates, dtype=DTYPES[settings.dtype])
+    return ratings.observations(duplicates=duplicates, dtype=DTYPES[settings.dtype])
 
 
 def _keep_aside(
@@ -129,4 +123,10 @@ def _keep_aside(
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Return the SHA-256 of the file, or of all files of a folder one after the other."""
+    digest = hashlib.sha256()
+    for file in dict.fromkeys(file.path for file in ratings_files(path)):
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 24):
+                digest.update(block)
+    return digest.hexdigest()

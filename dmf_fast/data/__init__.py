@@ -1,9 +1,30 @@
-"""Readers of ratings files, and maps between raw ids and matrix indices."""
+"""Ratings of any size and kind: read, mapped to matrix indices and back, kept in a store."""
 
 from __future__ import annotations
 
+from dmf_fast.data.bad_rows import BadRows
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.id_map import IdMap
-from dmf_fast.data.ratings_file import RatingsTable, read_pairs, read_ratings
+from dmf_fast.data.in_memory import as_ratings
+from dmf_fast.data.object_id_map import ObjectIdMap, id_map_of
+from dmf_fast.data.options import ReadOptions
+from dmf_fast.data.ratings import Pairs, Ratings
+from dmf_fast.data.reader import read_pairs, read_ratings
+from dmf_fast.data.store import load_ratings, open_ratings, save_ratings
 
-__all__ = ["DataError", "IdMap", "RatingsTable", "read_pairs", "read_ratings"]
+__all__ = [
+    "BadRows",
+    "DataError",
+    "IdMap",
+    "ObjectIdMap",
+    "Pairs",
+    "Ratings",
+    "ReadOptions",
+    "as_ratings",
+    "id_map_of",
+    "load_ratings",
+    "open_ratings",
+    "read_pairs",
+    "read_ratings",
+    "save_ratings",
+]

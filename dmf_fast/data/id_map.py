@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from dmf_fast.data.arrow_types import id_array, is_text
 from dmf_fast.data.errors import DataError
 
 
@@ -18,18 +21,18 @@ class IdMap:
     The ids are kept sorted, so that the same ids in any order give the same map. An id that the map does
     not know has the index -1.
 
-    >>> users = IdMap(pa.array(["bob", "ann", "bob"]))
-    >>> users.indices(pa.array(["ann", "zoe"])).tolist(), users.ids_at([1]).to_pylist()
+    >>> users = IdMap(["bob", "ann", "bob"])
+    >>> users.indices(["ann", "zoe"]).tolist(), users.ids_at([1]).tolist()
     ([0, -1], ['bob'])
     """
 
-    def __init__(self, ids: pa.Array | pa.ChunkedArray) -> None:
-        """Build the map of the distinct values of ``ids``: integers or text, none missing."""
-        if not (pa.types.is_integer(ids.type) or _is_text(ids.type)):
-            raise TypeError(f"ids must be integers or text, not {ids.type}; cast them first.")
-        if ids.null_count:
-            raise ValueError(f"ids must not be missing, but {ids.null_count} are null; drop them first.")
-        kept = ids.cast(pa.large_string() if _is_text(ids.type) else pa.int64())
+    def __init__(self, ids: Any) -> None:
+        """Build the map of the distinct ``ids``: integers or text in an array of any kind, none missing."""
+        kept = id_array(ids)
+        if kept is None:
+            raise TypeError("ids must be integers or text; for others there is id_map_of.")
+        if kept.null_count:
+            raise ValueError(f"ids must not be missing, but {kept.null_count} are null; drop them first.")
         # Dictionary encoding finds the distinct ids in one pass over the entries.
         encoded = kept.dictionary_encode()
         distinct = encoded.unify_dictionaries().chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded
@@ -37,14 +40,14 @@ class IdMap:
         self._ids = dictionary.take(pc.sort_indices(dictionary))
 
     @property
-    def ids(self) -> pa.Array:
-        """The ids in the order of their indices: int64 or large_string, shape (len,)."""
+    def ids(self) -> Any:
+        """The ids in the order of their indices: a pyarrow array of int64 or large_string, shape (len,)."""
         return self._ids
 
     @property
     def holds_text(self) -> bool:
         """Whether the ids are text rather than integers."""
-        return _is_text(self._ids.type)
+        return is_text(self._ids.type)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -52,25 +55,26 @@ class IdMap:
     def __repr__(self) -> str:
         return f"IdMap({len(self)} ids of {'text' if self.holds_text else 'int64'})"
 
-    def indices(self, ids: pa.Array | pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def indices(self, ids: Any) -> NDArray[np.int64]:
         """Return the index of every id, int64, with -1 for those the map does not know.
 
         Integers and text are compared by how they are written: 7 and "7" are the same id.
         """
-        found = pc.index_in(self._like_mine(ids), value_set=self._ids)
-        positions: np.ndarray[tuple[int], np.dtype[np.int64]] = (
-            pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
-        )
+        wanted = id_array(ids)
+        if wanted is None:
+            raise TypeError("ids must be integers or text, as those of the map are.")
+        found = pc.index_in(self._like_mine(wanted), value_set=self._ids)
+        positions: NDArray[np.int64] = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
         return positions
 
-    def ids_at(self, indices: np.ndarray[tuple[int], np.dtype[np.int64]] | list[int]) -> pa.Array:
+    def ids_at(self, indices: Any) -> Any:
         """Return the ids at ``indices``; one outside ``0 … len - 1`` raises an `IndexError`."""
         positions = np.asarray(indices, dtype=np.int64)
         if positions.size and not (positions.min() >= 0 and positions.max() < len(self)):
             raise IndexError(
                 f"indices must lie in 0..{len(self) - 1}, but {positions.min()}..{positions.max()} came."
             )
-        return self._ids.take(pa.array(positions))
+        return self._ids.take(positions)
 
     def save(self, path: str | Path) -> None:
         """Write the map to a Parquet file with one column, ``id``."""
@@ -93,12 +97,8 @@ class IdMap:
         return loaded
 
     def _like_mine(self, ids: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-        if _is_text(ids.type) and not self.holds_text:
+        if is_text(ids.type) and not self.holds_text:
             # Text that is no int64, written as Python writes it, cannot be an id of this map.
             canonical = pc.match_substring_regex(ids, r"^(0|-?[1-9]\d{0,17})$")
             return pc.if_else(canonical, ids, None).cast(pa.int64())
         return ids.cast(self._ids.type)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

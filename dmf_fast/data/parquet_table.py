@@ -1,49 +1,38 @@
-"""Reads columns of a Parquet file."""
+"""Reads columns of a Parquet file, batch by batch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dmf_fast.data.arrow_table import record_batches
+from dmf_fast.data.bad_rows import BadRowCollector
+from dmf_fast.data.batches import ROWS_A_BATCH, Batch
+from dmf_fast.data.column_choice import choose_columns
 from dmf_fast.data.errors import DataError
-from dmf_fast.data.raw_columns import ROLES, RawColumns, choose_columns
+from dmf_fast.data.options import ReadOptions
+from dmf_fast.data.sources import RatingsFile
 
 
-def read_parquet_table(path: Path, *, columns: Sequence[str] | None, count: int) -> RawColumns:
-    """Return ``count`` columns (row ids, column ids and, for 3, values) of the Parquet file at ``path``."""
+def parquet_batches(
+    file: RatingsFile, options: ReadOptions, count: int, bad_rows: BadRowCollector
+) -> Iterator[Batch]:
+    """Yield ``count`` columns (row ids, column ids, values, times) of a Parquet file."""
     try:
-        file = pq.ParquetFile(path)
-        names = file.schema_arrow.names
-        positions = choose_columns(path, names, len(names), columns, count)
-        table = file.read(columns=[names[position] for position in positions])
+        with _readable(file) as readable, pq.ParquetFile(readable) as parquet:
+            names = parquet.schema_arrow.names
+            chosen = choose_columns(str(file), names, len(names), options.columns, count)
+            columns = [names[position] for position in chosen]
+            batches = parquet.iter_batches(ROWS_A_BATCH, columns=columns)
+            yield from record_batches(str(file), batches, columns, options, bad_rows)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a whole Parquet file ({error}); write it again.") from error
-    arrays = [
-        _cast(path, table.column(names[position]), names[position], role)
-        for role, position in enumerate(positions)
-    ]
-    return RawColumns(arrays, lambda entry: f"row {entry + 1}")
+        raise DataError(f"{file} is not a whole Parquet file ({error}); write it again.") from error
 
 
-def _cast(path: Path, array: pa.ChunkedArray, name: str, role: int) -> pa.ChunkedArray:
-    """Return ids as int64 or text and values as float64."""
-    kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
-    if role == 2:
-        expected, wanted = "numbers", pa.float64()
-        fits = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    else:
-        expected = "integers that fit 64 bits, or text"
-        wanted = pa.int64() if pa.types.is_integer(kind) else pa.large_string()
-        fits = pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    try:
-        if not fits:
-            raise pa.ArrowInvalid(f"it holds {kind}")
-        return array.cast(kind).cast(wanted)
-    except pa.ArrowException as error:
-        raise DataError(
-            f"{path}: the column {name!r} was taken as {ROLES[role]}, where {expected} were expected, "
-            f"but {error}; convert it or say --columns."
-        ) from error
+def _readable(file: RatingsFile) -> AbstractContextManager[Any]:
+    """Return the path of a file, which Arrow maps, or an open member of an archive."""
+    return nullcontext(file.path) if file.member is None else file.opened()

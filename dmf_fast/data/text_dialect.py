@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import re
 from dataclasses import dataclass
-from pathlib import Path
-
-import pyarrow as pa
+from itertools import islice
 
 from dmf_fast.data.errors import DataError
+from dmf_fast.data.sources import RatingsFile
 
 _SEPARATORS = ("::", "\t", ",", ";", "|", " ")
 _SAMPLE_BYTES = 1 << 16
@@ -20,70 +18,82 @@ _SAMPLE_LINES = 20
 class TextDialect:
     """How a text table is written.
 
-    ``names`` are those of the header, if there is one; ``first_line`` is the number of lines before the
-    first data line; ``text_columns`` are the positions of ids such as ``007``, which an integer would spoil.
+    ``names`` are those of the header, if there is one; ``skipped_lines`` is the number of lines before the
+    first data line, which ``first_row`` holds.
     """
 
     separator: str
     names: list[str] | None
     width: int
-    first_line: int
-    text_columns: frozenset[int]
+    skipped_lines: int
+    first_row: list[str]
+
+    @property
+    def delimiter(self) -> str:
+        """The separator as one character: pyarrow knows no longer ones."""
+        return self.separator if len(self.separator) == 1 else "\x1f"
+
+    def delimited(self, data: bytes) -> bytes:
+        """Return lines in which the separator is `delimiter`."""
+        if len(self.separator) == 1:
+            return data
+        return data.replace(self.separator.encode(), self.delimiter.encode())
 
 
-def sniff(path: Path, separator: str | None = None) -> TextDialect:
-    """Return the dialect of the table at ``path``, judged by its first lines.
+def check_separator(separator: str | None) -> None:
+    """Refuse a separator that is no character of its own."""
+    if separator is not None and separator != "::" and (len(separator) != 1 or not separator.isascii()):
+        raise DataError(f"The separator must be one ASCII character or '::', not {separator!r}.")
+
+
+def sniff(file: RatingsFile, lines: list[str], separator: str | None = None) -> TextDialect:
+    """Return the dialect of the table in ``file``, judged by its `first_lines`.
 
     A header is a first line in which no cell is a number. ``separator`` overrules the guess.
     """
-    if separator is not None and len(separator) != 1 and separator != "::":
-        raise DataError(f"The separator must be one character or '::', not {separator!r}.")
-    lines = _first_lines(path)
-    filled = [line for line in lines if line.strip()]
+    check_separator(separator)
+    filled = list(islice((line for line in lines if line.strip()), _SAMPLE_LINES))
     if not filled:
-        raise DataError(f"{path} is empty: lines of row, column and value were expected; check the file.")
-    separator = separator if separator is not None else _guess_separator(path, filled)
+        raise DataError(f"{file} is empty: lines of row, column and value were expected; check the file.")
+    separator = separator if separator is not None else _guess_separator(file, filled)
     cells = [_split(line, separator) for line in filled]
     has_header = not any(_is_number(cell) for cell in cells[0])
     if has_header and len(cells) == 1:
-        raise DataError(f"{path} is empty below its header {filled[0].strip()!r}; add the data lines.")
-    data = cells[1:] if has_header else cells
+        raise DataError(f"{file} is empty below its header {filled[0].strip()!r}; add the data lines.")
     return TextDialect(
         separator=separator,
         names=[cell.strip() for cell in cells[0]] if has_header else None,
         width=len(cells[0]),
-        first_line=lines.index(filled[0]) + 1 if has_header else 0,
-        text_columns=frozenset(
-            position for line in data for position, cell in enumerate(line) if re.match(r"0\d", cell.strip())
-        ),
+        skipped_lines=lines.index(filled[0]) + 1 if has_header else 0,
+        first_row=[cell.strip() for cell in cells[has_header]],
     )
 
 
-def _first_lines(path: Path) -> list[str]:
+def first_lines(file: RatingsFile) -> list[str]:
     """Return the first lines, without a last one that the sample cuts in two."""
-    try:
-        with pa.input_stream(str(path), compression="detect") as stream:
-            sample: bytes = stream.read(_SAMPLE_BYTES)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path} cannot be read ({error}); check the file.") from error
+    sample = file.first_bytes(_SAMPLE_BYTES)
     if b"\0" in sample:
         raise DataError(
-            f"{path} is a binary file of unknown kind: a text table, Parquet, Matrix Market (.mtx) or "
+            f"{file} is a binary file of unknown kind: a text table, Parquet, Matrix Market (.mtx) or "
             "SciPy (.npz) was expected; convert it to one of these."
         )
     whole = sample if len(sample) < _SAMPLE_BYTES else sample[: sample.rfind(b"\n") + 1] or sample
+    return decoded(file, whole, encoding="utf-8-sig").splitlines()
+
+
+def decoded(file: RatingsFile, data: bytes, lines_before: int = 0, encoding: str = "utf-8") -> str:
+    """Return bytes of ``file`` as text; other encodings than UTF-8 are a `DataError`."""
     try:
-        lines = whole.decode("utf-8-sig").splitlines()
+        return data.decode(encoding)
     except UnicodeDecodeError as error:
-        line = whole[: error.start].count(b"\n") + 1
+        line = lines_before + data[: error.start].count(b"\n") + 1
         raise DataError(
-            f"{path}, line {line}: the text is not UTF-8 (a binary file, or another encoding); "
+            f"{file}, line {line}: the text is not UTF-8 (a binary file, or another encoding); "
             "save it as UTF-8."
         ) from error
-    return lines[:_SAMPLE_LINES]
 
 
-def _guess_separator(path: Path, lines: list[str]) -> str:
+def _guess_separator(file: RatingsFile, lines: list[str]) -> str:
     """Return the first separator that cuts every line into the same number of cells, at least two."""
     for separator in _SEPARATORS:
         widths = {len(_split(line, separator)) for line in lines}
@@ -93,7 +103,7 @@ def _guess_separator(path: Path, lines: list[str]) -> str:
         if separator in lines[0]:
             return separator
     raise DataError(
-        f"{path} has one column: row, column and value were expected, separated by a tab, comma, "
+        f"{file} has one column: row, column and value were expected, separated by a tab, comma, "
         "semicolon, '|', space or '::'; add the missing columns or say --separator."
     )
 

@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dmf_fast.data import RatingsTable, read_ratings
+from dmf_fast.data import Ratings, ReadOptions, read_ratings
 from dmf_fast.observations import Observations
 
 SHAPE = (943, 1682)
 NOT_HERE = "MovieLens 100K was not given; name its folder to test this."
 """The evidence of a claim that needs the data, where they are missing."""
+
+
+_OPTIONS = ReadOptions(dtype="float64", strict=True)
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ def read_some_ratings(folder: Path, count: int, seed: int) -> Observations:
 
     Raises `dmf_fast.data.DataError` where the file cannot be read.
     """
-    ratings = read_ratings(folder / "u.data")
+    ratings = read_ratings(folder / "u.data", _OPTIONS)
     lowest, highest = ratings.values.min(), ratings.values.max()
     drawn = np.sort(np.random.default_rng(seed).choice(len(ratings), count, replace=False))
     return _observations(ratings, (ratings.values - lowest) / (highest - lowest), drawn)
@@ -49,16 +52,15 @@ def read_u1(folder: Path, validation_fraction: float, seed: int) -> MovieLensSpl
 
     Raises `dmf_fast.data.DataError` where a file cannot be read.
     """
-    base, test = (read_ratings(folder / name) for name in ("u1.base", "u1.test"))
+    base, test = (read_ratings(folder / name, _OPTIONS) for name in ("u1.base", "u1.test"))
     mean = float(base.values.mean())
     train, validation = _observations(base, base.values - mean).split(validation_fraction, seed)
     return MovieLensSplit(train, validation, _observations(test, test.values - mean), mean)
 
 
-def _observations(
-    ratings: RatingsTable, values: np.ndarray, chosen: np.ndarray | None = None
-) -> Observations:
+def _observations(ratings: Ratings, values: np.ndarray, chosen: np.ndarray | None = None) -> Observations:
     """Return all entries or the chosen ones; the ids of MovieLens 100K count from 1."""
     kept = slice(None) if chosen is None else chosen
-    rows, columns = (ids.to_numpy() - 1 for ids in (ratings.row_ids, ratings.column_ids))
+    rows = ratings.row_ids.ids.to_numpy()[ratings.rows] - 1
+    columns = ratings.column_ids.ids.to_numpy()[ratings.columns] - 1
     return Observations(rows[kept], columns[kept], values[kept], SHAPE, dtype=torch.float32)

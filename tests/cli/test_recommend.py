@@ -22,11 +22,8 @@ def scores_of_unseen(folder: Path, ratings: Path, user: int) -> dict[str, float]
     scores = tensors["factors.1"][user - 100].astype(float) @ tensors["factors.0"] + tensors["column_bias"]
     table = read_ratings(ratings)
     films = IdMap.load(folder / "column_ids.parquet").ids.to_pylist()
-    seen = {
-        film
-        for row, film in zip(table.row_ids.to_pylist(), table.column_ids.to_pylist(), strict=True)
-        if row == user
-    }
+    of_user = table.columns[table.row_ids.ids_at(table.rows).to_numpy() == user]
+    seen = set(table.column_ids.ids_at(of_user).to_pylist())
     return {film: score for film, score in zip(films, scores, strict=True) if film not in seen}
 
 

@@ -17,7 +17,7 @@ from dmf_fast.convex import (
     nuclear_norm_path,
     nuclear_norm_regression,
 )
-from dmf_fast.data import read_ratings
+from dmf_fast.data import ReadOptions, read_ratings
 from dmf_fast.experiments import low_rank_problem
 from tests.convex import oracle
 
@@ -326,9 +326,7 @@ def test_a_solution_is_where_its_own_call_would_start_and_end() -> None:
 
 @pytest.mark.slow
 def test_movielens_is_solved_and_no_other_matrix_is_better(movielens_folder: Path) -> None:
-    table = read_ratings(movielens_folder / "u.data")
-    rows, columns = table.row_ids.to_numpy() - 1, table.column_ids.to_numpy() - 1
-    train = Observations(rows, columns, table.values, (943, 1682))
+    train = read_ratings(movielens_folder / "u.data", ReadOptions(dtype="float64")).observations()
     regularization = 0.1 * 2 * oracle.operator_norm(oracle.on_pattern(train, train.values))
     found = nuclear_norm_regression(train, regularization)
 

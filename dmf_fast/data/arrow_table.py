@@ -1,0 +1,55 @@
+"""Batches of columns that have types already: of Parquet files and of tables in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+
+from dmf_fast.data.arrow_types import decoded_type, is_id_type
+from dmf_fast.data.bad_rows import BadRowCollector
+from dmf_fast.data.batches import Batch, NumberedPlace, clean_batch
+from dmf_fast.data.column_choice import ROLES
+from dmf_fast.data.errors import DataError
+from dmf_fast.data.options import ReadOptions
+from dmf_fast.data.times import to_seconds
+
+
+def record_batches(
+    name: str,
+    batches: Iterable[pa.RecordBatch],
+    columns: list[str],
+    options: ReadOptions,
+    bad_rows: BadRowCollector,
+) -> Iterator[Batch]:
+    """Yield ``columns`` (row ids, column ids, values, times) of record batches; ``name`` is for errors."""
+    rows_before = 0
+    for batch in batches:
+        arrays = [_typed(name, batch.column(column), column, role) for role, column in enumerate(columns)]
+        place = NumberedPlace(name, "row", rows_before)
+        yield clean_batch(arrays, place, bad_rows, dtype=options.dtype)
+        rows_before += len(batch)
+
+
+def _typed(name: str, array: pa.Array, column: str, role: int) -> pa.Array:
+    """Return ids as int64 or text, values as float64 and times as int64."""
+    kind = decoded_type(array.type)
+    try:
+        array = array.cast(kind)
+        if role == 3:
+            expected = "seconds, dates or times"
+            return to_seconds(array)
+        if role == 2:
+            expected = "numbers"
+            if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+                raise pa.ArrowInvalid(f"it holds {kind}")
+            return array.cast(pa.float64())
+        expected = "integers that fit 64 bits, or text"
+        if not is_id_type(kind):
+            raise pa.ArrowInvalid(f"it holds {kind}")
+        return array.cast(pa.int64() if pa.types.is_integer(kind) else pa.large_string())
+    except pa.ArrowException as error:
+        raise DataError(
+            f"{name}: the column {column!r} was taken as {ROLES[role]}, where {expected} were expected, "
+            f"but {error}; convert it or say --columns."
+        ) from error

@@ -1,0 +1,105 @@
+"""Rows that cannot be used: skipped, counted, the first ones described; or, in strict mode, an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dmf_fast.data.errors import DataError
+
+_EXAMPLES = 10
+_HEAD = 1000
+
+
+@dataclass(frozen=True)
+class BadRows:
+    r"""How many rows were skipped, and ``"FILE, line N: what is wrong"`` for the first ten of them.
+
+    >>> bool(BadRows()), str(BadRows(1, ("a.csv, line 7: the value (rating) is missing.",)))
+    (False, '1 bad row was skipped:\n  a.csv, line 7: the value (rating) is missing.')
+    """
+
+    count: int = 0
+    examples: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def __str__(self) -> str:
+        if not self.count:
+            return "No bad rows."
+        were = "1 bad row was" if self.count == 1 else f"{self.count} bad rows were"
+        shown = "" if self.count == len(self.examples) else f", the first {len(self.examples)} of them"
+        return "\n  ".join([f"{were} skipped{shown}:", *self.examples])
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Which rows of a batch have one kind of fault, and the words for it at a row."""
+
+    rows: NDArray[np.bool_]
+    words: Callable[[int], str]
+
+
+class BadRowCollector:
+    """Gathers the bad rows of a source, file by file and batch by batch."""
+
+    def __init__(self, *, strict: bool) -> None:
+        self._strict = strict
+        self._count = 0
+        self._examples: list[str] = []
+        self.start_file()
+
+    @property
+    def report(self) -> BadRows:
+        """What has been gathered so far."""
+        return BadRows(self._count, tuple(self._examples))
+
+    def start_file(self) -> None:
+        """Begin to count the first rows of another file."""
+        self._head = self._bad_in_head = 0
+        self._first_in_file: str | None = None
+
+    def finish_file(self) -> None:
+        """Refuse a file that is mostly bad where it begins: it holds no ratings, or other columns do."""
+        if 2 * self._bad_in_head > self._head:
+            raise DataError(
+                f"{self._first_in_file} So are {self._bad_in_head} of the first {self._head} rows: this "
+                "is no file of ratings, or other columns hold them (--columns)."
+            )
+
+    def bad(
+        self, size: int, problems: Sequence[Problem], place: Callable[[int], str]
+    ) -> NDArray[np.bool_] | None:
+        """Record the problems of a batch of ``size`` rows and return which rows are bad, None for none.
+
+        ``place(k)`` says where row ``k`` stands. The first problem that a row has is the one described.
+        """
+        bad = np.zeros(size, dtype=np.bool_)
+        for problem in problems:
+            bad |= problem.rows
+        if bad.any():
+            self._describe(np.flatnonzero(bad), problems, place)
+        head = min(size, _HEAD - self._head)
+        self._head += head
+        self._bad_in_head += int(bad[:head].sum())
+        if head and self._head == _HEAD:
+            self.finish_file()
+        return bad if bad.any() else None
+
+    def _describe(
+        self, rows: NDArray[np.intp], problems: Sequence[Problem], place: Callable[[int], str]
+    ) -> None:
+        def sentence(row: int) -> str:
+            return f"{place(row)}: {next(p for p in problems if p.rows[row]).words(row)}"
+
+        if self._strict:
+            raise DataError(sentence(int(rows[0])))
+        if self._first_in_file is None:
+            self._first_in_file = sentence(int(rows[0]))
+        self._count += len(rows)
+        missing = max(0, _EXAMPLES - len(self._examples))
+        self._examples += [sentence(int(row)) for row in rows[:missing]]

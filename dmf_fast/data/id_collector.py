@@ -1,0 +1,63 @@
+"""Finds the distinct ids of a column while it is read once, and keeps four bytes an entry."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dmf_fast.data.batches import ROWS_A_BATCH, TextIdsFound
+from dmf_fast.data.growing_array import GrowingArray
+from dmf_fast.data.id_map import IdMap
+
+_PENDING_ENTRIES = 8 * ROWS_A_BATCH
+
+
+class IdCollector:
+    """The ids of a column, batch by batch.
+
+    Every batch is dictionary-encoded at once. From time to time the dictionaries of the batches are merged
+    into one, in the order in which its ids were first seen; in the end the int32 codes become indices into
+    the sorted ids. So the column is read once and never kept.
+    """
+
+    def __init__(self, role: int, *, text: bool) -> None:
+        """Collect row ids (``role`` 0) or column ids (1), which are text or integers."""
+        self._role = role
+        self._kind = pa.large_string() if text else pa.int64()
+        self._known = pa.array([], self._kind)
+        self._codes: GrowingArray[np.int32] = GrowingArray(np.int32)
+        self._pending: list[pa.DictionaryArray] = []
+        self._pending_entries = 0
+
+    def add(self, ids: pa.Array) -> None:
+        """Append a batch; text where integers are collected raises `TextIdsFound`."""
+        if ids.type != self._kind:
+            if self._kind == pa.int64():
+                raise TextIdsFound(self._role)
+            ids = ids.cast(self._kind)
+        self._pending.append(ids.dictionary_encode())
+        self._pending_entries += len(ids)
+        # A merge looks at all known ids: the more there are, the rarer it is.
+        if self._pending_entries > max(_PENDING_ENTRIES, 4 * len(self._known)):
+            self._merge()
+
+    def finish(self) -> tuple[NDArray[np.int32], IdMap]:
+        """Return the index of every entry and the map of the ids; the collector is used up."""
+        self._merge()
+        id_map = IdMap(self._known)
+        order = id_map.indices(self._known).astype(np.int32)
+        indices = self._codes.finish()
+        for start in range(0, len(indices), ROWS_A_BATCH):
+            part = indices[start : start + ROWS_A_BATCH]
+            part[:] = order[part]
+        return indices, id_map
+
+    def _merge(self) -> None:
+        dictionaries = [batch.dictionary for batch in self._pending]
+        merged = pa.concat_arrays([self._known, *dictionaries]).dictionary_encode()
+        code_of = merged.indices.to_numpy()[len(self._known) :]
+        for batch in self._pending:
+            self._codes.append(code_of[batch.indices.to_numpy()])
+            code_of = code_of[len(batch.dictionary) :]
+        self._known, self._pending, self._pending_entries = merged.dictionary, [], 0

@@ -1,0 +1,142 @@
+"""Ratings from what is in memory: data frames, columns, sparse and dense matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dmf_fast.data.arrow_table import record_batches
+from dmf_fast.data.arrow_types import id_array
+from dmf_fast.data.bad_rows import BadRowCollector
+from dmf_fast.data.batches import ROWS_A_BATCH, Batch
+from dmf_fast.data.column_choice import ROLES, choose_columns
+from dmf_fast.data.errors import DataError
+from dmf_fast.data.id_map import IdMap
+from dmf_fast.data.matrix_file import coordinates, matrix_batches
+from dmf_fast.data.object_id_map import ObjectIdMap, as_list
+from dmf_fast.data.options import ReadOptions
+from dmf_fast.data.ratings import Ratings
+from dmf_fast.data.reader import collected_ratings
+
+_NAME = "The ratings"
+
+
+def as_ratings(data: Any, options: ReadOptions = ReadOptions()) -> Ratings:  # noqa: B008
+    """Return ratings from memory, mapped as those of a file are.
+
+    ``data`` is one of
+
+    * a pandas or polars data frame or a pyarrow table, with columns as in a file;
+    * a tuple ``(row ids, column ids, values)`` or ``(row ids, column ids, values, times)`` of sequences;
+    * a SciPy sparse matrix, whose stored entries count, zeros too, or an array ``(m, n)`` in which NaN marks
+      what is not known: their ids are the indices ``0 … m - 1`` and ``0 … n - 1``, with entries or without.
+
+    Ids may be of any hashable type; those that are neither integers nor text cannot be saved. Rows without
+    an id or a finite value are bad rows.
+
+    Raises `DataError` where ``data`` is none of these, or as `read_ratings`.
+
+    >>> as_ratings(([(1, "a"), (0, "b")], ["x", "y"], [1.0, 2.0])).row_ids.ids.tolist()
+    [(0, 'b'), (1, 'a')]
+    """
+    if isinstance(data, tuple):
+        return _of_columns(list(data), options)
+    if hasattr(data, "columns") and hasattr(data, "shape"):
+        return _of_columns(_columns_of_table(data, options), options)
+    return _of_matrix(data, options)
+
+
+def _columns_of_table(table: Any, options: ReadOptions) -> list[Any]:
+    """Return the wanted columns of a pandas or polars data frame or of a pyarrow table."""
+    if isinstance(table, (pa.Table, pa.RecordBatch)):
+        names, column = table.column_names, table.column
+    else:
+        names = [str(name) for name in table.columns]
+        column = (lambda k: table.iloc[:, k]) if hasattr(table, "iloc") else (lambda k: table.to_series(k))
+    positions = choose_columns(_NAME, names, len(names), options.columns, 4 if options.times else 3)
+    return [column(position) for position in positions]
+
+
+def _of_columns(columns: list[Any], options: ReadOptions) -> Ratings:
+    if len(columns) not in (3, 4):
+        raise DataError(
+            f"{_NAME} are {len(columns)} sequences: 3 (row ids, column ids, values) or 4 (with times) were "
+            "expected."
+        )
+    lengths = {role: len(column) for role, column in zip(ROLES, columns, strict=False)}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{length} for {role}" for role, length in lengths.items())
+        raise DataError(f"{_NAME} need columns of one length, but there are {found}.")
+    (rows, row_objects), (columns_, column_objects) = (_encoded(role, columns[role]) for role in (0, 1))
+    numbers = [_array(role, column) for role, column in enumerate(columns[2:], start=2)]
+    table = pa.table([rows, columns_, *numbers], names=list(ROLES[: len(columns)]))
+
+    def batches(options: ReadOptions, count: int, bad_rows: BadRowCollector) -> Iterator[Batch]:
+        parts = table.to_batches(max_chunksize=ROWS_A_BATCH)
+        yield from record_batches(_NAME, parts, table.column_names, options, bad_rows)
+        bad_rows.finish_file()
+
+    ratings = collected_ratings(batches, replace(options, columns=None, times=len(columns) == 4))
+    return replace(
+        ratings,
+        row_ids=_decoded(ratings.row_ids, row_objects),
+        column_ids=_decoded(ratings.column_ids, column_objects),
+    )
+
+
+def _of_matrix(matrix: Any, options: ReadOptions) -> Ratings:
+    if not hasattr(matrix, "tocoo"):
+        try:
+            matrix = np.asarray(matrix)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"{_NAME} are a {type(matrix).__name__}: a data frame, a tuple of columns or a matrix was "
+                "expected."
+            ) from error
+    entries = coordinates(_NAME, matrix, first_index=0)
+
+    def batches(options: ReadOptions, count: int, bad_rows: BadRowCollector) -> Iterator[Batch]:
+        yield from matrix_batches(_NAME, entries, options, count, bad_rows)
+        bad_rows.finish_file()
+
+    row_ids, column_ids = (IdMap(np.arange(size)) for size in matrix.shape)
+    return collected_ratings(batches, options).mapped_to(row_ids, column_ids)
+
+
+def _array(role: int, column: Any) -> Any:
+    if isinstance(column, (pa.Array, pa.ChunkedArray)):
+        return column
+    try:
+        return pa.array(column if hasattr(column, "__array__") else list(column))
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{_NAME}: the {ROLES[role]} column is no array of one type ({error}).") from error
+
+
+def _encoded(role: int, ids: Any) -> tuple[Any, ObjectIdMap | None]:
+    """Return ids that Arrow holds, or else integers in their place and the map from these to the ids."""
+    array = id_array(ids)
+    if array is not None:
+        return array, None
+    keys = as_list(ids)
+    missing = np.array([_is_missing(key) for key in keys], dtype=np.bool_)
+    try:
+        objects = ObjectIdMap(key for key, none in zip(keys, missing, strict=True) if not none)
+        return pa.array(objects.indices(keys), mask=missing), objects
+    except TypeError as error:
+        raise DataError(f"{_NAME}: the {ROLES[role]} ids must be hashable, but {error}.") from error
+
+
+def _decoded(ids: IdMap, objects: ObjectIdMap | None) -> IdMap:
+    return ids if objects is None else ObjectIdMap(objects.ids_at(ids.ids))
+
+
+def _is_missing(key: Any) -> bool:
+    """Return whether a key is None, NaN, or what pandas has for them."""
+    try:
+        return key is None or bool(key != key)
+    except (TypeError, ValueError):
+        return True

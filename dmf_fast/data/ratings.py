@@ -1,0 +1,170 @@
+"""Entries of a matrix by index, with the maps back to the ids that people know them by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dmf_fast.data.bad_rows import BadRows
+from dmf_fast.data.batches import Place
+from dmf_fast.data.errors import DataError
+from dmf_fast.data.id_map import IdMap
+from dmf_fast.duplicates import Duplicates
+from dmf_fast.observations import Observations
+
+SomePairs = TypeVar("SomePairs", bound="Pairs")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where entries stand: the place of an entry within the batch that it was read in."""
+
+    starts: Sequence[int] = ()
+    batches: Sequence[Place] = ()
+
+    def __call__(self, entry: int) -> str:
+        """Return words such as ``"a.csv, line 7"``, or ``"entry 7"`` where no file is known."""
+        if not self.starts:
+            return f"entry {entry + 1}"
+        batch = int(np.searchsorted(self.starts, entry, side="right")) - 1
+        return self.batches[batch](entry - self.starts[batch])
+
+
+@dataclass(frozen=True)
+class _PlacesOfSelected:
+    """Where the chosen ones of ``count`` entries stand."""
+
+    place: Place
+    chosen: NDArray[Any] | slice
+    count: int
+
+    def __call__(self, entry: int) -> str:
+        return self.place(int(np.arange(self.count)[self.chosen][entry]))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of a row and a column, in the order in which they were read.
+
+    ``rows`` and ``columns``: int32, shape (len,), indices into ``row_ids`` and ``column_ids``, or -1 for ids
+    that a map lacks. ``bad_rows`` says what was skipped, and ``place(k)`` where pair ``k`` comes from.
+    """
+
+    rows: NDArray[np.int32]
+    columns: NDArray[np.int32]
+    row_ids: IdMap
+    column_ids: IdMap
+    bad_rows: BadRows = field(default=BadRows(), kw_only=True)
+    place: Place = field(default=Places(), kw_only=True, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} of shape {self.shape}, {self.bad_rows.count} bad rows)"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of row ids and of column ids."""
+        return len(self.row_ids), len(self.column_ids)
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Where both ids are known, shape (len,)."""
+        known: NDArray[np.bool_] = (self.rows >= 0) & (self.columns >= 0)
+        return known
+
+    def pair_text(self, entry: int) -> str:
+        """Return ``"(row id, column id)"`` of an entry whose ids are known, for messages."""
+        row, column = self.row_ids.ids_at([self.rows[entry]]), self.column_ids.ids_at([self.columns[entry]])
+        return f"({row[0]}, {column[0]})"
+
+    def mapped_to(self: SomePairs, row_ids: IdMap, column_ids: IdMap) -> SomePairs:
+        """Return the same entries by the indices of other maps, such as those of the training ratings.
+
+        An id that they lack gets the index -1. Integers and text are compared by how they are written.
+        """
+        return replace(
+            self,
+            rows=_remapped(self.rows, self.row_ids, row_ids),
+            columns=_remapped(self.columns, self.column_ids, column_ids),
+            row_ids=row_ids,
+            column_ids=column_ids,
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Ratings(Pairs):
+    """Pairs with their values and, where they were asked for, times.
+
+    ``values``: float32 or float64, finite, shape (len,); ``times``: int64 seconds since 1970, or None.
+    """
+
+    values: NDArray[np.float32] | NDArray[np.float64] = field(kw_only=True)
+    times: NDArray[np.int64] | None = field(default=None, kw_only=True)
+
+    def select(self, entries: NDArray[Any] | slice) -> Ratings:
+        """Return the entries of a mask, of indices or of a slice; the maps stay as they are.
+
+        >>> import numpy as np
+        >>> from dmf_fast.data import as_ratings
+        >>> ratings = as_ratings((["ann", "bob"], [7, 9], [4.5, 3.0]))
+        >>> ratings.select(ratings.values > 4)
+        Ratings(1 of shape (2, 2), 0 bad rows)
+        """
+        chosen = {name: getattr(self, name)[entries] for name in ("rows", "columns", "values")}
+        times = None if self.times is None else self.times[entries]
+        return replace(self, **chosen, times=times, place=_PlacesOfSelected(self.place, entries, len(self)))
+
+    def observations(
+        self, *, duplicates: Duplicates = "error", dtype: torch.dtype | None = None
+    ) -> Observations:
+        """Return the entries as `Observations` of ``shape``; all ids must be known.
+
+        Raises `DataError`, which names the ids and the places, where a pair stands twice and ``duplicates``
+        is ``"error"``, and what `Observations` raises.
+
+        >>> from dmf_fast.data import as_ratings
+        >>> as_ratings((["ann", "bob"], [7, 9], [4.5, 3.0])).observations().shape
+        (2, 2)
+        """
+        try:
+            return Observations(
+                self.rows, self.columns, self.values, self.shape, duplicates=duplicates, dtype=dtype
+            )
+        except ValueError as error:
+            if duplicates == "error":
+                self.refuse_duplicates(cause=error)
+            raise
+
+    def refuse_duplicates(self, cause: Exception | None = None) -> None:
+        """Raise a `DataError`, which names the ids and the places, where a pair stands twice.
+
+        `observations` does that on its own; this is for ratings that are not trained on.
+        """
+        # Two indices below 2^31 make a key below 2^62.
+        keys = self.rows.astype(np.int64) * self.shape[1] + self.columns
+        in_order = np.sort(keys)
+        if not (in_order[1:] == in_order[:-1]).any():
+            return
+        order = np.argsort(keys, kind="stable")
+        second = int(order[1:][keys[order[1:]] == keys[order[:-1]]].min())
+        first = int((keys == keys[second]).argmax())
+        raise DataError(
+            f"{self.place(second)}: the pair {self.pair_text(second)} stands already at {self.place(first)}; "
+            "remove one, or say which counts with --duplicates first, last, mean or sum."
+        ) from cause
+
+
+def _remapped(indices: NDArray[np.int32], ids: IdMap, others: IdMap) -> NDArray[np.int32]:
+    """Return the index in ``others`` of every index into ``ids``; -1 stays."""
+    if ids is others:
+        return indices
+    target = np.append(others.indices(ids.ids), -1).astype(np.int32)
+    remapped: NDArray[np.int32] = target[indices]
+    return remapped

@@ -1,0 +1,125 @@
+"""Reads ratings of any size: every file once, in batches, with the memory of what is kept and one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from dmf_fast.data.bad_rows import BadRowCollector
+from dmf_fast.data.batches import Batch, Place, TextIdsFound
+from dmf_fast.data.errors import DataError
+from dmf_fast.data.formats import batches_of
+from dmf_fast.data.growing_array import GrowingArray
+from dmf_fast.data.id_collector import IdCollector
+from dmf_fast.data.options import ReadOptions
+from dmf_fast.data.ratings import Pairs, Places, Ratings
+from dmf_fast.data.sources import Source, ratings_files
+
+BatchSource = Callable[[ReadOptions, int, BadRowCollector], Iterator[Batch]]
+
+
+def read_ratings(source: Source, options: ReadOptions = ReadOptions()) -> Ratings:  # noqa: B008
+    """Read ratings from a file, a folder, a .zip archive, or several of these, one after the other.
+
+    The kind of every file is found out from its content: delimited text with or without a header (MovieLens
+    ``u.data``, ``ratings.dat`` and ``ratings.csv`` among it), the text of the Netflix Prize, Parquet, Matrix
+    Market and ``scipy.sparse.save_npz``; text may be compressed (.gz, .bz2, .zst, .lz4). Indices of Matrix
+    Market count from 1, as in the file, those of ``.npz`` from 0. Ids are integers where all of them are,
+    else text.
+
+    Rows that cannot be used are skipped, counted and described in ``bad_rows`` of the result. Peak memory:
+    12 bytes an entry (20 with times), the distinct ids and one batch.
+
+    Raises `DataError` where a file is missing, unreadable, empty, or more bad than good where it begins,
+    and, with ``options.strict``, at the first bad row.
+
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "ratings.csv"
+    ...     size = path.write_text(chr(10).join(["user,item,rating", "bob,7,4.5", "ann,9,3"]))
+    ...     ratings = read_ratings(path)
+    >>> ratings.rows.tolist(), ratings.row_ids.ids.tolist(), ratings.values.tolist()
+    ([1, 0], ['ann', 'bob'], [4.5, 3.0])
+    """
+    return collected_ratings(_of_files(source), options)
+
+
+def read_pairs(source: Source, options: ReadOptions = ReadOptions()) -> Pairs:  # noqa: B008
+    """Read pairs of a row id and a column id; further columns, such as ratings, are not looked at.
+
+    Files and errors are those of `read_ratings`; ``options.columns`` names two columns.
+    """
+    return _collect(_of_files(source), options, 2).pairs()
+
+
+def collected_ratings(batches: BatchSource, options: ReadOptions) -> Ratings:
+    """Return the ratings of all batches, with ids of text where any of them has such."""
+    return _collect(batches, options, 4 if options.times else 3).ratings()
+
+
+def _of_files(source: Source) -> BatchSource:
+    files = ratings_files(source)
+
+    def batches(options: ReadOptions, count: int, bad_rows: BadRowCollector) -> Iterator[Batch]:
+        for file in files:
+            bad_rows.start_file()
+            entries = 0
+            for batch in batches_of(file, options, count, bad_rows):
+                entries += len(batch)
+                yield batch
+            bad_rows.finish_file()
+            if not entries and len(files) == 1:
+                raise DataError(f"{file} holds no entries: at least one was expected; check the file.")
+
+    return batches
+
+
+def _collect(batches: BatchSource, options: ReadOptions, count: int) -> _Collected:
+    """Return what the batches hold, read from the start again where ids turn out to be text."""
+    collected = _Collected(options)
+    try:
+        for batch in batches(options, count, collected.bad_rows):
+            collected.add(batch)
+    except TextIdsFound as found:
+        text_ids = (options.text_ids[0] or found.role == 0, options.text_ids[1] or found.role == 1)
+        return _collect(batches, replace(options, text_ids=text_ids), count)
+    return collected
+
+
+class _Collected:
+    """What is kept of the batches."""
+
+    def __init__(self, options: ReadOptions) -> None:
+        self._timed = options.times
+        self.bad_rows = BadRowCollector(strict=options.strict)
+        self._ids = [IdCollector(role, text=text) for role, text in enumerate(options.text_ids)]
+        self._values: GrowingArray[Any] = GrowingArray(options.dtype)
+        self._times: GrowingArray[np.int64] = GrowingArray(np.int64)
+        self._starts: list[int] = []
+        self._places: list[Place] = []
+        self._entries = 0
+
+    def add(self, batch: Batch) -> None:
+        self._ids[0].add(batch.row_ids)
+        self._ids[1].add(batch.column_ids)
+        if batch.values is not None:
+            self._values.append(batch.values)
+        if batch.times is not None:
+            self._times.append(batch.times)
+        self._starts.append(self._entries)
+        self._places.append(batch.place)
+        self._entries += len(batch)
+
+    def pairs(self) -> Pairs:
+        """Return the pairs; what was collected is used up."""
+        (rows, row_ids), (columns, column_ids) = (ids.finish() for ids in self._ids)
+        place = Places(self._starts, self._places)
+        return Pairs(rows, columns, row_ids, column_ids, bad_rows=self.bad_rows.report, place=place)
+
+    def ratings(self) -> Ratings:
+        """Return the ratings; what was collected is used up."""
+        times = self._times.finish() if self._timed else None
+        return Ratings(**vars(self.pairs()), values=self._values.finish(), times=times)

@@ -1,0 +1,77 @@
+"""Cuts a text into blocks of whole lines, so that a file of any size needs the memory of one block."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from dmf_fast.data.errors import DataError
+from dmf_fast.data.sources import RatingsFile
+
+BLOCK_BYTES = 1 << 24
+_LONGEST_LINE = 1 << 26
+
+
+@dataclass(frozen=True)
+class TextBlock:
+    """Whole lines, and how many lines of the file lie before them."""
+
+    data: bytes
+    lines_before: int
+
+
+def text_blocks(file: RatingsFile, skipped_lines: int = 0) -> Iterator[TextBlock]:
+    """Yield the lines of ``file`` behind the first ``skipped_lines``, without a byte order mark."""
+    lines_before, rest = 0, b""
+    with file.opened() as stream:
+        while True:
+            read = stream.read(BLOCK_BYTES)
+            data = rest + read
+            if lines_before == 0:
+                data = data.removeprefix(b"\xef\xbb\xbf")
+            end = data.rfind(b"\n") + 1 if read else len(data)
+            data, rest = data[:end], data[end:]
+            if len(rest) > _LONGEST_LINE:
+                raise DataError(
+                    f"{file} has a line of more than {_LONGEST_LINE >> 20} MB: this is no text table."
+                )
+            while lines_before < skipped_lines and data:
+                data = data[data.find(b"\n") + 1 or len(data) :]
+                lines_before += 1
+            if data:
+                yield TextBlock(data, lines_before)
+                lines_before += data.count(b"\n")
+            if not read:
+                return
+
+
+def count_filled(data: bytes) -> int:
+    """Count the lines that are not empty."""
+    if data[:1] in (b"\r", b"\n") or b"\n\n" in data or b"\n\r\n" in data:
+        return sum(line not in (b"", b"\r") for line in data.split(b"\n"))
+    return data.count(b"\n") + (data != b"" and not data.endswith(b"\n"))
+
+
+@dataclass(frozen=True)
+class LineOfFile:
+    """The place of entry k of a block: its line is looked for in the file again, as few ever ask.
+
+    ``skipped_lines`` and ``lines_before`` find the block; lines that match ``without`` are no entries, and
+    neither are empty ones.
+    """
+
+    file: RatingsFile
+    skipped_lines: int
+    lines_before: int
+    without: re.Pattern[bytes] = re.compile(rb"\r?")
+
+    def __call__(self, entry: int) -> str:
+        """Return the name of the file and the number of the line."""
+        for block in text_blocks(self.file, self.skipped_lines):
+            if block.lines_before == self.lines_before:
+                lines = enumerate(block.data.split(b"\n"), start=block.lines_before + 1)
+                numbers = (n for n, line in lines if line.strip(b"\r") and not self.without.fullmatch(line))
+                return f"{self.file}, line {next(islice(numbers, entry, None))}"
+        raise DataError(f"{self.file} has changed while it was read; read it again.")

@@ -1,0 +1,138 @@
+"""Every spoilt file ends in one clear sentence, or in bad rows that are counted."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dmf_fast.data import DataError, ReadOptions, read_pairs, read_ratings
+from tests.data.written_ratings import COLUMNS, ROWS, TEXTS, VALUES, parquet
+
+GOOD_PARQUET = parquet(pa.table({"user": ROWS, "item": COLUMNS, "rating": VALUES}))
+BAD_FILES: dict[str, tuple[str, bytes, list[str]]] = {
+    "empty": ("a.csv", b"", ["empty"]),
+    "only blank lines": ("a.csv", b"\n\n\n", ["empty"]),
+    "only a header": ("a.csv", b"user,item,rating\n", ["empty", "header"]),
+    "one column": ("a.csv", b"1\n2\n3\n", ["one column"]),
+    "two columns": ("a.csv", b"1,2\n3,4\n", ["2 columns", "3 were expected"]),
+    "truncated line": ("a.csv", b"1,2,3\n\n4,5\n", ["line 3", "3 columns", "2 found"]),
+    "truncated line below a header": ("a.csv", b"user,item,rating\n1,2,3\n4", ["line 3", "1 found"]),
+    "truncated dat": ("a.dat", b"1::2::3::9\n4::5::3::9\n6::7", ["line 3", "4 columns", "2 found"]),
+    "line too long": ("a.csv", b"1,2,3\n4,5,6,7\n", ["line 2", "4 found"]),
+    "value is a word": ("a.csv", b"1,2,3\n\n4,5,good\n", ["line 3", "'good'", "number"]),
+    "value is missing": ("a.csv", b"1,2,3\n4,5,\n", ["line 2", "value", "missing"]),
+    "row id is missing": ("a.csv", b"1,2,3\n,5,6\n", ["line 2", "row", "missing"]),
+    "column id is missing": ("a.csv", b"a,2,3\nb,,6\n", ["line 2", "column", "missing"]),
+    "NaN": ("a.csv", b"user,item,rating\n1,2,3\n4,5,nan\n", ["line 3", "nan", "finite"]),
+    "infinite": ("a.csv", b"1,2,3\n4,5,-inf\n", ["line 2", "-inf", "finite"]),
+    "too large a number": ("a.csv", b"1,2,3\n4,5,1e999\n", ["line 2", "finite"]),
+    "huge id": ("a.csv", b"1,2,3\n99999999999999999999,5,3\n", ["line 2", "99999999999999999999", "64 bits"]),
+    "huge id beside large ones": (
+        "a.csv", b"1,9223372036854775807,3\n1,9223372036854775808,3\n", ["line 2", "64 bits"]
+    ),
+    "duplicate pair": ("a.csv", b"user,item,rating\n1,2,3\n4,5,6\n1,2,5\n", ["line 4", "(1, 2)", "line 2"]),
+    "unknown header": ("a.csv", b"viewer,film,stars\na,b,3\n", ["--columns", "viewer, film, stars"]),
+    "many columns without names": ("a.csv", b"1,2,3,4,5\n1,3,3,4,5\n", ["5 columns", "--columns"]),
+    "binary": ("a.csv", bytes(range(256)) * 4, ["binary"]),
+    "not UTF-8": ("a.csv", b"user,item,rating\n1,2,3\nJos\xe9,2,4\n", ["line 3", "UTF-8"]),
+    "an image": ("a.dat", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", ["binary"]),
+    "unclosed quote": ("a.csv", b'1,"2,3\n4,5,6\n', ["a.csv"]),
+    "truncated gzip": ("a.csv.gz", gzip.compress(TEXTS["u.data"].encode() * 50)[:-40], ["a.csv.gz"]),
+    "text called gzip": ("a.csv.gz", b"1,2,3\n", ["cannot be read"]),
+    "truncated Parquet": ("a.parquet", GOOD_PARQUET[:-20], ["Parquet"]),
+    "text called Parquet": ("a.parquet", b"1,2,3\n", ["parquet"]),
+    "Parquet without the columns": ("a.parquet", parquet(pa.table({"user": [1]})), ["1 column"]),
+    "Parquet of floating ids": (
+        "a.parquet", parquet(pa.table({"user": [1.5], "item": [1], "rating": [1.0]})), ["'user'", "integers"]
+    ),
+    "Parquet of huge ids": (
+        "a.parquet",
+        parquet(pa.table({"user": pa.array([2**63], pa.uint64()), "item": [1], "rating": [1.0]})),
+        ["'user'", "64 bits"],
+    ),
+    "Parquet of words": (
+        "a.parquet", parquet(pa.table({"user": [1], "item": [1], "rating": ["x"]})), ["'rating'", "numbers"]
+    ),
+    "Parquet with a gap": (
+        "a.parquet", parquet(pa.table({"user": [1, 2], "item": [1, 1], "rating": [1.0, None]})), ["row 2"]
+    ),
+    "empty Parquet": (
+        "a.parquet",
+        parquet(pa.table({n: pa.array([], pa.int64()) for n in ("user", "item", "rating")})),
+        ["no entries"],
+    ),
+    "truncated Matrix Market": (
+        "a.mtx", b"%%MatrixMarket matrix coordinate real general\n3 3 3\n1 1 2.0\n2 2\n", ["Matrix Market"]
+    ),
+    "Matrix Market index outside": (
+        "a.mtx", b"%%MatrixMarket matrix coordinate real general\n3 3 1\n4 1 2.0\n", ["Matrix Market"]
+    ),
+    "Matrix Market pattern": (
+        "a.mtx", b"%%MatrixMarket matrix coordinate pattern general\n3 3 1\n1 1\n", ["pattern", "values"]
+    ),
+    "Matrix Market NaN": (
+        "a.mtx", b"%%MatrixMarket matrix coordinate real general\n3 3 1\n1 1 nan\n", ["entry 1", "finite"]
+    ),
+    "Matrix Market of no entries": (
+        "a.mtx", b"%%MatrixMarket matrix coordinate real general\n3 3 0\n", ["no entries"]
+    ),
+    "Matrix Market duplicate": (
+        "a.mtx", b"%%MatrixMarket matrix coordinate real general\n3 3 2\n1 1 2.0\n1 1 3.0\n", ["entry 2"]
+    ),
+    "text called npz": ("a.npz", b"1,2,3\n", [".npz"]),
+    "truncated npz": ("a.npz", b"PK\x03\x04" + b"x" * 40, ["save_npz"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_spoilt_file_ends_in_one_sentence_that_names_it(tmp_path: Path, case: str) -> None:
+    name, content, words = BAD_FILES[case]
+    path = tmp_path / name
+    path.write_bytes(content)
+
+    with pytest.raises(DataError) as caught:
+        read_ratings(path, ReadOptions(strict=True)).observations()
+
+    message = str(caught.value)
+    assert str(path) in message
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("reader", [read_ratings, read_pairs])
+def test_a_missing_file_and_an_empty_directory_are_named(
+    tmp_path: Path, reader: Callable[[Path], object]
+) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        reader(tmp_path / "nowhere.csv")
+    with pytest.raises(DataError, match="directory"):
+        reader(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        (["user", "item"], "2 columns picked where 3"),
+        (["user", "item", "stars"], "no column 'stars'"),
+        (["user", "user", "rating"], "same column twice"),
+        (["user", "item", "7"], "no column '7'"),
+    ],
+)
+def test_columns_that_do_not_fit_the_file_are_refused(tmp_path: Path, columns: list[str], words: str) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text("user,item,rating\n1,2,3\n")
+
+    with pytest.raises(DataError, match=words):
+        read_ratings(path, ReadOptions(columns=columns))
+
+
+def test_a_dense_npz_archive_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "dense.npz"
+    np.savez(path, ratings=np.ones((2, 2)))
+
+    with pytest.raises(DataError, match="save_npz"):
+        read_ratings(path)

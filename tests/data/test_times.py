@@ -1,0 +1,80 @@
+"""Times of any form become seconds."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dmf_fast.data import DataError, ReadOptions, read_ratings
+
+TIMES = ReadOptions(times=True)
+SECONDS = 1125964800
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (f"{SECONDS}", f"{SECONDS + 1}"),
+        (f"{SECONDS}.0", f"{SECONDS + 1}.75"),
+        ("2005-09-06 00:00:00", "2005-09-06 00:00:01"),
+        ("2005-09-06T00:00:00.250", "2005-09-06T00:00:01"),
+        ("2005-09-06T00:00:00Z", "2005-09-06T00:00:01Z"),
+        ("2005-09-06T02:00:00+02:00", "2005-09-05T23:00:01-01:00"),
+    ],
+)
+def test_every_way_to_write_a_time_gives_seconds(tmp_path: Path, first: str, second: str) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text(f"rating_date,user,item,rating\n{first},1,1,3\n{second},1,2,3\n")
+
+    times = read_ratings(path, TIMES).times
+
+    assert times is not None
+    assert times.tolist() == [SECONDS, SECONDS + 1]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([SECONDS], pa.int32()),
+        pa.array([datetime.date(2005, 9, 6)]),
+        pa.array([datetime.datetime(2005, 9, 6)], pa.timestamp("ns")),
+        pa.array(["2005-09-06"]),
+    ],
+)
+def test_times_of_parquet_have_any_type_of_a_time(tmp_path: Path, column: pa.Array) -> None:
+    path = tmp_path / "ratings.parquet"
+    pq.write_table(pa.table({"user": [1], "item": [1], "rating": [1], "Date": column}), path)
+
+    times = read_ratings(path, TIMES).times
+
+    assert times is not None
+    assert times.tolist() == [SECONDS]
+
+
+def test_a_fourth_column_that_is_named_is_the_time(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text("1,1,3,0,77\n")
+
+    times = read_ratings(path, ReadOptions(columns=["1", "2", "3", "5"])).times
+
+    assert times is not None
+    assert times.tolist() == [77]
+
+
+def test_times_that_are_not_there_or_spoilt_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text("user,item,rating\n1,1,3\n")
+    with pytest.raises(DataError, match=r"4 were expected|recognised as time"):
+        read_ratings(path, TIMES)
+    path.write_text("user,item,rating,time\n1,1,3,5\n1,2,3,noon\n1,3,3,\n1,4,3,6\n1,5,3,7\n")
+
+    ratings = read_ratings(path, TIMES)
+
+    assert ratings.values.tolist() == [3, 3, 3]
+    assert "line 3: the time is 'noon'" in ratings.bad_rows.examples[0]
+    assert "line 4: the time is missing" in ratings.bad_rows.examples[1]
+    assert read_ratings(path).times is None
