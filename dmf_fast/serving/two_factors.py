@@ -107,13 +107,12 @@ def collapse(model: DeepMatrixFactorization, rank: int | None = None) -> TwoFact
     if rank is not None:
         a, b = _balance(a, b, rank)
     dtype = torch.float64 if model.mean.dtype == torch.float64 else torch.float32
-    return TwoFactors(
-        a.to(dtype),
-        b.to(dtype),
-        None if model.row_bias is None else model.row_bias.detach().cpu().to(dtype),
-        None if model.column_bias is None else model.column_bias.detach().cpu().to(dtype),
-        model.mean.item(),
+    kept = (
+        None if tensor is None else tensor.to("cpu", dtype, copy=True)
+        for tensor in (model.row_bias, model.column_bias)
     )
+    # A copy where the chain has one factor only, which is still the model's.
+    return TwoFactors(a.to(dtype, copy=True), b.to(dtype, copy=True), *kept, mean=model.mean.item())
 
 
 def _outer_and_inner(factors: list[Tensor]) -> tuple[Tensor, Tensor]:

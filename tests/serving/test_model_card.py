@@ -1,0 +1,74 @@
+"""The model card: all facts, in tables that Markdown reads as tables whatever the facts hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dmf_fast.serving import DataFacts, ModelCard, TrainingFacts, model_card
+
+CARD = ModelCard(
+    title="Films",
+    data=DataFacts(("u1.base", "films|of\n1990.csv"), 943, 1682, 80_000, 1.0, 5.0, 3.528),
+    settings={"depth": 2, "lr": 0.1, "clip": True, "patience": None, "optimizer": "group-rmsprop"},
+    training=TrainingFacts(812, 75.2, "patience"),
+    metrics={
+        "this model": {"validation RMSE": 0.93, "test RMSE": 0.92251},
+        "biases alone": {"test RMSE": 0.96},
+    },
+    folder="models/films",
+    versions={"dmf-fast": "0.1.0", "torch": "2.13.0"},
+)
+
+
+def table_rows(text: str, heading: str) -> list[list[str]]:
+    """Return the cells of the rows of the table below a heading."""
+    section = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    unescaped = [line.replace("\\|", "\0").strip("|").split("|") for line in lines]
+    return [[cell.strip().replace("\0", "|") for cell in cells] for cells in unescaped]
+
+
+def test_every_fact_is_there() -> None:
+    text = model_card(CARD)
+    assert text.startswith("# Films\n")
+    data = dict(table_rows(text, "Data")[2:])
+    assert data["rows"] == "943"
+    assert data["entries"] == "80,000"
+    assert data["values"] == "from 1.0 to 5.0"
+    assert data["mean value"] == "3.53"
+    settings = dict(table_rows(text, "Settings")[2:])
+    assert settings == {
+        "depth": "2",
+        "lr": "0.1",
+        "clip": "yes",
+        "patience": "–",
+        "optimizer": "group-rmsprop",
+    }
+    assert "812 steps in 1 min 15 s; it stopped because of: patience." in text
+    assert "dmf-fast predict models/films pairs.csv" in text
+    assert dict(table_rows(text, "Software")[2:]) == {"dmf-fast": "0.1.0", "torch": "2.13.0"}
+
+
+def test_the_model_stands_beside_its_baselines() -> None:
+    assert table_rows(model_card(CARD), "Metrics") == [
+        ["", "validation RMSE", "test RMSE"],
+        ["---", "---:", "---:"],
+        ["this model", "0.9300", "0.9225"],
+        ["biases alone", "–", "0.9600"],
+    ]
+
+
+def test_bars_and_line_ends_do_not_break_a_table() -> None:
+    sources = dict(table_rows(model_card(CARD), "Data")[2:])["sources"]
+    assert sources == "u1.base, films|of 1990.csv"
+
+
+def test_a_model_that_was_not_measured_says_so() -> None:
+    text = model_card(replace(CARD, metrics={}, data=replace(CARD.data, sources=())))
+    assert "Nothing was kept aside to measure it on." in text
+    assert dict(table_rows(text, "Data")[2:])["sources"] == "–"
+
+
+def test_the_same_facts_give_the_same_text() -> None:
+    assert model_card(CARD) == model_card(replace(CARD))
+    assert not [line for line in model_card(CARD).splitlines() if line != line.rstrip()]
