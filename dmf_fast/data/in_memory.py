@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -22,7 +23,7 @@ from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.ratings import Ratings
 from dmf_fast.data.reader import collected_ratings
 
-_NAME = "The ratings"
+_NAME = "data"
 
 
 def as_ratings(data: Any, options: ReadOptions = ReadOptions()) -> Ratings:  # noqa: B008
@@ -43,6 +44,8 @@ def as_ratings(data: Any, options: ReadOptions = ReadOptions()) -> Ratings:  # n
     >>> as_ratings(([(1, "a"), (0, "b")], ["x", "y"], [1.0, 2.0])).row_ids.ids.tolist()
     [(0, 'b'), (1, 'a')]
     """
+    if isinstance(data, (str, os.PathLike)):
+        raise DataError(f"{_NAME} is the path {str(data)!r}; for files there is read_ratings.")
     if isinstance(data, tuple):
         return _of_columns(list(data), options)
     if hasattr(data, "columns") and hasattr(data, "shape"):
@@ -64,13 +67,13 @@ def _columns_of_table(table: Any, options: ReadOptions) -> list[Any]:
 def _of_columns(columns: list[Any], options: ReadOptions) -> Ratings:
     if len(columns) not in (3, 4):
         raise DataError(
-            f"{_NAME} are {len(columns)} sequences: 3 (row ids, column ids, values) or 4 (with times) were "
+            f"{_NAME} is a tuple of {len(columns)} sequences: 3 (row ids, column ids, values) or 4 (with times) were "
             "expected."
         )
     lengths = {role: len(column) for role, column in zip(ROLES, columns, strict=False)}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{length} for {role}" for role, length in lengths.items())
-        raise DataError(f"{_NAME} need columns of one length, but there are {found}.")
+        raise DataError(f"{_NAME} must hold columns of one length, but there are {found}.")
     (rows, row_objects), (columns_, column_objects) = (_encoded(role, columns[role]) for role in (0, 1))
     numbers = [_array(role, column) for role, column in enumerate(columns[2:], start=2)]
     table = pa.table([rows, columns_, *numbers], names=list(ROLES[: len(columns)]))
@@ -94,7 +97,7 @@ def _of_matrix(matrix: Any, options: ReadOptions) -> Ratings:
             matrix = np.asarray(matrix)
         except (TypeError, ValueError) as error:
             raise DataError(
-                f"{_NAME} are a {type(matrix).__name__}: a data frame, a tuple of columns or a matrix was "
+                f"{_NAME} is a {type(matrix).__name__}: a data frame, a tuple of columns or a matrix was "
                 "expected."
             ) from error
     entries = coordinates(_NAME, matrix, first_index=0)

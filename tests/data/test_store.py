@@ -1,0 +1,170 @@
+"""The store gives back what was put in, is made again when it must be, and is whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dmf_fast.data import (
+    DataError,
+    IdMap,
+    Ratings,
+    ReadOptions,
+    as_ratings,
+    load_ratings,
+    open_ratings,
+    read_ratings,
+    save_ratings,
+    store,
+)
+from tests.data.written_ratings import TEXTS
+
+TIMED = ReadOptions(times=True)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "ratings.csv"
+    path.write_text(TEXTS["ratings.csv"] + "1,2,bad,3\n")
+    return path
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What the store has read from files, rather than loaded, so far."""
+    seen: list[object] = []
+
+    def counted(source: Path, options: ReadOptions) -> Ratings:
+        seen.append(source)
+        return read_ratings(source, options)
+
+    monkeypatch.setattr(store, "read_ratings", counted)
+    return seen
+
+
+def assert_same(one: Ratings, other: Ratings) -> None:
+    for name in ("rows", "columns", "values", "times"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        assert getattr(one, name).dtype == getattr(other, name).dtype
+    assert one.row_ids.ids.equals(other.row_ids.ids)
+    assert one.column_ids.ids.equals(other.column_ids.ids)
+    assert one.bad_rows == other.bad_rows
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_store_gives_back_what_was_saved(source: Path, tmp_path: Path, dtype: str) -> None:
+    ratings = read_ratings(source, ReadOptions(times=True, dtype=dtype))  # type: ignore[arg-type]
+    save_ratings(ratings, tmp_path / "store")
+
+    loaded = load_ratings(tmp_path / "store")
+
+    assert_same(loaded, ratings)
+    assert loaded.observations().nnz == 4
+    assert not loaded.values.flags.writeable
+    facts = json.loads((tmp_path / "store" / "store.json").read_text())
+    assert (facts["entries"], facts["least"], facts["greatest"], facts["mean"]) == (4, 1.0, 4.5, 2.625)
+
+
+def test_the_second_opening_reads_no_file(source: Path, tmp_path: Path, reads: list[object]) -> None:
+    first = open_ratings(source, TIMED, cache=tmp_path / "cache")
+    second = open_ratings(source, TIMED, cache=tmp_path / "cache")
+
+    assert_same(second, first)
+    assert reads == [source]
+    assert_same(open_ratings(tmp_path / "cache"), first)
+
+
+def test_other_options_are_read_again(source: Path, tmp_path: Path, reads: list[object]) -> None:
+    open_ratings(source, cache=tmp_path / "cache")
+
+    assert open_ratings(source, TIMED, cache=tmp_path / "cache").times is not None
+    assert len(reads) == 2
+
+
+def test_a_changed_source_is_read_again(source: Path, tmp_path: Path, reads: list[object]) -> None:
+    open_ratings(source, cache=tmp_path / "cache")
+    source.write_text(TEXTS["ratings.csv"].replace("4.5", "3.5"))
+    os.utime(source, ns=(0, 1))
+
+    assert 3.5 in open_ratings(source, cache=tmp_path / "cache").values
+    assert len(reads) == 2
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "entries cut": lambda folder: os.truncate(folder / "entries.arrow", 100),
+    "entries of other bytes": lambda folder: (folder / "entries.arrow").write_bytes(
+        bytes((folder / "entries.arrow").stat().st_size)
+    ),
+    "ids missing": lambda folder: (folder / "row_ids.parquet").unlink(),
+    "facts spoilt": lambda folder: (folder / "store.json").write_text("{"),
+    "facts of another form": lambda folder: (folder / "store.json").write_text("[]"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_store_is_an_error_and_a_damaged_cache_is_made_again(
+    source: Path, tmp_path: Path, reads: list[object], damage: str
+) -> None:
+    expected = open_ratings(source, TIMED, cache=tmp_path / "cache")
+    shutil.copytree(tmp_path / "cache", tmp_path / "store")
+    for folder in ("cache", "store"):
+        DAMAGES[damage](tmp_path / folder)
+
+    with pytest.raises(DataError, match=r"store"):
+        load_ratings(tmp_path / "store")
+    assert_same(open_ratings(source, TIMED, cache=tmp_path / "cache"), expected)
+    assert len(reads) == 2
+    assert_same(load_ratings(tmp_path / "cache"), expected)
+
+
+def test_a_failed_save_leaves_the_old_store_and_nothing_else(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ratings = read_ratings(source, TIMED)
+    save_ratings(ratings, tmp_path / "store")
+
+    def full_disk(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(IdMap, "save", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        save_ratings(ratings.select(slice(1)), tmp_path / "store")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ratings.csv", "store"]
+    assert_same(load_ratings(tmp_path / "store"), ratings)
+
+
+def test_a_folder_that_is_no_store_is_neither_loaded_nor_replaced(source: Path, tmp_path: Path) -> None:
+    ratings = read_ratings(source)
+    with pytest.raises(DataError, match="no store of ratings"):
+        load_ratings(tmp_path)
+    with pytest.raises(DataError, match="not replaced"):
+        save_ratings(ratings, tmp_path)
+    with pytest.raises(DataError, match="not replaced"):
+        open_ratings(source, cache=source)
+
+    assert source.is_file()
+
+
+def test_ids_of_other_types_cannot_be_saved(tmp_path: Path) -> None:
+    ratings = as_ratings(([(1, 2)], ["a"], [1.0]))
+
+    with pytest.raises(DataError, match=r"\(1, 2\).*as with str"):
+        save_ratings(ratings, tmp_path / "store")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_of_another_version_is_named(source: Path, tmp_path: Path) -> None:
+    save_ratings(read_ratings(source), tmp_path / "store")
+    facts = tmp_path / "store" / "store.json"
+    facts.write_text(facts.read_text().replace('"version": 1', '"version": 99'))
+
+    with pytest.raises(DataError, match="version 99"):
+        load_ratings(tmp_path / "store")
