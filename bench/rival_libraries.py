@@ -1,7 +1,280 @@
-"""Libraries that factorise ratings, on the same train, validation and test entries."""
+"""cmfrec and LIBMF on the same ratings, each tuned on validation ratings: test RMSE, seconds, rate of passes.
+
+    python -m bench.rival_libraries [--ten-million] [--untuned] [--threads 2] [--out FILE]
+
+Both are other people's packages, `pip install cmfrec libmf`; a library that is not installed is left out.
+LIBMF's package is built without its AVX code: LIBMF_OBJ names a library built from its sources with
+`-O3 -mavx2 -mfma -DUSEAVX -DUSEOMP -fopenmp -pthread -fPIC -shared`. The ratings are those of
+`movielens_like`, 90 % for training, of which 5 % are kept aside for tuning.
+"""
 
 from __future__ import annotations
 
-from bench.synthetic_ratings import movielens_like
+import argparse
+import importlib.util
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
-__all__ = ["movielens_like"]
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from bench.record import origin, results_file
+from bench.synthetic_ratings import movielens_like
+from dmf_fast import Observations
+from dmf_fast.evaluation import Biases, HeldOut, RatingErrors
+
+MILLION = ((6040, 3706), 1_000_209)
+TEN_MILLION = ((69878, 10677), 10_000_000)
+REPEATS = 3  # of the fit that is timed; the fastest counts, as that is the least disturbed one
+
+Settings = dict[str, Any]
+Predict = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[Any]]
+Fit = Callable[[HeldOut, tuple[int, int], Settings, int], Predict]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Ratings to fit, to tune on and to measure on, by the same indices."""
+
+    shape: tuple[int, int]
+    train: HeldOut
+    validation: HeldOut
+    test: HeldOut
+
+    @property
+    def all_train(self) -> HeldOut:
+        """The ratings of ``train`` and ``validation``, which the tuned library is fitted to."""
+        parts = [(part.rows, part.columns, part.values) for part in (self.train, self.validation)]
+        return HeldOut(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+@dataclass(frozen=True)
+class Library:
+    """How to fit a library, the settings to start tuning from, and what is tried of each in this order.
+
+    ``iterations`` and ``factors`` name the settings that say how many there are. An iteration passes over all
+    entries ``passes`` times.
+    """
+
+    fit: Fit
+    start: Settings
+    tried: tuple[tuple[str, tuple[Any, ...]], ...]
+    iterations: str
+    factors: str
+    passes: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One fit while tuning."""
+
+    settings: Settings
+    validation_rmse: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a library reached; ``seconds`` are the least of ``all_seconds``, of fits to all training ratings.
+
+    ``iterations_a_second`` leave out what a fit takes before the first one. ``rate`` is how many factors of
+    how many entries are passed over in a second: passes × entries × factors / seconds.
+    """
+
+    library: str
+    settings: Settings
+    test_rmse: float
+    seconds: float
+    all_seconds: list[float]
+    iterations_a_second: float
+    rate: float
+    trials: list[Trial]
+
+
+def ratings_problem(shape: tuple[int, int], entries: int, seed: int = 0) -> Problem:
+    """Return ratings like those of MovieLens: 85.5 % train, 4.5 % validation, 10 % test."""
+    rows, columns, values = movielens_like(shape, entries, seed)  # in a random order
+    bounds = [0, entries // 10, entries // 10 + entries * 9 // 200, entries]
+    test, validation, train = (
+        HeldOut(rows[start:stop], columns[start:stop], values[start:stop]) for start, stop in pairwise(bounds)
+    )
+    return Problem(shape, train, validation, test)
+
+
+def measured(name: str, problem: Problem, threads: int, *, tuned: bool = True) -> Outcome:
+    """Tune the library, then fit it to all training ratings, several times for its seconds."""
+    library = LIBRARIES[name]
+    trials = tuning(library, problem, threads) if tuned else []
+    best = min(trials, key=lambda trial: trial.validation_rmse, default=None)
+    settings = library.start if best is None else best.settings
+    iterations = settings[library.iterations]
+    twice_as_many = {**settings, library.iterations: 2 * iterations}
+    ratings = problem.all_train
+
+    once, twice = [], []
+    for _ in range(REPEATS):
+        predict, seconds = _timed(library, ratings, problem.shape, settings, threads)
+        once.append(seconds)
+        twice.append(_timed(library, ratings, problem.shape, twice_as_many, threads)[1])
+    pace = iterations / max(min(twice) - min(once), 1e-9)
+    rate = pace * library.passes * len(ratings) * settings[library.factors]
+    return Outcome(name, settings, _rmse(predict, problem.test), min(once), once, pace, rate, trials)
+
+
+def tuning(library: Library, problem: Problem, threads: int) -> list[Trial]:
+    """Try the values of one setting after the other, keeping the best one on the validation ratings."""
+    best = _trial(library, problem, library.start, threads)
+    trials = [best]
+    for name, values in library.tried:
+        others = [value for value in values if value != best.settings[name]]
+        found = [_trial(library, problem, {**best.settings, name: value}, threads) for value in others]
+        trials += found
+        best = min([best, *found], key=lambda trial: trial.validation_rmse)
+    return trials
+
+
+def _trial(library: Library, problem: Problem, settings: Settings, threads: int) -> Trial:
+    predict, seconds = _timed(library, problem.train, problem.shape, settings, threads)
+    trial = Trial(settings, _rmse(predict, problem.validation), seconds)
+    print(f"  {trial.validation_rmse:.4f} in {seconds:.2f} s: {settings}", flush=True)
+    return trial
+
+
+def _timed(
+    library: Library, ratings: HeldOut, shape: tuple[int, int], settings: Settings, threads: int
+) -> tuple[Predict, float]:
+    start = time.perf_counter()
+    predict = library.fit(ratings, shape, settings, threads)
+    return predict, time.perf_counter() - start
+
+
+def _rmse(predict: Predict, ratings: HeldOut) -> float:
+    rmse = RatingErrors.of(predict(ratings.rows, ratings.columns), ratings.values).rmse
+    assert rmse is not None
+    return rmse
+
+
+def fit_cmfrec(ratings: HeldOut, shape: tuple[int, int], settings: Settings, threads: int) -> Predict:
+    """Alternating least squares with biases; ridge strengths in proportion to the number of ratings."""
+    import cmfrec
+
+    model = cmfrec.CMF(
+        **settings,
+        scale_lam=True,
+        nthreads=threads,
+        random_state=1,
+        verbose=False,
+        precompute_for_predictions=False,
+    )
+    model.fit(scipy.sparse.coo_array((ratings.values, (ratings.rows, ratings.columns)), shape=shape))
+    return lambda rows, columns: np.asarray(model.predict(rows, columns))
+
+
+def fit_libmf(ratings: HeldOut, shape: tuple[int, int], settings: Settings, threads: int) -> Predict:
+    """Stochastic gradient descent without biases: on what the biases leave over, where that is set."""
+    from libmf import mf
+
+    options = dict(settings)
+    strength = options.pop("lambda_2")
+    values = ratings.values
+    biases = None
+    if options.pop("after_biases"):
+        biases = Biases.fit(Observations(ratings.rows, ratings.columns, values, shape))
+        values = values - biases.predict(ratings.rows, ratings.columns)
+    model = mf.MF(
+        **options,
+        lambda_p2=strength,
+        lambda_q2=strength,
+        lambda_p1=0.0,
+        lambda_q1=0.0,
+        nr_threads=threads,
+        quiet=True,
+    )
+    model.fit(np.column_stack((ratings.rows, ratings.columns, values)).astype(np.float32))
+
+    def predict(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[Any]:
+        # The package reads all rows and then all columns, whatever it documents.
+        pairs = np.asfortranarray(np.column_stack((rows, columns)))
+        predictions = model.predict(pairs).astype(np.float64)
+        return predictions if biases is None else predictions + biases.predict(rows, columns)
+
+    return predict
+
+
+LIBRARIES = {
+    "cmfrec": Library(
+        fit_cmfrec,
+        {"k": 20, "lambda_": 0.085, "niter": 15, "use_cg": True},
+        (
+            ("lambda_", (0.065, 0.075, 0.095)),
+            ("niter", (5, 10, 30)),
+            ("k", (10, 40, 64)),
+            ("use_cg", (False,)),
+        ),
+        iterations="niter",
+        factors="k",
+        passes=2,  # one for the rows, one for the columns
+    ),
+    "libmf": Library(
+        fit_libmf,
+        {"k": 12, "lambda_2": 0.04, "eta": 0.08, "nr_iters": 30, "after_biases": False},
+        (
+            ("lambda_2", (0.03, 0.05, 0.06)),
+            ("nr_iters", (15, 60)),
+            ("k", (8, 16, 24)),
+            ("lambda_2", (0.03, 0.04, 0.05, 0.06)),
+            ("eta", (0.05, 0.12)),
+            ("after_biases", (True,)),
+        ),
+        iterations="nr_iters",
+        factors="k",
+        passes=1,
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ten-million", action="store_true")
+    parser.add_argument("--untuned", action="store_true", help="take the settings that tuning starts from")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=results_file("rival-libraries"))
+    arguments = parser.parse_args()
+
+    problem = ratings_problem(*(TEN_MILLION if arguments.ten_million else MILLION))
+    train = problem.all_train
+    biases = Biases.fit(Observations(train.rows, train.columns, train.values, problem.shape))
+    report = {
+        **origin(),
+        "shape": problem.shape,
+        "train_entries": len(train),
+        "threads": arguments.threads,
+        "libmf_built_for_speed": "LIBMF_OBJ" in os.environ,
+        "biases_test_rmse": _rmse(biases.predict, problem.test),
+        "libraries": [],
+    }
+    print(f"biases: test RMSE {report['biases_test_rmse']:.4f}")
+    for name in LIBRARIES:
+        if importlib.util.find_spec(name) is None:
+            print(f"{name} is not installed")
+            continue
+        print(name)
+        outcome = measured(name, problem, arguments.threads, tuned=not arguments.untuned)
+        report["libraries"].append(asdict(outcome))
+        print(
+            f"{name}: test RMSE {outcome.test_rmse:.4f} in {outcome.seconds:.2f} s, "
+            f"{outcome.iterations_a_second:.2f} iterations and {outcome.rate / 1e9:.2f}e9 entries × factors "
+            f"a second: {outcome.settings}"
+        )
+    arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
