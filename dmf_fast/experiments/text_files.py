@@ -1,14 +1,13 @@
-"""Files of results that are never there in part, and results as JSON."""
+"""Texts that are never there in part, and results as JSON."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from dmf_fast.whole_files import written_whole
 
 
 def json_text(value: Any) -> str:
@@ -20,22 +19,6 @@ def json_text(value: Any) -> str:
     ['[', '1,', 'null', ']']
     """
     return json.dumps(_without_nan(value), indent=2, allow_nan=False)
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Give a name to write a file under, and put it into its place at once, in a folder that is created.
-
-    An interrupted block leaves the file before. Raises `OSError` where the file cannot be put there.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder, written_whole(Path(folder, "results")) as partial:
-    ...     _ = partial.write_text("all of it")
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    yield partial
-    os.replace(partial, path)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dmf_fast.experiments.report import shown_duration, shown_number
-
 Fact = str | int | float | bool | None
 
 
@@ -98,7 +96,7 @@ def model_card(card: ModelCard) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"text": _text, "duration": shown_duration, "number": shown_number}
+    environment.filters["text"] = _text
     names = dict.fromkeys(name for metrics in card.metrics.values() for name in metrics)
     return environment.get_template("model_card.md.jinja").render(card=card, metric_names=list(names))
 

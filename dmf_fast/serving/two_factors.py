@@ -107,12 +107,17 @@ def collapse(model: DeepMatrixFactorization, rank: int | None = None) -> TwoFact
     if rank is not None:
         a, b = _balance(a, b, rank)
     dtype = torch.float64 if model.mean.dtype == torch.float64 else torch.float32
-    kept = (
-        None if tensor is None else tensor.to("cpu", dtype, copy=True)
-        for tensor in (model.row_bias, model.column_bias)
+
+    def copied(tensor: Tensor) -> Tensor:
+        return tensor.to("cpu", dtype, copy=True)
+
+    return TwoFactors(
+        copied(a),
+        copied(b),
+        None if model.row_bias is None else copied(model.row_bias),
+        None if model.column_bias is None else copied(model.column_bias),
+        model.mean.item(),
     )
-    # A copy where the chain has one factor only, which is still the model's.
-    return TwoFactors(a.to(dtype, copy=True), b.to(dtype, copy=True), *kept, mean=model.mean.item())
 
 
 def _outer_and_inner(factors: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""What rows have been seen with: from observations, pairs and files; what would mislead a kernel is refused."""
+"""What rows have been seen with: from observations, pairs and files; nothing that would mislead a kernel."""
 
 from __future__ import annotations
 
