@@ -67,9 +67,11 @@ def _columns_of_table(table: Any, options: ReadOptions) -> list[Any]:
 def _of_columns(columns: list[Any], options: ReadOptions) -> Ratings:
     if len(columns) not in (3, 4):
         raise DataError(
-            f"{_NAME} is a tuple of {len(columns)} sequences: 3 (row ids, column ids, values) or 4 (with times) were "
-            "expected."
+            f"{_NAME} is a tuple of {len(columns)} sequences: 3 (row ids, column ids, values) or 4 (with "
+            "times) were expected."
         )
+    if options.times and len(columns) == 3:
+        raise DataError(f"{_NAME} is a tuple without times: give them as a fourth sequence.")
     lengths = {role: len(column) for role, column in zip(ROLES, columns, strict=False)}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{length} for {role}" for role, length in lengths.items())

@@ -32,7 +32,7 @@ def netflix_batches(
     file: RatingsFile, options: ReadOptions, count: int, bad_rows: BadRowCollector
 ) -> Iterator[Batch]:
     """Yield ``count`` columns: customers as row ids, movies as column ids, ratings, days as times."""
-    dialect = TextDialect(separator=",", names=None, width=3, skipped_lines=0, first_row=[])
+    dialect = TextDialect(separator=",", names=None, width=3, skipped_lines=0, sample=[])
     columns = [id_column(0, 0, text=options.text_ids[0])]
     columns += [TextColumn(2, 1, pa.float64()), TextColumn(3, 2, pa.timestamp("us"))][: count - 2]
     table = TextTable(file, dialect, columns)

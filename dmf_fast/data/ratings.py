@@ -47,7 +47,7 @@ class _PlacesOfSelected:
         return self.place(int(np.arange(self.count)[self.chosen][entry]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pairs:
     """Pairs of a row and a column, in the order in which they were read.
 
@@ -98,7 +98,7 @@ class Pairs:
         )
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Ratings(Pairs):
     """Pairs with their values and, where they were asked for, times.
 

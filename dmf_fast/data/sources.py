@@ -18,6 +18,9 @@ from dmf_fast.data.errors import DataError
 
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
+STORE_FACTS = "store.json"
+"""The file that makes a folder a store."""
+
 _UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, pa.ArrowException, RuntimeError)
 _COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 _KNOWN_NAMES = ("ratings.*", "u.data", "combined_data_*.txt*", "mv_*.txt*", "part-*")
@@ -79,6 +82,8 @@ def ratings_files(source: Source) -> list[RatingsFile]:
 
 
 def _files_at(path: Path) -> list[RatingsFile]:
+    if (path / STORE_FACTS).is_file():
+        raise DataError(f"{path} is a store of ratings, no folder of files; open it with open_ratings.")
     if path.is_dir():
         inside = sorted(p for p in path.rglob("*") if p.is_file())
         chosen = _tables(path, [p.relative_to(path).as_posix() for p in inside])

@@ -20,15 +20,10 @@ from dmf_fast.data.id_map import IdMap
 from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.ratings import Ratings
 from dmf_fast.data.reader import read_ratings
-from dmf_fast.data.sources import Source, ratings_files
+from dmf_fast.data.sources import STORE_FACTS, Source, ratings_files
 
 _FORMAT, _VERSION = "dmf_fast ratings", 1
-_FACTS, _ENTRIES, _ROW_IDS, _COLUMN_IDS = (
-    "store.json",
-    "entries.arrow",
-    "row_ids.parquet",
-    "column_ids.parquet",
-)
+_ENTRIES, _ROW_IDS, _COLUMN_IDS = "entries.arrow", "row_ids.parquet", "column_ids.parquet"
 
 
 def open_ratings(
@@ -52,7 +47,7 @@ def open_ratings(
     ...     open_ratings(path, cache=f"{folder}/cache").values.tolist()
     [4.5]
     """
-    if isinstance(source, (str, os.PathLike)) and (Path(source) / _FACTS).is_file():
+    if isinstance(source, (str, os.PathLike)) and (Path(source) / STORE_FACTS).is_file():
         return load_ratings(source)
     if cache is None:
         return read_ratings(source, options)
@@ -109,7 +104,7 @@ def load_ratings(path: str | os.PathLike[str]) -> Ratings:
 def _facts(path: Path) -> dict[str, Any]:
     """Return what the store says of itself, once its files have the sizes that it says."""
     try:
-        facts: dict[str, Any] = json.loads((path / _FACTS).read_text())
+        facts: dict[str, Any] = json.loads((path / STORE_FACTS).read_text())
         if facts["format"] != _FORMAT or facts["version"] != _VERSION:
             raise DataError(
                 f"{path} is a store of version {facts['version']}, this dmf_fast reads {_VERSION}; read the "
@@ -140,7 +135,11 @@ def _origin(source: Source, options: ReadOptions) -> dict[str, Any]:
 
 
 def _write(ratings: Ratings, path: Path, made_of: dict[str, Any] | None) -> None:
-    if path.exists() and not (path / _FACTS).is_file() and not (path.is_dir() and not any(path.iterdir())):
+    if (
+        path.exists()
+        and not (path / STORE_FACTS).is_file()
+        and not (path.is_dir() and not any(path.iterdir()))
+    ):
         raise DataError(f"{path} is no store of ratings, so it is not replaced; name another folder.")
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{path.name}.partial-", dir=path.absolute().parent))
@@ -151,7 +150,7 @@ def _write(ratings: Ratings, path: Path, made_of: dict[str, Any] | None) -> None
         sizes = {file.name: file.stat().st_size for file in sorted(partial.iterdir())}
         facts = {"format": _FORMAT, "version": _VERSION, "files": sizes, "made_of": made_of}
         facts |= _summary(ratings)
-        (partial / _FACTS).write_text(json.dumps(facts, indent=1) + "\n")
+        (partial / STORE_FACTS).write_text(json.dumps(facts, indent=1) + "\n")
         for written in [*partial.iterdir(), partial]:
             _synchronise(written)
         _replace(partial, path)

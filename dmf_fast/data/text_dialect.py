@@ -19,19 +19,24 @@ class TextDialect:
     """How a text table is written.
 
     ``names`` are those of the header, if there is one; ``skipped_lines`` is the number of lines before the
-    first data line, which ``first_row`` holds.
+    first data line; ``sample`` holds the cells of some data lines.
     """
 
     separator: str
     names: list[str] | None
     width: int
     skipped_lines: int
-    first_row: list[str]
+    sample: list[list[str]]
 
     @property
     def delimiter(self) -> str:
         """The separator as one character: pyarrow knows no longer ones."""
         return self.separator if len(self.separator) == 1 else "\x1f"
+
+    def example(self, position: int) -> str:
+        """Return the first cell of a column that is not empty, trimmed."""
+        cells = (cells[position].strip() for cells in self.sample if position < len(cells))
+        return next((cell for cell in cells if cell), "")
 
     def delimited(self, data: bytes) -> bytes:
         """Return lines in which the separator is `delimiter`."""
@@ -65,7 +70,7 @@ def sniff(file: RatingsFile, lines: list[str], separator: str | None = None) -> 
         names=[cell.strip() for cell in cells[0]] if has_header else None,
         width=len(cells[0]),
         skipped_lines=lines.index(filled[0]) + 1 if has_header else 0,
-        first_row=[cell.strip() for cell in cells[has_header]],
+        sample=cells[1:] if has_header else cells,
     )
 
 

@@ -33,7 +33,7 @@ def text_batches(
     if count > 2:
         columns.append(TextColumn(2, positions[2], pa.float64()))
     if count > 3:
-        columns.append(TextColumn(3, positions[3], time_type(dialect.first_row[positions[3]])))
+        columns.append(TextColumn(3, positions[3], time_type(dialect.example(positions[3]))))
     table = TextTable(file, dialect, columns)
     for block in text_blocks(file, dialect.skipped_lines):
         parsed = parsed_block(table, block)

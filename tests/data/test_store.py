@@ -152,6 +152,13 @@ def test_a_folder_that_is_no_store_is_neither_loaded_nor_replaced(source: Path, 
     assert source.is_file()
 
 
+def test_a_store_is_no_folder_of_files(source: Path, tmp_path: Path) -> None:
+    save_ratings(read_ratings(source), tmp_path / "store")
+
+    with pytest.raises(DataError, match="open_ratings"):
+        read_ratings(tmp_path / "store")
+
+
 def test_ids_of_other_types_cannot_be_saved(tmp_path: Path) -> None:
     ratings = as_ratings(([(1, 2)], ["a"], [1.0]))
 

@@ -70,11 +70,11 @@ def test_times_that_are_not_there_or_spoilt_are_refused(tmp_path: Path) -> None:
     path.write_text("user,item,rating\n1,1,3\n")
     with pytest.raises(DataError, match=r"4 were expected|recognised as time"):
         read_ratings(path, TIMES)
-    path.write_text("user,item,rating,time\n1,1,3,5\n1,2,3,noon\n1,3,3,\n1,4,3,6\n1,5,3,7\n")
+    path.write_text("user,item,rating,time\n0,0\n1,1,3,5\n1,2,3,noon\n1,3,3,\n1,4,3,6\n1,5,3,7\n")
 
     ratings = read_ratings(path, TIMES)
 
     assert ratings.values.tolist() == [3, 3, 3]
-    assert "line 3: the time is 'noon'" in ratings.bad_rows.examples[0]
-    assert "line 4: the time is missing" in ratings.bad_rows.examples[1]
+    assert "line 4: the time is 'noon'" in ratings.bad_rows.examples[1]
+    assert "line 5: the time is missing" in ratings.bad_rows.examples[2]
     assert read_ratings(path).times is None
