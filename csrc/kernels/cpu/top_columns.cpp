@@ -48,9 +48,10 @@ class SeenAhead {
 template <class T>
 class TopColumns {
  public:
-  TopColumns(const TopColumnsProblem<T>& problem, const TopKernels<T>& kernels)
+  TopColumns(const TopColumnsProblem<T>& problem, const TopKernels<T>& kernels, int threads)
       : problem_(problem),
         kernels_(kernels),
+        workers_(workers_of(threads)),
         width_(kernels.panel_columns),
         panels_((problem.columns + width_ - 1) / width_),
         stretch_(panels_of_stretch()),
@@ -61,13 +62,12 @@ class TopColumns {
 
   void run(Parallel& parallel) {
     const int64_t blocks = (problem_.row_count + block_rows_ - 1) / block_rows_;
-    const int workers = workers_for(parallel.threads());
     std::vector<Workspace> workspaces;  // allocated here: what workers call must not throw
-    for (int worker = 0; worker < std::min<int64_t>(workers, blocks); ++worker) workspaces.emplace_back(*this);
-    parallel.run(workers, [&](int worker) {
-      for (int64_t panel = panels_ * worker / workers; panel < panels_ * (worker + 1) / workers; ++panel) {
-        pack_panel(panel);
-      }
+    for (int64_t worker = 0; worker < std::min(workers_, blocks); ++worker) workspaces.emplace_back(*this);
+    const int64_t packers = std::min(workers_, panels_);
+    parallel.run(static_cast<int>(packers), [&](int packer) {
+      const int64_t end = panels_ * (packer + 1) / packers;
+      for (int64_t panel = panels_ * packer / packers; panel < end; ++panel) pack_panel(panel);
     });
     // Rows do not depend on each other: whoever is free takes the next block.
     std::atomic<int64_t> next{0};
@@ -96,23 +96,24 @@ class TopColumns {
           seen(top.block_rows_) {}
   };
 
+  int64_t workers_of(int threads) const {
+    const double flops = 2.0 * static_cast<double>(problem_.row_count) * static_cast<double>(problem_.columns) *
+                         static_cast<double>(problem_.h);
+    return flops < serial_flops ? 1 : threads;
+  }
+
   int64_t panels_of_stretch() const {
     const int64_t panel_bytes = width_ * problem_.h * static_cast<int64_t>(sizeof(T));
     return std::min(panels_, std::max<int64_t>(1, stretch_bytes / panel_bytes));
   }
 
+  // Whole tiles: as many as fit, and no more than give every worker some.
   int64_t rows_of_block() const {
     const int64_t row_bytes =
         problem_.h * static_cast<int64_t>(sizeof(T)) + capacity_ * static_cast<int64_t>(sizeof(Candidate<T>));
-    const int64_t tiles = std::min(most_tiles, block_bytes / (row_bytes * kernels_.tile_rows));
+    const int64_t share = problem_.row_count / (workers_ * kernels_.tile_rows);
+    const int64_t tiles = std::min({most_tiles, share, block_bytes / (row_bytes * kernels_.tile_rows)});
     return std::max<int64_t>(1, tiles) * kernels_.tile_rows;
-  }
-
-  int workers_for(int threads) const {
-    const double flops = 2.0 * static_cast<double>(problem_.row_count) * static_cast<double>(problem_.columns) *
-                         static_cast<double>(problem_.h);
-    return flops < serial_flops ? 1
-                                : static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(threads, panels_)));
   }
 
   void pack_panel(int64_t panel) const {
@@ -161,7 +162,7 @@ class TopColumns {
 
   const TopColumnsProblem<T>& problem_;
   const TopKernels<T>& kernels_;
-  const int64_t width_, panels_, stretch_;
+  const int64_t workers_, width_, panels_, stretch_;
   const AlignedNumbers<T> numbers_, bias_;
   const int64_t capacity_, block_rows_;
 };
@@ -171,7 +172,8 @@ class TopColumns {
 template <class T>
 void top_columns(const TopColumnsProblem<T>& problem, Parallel& parallel) {
   // The kernels are chosen once: another thread may choose others meanwhile.
-  if (problem.row_count > 0) TopColumns<T>(problem, active_top_kernels<T>()).run(parallel);
+  if (problem.row_count == 0) return;
+  TopColumns<T>(problem, active_top_kernels<T>(), parallel.threads()).run(parallel);
 }
 
 template void top_columns<float>(const TopColumnsProblem<float>& problem, Parallel& parallel);
