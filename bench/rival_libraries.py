@@ -32,7 +32,6 @@ from dmf_fast.evaluation import Biases, HeldOut, RatingErrors
 
 MILLION = ((6040, 3706), 1_000_209)
 TEN_MILLION = ((69878, 10677), 10_000_000)
-REPEATS = 3  # of the fit that is timed; the fastest counts, as that is the least disturbed one
 
 Settings = dict[str, Any]
 Predict = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[Any]]
@@ -82,8 +81,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a library reached; ``seconds`` are the least of ``all_seconds``, of fits to all training ratings.
+    """What a library reached, fitted to all training ratings.
 
+    ``seconds`` are the least of ``all_seconds``, those of the fit that was disturbed least; ``cpu_seconds``,
+    of all threads together, depend less on what else the machine does.
     ``iterations_a_second`` leave out what a fit takes before the first one. ``rate`` is how many factors of
     how many entries are passed over in a second: passes × entries × factors / seconds.
     """
@@ -93,6 +94,7 @@ class Outcome:
     test_rmse: float
     seconds: float
     all_seconds: list[float]
+    cpu_seconds: float
     iterations_a_second: float
     rate: float
     trials: list[Trial]
@@ -108,7 +110,7 @@ def ratings_problem(shape: tuple[int, int], entries: int, seed: int = 0) -> Prob
     return Problem(shape, train, validation, test)
 
 
-def measured(name: str, problem: Problem, threads: int, *, tuned: bool = True) -> Outcome:
+def measured(name: str, problem: Problem, threads: int, *, repeats: int = 3, tuned: bool = True) -> Outcome:
     """Tune the library, then fit it to all training ratings, several times for its seconds."""
     library = LIBRARIES[name]
     trials = tuning(library, problem, threads) if tuned else []
@@ -118,14 +120,17 @@ def measured(name: str, problem: Problem, threads: int, *, tuned: bool = True) -
     twice_as_many = {**settings, library.iterations: 2 * iterations}
     ratings = problem.all_train
 
-    once, twice = [], []
-    for _ in range(REPEATS):
+    once, twice, cpu = [], [], []
+    for _ in range(repeats):
+        started = time.process_time()
         predict, seconds = _timed(library, ratings, problem.shape, settings, threads)
         once.append(seconds)
+        cpu.append(time.process_time() - started)
         twice.append(_timed(library, ratings, problem.shape, twice_as_many, threads)[1])
     pace = iterations / max(min(twice) - min(once), 1e-9)
     rate = pace * library.passes * len(ratings) * settings[library.factors]
-    return Outcome(name, settings, _rmse(predict, problem.test), min(once), once, pace, rate, trials)
+    rmse = _rmse(predict, problem.test)
+    return Outcome(name, settings, rmse, min(once), once, min(cpu), pace, rate, trials)
 
 
 def tuning(library: Library, problem: Problem, threads: int) -> list[Trial]:
@@ -244,6 +249,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ten-million", action="store_true")
     parser.add_argument("--untuned", action="store_true", help="take the settings that tuning starts from")
+    parser.add_argument("--repeats", type=int, default=3, help="of the fit that is timed")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=results_file("rival-libraries"))
     arguments = parser.parse_args()
@@ -266,10 +272,13 @@ def main() -> None:
             print(f"{name} is not installed")
             continue
         print(name)
-        outcome = measured(name, problem, arguments.threads, tuned=not arguments.untuned)
+        outcome = measured(
+            name, problem, arguments.threads, repeats=arguments.repeats, tuned=not arguments.untuned
+        )
         report["libraries"].append(asdict(outcome))
         print(
-            f"{name}: test RMSE {outcome.test_rmse:.4f} in {outcome.seconds:.2f} s, "
+            f"{name}: test RMSE {outcome.test_rmse:.4f} in {outcome.seconds:.2f} s "
+            f"({outcome.cpu_seconds:.2f} s of CPU), "
             f"{outcome.iterations_a_second:.2f} iterations and {outcome.rate / 1e9:.2f}e9 entries × factors "
             f"a second: {outcome.settings}"
         )

@@ -46,8 +46,8 @@ def evaluate(
         predict: the model; asked in blocks of ``options.block`` pairs.
         train: what the model was trained on.
         test: what it is measured on, by the same indices.
-        validation: what the model's settings were chosen on, if anything: it then chooses the shrinkage of
-            the biases too, so that the baseline had the same chance.
+        validation: what the model's settings were chosen on, if anything; none of it is in ``train``. It then
+            chooses the shrinkage of the biases too, so that the baseline had the same chance.
         recommend: what the model recommends, for ranking metrics beside those of `MostPopular`.
         options: see `EvaluationOptions`.
 
@@ -71,10 +71,12 @@ def evaluate(
     )
 
     def scores(model: Predict) -> RatingScores:
-        predictions = _predictions(model, rows, columns, options)
+        predictions = _predictions(model, rows, columns, options.block)
         usable = np.abs(predictions) <= LARGEST
-        filled = np.where(usable, predictions, mean.mean)
-        return _scores(rows, columns, filled, test, int((~usable).sum()), options.bins)
+        predictions[~usable] = mean.mean
+        if options.clip is not None:
+            predictions = np.clip(predictions, *options.clip)
+        return _scores(rows, columns, predictions, test, int((~usable).sum()), options.bins)
 
     ranking = baseline_ranking = None
     if recommend is not None:
@@ -102,9 +104,9 @@ def _scores(
     )
 
 
-def _predictions(model: Predict, rows: Integers, columns: Integers, options: EvaluationOptions) -> Floats:
+def _predictions(model: Predict, rows: Integers, columns: Integers, block_size: int) -> Floats:
     predictions = np.empty(len(rows))
-    for block in _blocks(len(rows), options.block):
+    for block in _blocks(len(rows), block_size):
         given = read_numbers("what predict returns", model(rows[block], columns[block]))
         if len(given) != len(rows[block]):
             raise ValueError(
@@ -112,7 +114,7 @@ def _predictions(model: Predict, rows: Integers, columns: Integers, options: Eva
                 f"{len(given)}."
             )
         predictions[block] = to_tensor(given, torch.float64).numpy()
-    return predictions if options.clip is None else np.clip(predictions, *options.clip)
+    return predictions
 
 
 def _ranking(
