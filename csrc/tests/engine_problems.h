@@ -4,29 +4,17 @@
 #pragma once
 
 #include <catch2/catch.hpp>
-#include <string>
 #include <vector>
 
 #include "../kernels/aligned_numbers.h"
 #include "../kernels/cpu/observed_pass.h"
-#include "../kernels/instruction_set.h"
 #include "descent_problems.h"
+#include "instruction_sets.h"
 
 namespace dmf::test {
 
 inline const std::vector<int64_t> sizes{1, 2, 3, 5, 16, 17, 31, 47, 70};
 constexpr double rubbish = 1e30;
-
-template <class Body>
-void on_every_instruction_set(const Body& body) {
-  const std::string before = active_instruction_set();
-  for (const std::string& name : available_instruction_sets()) {
-    INFO("instruction set " << name);
-    REQUIRE(set_instruction_set(name));
-    body();
-  }
-  REQUIRE(set_instruction_set(before));
-}
 
 inline PlainMatrix drawn(int64_t rows, int64_t columns, unsigned seed) {
   PlainMatrix result(rows, columns);

@@ -2,11 +2,10 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
-#include <string>
 
 #include "../kernels/cpu/dense.h"
 #include "../kernels/cpu/sweep.h"
-#include "../kernels/instruction_set.h"
+#include "instruction_sets.h"
 #include "patterns.h"
 #include "problems.h"
 
@@ -30,17 +29,6 @@ Outcome swept(const Problem& p, const std::vector<char>& buffer, double scale, i
   CHECK(sweep(layout, Task::loss, dtype, arrays.operands, parallel) == loss);
   sweep(layout, Task::product, dtype, arrays.operands, parallel);
   return arrays.outcome(loss);
-}
-
-template <class Body>
-void on_every_instruction_set(const Body& body) {
-  const std::string before = active_instruction_set();
-  for (const std::string& name : available_instruction_sets()) {
-    INFO("instruction set " << name);
-    REQUIRE(set_instruction_set(name));
-    body();
-  }
-  REQUIRE(set_instruction_set(before));
 }
 
 template <class Storage>

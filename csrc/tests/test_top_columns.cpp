@@ -2,10 +2,9 @@
 // makes keep every sum exact, so that equality can be asked for, ties included.
 #include <catch2/catch.hpp>
 #include <numeric>
-#include <string>
 
 #include "../kernels/cpu/top_columns.h"
-#include "../kernels/instruction_set.h"
+#include "instruction_sets.h"
 #include "problems.h"
 
 using namespace dmf;
@@ -101,17 +100,6 @@ void check(const Case& one) {
     CHECK(columns == expected.columns);
     CHECK(Numbers(scores.begin(), scores.end()) == expected.scores);
   }
-}
-
-template <class Body>
-void on_every_instruction_set(const Body& body) {
-  const std::string before = active_instruction_set();
-  for (const std::string& name : available_instruction_sets()) {
-    INFO("instruction set " << name);
-    REQUIRE(set_instruction_set(name));
-    body();
-  }
-  REQUIRE(set_instruction_set(before));
 }
 
 }  // namespace
