@@ -16,7 +16,7 @@ from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.sources import RatingsFile
 from dmf_fast.data.text_blocks import LineOfFile, TextBlock, count_filled, text_blocks
 from dmf_fast.data.text_dialect import TextDialect
-from dmf_fast.data.text_reader import parsed_block
+from dmf_fast.data.text_reader import parsed_pieces
 from dmf_fast.data.text_table import TextColumn, TextTable, id_column
 
 _HEADING = re.compile(rb"\d{1,18}:\r?")
@@ -40,12 +40,15 @@ def netflix_batches(
     for block in text_blocks(file):
         bare, movies = _without_headings(block, movie)
         movie = int(movies[-1])
-        parsed = parsed_block(table, bare)
-        movie_ids = pa.array(movies[: len(parsed.arrays[0])])
-        arrays = parsed.arrays | {1: movie_ids.cast(pa.large_string()) if options.text_ids[1] else movie_ids}
-        place = LineOfFile(file, 0, block.lines_before, without=_HEADING)
-        in_order = [arrays[role] for role in range(count)]
-        yield clean_batch(in_order, place, bad_rows, dtype=options.dtype, problems=parsed.problems)
+        for piece, parsed in parsed_pieces(table, bare):
+            movie_ids = pa.array(movies[: len(parsed.arrays[0])])
+            movies = movies[len(movie_ids) :]
+            arrays = parsed.arrays | {
+                1: movie_ids.cast(pa.large_string() if options.text_ids[1] else pa.int64())
+            }
+            place = LineOfFile(file, 0, piece.lines_before, without=_HEADING)
+            in_order = [arrays[role] for role in range(count)]
+            yield clean_batch(in_order, place, bad_rows, dtype=options.dtype, problems=parsed.problems)
 
 
 def _without_headings(block: TextBlock, movie: int) -> tuple[TextBlock, NDArray[np.int64]]:

@@ -21,6 +21,16 @@ class TextBlock:
     data: bytes
     lines_before: int
 
+    def pieces(self, count: int) -> Iterator[TextBlock]:
+        """Cut the block into about ``count`` ones."""
+        start, lines_before = 0, self.lines_before
+        while start < len(self.data):
+            cut = self.data.find(b"\n", start + len(self.data) // count)
+            end = cut + 1 if cut >= 0 else len(self.data)
+            piece = self.data[start:end]
+            yield TextBlock(piece, lines_before)
+            start, lines_before = end, lines_before + piece.count(b"\n")
+
 
 def text_blocks(file: RatingsFile, skipped_lines: int = 0) -> Iterator[TextBlock]:
     """Yield the lines of ``file`` behind the first ``skipped_lines``, without a byte order mark."""
@@ -56,10 +66,10 @@ def count_filled(data: bytes) -> int:
 
 @dataclass(frozen=True)
 class LineOfFile:
-    """The place of entry k of a block: its line is looked for in the file again, as few ever ask.
+    """The place of entry k behind ``lines_before``: its line is looked for in the file again, as few ask.
 
-    ``skipped_lines`` and ``lines_before`` find the block; lines that match ``without`` are no entries, and
-    neither are empty ones.
+    ``skipped_lines`` are those of the header; lines that match ``without`` are no entries, and neither are
+    empty ones.
     """
 
     file: RatingsFile
@@ -69,9 +79,16 @@ class LineOfFile:
 
     def __call__(self, entry: int) -> str:
         """Return the name of the file and the number of the line."""
+        number = next(islice(self._numbers(), entry, None), None)
+        if number is None:
+            raise DataError(f"{self.file} has changed while it was read; read it again.")
+        return f"{self.file}, line {number}"
+
+    def _numbers(self) -> Iterator[int]:
+        """Yield the numbers of all lines that are entries."""
         for block in text_blocks(self.file, self.skipped_lines):
-            if block.lines_before == self.lines_before:
-                lines = enumerate(block.data.split(b"\n"), start=block.lines_before + 1)
-                numbers = (n for n, line in lines if line.strip(b"\r") and not self.without.fullmatch(line))
-                return f"{self.file}, line {next(islice(numbers, entry, None))}"
-        raise DataError(f"{self.file} has changed while it was read; read it again.")
+            if block.lines_before + block.data.count(b"\n") < self.lines_before:
+                continue
+            for number, line in enumerate(block.data.split(b"\n"), start=block.lines_before + 1):
+                if number > self.lines_before and line.strip(b"\r") and not self.without.fullmatch(line):
+                    yield number

@@ -19,6 +19,9 @@ from dmf_fast.data.text_repair import repaired_block
 from dmf_fast.data.text_table import ParsedBlock, TextColumn, TextTable, id_column, parse
 from dmf_fast.data.times import time_type, to_seconds
 
+_PIECES = 16
+_REPAIRED_BYTES = 1 << 16
+
 
 def text_batches(
     file: RatingsFile, lines: list[str], options: ReadOptions, count: int, bad_rows: BadRowCollector
@@ -36,27 +39,38 @@ def text_batches(
         columns.append(TextColumn(3, positions[3], time_type(dialect.example(positions[3]))))
     table = TextTable(file, dialect, columns)
     for block in text_blocks(file, dialect.skipped_lines):
-        parsed = parsed_block(table, block)
-        place = LineOfFile(file, dialect.skipped_lines, block.lines_before)
-        arrays = [parsed.arrays[role] for role in range(count)]
-        yield clean_batch(arrays, place, bad_rows, dtype=options.dtype, problems=parsed.problems)
+        for piece, parsed in parsed_pieces(table, block):
+            place = LineOfFile(file, dialect.skipped_lines, piece.lines_before)
+            arrays = [parsed.arrays[role] for role in range(count)]
+            yield clean_batch(arrays, place, bad_rows, dtype=options.dtype, problems=parsed.problems)
 
 
-def parsed_block(table: TextTable, block: TextBlock) -> ParsedBlock:
-    """Return the columns of a block: ids as int64 or text, float64 values, int64 times."""
+def parsed_pieces(table: TextTable, block: TextBlock) -> Iterator[tuple[TextBlock, ParsedBlock]]:
+    """Yield the columns of a block: ids as int64 or text, float64 values, int64 times.
+
+    A block with bad lines comes in pieces, so that the slow repair has little to look at.
+    """
     data = table.dialect.delimited(block.data)
     _refuse_leading_zeros(table, data)
+    yield from _parsed(table, TextBlock(data, block.lines_before))
+
+
+def _parsed(table: TextTable, block: TextBlock) -> Iterator[tuple[TextBlock, ParsedBlock]]:
     try:
-        arrays = parse(table, table.columns, data)
+        arrays = parse(table, table.columns, block.data)
     except pa.ArrowException:
         arrays = None
     # A quotation mark that is not closed joins lines, without an error.
-    if arrays is None or (b'"' in data and len(arrays[0]) != count_filled(data)):
-        return repaired_block(table, TextBlock(data, block.lines_before))
-    by_role = {column.role: array for column, array in zip(table.columns, arrays, strict=True)}
-    if 3 in by_role:
-        by_role[3] = to_seconds(by_role[3])
-    return ParsedBlock(by_role)
+    if arrays is not None and (b'"' not in block.data or len(arrays[0]) == count_filled(block.data)):
+        by_role = {column.role: array for column, array in zip(table.columns, arrays, strict=True)}
+        if 3 in by_role:
+            by_role[3] = to_seconds(by_role[3])
+        yield block, ParsedBlock(by_role)
+    elif len(block.data) > _REPAIRED_BYTES:
+        for piece in block.pieces(_PIECES):
+            yield from _parsed(table, piece)
+    else:
+        yield block, repaired_block(table, block)
 
 
 def _refuse_leading_zeros(table: TextTable, data: bytes) -> None:
