@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 
 from dmf_fast.evaluation.ranking import RankingMetrics
@@ -25,25 +26,27 @@ def evaluation_tables(evaluation: Evaluation, name: str = "model") -> Group:
         2
 
     """
-    models = {name: evaluation.model, **evaluation.baselines}
-    tables = [_errors(evaluation, models), _calibration(evaluation.model)]
+    name = escape(name)  # brackets are letters here, no markup
+    tables = [_errors(evaluation, name), _calibration(evaluation.model)]
     if evaluation.ranking is not None and evaluation.baseline_ranking is not None:
-        tables.append(_ranking({name: evaluation.ranking, "most popular": evaluation.baseline_ranking}))
+        tables.append(_ranking(evaluation.ranking, evaluation.baseline_ranking, name))
     return Group(*tables)
 
 
-def _errors(evaluation: Evaluation, models: dict[str, RatingScores]) -> Table:
-    table = Table("test ratings", "share", "errors", *models, title="Errors on the test ratings")
+def _errors(evaluation: Evaluation, name: str) -> Table:
+    heads = ("test ratings", "share", "errors", name, *evaluation.baselines)
+    table = Table(*heads, title="Errors on the test ratings")
+    models = [evaluation.model, *evaluation.baselines.values()]
     groups = {"all": None, **evaluation.coverage}
     for group, share in groups.items():
-        errors = [scores.total if group == "all" else scores.by_group[group] for scores in models.values()]
+        errors = [scores.total if group == "all" else scores.by_group[group] for scores in models]
         if not errors[0].count and group != "all":
             continue
         shown = "" if share is None else f"{share:.1%}"
         label = f"{group} ({errors[0].count:,})"
         table.add_row(label, shown, "RMSE", *(_number(part.rmse) for part in errors))
         table.add_row("", "", "MAE", *(_number(part.mae) for part in errors), end_section=True)
-    missing = [scores.without_prediction for scores in models.values()]
+    missing = [scores.without_prediction for scores in models]
     if any(missing):
         table.add_row("without a prediction", "", "count", *(f"{count:,}" for count in missing))
     return table
@@ -57,13 +60,12 @@ def _calibration(scores: RatingScores) -> Table:
     return table
 
 
-def _ranking(models: dict[str, RankingMetrics]) -> Table:
-    first = next(iter(models.values()))
-    title = f"First {first.cutoff} recommendations, {first.rows:,} rows, {first.rows_left_out:,} left out"
-    table = Table("", *models, title=title)
+def _ranking(model: RankingMetrics, baseline: RankingMetrics, name: str) -> Table:
+    title = f"First {model.cutoff} recommendations, {model.rows:,} rows, {model.rows_left_out:,} left out"
+    table = Table("", name, "most popular", title=title)
     for measure in ("recall", "ndcg", "precision", "hit_rate", "mrr"):
         label = {"hit_rate": "hit rate", "mrr": "MRR", "ndcg": "NDCG"}.get(measure, measure)
-        table.add_row(label, *(_number(getattr(metrics, measure)) for metrics in models.values()))
+        table.add_row(label, *(_number(getattr(metrics, measure)) for metrics in (model, baseline)))
     return table
 
 

@@ -180,10 +180,10 @@ def test_the_table_shows_every_group_that_occurs_and_the_name_of_the_model() -> 
     popular = MostPopular(TRAIN)
     evaluation = evaluate(twos, TRAIN, TEST, recommend=popular.recommend, options=options)
 
-    Console(width=120, file=printed).print(evaluation_tables(evaluation, "depth 3"))
+    Console(width=120, file=printed).print(evaluation_tables(evaluation, "depth [3]"))
 
     shown = printed.getvalue()
-    for words in ("depth 3", "mean", "biases", "most popular", "NDCG", "all (5)", "both new (2)", "40.0%"):
+    for words in ("depth [3]", "mean", "biases", "most popular", "NDCG", "all (5)", "both new (2)", "40.0%"):
         assert words in shown
     assert f"{evaluation.model.total.rmse:.4f}" in shown
 
