@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ def open_ratings(
     if cache is None:
         return read_ratings(source, options)
     made_of = _origin(source, options)
+    _refuse_other_folders(Path(cache))
     try:
         if _facts(Path(cache))["made_of"] == made_of:
             return load_ratings(cache)
@@ -134,16 +135,21 @@ def _origin(source: Source, options: ReadOptions) -> dict[str, Any]:
     return same
 
 
-def _write(ratings: Ratings, path: Path, made_of: dict[str, Any] | None) -> None:
-    if (
-        path.exists()
-        and not (path / STORE_FACTS).is_file()
-        and not (path.is_dir() and not any(path.iterdir()))
-    ):
+def _refuse_other_folders(path: Path) -> None:
+    """Refuse to replace what is neither a store nor an empty folder."""
+    empty = path.is_dir() and not any(path.iterdir())
+    if path.exists() and not empty and not (path / STORE_FACTS).is_file():
         raise DataError(f"{path} is no store of ratings, so it is not replaced; name another folder.")
-    path.absolute().parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{path.name}.partial-", dir=path.absolute().parent))
+
+
+def _write(ratings: Ratings, path: Path, made_of: dict[str, Any] | None) -> None:
+    """Write a store beside its place, and move it there when it is on the disk."""
+    _refuse_other_folders(path)
+    path = path.absolute()
+    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
     try:
+        partial.mkdir(parents=True)
         _write_entries(ratings, partial / _ENTRIES)
         ratings.row_ids.save(partial / _ROW_IDS)
         ratings.column_ids.save(partial / _COLUMN_IDS)
@@ -185,13 +191,13 @@ def _summary(ratings: Ratings) -> dict[str, Any]:
 
 
 def _replace(partial: Path, path: Path) -> None:
-    """Move the whole folder to its place; another process may do the same at the same time."""
-    replaced = Path(tempfile.mkdtemp(prefix=f"{path.name}.replaced-", dir=partial.parent))
+    """Move the whole folder to its place, where an older one may be."""
+    replaced = path.with_name(f"{path.name}.replaced-{os.getpid()}")
     try:
-        if path.exists():
-            os.replace(path, replaced / "store")
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(path, replaced)
         os.replace(partial, path)
-        _synchronise(partial.parent)
+        _synchronise(path.parent)
     finally:
         shutil.rmtree(replaced, ignore_errors=True)
 

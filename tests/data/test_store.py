@@ -175,3 +175,12 @@ def test_a_store_of_another_version_is_named(source: Path, tmp_path: Path) -> No
 
     with pytest.raises(DataError, match="version 99"):
         load_ratings(tmp_path / "store")
+
+
+def test_a_cache_that_cannot_be_is_refused_before_anything_is_read(
+    source: Path, tmp_path: Path, reads: list[object]
+) -> None:
+    with pytest.raises(DataError, match="not replaced"):
+        open_ratings(source, cache=tmp_path)
+
+    assert reads == []
