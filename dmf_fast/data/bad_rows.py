@@ -66,10 +66,11 @@ class BadRowCollector:
     def finish_file(self) -> None:
         """Refuse a file that is mostly bad where it begins: it holds no ratings, or other columns do."""
         if 2 * self._bad_in_head > self._head:
-            raise DataError(
-                f"{self._first_in_file} So are {self._bad_in_head} of the first {self._head} rows: this "
-                "is no file of ratings, or other columns hold them (--columns)."
+            others = (
+                f" So are {self._bad_in_head} of the first {self._head} rows: these are no ratings, or other "
             )
+            others += "columns hold them (--columns)."
+            raise DataError(f"{self._first_in_file}{others if self._bad_in_head > 1 else ''}")
 
     def bad(
         self, size: int, problems: Sequence[Problem], place: Callable[[int], str]

@@ -83,10 +83,10 @@ def _collect(batches: BatchSource, options: ReadOptions, count: int) -> _Collect
     try:
         for batch in batches(options, count, collected.bad_rows):
             collected.add(batch)
+        return collected
     except TextIdsFound as found:
         text_ids = (options.text_ids[0] or found.role == 0, options.text_ids[1] or found.role == 1)
-        return _collect(batches, replace(options, text_ids=text_ids), count)
-    return collected
+    return _collect(batches, replace(options, text_ids=text_ids), count)
 
 
 class _Collected:
