@@ -39,7 +39,8 @@ def recommend(settings: RecommendSettings) -> None:
             f"The user {settings.user!r} is not among the {len(trained.row_ids)} of {settings.folder}; "
             f"give one that is in the ratings, such as {trained.row_ids.ids[0]}."
         )
-    best = recommend_columns(trained.two_factors(), [row], settings.count, seen=trained.seen())
+    count = min(settings.count, len(trained.column_ids))
+    best = recommend_columns(trained.two_factors(), [row], count, seen=trained.seen())
     columns = best.columns[0, : int(best.counts)].numpy()
     # The order is that of the scores before they are clipped, so that the best are not one tie.
     predictions = trained.predictor.clipped(best.scores[0, : len(columns)].double().numpy())

@@ -43,8 +43,8 @@ def export_factors(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, p
         path: in a folder that is created.
 
     Raises:
-        ValueError: the suffix is another, the ids are of other counts than rows and columns, or text ids end
-            in NUL, which NumPy would drop.
+        ValueError: the suffix is another, the ids are of other counts than rows and columns or neither
+            integers nor text, or text ids end in NUL, which NumPy would drop.
         OSError: ``path`` cannot be written.
 
     Example:
@@ -61,6 +61,10 @@ def export_factors(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, p
     if path.suffix not in writers:
         raise ValueError(f"{path} must end in one of {', '.join(writers)}; name such a file.")
     for name, ids, count in zip(("row", "column"), (row_ids, column_ids), two_factors.shape, strict=True):
+        if not isinstance(ids.ids, pa.Array):
+            raise ValueError(
+                f"{name}_ids must be integers or text, but others came; make them text, as by str."
+            )
         if len(ids) != count:
             raise ValueError(
                 f"{name}_ids must hold {count} ids, one for each {name} of the model, but {len(ids)} came."

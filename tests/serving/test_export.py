@@ -14,6 +14,7 @@ import torch
 from safetensors.numpy import load_file
 
 from dmf_fast.data import IdMap
+from dmf_fast.data.object_id_map import ObjectIdMap
 from dmf_fast.serving import TwoFactors, export_factors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -85,6 +86,8 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(tmp_path:
         export_factors(drawn_factors(), USERS, FILMS, tmp_path / "factors.csv")
     with pytest.raises(ValueError, match="row_ids must hold 3 ids, one for each row"):
         export_factors(drawn_factors(), FILMS, FILMS, tmp_path / "factors.npz")
+    with pytest.raises(ValueError, match="row_ids must be integers or text, but others came"):
+        export_factors(drawn_factors(), ObjectIdMap([1.5, 2.5, 3.5]), FILMS, tmp_path / "factors.npz")
     ends_in_nul = IdMap(pa.array(["a", "a\0", "b", "c"]))
     with pytest.raises(ValueError, match=r"NumPy drops the NUL"):
         export_factors(drawn_factors(), USERS, ends_in_nul, tmp_path / "factors.npz")
