@@ -282,6 +282,7 @@ def main() -> None:
             f"{outcome.iterations_a_second:.2f} iterations and {outcome.rate / 1e9:.2f}e9 entries × factors "
             f"a second: {outcome.settings}"
         )
+    report["load_average"] = os.getloadavg()  # above the number of cores, seconds are not to be trusted
     arguments.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
