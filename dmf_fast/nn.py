@@ -90,17 +90,22 @@ class DeepMatrixFactorization(torch.nn.Module):
         """``(m, n)``, rows and columns of the matrix."""
         return (self.factors[-1].shape[0], self.factors[0].shape[1])
 
+    def chain_and_biases(self) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
+        """Return the factors whose product is ``W``, and the row and column biases, or None for both.
+
+        Here they are the parameters themselves; a model in other coordinates computes them.
+        """
+        return list(self.factors), self.row_bias, self.column_bias
+
     def forward(self, observations: Observations) -> Tensor:
         """Return the predictions at the observed entries, ``(nnz,)``, in the order they were given.
 
         float64 for float64 factors and float32 for all others; differentiable. Raises what
         `dmf_fast.observed_product` raises.
         """
+        factors, row_bias, column_bias = self.chain_and_biases()
         return functional.observed_product(
-            list(self.factors),
-            observations,
-            row_bias=self._row_offset(),
-            column_bias=self.column_bias,
+            factors, observations, row_bias=self._row_offset(row_bias), column_bias=column_bias
         )
 
     def loss(self, observations: Observations, reduction: Reduction = "mean") -> Tensor:
@@ -109,17 +114,14 @@ class DeepMatrixFactorization(torch.nn.Module):
         float64 for float64 factors and float32 for all others; differentiable. Raises what
         `dmf_fast.completion_loss` raises.
         """
+        factors, row_bias, column_bias = self.chain_and_biases()
         return functional.completion_loss(
-            list(self.factors),
-            observations,
-            reduction,
-            row_bias=self._row_offset(),
-            column_bias=self.column_bias,
+            factors, observations, reduction, row_bias=self._row_offset(row_bias), column_bias=column_bias
         )
 
     def product(self) -> Tensor:
         """Return the dense ``W_N ⋯ W_1``, ``(m, n)``, without mean and biases; differentiable."""
-        return chain.chain_product(list(self.factors))
+        return chain.chain_product(self.chain_and_biases()[0])
 
     @torch.no_grad()
     def predict(self, rows: Any, columns: Any) -> Tensor:
@@ -150,9 +152,10 @@ class DeepMatrixFactorization(torch.nn.Module):
                 f"rows and columns must have one length, but {len(rows)} and {len(columns)} came."
             )
         dtype = torch.float64 if self.mean.dtype == torch.float64 else torch.float32
-        predictions = self._product_at(rows, columns, dtype) + self.mean.to(dtype)
-        if self.row_bias is not None and self.column_bias is not None:
-            predictions += self.row_bias[rows].to(dtype) + self.column_bias[columns].to(dtype)
+        factors, row_bias, column_bias = self.chain_and_biases()
+        predictions = self._product_at(factors, rows, columns, dtype) + self.mean.to(dtype)
+        if row_bias is not None and column_bias is not None:
+            predictions += row_bias[rows].to(dtype) + column_bias[columns].to(dtype)
         return predictions
 
     def singular_values(self, k: int | None = None) -> Tensor:
@@ -167,7 +170,7 @@ class DeepMatrixFactorization(torch.nn.Module):
             [2.0, 2.0]
 
         """
-        return chain.singular_values(list(self.factors), k)
+        return chain.singular_values(self.chain_and_biases()[0], k)
 
     def balancedness(self) -> Tensor:
         """Return ``max_j ‖W_{j+1}ᵀ W_{j+1} − W_j W_jᵀ‖_F``, a float64 scalar; 0 at depth 1.
@@ -181,10 +184,10 @@ class DeepMatrixFactorization(torch.nn.Module):
         bias = self.row_bias is not None
         return f"shape={self.shape}, depth={len(self.factors)}, hidden={self.dims[1:-1]}, bias={bias}"
 
-    def _row_offset(self) -> Tensor | None:
+    def _row_offset(self, row_bias: Tensor | None) -> Tensor | None:
         """Return what every row adds: the mean and its bias. It costs nothing where there are biases."""
-        if self.row_bias is not None:
-            return self.row_bias + self.mean
+        if row_bias is not None:
+            return row_bias + self.mean
         return self.mean.expand(self.shape[0]) if self._mean_value() else None
 
     def _mean_value(self) -> float:
@@ -194,8 +197,8 @@ class DeepMatrixFactorization(torch.nn.Module):
             known = self._known_mean = (self.mean, self.mean._version, self.mean.item())
         return known[2]
 
-    def _product_at(self, rows: Tensor, columns: Tensor, dtype: torch.dtype) -> Tensor:
-        factors, split = list(self.factors), chain.narrowest_split(self.dims)
+    def _product_at(self, factors: list[Tensor], rows: Tensor, columns: Tensor, dtype: torch.dtype) -> Tensor:
+        split = chain.narrowest_split(self.dims)
         if split is None:
             entries: Tensor = factors[0][rows, columns]
             return entries.to(dtype)

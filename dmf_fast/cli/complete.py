@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,26 +19,17 @@ from dmf_fast.cli.problem import CompletionProblem, load_problem
 from dmf_fast.cli.report import history_table, print_results, write_json
 from dmf_fast.cli.settings import CompleteSettings
 from dmf_fast.cli.trained_folder import model_name
-from dmf_fast.experiments import CompletionRun, RunSettings, run_completion
-from dmf_fast.observations import Observations
+from dmf_fast.completion import CompletedMatrix, complete_matrix, split_validation
 from dmf_fast.serving import Predictor
-from dmf_fast.training import FitOptions
 
 
 @dataclass(frozen=True)
 class _FinishedRun:
-    """A run, the run that is kept (the same or its refit), its predictor, and its error at the test pairs."""
+    """What a depth ends in: both runs, the predictor of the one that counts, its error at the test pairs."""
 
-    searched: CompletionRun
-    run: CompletionRun
+    completed: CompletedMatrix
     predictor: Predictor
     test_rmse: float | None
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training, those of the refit included."""
-        runs = {id(run): run for run in (self.searched, self.run)}
-        return sum(run.result.seconds for run in runs.values())
 
 
 def complete(settings: CompleteSettings) -> None:
@@ -71,123 +62,50 @@ def complete(settings: CompleteSettings) -> None:
 def _train(
     settings: CompleteSettings, problem: CompletionProblem, depth: int, folder: OutputFolder | None
 ) -> _FinishedRun:
-    searched = _fit(settings, problem, depth, folder)
-    run = _refit(settings, problem, searched, folder) if settings.refit else searched
-    values = problem.observed.values
+    checkpoint = _checkpoint(settings, folder, f"depth-{depth}")
+    completed = complete_matrix(
+        problem.observed,
+        settings.options(depth, checkpointed=checkpoint is not None),
+        test=problem.test,
+        truth=problem.truth,
+        checkpoint=checkpoint,
+        resume=settings.resume,
+    )
+    _check_ending(completed, depth, folder, checkpoint)
+    model, values = completed.run.model, problem.observed.values
     predictor = Predictor(
-        run.model,
-        run.model.mean.item() if settings.centre else _mean(problem.train),
+        model,
+        model.mean.item() if settings.centre else values.double().mean().item(),
         values.min().item(),
         values.max().item(),
         clip=bool(settings.clip),
     )
-    return _FinishedRun(searched, run, predictor, _test_rmse(settings, problem, predictor))
-
-
-def _fit(
-    settings: CompleteSettings, problem: CompletionProblem, depth: int, folder: OutputFolder | None
-) -> CompletionRun:
-    """Train without the validation part, which chooses the best step."""
-    run_settings = RunSettings(
-        depth=depth,
-        hidden=settings.hidden,
-        init_scale=_given(settings.init_scale),
-        initialization=_given(settings.initialization),
-        bias=bool(settings.bias),
-        mean=_mean(problem.train) if settings.centre else 0.0,
-        optimizer=_given(settings.optimizer),
-        lr=_given(settings.lr),
-        weight_decay=settings.weight_decay,
-        bias_weight_decay=settings.bias_weight_decay,
-        seed=settings.seed,
-    )
-    checkpoint = _checkpoint(settings, folder, f"depth-{depth}")
-    run = run_completion(
-        run_settings,
-        _fit_options(settings, checkpointed=checkpoint is not None),
-        problem.train,
-        validation=problem.validation,
-        test=problem.test,
-        truth=problem.truth,
-        checkpoint=checkpoint,
-        resume=settings.resume,
-    )
-    _check_ending(run, folder, f"depth-{depth}")
-    return run
-
-
-def _refit(
-    settings: CompleteSettings,
-    problem: CompletionProblem,
-    searched: CompletionRun,
-    folder: OutputFolder | None,
-) -> CompletionRun:
-    """Train again on all ratings, the validation part too, for the number of steps that it chose."""
-    steps = searched.result.best_step
-    if steps is None:
-        return searched
-    name = f"depth-{searched.settings.depth}-refit"
-    checkpoint = _checkpoint(settings, folder, name)
-    options = _fit_options(settings, checkpointed=checkpoint is not None)
-    run = run_completion(
-        replace(searched.settings, mean=_mean(problem.observed) if settings.centre else 0.0),
-        replace(options, steps=steps, train_loss_threshold=None, patience=None),
-        problem.observed,
-        test=problem.test,
-        truth=problem.truth,
-        checkpoint=checkpoint,
-        resume=settings.resume,
-    )
-    _check_ending(run, folder, name)
-    return run
-
-
-def _mean(observations: Observations) -> float:
-    return observations.values.double().mean().item()
+    return _FinishedRun(completed, predictor, _test_rmse(settings, problem, predictor))
 
 
 def _checkpoint(settings: CompleteSettings, folder: OutputFolder | None, name: str) -> Path | None:
     if folder is None or not settings.checkpoint_every:
         return None
-    checkpoint = folder.checkpoint(name)
-    checkpoint.parent.mkdir(exist_ok=True)
-    return checkpoint
+    return folder.checkpoint(name)
 
 
-def _fit_options(settings: CompleteSettings, *, checkpointed: bool) -> FitOptions:
-    return FitOptions(
-        steps=_given(settings.steps),
-        train_loss_threshold=settings.train_loss_threshold,
-        patience=settings.patience,
-        evaluate_every=_given(settings.evaluate_every),
-        record_singular_values=_given(settings.singular_values),
-        seed=settings.seed,
-        progress=False if settings.quiet else None,
-        checkpoint_every=settings.checkpoint_every if checkpointed else None,
-    )
-
-
-def _check_ending(run: CompletionRun, folder: OutputFolder | None, checkpoint: str) -> None:
+def _check_ending(
+    completed: CompletedMatrix, depth: int, folder: OutputFolder | None, checkpoint: Path | None
+) -> None:
     """End the job where a run has diverged or was interrupted."""
-    depth, step = run.settings.depth, run.result.steps
-    if run.result.stopped_because == "diverged":
+    step = completed.run.result.steps
+    if completed.diverged:
         if folder is not None:
             folder.discard()
         raise ValueError(
             f"The run of depth {depth} diverged: its loss is not finite at step {step}; lower --lr or "
             "--init-scale."
         )
-    if run.result.stopped_because == "interrupted":
-        kept = folder is not None and folder.checkpoint(checkpoint).exists()
+    if completed.interrupted:
+        kept = checkpoint is not None and checkpoint.exists()
         advice = "the same command with --resume goes on" if kept else "nothing is kept"
         typer.echo(f"Interrupted at step {step} of depth {depth}: {advice}.", err=True)
         raise typer.Exit(130)
-
-
-def _given(value: Any) -> Any:
-    """Return an option that `CompleteSettings.resolved` has filled in."""
-    assert value is not None
-    return value
 
 
 def _test_rmse(settings: CompleteSettings, problem: CompletionProblem, predictor: Predictor) -> float | None:
@@ -205,32 +123,34 @@ def _results(
     settings: CompleteSettings, problem: CompletionProblem, finished: list[_FinishedRun]
 ) -> dict[str, Any]:
     pairs = problem.test_pairs
+    validation = split_validation(problem.observed, settings.options(settings.depths[0]))[1]
+    validation_entries = 0 if validation is None else len(validation)
     return {
         "version": version("dmf-fast"),
         "out": None if settings.out is None else str(settings.out),
         "data": {
-            "rows": problem.train.shape[0],
-            "columns": problem.train.shape[1],
-            "train_entries": len(problem.train),
-            "validation_entries": 0 if problem.validation is None else len(problem.validation),
+            "rows": problem.observed.shape[0],
+            "columns": problem.observed.shape[1],
+            "entries": len(problem.observed),
+            "validation_entries": validation_entries,
             "test_entries": 0 if pairs is None else len(pairs.values),
             "test_entries_with_unknown_ids": 0 if pairs is None else int((~pairs.known).sum()),
         },
         "runs": [
             {
-                "depth": one.run.settings.depth,
-                "optimizer": one.run.settings.optimizer,
-                "steps": one.searched.result.steps,
-                "seconds": one.seconds,
-                "train_loss": one.run.train_loss,
-                "validation_rmse": one.searched.validation_rmse,
+                "depth": one.completed.run.settings.depth,
+                "optimizer": one.completed.run.settings.optimizer,
+                "steps": one.completed.searched.result.steps,
+                "seconds": one.completed.seconds,
+                "train_loss": one.completed.run.train_loss,
+                "validation_rmse": one.completed.searched.validation_rmse,
                 "test_rmse": one.test_rmse,
-                "reconstruction_mse": one.run.reconstruction_mse,
-                "best_step": one.searched.result.best_step,
-                "stopped_because": one.searched.result.stopped_because,
-                "refit": one.run is not one.searched,
-                "weight_decay": one.run.settings.weight_decay,
-                "bias_weight_decay": one.run.settings.bias_weight_decay,
+                "reconstruction_mse": one.completed.run.reconstruction_mse,
+                "best_step": one.completed.searched.result.best_step,
+                "stopped_because": one.completed.searched.result.stopped_because,
+                "refit": one.completed.refitted,
+                "weight_decay": one.completed.run.settings.weight_decay,
+                "bias_weight_decay": one.completed.run.settings.bias_weight_decay,
             }
             for one in finished
         ],
@@ -242,11 +162,11 @@ def _write(
 ) -> None:
     target = folder.partial
     for one in finished:
-        one.predictor.save(target / model_name(one.run.settings.depth))
+        one.predictor.save(target / model_name(one.completed.run.settings.depth))
     problem.row_ids.save(target / "row_ids.parquet")
     problem.column_ids.save(target / "column_ids.parquet")
     pq.write_table(_observed_pairs(problem), target / "observed.parquet")
-    history = history_table([one.searched for one in finished])
+    history = history_table([one.completed.searched for one in finished])
     pq.write_table(history, target / "history.parquet")
     plot_losses(history, target / "losses.png")
     plot_singular_values(history, target / "singular_values.png")

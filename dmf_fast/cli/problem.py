@@ -35,14 +35,9 @@ class TestPairs:
 
 @dataclass(frozen=True)
 class CompletionProblem:
-    """What is trained on and measured against.
-
-    ``observed`` holds all the ratings, ``train`` those that are not kept aside as ``validation``.
-    """
+    """What is trained on and measured against; ``observed`` holds all the ratings."""
 
     observed: Observations
-    train: Observations
-    validation: Observations | None
     test: Observations | None
     test_pairs: TestPairs | None
     truth: Tensor | None
@@ -60,9 +55,8 @@ def _synthetic_problem(settings: CompleteSettings) -> CompletionProblem:
     problem = PaperSetting(seed=settings.seed).problem()
     train, test = (part.to(dtype=DTYPES[settings.dtype]) for part in (problem.train, problem.test))
     rows, columns = (IdMap(np.arange(size)) for size in train.shape)
-    kept, validation = _keep_aside(settings, train)
     pairs = TestPairs(test.rows.numpy(), test.columns.numpy(), test.values.double().numpy())
-    return CompletionProblem(train, kept, validation, test, pairs, problem.truth, rows, columns, {})
+    return CompletionProblem(train, test, pairs, problem.truth, rows, columns, {})
 
 
 def _ratings_problem(settings: CompleteSettings) -> CompletionProblem:
@@ -80,8 +74,7 @@ def _ratings_problem(settings: CompleteSettings) -> CompletionProblem:
         test = _observations(settings, mapped.select(mapped.known)) if mapped.known.any() else None
         inputs["test_sha256"] = _digest(settings.test)
     observed = _observations(settings, ratings)
-    train, validation = _keep_aside(settings, observed)
-    return CompletionProblem(observed, train, validation, test, pairs, None, row_ids, column_ids, inputs)
+    return CompletionProblem(observed, test, pairs, None, row_ids, column_ids, inputs)
 
 
 def _read(settings: CompleteSettings, path: Path, text_ids: tuple[bool, bool]) -> Ratings:
@@ -110,16 +103,6 @@ def _mapped(settings: CompleteSettings, test: Ratings, row_ids: IdMap, column_id
 def _observations(settings: CompleteSettings, ratings: Ratings) -> Observations:
     duplicates = cast(Duplicates, settings.duplicates)
     return ratings.observations(duplicates=duplicates, dtype=DTYPES[settings.dtype])
-
-
-def _keep_aside(
-    settings: CompleteSettings, observed: Observations
-) -> tuple[Observations, Observations | None]:
-    """Return the part to train on and the validation part, None where it would be empty."""
-    if not settings.validation_fraction:
-        return observed, None
-    train, validation = observed.split(settings.validation_fraction, settings.seed)
-    return (train, validation) if len(validation) and len(train) else (observed, None)
 
 
 def _digest(path: Path) -> str:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dmf_fast.experiments import CompletionRun
+from dmf_fast.completion import CompletionRun
 from dmf_fast.experiments.text_files import json_text
 
 # What a person sees of a run: heading and format by name.
@@ -34,7 +34,7 @@ def print_results(results: dict[str, Any], *, as_json: bool) -> None:
     shown = [name for name in _COLUMNS if any(run[name] is not None for run in runs)]
     table = Table(
         *(_COLUMNS[name][0] for name in shown),
-        title=f"{data['rows']:,} x {data['columns']:,}, {data['train_entries']:,} train entries, "
+        title=f"{data['rows']:,} x {data['columns']:,}, {data['entries']:,} entries, "
         f"{runs[0]['optimizer']}",
     )
     for run in runs:

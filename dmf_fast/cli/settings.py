@@ -10,53 +10,66 @@ from typing import Annotated, Any
 import torch
 from typer import Argument, Option
 
-from dmf_fast.experiments import OPTIMIZERS, PaperSetting
+from dmf_fast.completion import OPTIMIZERS, SCHEDULES, CompletionOptions, RunSettings
+from dmf_fast.experiments import PaperSetting
+from dmf_fast.initialization import INITIALIZATIONS
+from dmf_fast.training import FitOptions
+
+# Options of `complete` that are fields of `RunSettings` and `FitOptions`.
+_RUN = (
+    "hidden",
+    "init_scale",
+    "initialization",
+    "bias",
+    "centre",
+    "coordinates",
+    "degree_exponent",
+    "optimizer",
+    "lr",
+    "weight_decay",
+    "bias_weight_decay",
+    "schedule",
+    "warmup",
+)
+_FIT = ("steps", "batches", "train_loss_threshold", "patience", "evaluate_every", "gradient_clip")
+
+
+def _defaults(run: RunSettings, fit: FitOptions, **others: Any) -> dict[str, Any]:
+    """Return the defaults of a job by the names of the options."""
+    options = {name: getattr(run, name) for name in _RUN} | {name: getattr(fit, name) for name in _FIT}
+    return options | {"singular_values": fit.record_singular_values} | others
+
 
 _PAPER = PaperSetting()
+_RATINGS = CompletionOptions()
 
-PAPER_DEFAULTS: dict[str, Any] = {
-    "depth": ",".join(str(depth) for depth in _PAPER.depths),
-    "hidden": _PAPER.training.hidden,
-    "init_scale": _PAPER.training.init_scale,
-    "initialization": _PAPER.training.initialization,
-    "optimizer": _PAPER.training.optimizer,
-    "lr": _PAPER.training.lr,
-    "steps": _PAPER.fit_options.steps,
-    "train_loss_threshold": _PAPER.fit_options.train_loss_threshold,
-    "evaluate_every": _PAPER.fit_options.evaluate_every,
-    "singular_values": _PAPER.fit_options.record_singular_values,
-    "bias": False,
-    "centre": False,
-    "clip": False,
-    "validation_fraction": 0.0,
-    "refit": False,
-    "threads": 1,  # twice as fast as two at this size
-}
+PAPER_DEFAULTS = _defaults(
+    _PAPER.training,
+    _PAPER.fit_options,
+    depth=",".join(str(depth) for depth in _PAPER.depths),
+    clip=False,
+    validation_fraction=0.0,
+    refit=False,
+    threads=1,  # twice as fast as two at this size
+)
 """What ``complete`` does without RATINGS: the paper's setting."""
 
-RATINGS_DEFAULTS: dict[str, Any] = {
-    "depth": "2",
-    "hidden": 64,
-    "init_scale": 1e-3,
-    "initialization": "gaussian",
-    "optimizer": "group-rmsprop",
-    "lr": 0.1,
-    "steps": 5_000,
-    "patience": 20,
-    "evaluate_every": 10,
-    "singular_values": 0,
-    "bias": True,
-    "centre": True,
-    "clip": True,
-    "validation_fraction": 0.05,
-    "refit": True,
-}
-"""What ``complete RATINGS`` does: what validation entries of MovieLens 100K's ``u1.base`` chose."""
+RATINGS_DEFAULTS = _defaults(
+    _RATINGS.run,
+    _RATINGS.fit,
+    depth=str(_RATINGS.run.depth),
+    clip=True,
+    validation_fraction=_RATINGS.validation_fraction,
+    refit=_RATINGS.refit,
+)
+"""What ``complete RATINGS`` does: what validation entries of MovieLens 100K chose."""
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _CHOICES = {
     "optimizer": tuple(OPTIMIZERS),
-    "initialization": ("gaussian", "balanced", "orthogonal", "identity", "uniform"),
+    "initialization": tuple(INITIALIZATIONS),
+    "coordinates": ("scaled", "plain"),
+    "schedule": tuple(SCHEDULES),
     "duplicates": ("error", "first", "last", "mean", "sum"),
     "unknown": ("mean", "nan", "raise"),
     "dtype": tuple(DTYPES),
@@ -97,12 +110,41 @@ class CompleteSettings:
     optimizer: Annotated[
         str | None, _option(f"{', '.join(_CHOICES['optimizer'])}. {_by_job('optimizer')}")
     ] = None
-    lr: Annotated[float | None, _option(f"Learning rate. {_by_job('lr')}")] = None
-    weight_decay: Annotated[float, Option(help="L2 decay of the factors.")] = 0.0
+    lr: Annotated[float | None, _option(f"Learning rate; adaptive-gd needs none. {_by_job('lr')}")] = None
+    schedule: Annotated[
+        str | None, _option(f"Of the learning rate: {', '.join(SCHEDULES)}. {_by_job('schedule')}")
+    ] = None
+    warmup: Annotated[
+        int | None, _option(f"Steps over which the learning rate rises. {_by_job('warmup')}", min=0)
+    ] = None
+    coordinates: Annotated[
+        str | None,
+        _option(f"Of gradient descent: scaled by the numbers of ratings, or plain. {_by_job('coordinates')}"),
+    ] = None
+    degree_exponent: Annotated[
+        float | None,
+        _option(f"How much scaled: 0 to 1. {_by_job('degree_exponent')}", min=0.0, max=1.0),
+    ] = None
+    weight_decay: Annotated[
+        float | None,
+        _option(
+            f"L2 decay of the factors; in scaled coordinates in units of the noise. {_by_job('weight_decay')}"
+        ),
+    ] = None
     bias_weight_decay: Annotated[
         float | None, _option("L2 decay of the biases. [default: as --weight-decay]")
     ] = None
-    steps: Annotated[int | None, _option(f"Most full-batch steps. {_by_job('steps')}", min=1)] = None
+    gradient_clip: Annotated[
+        float | None, _option(f"Largest norm of all gradients. {_by_job('gradient_clip')}")
+    ] = None
+    steps: Annotated[int | None, _option(f"Most steps. {_by_job('steps')}", min=1)] = None
+    batches: Annotated[
+        int | None,
+        _option(
+            f"Random parts of RATINGS that steps take in turn; not for adaptive-gd. {_by_job('batches')}",
+            min=1,
+        ),
+    ] = None
     patience: Annotated[
         int | None,
         _option(
@@ -202,6 +244,21 @@ class CompleteSettings:
         settings = replace(self, **{k: v for k, v in defaults.items() if getattr(self, k) is None})
         settings._check()
         return settings
+
+    def options(self, depth: int, *, checkpointed: bool = False) -> CompletionOptions:
+        """Return what these settings mean for the training of one depth; they must be resolved."""
+        return CompletionOptions(
+            run=RunSettings(depth=depth, seed=self.seed, **{name: getattr(self, name) for name in _RUN}),
+            fit=FitOptions(
+                record_singular_values=self.singular_values or 0,
+                seed=self.seed,
+                progress=False if self.quiet else None,
+                checkpoint_every=self.checkpoint_every if checkpointed else None,
+                **{name: getattr(self, name) for name in _FIT},
+            ),
+            validation_fraction=self.validation_fraction or 0.0,
+            refit=bool(self.refit),
+        )
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what decides the numbers of a run, ready for JSON: a resumed run must agree with it."""

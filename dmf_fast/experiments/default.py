@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from dmf_fast.experiments.completion_run import CompletionRun, RunSettings, run_completion
+from dmf_fast.completion import CompletionRun, RunSettings, run_completion
 from dmf_fast.experiments.synthetic import LowRankProblem, low_rank_problem
 from dmf_fast.training import FitOptions
 
 _TRAINING = RunSettings(
-    hidden=100, init_scale=1e-3, initialization="gaussian", optimizer="group-rmsprop", lr=3e-3
+    hidden=100,
+    init_scale=1e-3,
+    initialization="gaussian",
+    bias=False,
+    centre=False,
+    coordinates="plain",
+    optimizer="group-rmsprop",
+    lr=3e-3,
+    weight_decay=0.0,
 )
 _FIT_OPTIONS = FitOptions(
     steps=40_000, train_loss_threshold=1e-6, evaluate_every=100, record_singular_values=10

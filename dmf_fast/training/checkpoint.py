@@ -32,7 +32,7 @@ from dmf_fast.training.packing import pack, unpack
 
 _TENSORS, _STATE, _SUMS = "tensors.safetensors", "state.json", "SHA256SUMS"
 _VERSION, _UNFINISHED = "version-", "unfinished-"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class TrainingState:
         evaluations_since_best: for the patience.
         model: the model's ``state_dict()``.
         optimizer: the optimiser's ``state_dict()``.
+        scheduler: that of the learning rate's scheduler; empty without one.
         generators: states of torch's random generators by device type.
 
     """
@@ -62,6 +63,7 @@ class TrainingState:
     evaluations_since_best: int
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
+    scheduler: dict[str, Any]
     generators: dict[str, Tensor]
 
 

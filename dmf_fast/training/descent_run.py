@@ -183,6 +183,7 @@ class DescentRun:
                     "square_average": state.square_average,
                     "moments": state.moments,
                 },
+                scheduler={},
                 generators={},
             ),
         )

@@ -1,4 +1,4 @@
-"""Full-batch training with evaluations, early stopping and an exact resume."""
+"""Training with evaluations, early stopping and an exact resume."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
+from dmf_fast.training.batches import Batches
 from dmf_fast.training.checkpoint import held_folder
 from dmf_fast.training.history import Measures, history_table
 from dmf_fast.training.options import FitOptions
@@ -49,11 +51,12 @@ def fit(
     validation: Observations | None = None,
     test: Observations | None = None,
     truth: Tensor | None = None,
+    scheduler: LRScheduler | None = None,
     callbacks: Sequence[Callback] = (),
     checkpoint: Path | str | None = None,
     resume: bool = False,
 ) -> FitResult:
-    """Minimise the loss of ``model`` on ``train``, all entries in every step.
+    """Minimise the loss of ``model`` on ``train``, in every step that of all entries or of one batch.
 
     Every ``options.evaluate_every`` steps and at the end, the state before the next update is measured. With
     a validation set the model has the state of its best RMSE at the end. Ctrl-C ends the run after the
@@ -67,6 +70,7 @@ def fit(
         validation: chooses the best step, and stops the run where ``options.patience`` says so.
         test: measured, and chooses nothing.
         truth: the whole matrix, ``(m, n)``, to measure the reconstruction error against.
+        scheduler: of the optimiser's learning rates; it makes a step after every update.
         callbacks: called with a `Progress` at every evaluation; one that returns True ends the run.
         checkpoint: folder to keep the state of the run in: every ``options.checkpoint_every`` steps and at
             the end, unless the run has diverged.
@@ -89,7 +93,8 @@ def fit(
     measures = Measures(validation, test, truth, options.record_singular_values)
     _check(model, train, optimizer, measures)
     with held_folder(checkpoint, every=options.checkpoint_every, resume=resume) as folder:
-        run = Run(model, train, optimizer, options, measures, tuple(callbacks), folder)
+        batches = Batches(train, options.batches, options.seed or 0)
+        run = Run(model, train, batches, optimizer, scheduler, options, measures, tuple(callbacks), folder)
         with torch.random.fork_rng(run.gpus, enabled=options.seed is not None):
             if options.seed is not None:
                 torch.manual_seed(options.seed)

@@ -123,6 +123,7 @@ def _reconstruction_mse(predictions: Callable[[], Tensor], truth: Tensor | None)
 
 def _dense_predictions(model: DeepMatrixFactorization) -> Tensor:
     predictions = model.product() + model.mean
-    if model.row_bias is not None and model.column_bias is not None:
-        predictions = predictions + model.row_bias[:, None] + model.column_bias
+    _, row_bias, column_bias = model.chain_and_biases()
+    if row_bias is not None and column_bias is not None:
+        predictions = predictions + row_bias[:, None] + column_bias
     return predictions

@@ -11,10 +11,12 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
+from dmf_fast.training.batches import Batches
 from dmf_fast.training.best import Best
 from dmf_fast.training.checkpoint import TrainingState, has_checkpoint, load_checkpoint, save_checkpoint
 from dmf_fast.training.history import Measures, Row
@@ -53,7 +55,9 @@ class Run:
 
     model: DeepMatrixFactorization
     train: Observations
+    batches: Batches
     optimizer: torch.optim.Optimizer
+    scheduler: LRScheduler | None
     options: FitOptions
     measures: Measures
     callbacks: tuple[Callback, ...]
@@ -82,11 +86,14 @@ class Run:
             return
         data = {"train": self.train, "validation": self.measures.validation, "test": self.measures.test}
         self.identity = identity_of_run(self.model, self.optimizer, self.options, data)
+        self.identity["scheduler"] = "none" if self.scheduler is None else type(self.scheduler).__name__
         if not has_checkpoint(self.checkpoint):
             return
         state = load_checkpoint(self.checkpoint, self.identity)
         self.model.load_state_dict(state.model)
         self.optimizer.load_state_dict(state.optimizer)
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state.scheduler)
         if state.generators:
             torch.set_rng_state(state.generators["cpu"])
             for gpu in self.gpus:
@@ -105,8 +112,9 @@ class Run:
                 if every is not None and self.step % every == 0 and self.step > first_step:
                     self._save(before)
                 with torch.set_grad_enabled(self.step < self.options.steps):
-                    loss = self.model.loss(self.train, self.options.reduction)
-                reason = self._evaluate(loss, interrupt, bar)
+                    batch = self.batches.at(self.step)
+                    loss = self.model.loss(batch, self.options.reduction)
+                reason = self._evaluate(loss, batch, interrupt, bar)
                 if reason is not None:
                     break
                 self._update(loss)
@@ -122,8 +130,12 @@ class Run:
         if self.options.gradient_clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.gradient_clip)
         self.optimizer.step()
+        if self.scheduler is not None:
+            self.scheduler.step()
 
-    def _evaluate(self, loss: Tensor, interrupt: DeferredInterrupt, bar: Any) -> StoppedBecause | None:
+    def _evaluate(
+        self, loss: Tensor, batch: Observations, interrupt: DeferredInterrupt, bar: Any
+    ) -> StoppedBecause | None:
         """Record a row where one is due, and say whether and why the run ends here."""
         last = self.step >= self.options.steps
         due = last or self.step % self.options.evaluate_every == 0
@@ -137,7 +149,7 @@ class Run:
             return None  # without reading the loss, for which a GPU would have to wait
         train_loss = loss.item()
         if self.options.reduction == "sum":
-            train_loss /= self.train.total_weight
+            train_loss /= batch.total_weight
         if not math.isfinite(train_loss):
             reason = "diverged"
         elif threshold is not None and train_loss <= threshold:
@@ -186,6 +198,7 @@ class Run:
             evaluations_since_best=best.evaluations_since,
             model=self.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
+            scheduler={} if self.scheduler is None else self.scheduler.state_dict(),
             generators=before.generators,
         )
         save_checkpoint(self.checkpoint, state)

@@ -83,7 +83,7 @@ def test_the_validation_part_comes_from_the_train_entries(dmf_fast: Run, ratings
     result = dmf_fast("complete", ratings_file, "--validation-fraction", "0.2", "--json", *QUICK)
 
     data = json.loads(result.stdout)["data"]
-    assert data["train_entries"] + data["validation_entries"] == 300
+    assert data["entries"] == 300
     assert data["validation_entries"] == pytest.approx(60, abs=10)
 
 
@@ -207,7 +207,7 @@ def test_a_killed_run_resumes_to_bitwise_the_same_model(
     process = subprocess.Popen([*COMMAND, *arguments, "--out", str(killed)])
     checkpoints = tmp_path / "killed.partial" / "checkpoints"
     deadline = time.monotonic() + 120
-    while not any(checkpoints.glob("depth-2/version-*")) and time.monotonic() < deadline:
+    while not any(checkpoints.glob("depth-2/search/version-*")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL

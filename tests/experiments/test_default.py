@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from dmf_fast.experiments import CompletionRun, PaperSetting, run
+from dmf_fast.completion import CompletionRun
+from dmf_fast.experiments import PaperSetting, run
 
 
 @pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.slow)])

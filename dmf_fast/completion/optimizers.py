@@ -8,9 +8,10 @@ from functools import partial
 import torch
 
 from dmf_fast.nn import DeepMatrixFactorization
-from dmf_fast.optim import GroupRMSprop
+from dmf_fast.optim import AdaptiveGradientDescent, GroupRMSprop
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adaptive-gd": AdaptiveGradientDescent,
     "gd": torch.optim.SGD,
     "momentum": partial(torch.optim.SGD, momentum=0.9),
     "nesterov": partial(torch.optim.SGD, momentum=0.9, nesterov=True),

@@ -1,0 +1,29 @@
+"""Completion of a matrix: one run from settings to measures, and the whole job with validation and refit."""
+
+from __future__ import annotations
+
+from dmf_fast.completion.complete import CompletedMatrix, complete_matrix, split_validation
+from dmf_fast.completion.optimizers import OPTIMIZERS, make_optimizer
+from dmf_fast.completion.run import CompletionRun, run_completion
+from dmf_fast.completion.scaled_model import ScaledFactorization
+from dmf_fast.completion.scales import degree_scales, noise_level, spread
+from dmf_fast.completion.schedules import SCHEDULES, make_scheduler
+from dmf_fast.completion.settings import CompletionOptions, RunSettings
+
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "CompletedMatrix",
+    "CompletionOptions",
+    "CompletionRun",
+    "RunSettings",
+    "ScaledFactorization",
+    "complete_matrix",
+    "degree_scales",
+    "make_optimizer",
+    "make_scheduler",
+    "noise_level",
+    "run_completion",
+    "split_validation",
+    "spread",
+]

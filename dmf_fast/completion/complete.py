@@ -1,0 +1,136 @@
+"""A whole job: search for the best step by validation entries, then train on all entries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from dmf_fast.completion.run import CompletionRun, run_completion
+from dmf_fast.completion.settings import CompletionOptions
+from dmf_fast.observations import Observations
+from dmf_fast.training import Callback
+
+
+@dataclass(frozen=True)
+class CompletedMatrix:
+    """The run that validation entries have stopped, and the one that counts: the same, or one on all entries.
+
+    Attributes:
+        searched: trained without the validation entries, which chose its best step.
+        run: trained on all entries for as many steps; or ``searched`` where nothing was to be trained again.
+
+    """
+
+    searched: CompletionRun
+    run: CompletionRun
+
+    @property
+    def refitted(self) -> bool:
+        """Whether there were two runs."""
+        return self.run is not self.searched
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, those before a resume included."""
+        return self.searched.result.seconds + (self.run.result.seconds if self.refitted else 0.0)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C has ended the job before its time."""
+        return self.run.result.stopped_because == "interrupted"
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a loss was not finite."""
+        return self.run.result.stopped_because == "diverged"
+
+
+def split_validation(
+    observed: Observations, options: CompletionOptions
+) -> tuple[Observations, Observations | None]:
+    """Return the entries to train on and those that validate, None where there would be none.
+
+    >>> observed = Observations([0, 0, 1], [0, 1, 0], [1.0, 2.0, 3.0])
+    >>> [len(part) for part in split_validation(observed, CompletionOptions(validation_fraction=0.3))]
+    [2, 1]
+    """
+    if not options.validation_fraction:
+        return observed, None
+    train, validation = observed.split(options.validation_fraction, options.run.seed)
+    return (train, validation) if len(validation) and len(train) else (observed, None)
+
+
+def complete_matrix(
+    observed: Observations,
+    options: CompletionOptions,
+    *,
+    validation: Observations | None = None,
+    test: Observations | None = None,
+    truth: Tensor | None = None,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> CompletedMatrix:
+    """Train on ``observed`` as `CompletionOptions` says.
+
+    Args:
+        observed: all entries that may be learnt from.
+        options: model, training, validation and refit.
+        validation: entries that choose the best step, instead of a random part of ``observed``; a refit
+            leaves them out.
+        test: measured, and chooses nothing.
+        truth: the whole matrix, ``(m, n)``, to measure against.
+        callbacks: as for `dmf_fast.training.fit`; both runs call them.
+        checkpoint: folder for the states of both runs, ``search`` and ``refit``.
+        resume: go on from them.
+
+    Raises:
+        ValueError, TypeError, OSError: as `dmf_fast.training.fit` raises.
+
+    Example:
+        >>> from dmf_fast.experiments import low_rank_problem
+        >>> observed = low_rank_problem(9, 8, 1, 40, seed=0).train
+        >>> from dmf_fast.training import FitOptions
+        >>> options = CompletionOptions(fit=FitOptions(steps=4, evaluate_every=2))
+        >>> completed = complete_matrix(observed, options)
+        >>> completed.refitted, completed.interrupted
+        (True, False)
+
+    """
+    train = observed
+    if validation is None:
+        train, validation = split_validation(observed, options)
+    folders = {name: None if checkpoint is None else checkpoint / name for name in ("search", "refit")}
+    if checkpoint is not None:
+        checkpoint.mkdir(parents=True, exist_ok=True)
+    searched = run_completion(
+        options.run,
+        options.fit,
+        train,
+        validation=validation,
+        test=test,
+        truth=truth,
+        callbacks=callbacks,
+        checkpoint=folders["search"],
+        resume=resume,
+    )
+    best_step = searched.result.best_step
+    ended = searched.result.stopped_because in ("interrupted", "diverged")
+    if not options.refit or train is observed or best_step is None or ended:
+        return CompletedMatrix(searched, searched)
+    again = replace(options.fit, steps=best_step, train_loss_threshold=None, patience=None)
+    run = run_completion(
+        options.run,
+        again,
+        observed,
+        test=test,
+        truth=truth,
+        callbacks=callbacks,
+        schedule_steps=options.fit.steps,
+        checkpoint=folders["refit"],
+        resume=resume,
+    )
+    return CompletedMatrix(searched, run)

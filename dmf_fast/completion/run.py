@@ -1,0 +1,171 @@
+"""One training run from its settings to its measures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dmf_fast.completion.optimizers import make_optimizer
+from dmf_fast.completion.scaled_model import ScaledFactorization
+from dmf_fast.completion.scales import degree_scales, noise_level, spread
+from dmf_fast.completion.schedules import make_scheduler
+from dmf_fast.completion.settings import RunSettings
+from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.observations import Observations
+from dmf_fast.training import Callback, FitOptions, FitResult, fit
+from dmf_fast.training.history import Measures
+
+# Length of a step of group-rmsprop beside the root of the number of rows and columns.
+_RMSPROP_STEP = 0.04
+
+
+@dataclass(frozen=True)
+class CompletionRun:
+    """A trained model and its measures; those that nothing is known about are None.
+
+    ``model``: of the matrix itself, without scales;
+    ``train_loss``: mean squared residual over the training entries, without weight decay;
+    ``reconstruction_mse``: mean squared error over the whole matrix, where the truth is known.
+    """
+
+    settings: RunSettings
+    model: DeepMatrixFactorization
+    result: FitResult
+    train_loss: float
+    validation_rmse: float | None
+    test_rmse: float | None
+    reconstruction_mse: float | None
+
+
+def run_completion(
+    settings: RunSettings,
+    options: FitOptions,
+    train: Observations,
+    *,
+    validation: Observations | None = None,
+    test: Observations | None = None,
+    truth: Tensor | None = None,
+    callbacks: Sequence[Callback] = (),
+    schedule_steps: int | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> CompletionRun:
+    """Train one model on ``train`` and measure it.
+
+    ``validation`` chooses the best step; ``test`` and ``truth`` (m, n) are only measured against.
+    ``schedule_steps`` is where the schedule of the learning rate ends, ``options.steps`` by default.
+    ``callbacks``, ``checkpoint`` and ``resume`` are those of `dmf_fast.training.fit`, as are the errors.
+
+    >>> from dmf_fast.experiments import low_rank_problem
+    >>> run = run_completion(RunSettings(), FitOptions(steps=2), low_rank_problem(9, 8, 1, 30, seed=0).train)
+    >>> run.result.steps, run.test_rmse
+    (2, None)
+    """
+    start = _start(settings, train)
+    optimizer = make_optimizer(
+        settings.optimizer, start.model, start.lr, start.weight_decay, start.bias_weight_decay
+    )
+    steps = options.steps if schedule_steps is None else schedule_steps
+    result = fit(
+        start.model,
+        train,
+        optimizer,
+        options,
+        validation=validation,
+        test=test,
+        truth=truth,
+        scheduler=make_scheduler(settings.schedule, optimizer, steps, settings.warmup),
+        callbacks=callbacks,
+        checkpoint=checkpoint,
+        resume=resume,
+    )
+    model = start.model.plain() if isinstance(start.model, ScaledFactorization) else start.model
+    # Measured again: with a validation set the model is now that of its best step.
+    with torch.no_grad():
+        train_loss = model.loss(train).item()
+    row = Measures(validation, test, truth).row(model, result.steps, result.seconds, train_loss)
+    return CompletionRun(
+        settings,
+        model,
+        result,
+        train_loss,
+        validation_rmse=row["validation_rmse"],
+        test_rmse=row["test_rmse"],
+        reconstruction_mse=row["reconstruction_mse"],
+    )
+
+
+@dataclass(frozen=True)
+class _Start:
+    """A model before its first step, and the options of its optimiser in its own units."""
+
+    model: DeepMatrixFactorization
+    lr: float
+    weight_decay: float
+    bias_weight_decay: float | None
+
+
+def _start(settings: RunSettings, train: Observations) -> _Start:
+    mean = _mean(train) if settings.centre else 0.0
+    plain = settings.coordinates == "plain"
+    start = _plain_start(settings, train) if plain else _scaled_start(settings, train, mean)
+    start.model.mean.fill_(mean)
+    return start
+
+
+def _plain_start(settings: RunSettings, train: Observations) -> _Start:
+    model = DeepMatrixFactorization(
+        train.shape,
+        settings.depth,
+        settings.hidden,
+        settings.init_scale,
+        settings.initialization,
+        bias=settings.bias,
+        seed=settings.seed,
+        dtype=train.dtype,
+        device=train.device,
+    )
+    return _Start(model, _rate(settings, train), settings.weight_decay, settings.bias_weight_decay)
+
+
+def _scaled_start(settings: RunSettings, train: Observations, mean: float) -> _Start:
+    rows, columns = degree_scales(train, settings.degree_exponent)
+    value_scale = spread(train, mean)
+    model = ScaledFactorization(
+        rows,
+        columns,
+        value_scale,
+        settings.depth,
+        settings.hidden,
+        settings.init_scale,
+        settings.initialization,
+        bias=settings.bias,
+        seed=settings.seed,
+        dtype=train.dtype,
+    ).to(train.device)
+    unit = noise_level(train, rows, columns, value_scale)
+    bias_decay = settings.bias_weight_decay
+    return _Start(
+        model,
+        _rate(settings, train),
+        settings.weight_decay * unit,
+        None if bias_decay is None else bias_decay * unit,
+    )
+
+
+def _rate(settings: RunSettings, train: Observations) -> float:
+    if settings.lr is not None:
+        return settings.lr
+    return 1.0 if settings.optimizer == "adaptive-gd" else _RMSPROP_STEP * math.sqrt(sum(train.shape))
+
+
+def _mean(observations: Observations) -> float:
+    values, weights = observations.values.double(), observations.weights
+    if weights is None:
+        return values.mean().item()
+    return (values @ weights.double()).item() / observations.total_weight

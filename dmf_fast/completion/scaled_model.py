@@ -1,0 +1,100 @@
+"""The model in coordinates in which well-known rows and columns do not outweigh the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dmf_fast.nn import DeepMatrixFactorization
+
+
+class ScaledFactorization(DeepMatrixFactorization):
+    """``W = c · diag(r) · W_N ⋯ W_1 · diag(s)``: the parameters are the ``W_j``, the scales are fixed.
+
+    Gradient descent from a small start favours a low trace norm of what the parameters multiply to. In these
+    coordinates that is the trace norm of ``diag(r)⁻¹ · W · diag(s)⁻¹``, weighted as in Salakhutdinov &
+    Srebro, "Collaborative Filtering in a Non-Uniform World: Learning with the Weighted Trace Norm" (NeurIPS
+    2010), where ``r`` and ``s`` fall with the number of entries, see `dmf_fast.completion.degree_scales`.
+    Biases are scaled alike.
+
+    Args:
+        row_scale: ``r``, ``(m,)``, above 0.
+        column_scale: ``s``, ``(n,)``, above 0.
+        value_scale: ``c``, the size of the values around their mean, above 0.
+        depth, hidden, init_scale, initialization, bias, seed: of the parameters, as for
+            `dmf_fast.DeepMatrixFactorization`.
+
+    Raises:
+        TypeError, ValueError: as there, or a scale is not above 0.
+
+    Example:
+        >>> scales = torch.tensor([2.0, 1.0]), torch.tensor([1.0, 0.5, 1.0])
+        >>> model = ScaledFactorization(*scales, 3.0, depth=2, init_scale=1.0, initialization="identity")
+        >>> model.product().tolist()
+        [[6.0, 0.0, 0.0], [0.0, 1.5, 0.0]]
+
+    """
+
+    row_scale: Tensor
+    column_scale: Tensor
+    value_scale: Tensor
+
+    def __init__(
+        self,
+        row_scale: Tensor,
+        column_scale: Tensor,
+        value_scale: float,
+        depth: int,
+        hidden: int | Sequence[int] | None = None,
+        init_scale: float = 1e-3,
+        initialization: str = "gaussian",
+        *,
+        bias: bool = False,
+        seed: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        shape = (len(row_scale), len(column_scale))
+        super().__init__(shape, depth, hidden, init_scale, initialization, bias=bias, seed=seed, dtype=dtype)
+        scales = {
+            "row_scale": row_scale.to(dtype),
+            "column_scale": column_scale.to(dtype),
+            "value_scale": torch.tensor(value_scale, dtype=dtype),
+        }
+        for name, scale in scales.items():
+            if not bool((scale > 0).all()):
+                raise ValueError(f"{name} must be above 0, but its least number is {scale.min().item()}.")
+            self.register_buffer(name, scale)
+
+    def chain_and_biases(self) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
+        """Return the factors and biases of ``W`` itself: the scales are in the first and the last."""
+        factors = list(self.factors)
+        rows = self.value_scale * self.row_scale
+        factors[-1] = factors[-1] * rows[:, None]
+        factors[0] = factors[0] * self.column_scale
+        if self.row_bias is None or self.column_bias is None:
+            return factors, None, None
+        return factors, self.row_bias * rows, self.column_bias * (self.value_scale * self.column_scale)
+
+    @torch.no_grad()
+    def plain(self) -> DeepMatrixFactorization:
+        """Return the same matrix without scales, as a copy: what is saved and predicted from."""
+        factors, row_bias, column_bias = self.chain_and_biases()
+        model = DeepMatrixFactorization(
+            self.shape,
+            len(factors),
+            [factor.shape[0] for factor in factors[:-1]],
+            bias=row_bias is not None,
+            seed=0,
+            dtype=self.mean.dtype,
+        )
+        for own, factor in zip(model.factors, factors, strict=True):
+            own.copy_(factor)
+        if row_bias is not None and column_bias is not None:
+            assert model.row_bias is not None
+            assert model.column_bias is not None
+            model.row_bias.copy_(row_bias)
+            model.column_bias.copy_(column_bias)
+        model.mean.copy_(self.mean)
+        return model

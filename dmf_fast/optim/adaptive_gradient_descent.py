@@ -1,0 +1,120 @@
+"""Gradient descent that finds its step size by itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+# Length of the first step, from which the curvature is learnt, beside the norm of the parameters.
+_FIRST_LENGTH = 1e-3
+
+
+class AdaptiveGradientDescent(torch.optim.Optimizer):
+    """Gradient descent whose step is as long as the curvature between the last two points allows.
+
+    With ``g_t`` the gradients of all parameters together and ``x_t`` the parameters, step ``t`` does::
+
+        s_t ← min(sqrt(1 + s_{t−1} / s_{t−2}) · s_{t−1},  ‖x_t − x_{t−1}‖ / (2 ‖g_t − g_{t−1}‖))
+        x_{t+1} ← x_t − lr · s_t · g_t
+
+    (Malitsky & Mishchenko, "Adaptive Gradient Descent without Descent", ICML 2020, algorithm 1.) There is
+    nothing to choose: the path is that of gradient descent, and so is its preference for low rank, without
+    oscillations where the loss is steep nor idle steps where it is flat. Every step must see the same
+    function, the loss of all entries: with minibatches take another optimiser. Two numbers are read from the
+    device in every step.
+
+    Args:
+        params: parameters or groups of them, as for every torch optimiser.
+        lr: multiplies every step; 1 is the published method.
+        weight_decay: added to the gradients: ``g ← g + weight_decay · W``.
+
+    Raises:
+        ValueError: an option is negative.
+
+    Example:
+        >>> weight = torch.tensor([3.0, 4.0], requires_grad=True)
+        >>> optimizer = AdaptiveGradientDescent([weight])
+        >>> for _ in range(20):
+        ...     optimizer.zero_grad()
+        ...     weight.square().sum().backward()
+        ...     optimizer.step()
+        >>> weight.norm().item() < 1e-3
+        True
+
+    """
+
+    def __init__(self, params: ParamsT, lr: float = 1.0, *, weight_decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group after checking its options."""
+        options = {**self.defaults, **param_group}
+        for name in ("lr", "weight_decay"):
+            if not options[name] >= 0:
+                raise ValueError(f"{name} must be at least 0, but {options[name]} came.")
+        super().add_param_group(param_group)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Update the parameters that have a gradient; ``closure`` recomputes the loss, which is returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        groups = [(group, [p for p in group["params"] if p.grad is not None]) for group in self.param_groups]
+        parameters = [parameter for _, own in groups for parameter in own]
+        if not parameters:
+            return loss
+        gradients = [
+            torch.add(parameter.grad, parameter, alpha=group["weight_decay"])
+            for group, own in groups
+            for parameter in own
+        ]
+        size = self._step_size(parameters, gradients)
+        rates = [group["lr"] for group, own in groups for _ in own]
+        for parameter, gradient, rate in zip(parameters, gradients, rates, strict=True):
+            parameter.add_(gradient, alpha=-rate * size)
+            self.state[parameter]["gradient"] = gradient
+            self.state[parameter]["rate"] = rate * size
+        return loss
+
+    def _step_size(self, parameters: list[Tensor], gradients: list[Tensor]) -> float:
+        """Return the size of this step, and keep what the next one needs to know of it."""
+        shared = self.state[parameters[0]]
+        moved = self._last_length(parameters)
+        if not moved:
+            norm = _norm(gradients)
+            size = _FIRST_LENGTH * (_norm(parameters) or 1.0) / norm if norm else 1.0
+            growth = math.inf
+        else:
+            turned = _norm(torch._foreach_sub(gradients, [self.state[p]["gradient"] for p in parameters]))
+            longest = math.sqrt(1 + shared["growth"]) * shared["size"]
+            size = min(longest, moved / (2 * turned)) if turned else longest
+            size = size if math.isfinite(size) else shared["size"]
+            growth = size / shared["size"]
+        shared["size"], shared["growth"] = size, growth
+        return size
+
+    def _last_length(self, parameters: list[Tensor]) -> float:
+        """Return how long the last step was; 0 where there was none."""
+        if any("gradient" not in self.state[parameter] for parameter in parameters):
+            return 0.0
+        before = [self.state[parameter]["gradient"] for parameter in parameters]
+        return _norm(torch._foreach_mul(before, [self.state[parameter]["rate"] for parameter in parameters]))
+
+
+def _norm(tensors: list[Tensor] | tuple[Tensor, ...]) -> float:
+    """Return the norm of all numbers together."""
+    norms = torch._foreach_norm(list(tensors))
+    return float(torch.stack([norm.double() for norm in norms]).norm())

@@ -1,0 +1,73 @@
+"""The entries that every step of a run sees: all of them, or one of several parts in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from dmf_fast.observations import Observations
+
+
+class Batches:
+    """A split of the observed entries into parts, and the order in which steps take them.
+
+    Every entry is in one part, drawn at random, so that each part sees all rows and columns; sizes differ by
+    at most one. Every part has a tiled layout of its own: together they take the memory of one for all
+    entries. An epoch takes each part once, in an order that depends on the seed and its number alone: a run
+    that resumes needs no state of it.
+
+    Args:
+        train: all entries.
+        count: number of parts, at least 1; 1 is ``train`` itself.
+        seed: of the parts and their order.
+
+    Raises:
+        ValueError: there are fewer entries than parts, or a part without any weight.
+
+    Example:
+        >>> batches = Batches(Observations([0, 1, 2], [0, 0, 1], [1.0, 2.0, 3.0]), count=2, seed=0)
+        >>> sorted(len(batches.at(step)) for step in (0, 1)), batches.at(0) is batches.at(0)
+        ([1, 2], True)
+
+    """
+
+    def __init__(self, train: Observations, count: int, seed: int) -> None:
+        if count > len(train):
+            raise ValueError(f"batches must be at most the {len(train)} entries of train, but {count} came.")
+        self._parts = [train] if count == 1 else list(_parts(train, count, seed))
+        self._seed = seed
+        self._epoch, self._order = -1, torch.zeros(1, dtype=torch.long)
+        for part in self._parts:
+            if part.total_weight == 0:
+                raise ValueError("train must hold an entry with a weight above zero in every batch.")
+
+    def at(self, step: int) -> Observations:
+        """Return the entries of a step, counted from 0."""
+        epoch, place = divmod(step, len(self._parts))
+        if epoch != self._epoch and len(self._parts) > 1:
+            generator = torch.Generator().manual_seed(_mixed(self._seed, epoch))
+            self._epoch, self._order = epoch, torch.randperm(len(self._parts), generator=generator)
+        return self._parts[int(self._order[place])]
+
+
+def _parts(train: Observations, count: int, seed: int) -> Iterator[Observations]:
+    generator = torch.Generator().manual_seed(seed)
+    part_of_entry = torch.randperm(len(train), generator=generator).remainder_(count)
+    rows, columns, values, weights = train.rows, train.columns, train.values, train.weights
+    for part in range(count):
+        places = (part_of_entry == part).nonzero().squeeze(1).to(rows.device)
+        yield Observations(
+            rows[places],
+            columns[places],
+            values[places],
+            train.shape,
+            weights=None if weights is None else weights[places],
+            dtype=train.dtype,
+            device=train.device,
+        )
+
+
+def _mixed(seed: int, epoch: int) -> int:
+    """Return one seed for the pair: neighbouring ones have nothing in common."""
+    return int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(seed)).item()) ^ (epoch + 1)

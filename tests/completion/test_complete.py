@@ -1,0 +1,190 @@
+"""Whole jobs: search, refit, settings and their errors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dmf_fast import Observations
+from dmf_fast.completion import (
+    SCHEDULES,
+    CompletionOptions,
+    RunSettings,
+    complete_matrix,
+    make_scheduler,
+    run_completion,
+    split_validation,
+)
+from dmf_fast.training import FitOptions, Progress
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def ratings(seed: int = 0, noise: float = 0.3) -> Observations:
+    """Entries of biases and rank 1 with noise, around 3.5."""
+    generator = torch.Generator().manual_seed(seed)
+    sides = [torch.randn(size, generator=generator) for size in (40, 30, 40, 30)]
+    dense = 3.5 + 0.5 * (sides[0][:, None] + sides[1]) + sides[2][:, None] * sides[3]
+    dense += noise * torch.randn(dense.shape, generator=generator)
+    rows, columns = (torch.rand(dense.shape, generator=generator) < 0.5).nonzero(as_tuple=True)
+    return Observations(rows, columns, dense[rows, columns], dense.shape)
+
+
+FIT = FitOptions(steps=80, evaluate_every=5, patience=4, seed=0)
+
+
+def options(**run: Any) -> CompletionOptions:
+    return CompletionOptions(run=RunSettings(hidden=8, **run), fit=FIT, validation_fraction=0.1)
+
+
+def test_defaults_predict_held_out_entries_far_better_than_the_mean() -> None:
+    train, test = ratings().split(0.1, seed=1)
+    completed = complete_matrix(train, options(), test=test)
+    assert completed.refitted
+    assert completed.run.test_rmse < 0.45 < 0.5 * test.values.std().item()
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e4])
+def test_values_of_another_scale_and_origin_give_the_same_model(scale: float) -> None:
+    observed = ratings()
+    moved = observed.with_values(scale * (observed.values.double() - 7.0))
+    first, second = (complete_matrix(one.to(dtype=torch.float64), options()) for one in (observed, moved))
+    assert first.searched.result.best_step == second.searched.result.best_step
+    places = observed.rows[:20], observed.columns[:20]
+    torch.testing.assert_close(
+        second.run.model.predict(*places) / scale + 7.0,
+        first.run.model.predict(*places),
+        rtol=1e-3,
+        atol=1e-3,
+    )
+
+
+def test_constant_values_are_predicted_as_they_are() -> None:
+    observed = ratings().with_values(torch.full((len(ratings()),), 4.0))
+    completed = complete_matrix(observed, options())
+    torch.testing.assert_close(completed.run.model.predict([0, 3], [2, 2]), torch.tensor([4.0, 4.0]))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1)])
+def test_one_row_or_one_column_is_no_special_case(shape: tuple[int, int]) -> None:
+    places = torch.arange(shape[0] * shape[1])
+    observed = Observations(places // shape[1], places % shape[1], places.float() + 1, shape)
+    completed = complete_matrix(observed, options())
+    assert torch.isfinite(completed.run.model.predict([0], [0])).all()
+
+
+def test_the_refit_learns_from_all_entries_for_the_best_number_of_steps() -> None:
+    observed = ratings()
+    completed = complete_matrix(observed, options())
+    assert completed.run.result.steps == completed.searched.result.best_step
+    again = run_completion(
+        options().run, replace(FIT, steps=completed.run.result.steps, patience=None), observed
+    )
+    for own, expected in zip(completed.run.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(own, expected)
+
+
+def test_validation_entries_that_are_given_are_used_instead_of_a_random_part() -> None:
+    train, validation = ratings().split(0.2, seed=9)
+    completed = complete_matrix(train, options(), validation=validation)
+    assert not completed.refitted
+    with torch.no_grad():
+        rmse = completed.run.model.loss(validation).sqrt().item()
+    assert completed.run.validation_rmse == pytest.approx(rmse)
+
+
+def test_without_validation_or_refit_there_is_one_run() -> None:
+    assert not complete_matrix(ratings(), replace(options(), validation_fraction=0.0)).refitted
+    assert not complete_matrix(ratings(), replace(options(), refit=False)).refitted
+
+
+def test_both_runs_call_back_and_are_timed() -> None:
+    steps: list[int] = []
+
+    def note(progress: Progress) -> None:
+        steps.append(progress.step)
+
+    completed = complete_matrix(ratings(), options(), callbacks=[note])
+    assert steps.count(0) == 2
+    assert completed.seconds > completed.run.result.seconds
+
+
+def test_a_job_that_was_stopped_in_its_refit_resumes_to_the_same_model(tmp_path: Path) -> None:
+    whole = complete_matrix(ratings(), options())
+    starts = 0
+
+    def stop(progress: Progress) -> bool:
+        nonlocal starts
+        starts += progress.step == 0
+        if starts == 2 and progress.step == 10:
+            raise RuntimeError("the machine is switched off")
+        return False
+
+    fit = replace(FIT, checkpoint_every=7)
+    kept = replace(options(), fit=fit)
+    with pytest.raises(RuntimeError, match="switched off"):
+        complete_matrix(ratings(), kept, callbacks=[stop], checkpoint=tmp_path)
+    resumed = complete_matrix(ratings(), kept, checkpoint=tmp_path, resume=True)
+    for own, expected in zip(resumed.run.model.parameters(), whole.run.model.parameters(), strict=True):
+        assert torch.equal(own, expected)
+
+
+def test_a_run_that_diverges_says_so_and_is_not_trained_again() -> None:
+    completed = complete_matrix(ratings(), options(optimizer="gd", lr=1e9, coordinates="plain"))
+    assert completed.diverged
+    assert not completed.refitted
+
+
+def test_the_validation_part_is_left_out_where_it_would_be_empty() -> None:
+    observed = Observations([0, 1], [0, 0], [1.0, 2.0])
+    assert split_validation(observed, options()) == (observed, None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"depth": 0}, "depth must be at least 1"),
+        ({"optimizer": "sgdd"}, "optimizer must be one of adaptive-gd, .* 'sgdd' came"),
+        ({"schedule": "exp"}, "schedule must be one of constant, linear, cosine"),
+        ({"coordinates": "polar"}, "coordinates must be one of scaled, plain"),
+        ({"initialization": "zeros"}, "initialization must be one of gaussian"),
+        ({"degree_exponent": 1.5}, "degree_exponent must be at most 1"),
+        ({"weight_decay": -1.0}, "weight_decay must be a finite number of at least 0"),
+        ({"optimizer": "adam"}, "lr must be given for the optimizer 'adam'"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(wrong: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        RunSettings(**wrong)
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0])
+def test_a_validation_fraction_out_of_range_is_refused(fraction: float) -> None:
+    with pytest.raises(ValueError, match="validation_fraction must be"):
+        CompletionOptions(validation_fraction=fraction)
+
+
+def rates(name: str, warmup: int) -> list[float]:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
+    scheduler = make_scheduler(name, optimizer, steps=10, warmup=warmup)
+    seen = []
+    for _ in range(11):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+    return seen
+
+
+def test_schedules_begin_at_the_rate_after_the_warmup_and_end_where_they_should() -> None:
+    assert rates("constant", 0) == [2.0] * 11
+    assert rates("linear", 0)[:3] == pytest.approx([2.0, 1.8, 1.6])
+    assert rates("cosine", 0)[5] == pytest.approx(1.0)
+    for name in SCHEDULES:
+        seen = rates(name, 4)
+        assert seen[:5] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
+        assert seen[10] == pytest.approx(2.0 if name == "constant" else 0.0)
