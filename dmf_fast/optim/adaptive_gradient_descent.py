@@ -81,40 +81,38 @@ class AdaptiveGradientDescent(torch.optim.Optimizer):
             for group, own in groups
             for parameter in own
         ]
-        size = self._step_size(parameters, gradients)
         rates = [group["lr"] for group, own in groups for _ in own]
+        size = self._step_size(parameters, gradients, rates)
         for parameter, gradient, rate in zip(parameters, gradients, rates, strict=True):
             parameter.add_(gradient, alpha=-rate * size)
             self.state[parameter]["gradient"] = gradient
-            self.state[parameter]["rate"] = rate * size
         return loss
 
-    def _step_size(self, parameters: list[Tensor], gradients: list[Tensor]) -> float:
+    def _step_size(self, parameters: list[Tensor], gradients: list[Tensor], rates: list[float]) -> float:
         """Return the size of this step, and keep what the next one needs to know of it."""
         shared = self.state[parameters[0]]
-        moved = self._last_length(parameters)
-        if not moved:
-            norm = _norm(gradients)
-            size = _FIRST_LENGTH * (_norm(parameters) or 1.0) / norm if norm else 1.0
+        moved = shared.get("length", 0.0)
+        if not moved or any("gradient" not in self.state[parameter] for parameter in parameters):
+            norm = _norm(_norms(gradients))
+            size = _FIRST_LENGTH * (_norm(_norms(parameters)) or 1.0) / norm if norm else 1.0
             growth = math.inf
         else:
-            turned = _norm(torch._foreach_sub(gradients, [self.state[p]["gradient"] for p in parameters]))
+            before = [self.state[parameter]["gradient"] for parameter in parameters]
+            turned = _norm(_norms(torch._foreach_sub(gradients, before)))
             longest = math.sqrt(1 + shared["growth"]) * shared["size"]
             size = min(longest, moved / (2 * turned)) if turned else longest
             size = size if math.isfinite(size) else shared["size"]
             growth = size / shared["size"]
-        shared["size"], shared["growth"] = size, growth
+        steps = _norms(gradients) * torch.tensor(rates, dtype=torch.float64)
+        shared.update(size=size, growth=growth, length=size * _norm(steps))
         return size
 
-    def _last_length(self, parameters: list[Tensor]) -> float:
-        """Return how long the last step was; 0 where there was none."""
-        if any("gradient" not in self.state[parameter] for parameter in parameters):
-            return 0.0
-        before = [self.state[parameter]["gradient"] for parameter in parameters]
-        return _norm(torch._foreach_mul(before, [self.state[parameter]["rate"] for parameter in parameters]))
+
+def _norms(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+    """Return the norm of every tensor, float64 on the CPU."""
+    return torch.stack([norm.double() for norm in torch._foreach_norm(list(tensors))]).cpu()
 
 
-def _norm(tensors: list[Tensor] | tuple[Tensor, ...]) -> float:
-    """Return the norm of all numbers together."""
-    norms = torch._foreach_norm(list(tensors))
-    return float(torch.stack([norm.double() for norm in norms]).norm())
+def _norm(norms: Tensor) -> float:
+    """Return the norm of all numbers together, given those of the tensors that hold them."""
+    return float(norms.norm())
