@@ -6,8 +6,8 @@ Both are other people's packages, `pip install cmfrec libmf`; a library that is 
 LIBMF's package is built without its AVX code: LIBMF_OBJ names a library built from its sources with
 `-O3 -mavx2 -mfma -DUSEAVX -DUSEOMP -fopenmp -pthread -fPIC -shared`. The ratings are those of
 `movielens_like`, 90 % for training, of which 5 % are kept aside for tuning. The rivals are tuned and then
-fitted to all training ratings, which is what their seconds are; dmf_fast runs with its defaults, and its seconds
-hold the search for the number of steps, by validation ratings of its own, and the refit.
+fitted to all training ratings, which is what their seconds are; dmf_fast runs with its defaults, and its
+seconds hold the search for the number of steps, by validation ratings of its own, and the refit.
 """
 
 from __future__ import annotations
