@@ -107,13 +107,13 @@ class CompletionOptions:
 
     Example:
         >>> CompletionOptions(refit=False).fit.evaluate_every
-        5
+        2
 
     """
 
     run: RunSettings = field(default_factory=RunSettings)
     fit: FitOptions = field(
-        default_factory=lambda: FitOptions(steps=5_000, evaluate_every=5, patience=8, seed=0)
+        default_factory=lambda: FitOptions(steps=5_000, evaluate_every=2, patience=20, seed=0)
     )
     validation_fraction: float = 0.05
     refit: bool = True
