@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import typer
@@ -18,9 +17,9 @@ from dmf_fast.cli.plots import plot_losses, plot_singular_values
 from dmf_fast.cli.problem import CompletionProblem, load_problem
 from dmf_fast.cli.report import history_table, print_results, write_json
 from dmf_fast.cli.settings import CompleteSettings
-from dmf_fast.cli.trained_folder import model_name
 from dmf_fast.completion import CompletedMatrix, complete_matrix, split_validation
-from dmf_fast.serving import Predictor
+from dmf_fast.serving import Predictor, SeenColumns
+from dmf_fast.serving.trained_folder import write_trained_folder
 
 
 @dataclass(frozen=True)
@@ -161,11 +160,9 @@ def _write(
     folder: OutputFolder, problem: CompletionProblem, finished: list[_FinishedRun], results: dict[str, Any]
 ) -> None:
     target = folder.partial
-    for one in finished:
-        one.predictor.save(target / model_name(one.completed.run.settings.depth))
-    problem.row_ids.save(target / "row_ids.parquet")
-    problem.column_ids.save(target / "column_ids.parquet")
-    pq.write_table(_observed_pairs(problem), target / "observed.parquet")
+    predictors = [one.predictor for one in sorted(finished, key=_merit)]
+    seen = SeenColumns.of(problem.observed)
+    write_trained_folder(target, predictors, problem.row_ids, problem.column_ids, seen)
     history = history_table([one.completed.searched for one in finished])
     pq.write_table(history, target / "history.parquet")
     plot_losses(history, target / "losses.png")
@@ -173,8 +170,7 @@ def _write(
     write_json(results, target / "metrics.json")
 
 
-def _observed_pairs(problem: CompletionProblem) -> pa.Table:
-    """Return the pairs of RATINGS by index, sorted by row, so that one row's are found in one place."""
-    order = torch.argsort(problem.observed.rows, stable=True)
-    rows, columns = problem.observed.rows[order], problem.observed.columns[order]
-    return pa.table({"row": rows.int().numpy(), "column": columns.int().numpy()})
+def _merit(one: _FinishedRun) -> tuple[float, int]:
+    """Order runs, the best first: by validation; the deepest where no validation entries decide."""
+    rmse = one.completed.searched.validation_rmse
+    return (float("inf") if rmse is None else rmse, -one.completed.run.settings.depth)

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 from typer import Argument, Option
 
-from dmf_fast.cli.trained_folder import open_trained_folder
 from dmf_fast.data import DataError, ReadOptions, read_pairs
+from dmf_fast.serving.trained_folder import TrainedFolder
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class PredictSettings:
 def predict(settings: PredictSettings) -> None:
     """Predict the value at every pair of a file; the order of the file is kept."""
     _check(settings)
-    trained = open_trained_folder(settings.folder, settings.depth)
+    trained = TrainedFolder.open(settings.folder, settings.depth)
     options = ReadOptions(
         columns=None if settings.columns is None else [name.strip() for name in settings.columns.split(",")],
         separator=settings.separator,

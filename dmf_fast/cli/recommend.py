@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
 
-from dmf_fast.cli.trained_folder import open_trained_folder
 from dmf_fast.data import DataError
 from dmf_fast.serving import recommend as recommend_columns
+from dmf_fast.serving.trained_folder import TrainedFolder
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RecommendSettings:
 
 def recommend(settings: RecommendSettings) -> None:
     """Recommend to USER the items with the highest predictions among those not in the ratings."""
-    trained = open_trained_folder(settings.folder, settings.depth)
+    trained = TrainedFolder.open(settings.folder, settings.depth)
     row = int(trained.row_ids.indices(pa.array([settings.user]))[0])
     if row < 0:
         raise DataError(
@@ -40,7 +40,7 @@ def recommend(settings: RecommendSettings) -> None:
             f"give one that is in the ratings, such as {trained.row_ids.ids[0]}."
         )
     count = min(settings.count, len(trained.column_ids))
-    best = recommend_columns(trained.two_factors(), [row], count, seen=trained.seen())
+    best = recommend_columns(trained.two_factors, [row], count, seen=trained.seen)
     columns = best.columns[0, : int(best.counts)].numpy()
     # The order is that of the scores before they are clipped, so that the best are not one tie.
     predictions = trained.predictor.clipped(best.scores[0, : len(columns)].double().numpy())

@@ -34,8 +34,7 @@ def print_results(results: dict[str, Any], *, as_json: bool) -> None:
     shown = [name for name in _COLUMNS if any(run[name] is not None for run in runs)]
     table = Table(
         *(_COLUMNS[name][0] for name in shown),
-        title=f"{data['rows']:,} x {data['columns']:,}, {data['entries']:,} entries, "
-        f"{runs[0]['optimizer']}",
+        title=f"{data['rows']:,} x {data['columns']:,}, {data['entries']:,} entries, {runs[0]['optimizer']}",
     )
     for run in runs:
         table.add_row(*("-" if run[name] is None else _COLUMNS[name][1].format(run[name]) for name in shown))

@@ -125,7 +125,7 @@ def test_the_trained_folder_must_be_whole(dmf_fast: Run, trained: Path, tmp_path
 
     for result in [*commands(tmp_path / "nowhere"), *commands(tmp_path)]:
         assert_refused(result, "dmf-fast complete")
-    for name in ("metrics.json", "row_ids.parquet", "column_ids.parquet", "model-depth-2.safetensors"):
+    for name in ("trained.json", "row_ids.parquet", "column_ids.parquet", "model-depth-2.safetensors"):
         spoilt = tmp_path / f"without {name}"
         shutil.copytree(trained, spoilt)
         (spoilt / name).write_bytes(b"spoilt")

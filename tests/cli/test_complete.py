@@ -46,7 +46,7 @@ def test_without_ratings_depth_3_recovers_the_matrix_and_depth_2_does_not(tmp_pa
     assert json.loads((out / "metrics.json").read_text())["runs"] == json.loads(done.stdout)["runs"]
     assert {path.name for path in out.iterdir()} == {
         "settings.json", "metrics.json", "history.parquet", "losses.png", "singular_values.png",
-        "row_ids.parquet", "column_ids.parquet", "observed.parquet",
+        "row_ids.parquet", "column_ids.parquet", "seen.safetensors", "trained.json",
         "model-depth-2.safetensors", "model-depth-3.safetensors",
     }  # fmt: skip
     history = pq.read_table(out / "history.parquet")
@@ -76,7 +76,6 @@ def test_the_folder_keeps_the_factors_the_biases_the_mean_and_the_ids(
     assert values.min() < tensors["mean"] < values.max()
     assert IdMap.load(trained / "row_ids.parquet").ids.to_pylist() == list(range(100, 130))
     assert len(IdMap.load(trained / "column_ids.parquet")) == 20
-    assert len(pq.read_table(trained / "observed.parquet")) == len(values)
 
 
 def test_the_validation_part_comes_from_the_train_entries(dmf_fast: Run, ratings_file: Path) -> None:
