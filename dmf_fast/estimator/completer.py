@@ -1,0 +1,306 @@
+"""The estimator."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from dmf_fast.checks import whole_number
+from dmf_fast.estimator.attributes import FittedAttributes
+from dmf_fast.estimator.entries import fold_in_entries, known_entries, training_entries, validation_entries
+from dmf_fast.estimator.folder import load_fitted, save_fitted
+from dmf_fast.estimator.inputs import (
+    SIDES,
+    id_at,
+    is_frame,
+    known_positions,
+    read_ids,
+    read_pairs,
+    split_frame,
+)
+from dmf_fast.estimator.ranking import Ranking, ranking_of
+from dmf_fast.estimator.training import TrainingPlace, train
+from dmf_fast.estimator.updates import with_new_lines, with_new_ratings
+from dmf_fast.serving import Neighbours, recommend, similar_columns, similar_rows
+
+# What is known of the training and goes into a folder.
+_OF_TRAINING = ("n_iter_", "best_step_")
+
+
+class MatrixCompleter(FittedAttributes):
+    """Completes a matrix of ratings by deep matrix factorization, in scikit-learn's conventions.
+
+    X is ``(n, 2)``: a row id (user) and a column id (item) for every rating; y holds the ratings. So
+    `cross_val_score` and `GridSearchCV` work. Ids are of any hashable type and need not be contiguous:
+    integers and text are compared by how they are written, so that 7, 7.0 and "7" are one id. The training is
+    that of ``dmf-fast complete``: early stopping by a part of the ratings, then another training on all of
+    them.
+
+    Args:
+        depth, hidden, init_scale, initialization, bias, centre, coordinates, degree_exponent, optimizer, lr,
+            weight_decay, bias_weight_decay, schedule, warmup: see `dmf_fast.completion.RunSettings`.
+        steps, reduction, train_loss_threshold, patience, evaluate_every, record_singular_values,
+            gradient_clip, checkpoint_every, max_seconds, batches: see `dmf_fast.FitOptions`.
+        validation_fraction, refit: see `dmf_fast.completion.CompletionOptions`.
+        clip: whether predictions are clipped to the range of the ratings.
+        dtype: ``"float32"`` or ``"float64"``, of the model.
+        duplicates: what happens to a pair that is given more than once in a call, as for
+            `dmf_fast.Observations`: ``"error"``, ``"first"``, ``"last"``, ``"mean"`` or ``"sum"``.
+        keep_ratings: whether the ratings are kept, about 15 bytes each: `partial_fit` and the leaving out of
+            what has been seen in `recommend` need them.
+        checkpoint: folder for the state of the training, see `dmf_fast.completion.complete_matrix`.
+            Estimators that are trained at the same time, as in a grid search, need different ones or none.
+        resume: whether `fit` goes on from ``checkpoint``, bitwise as if it had never stopped.
+        n_threads: of torch while `fit` runs; None leaves their number alone. At depth 2 the model is bitwise
+            the same for any number.
+        random_state: seed of the start and of the validation part: a whole number, None for another one every
+            time, or a NumPy ``RandomState``.
+        verbose: whether a bar on standard error shows the training.
+
+    Attributes:
+        model_: the trained `dmf_fast.DeepMatrixFactorization`, of rows and columns by index.
+        row_ids_, column_ids_: `dmf_fast.data.IdMap` from ids to indices and back.
+        mean_: what predictions without any known id are.
+        noise_variance_: the mean squared error on the validation ratings, or on those of the training where
+            there were none.
+        n_iter_: steps of the training that counts.
+        best_step_: the step that the validation ratings chose, or None.
+        history_: pyarrow table with a row for every evaluation of the search for it.
+        n_features_in_: 2.
+        feature_names_in_: names of the two columns, where X was a data frame.
+
+    Example:
+        >>> X = [("ann", "Alien"), ("ann", "Brazil"), ("bob", "Alien"), ("bob", "Cube"), ("eve", "Cube")]
+        >>> completer = MatrixCompleter(hidden=2, steps=50).fit(X, [5.0, 3.0, 4.0, 2.0, 1.0])
+        >>> bool(completer.predict([("eve", "Alien")])[0] > completer.predict([("eve", "Cube")])[0])
+        True
+
+    """
+
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, validation: Any = None
+    ) -> MatrixCompleter:
+        """Train on ratings.
+
+        Args:
+            X: ``(n, 2)`` row and column ids: an array, a list, or a data frame with two columns. Without
+                ``y``: a data frame with a third column of ratings; a SciPy sparse matrix of ratings, whose
+                stored zeros are ratings; or an array of ratings ``(m, n)`` with NaN for those that are not
+                known. The ids of a matrix are its indices.
+            y: ``(n,)`` ratings.
+            sample_weight: ``(n,)`` weights of the ratings; those of weight 0 are left out.
+            validation: ``(X, y)``, or a data frame with three columns: ratings that choose the best step
+                instead of a random part of the others. Those with an id that ``X`` lacks are left out, with a
+                warning.
+
+        Raises:
+            ValueError: something is missing, not finite, of another shape, or out of range; a pair is given
+                twice; the training diverged.
+            TypeError: an id is not hashable, or a number is none.
+
+        """
+        options = self._options()
+        X, y = _split(X, y)
+        entries = training_entries(X, y, sample_weight, self.duplicates, self.dtype)
+        self._check_features(X if y is not None else np.empty((0, 2)), reset=True)
+        checked = None
+        if validation is not None:
+            checked = validation_entries(validation, entries, self.duplicates)
+        place = TrainingPlace(self.n_threads, self._checkpoint(), bool(self.resume))
+        fitted, completed = train(
+            entries.observed, entries.ids, options, place, validation=checked, clip=bool(self.clip)
+        )
+        self._fitted = fitted if self.keep_ratings else replace(fitted, observed=None)
+        self.n_iter_ = completed.run.result.steps
+        self.best_step_ = completed.searched.result.best_step
+        self.history_ = completed.searched.result.history
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> MatrixCompleter:
+        """Take up new ratings of known ids, without another training; the first call is `fit`.
+
+        A rating of a pair that has one already replaces it. The rows that are concerned move first, then the
+        columns: each as a Gaussian posterior does, whose prior is the distribution of the trained rows or
+        columns and whose noise is ``noise_variance_``. So a rating moves a row the less, the more ratings the
+        row has; many small calls give about what one call gives; a rating that is given again changes
+        nothing. The time is that of reading the kept ratings. Where a large part of the ratings is new, `fit`
+        is better.
+
+        Args:
+            X: as for `fit`, but no matrix.
+            y: ``(n,)`` ratings.
+            sample_weight: ``(n,)`` weights.
+
+        Raises:
+            ValueError: an id is not known, or the ratings were not kept; or as for `fit`.
+
+        """
+        if not self.__sklearn_is_fitted__():
+            return self.fit(X, y, sample_weight)
+        if self._fitted.observed is None:
+            raise ValueError(
+                "partial_fit needs the ratings of the training, but this estimator holds none: fit one with "
+                "keep_ratings=True."
+            )
+        X, y = _split(X, y)
+        new = known_entries(X, y, sample_weight, self._fitted, self.duplicates)
+        self._check_features(X)
+        self._fitted = with_new_ratings(self._fitted, new)
+        return self
+
+    def fold_in(self, X: Any, y: Any = None, sample_weight: Any = None, *, axis: int = 0) -> MatrixCompleter:
+        """Add new rows, from their ratings of known columns, without another training.
+
+        Each gets the vector that ridge regression on the fixed factors of the columns gives, towards the mean
+        of the trained rows and the less in directions in which these differ much; nothing else changes. From
+        then on the estimator predicts for the rows and recommends to them; their ratings are kept like the
+        others.
+
+        Args:
+            X: as for `fit`, but no matrix: a new row id and a known column id for every rating.
+            y: ``(n,)`` ratings.
+            sample_weight: ``(n,)`` weights.
+            axis: 1 adds new columns, from their ratings by known rows.
+
+        Raises:
+            ValueError: a row is known already, or a column is not; or as for `fit`.
+
+        """
+        check_is_fitted(self)
+        if axis not in (0, 1):
+            raise ValueError(f"axis must be 0 for new rows or 1 for new columns, but {axis!r} came.")
+        X, y = _split(X, y)
+        new_ids, new = fold_in_entries(X, y, sample_weight, self._fitted, axis, self.duplicates)
+        self._check_features(X)
+        self._fitted = with_new_lines(self._fitted, axis, new_ids, new)
+        return self
+
+    def predict(self, X: Any, *, return_known: bool = False) -> Any:
+        """Return the predictions at pairs of ids, ``(n,)``, float64 and finite.
+
+        Where an id is not known, the prediction is ``mean_`` plus the bias of the other one, if that is
+        known.
+
+        Args:
+            X: ``(n, 2)`` ids.
+            return_known: whether to return ``(predictions, known)``, where ``known`` ``(n,)`` says which
+                pairs have two known ids.
+
+        """
+        check_is_fitted(self)
+        pairs = read_pairs(X)
+        self._check_features(X)
+        rows, columns = (known_positions(pairs[side], self._fitted.ids[side]) for side in (0, 1))
+        predictions = self._fitted.predictor.predict(rows, columns)
+        return (predictions.values, predictions.known) if return_known else predictions.values
+
+    def recommend(self, ids: Any, k: int = 10, *, exclude_seen: bool = True) -> Ranking:
+        """Return the ``k`` column ids with the highest predictions for every row id, and these predictions.
+
+        Args:
+            ids: ``(asked,)`` row ids; an unknown one gets the columns of the highest bias.
+            k: at least 1.
+            exclude_seen: whether a row does not get columns that it has ratings of.
+
+        Raises:
+            ValueError: the ratings were not kept, although they are to be left out.
+
+        """
+        check_is_fitted(self)
+        fitted = self._fitted
+        rows = known_positions(read_ids("ids", ids), fitted.row_ids)
+        if exclude_seen and fitted.seen is None:
+            raise ValueError(
+                "The ratings were not kept: say exclude_seen=False, or fit with keep_ratings=True."
+            )
+        k = min(whole_number("k", k, least=1), fitted.model.shape[1])
+        best = recommend(fitted.two_factors, rows, k, seen=fitted.seen if exclude_seen else None)
+        columns, scores = best.columns.numpy(), fitted.predictor.clipped(best.scores.double().numpy())
+        return ranking_of(fitted.column_ids, columns, np.where(columns >= 0, scores, -np.inf))
+
+    def similar_items(self, ids: Any, k: int = 10) -> Ranking:
+        """Return the ``k`` other column ids that are most like each of ``ids``, with their cosines.
+
+        An id that is not known raises a `ValueError`; the rest is as for `dmf_fast.serving.similar_columns`.
+        """
+        return self._similar(similar_columns, ids, k, axis=1)
+
+    def similar_users(self, ids: Any, k: int = 10) -> Ranking:
+        """Return the ``k`` other row ids that are most like each of ``ids``, as `similar_items` does."""
+        return self._similar(similar_rows, ids, k, axis=0)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write a folder that `load`, ``dmf-fast predict`` and ``dmf-fast recommend`` read.
+
+        The ratings go with it, if they were kept.
+
+        Raises:
+            DataError: the ids are neither integers nor text, which files cannot hold; pickle can.
+            OSError: the folder cannot be written.
+
+        """
+        check_is_fitted(self)
+        parameters = self.get_params(deep=False) | {"checkpoint": None, "resume": False}
+        if not isinstance(self.random_state, int):
+            parameters["random_state"] = None
+        facts = {
+            "parameters": parameters,
+            "trained": {name: getattr(self, name) for name in _OF_TRAINING if hasattr(self, name)},
+            "feature_names": list(getattr(self, "feature_names_in_", [])),
+        }
+        save_fitted(self._fitted, facts, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], depth: int | None = None) -> MatrixCompleter:
+        """Return the estimator that `save` wrote, or the model of a folder of ``dmf-fast complete``.
+
+        Of such a folder the ratings are not known, so that `partial_fit` raises; all else works. ``depth``
+        chooses a model where the folder has several.
+
+        Raises:
+            DataError: the folder is none of these, or damaged.
+
+        """
+        fitted, facts = load_fitted(Path(folder), depth)
+        model = fitted.model
+        parameters: dict[str, Any] = {
+            "depth": len(model.factors),
+            "clip": fitted.predictor.clip,
+            "dtype": str(model.mean.dtype).removeprefix("torch."),
+        }
+        completer = cls(**(parameters | facts.get("parameters", {})))
+        completer._fitted = fitted
+        completer.n_features_in_ = 2
+        for name in facts.get("trained", {}):
+            setattr(completer, name, facts["trained"][name])
+        if facts.get("feature_names"):
+            completer.feature_names_in_ = np.array(facts["feature_names"], dtype=np.object_)
+        return completer
+
+    def _check_features(self, X: Any, *, reset: bool = False) -> None:
+        validate_data(self, X, reset=reset, skip_check_array=True)
+
+    def _similar(self, similar: Callable[..., Neighbours], ids: Any, k: int, *, axis: int) -> Ranking:
+        check_is_fitted(self)
+        id_map = self._fitted.ids[axis]
+        raw = read_ids("ids", ids)
+        indices = known_positions(raw, id_map)
+        if (indices < 0).any():
+            unknown = id_at(raw, int((indices < 0).argmax()))
+            raise ValueError(
+                f"ids must be known {SIDES[axis]} ids, but {unknown!r} came, which fit has not seen."
+            )
+        k = min(whole_number("k", k, least=1), max(1, len(id_map) - 1))
+        best = similar(self._fitted.two_factors, indices, k)
+        return ranking_of(id_map, best.indices.numpy(), best.similarities.double().numpy())
+
+
+def _split(X: Any, y: Any) -> tuple[Any, Any]:
+    """Return the ids and the ratings of a data frame apart, where it holds both."""
+    return split_frame(X) if y is None and is_frame(X) else (X, y)

@@ -1,0 +1,163 @@
+"""From raw ids and ratings to observed entries by index: to train on, to validate with, to take up later."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dmf_fast.data import IdMap, Ratings, ReadOptions, as_ratings, id_map_of
+from dmf_fast.duplicates import Duplicates
+from dmf_fast.estimator.fitted import FittedMatrix
+from dmf_fast.estimator.inputs import (
+    SIDES,
+    GivenRatings,
+    Pairs,
+    id_at,
+    is_frame,
+    known_positions,
+    read_given_ratings,
+    split_frame,
+)
+from dmf_fast.observations import Observations
+
+ValueType = Literal["float32", "float64"]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingEntries:
+    """Observed entries with the ids of their rows and columns."""
+
+    observed: Observations
+    ids: tuple[IdMap, IdMap]
+
+
+def training_entries(
+    X: Any, y: Any, sample_weight: Any, duplicates: Duplicates, dtype: ValueType
+) -> TrainingEntries:
+    """Return what to train on: ratings of pairs, or, where y is None, those of a matrix."""
+    options = ReadOptions(dtype=dtype, strict=True)
+    if y is None:
+        _refuse_pairs_without_ratings(X, sample_weight)
+        ratings, weights = as_ratings(X, options), None
+    else:
+        given = read_given_ratings(X, y, sample_weight)
+        ratings = as_ratings((given.pairs.rows, given.pairs.columns, given.values), options)
+        weights = given.weights
+    return TrainingEntries(_observations(ratings, weights, duplicates), (ratings.row_ids, ratings.column_ids))
+
+
+def validation_entries(given: Any, train: TrainingEntries, duplicates: Duplicates) -> Observations | None:
+    """Return ``(X, y)`` or a data frame by index; pairs with an id that the training lacks are left out."""
+    if not is_frame(given) and not (isinstance(given, tuple) and len(given) == 2):
+        raise TypeError(
+            "validation must be a tuple (X, y), or a data frame with three columns, but another came."
+        )
+    ratings = read_given_ratings(*(split_frame(given) if is_frame(given) else given))
+    positions = _positions(ratings.pairs, train.ids)
+    known = (positions[0] >= 0) & (positions[1] >= 0)
+    if not known.all():
+        warnings.warn(
+            f"{(~known).sum()} of {len(known)} validation ratings have an id that X lacks, and are left out.",
+            UserWarning,
+            stacklevel=3,
+        )
+    if not known.any():
+        return None
+    return Observations(
+        positions[0, known],
+        positions[1, known],
+        ratings.values[known],
+        train.observed.shape,
+        duplicates=duplicates,
+        dtype=train.observed.dtype,
+    )
+
+
+def known_entries(
+    X: Any, y: Any, sample_weight: Any, fitted: FittedMatrix, duplicates: Duplicates
+) -> Observations:
+    """Return ratings of known ids, float64; a `ValueError` names an id that is not known."""
+    given = read_given_ratings(X, y, sample_weight)
+    positions = _positions(given.pairs, fitted.ids)
+    for axis in (0, 1):
+        _refuse_unknown(given.pairs, positions, axis)
+    return _entries_at(positions, given, fitted.model.shape, duplicates)
+
+
+def fold_in_entries(
+    X: Any, y: Any, sample_weight: Any, fitted: FittedMatrix, axis: int, duplicates: Duplicates
+) -> tuple[IdMap, Observations]:
+    """Return the ids of new rows (axis 0) or columns, and their ratings by the indices of these, float64.
+
+    A `ValueError` names an id that is known already, or one of the other side that is not.
+    """
+    given = read_given_ratings(X, y, sample_weight)
+    positions = _positions(given.pairs, fitted.ids)
+    _refuse_unknown(given.pairs, positions, 1 - axis)
+    if (positions[axis] >= 0).any():
+        place = int((positions[axis] >= 0).argmax())
+        raise ValueError(
+            f"fold_in adds new {SIDES[axis]}s, but the {SIDES[axis]} id {id_at(given.pairs[axis], place)!r} "
+            f"of X[{place}] is known already; give its ratings to partial_fit."
+        )
+    new_ids = id_map_of(given.pairs[axis])
+    positions[axis] = new_ids.indices(given.pairs[axis])
+    shape = list(fitted.model.shape)
+    shape[axis] = len(new_ids)
+    return new_ids, _entries_at(positions, given, (shape[0], shape[1]), duplicates)
+
+
+def _refuse_pairs_without_ratings(X: Any, sample_weight: Any) -> None:
+    if X is None or isinstance(X, (str, bytes)):
+        raise TypeError(f"X must be pairs of ids, a data frame or a matrix, but {X!r} came.")
+    if sample_weight is not None:
+        raise ValueError("sample_weight goes with pairs of ids and y, but X is a matrix and y is None.")
+    if hasattr(X, "tocoo"):
+        return
+    array = np.asarray(X)
+    if array.ndim == 2 and array.shape[1] == 2 and not (array.dtype.kind == "f" and np.isnan(array).any()):
+        raise ValueError(
+            f"X has the shape {array.shape} and y is None: pairs of ids need their ratings as y. (A matrix "
+            "of ratings that has two columns can be given as a scipy.sparse matrix.)"
+        )
+
+
+def _observations(ratings: Ratings, weights: Any, duplicates: Duplicates) -> Observations:
+    return Observations(
+        ratings.rows, ratings.columns, ratings.values, ratings.shape, weights=weights, duplicates=duplicates
+    )
+
+
+def _entries_at(
+    positions: NDArray[np.int64], given: GivenRatings, shape: tuple[int, int], duplicates: Duplicates
+) -> Observations:
+    return Observations(
+        positions[0],
+        positions[1],
+        given.values,
+        shape,
+        weights=given.weights,
+        duplicates=duplicates,
+        dtype=torch.float64,
+    )
+
+
+def _positions(pairs: Pairs, ids: tuple[IdMap, IdMap]) -> NDArray[np.int64]:
+    """Return the indices of pairs, ``(2, n)``, -1 for unknown ids."""
+    return np.stack([known_positions(pairs[side], ids[side]) for side in (0, 1)])
+
+
+def _refuse_unknown(pairs: Pairs, positions: NDArray[np.int64], axis: int) -> None:
+    unknown = positions[axis] < 0
+    if unknown.any():
+        place = int(unknown.argmax())
+        raise ValueError(
+            f"The {SIDES[axis]} id {id_at(pairs[axis], place)!r} of X[{place}] is not known, nor are "
+            f"{int(unknown.sum()) - 1} others: add new rows with fold_in(X, y), new columns with "
+            "fold_in(X, y, axis=1), or fit again."
+        )

@@ -1,0 +1,68 @@
+"""What a fitted estimator knows: immutable, so that an update that fails leaves it as it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from dmf_fast.data import IdMap
+from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.observations import Observations
+from dmf_fast.serving import Predictor, SeenColumns, TwoFactors, collapse
+
+
+@dataclass(frozen=True, eq=False)
+class FittedMatrix:
+    """A trained model, its ids, and the ratings that it has been trained on.
+
+    Attributes:
+        predictor: the model.
+        row_ids: of its rows.
+        column_ids: of its columns.
+        noise_variance: of a single rating around its prediction, above 0.
+        observed: the ratings, or None where they are not kept.
+        seen_places: where they stand, in place of ``observed``, or None.
+
+    """
+
+    predictor: Predictor
+    row_ids: IdMap
+    column_ids: IdMap
+    noise_variance: float
+    observed: Observations | None = None
+    seen_places: SeenColumns | None = None
+
+    @property
+    def model(self) -> DeepMatrixFactorization:
+        """The model."""
+        return self.predictor.model
+
+    @property
+    def ids(self) -> tuple[IdMap, IdMap]:
+        """The ids of rows and columns."""
+        return self.row_ids, self.column_ids
+
+    @cached_property
+    def two_factors(self) -> TwoFactors:
+        """The model as two factors, computed at the first use."""
+        return collapse(self.model)
+
+    @cached_property
+    def seen(self) -> SeenColumns | None:
+        """The columns that rows have ratings of, where that is known; sorted at the first use."""
+        return self.seen_places if self.observed is None else SeenColumns.of(self.observed)
+
+    def rated(self, axis: int) -> Tensor:
+        """Return which rows (axis 0) or columns have ratings, ``(lines,)``; all where that is not known."""
+        count = self.model.shape[axis]
+        if self.observed is not None:
+            lines = self.observed.rows if axis == 0 else self.observed.columns
+            return torch.bincount(lines, minlength=count) > 0
+        if self.seen_places is None or not len(self.seen_places.columns):
+            return torch.ones(count, dtype=torch.bool)
+        if axis == 0:
+            return self.seen_places.offsets.diff() > 0
+        return torch.bincount(self.seen_places.columns, minlength=count) > 0

@@ -1,0 +1,268 @@
+"""From what users give as X, y and sample_weight to columns of raw ids, values and weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from sklearn.utils import column_or_1d
+
+from dmf_fast.data import IdMap, ObjectIdMap
+from dmf_fast.data.arrow_types import id_array, is_id_type
+from dmf_fast.data.column_choice import choose_columns
+from dmf_fast.data.object_id_map import as_list
+
+Floats = NDArray[np.float64]
+SIDES = ("row", "column")
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Raw ids of n pairs: two columns, each a pyarrow array of integers or text, or a list of objects."""
+
+    rows: Any
+    columns: Any
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, side: int) -> Any:
+        return (self.rows, self.columns)[side]
+
+    def select(self, kept: NDArray[np.bool_]) -> Pairs:
+        """Return the pairs of a mask."""
+        if kept.all():
+            return self
+        return Pairs(_selected(self.rows, kept), _selected(self.columns, kept))
+
+
+@dataclass(frozen=True, eq=False)
+class GivenRatings:
+    """Pairs with their values, ``(n,)``, and weights, ``(n,)`` and above 0, or None for weights of 1."""
+
+    pairs: Pairs
+    values: Floats
+    weights: Floats | None
+
+
+def is_frame(X: Any) -> bool:
+    """Return whether X is a data frame of pandas or polars, or a table of pyarrow."""
+    return hasattr(X, "columns") and hasattr(X, "shape")
+
+
+def split_frame(frame: Any) -> tuple[Any, Any]:
+    """Return the two id columns of a frame of ratings, as a frame, and its column of ratings.
+
+    They are found by well-known names, such as ``user``, ``item`` and ``rating``, or are the first three.
+    """
+    names = frame.column_names if isinstance(frame, pa.Table) else [str(name) for name in frame.columns]
+    if len(names) < 3:
+        raise ValueError(
+            f"X has the columns {', '.join(names)} and y is None: three columns (row ids, column ids, "
+            "ratings) were expected, or two of them and the ratings as y."
+        )
+    *ids, rating = choose_columns("X", names, len(names), None, 3)
+    if isinstance(frame, pa.Table):
+        return frame.select(ids), frame.column(rating)
+    if hasattr(frame, "iloc"):
+        return frame.iloc[:, ids], frame.iloc[:, rating]
+    return frame[:, ids], frame.to_series(rating)
+
+
+def read_pairs(X: Any) -> Pairs:
+    """Return the pairs of X: an array, a data frame or a list of shape (n, 2).
+
+    Raises:
+        ValueError: X is of another shape, sparse, or lacks an id.
+        TypeError: X is no array at all.
+
+    Example:
+        >>> pairs = read_pairs([("ann", 7), ("bob", 9)])
+        >>> pairs.rows.to_pylist(), pairs.columns.to_pylist()
+        (['ann', 'bob'], [7, 9])
+
+    """
+    if hasattr(X, "tocoo"):
+        raise ValueError(
+            "X is a sparse matrix where pairs of ids were expected: a sparse X is the matrix of ratings "
+            "itself, which fit takes with y=None; predict takes (row id, column id) pairs."
+        )
+    return Pairs(*(_ids(side, column) for side, column in zip(SIDES, _two_columns(X), strict=True)))
+
+
+def read_given_ratings(X: Any, y: Any, sample_weight: Any = None) -> GivenRatings:
+    """Return pairs with their ratings; those of weight 0 are left out, as if they had not been given.
+
+    Raises `ValueError` or `TypeError` where lengths disagree or X, y or the weights are not what they must
+    be.
+    """
+    pairs = read_pairs(X)
+    values = _numbers("y", y, len(pairs))
+    if sample_weight is None:
+        return GivenRatings(pairs, values, None)
+    weights = _numbers("sample_weight", sample_weight, len(pairs))
+    if (weights < 0).any():
+        place = int((weights < 0).argmax())
+        raise ValueError(f"sample_weight must be at least 0, but sample_weight[{place}] is {weights[place]}.")
+    counts = weights > 0
+    if not counts.any():
+        raise ValueError("sample_weight must hold a weight above 0, but every weight is zero.")
+    return GivenRatings(pairs.select(counts), values[counts], weights[counts])
+
+
+def known_positions(ids: Any, id_map: IdMap) -> NDArray[np.int64]:
+    """Return the index of every id of a column of `Pairs`, -1 where the map does not know it."""
+    if isinstance(ids, pa.Array) or isinstance(id_map, ObjectIdMap):
+        return id_map.indices(ids)
+    return id_map.indices(pa.array([_as_text(key) for key in ids], pa.large_string()))
+
+
+def id_at(ids: Any, place: int) -> Any:
+    """Return one id of a column of `Pairs` as Python has it."""
+    return ids[place].as_py() if isinstance(ids, pa.Array) else ids[place]
+
+
+def read_ids(name: str, ids: Any) -> Any:
+    """Return a one-dimensional column of ids as `Pairs` have it; ``name`` is the argument's, for errors."""
+    if isinstance(ids, (str, bytes)) or not hasattr(ids, "__len__"):
+        raise TypeError(f"{name} must be a list or an array of ids, but {ids!r} came; write [{ids!r}].")
+    return _ids(name, ids)
+
+
+def _two_columns(X: Any) -> tuple[Any, Any]:
+    if isinstance(X, pa.Table):
+        X = {name: X.column(name).combine_chunks() for name in X.column_names}
+        _check_width((len(next(iter(X.values()), ())), len(X)))
+        return tuple(X.values())
+    if is_frame(X):
+        _check_width(tuple(X.shape))
+        take = (lambda k: X.iloc[:, k]) if hasattr(X, "iloc") else X.to_series
+        return take(0), take(1)
+    if isinstance(X, (list, tuple)):
+        return _two_columns_of_list(X)
+    array = np.asarray(X)
+    if array.dtype.kind == "c":
+        raise ValueError("X must hold ids. Complex data not supported: make them text, as with str.")
+    if array.ndim != 2:
+        raise ValueError(
+            f"X must be (n, 2), a row id and a column id for every rating, but an array of {array.ndim} "
+            "dimensions came. Reshape your data: X.reshape(-1, 2)."
+        )
+    _check_width(array.shape)
+    return array[:, 0], array[:, 1]
+
+
+def _two_columns_of_list(X: list[Any] | tuple[Any, ...]) -> tuple[list[Any], list[Any]]:
+    """Return the columns of a list of pairs, whose ids keep their types."""
+    try:
+        widths = {len(pair) for pair in X if not isinstance(pair, (str, bytes))}
+        if len(widths) > 1 or any(isinstance(pair, (str, bytes)) for pair in X):
+            raise TypeError
+    except TypeError:
+        raise ValueError("X must be a list of pairs (row id, column id), but others came.") from None
+    _check_width((len(X), widths.pop() if widths else 2))
+    rows, columns = ([pair[side] for pair in X] for side in (0, 1))
+    return rows, columns
+
+
+def _check_width(shape: tuple[int, ...]) -> None:
+    count, width = shape
+    if count == 2 and width != 2:
+        raise ValueError(
+            f"X must be (n, 2), a row id and a column id for every rating, but its shape is {shape}: it "
+            "seems to be transposed; pass X.T."
+        )
+    if width < 2:
+        raise ValueError(
+            f"X must be (n, 2), a row id and a column id for every rating: found array with {width} "
+            f"feature(s) (shape={shape}) while a minimum of 2 is required."
+        )
+    if width > 2:
+        raise ValueError(
+            f"X must be (n, 2), a row id and a column id for every rating: X has {width} features in {count} "
+            "sample(s), but MatrixCompleter is expecting 2 features as input; choose two columns, or give a "
+            "matrix of ratings to fit without y."
+        )
+    if count == 0:
+        raise ValueError(
+            f"X must hold a pair: found array with 0 sample(s) (shape={shape}) while a minimum of 1 is "
+            "required."
+        )
+
+
+def _ids(name: str, column: Any) -> Any:
+    try:
+        array = column if isinstance(column, pa.Array) else pa.array(column, from_pandas=True)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        return _objects(name, column)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if array.null_count:
+        place = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
+        raise ValueError(f"X must have every {name} id, but X[{place}] has none (NaN or None); drop it.")
+    if pa.types.is_floating(array.type):
+        return _whole_numbers(name, array, column)
+    ids = id_array(array) if is_id_type(array.type) or pa.types.is_dictionary(array.type) else None
+    return _objects(name, column) if ids is None else ids
+
+
+def _whole_numbers(name: str, array: pa.Array, column: Any) -> Any:
+    """Return floating-point ids as integers where all of them are whole, as in an array of mixed numbers."""
+    numbers = array.to_numpy(zero_copy_only=False).astype(np.float64)
+    if not np.isfinite(numbers).all():
+        place = int((~np.isfinite(numbers)).argmax())
+        raise ValueError(
+            f"X must hold finite ids, but the {name} id of X[{place}] is {numbers[place]}, infinity or NaN."
+        )
+    if (numbers == np.rint(numbers)).all() and np.abs(numbers).max(initial=0.0) < 2**53:
+        return pa.array(numbers.astype(np.int64))
+    return _objects(name, column)
+
+
+def _objects(name: str, column: Any) -> list[Any]:
+    keys = as_list(column)
+    for place, key in enumerate(keys):
+        if key is None or key != key:
+            raise ValueError(f"X must have every {name} id, but X[{place}] has none (NaN or None); drop it.")
+    try:
+        for key in keys:
+            hash(key)
+    except TypeError as error:
+        raise TypeError(f"X must hold hashable {name} ids, but {error}: {key!r}.") from None
+    return keys
+
+
+def _as_text(key: Any) -> str | None:
+    """Return how an integer or text is written, None for what a map of these cannot know."""
+    if isinstance(key, float) and key.is_integer():
+        return str(int(key))
+    return str(key) if isinstance(key, (int, str)) and not isinstance(key, bool) else None
+
+
+def _selected(ids: Any, kept: NDArray[np.bool_]) -> Any:
+    if isinstance(ids, pa.Array):
+        return ids.filter(pa.array(kept))
+    return [key for key, keep in zip(ids, kept, strict=True) if keep]
+
+
+def _numbers(name: str, given: Any, length: int) -> Floats:
+    array = column_or_1d(given, warn=True)
+    if array.dtype.kind == "c":
+        raise ValueError(f"{name} must hold real numbers. Complex data not supported.")
+    try:
+        numbers: Floats = array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must hold numbers, but {error}.") from None
+    if len(numbers) != length:
+        raise ValueError(
+            f"{name} must hold a number for each of the {length} pairs of X, but {len(numbers)} came: "
+            "inconsistent numbers of samples."
+        )
+    finite = np.isfinite(numbers)
+    if not finite.all():
+        place = int((~finite).argmax())
+        raise ValueError(f"{name} must be finite, but {name}[{place}] is {numbers[place]} (NaN or infinity).")
+    return numbers

@@ -1,0 +1,94 @@
+"""The training job of `dmf_fast.completion`, from observed entries to a fitted matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dmf_fast.checks import whole_number
+from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix, spread
+from dmf_fast.data import IdMap
+from dmf_fast.estimator.fitted import FittedMatrix
+from dmf_fast.observations import Observations
+from dmf_fast.one_thread import threads_kept
+from dmf_fast.serving import Predictor
+
+# The least standard deviation of a rating's noise, beside that of the ratings.
+_LEAST_NOISE = 1e-4
+
+
+@dataclass(frozen=True)
+class TrainingPlace:
+    """Where a job is done: torch's threads, and the folder that it can go on from."""
+
+    n_threads: int | None = None
+    checkpoint: Path | None = None
+    resume: bool = False
+
+
+def train(
+    observed: Observations,
+    ids: tuple[IdMap, IdMap],
+    options: CompletionOptions,
+    place: TrainingPlace,
+    *,
+    validation: Observations | None,
+    clip: bool,
+) -> tuple[FittedMatrix, CompletedMatrix]:
+    """Return the trained model, and how the training went.
+
+    Raises:
+        ValueError: the loss was not finite, or as `complete_matrix` raises.
+        KeyboardInterrupt: the training was interrupted, by Ctrl-C.
+
+    """
+    with _threads(place.n_threads):
+        completed = complete_matrix(
+            observed, options, validation=validation, checkpoint=place.checkpoint, resume=place.resume
+        )
+    if completed.interrupted:
+        raise KeyboardInterrupt
+    step = completed.run.result.steps
+    if completed.diverged:
+        raise ValueError(
+            f"The training diverged: its loss is not finite at step {step}; lower lr or init_scale, take the "
+            "optimizer 'adaptive-gd', or, for values of 1e19 and beyond, dtype='float64'."
+        )
+    return _fitted(observed, ids, options, completed, clip), completed
+
+
+def _fitted(
+    observed: Observations,
+    ids: tuple[IdMap, IdMap],
+    options: CompletionOptions,
+    completed: CompletedMatrix,
+    clip: bool,
+) -> FittedMatrix:
+    model, values = completed.run.model, observed.values.double()
+    mean = values.mean().item()
+    predictor = Predictor(
+        model,
+        model.mean.item() if options.run.centre else mean,
+        values.min().item(),
+        values.max().item(),
+        clip=clip,
+    )
+    rmse = completed.searched.validation_rmse
+    noise = completed.run.train_loss if rmse is None else rmse**2
+    least = (_LEAST_NOISE * spread(observed, mean)) ** 2
+    return FittedMatrix(predictor, *ids, max(noise, least), observed)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    if count is None:
+        yield
+        return
+    count = whole_number("n_threads", count, least=1)
+    with threads_kept():
+        torch.set_num_threads(count)
+        yield
