@@ -1,18 +1,23 @@
-"""The folder that a job leaves behind: whole or not there at all."""
+"""The folder that a job leaves behind: whole or not there at all, and of one job at a time."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from dmf_fast.training.folder_lock import locked
+from dmf_fast.whole_files import written_whole
 
 
 class OutputFolder:
     """A folder that is built beside its place, as ``NAME.partial``, and moved there when it is whole.
 
-    ``NAME.partial`` also keeps the checkpoints, so an interrupted job can go on from it.
+    ``NAME.partial/checkpoints`` keeps what an interrupted job goes on from, and the settings of the job.
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False, resume: bool = False) -> None:
@@ -22,53 +27,99 @@ class OutputFolder:
         """
         self.path = path.absolute()
         self.partial = self.path.with_name(self.path.name + ".partial")
+        self._kept = self.partial / "checkpoints"
         self._replaced = self.path.with_name(self.path.name + ".replaced")
-        self._resume = resume
+        self._overwrite, self._resume = overwrite, resume
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"--out {path} is a file; name a folder.")
         above = next(parent for parent in self.path.parents if parent.exists())
         if not (above.is_dir() and os.access(above, os.W_OK)):
             raise ValueError(f"--out {path} cannot be made: {above} is a file or may not be written to.")
-        if self.path.exists() and any(self.path.iterdir()) and not overwrite:
-            done = "is complete already, there is nothing to resume" if resume else "exists and is not empty"
-            raise ValueError(f"--out {path} {done}; name another folder or say --overwrite.")
-        if self.partial.exists() and not (resume or overwrite):
+        self._check_path()
+
+    @contextmanager
+    def opened(self, description: dict[str, Any]) -> Iterator[None]:
+        """Hold the folder for a job of this description, and publish it when the job has ended well.
+
+        Where the job fails, what it has written is removed, unless checkpoints make it worth going on.
+
+        Raises `ValueError` where another job holds the folder, where an interrupted job was not to be gone
+        on with, or where it had another description.
+        """
+        before = self.partial.exists()
+        with locked(self.partial):
+            try:
+                self._check_path()  # another job may have ended meanwhile
+                if before:
+                    self._check_partial()
+                self._begin(description)
+            except BaseException:
+                if not before:
+                    self.discard()
+                raise
+            try:
+                yield
+                self._publish()
+            except BaseException:
+                if not self.holds_checkpoint:
+                    self.discard()
+                raise
+
+    def checkpoint(self, name: str) -> Path:
+        """Return where the checkpoint called ``name`` lives while the job runs."""
+        return self._kept / name
+
+    @property
+    def holds_checkpoint(self) -> bool:
+        """Whether there is something to go on from."""
+        names = ("version-*", "trials.json")
+        return any(path for name in names for path in self._kept.rglob(name))
+
+    def discard(self) -> None:
+        """Remove what a job has written, checkpoints included."""
+        shutil.rmtree(self.partial, ignore_errors=True)
+
+    def _check_path(self) -> None:
+        if self.path.exists() and any(self.path.iterdir()) and not self._overwrite:
+            done = (
+                "is complete already, there is nothing to resume"
+                if self._resume
+                else "exists and is not empty"
+            )
+            raise ValueError(f"--out {self.path} {done}; name another folder or say --overwrite.")
+
+    def _check_partial(self) -> None:
+        if not self._kept.is_dir() and any(path.name != "lock" for path in self.partial.iterdir()):
+            raise ValueError(f"{self.partial} is no interrupted run; move it away, or name another --out.")
+        if self.holds_checkpoint and not (self._resume or self._overwrite):
             raise ValueError(
                 f"{self.partial} holds an interrupted run; say --resume to go on with it or --overwrite to "
                 "begin anew."
             )
 
-    def open(self, description: dict[str, Any]) -> None:
-        """Create the partial folder, or take up the one of an interrupted job of the same description."""
-        record = self.partial / "settings.json"
+    def _begin(self, description: dict[str, Any]) -> None:
+        """Write the description into an empty folder, or compare it with that of an interrupted job."""
+        record = self._kept / "settings.json"
         if self._resume and record.exists():
             _compare(json.loads(record.read_text()), json.loads(json.dumps(description)), self.partial)
             return
-        shutil.rmtree(self.partial, ignore_errors=True)
-        self.partial.mkdir(parents=True)
-        record.write_text(json.dumps(description, indent=2) + "\n")
+        for path in self.partial.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "lock":
+                path.unlink()
+        with written_whole(record) as written:
+            written.write_text(json.dumps(description, indent=2) + "\n")
 
-    def checkpoint(self, name: str) -> Path:
-        """Return where the checkpoint called ``name`` lives while the job runs."""
-        return self.partial / "checkpoints" / name
-
-    def publish(self) -> None:
-        """Drop the checkpoints and move the whole folder to its place."""
-        shutil.rmtree(self.partial / "checkpoints", ignore_errors=True)
+    def _publish(self) -> None:
+        """Move the whole folder to its place, and only then drop the checkpoints: a kill loses nothing."""
         if self.path.exists():
             shutil.rmtree(self._replaced, ignore_errors=True)
             os.replace(self.path, self._replaced)
         os.replace(self.partial, self.path)
+        shutil.rmtree(self.path / self._kept.name, ignore_errors=True)
+        (self.path / "lock").unlink(missing_ok=True)
         shutil.rmtree(self._replaced, ignore_errors=True)
-
-    def give_up(self) -> None:
-        """Remove what a failed job has written, unless checkpoints make it worth going on."""
-        if not any(self.checkpoint("").glob("*")):
-            self.discard()
-
-    def discard(self) -> None:
-        """Remove what a job has written, checkpoints included."""
-        shutil.rmtree(self.partial, ignore_errors=True)
 
 
 def _compare(before: dict[str, Any], now: dict[str, Any], partial: Path) -> None:

@@ -2,114 +2,183 @@
 
 from __future__ import annotations
 
-import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
+import typer
 from torch import Tensor
 
-from dmf_fast.cli.settings import DTYPES, CompleteSettings
-from dmf_fast.data import DataError, IdMap, Ratings, ReadOptions, read_ratings
-from dmf_fast.data.sources import ratings_files
+from dmf_fast.cli.data_settings import DTYPES
+from dmf_fast.cli.settings import JobSettings
+from dmf_fast.completion import split_validation
+from dmf_fast.data import BadRows, DataError, IdMap, Pairs, Ratings, open_ratings, read_ratings
+from dmf_fast.duplicates import Duplicates
+from dmf_fast.evaluation import HeldOut, time_split
 from dmf_fast.experiments import PaperSetting
 from dmf_fast.observations import Observations
-
-Duplicates = Literal["error", "first", "last", "mean", "sum"]
-
-
-@dataclass(frozen=True)
-class TestPairs:
-    """The test ratings by index, float64 values; -1 stands for an id that the train ratings lack."""
-
-    rows: np.ndarray
-    columns: np.ndarray
-    values: np.ndarray
-
-    @property
-    def known(self) -> np.ndarray:
-        """Where both ids are known, bool, shape (len,)."""
-        return (self.rows >= 0) & (self.columns >= 0)
 
 
 @dataclass(frozen=True)
 class CompletionProblem:
-    """What is trained on and measured against; ``observed`` holds all the ratings."""
+    """What is trained on and measured against.
+
+    Attributes:
+        observed: all ratings that may be learnt from.
+        train: those without the ones that validate.
+        validation: the ones that choose the best step, or None.
+        drawn: whether they are a random part of ``observed``, as `complete_matrix` draws it by itself.
+        test: the test ratings, -1 for an id that the ratings lack; None without any.
+        known_test: those of them whose ids are known, to be measured while training.
+        truth: the whole matrix, ``(m, n)``, where it is known.
+        row_ids, column_ids: of the matrix.
+        source: what ``observed`` was read from.
+        bad_rows: what was skipped in all files.
+        seconds: of reading.
+
+    """
 
     observed: Observations
-    test: Observations | None
-    test_pairs: TestPairs | None
+    train: Observations
+    validation: Observations | None
+    drawn: bool
+    test: HeldOut | None
+    known_test: Observations | None
     truth: Tensor | None
     row_ids: IdMap
     column_ids: IdMap
-    inputs: dict[str, str]
+    source: str
+    bad_rows: int = 0
+    seconds: float = 0.0
 
 
-def load_problem(settings: CompleteSettings) -> CompletionProblem:
-    """Read the files of ``settings``, or draw the paper's matrix where it names none."""
-    return _synthetic_problem(settings) if settings.ratings is None else _ratings_problem(settings)
+def load_problem(settings: JobSettings) -> CompletionProblem:
+    """Read the files of ``settings``, or draw the paper's matrix where it names none.
+
+    Bad rows are shown on standard error. What cannot be used raises a `DataError`.
+    """
+    return _synthetic_problem(settings) if settings.ratings is None else _Reader(settings).problem()
 
 
-def _synthetic_problem(settings: CompleteSettings) -> CompletionProblem:
-    problem = PaperSetting(seed=settings.seed).problem()
-    train, test = (part.to(dtype=DTYPES[settings.dtype]) for part in (problem.train, problem.test))
-    rows, columns = (IdMap(np.arange(size)) for size in train.shape)
-    pairs = TestPairs(test.rows.numpy(), test.columns.numpy(), test.values.double().numpy())
-    return CompletionProblem(train, test, pairs, problem.truth, rows, columns, {})
+def echo_bad_rows(source: Path, bad_rows: BadRows) -> None:
+    """Show how many rows of a file were skipped, and the first ten, on standard error; nothing for none."""
+    if bad_rows:
+        typer.echo(f"{source}: {bad_rows}", err=True)
 
 
-def _ratings_problem(settings: CompleteSettings) -> CompletionProblem:
-    assert settings.ratings is not None
-    ratings = _read(settings, settings.ratings, (False, False))
-    row_ids, column_ids = ratings.row_ids, ratings.column_ids
-    inputs = {"ratings_sha256": _digest(settings.ratings)}
-    pairs, test = None, None
-    if settings.test is not None:
-        test_ratings = _read(settings, settings.test, (row_ids.holds_text, column_ids.holds_text))
-        if settings.duplicates == "error":
-            test_ratings.refuse_duplicates()
-        mapped = _mapped(settings, test_ratings, row_ids, column_ids)
-        pairs = TestPairs(mapped.rows, mapped.columns, mapped.values.astype(np.float64))
-        test = _observations(settings, mapped.select(mapped.known)) if mapped.known.any() else None
-        inputs["test_sha256"] = _digest(settings.test)
-    observed = _observations(settings, ratings)
-    return CompletionProblem(observed, test, pairs, None, row_ids, column_ids, inputs)
-
-
-def _read(settings: CompleteSettings, path: Path, text_ids: tuple[bool, bool]) -> Ratings:
-    options = ReadOptions(
-        columns=settings.column_names,
-        separator=settings.separator,
-        dtype=cast(Literal["float32", "float64"], settings.dtype),
-        text_ids=text_ids,
-        strict=True,
-    )
-    return read_ratings(path, options)
-
-
-def _mapped(settings: CompleteSettings, test: Ratings, row_ids: IdMap, column_ids: IdMap) -> Ratings:
-    """Return the test ratings by the indices of the train ratings, checked for unknown ids."""
-    mapped = test.mapped_to(row_ids, column_ids)
-    if settings.unknown == "raise" and not mapped.known.all():
+def refuse_unknown(pairs: Pairs, mapped: Pairs, owner: str) -> None:
+    """Raise a `DataError` that names the first of ``pairs`` with an id that their map to others lacks."""
+    if not mapped.known.all():
         first = int(mapped.known.argmin())
         raise DataError(
-            f"{test.place(first)}: the pair {test.pair_text(first)} has an id that {settings.ratings} lacks; "
-            "drop it, or say --unknown mean or --unknown nan."
+            f"{pairs.place(first)}: the pair {pairs.pair_text(first)} has an id that {owner} lacks; drop it, "
+            "or say --unknown mean or --unknown nan."
         )
-    return mapped
 
 
-def _observations(settings: CompleteSettings, ratings: Ratings) -> Observations:
-    duplicates = cast(Duplicates, settings.duplicates)
-    return ratings.observations(duplicates=duplicates, dtype=DTYPES[settings.dtype])
+def held_out(ratings: Ratings) -> HeldOut:
+    """Return ratings that are mapped to the ids of others, to measure on."""
+    rows, columns = ratings.rows.astype(np.int64), ratings.columns.astype(np.int64)
+    return HeldOut(rows, columns, ratings.values.astype(np.float64))
 
 
-def _digest(path: Path) -> str:
-    """Return the SHA-256 of the file, or of all files of a folder one after the other."""
-    digest = hashlib.sha256()
-    for file in dict.fromkeys(file.path for file in ratings_files(path)):
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 24):
-                digest.update(block)
-    return digest.hexdigest()
+def _synthetic_problem(settings: JobSettings) -> CompletionProblem:
+    problem = PaperSetting(seed=settings.seed).problem()
+    observed, test = (part.to(dtype=DTYPES[settings.dtype]) for part in (problem.train, problem.test))
+    train, validation = split_validation(observed, settings.options(settings.depths[0]))
+    rows, columns = (IdMap(np.arange(size)) for size in observed.shape)
+    return CompletionProblem(
+        observed,
+        train,
+        validation,
+        True,
+        HeldOut.of(test),
+        test,
+        problem.truth,
+        rows,
+        columns,
+        "The paper's setting",
+    )
+
+
+@dataclass
+class _Reader:
+    """Reads all files of a job."""
+
+    settings: JobSettings
+    bad_rows: int = 0
+
+    def problem(self) -> CompletionProblem:
+        started, settings = time.perf_counter(), self.settings
+        ratings = self._ratings()
+        test_ratings = self._others(settings.test, ratings)
+        test = None if test_ratings is None else held_out(test_ratings)
+        known_test = None
+        if test_ratings is not None and test_ratings.known.any():
+            known_test = self._observations(test_ratings.select(test_ratings.known))
+        observed = self._observations(ratings)
+        train, validation = self._parts(ratings, observed)
+        return CompletionProblem(
+            observed,
+            train,
+            validation,
+            settings.split == "random" and settings.validation is None,
+            test,
+            known_test,
+            None,
+            ratings.row_ids,
+            ratings.column_ids,
+            str(settings.ratings),
+            self.bad_rows,
+            time.perf_counter() - started,
+        )
+
+    def _ratings(self) -> Ratings:
+        settings = self.settings
+        assert settings.ratings is not None
+        timed = settings.split == "time"
+        options = settings.read_options(dtype=settings.dtype, times=timed)
+        ratings = open_ratings(settings.ratings, options, cache=settings.cache)
+        if timed and ratings.times is None:
+            raise DataError(f"{settings.ratings} is a store without times: --split time needs them.")
+        self._note(settings.ratings, ratings)
+        return ratings
+
+    def _others(self, path: Path | None, ratings: Ratings) -> Ratings | None:
+        """Return the ratings of another file by the indices of the first ones."""
+        if path is None:
+            return None
+        text_ids = (ratings.row_ids.holds_text, ratings.column_ids.holds_text)
+        others = read_ratings(path, self.settings.read_options(dtype=self.settings.dtype, text_ids=text_ids))
+        self._note(path, others)
+        if self.settings.duplicates == "error":
+            others.refuse_duplicates()
+        mapped = others.mapped_to(ratings.row_ids, ratings.column_ids)
+        if self.settings.unknown == "raise":
+            refuse_unknown(others, mapped, str(self.settings.ratings))
+        return mapped
+
+    def _parts(self, ratings: Ratings, observed: Observations) -> tuple[Observations, Observations | None]:
+        """Return what is trained on while the best step is searched, and what chooses that."""
+        settings = self.settings
+        if settings.validation is not None:
+            others = self._others(settings.validation, ratings)
+            if others is None or not others.known.any():
+                raise DataError(f"{settings.validation} has no pair of ids that {settings.ratings} knows.")
+            return observed, self._observations(others.select(others.known))
+        if settings.split == "random":
+            return split_validation(observed, settings.options(settings.depths[0]))
+        if len(observed) != len(ratings):
+            raise DataError(f"{settings.ratings} has pairs that stand twice; --split time needs each once.")
+        train, validation = time_split(observed, ratings.times, settings.validation_fraction or 0.0)
+        return (train, validation) if len(validation) and len(train) else (observed, None)
+
+    def _observations(self, ratings: Ratings) -> Observations:
+        duplicates = cast(Duplicates, self.settings.duplicates)
+        return ratings.observations(duplicates=duplicates, dtype=DTYPES[self.settings.dtype])
+
+    def _note(self, path: Path, ratings: Ratings) -> None:
+        self.bad_rows += ratings.bad_rows.count
+        echo_bad_rows(path, ratings.bad_rows)

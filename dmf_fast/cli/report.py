@@ -1,28 +1,69 @@
-"""Results as a table for people, as JSON for machines, as a history over the steps."""
+"""Results of a job as a table for people, as JSON for machines."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
-import pyarrow as pa
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from dmf_fast.completion import CompletionRun
+from dmf_fast.cli.problem import CompletionProblem
+from dmf_fast.cli.settings import JobSettings
+from dmf_fast.cli.train import FinishedRun
+from dmf_fast.evaluation import Evaluation, RankingMetrics, RatingScores
 from dmf_fast.experiments.text_files import json_text
 
 # What a person sees of a run: heading and format by name.
 _COLUMNS = {
-    "depth": ("depth", "{}"),
     "steps": ("steps", "{:,}"),
     "seconds": ("seconds", "{:.1f}"),
     "train_loss": ("train loss", "{:.3g}"),
     "validation_rmse": ("valid. RMSE", "{:.4f}"),
     "test_rmse": ("test RMSE", "{:.4f}"),
+    "test_mae": ("test MAE", "{:.4f}"),
     "reconstruction_mse": ("matrix MSE", "{:.3g}"),
 }
+_RANKING_COLUMNS = {"recall": ("recall", "{:.4f}"), "ndcg": ("NDCG", "{:.4f}")}
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """A finished run with its errors on the test ratings, None where there are none."""
+
+    finished: FinishedRun
+    evaluation: Evaluation | None
+
+
+def results_of(
+    settings: JobSettings,
+    problem: CompletionProblem,
+    measured: Sequence[MeasuredRun],
+    validation_rmses: dict[str, float | None],
+) -> dict[str, Any]:
+    """Return all results, ready for JSON; ``validation_rmses`` are those of the baselines."""
+    evaluation = measured[0].evaluation
+    groups = {} if evaluation is None else evaluation.model.by_group
+    return {
+        "version": version("dmf-fast"),
+        "out": None if settings.out is None else str(settings.out),
+        "data": {
+            "rows": problem.observed.shape[0],
+            "columns": problem.observed.shape[1],
+            "entries": len(problem.observed),
+            "bad_rows": problem.bad_rows,
+            "validation_entries": 0 if problem.validation is None else len(problem.validation),
+            "test_entries": 0 if problem.test is None else len(problem.test),
+            "test_entries_with_unknown_ids": sum(
+                errors.count for group, errors in groups.items() if group != "both known"
+            ),
+        },
+        "runs": [_run(settings, one) for one in measured],
+        "baselines": _baselines(settings, evaluation, validation_rmses),
+    }
 
 
 def print_results(results: dict[str, Any], *, as_json: bool) -> None:
@@ -30,31 +71,79 @@ def print_results(results: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json_text(results))
         return
-    data, runs = results["data"], results["runs"]
-    shown = [name for name in _COLUMNS if any(run[name] is not None for run in runs)]
-    table = Table(
-        *(_COLUMNS[name][0] for name in shown),
-        title=f"{data['rows']:,} x {data['columns']:,}, {data['entries']:,} entries, {runs[0]['optimizer']}",
-    )
-    for run in runs:
-        table.add_row(*("-" if run[name] is None else _COLUMNS[name][1].format(run[name]) for name in shown))
-    console = Console()
-    console.print(table)
+    console, data, runs = Console(), results["data"], results["runs"]
+    title = f"{data['rows']:,} x {data['columns']:,}, {data['entries']:,} entries, {runs[0]['optimizer']}"
+    console.print(_table(results, _COLUMNS, title))
+    if any(run["recall"] is not None for run in runs):
+        console.print(_table(results, _RANKING_COLUMNS, "Recommendations to the rows of the test ratings"))
     if results["out"] is not None:
         console.print(f"Written to {results['out']}", highlight=False, soft_wrap=True)
 
 
-def write_json(results: dict[str, Any], path: Path) -> None:
-    """Write the results as the JSON object that ``--json`` prints."""
-    path.write_text(json_text(results) + "\n")
+def _table(results: dict[str, Any], columns: dict[str, tuple[str, str]], title: str) -> Table:
+    """Return the models and below them the baselines, with those columns that any of them has."""
+    runs = [(f"depth {run['depth']}", run) for run in results["runs"]]
+    lines = runs + [(name.replace("_", " "), line) for name, line in results["baselines"].items()]
+    shown = [name for name in columns if any(line.get(name) is not None for _, line in lines)]
+    table = Table("", *(columns[name][0] for name in shown), title=title)
+    for place, (label, line) in enumerate(lines, start=1):
+        values = [line.get(name) for name in shown]
+        if any(value is not None for value in values):
+            cells = (
+                "-" if v is None else columns[n][1].format(v) for n, v in zip(shown, values, strict=True)
+            )
+            table.add_row(label, *cells, end_section=place == len(runs))
+    return table
 
 
-def history_table(runs: list[CompletionRun]) -> pa.Table:
-    """Return the histories of all runs, one below the other, with a column ``depth`` in front."""
-    tables = []
-    for run in runs:
-        history = run.result.history
-        tables.append(
-            history.add_column(0, "depth", pa.array([run.settings.depth] * len(history), pa.int64()))
-        )
-    return pa.concat_tables(tables, promote_options="default")
+def _run(settings: JobSettings, one: MeasuredRun) -> dict[str, Any]:
+    completed, evaluation = one.finished.completed, one.evaluation
+    run, search = completed.run, completed.searched.result
+    return {
+        "depth": run.settings.depth,
+        "optimizer": run.settings.optimizer,
+        "steps": search.steps,
+        "seconds": completed.seconds,
+        "train_loss": run.train_loss,
+        "validation_rmse": completed.searched.validation_rmse,
+        **_test_errors(None if evaluation is None else evaluation.model, settings.unknown),
+        **_ranking(None if evaluation is None else evaluation.ranking),
+        "reconstruction_mse": run.reconstruction_mse,
+        "best_step": search.best_step,
+        "stopped_because": search.stopped_because,
+        "refit": completed.refitted,
+        "weight_decay": run.settings.weight_decay,
+        "bias_weight_decay": run.settings.bias_weight_decay,
+        "evaluation": None if evaluation is None else evaluation.as_dict(),
+    }
+
+
+def _baselines(
+    settings: JobSettings, evaluation: Evaluation | None, validation_rmses: dict[str, float | None]
+) -> dict[str, dict[str, float | None]]:
+    baselines = {
+        name: {
+            "validation_rmse": rmse,
+            **_test_errors(None if evaluation is None else evaluation.baselines[name], settings.unknown),
+            **_ranking(None),
+        }
+        for name, rmse in validation_rmses.items()
+    }
+    if evaluation is not None and evaluation.baseline_ranking is not None:
+        errors = {"validation_rmse": None, **_test_errors(None, settings.unknown)}
+        baselines["most_popular"] = errors | _ranking(evaluation.baseline_ranking)
+    return baselines
+
+
+def _ranking(metrics: RankingMetrics | None) -> dict[str, float | None]:
+    if metrics is None:
+        return {"recall": None, "ndcg": None}
+    return {"recall": metrics.recall, "ndcg": metrics.ndcg}
+
+
+def _test_errors(scores: RatingScores | None, unknown: str) -> dict[str, float | None]:
+    """Return the errors on all test pairs, or on those of known ids where the others are to be left out."""
+    if scores is None:
+        return {"test_rmse": None, "test_mae": None}
+    errors = scores.by_group["both known"] if unknown == "nan" else scores.total
+    return {"test_rmse": errors.rmse, "test_mae": errors.mae}

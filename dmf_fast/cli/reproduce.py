@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import typer
@@ -15,9 +15,10 @@ from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
 
-from dmf_fast.experiments import reproduce as experiments
-from dmf_fast.experiments.page import Section
 from dmf_fast.experiments.reproduction import Reproduction
+
+if TYPE_CHECKING:
+    from dmf_fast.experiments.page import Section
 
 _ALL = "all"
 _MOVIELENS_FILES = ("u.data", "u1.base", "u1.test")
@@ -28,7 +29,7 @@ _VERDICT_STYLES = {"reproduced": "green", "not reproduced": "red", "not tested":
 class ReproduceSettings:
     """The options of ``reproduce``."""
 
-    target: Annotated[str, Argument(help=f"{', '.join(experiments.EXPERIMENTS)} or {_ALL}.")] = _ALL
+    target: Annotated[str, Argument(help="An experiment, such as figure1 or movielens; or all.")] = _ALL
     quick: Annotated[bool, Option("--quick", help="Fewer seeds and steps: a first look in minutes.")] = False
     out: Annotated[
         Path | None,
@@ -55,6 +56,8 @@ class ReproduceSettings:
     @property
     def names(self) -> list[str]:
         """The experiments to run; a target that does not exist raises a `ValueError`."""
+        from dmf_fast.experiments import reproduce as experiments  # slow to import
+
         choices = list(experiments.EXPERIMENTS)
         if self.target == _ALL:
             return choices
@@ -95,6 +98,8 @@ def reproduce(settings: ReproduceSettings) -> None:
     The page is report.html in the folder --out, and beside it results.json has the same for machines. A claim
     that is not reproduced is a result, not an error.
     """
+    from dmf_fast.experiments import reproduce as experiments
+
     names, out = settings.names, settings.folder
     reproduction = Reproduction(
         folder=out / "runs",

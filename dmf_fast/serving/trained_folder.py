@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -152,6 +153,8 @@ def write_trained_folder(
     seen.save(path / _SEEN)
     for depth, predictor in zip(depths, predictors, strict=True):
         predictor.save(path / model_name(depth))
+    for file in (_SEEN, *map(model_name, depths)):
+        shutil.copymode(path / _ROW_IDS, path / file)  # safetensors lets nobody else read its files
     with written_whole(path / _FACTS) as partial:
         partial.write_text(json.dumps({"format": _FORMAT, "version": _VERSION, "depths": depths}) + "\n")
 

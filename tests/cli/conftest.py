@@ -14,6 +14,11 @@ from dmf_fast.cli.app import app
 QUICK = ("--hidden", "4", "--steps", "60", "--evaluate-every", "10", "--quiet")
 
 
+@pytest.fixture(autouse=True)
+def _one_thread(one_thread: None) -> None:
+    """Problems here are small."""
+
+
 @pytest.fixture(scope="session")
 def dmf_fast() -> Callable[..., Result]:
     """Run ``dmf-fast`` with the given arguments; the result has exit_code, stdout and stderr."""

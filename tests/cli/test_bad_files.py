@@ -49,7 +49,9 @@ def test_a_bad_file_is_refused_and_nothing_is_written(
     bad.write_bytes(content)
     files = [ratings_file, "--test", bad] if as_test else [bad]
 
-    assert_refused(dmf_fast("complete", *files, "--out", tmp_path / "out", *QUICK), str(bad))
+    result = dmf_fast("complete", *files, "--strict", "--out", tmp_path / "out", *QUICK)
+
+    assert_refused(result, str(bad))
 
     assert list(tmp_path.iterdir()) == [bad]
 

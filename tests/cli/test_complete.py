@@ -45,7 +45,7 @@ def test_without_ratings_depth_3_recovers_the_matrix_and_depth_2_does_not(tmp_pa
     assert {"depth", "optimizer", "steps", "seconds", "train_loss", "test_rmse"} <= set(runs[2])
     assert json.loads((out / "metrics.json").read_text())["runs"] == json.loads(done.stdout)["runs"]
     assert {path.name for path in out.iterdir()} == {
-        "settings.json", "metrics.json", "history.parquet", "losses.png", "singular_values.png",
+        "config.yaml", "model_card.md", "biases.safetensors", "metrics.json", "history.parquet", "losses.png", "singular_values.png",
         "row_ids.parquet", "column_ids.parquet", "seen.safetensors", "trained.json",
         "model-depth-2.safetensors", "model-depth-3.safetensors",
     }  # fmt: skip

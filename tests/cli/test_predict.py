@@ -63,7 +63,7 @@ def test_without_out_csv_goes_to_a_pipe(trained: Path, pairs_file: Path) -> None
 
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == '"row","column","prediction"'
+    assert lines[0] == '"row","column","prediction","known"'
     assert len(lines) == 1 + len(PAIRS)
 
 

@@ -1,0 +1,87 @@
+"""What a job says while it works, on standard error: a log file must not be silent for hours."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+import typer
+
+from dmf_fast.training import Callback, Progress
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+def shows_lines(*, quiet: bool) -> bool:
+    """Say whether progress is lines: where there is no terminal for a bar, unless it should be quiet."""
+    return not quiet and not sys.stderr.isatty()
+
+
+def say(text: str, *, quiet: bool) -> None:
+    """Print a line on standard error, unless it should be quiet."""
+    if not quiet:
+        typer.echo(text, err=True)
+
+
+def spoken_progress(
+    steps: int,
+    name: str,
+    every: float = SECONDS_BETWEEN_LINES,
+    clock: Callable[[], float] = time.monotonic,
+) -> Callback:
+    """Return a callback of `fit` that prints a line about every so many seconds.
+
+    Args:
+        steps: most steps of the run; early stopping may end it long before.
+        name: of the run.
+        every: seconds between lines.
+        clock: what tells the time.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> seconds = iter([0.0, 31.0])
+        >>> speak = spoken_progress(500, "depth 2", clock=lambda: next(seconds))
+        >>> for step in (0, 310):
+        ...     _ = speak(SimpleNamespace(step=step, row={"train_loss": 0.5, "validation_rmse": None}))
+
+    """
+    first: tuple[int, float] | None = None
+    last = 0.0
+
+    def speak(progress: Progress) -> None:
+        nonlocal first, last
+        now = clock()
+        if first is None or progress.step < first[0]:
+            first, last = (progress.step, now), now
+        elif now - last >= every:
+            last = now
+            rate = (progress.step - first[0]) / (now - first[1])
+            typer.echo(_line(name, progress, steps, rate), err=True)
+
+    return speak
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it.
+
+    >>> [duration(seconds) for seconds in (0.26, 75, 7300)]
+    ['0.3 s', '1 min 15 s', '2 h 1 min']
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = int(seconds) // 60
+    if minutes < 60:
+        return f"{minutes} min {int(seconds) % 60} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _line(name: str, progress: Progress, steps: int, rate: float) -> str:
+    parts = [f"{name}: step {progress.step:,} of at most {steps:,}", f"{rate:,.3g} steps/s"]
+    if rate > 0:
+        parts.append(f"at most {duration((steps - progress.step) / rate)} left")
+    loss, validation = progress.row["train_loss"], progress.row["validation_rmse"]
+    parts.append(f"train loss {loss:.4g}")
+    if validation is not None:
+        parts.append(f"validation RMSE {validation:.4f}")
+    return ", ".join(parts)

@@ -1,0 +1,97 @@
+"""What a job leaves in its folder: models, ids, baseline, history with plots, metrics, card and settings."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from dmf_fast.cli.baseline import save_biases
+from dmf_fast.cli.config import config_text
+from dmf_fast.cli.problem import CompletionProblem
+from dmf_fast.cli.settings import JobSettings
+from dmf_fast.cli.train import FinishedRun
+from dmf_fast.completion import CompletionRun
+from dmf_fast.evaluation import Biases
+from dmf_fast.experiments.text_files import json_text
+from dmf_fast.serving import DataFacts, ModelCard, SeenColumns, TrainingFacts, model_card
+from dmf_fast.serving.trained_folder import write_trained_folder
+
+CARD = "model_card.md"
+
+
+def write_output(
+    target: Path,
+    settings: JobSettings,
+    problem: CompletionProblem,
+    finished: Sequence[FinishedRun],
+    seen: SeenColumns,
+    biases: Biases,
+    results: dict[str, Any],
+) -> None:
+    """Write all that ``dmf-fast complete --out`` leaves; ``settings`` are resolved."""
+    from dmf_fast.cli.plots import plot_losses, plot_singular_values
+
+    best_first = sorted(finished, key=lambda one: one.merit)
+    predictors = [one.predictor for one in best_first]
+    write_trained_folder(target, predictors, problem.row_ids, problem.column_ids, seen)
+    save_biases(biases, target)
+    history = history_table([one.completed.searched for one in finished])
+    pq.write_table(history, target / "history.parquet")
+    plot_losses(history, target / "losses.png")
+    plot_singular_values(history, target / "singular_values.png")
+    (target / "metrics.json").write_text(json_text(results) + "\n", encoding="utf-8")
+    (target / "config.yaml").write_text(config_text("complete", settings), encoding="utf-8")
+    card = model_card(_card(settings, problem, best_first[0], results))
+    (target / CARD).write_text(card, encoding="utf-8")
+
+
+def history_table(runs: Sequence[CompletionRun]) -> pa.Table:
+    """Return the histories of all runs, one below the other, with a column ``depth`` in front."""
+    tables = []
+    for run in runs:
+        history = run.result.history
+        tables.append(
+            history.add_column(0, "depth", pa.array([run.settings.depth] * len(history), pa.int64()))
+        )
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def _card(
+    settings: JobSettings, problem: CompletionProblem, best: FinishedRun, results: dict[str, Any]
+) -> ModelCard:
+    values, (rows, columns) = problem.observed.values, problem.observed.shape
+    lowest, highest = values.min().item(), values.max().item()
+    mean = values.double().mean().item()
+    searched = best.completed.searched.result
+    return ModelCard(
+        title="Ratings completed" if settings.out is None else settings.out.name,
+        data=DataFacts((problem.source,), rows, columns, len(values), lowest, highest, mean),
+        settings={name: value for name, value in settings.fingerprint().items() if value is not None},
+        training=TrainingFacts(searched.steps, best.completed.seconds, searched.stopped_because),
+        metrics=_metrics(results, best.depth, settings.top_k),
+        folder=str(settings.out),
+        versions={
+            "dmf-fast": version("dmf-fast"),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    )
+
+
+def _metrics(
+    results: dict[str, Any], best_depth: int, top_k: int | None
+) -> dict[str, dict[str, float | None]]:
+    """Return the metrics of the models, the one that counts first, and of the baselines."""
+    runs = sorted(results["runs"], key=lambda run: run["depth"] != best_depth)
+    lines = {f"this model, depth {run['depth']}": run for run in runs} | results["baselines"]
+    names = {"validation_rmse": "validation RMSE", "test_rmse": "test RMSE", "test_mae": "test MAE"}
+    names |= {"recall": f"recall@{top_k}", "ndcg": f"NDCG@{top_k}"}
+    measured = {n: shown for n, shown in names.items() if any(line[n] is not None for line in lines.values())}
+    return {label: {shown: line[name] for name, shown in measured.items()} for label, line in lines.items()}
