@@ -15,6 +15,7 @@ from dmf_fast.duplicates import Duplicates
 from dmf_fast.estimator.fitted import FittedMatrix
 from dmf_fast.estimator.inputs import (
     SIDES,
+    Floats,
     GivenRatings,
     Pairs,
     id_at,
@@ -25,6 +26,7 @@ from dmf_fast.estimator.inputs import (
 )
 from dmf_fast.observations import Observations
 
+_NOTICEABLE = 1e-3
 ValueType = Literal["float32", "float64"]
 
 
@@ -42,10 +44,12 @@ def training_entries(
     """Return what to train on: ratings of pairs, or, where y is None, those of a matrix."""
     options = ReadOptions(dtype=dtype, strict=True)
     if y is None:
-        _refuse_pairs_without_ratings(X, sample_weight)
-        ratings, weights = as_ratings(X, options), None
+        ratings, weights = as_ratings(_matrix(X, sample_weight), options), None
+        if not len(ratings):
+            raise ValueError(f"X must hold a rating, but the matrix of shape {ratings.shape} has none.")
     else:
         given = read_given_ratings(X, y, sample_weight)
+        _warn_of_rounding(given.values, dtype)
         ratings = as_ratings((given.pairs.rows, given.pairs.columns, given.values), options)
         weights = given.weights
     return TrainingEntries(_observations(ratings, weights, duplicates), (ratings.row_ids, ratings.column_ids))
@@ -112,18 +116,39 @@ def fold_in_entries(
     return new_ids, _entries_at(positions, given, (shape[0], shape[1]), duplicates)
 
 
-def _refuse_pairs_without_ratings(X: Any, sample_weight: Any) -> None:
+def _matrix(X: Any, sample_weight: Any) -> Any:
+    """Return a matrix of ratings, sparse or as an array; pairs without ratings are refused."""
     if X is None or isinstance(X, (str, bytes)):
         raise TypeError(f"X must be pairs of ids, a data frame or a matrix, but {X!r} came.")
     if sample_weight is not None:
         raise ValueError("sample_weight goes with pairs of ids and y, but X is a matrix and y is None.")
     if hasattr(X, "tocoo"):
-        return
-    array = np.asarray(X)
-    if array.ndim == 2 and array.shape[1] == 2 and not (array.dtype.kind == "f" and np.isnan(array).any()):
+        return X
+    try:
+        array = np.asarray(X, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"y is None, so X must be a matrix of numbers, NaN where there is none, but {error}; pairs of "
+            "ids need their ratings as y."
+        ) from None
+    if array.ndim == 2 and array.shape[1] == 2 and not np.isnan(array).any():
         raise ValueError(
             f"X has the shape {array.shape} and y is None: pairs of ids need their ratings as y. (A matrix "
             "of ratings that has two columns can be given as a scipy.sparse matrix.)"
+        )
+    return array
+
+
+def _warn_of_rounding(values: Floats, dtype: ValueType) -> None:
+    """Say where all that tells ratings apart, as of years in seconds, is lost in float32."""
+    with np.errstate(over="ignore"):
+        lost = np.abs(values - values.astype(dtype)).max()
+    if np.isfinite(lost) and 0 < np.ptp(values) < lost / _NOTICEABLE:
+        warnings.warn(
+            f"y is rounded to {dtype}, by up to {lost:g} where it spreads over {np.ptp(values):g}; subtract "
+            "its mean, or take dtype='float64'.",
+            UserWarning,
+            stacklevel=4,
         )
 
 
@@ -157,7 +182,7 @@ def _refuse_unknown(pairs: Pairs, positions: NDArray[np.int64], axis: int) -> No
     if unknown.any():
         place = int(unknown.argmax())
         raise ValueError(
-            f"The {SIDES[axis]} id {id_at(pairs[axis], place)!r} of X[{place}] is not known, nor are "
-            f"{int(unknown.sum()) - 1} others: add new rows with fold_in(X, y), new columns with "
-            "fold_in(X, y, axis=1), or fit again."
+            f"The {SIDES[axis]} id {id_at(pairs[axis], place)!r} of X[{place}] is not known ({unknown.sum()} "
+            "such pairs): add new rows with fold_in(X, y), new columns with fold_in(X, y, axis=1), or fit "
+            "again."
         )

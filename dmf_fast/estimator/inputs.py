@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from dmf_fast.data.object_id_map import as_list
 
 Floats = NDArray[np.float64]
 SIDES = ("row", "column")
+_LARGEST = 1e140
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,9 +239,9 @@ def _objects(name: str, column: Any) -> list[Any]:
 
 def _as_text(key: Any) -> str | None:
     """Return how an integer or text is written, None for what a map of these cannot know."""
-    if isinstance(key, float) and key.is_integer():
+    if isinstance(key, (float, np.floating)) and key.is_integer():
         return str(int(key))
-    return str(key) if isinstance(key, (int, str)) and not isinstance(key, bool) else None
+    return str(key) if isinstance(key, (Integral, str)) and not isinstance(key, bool) else None
 
 
 def _selected(ids: Any, kept: NDArray[np.bool_]) -> Any:
@@ -265,4 +267,8 @@ def _numbers(name: str, given: Any, length: int) -> Floats:
     if not finite.all():
         place = int((~finite).argmax())
         raise ValueError(f"{name} must be finite, but {name}[{place}] is {numbers[place]} (NaN or infinity).")
+    if np.abs(numbers).max(initial=0.0) > _LARGEST:
+        raise ValueError(
+            f"{name} must hold numbers of at most {_LARGEST:g} in size, whose squares are finite."
+        )
     return numbers
