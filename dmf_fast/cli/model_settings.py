@@ -178,7 +178,7 @@ class ModelSettings:
             record_singular_values=self.singular_values or 0,
             seed=self.seed,
             progress=False if quiet else None,
-            checkpoint_every=self.checkpoint_every or None if checkpointed else None,
+            checkpoint_every=(self.checkpoint_every or None) if checkpointed else None,
             **{name: getattr(self, name) for name in _FIT},
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any, get_type_hints
 
@@ -29,29 +28,29 @@ def option_names(settings_class: type) -> dict[str, str]:
     }
 
 
-def command_line(command: str, settings: Any, *more: str) -> str:
+def command_line(command: str, settings: Any) -> str:
     """Return what a shell runs for these settings, of which those at their defaults are left out.
 
     >>> from dmf_fast.cli.settings import CompleteSettings
-    >>> command_line("complete", CompleteSettings(weight_decay=0.5, refit=False), "--resume")
-    'dmf-fast complete --weight-decay 0.5 --no-refit --resume'
+    >>> command_line("complete", CompleteSettings(ratings="u.data", weight_decay=0.5, refit=False))
+    'dmf-fast complete u.data --weight-decay 0.5 --no-refit'
     """
-    words = ["dmf-fast", command]
     defaults = {field.name: field.default for field in fields(settings)}
+    arguments, options = [], []
     for name, flags in _flags(type(settings)).items():
         value = getattr(settings, name)
         if value != defaults[name] and value is not None:
-            words += _words(flags, value)
-    return shlex.join([*words, *(word for word in more if word not in words)])
+            if flags is None:
+                arguments.append(str(value))
+            else:
+                options += _words(flags, value)
+    return shlex.join(["dmf-fast", command, *arguments, *options])
 
 
-def _words(flags: tuple[str, ...] | None, value: Any) -> Iterator[str]:
-    if flags is None:
-        yield str(value)
-    elif isinstance(value, bool):
-        yield flags[0] if value else flags[1]
-    else:
-        yield from (flags[0], str(value))
+def _words(flags: tuple[str, ...], value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [flags[0] if value else flags[1]]
+    return [flags[0], str(value)]
 
 
 def _flags(settings_class: type) -> dict[str, tuple[str, ...] | None]:
@@ -59,6 +58,8 @@ def _flags(settings_class: type) -> dict[str, tuple[str, ...] | None]:
     flags: dict[str, tuple[str, ...] | None] = {}
     for name, hint in get_type_hints(settings_class, include_extras=True).items():
         (info,) = (m for m in hint.__metadata__ if isinstance(m, OptionInfo | ArgumentInfo))
-        declared = info.param_decls or (f"--{name.replace('_', '-')}",)
+        # Typer takes the first name for a default until it makes a command of the settings.
+        named = [flag for flag in (info.default, *(info.param_decls or ())) if isinstance(flag, str)]
+        declared = named or [f"--{name.replace('_', '-')}"]
         flags[name] = None if isinstance(info, ArgumentInfo) else tuple(declared[0].split("/"))
     return flags

@@ -29,7 +29,10 @@ class OutputFolder:
         self.partial = self.path.with_name(self.path.name + ".partial")
         self._kept = self.partial / "checkpoints"
         self._replaced = self.path.with_name(self.path.name + ".replaced")
-        self._overwrite, self._resume = overwrite, resume
+        self._record = self._kept / "settings.json"
+        self._resume = resume
+        # An interrupted job that was to overwrite still is.
+        self._overwrite = overwrite or (resume and bool(self._recorded().get("overwrite")))
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"--out {path} is a file; name a folder.")
         above = next(parent for parent in self.path.parents if parent.exists())
@@ -99,17 +102,25 @@ class OutputFolder:
 
     def _begin(self, description: dict[str, Any]) -> None:
         """Write the description into an empty folder, or compare it with that of an interrupted job."""
-        record = self._kept / "settings.json"
-        if self._resume and record.exists():
-            _compare(json.loads(record.read_text()), json.loads(json.dumps(description)), self.partial)
+        if self._resume and self._record.exists():
+            before, now = self._recorded().get("description", {}), json.loads(json.dumps(description))
+            _compare(before, now, self.partial)
             return
         for path in self.partial.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
             elif path.name != "lock":
                 path.unlink()
-        with written_whole(record) as written:
-            written.write_text(json.dumps(description, indent=2) + "\n")
+        record = {"overwrite": self._overwrite, "description": description}
+        with written_whole(self._record) as written:
+            written.write_text(json.dumps(record, indent=2) + "\n")
+
+    def _recorded(self) -> dict[str, Any]:
+        """Return what an interrupted job has left about itself; nothing where there is none."""
+        if not self._record.exists():
+            return {}
+        recorded: dict[str, Any] = json.loads(self._record.read_text())
+        return recorded
 
     def _publish(self) -> None:
         """Move the whole folder to its place, and only then drop the checkpoints: a kill loses nothing."""

@@ -87,11 +87,8 @@ def _table(results: dict[str, Any], columns: dict[str, tuple[str, str]], title: 
     shown = [name for name in columns if any(line.get(name) is not None for _, line in lines)]
     table = Table("", *(columns[name][0] for name in shown), title=title)
     for place, (label, line) in enumerate(lines, start=1):
-        values = [line.get(name) for name in shown]
-        if any(value is not None for value in values):
-            cells = (
-                "-" if v is None else columns[n][1].format(v) for n, v in zip(shown, values, strict=True)
-            )
+        cells = ["-" if line.get(name) is None else columns[name][1].format(line[name]) for name in shown]
+        if set(cells) != {"-"}:
             table.add_row(label, *cells, end_section=place == len(runs))
     return table
 

@@ -37,6 +37,8 @@ class JobSettings(OutputSettings, DataSettings, ModelSettings):
         defaults = PAPER_DEFAULTS if self.ratings is None else RATINGS_DEFAULTS
         if self.validation is not None:
             defaults = defaults | {"validation_fraction": 0.0}
+        if self.out is None:
+            defaults = defaults | {"checkpoint_every": None}
         resolved = replace(self, **{k: v for k, v in defaults.items() if getattr(self, k) is None})
         resolved.check()
         return resolved

@@ -122,7 +122,7 @@ def _searched(found: TuningResult) -> dict[str, Any]:
 def _summary(found: TuningResult) -> dict[str, Any]:
     return {
         "trials": len(found.trials),
-        "best_trial": found.best.number,
+        "best_trial": found.best.number + 1,
         "validation_rmse_before": found.trials[0].validation_rmse,
         "validation_rmse": found.best.validation_rmse,
         "settings": _searched(found),
@@ -137,10 +137,11 @@ def _line(trial: TuningTrial, trials: int, best: float) -> str:
 
 def _print_trials(found: TuningResult) -> None:
     names = list(found.best.settings)
-    table = Table("trial", "state", "valid. RMSE", "steps", "seconds", *names, title="Best trials")
+    heads = (name.replace("_", " ") for name in names)
+    table = Table("trial", "valid. RMSE", "steps", "seconds", *heads, title="Best trials")
     complete = [trial for trial in found.trials if trial.state == "complete"]
     for trial in sorted(complete, key=lambda trial: (trial.validation_rmse, trial.number))[:10]:
         cells = (f"{trial.settings[name]:.4g}" for name in names)
         measures = (f"{trial.validation_rmse:.4f}", f"{trial.steps}", f"{trial.seconds:.1f}")
-        table.add_row(str(trial.number), trial.state, *measures, *cells)
+        table.add_row(str(trial.number + 1), *measures, *cells)
     Console().print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,7 @@ def propose(
 
     number, distributions = len(trials), space.distributions(start)
     drawn_from = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-    sampler = optuna.samplers.TPESampler(seed=drawn_from)
+    sampler = _sampler(drawn_from)
     pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     if warm_up is not None:
         pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=warm_up, n_min_trials=3)
@@ -63,6 +64,15 @@ def propose(
         study.enqueue_trial(space.place_of(start))
     trial = study.ask(distributions)
     return Proposal(number, dict(trial.params), trial)
+
+
+def _sampler(seed: int) -> Any:
+    import optuna
+
+    with warnings.catch_warnings():
+        # Settings depend on one another: weight decay on width, say. Some versions call that experimental.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True)
 
 
 def _silent_study(sampler: Any, pruner: Any) -> Any:

@@ -25,6 +25,9 @@ from dmf_fast.tuning.proposal import Proposal, propose
 from dmf_fast.tuning.search_space import SearchSpace
 from dmf_fast.tuning.trial import TrialState, TuningTrial, load_trials, save_trials
 
+# Evaluations before a trial can be pruned: a small start rests near the biases for some time.
+_WARM_UP = 25
+
 
 @dataclass(frozen=True)
 class TuningOptions:
@@ -189,7 +192,7 @@ class _Search:
 
     def _next_trial(self) -> TuningTrial | None:
         """Make one run; None where Ctrl-C came."""
-        warm_up = 10 * self._options.fit.evaluate_every if self._tuning.prune else None
+        warm_up = _WARM_UP * self._options.fit.evaluate_every if self._tuning.prune else None
         proposal = propose(self._options.run, self._space, self._tuning.seed, self._trials, warm_up)
         reports: dict[int, float] = {}
 

@@ -8,15 +8,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from safetensors.numpy import load_file
 from typer.testing import Result
 
 from dmf_fast.data import IdMap, read_ratings
+from dmf_fast.experiments import PaperSetting
 
 Run = Callable[..., Result]
 COMMAND = [sys.executable, "-m", "dmf_fast.cli"]
@@ -30,29 +33,46 @@ def measures(result: Result) -> dict[str, object]:
     return {name: value for name, value in run.items() if name != "seconds"}
 
 
-def test_without_ratings_depth_3_recovers_the_matrix_and_depth_2_does_not(tmp_path: Path) -> None:
+def test_without_ratings_the_papers_setting_runs(dmf_fast: Run, tmp_path: Path) -> None:
     out = tmp_path / "default"
-    done = subprocess.run(
-        [*COMMAND, "complete", "--json", "--out", str(out)], capture_output=True, text=True, timeout=300
-    )
 
-    assert done.returncode == 0, done.stderr
-    runs = {run["depth"]: run for run in json.loads(done.stdout)["runs"]}
-    assert set(runs) == {2, 3}
-    assert all(run["train_loss"] <= 1e-6 for run in runs.values())
-    assert runs[3]["reconstruction_mse"] < 1e-3
-    assert runs[2]["reconstruction_mse"] > 1e-2
-    assert {"depth", "optimizer", "steps", "seconds", "train_loss", "test_rmse"} <= set(runs[2])
-    assert json.loads((out / "metrics.json").read_text())["runs"] == json.loads(done.stdout)["runs"]
+    result = dmf_fast("complete", "--json", "--out", out, "--steps", "200", "--quiet")
+
+    assert result.exit_code == 0, result.stderr
     assert {path.name for path in out.iterdir()} == {
-        "config.yaml", "model_card.md", "biases.safetensors", "metrics.json", "history.parquet", "losses.png", "singular_values.png",
-        "row_ids.parquet", "column_ids.parquet", "seen.safetensors", "trained.json",
-        "model-depth-2.safetensors", "model-depth-3.safetensors",
+        "trained.json", "model-depth-2.safetensors", "model-depth-3.safetensors", "row_ids.parquet",
+        "column_ids.parquet", "seen.safetensors", "biases.safetensors", "history.parquet", "losses.png",
+        "singular_values.png", "metrics.json", "config.yaml", "model_card.md",
     }  # fmt: skip
+    runs = json.loads(result.stdout)["runs"]
+    assert [run["depth"] for run in runs] == [2, 3]
+    assert {"optimizer", "steps", "seconds", "train_loss", "test_rmse", "reconstruction_mse"} <= set(runs[0])
+    assert json.loads((out / "metrics.json").read_text())["runs"] == runs
     history = pq.read_table(out / "history.parquet")
     assert set(history.column("depth").to_pylist()) == {2, 3}
     assert (out / "losses.png").read_bytes().startswith(b"\x89PNG")
     assert not out.with_name("default.partial").exists()
+
+
+def test_the_papers_setting_is_that_of_the_experiment(dmf_fast: Run) -> None:
+    options = yaml.safe_load(dmf_fast("complete", "--show-config").stdout)
+
+    paper = PaperSetting()
+    for expected in (asdict(paper.training), asdict(paper.fit_options)):
+        shared = expected.keys() & options.keys() - {"depth", "seed", "checkpoint_every"}
+        assert {name: options[name] for name in shared} == {name: expected[name] for name in shared}
+    assert options["depth"] == "2,3"
+
+
+@pytest.mark.slow
+def test_in_the_papers_setting_depth_3_recovers_the_matrix_and_depth_2_does_not() -> None:
+    done = subprocess.run([*COMMAND, "complete", "--json"], capture_output=True, text=True, timeout=300)
+
+    assert done.returncode == 0, done.stderr
+    runs = {run["depth"]: run for run in json.loads(done.stdout)["runs"]}
+    assert all(run["train_loss"] <= 1e-6 for run in runs.values())
+    assert runs[3]["reconstruction_mse"] < 1e-3
+    assert runs[2]["reconstruction_mse"] > 1e-2
 
 
 def test_a_person_sees_a_table(dmf_fast: Run, ratings_file: Path) -> None:
@@ -198,8 +218,8 @@ def test_a_killed_run_resumes_to_bitwise_the_same_model(
     dmf_fast: Run, ratings_file: Path, tmp_path: Path
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    options = ["--depth", "2,3", "--hidden", "6", "--steps", "3000", "--patience", "100000", "--quiet"]
-    options += ["--checkpoint-every", "100", "--threads", "1"]
+    options = ["--depth", "2,3", "--hidden", "6", "--steps", "800", "--patience", "100000", "--quiet"]
+    options += ["--checkpoint-every", "20", "--threads", "1"]
     arguments = ["complete", str(ratings_file), *options]
     assert dmf_fast(*arguments, "--out", whole).exit_code == 0
 

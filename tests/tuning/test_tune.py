@@ -1,0 +1,206 @@
+"""The search for settings: never worse than its begin, the same whenever it is interrupted."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dmf_fast import Observations
+from dmf_fast.completion import CompletionOptions, RunSettings, complete_matrix
+from dmf_fast.experiments import low_rank_problem
+from dmf_fast.training import FitOptions
+from dmf_fast.tuning import SearchSpace, TuningOptions, TuningTrial, tune
+from dmf_fast.tuning.proposal import Proposal
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+OPTIONS = CompletionOptions(
+    RunSettings(hidden=4),
+    FitOptions(steps=80, evaluate_every=2, patience=10, seed=0),
+    validation_fraction=0.2,
+)
+SPACE = SearchSpace(hidden=(2, 4))
+
+
+@pytest.fixture(scope="module")
+def observed() -> Observations:
+    """A noisy matrix of rank 2."""
+    return low_rank_problem(30, 20, 2, 250, seed=0, noise=0.3).train
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python's own handler, also where the tests run in the background and SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def measured(trials: tuple[TuningTrial, ...]) -> list[TuningTrial]:
+    """Return the trials without what a clock has measured."""
+    return [replace(trial, seconds=0.0) for trial in trials]
+
+
+def test_the_first_trial_has_the_settings_that_were_given_so_that_none_worse_is_found(
+    observed: Observations,
+) -> None:
+    plain = complete_matrix(observed, replace(OPTIONS, refit=False)).run
+
+    found = tune(observed, OPTIONS, SPACE, TuningOptions(trials=12))
+
+    assert found.trials[0].validation_rmse == plain.validation_rmse
+    assert found.best.validation_rmse is not None
+    assert plain.validation_rmse is not None
+    assert found.best.validation_rmse <= plain.validation_rmse
+    assert len(found.trials) == 12
+    assert not found.interrupted
+
+
+def test_the_options_found_repeat_the_best_trial(observed: Observations) -> None:
+    found = tune(observed, OPTIONS, SPACE, TuningOptions(trials=12, seed=3))
+
+    again = complete_matrix(observed, replace(found.options, refit=False)).run
+
+    assert again.validation_rmse == found.best.validation_rmse
+    assert again.result.best_step == found.best.best_step
+    assert found.options.refit == OPTIONS.refit
+    complete = [trial for trial in found.trials if trial.state == "complete"]
+    assert found.best.validation_rmse == min(trial.validation_rmse or 9.0 for trial in complete)
+
+
+def test_a_search_finds_what_settings_given_badly_miss(observed: Observations) -> None:
+    bad = replace(OPTIONS, run=replace(OPTIONS.run, weight_decay=50.0))
+
+    found = tune(observed, bad, SPACE, TuningOptions(trials=8))
+
+    assert found.best.number > 0
+    assert found.options.run.weight_decay < 50
+    before = found.trials[0].validation_rmse
+    assert before is not None
+    assert found.best.validation_rmse is not None
+    assert found.best.validation_rmse < before
+
+
+def test_the_same_seed_gives_the_same_search_and_another_one_another(observed: Observations) -> None:
+    once, again, other = (
+        tune(observed, OPTIONS, SPACE, TuningOptions(trials=4, seed=seed)) for seed in (1, 1, 2)
+    )
+
+    assert measured(once.trials) == measured(again.trials)
+    assert measured(once.trials)[1:] != measured(other.trials)[1:]
+
+
+@pytest.mark.parametrize("ended_after", [1, 12])
+def test_a_search_that_was_killed_goes_on_to_the_same_result(
+    observed: Observations, tmp_path: Path, ended_after: int
+) -> None:
+    whole = tune(observed, OPTIONS, SPACE, TuningOptions(trials=14))
+    file = tmp_path / "trials.json"
+    tune(observed, OPTIONS, SPACE, TuningOptions(trials=ended_after), kept_in=file)
+    made: list[int] = []
+
+    resumed = tune(
+        observed, OPTIONS, SPACE, TuningOptions(trials=14), kept_in=file,
+        after_trial=lambda trial: made.append(trial.number),
+    )  # fmt: skip
+
+    assert measured(resumed.trials) == measured(whole.trials)
+    assert resumed.options == whole.options
+    assert made == list(range(ended_after, 14))
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_ends_the_search_with_the_trials_before(
+    observed: Observations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, hopeless = tmp_path / "trials.json", Proposal.is_hopeless
+
+    def interrupt(proposal: Proposal, step: int, rmse: float) -> bool:
+        if proposal.number == 2:
+            signal.raise_signal(signal.SIGINT)
+        return hopeless(proposal, step, rmse)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Proposal, "is_hopeless", interrupt)
+        found = tune(observed, OPTIONS, SPACE, TuningOptions(trials=4), kept_in=file)
+
+    assert found.interrupted
+    assert len(found.trials) == 2
+    resumed = tune(observed, OPTIONS, SPACE, TuningOptions(trials=4), kept_in=file)
+    assert measured(resumed.trials) == measured(
+        tune(observed, OPTIONS, SPACE, TuningOptions(trials=4)).trials
+    )
+
+
+def test_only_what_the_space_names_is_searched_for(observed: Observations) -> None:
+    space = SearchSpace(None, None, None, None, hidden=None, depth=(1, 2))
+
+    found = tune(observed, OPTIONS, space, TuningOptions(trials=5))
+
+    assert {trial.settings["depth"] for trial in found.trials} == {1, 2}
+    assert replace(found.options.run, depth=2) == OPTIONS.run
+    assert found.table.column_names == [
+        "number", "state", "validation_rmse", "best_step", "steps", "seconds", "depth",
+    ]  # fmt: skip
+
+
+def test_hopeless_trials_are_pruned_and_only_where_that_is_asked_for(observed: Observations) -> None:
+    long = replace(OPTIONS, fit=replace(OPTIONS.fit, evaluate_every=1, patience=None, steps=120))
+    space = SearchSpace(None, None, None, init_scale=(1e-6, 0.3), hidden=None)
+
+    pruned = tune(observed, long, space, TuningOptions(trials=16))
+    whole = tune(observed, long, space, TuningOptions(trials=16, prune=False))
+
+    assert any(trial.state == "pruned" and trial.steps < 120 for trial in pruned.trials)
+    assert all(trial.state == "complete" and trial.steps == 120 for trial in whole.trials)
+
+
+def test_a_trial_that_diverges_is_no_reason_to_stop(observed: Observations) -> None:
+    run = RunSettings(hidden=4, optimizer="gd", lr=0.05, coordinates="plain")
+    space = SearchSpace(None, None, None, init_scale=(1.0, 1e30), hidden=None)
+
+    found = tune(observed, replace(OPTIONS, run=run), space, TuningOptions(trials=6))
+
+    assert any(trial.state == "diverged" and trial.validation_rmse is None for trial in found.trials)
+    assert found.best.state == "complete"
+
+
+def test_where_all_diverge_there_is_no_result(observed: Observations) -> None:
+    run = RunSettings(hidden=4, optimizer="gd", lr=1e30, coordinates="plain")
+
+    with pytest.raises(ValueError, match=r"All 2 trials have diverged"):
+        tune(observed, replace(OPTIONS, run=run), SPACE, TuningOptions(trials=2))
+
+
+def test_no_trial_begins_after_the_time(observed: Observations) -> None:
+    assert len(tune(observed, OPTIONS, SPACE, TuningOptions(trials=50, max_seconds=0.0)).trials) == 1
+
+
+def test_trials_of_another_search_are_refused(observed: Observations, tmp_path: Path) -> None:
+    file = tmp_path / "trials.json"
+    tune(observed, OPTIONS, SPACE, TuningOptions(trials=1), kept_in=file)
+
+    with pytest.raises(ValueError, match=r"another search: seed was 0 there and is 1 here"):
+        tune(observed, OPTIONS, SPACE, TuningOptions(trials=1, seed=1), kept_in=file)
+    file.write_text("{")
+    with pytest.raises(ValueError, match=r"does not hold the trials of a search"):
+        tune(observed, OPTIONS, SPACE, TuningOptions(trials=1), kept_in=file)
+
+
+def test_bad_arguments_are_refused(observed: Observations) -> None:
+    with pytest.raises(ValueError, match="must leave a setting"):
+        tune(observed, OPTIONS, SearchSpace(None, None, None, None, None))
+    with pytest.raises(ValueError, match="needs validation entries"):
+        tune(observed, replace(OPTIONS, validation_fraction=0.0))
+    with pytest.raises(ValueError, match="trials must be at least 1"):
+        TuningOptions(trials=0)
+    with pytest.raises(ValueError, match=r"weight_decay must be \(lowest, highest\)"):
+        SearchSpace(weight_decay=(1.0, 0.1))
+    with pytest.raises(ValueError, match="init_scale is searched on a logarithmic scale"):
+        SearchSpace(init_scale=(0.0, 0.1))
+    with pytest.raises(ValueError, match="hidden must name choices"):
+        SearchSpace(hidden=())
