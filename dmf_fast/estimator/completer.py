@@ -3,44 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from dmf_fast.checks import whole_number
-from dmf_fast.estimator.attributes import FittedAttributes
 from dmf_fast.estimator.entries import fold_in_entries, known_entries, training_entries, validation_entries
 from dmf_fast.estimator.folder import load_fitted, save_fitted
-from dmf_fast.estimator.inputs import (
-    SIDES,
-    id_at,
-    is_frame,
-    known_positions,
-    read_ids,
-    read_pairs,
-    split_frame,
-)
-from dmf_fast.estimator.ranking import Ranking, ranking_of
+from dmf_fast.estimator.inputs import is_frame, read_pairs, split_frame
+from dmf_fast.estimator.raw_ids import known_positions
+from dmf_fast.estimator.recommender import Recommender
 from dmf_fast.estimator.training import TrainingPlace, train
 from dmf_fast.estimator.updates import with_new_lines, with_new_ratings
-from dmf_fast.serving import Neighbours, recommend, similar_columns, similar_rows
 
 # What is known of the training and goes into a folder.
 _OF_TRAINING = ("n_iter_", "best_step_")
 
 
-class MatrixCompleter(FittedAttributes):
+class MatrixCompleter(Recommender):
     """Completes a matrix of ratings by deep matrix factorization, in scikit-learn's conventions.
 
     X is ``(n, 2)``: a row id (user) and a column id (item) for every rating; y holds the ratings. So
-    `cross_val_score` and `GridSearchCV` work. Ids are of any hashable type and need not be contiguous:
-    integers and text are compared by how they are written, so that 7, 7.0 and "7" are one id. The training is
-    that of ``dmf-fast complete``: early stopping by a part of the ratings, then another training on all of
-    them.
+    `cross_val_score` and `GridSearchCV` work. Ids are of any hashable type and need not be contiguous; those
+    that are all integers or all text are compared by how they are written, so that 7, 7.0 and "7" are one id.
+    The training is that of ``dmf-fast complete``: early stopping by a part of the ratings, then another
+    training on all of them.
+
+    After Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization" (NeurIPS 2019).
 
     Args:
         depth, hidden, init_scale, initialization, bias, centre, coordinates, degree_exponent, optimizer, lr,
@@ -71,7 +63,8 @@ class MatrixCompleter(FittedAttributes):
             there were none.
         n_iter_: steps of the training that counts.
         best_step_: the step that the validation ratings chose, or None.
-        history_: pyarrow table with a row for every evaluation of the search for it.
+        history_: pyarrow table with a row for every evaluation of the search for it. (Where the largest
+            rating is beyond 10⁶ or below 10⁻⁶ in size, errors are in units of the power of 2 next to it.)
         n_features_in_: 2.
         feature_names_in_: names of the two columns, where X was a data frame.
 
@@ -157,10 +150,10 @@ class MatrixCompleter(FittedAttributes):
     def fold_in(self, X: Any, y: Any = None, sample_weight: Any = None, *, axis: int = 0) -> MatrixCompleter:
         """Add new rows, from their ratings of known columns, without another training.
 
-        Each gets the vector that ridge regression on the fixed factors of the columns gives, towards the mean
-        of the trained rows and the less in directions in which these differ much; nothing else changes. From
-        then on the estimator predicts for the rows and recommends to them; their ratings are kept like the
-        others.
+        Each gets the vector that ridge regression on the fixed factors of the columns gives: drawn towards
+        the mean of the trained rows, and the less so in directions in which these differ much. Nothing else
+        changes. From then on the estimator predicts for the rows and recommends to them, and their ratings
+        are kept like the others.
 
         Args:
             X: as for `fit`, but no matrix: a new row id and a known column id for every rating.
@@ -200,41 +193,6 @@ class MatrixCompleter(FittedAttributes):
         predictions = self._fitted.predictor.predict(rows, columns)
         return (predictions.values, predictions.known) if return_known else predictions.values
 
-    def recommend(self, ids: Any, k: int = 10, *, exclude_seen: bool = True) -> Ranking:
-        """Return the ``k`` column ids with the highest predictions for every row id, and these predictions.
-
-        Args:
-            ids: ``(asked,)`` row ids; an unknown one gets the columns of the highest bias.
-            k: at least 1.
-            exclude_seen: whether a row does not get columns that it has ratings of.
-
-        Raises:
-            ValueError: the ratings were not kept, although they are to be left out.
-
-        """
-        check_is_fitted(self)
-        fitted = self._fitted
-        rows = known_positions(read_ids("ids", ids), fitted.row_ids)
-        if exclude_seen and fitted.seen is None:
-            raise ValueError(
-                "The ratings were not kept: say exclude_seen=False, or fit with keep_ratings=True."
-            )
-        k = min(whole_number("k", k, least=1), fitted.model.shape[1])
-        best = recommend(fitted.two_factors, rows, k, seen=fitted.seen if exclude_seen else None)
-        columns, scores = best.columns.numpy(), fitted.predictor.clipped(best.scores.double().numpy())
-        return ranking_of(fitted.column_ids, columns, np.where(columns >= 0, scores, -np.inf))
-
-    def similar_items(self, ids: Any, k: int = 10) -> Ranking:
-        """Return the ``k`` other column ids that are most like each of ``ids``, with their cosines.
-
-        An id that is not known raises a `ValueError`; the rest is as for `dmf_fast.serving.similar_columns`.
-        """
-        return self._similar(similar_columns, ids, k, axis=1)
-
-    def similar_users(self, ids: Any, k: int = 10) -> Ranking:
-        """Return the ``k`` other row ids that are most like each of ``ids``, as `similar_items` does."""
-        return self._similar(similar_rows, ids, k, axis=0)
-
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder that `load`, ``dmf-fast predict`` and ``dmf-fast recommend`` read.
 
@@ -247,7 +205,7 @@ class MatrixCompleter(FittedAttributes):
         """
         check_is_fitted(self)
         parameters = self.get_params(deep=False) | {"checkpoint": None, "resume": False}
-        if not isinstance(self.random_state, int):
+        if not isinstance(self.random_state, Integral):
             parameters["random_state"] = None
         facts = {
             "parameters": parameters,
@@ -285,20 +243,6 @@ class MatrixCompleter(FittedAttributes):
 
     def _check_features(self, X: Any, *, reset: bool = False) -> None:
         validate_data(self, X, reset=reset, skip_check_array=True)
-
-    def _similar(self, similar: Callable[..., Neighbours], ids: Any, k: int, *, axis: int) -> Ranking:
-        check_is_fitted(self)
-        id_map = self._fitted.ids[axis]
-        raw = read_ids("ids", ids)
-        indices = known_positions(raw, id_map)
-        if (indices < 0).any():
-            unknown = id_at(raw, int((indices < 0).argmax()))
-            raise ValueError(
-                f"ids must be known {SIDES[axis]} ids, but {unknown!r} came, which fit has not seen."
-            )
-        k = min(whole_number("k", k, least=1), max(1, len(id_map) - 1))
-        best = similar(self._fitted.two_factors, indices, k)
-        return ranking_of(id_map, best.indices.numpy(), best.similarities.double().numpy())
 
 
 def _split(X: Any, y: Any) -> tuple[Any, Any]:

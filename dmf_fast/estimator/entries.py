@@ -18,12 +18,11 @@ from dmf_fast.estimator.inputs import (
     Floats,
     GivenRatings,
     Pairs,
-    id_at,
     is_frame,
-    known_positions,
     read_given_ratings,
     split_frame,
 )
+from dmf_fast.estimator.raw_ids import id_at, known_positions
 from dmf_fast.observations import Observations
 
 _NOTICEABLE = 1e-3
@@ -49,7 +48,7 @@ def training_entries(
             raise ValueError(f"X must hold a rating, but the matrix of shape {ratings.shape} has none.")
     else:
         given = read_given_ratings(X, y, sample_weight)
-        _warn_of_rounding(given.values, dtype)
+        _check_precision(given.values, dtype)
         ratings = as_ratings((given.pairs.rows, given.pairs.columns, given.values), options)
         weights = given.weights
     return TrainingEntries(_observations(ratings, weights, duplicates), (ratings.row_ids, ratings.column_ids))
@@ -139,11 +138,15 @@ def _matrix(X: Any, sample_weight: Any) -> Any:
     return array
 
 
-def _warn_of_rounding(values: Floats, dtype: ValueType) -> None:
-    """Say where all that tells ratings apart, as of years in seconds, is lost in float32."""
-    with np.errstate(over="ignore"):
-        lost = np.abs(values - values.astype(dtype)).max()
-    if np.isfinite(lost) and 0 < np.ptp(values) < lost / _NOTICEABLE:
+def _check_precision(values: Floats, dtype: ValueType) -> None:
+    """Refuse values that are too large for float32, and say where it loses all that tells them apart."""
+    largest = int(np.abs(values).argmax())
+    if abs(values[largest]) > np.finfo(dtype).max:
+        raise ValueError(
+            f"y[{largest}] is {values[largest]:g}, which {dtype} cannot hold; take dtype='float64'."
+        )
+    lost = np.abs(values - values.astype(dtype)).max()
+    if 0 < np.ptp(values) < lost / _NOTICEABLE:
         warnings.warn(
             f"y is rounded to {dtype}, by up to {lost:g} where it spreads over {np.ptp(values):g}; subtract "
             "its mean, or take dtype='float64'.",

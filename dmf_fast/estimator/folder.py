@@ -21,7 +21,7 @@ _FACTS, _RATINGS = "estimator.json", "ratings.safetensors"
 
 
 def save_fitted(fitted: FittedMatrix, facts: dict[str, Any], path: Path) -> None:
-    """Write what `load_fitted` reads; ``facts`` are what JSON can hold.
+    """Write what `load_fitted` reads; ``facts`` are what JSON can hold, or NumPy's scalars.
 
     Raises what `write_trained_folder` raises, such as a `DataError` for ids that files cannot hold.
     """
@@ -35,7 +35,7 @@ def save_fitted(fitted: FittedMatrix, facts: dict[str, Any], path: Path) -> None
         save_observations(fitted.observed, path / _RATINGS)
     about = {"format": _FORMAT, "version": _VERSION, "noise_variance": fitted.noise_variance}
     with written_whole(path / _FACTS) as partial:
-        partial.write_text(json.dumps(about | facts, indent=2) + "\n")
+        partial.write_text(json.dumps(about | facts, indent=2, default=np.generic.item) + "\n")
 
 
 def load_fitted(path: Path, depth: int | None) -> tuple[FittedMatrix, dict[str, Any]]:

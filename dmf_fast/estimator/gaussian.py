@@ -64,8 +64,9 @@ def line_changes(root: Tensor, features: Tensor, evidence: Evidence, noise_varia
 
         ``R (Rᵀ Fᵀ F R + σ² I)⁻¹ Rᵀ Fᵀ e``,
 
-    the mean of a Gaussian posterior. It is linear in ``e``: ratings that come one after the other give what
-    they give together. Features without any variance in ``root`` never change.
+    the mean of a Gaussian posterior; Bishop, "Pattern Recognition and Machine Learning" (2006), section 3.3.
+    It is linear in ``e``: ratings that come one after the other give what they give together. Features
+    without any variance in ``root`` never change.
 
     Args:
         root: ``(p, r)``, float64; see `Prior`.

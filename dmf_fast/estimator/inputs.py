@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from sklearn.utils import column_or_1d
 
-from dmf_fast.data import IdMap, ObjectIdMap
-from dmf_fast.data.arrow_types import id_array, is_id_type
 from dmf_fast.data.column_choice import choose_columns
-from dmf_fast.data.object_id_map import as_list
+from dmf_fast.estimator.raw_ids import read_ids, selected_ids
 
 Floats = NDArray[np.float64]
 SIDES = ("row", "column")
@@ -23,7 +20,7 @@ _LARGEST = 1e140
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Raw ids of n pairs: two columns, each a pyarrow array of integers or text, or a list of objects."""
+    """Raw ids of n pairs: two columns as `read_ids` returns them."""
 
     rows: Any
     columns: Any
@@ -38,7 +35,7 @@ class Pairs:
         """Return the pairs of a mask."""
         if kept.all():
             return self
-        return Pairs(_selected(self.rows, kept), _selected(self.columns, kept))
+        return Pairs(selected_ids(self.rows, kept), selected_ids(self.columns, kept))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +89,9 @@ def read_pairs(X: Any) -> Pairs:
             "X is a sparse matrix where pairs of ids were expected: a sparse X is the matrix of ratings "
             "itself, which fit takes with y=None; predict takes (row id, column id) pairs."
         )
-    return Pairs(*(_ids(side, column) for side, column in zip(SIDES, _two_columns(X), strict=True)))
+    return Pairs(
+        *(read_ids("X", f"{side} id", column) for side, column in zip(SIDES, _two_columns(X), strict=True))
+    )
 
 
 def read_given_ratings(X: Any, y: Any, sample_weight: Any = None) -> GivenRatings:
@@ -113,25 +112,6 @@ def read_given_ratings(X: Any, y: Any, sample_weight: Any = None) -> GivenRating
     if not counts.any():
         raise ValueError("sample_weight must hold a weight above 0, but every weight is zero.")
     return GivenRatings(pairs.select(counts), values[counts], weights[counts])
-
-
-def known_positions(ids: Any, id_map: IdMap) -> NDArray[np.int64]:
-    """Return the index of every id of a column of `Pairs`, -1 where the map does not know it."""
-    if isinstance(ids, pa.Array) or isinstance(id_map, ObjectIdMap):
-        return id_map.indices(ids)
-    return id_map.indices(pa.array([_as_text(key) for key in ids], pa.large_string()))
-
-
-def id_at(ids: Any, place: int) -> Any:
-    """Return one id of a column of `Pairs` as Python has it."""
-    return ids[place].as_py() if isinstance(ids, pa.Array) else ids[place]
-
-
-def read_ids(name: str, ids: Any) -> Any:
-    """Return a one-dimensional column of ids as `Pairs` have it; ``name`` is the argument's, for errors."""
-    if isinstance(ids, (str, bytes)) or not hasattr(ids, "__len__"):
-        raise TypeError(f"{name} must be a list or an array of ids, but {ids!r} came; write [{ids!r}].")
-    return _ids(name, ids)
 
 
 def _two_columns(X: Any) -> tuple[Any, Any]:
@@ -159,13 +139,11 @@ def _two_columns(X: Any) -> tuple[Any, Any]:
 
 def _two_columns_of_list(X: list[Any] | tuple[Any, ...]) -> tuple[list[Any], list[Any]]:
     """Return the columns of a list of pairs, whose ids keep their types."""
-    try:
-        widths = {len(pair) for pair in X if not isinstance(pair, (str, bytes))}
-        if len(widths) > 1 or any(isinstance(pair, (str, bytes)) for pair in X):
-            raise TypeError
-    except TypeError:
-        raise ValueError("X must be a list of pairs (row id, column id), but others came.") from None
-    _check_width((len(X), widths.pop() if widths else 2))
+    alike = all(hasattr(pair, "__len__") and not isinstance(pair, (str, bytes)) for pair in X)
+    widths = {len(pair) for pair in X} if alike else set()
+    if not alike or len(widths) > 1:
+        raise ValueError("X must be a list of pairs (row id, column id), but others came.")
+    _check_width((len(X), *widths) if widths else (0, 2))
     rows, columns = ([pair[side] for pair in X] for side in (0, 1))
     return rows, columns
 
@@ -193,61 +171,6 @@ def _check_width(shape: tuple[int, ...]) -> None:
             f"X must hold a pair: found array with 0 sample(s) (shape={shape}) while a minimum of 1 is "
             "required."
         )
-
-
-def _ids(name: str, column: Any) -> Any:
-    try:
-        array = column if isinstance(column, pa.Array) else pa.array(column, from_pandas=True)
-    except (pa.ArrowException, OverflowError, TypeError, ValueError):
-        return _objects(name, column)
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
-    if array.null_count:
-        place = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
-        raise ValueError(f"X must have every {name} id, but X[{place}] has none (NaN or None); drop it.")
-    if pa.types.is_floating(array.type):
-        return _whole_numbers(name, array, column)
-    ids = id_array(array) if is_id_type(array.type) or pa.types.is_dictionary(array.type) else None
-    return _objects(name, column) if ids is None else ids
-
-
-def _whole_numbers(name: str, array: pa.Array, column: Any) -> Any:
-    """Return floating-point ids as integers where all of them are whole, as in an array of mixed numbers."""
-    numbers = array.to_numpy(zero_copy_only=False).astype(np.float64)
-    if not np.isfinite(numbers).all():
-        place = int((~np.isfinite(numbers)).argmax())
-        raise ValueError(
-            f"X must hold finite ids, but the {name} id of X[{place}] is {numbers[place]}, infinity or NaN."
-        )
-    if (numbers == np.rint(numbers)).all() and np.abs(numbers).max(initial=0.0) < 2**53:
-        return pa.array(numbers.astype(np.int64))
-    return _objects(name, column)
-
-
-def _objects(name: str, column: Any) -> list[Any]:
-    keys = as_list(column)
-    for place, key in enumerate(keys):
-        if key is None or key != key:
-            raise ValueError(f"X must have every {name} id, but X[{place}] has none (NaN or None); drop it.")
-    try:
-        for key in keys:
-            hash(key)
-    except TypeError as error:
-        raise TypeError(f"X must hold hashable {name} ids, but {error}: {key!r}.") from None
-    return keys
-
-
-def _as_text(key: Any) -> str | None:
-    """Return how an integer or text is written, None for what a map of these cannot know."""
-    if isinstance(key, (float, np.floating)) and key.is_integer():
-        return str(int(key))
-    return str(key) if isinstance(key, (Integral, str)) and not isinstance(key, bool) else None
-
-
-def _selected(ids: Any, kept: NDArray[np.bool_]) -> Any:
-    if isinstance(ids, pa.Array):
-        return ids.filter(pa.array(kept))
-    return [key for key, keep in zip(ids, kept, strict=True) if keep]
 
 
 def _numbers(name: str, given: Any, length: int) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import fields
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,8 +118,8 @@ class CompleterParameters(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return {name: getattr(self, name) for name in names if name not in without}
 
     def _seed(self) -> int:
-        if isinstance(self.random_state, int):
-            return self.random_state
+        if isinstance(self.random_state, Integral):
+            return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _checkpoint(self) -> Path | None:

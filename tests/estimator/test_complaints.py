@@ -167,5 +167,5 @@ def test_any_finite_ratings_of_any_ids_give_finite_predictions(entries: dict[tup
 
 
 def test_importing_dmf_fast_does_not_import_scikit_learn() -> None:
-    program = "import sys, dmf_fast; assert 'sklearn' not in sys.modules; dmf_fast.MatrixCompleter()"
+    program = "import sys, dmf_fast; assert 'sklearn' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -157,9 +157,9 @@ NAN = float("nan")
         (np.zeros((4, 1)), np.ones(4), r"X must be \(n, 2\).* 1 feature\(s\)"),
         (np.zeros((2, 2, 2)), [1, 2], r"X must be \(n, 2\).* 3 dimensions"),
         (np.empty((0, 2)), [], "X must hold a pair"),
-        ([(1, None), (1, 2)], [1, 2], r"X must have every column id, but X\[0\] has none"),
-        ([(1, 2), (NAN, 2)], [1, 2], r"X must have every row id, but X\[1\] has none"),
-        ([(("a",), 2), (NAN, 2)], [1, 2], r"X must have every row id, but X\[1\] has none"),
+        ([(1, None), (1, 2)], [1, 2], r"X must have every column id, but that of X\[0\] is None"),
+        ([(1, 2), (NAN, 2)], [1, 2], r"X must have every row id, but that of X\[1\] is None"),
+        ([(("a",), 2), (NAN, 2)], [1, 2], r"X must have every row id, but that of X\[1\] is None"),
         ([(np.inf, 2)], [1], r"row id of X\[0\] is inf"),
         (np.ones((2, 2)) * 1j, [1, 2], "Complex data not supported"),
         ([(1, 2)], [NAN], r"y must be finite, but y\[0\] is nan"),
@@ -181,7 +181,7 @@ def test_what_is_no_ratings_ends_in_a_sentence(given: Any, y: Any, sentence: str
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (([([1], 2), (3, 4)], [1, 2]), "X must hold hashable row ids"),
+        (([([1], 2), (3, 4)], [1, 2]), "X must hold hashable ids, but a row id"),
         ((None,), "X must be pairs of ids"),
         (("u.data",), "X must be pairs of ids"),
     ],
