@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf_fast.data import DataError
+from dmf_fast.data import DataError, ObjectIdMap
 from dmf_fast.estimator.fitted import FittedMatrix
 from dmf_fast.observations import Observations
 from dmf_fast.observations_file import load_observations, save_observations
@@ -28,6 +28,9 @@ def save_fitted(fitted: FittedMatrix, facts: dict[str, Any], path: Path) -> None
     seen = fitted.seen
     if seen is None:
         seen = SeenColumns.of_pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), fitted.model.shape)
+    for ids in fitted.ids:
+        if isinstance(ids, ObjectIdMap):
+            ids.save(path)  # refuses, before anything is replaced
     for name in (_FACTS, _RATINGS):
         (path / name).unlink(missing_ok=True)
     write_trained_folder(path, [fitted.predictor], *fitted.ids, seen)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from sklearn.utils import column_or_1d
 
+from dmf_fast.data import DataError
 from dmf_fast.data.column_choice import choose_columns
 from dmf_fast.estimator.raw_ids import read_ids, selected_ids
 
@@ -63,7 +64,13 @@ def split_frame(frame: Any) -> tuple[Any, Any]:
             f"X has the columns {', '.join(names)} and y is None: three columns (row ids, column ids, "
             "ratings) were expected, or two of them and the ratings as y."
         )
-    *ids, rating = choose_columns("X", names, len(names), None, 3)
+    try:
+        *ids, rating = choose_columns("X", names, len(names), None, 3)
+    except DataError as error:
+        raise ValueError(
+            f"X has the columns {', '.join(names)} and y is None, but it cannot be told which of them hold "
+            "row ids, column ids and ratings: give the two columns of ids as X and the ratings as y."
+        ) from error
     if isinstance(frame, pa.Table):
         return frame.select(ids), frame.column(rating)
     if hasattr(frame, "iloc"):

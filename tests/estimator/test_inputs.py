@@ -170,6 +170,11 @@ NAN = float("nan")
         ([("ann", 2), ("bob", 4)], None, "y is None, so X must be a matrix of numbers"),
         (np.full((3, 4), NAN), None, "X must hold a rating, but the matrix"),
         (pd.DataFrame({"u": [1], "i": [2]}), None, "X has the columns u, i and y is None"),
+        (
+            pd.DataFrame(np.ones((2, 5)), columns=list("abcde")),
+            None,
+            "columns a, b, c, d, e .* cannot be told",
+        ),
         (scipy.sparse.eye_array(3), [1, 2, 3], "X is a sparse matrix where pairs of ids were expected"),
     ],
 )

@@ -14,7 +14,7 @@ from tests.estimator.wide_completer import WideCompleter
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 # The checks draw the same pair of ids again and again.
-PARAMETERS: dict[str, Any] = {"duplicates": "mean", "hidden": 2, "steps": 20}
+PARAMETERS: dict[str, Any] = {"duplicates": "mean", "hidden": 2, "steps": 5}
 
 WIDTH = "it fits features of another number than the two ids of a pair; WideCompleter passes it"
 OF_ANOTHER_WIDTH = dict.fromkeys(
