@@ -59,13 +59,19 @@ def run_completion(
 
     ``validation`` chooses the best step; ``test`` and ``truth`` (m, n) are only measured against.
     ``schedule_steps`` is where the schedule of the learning rate ends, ``options.steps`` by default.
-    ``callbacks``, ``checkpoint`` and ``resume`` are those of `dmf_fast.training.fit`, as are the errors.
+    ``callbacks``, ``checkpoint`` and ``resume`` are those of `dmf_fast.training.fit`, as are the errors; and
+    a `ValueError` says where batches do not go with the optimiser.
 
     >>> from dmf_fast.experiments import low_rank_problem
     >>> run = run_completion(RunSettings(), FitOptions(steps=2), low_rank_problem(9, 8, 1, 30, seed=0).train)
     >>> run.result.steps, run.test_rmse
     (2, None)
     """
+    if settings.optimizer == "adaptive-gd" and options.batches > 1:
+        raise ValueError(
+            f"adaptive-gd takes all entries in every step, but batches is {options.batches}; choose another "
+            "optimizer, such as group-rmsprop, or 1."
+        )
     start = _start(settings, train)
     optimizer = make_optimizer(
         settings.optimizer, start.model, start.lr, start.weight_decay, start.bias_weight_decay

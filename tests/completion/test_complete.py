@@ -162,6 +162,19 @@ def test_settings_out_of_range_are_refused_by_name(wrong: dict[str, Any], senten
         RunSettings(**wrong)
 
 
+def test_batches_are_refused_where_every_step_must_see_the_same_function() -> None:
+    with pytest.raises(ValueError, match="adaptive-gd takes all entries in every step, but batches is 4"):
+        run_completion(RunSettings(), FitOptions(steps=3, batches=4), ratings())
+
+
+def test_batches_train_with_group_rmsprop() -> None:
+    train, test = ratings().split(0.1, seed=1)
+    fit = replace(FIT, batches=4, steps=400, evaluate_every=8)
+    job = CompletionOptions(run=RunSettings(hidden=8, optimizer="group-rmsprop"), fit=fit)
+    completed = complete_matrix(train, job, test=test)
+    assert completed.run.test_rmse < 0.45
+
+
 @pytest.mark.parametrize("fraction", [-0.1, 1.0])
 def test_a_validation_fraction_out_of_range_is_refused(fraction: float) -> None:
     with pytest.raises(ValueError, match="validation_fraction must be"):
