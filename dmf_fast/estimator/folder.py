@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from dmf_fast.estimator.fitted import FittedMatrix
 from dmf_fast.observations import Observations
 from dmf_fast.observations_file import load_observations, save_observations
 from dmf_fast.serving import SeenColumns
-from dmf_fast.serving.trained_folder import TrainedFolder, write_trained_folder
+from dmf_fast.serving.trained_folder import TrainedFolder, model_name, write_trained_folder
 from dmf_fast.whole_files import written_whole
 
 _FORMAT, _VERSION = "dmf_fast estimator", 1
@@ -36,6 +37,8 @@ def save_fitted(fitted: FittedMatrix, facts: dict[str, Any], path: Path) -> None
     write_trained_folder(path, [fitted.predictor], *fitted.ids, seen)
     if fitted.observed is not None:
         save_observations(fitted.observed, path / _RATINGS)
+        # safetensors lets nobody else read its files
+        shutil.copymode(path / model_name(len(fitted.model.factors)), path / _RATINGS)
     about = {"format": _FORMAT, "version": _VERSION, "noise_variance": fitted.noise_variance}
     with written_whole(path / _FACTS) as partial:
         partial.write_text(json.dumps(about | facts, indent=2, default=np.generic.item) + "\n")

@@ -88,6 +88,7 @@ def test_a_saved_estimator_comes_back_as_it_was(tmp_path: Path, keep: bool) -> N
     loaded = MatrixCompleter.load(tmp_path / "model")
     pairs = [(f"u {row}", column) for row, column in X] + [("unknown", COLUMNS[0])]
     assert loaded.get_params() == completer.get_params()
+    assert len({file.stat().st_mode for file in (tmp_path / "model").iterdir()}) == 1
     assert np.array_equal(loaded.predict(pairs), completer.predict(pairs))
     assert (loaded.n_iter_, loaded.best_step_) == (completer.n_iter_, completer.best_step_)
     newcomer = [("new", column) for column in COLUMNS[:5].tolist()]
