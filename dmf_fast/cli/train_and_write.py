@@ -28,9 +28,12 @@ def introduce(settings: JobSettings, problem: CompletionProblem) -> None:
 
 
 def train_and_write(
-    settings: JobSettings, problem: CompletionProblem, folder: OutputFolder | None
+    settings: JobSettings,
+    problem: CompletionProblem,
+    folder: OutputFolder | None,
+    more: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Train the models of all depths, measure them, fill the folder and return the results."""
+    """Train the models of all depths, measure them, fill the folder and return the results, with ``more``."""
     started = time.perf_counter()
     finished = [train_depth(settings, problem, depth, folder) for depth in settings.depths]
     say(f"Trained in {duration(time.perf_counter() - started)}.", quiet=settings.quiet)
@@ -54,7 +57,7 @@ def train_and_write(
         )
         for one in finished
     ]
-    results = results_of(settings, problem, measured, validation_rmses)
+    results = results_of(settings, problem, measured, validation_rmses) | (more or {})
     if folder is not None:
         write_output(folder.partial, settings, problem, finished, seen, biases, results)
     return results

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +20,7 @@ from dmf_fast.cli.output_folder import OutputFolder
 from dmf_fast.cli.problem import CompletionProblem, load_problem
 from dmf_fast.cli.progress import say, shows_lines
 from dmf_fast.cli.report import print_results
-from dmf_fast.cli.settings import JobSettings
+from dmf_fast.cli.settings import CompleteSettings, JobSettings
 from dmf_fast.cli.train_and_write import introduce, train_and_write
 
 if TYPE_CHECKING:
@@ -61,9 +61,7 @@ def tune(given: TuneSettings) -> None:
         problem = load_problem(settings)
         introduce(settings, problem)
         found = _search(settings, problem, space, folder)
-        best = replace(settings, depth=str(found.options.run.depth), **_searched(found))
-        results = train_and_write(best, problem, folder)
-        results["tuning"] = _summary(found)
+        results = train_and_write(_best(settings, found), problem, folder, {"tuning": _summary(found)})
         if folder is not None:
             pq.write_table(found.table, folder.partial / "trials.parquet")
     if not settings.as_json:
@@ -112,6 +110,12 @@ def _search(
     if found.interrupted:
         raise Interrupted(f"after {len(found.trials)} of {settings.trials} trials")
     return found
+
+
+def _best(settings: TuneSettings, found: TuningResult) -> CompleteSettings:
+    """Return the settings of ``complete`` that train the best model."""
+    given = {field.name: getattr(settings, field.name) for field in fields(CompleteSettings)}
+    return CompleteSettings(**(given | {"depth": str(found.options.run.depth)} | _searched(found)))
 
 
 def _searched(found: TuningResult) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dmf_fast.tuning.search import TuningOptions, TuningResult, tune
 from dmf_fast.tuning.search_space import SearchSpace
 from dmf_fast.tuning.trial import TrialState, TuningTrial
-from dmf_fast.tuning.tune import TuningOptions, TuningResult, tune
 
 __all__ = ["SearchSpace", "TrialState", "TuningOptions", "TuningResult", "TuningTrial", "tune"]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +18,7 @@ from typer.testing import Result
 
 from dmf_fast.data import IdMap, read_ratings
 from dmf_fast.experiments import PaperSetting
+from tests.training.killing import assert_runs
 
 Run = Callable[..., Result]
 COMMAND = [sys.executable, "-m", "dmf_fast.cli"]
@@ -214,24 +213,29 @@ def test_an_existing_folder_is_replaced_only_when_asked(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_killed_run_resumes_to_bitwise_the_same_model(
+def test_a_run_killed_at_any_moment_resumes_to_bitwise_the_same_model(
     dmf_fast: Run, ratings_file: Path, tmp_path: Path
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    options = ["--depth", "2,3", "--hidden", "6", "--steps", "800", "--patience", "100000", "--quiet"]
-    options += ["--checkpoint-every", "20", "--threads", "1"]
+    options = ["--depth", "2,3", "--hidden", "6", "--steps", "700", "--patience", "100000", "--quiet"]
+    options += ["--checkpoint-every", "10", "--evaluate-every", "20", "--threads", "1"]
     arguments = ["complete", str(ratings_file), *options]
     assert dmf_fast(*arguments, "--out", whole).exit_code == 0
 
-    process = subprocess.Popen([*COMMAND, *arguments, "--out", str(killed)])
-    checkpoints = tmp_path / "killed.partial" / "checkpoints"
-    deadline = time.monotonic() + 120
-    while not any(checkpoints.glob("depth-2/search/version-*")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not killed.exists()
+    assert_runs(
+        f"""
+from pathlib import Path
+from dmf_fast.cli.app import app
+from tests.training.killing import kill_again_and_again
 
+partial = Path({str(killed)!r} + ".partial")
+kill_again_and_again(
+    lambda: app([*{arguments!r}, "--out", {str(killed)!r}, "--resume"], standalone_mode=False),
+    lambda: any(partial.glob("checkpoints/depth-2/search/version-*")),
+)
+"""
+    )
+    assert not killed.exists()
     other = dmf_fast(*arguments, "--out", killed, "--resume", "--lr", "0.5")
     assert other.exit_code == 2
     assert "lr = " in other.stderr

@@ -129,3 +129,26 @@ def test_a_file_is_replaced_only_when_asked(
     assert out.read_text() == "precious"
     assert dmf_fast("predict", trained, pairs_file, "--out", out, "--overwrite").exit_code == 0
     assert out.read_text() != "precious"
+
+
+def test_the_column_known_flags_fallbacks(dmf_fast: Run, trained: Path, tmp_path: Path) -> None:
+    pairs, out = tmp_path / "pairs.csv", tmp_path / "predictions.csv"
+    pairs.write_text("user,item\n105,film 4\n999,film 4\n105,no film\n")
+
+    assert dmf_fast("predict", trained, pairs, "--out", out).exit_code == 0
+
+    assert csv.read_csv(out)["known"].to_pylist() == [True, False, False]
+
+
+def test_bad_pairs_are_skipped_and_shown_or_refused(dmf_fast: Run, trained: Path, tmp_path: Path) -> None:
+    pairs, out = tmp_path / "pairs.csv", tmp_path / "predictions.csv"
+    pairs.write_text("user,item\n105,film 4\n,film 4\n106,film 4\n")
+
+    lenient = dmf_fast("predict", trained, pairs, "--out", out)
+    strict = dmf_fast("predict", trained, pairs, "--out", out, "--overwrite", "--strict")
+
+    assert lenient.exit_code == 0
+    assert "1 bad row was skipped" in lenient.stderr
+    assert csv.read_csv(out)["row"].to_pylist() == [105, 106]
+    assert strict.exit_code == 2
+    assert "line 3" in strict.stderr

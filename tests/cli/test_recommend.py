@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 from safetensors.numpy import load_file
 from typer.testing import Result
 
+from dmf_fast.cli import recommend_many
 from dmf_fast.data import IdMap, read_ratings
 
 Run = Callable[..., Result]
@@ -74,3 +77,92 @@ def test_a_user_that_is_not_there_is_named(dmf_fast: Run, trained: Path, user: s
     assert result.exit_code == 2
     assert repr(user) in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_recommendations_to_all_are_those_to_each(
+    dmf_fast: Run, trained: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recommend_many, "USERS_AT_ONCE", 7)
+    out = tmp_path / f"all{suffix}"
+
+    result = dmf_fast("recommend", trained, "--all", "--count", "4", "--out", out)
+
+    assert result.exit_code == 0, result.stderr
+    table = (csv.read_csv(out) if suffix == ".csv" else pq.read_table(out)).to_pylist()
+    assert [line["row"] for line in table] == sorted(line["row"] for line in table)
+    assert {line["row"] for line in table} == set(range(100, 130))
+    for user in (100, 117):
+        single = json.loads(dmf_fast("recommend", trained, user, "--count", "4", "--json").stdout)
+        of_user = [line for line in table if line["row"] == user]
+        assert [line["rank"] for line in of_user] == [1, 2, 3, 4]
+        assert all(line["known"] for line in of_user)
+        for line, one in zip(of_user, single["recommendations"], strict=True):
+            assert line["column"] == one["column"]
+            assert line["prediction"] == pytest.approx(one["prediction"])
+
+
+def test_users_of_a_file_come_in_its_order_and_unknown_ones_are_flagged(
+    dmf_fast: Run, trained: Path, tmp_path: Path
+) -> None:
+    users, out = tmp_path / "users.txt", tmp_path / "out.csv"
+    users.write_text("117\nnobody\n\n 100 \n")
+
+    result = dmf_fast("recommend", trained, "--users", users, "--count", "2", "--out", out)
+
+    assert result.exit_code == 0, result.stderr
+    table = csv.read_csv(out).to_pylist()
+    assert [line["row"] for line in table] == ["117", "117", "nobody", "nobody", "100", "100"]
+    assert [line["known"] for line in table] == [True, True, False, False, True, True]
+    bias = load_file(trained / "model-depth-2.safetensors")["column_bias"]
+    films = IdMap.load(trained / "column_ids.parquet").ids.to_pylist()
+    assert table[2]["column"] == films[int(bias.argmax())]
+
+
+def test_seen_items_are_recommended_when_asked(dmf_fast: Run, trained: Path) -> None:
+    everything = dmf_fast("recommend", trained, 110, "--count", "1000", "--seen", "--json")
+
+    assert len(json.loads(everything.stdout)["recommendations"]) == 20
+
+
+def test_similar_items_have_the_largest_cosines(dmf_fast: Run, trained: Path) -> None:
+    tensors = load_file(trained / "model-depth-2.safetensors")
+    # The balanced factors of the product: its singular vectors, times the roots of its singular values.
+    _, s, vt = np.linalg.svd(tensors["factors.1"].astype(float) @ tensors["factors.0"], full_matrices=False)
+    columns = (np.sqrt(s)[:4, None] * vt[:4]).T
+    columns /= np.linalg.norm(columns, axis=1, keepdims=True)
+    films = IdMap.load(trained / "column_ids.parquet").ids.to_pylist()
+    cosines = columns @ columns[films.index("film 3")]
+    cosines[films.index("film 3")] = -np.inf
+    best = np.argsort(-cosines)[:3]
+
+    result = dmf_fast("recommend", trained, "--similar", "film 3", "--count", "3", "--json")
+
+    found = json.loads(result.stdout)["similar"]
+    assert [one["column"] for one in found] == [films[place] for place in best]
+    np.testing.assert_allclose([one["similarity"] for one in found], cosines[best], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ([], "none of them came"),
+        (["100", "--all"], "USER and --all came"),
+        (["--all"], "--out FILE belongs to"),
+        (["100", "--out", "x.csv"], "--out FILE belongs to"),
+        (["--all", "--out", "x.txt"], ".csv or .parquet"),
+        (["--users", "nowhere.txt", "--out", "x.csv"], "nowhere.txt"),
+        (["--similar", "no film"], "The item 'no film' is not among the 20"),
+    ],
+)
+def test_what_cannot_be_recommended_is_refused(
+    dmf_fast: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str],
+    word: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+
+    refused = dmf_fast("recommend", trained, *options)
+
+    assert refused.exit_code == 2
+    assert word in refused.stderr
+    assert list(tmp_path.iterdir()) == []

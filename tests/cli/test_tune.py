@@ -1,0 +1,127 @@
+"""``dmf-fast tune``: a model at least as good as that of ``complete``, in a folder of the same kind."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from typer.testing import Result
+
+from dmf_fast.tuning import trial
+
+Run = Callable[..., Result]
+QUICK = ("--steps", "40", "--evaluate-every", "10", "--validation-fraction", "0.1", "--quiet")
+TRIALS = ("--trials", "5", "--hidden", "4")
+MODEL = "model-depth-2.safetensors"
+
+
+@pytest.fixture(scope="module")
+def tuned(dmf_fast: Run, ratings_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``dmf-fast tune`` writes for the small file; tests only read it."""
+    out = tmp_path_factory.mktemp("tuned") / "model"
+    result = dmf_fast("tune", ratings_file, "--out", out, *TRIALS, *QUICK)
+    assert result.exit_code == 0, result.stderr
+    return out
+
+
+def test_the_first_trial_is_complete_itself_and_none_worse_is_chosen(
+    dmf_fast: Run, ratings_file: Path, tuned: Path
+) -> None:
+    plain = json.loads(dmf_fast("complete", ratings_file, "--hidden", "4", "--json", *QUICK).stdout)
+    found = json.loads((tuned / "metrics.json").read_text())
+    trials = pq.read_table(tuned / "trials.parquet").to_pylist()
+
+    assert trials[0]["validation_rmse"] == plain["runs"][0]["validation_rmse"]
+    assert len(trials) == found["tuning"]["trials"] == 5
+    best = min(one["validation_rmse"] for one in trials if one["state"] == "complete")
+    assert found["runs"][0]["validation_rmse"] == found["tuning"]["validation_rmse"] == best
+    assert best <= found["tuning"]["validation_rmse_before"]
+
+
+def test_what_was_given_is_not_searched_for(tuned: Path) -> None:
+    searched = set(pq.read_table(tuned / "trials.parquet").column_names)
+
+    assert {"weight_decay", "bias_weight_decay", "degree_exponent", "init_scale"} <= searched
+    assert not {"hidden", "depth"} & searched
+
+
+def test_the_folder_serves_as_that_of_complete(dmf_fast: Run, tuned: Path, ratings_file: Path) -> None:
+    assert dmf_fast("recommend", tuned, "100").exit_code == 0
+    assert dmf_fast("evaluate", tuned, ratings_file).exit_code == 0
+    assert "| biases |" in dmf_fast("info", tuned).stdout
+    assert not (tuned / "checkpoints").exists()
+
+
+def test_complete_trains_the_best_model_again_from_its_config(
+    dmf_fast: Run, tuned: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "again"
+    result = dmf_fast("complete", "--config", tuned / "config.yaml", "--out", out, "--quiet")
+
+    assert result.exit_code == 0, result.stderr
+    assert (out / MODEL).read_bytes() == (tuned / MODEL).read_bytes()
+
+
+def test_a_search_that_was_interrupted_goes_on_to_the_same_model(
+    dmf_fast: Run, tuned: Path, ratings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, save = tmp_path / "out", trial.save_trials
+
+    def interrupted(path: Path, job: dict[str, Any], trials: list[trial.TuningTrial]) -> None:
+        save(path, job, trials)
+        if len(trials) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dmf_fast.tuning.search.save_trials", interrupted)
+        result = dmf_fast("tune", ratings_file, "--out", out, *TRIALS, *QUICK)
+
+    assert result.exit_code == 130
+    assert "go on with" in result.stderr
+    resumed = dmf_fast(*shlex.split(result.stderr.splitlines()[-1])[1:])
+    assert resumed.exit_code == 0, resumed.stderr
+    assert (out / MODEL).read_bytes() == (tuned / MODEL).read_bytes()
+
+
+def test_several_depths_are_choices(dmf_fast: Run, ratings_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    result = dmf_fast("tune", ratings_file, "--depth", "2,3", "--out", out, *TRIALS, *QUICK)
+
+    assert result.exit_code == 0, result.stderr
+    assert set(pq.read_table(out / "trials.parquet")["depth"].to_pylist()) <= {2, 3}
+    depth = yaml.safe_load((out / "config.yaml").read_text())["depth"]
+    assert (out / f"model-depth-{depth}.safetensors").is_file()
+
+
+def test_a_person_sees_the_best_trials_and_a_log_file_all_of_them(dmf_fast: Run, ratings_file: Path) -> None:
+    result = dmf_fast("tune", ratings_file, *TRIALS, *QUICK[:-1])
+
+    assert result.exit_code == 0, result.stderr
+    assert "Best trials" in result.stdout
+    assert [line for line in result.stderr.splitlines() if line.startswith("trial 5 of 5")]
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--validation-fraction", "0"], "--validation-fraction above 0"),
+        (
+            ["--weight-decay", 1, "--bias-weight-decay", 1, "--degree-exponent", 1, "--init-scale", 1],
+            "Nothing is left",
+        ),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(
+    dmf_fast: Run, ratings_file: Path, options: list[object], word: str
+) -> None:
+    refused = dmf_fast("tune", ratings_file, *TRIALS, *QUICK, *options)
+
+    assert refused.exit_code == 2
+    assert word in refused.stderr
