@@ -9,7 +9,7 @@ from dmf_fast.cli.job import running_job
 from dmf_fast.cli.problem import load_problem
 from dmf_fast.cli.report import print_results
 from dmf_fast.cli.settings import CompleteSettings
-from dmf_fast.cli.train_and_write import introduce, train_and_write
+from dmf_fast.cli.train_and_write import begin, train_and_write
 
 
 def complete(given: CompleteSettings) -> None:
@@ -23,6 +23,6 @@ def complete(given: CompleteSettings) -> None:
         return
     with running_job("complete", given) as folder:
         problem = load_problem(settings)
-        introduce(settings, problem)
+        begin(settings, problem, folder)
         results = train_and_write(settings, problem, folder)
     print_results(results, as_json=settings.as_json)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, cast
 
 import torch
 
+from dmf_fast.cli.defaults import setting
 from dmf_fast.cli.option import option
 from dmf_fast.data import ReadOptions
 
@@ -62,8 +63,9 @@ class DataSettings(TableSettings):
     ] = None
     validation_fraction: Annotated[
         float | None,
-        option(
-            "Part of RATINGS kept aside to choose the best step. [default: 0.05; the paper's setting: 0]",
+        setting(
+            "validation_fraction",
+            "Part of RATINGS kept aside to choose the best step.",
             min=0.0,
             max=0.9,
         ),

@@ -51,16 +51,16 @@ def running_job(command: str, given: JobSettings) -> Iterator[OutputFolder | Non
         typer.echo(f"Interrupted{place}: {_how_to_go_on(command, given, folder)}", err=True)
         raise typer.Exit(130) from None
     except (OSError, SafetensorError) as error:
-        if folder is None or not folder.holds_checkpoint:
+        if folder is None:
             raise
         raise OSError(
-            f"{error}. The checkpoint before is whole: {_how_to_go_on(command, given, folder)}"
+            f"{folder.path} cannot be written ({error}): {_how_to_go_on(command, given, folder)}"
         ) from error
 
 
 def _how_to_go_on(command: str, given: JobSettings, folder: OutputFolder | None) -> str:
     if folder is not None and folder.holds_checkpoint:
-        return f"what was done is kept; go on with\n  {_resuming(command, given)}"
+        return f"what was done up to the last checkpoint is kept; go on with\n  {_resuming(command, given)}"
     if folder is not None and given.checkpoint_every != 0:
         return "there was no checkpoint yet, so nothing is kept."
     return "nothing is kept; with --out FOLDER and checkpoints it would be."

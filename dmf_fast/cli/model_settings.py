@@ -1,67 +1,16 @@
-"""Options about the model and its training, their meaning and their defaults: the one place for them."""
+"""Options about the model and its training, and their meaning."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
+from dmf_fast.cli.defaults import FIT_OPTIONS, RUN_OPTIONS, setting
 from dmf_fast.cli.option import option
-from dmf_fast.completion import OPTIMIZERS, SCHEDULES, CompletionOptions, RunSettings
-from dmf_fast.experiments import PaperSetting
+from dmf_fast.completion import OPTIMIZERS, SCHEDULES, RunSettings
 from dmf_fast.initialization import INITIALIZATIONS
 from dmf_fast.training import FitOptions
-
-# Options that are fields of `RunSettings` and `FitOptions`.
-_RUN = (
-    "hidden",
-    "init_scale",
-    "initialization",
-    "bias",
-    "centre",
-    "coordinates",
-    "degree_exponent",
-    "optimizer",
-    "lr",
-    "weight_decay",
-    "bias_weight_decay",
-    "schedule",
-    "warmup",
-)
-_FIT = ("steps", "batches", "train_loss_threshold", "patience", "evaluate_every", "gradient_clip")
-
-
-def _defaults(run: RunSettings, fit: FitOptions, **others: Any) -> dict[str, Any]:
-    """Return the defaults of a job by the names of the options."""
-    options = {name: getattr(run, name) for name in _RUN} | {name: getattr(fit, name) for name in _FIT}
-    return options | {"singular_values": fit.record_singular_values} | others
-
-
-_PAPER = PaperSetting()
-_RATINGS = CompletionOptions()
-
-PAPER_DEFAULTS = _defaults(
-    _PAPER.training,
-    _PAPER.fit_options,
-    depth=",".join(str(depth) for depth in _PAPER.depths),
-    clip=False,
-    validation_fraction=0.0,
-    refit=False,
-    checkpoint_every=1000,  # of thousands of steps that take less than a millisecond
-    threads=1,  # twice as fast as two at this size
-)
-"""What ``complete`` does without RATINGS: the paper's setting."""
-
-RATINGS_DEFAULTS = _defaults(
-    _RATINGS.run,
-    _RATINGS.fit,
-    depth=str(_RATINGS.run.depth),
-    clip=True,
-    validation_fraction=_RATINGS.validation_fraction,
-    refit=_RATINGS.refit,
-    checkpoint_every=50,  # of a few hundred, which take seconds where there are many ratings
-)
-"""What ``complete RATINGS`` does: what validation entries of MovieLens 100K chose."""
 
 MODEL_CHOICES = {
     "optimizer": tuple(OPTIMIZERS),
@@ -71,91 +20,76 @@ MODEL_CHOICES = {
 }
 
 
-def _with_default(name: str, text: str) -> str:
-    """Return help that ends with the defaults of an option."""
-    ratings, paper = RATINGS_DEFAULTS.get(name), PAPER_DEFAULTS.get(name)
-    shown = ["none" if value is None else value for value in (ratings, paper)]
-    if ratings == paper:
-        return f"{text} [default: {shown[0]}]"
-    return f"{text} [default: {shown[0]}; the paper's setting: {shown[1]}]"
-
-
-def _setting(name: str, text: str, *names: str, **limits: Any) -> Any:
-    return option(_with_default(name, text), *names, **limits)
-
-
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
     """What a model is and how it is trained; None is the default of the job."""
 
-    depth: Annotated[str | None, _setting("depth", "Number of factors, or several: 2,3.")] = None
-    hidden: Annotated[int | None, _setting("hidden", "Width between the factors.", min=1)] = None
-    init_scale: Annotated[float | None, _setting("init_scale", "Size of the product at the start.")] = None
+    depth: Annotated[str | None, setting("depth", "Number of factors, or several: 2,3.")] = None
+    hidden: Annotated[int | None, setting("hidden", "Width between the factors.", min=1)] = None
+    init_scale: Annotated[float | None, setting("init_scale", "Size of the product at the start.")] = None
     initialization: Annotated[
-        str | None, _setting("initialization", f"{', '.join(MODEL_CHOICES['initialization'])}.")
+        str | None, setting("initialization", f"{', '.join(MODEL_CHOICES['initialization'])}.")
     ] = None
-    bias: Annotated[bool | None, _setting("bias", "Learn a bias per row and column.", "--bias/--no-bias")] = (
+    bias: Annotated[bool | None, setting("bias", "Learn a bias per row and column.", "--bias/--no-bias")] = (
         None
     )
     centre: Annotated[
-        bool | None, _setting("centre", "Model differences from the mean.", "--centre/--no-centre")
+        bool | None, setting("centre", "Model differences from the mean.", "--centre/--no-centre")
     ] = None
     coordinates: Annotated[
         str | None,
-        _setting("coordinates", "Of gradient descent: scaled by the numbers of ratings, or plain."),
+        setting("coordinates", "Of gradient descent: scaled by the numbers of ratings, or plain."),
     ] = None
     degree_exponent: Annotated[
-        float | None, _setting("degree_exponent", "How much scaled: 0 to 1.", min=0.0, max=1.0)
+        float | None, setting("degree_exponent", "How much scaled: 0 to 1.", min=0.0, max=1.0)
     ] = None
-    optimizer: Annotated[str | None, _setting("optimizer", f"{', '.join(MODEL_CHOICES['optimizer'])}.")] = (
+    optimizer: Annotated[str | None, setting("optimizer", f"{', '.join(MODEL_CHOICES['optimizer'])}.")] = None
+    lr: Annotated[float | None, setting("lr", "Learning rate; adaptive-gd needs none.")] = None
+    schedule: Annotated[str | None, setting("schedule", f"Of the learning rate: {', '.join(SCHEDULES)}.")] = (
         None
     )
-    lr: Annotated[float | None, _setting("lr", "Learning rate; adaptive-gd needs none.")] = None
-    schedule: Annotated[
-        str | None, _setting("schedule", f"Of the learning rate: {', '.join(SCHEDULES)}.")
-    ] = None
-    warmup: Annotated[int | None, _setting("warmup", "Steps over which the learning rate rises.", min=0)] = (
+    warmup: Annotated[int | None, setting("warmup", "Steps over which the learning rate rises.", min=0)] = (
         None
     )
     weight_decay: Annotated[
         float | None,
-        _setting("weight_decay", "L2 decay of the factors; in scaled coordinates in units of the noise."),
+        setting("weight_decay", "L2 decay of the factors; in scaled coordinates in units of the noise."),
     ] = None
     bias_weight_decay: Annotated[
         float | None, option("L2 decay of the biases. [default: as --weight-decay]")
     ] = None
-    gradient_clip: Annotated[float | None, _setting("gradient_clip", "Largest norm of all gradients.")] = None
-    steps: Annotated[int | None, _setting("steps", "Most steps.", min=1)] = None
+    gradient_clip: Annotated[float | None, setting("gradient_clip", "Largest norm of all gradients.")] = None
+    steps: Annotated[int | None, setting("steps", "Most steps.", min=1)] = None
     batches: Annotated[
         int | None,
-        _setting("batches", "Random parts of RATINGS that steps take in turn; not for adaptive-gd.", min=1),
+        setting("batches", "Random parts of RATINGS that steps take in turn; not for adaptive-gd.", min=1),
     ] = None
     patience: Annotated[
         int | None,
-        _setting("patience", "Stop after so many evaluations without a better validation RMSE.", min=1),
+        setting("patience", "Stop after so many evaluations without a better validation RMSE.", min=1),
     ] = None
-    evaluate_every: Annotated[int | None, _setting("evaluate_every", "Steps between evaluations.", min=1)] = (
+    evaluate_every: Annotated[int | None, setting("evaluate_every", "Steps between evaluations.", min=1)] = (
         None
     )
     train_loss_threshold: Annotated[
-        float | None, _setting("train_loss_threshold", "Stop at this mean train loss.")
+        float | None, setting("train_loss_threshold", "Stop at this mean train loss.")
     ] = None
     refit: Annotated[
         bool | None,
-        _setting("refit", "Train again on all RATINGS for the best number of steps.", "--refit/--no-refit"),
+        setting("refit", "Train again on all RATINGS for the best number of steps.", "--refit/--no-refit"),
     ] = None
     clip: Annotated[
-        bool | None, _setting("clip", "Clip predictions to the range of RATINGS.", "--clip/--no-clip")
+        bool | None, setting("clip", "Clip predictions to the range of RATINGS.", "--clip/--no-clip")
     ] = None
     singular_values: Annotated[
-        int | None, _setting("singular_values", "Singular values to record over time.", min=0)
+        int | None, setting("singular_values", "Singular values to record over time.", min=0)
     ] = None
     seed: Annotated[
         int, option("Seed of the start, the validation part and the synthetic matrix. [default: 0]", min=0)
     ] = 0
     checkpoint_every: Annotated[
         int | None,
-        _setting("checkpoint_every", "Steps between checkpoints in --out; 0 for none.", min=0),
+        setting("checkpoint_every", "Steps between checkpoints in --out; 0 for none.", min=0),
     ] = None
 
     @property
@@ -179,12 +113,12 @@ class ModelSettings:
             seed=self.seed,
             progress=False if quiet else None,
             checkpoint_every=(self.checkpoint_every or None) if checkpointed else None,
-            **{name: getattr(self, name) for name in _FIT},
+            **{name: getattr(self, name) for name in FIT_OPTIONS},
         )
 
     def run_settings(self, depth: int) -> RunSettings:
         """Return what the model of a depth is; the settings must be resolved."""
-        return RunSettings(depth=depth, seed=self.seed, **{name: getattr(self, name) for name in _RUN})
+        return RunSettings(depth=depth, seed=self.seed, **{name: getattr(self, name) for name in RUN_OPTIONS})
 
     def check_model(self) -> None:
         """Raise a `ValueError` where a number is out of range."""

@@ -68,6 +68,14 @@ class OutputFolder:
                     self.discard()
                 raise
 
+    def agree_on_data(self, digests: dict[str, str]) -> None:
+        """Note what data the job works on; a `ValueError` says where an interrupted job had other data."""
+        record = self._kept / "data.json"
+        if record.exists():
+            _compare(json.loads(record.read_text()), digests, self.partial)
+        else:
+            _write(record, digests)
+
     def checkpoint(self, name: str) -> Path:
         """Return where the checkpoint called ``name`` lives while the job runs."""
         return self._kept / name
@@ -111,9 +119,7 @@ class OutputFolder:
                 shutil.rmtree(path)
             elif path.name != "lock":
                 path.unlink()
-        record = {"overwrite": self._overwrite, "description": description}
-        with written_whole(self._record) as written:
-            written.write_text(json.dumps(record, indent=2) + "\n")
+        _write(self._record, {"overwrite": self._overwrite, "description": description})
 
     def _recorded(self) -> dict[str, Any]:
         """Return what an interrupted job has left about itself; nothing where there is none."""
@@ -131,6 +137,11 @@ class OutputFolder:
         shutil.rmtree(self.path / self._kept.name, ignore_errors=True)
         (self.path / "lock").unlink(missing_ok=True)
         shutil.rmtree(self._replaced, ignore_errors=True)
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def _compare(before: dict[str, Any], now: dict[str, Any], partial: Path) -> None:

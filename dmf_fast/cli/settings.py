@@ -9,7 +9,8 @@ from typing import Annotated, Any, TypeVar
 from typer import Argument
 
 from dmf_fast.cli.data_settings import DATA_CHOICES, DataSettings
-from dmf_fast.cli.model_settings import MODEL_CHOICES, PAPER_DEFAULTS, RATINGS_DEFAULTS, ModelSettings
+from dmf_fast.cli.defaults import PAPER_DEFAULTS, RATINGS_DEFAULTS
+from dmf_fast.cli.model_settings import MODEL_CHOICES, ModelSettings
 from dmf_fast.cli.output_settings import OutputSettings
 from dmf_fast.completion import CompletionOptions
 

@@ -14,17 +14,21 @@ from dmf_fast.cli.settings import JobSettings
 from dmf_fast.cli.train import train_depth
 from dmf_fast.cli.trained_output import write_output
 from dmf_fast.serving import SeenColumns, collapse
+from dmf_fast.training.identity import sha256_of
 
 
-def introduce(settings: JobSettings, problem: CompletionProblem) -> None:
-    """Say in one line on standard error what is trained on."""
-    rows, columns = problem.observed.shape
-    validation = 0 if problem.validation is None else len(problem.validation)
-    say(
-        f"{problem.source}: {rows:,} rows, {columns:,} columns, {len(problem.observed):,} entries, of "
-        f"which {validation:,} validate; {problem.bad_rows:,} bad rows; read in {duration(problem.seconds)}.",
-        quiet=settings.quiet,
-    )
+def begin(settings: JobSettings, problem: CompletionProblem, folder: OutputFolder | None) -> None:
+    """Say what is trained on, and see to it that a resumed job has the data that it had before."""
+    _introduce(settings, problem)
+    if folder is not None:
+        parts = {"ratings": problem.observed, "validation": problem.validation, "test": problem.known_test}
+        folder.agree_on_data(
+            {
+                f"SHA-256 of {name}": sha256_of(part.rows, part.columns, part.values)
+                for name, part in parts.items()
+                if part is not None
+            }
+        )
 
 
 def train_and_write(
@@ -61,3 +65,14 @@ def train_and_write(
     if folder is not None:
         write_output(folder.partial, settings, problem, finished, seen, biases, results)
     return results
+
+
+def _introduce(settings: JobSettings, problem: CompletionProblem) -> None:
+    """Say in one line on standard error what is trained on."""
+    rows, columns = problem.observed.shape
+    validation = 0 if problem.validation is None else len(problem.validation)
+    say(
+        f"{problem.source}: {rows:,} rows, {columns:,} columns, {len(problem.observed):,} entries, of "
+        f"which {validation:,} validate; {problem.bad_rows:,} bad rows; read in {duration(problem.seconds)}.",
+        quiet=settings.quiet,
+    )

@@ -21,7 +21,7 @@ from dmf_fast.cli.problem import CompletionProblem, load_problem
 from dmf_fast.cli.progress import say, shows_lines
 from dmf_fast.cli.report import print_results
 from dmf_fast.cli.settings import CompleteSettings, JobSettings
-from dmf_fast.cli.train_and_write import introduce, train_and_write
+from dmf_fast.cli.train_and_write import begin, train_and_write
 
 if TYPE_CHECKING:
     from dmf_fast.tuning import SearchSpace, TuningResult, TuningTrial
@@ -59,7 +59,7 @@ def tune(given: TuneSettings) -> None:
     space = _space(SearchSpace(), given, settings.depths)
     with running_job("tune", given) as folder:
         problem = load_problem(settings)
-        introduce(settings, problem)
+        begin(settings, problem, folder)
         found = _search(settings, problem, space, folder)
         results = train_and_write(_best(settings, found), problem, folder, {"tuning": _summary(found)})
         if folder is not None:

@@ -114,7 +114,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_how_to_go_on(
 
     assert failed.exit_code == 2
     assert "No space left on device" in failed.stderr
-    assert "The checkpoint before is whole" in failed.stderr
+    assert "up to the last checkpoint is kept" in failed.stderr
     resumed = dmf_fast(*shlex.split(failed.stderr.splitlines()[-1])[1:])
     assert resumed.exit_code == 0, resumed.stderr
     assert (out / MODEL).read_bytes() == whole
@@ -168,3 +168,20 @@ def test_a_failure_without_a_checkpoint_leaves_nothing(
     assert result.exit_code == 2
     assert "No space left on device" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ratings_that_have_changed_are_not_gone_on_with(
+    dmf_fast: Run, ratings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ratings = tmp_path / "ratings.csv"
+    ratings.write_text(ratings_file.read_text())
+    with monkeypatch.context() as patch:
+        ctrl_c_at(30, patch)
+        assert dmf_fast("complete", ratings, "--out", tmp_path / "out", *OPTIONS).exit_code == 130
+    ratings.write_text(ratings_file.read_text().replace(",1.00\n", ",1.01\n"))
+
+    refused = dmf_fast("complete", ratings, "--out", tmp_path / "out", "--resume", *OPTIONS)
+
+    assert refused.exit_code == 2
+    assert "had SHA-256 of ratings = " in refused.stderr
+    assert (tmp_path / "out.partial").exists()
