@@ -145,7 +145,7 @@ def _write(path: Path, record: dict[str, Any]) -> None:
 
 
 def _compare(before: dict[str, Any], now: dict[str, Any], partial: Path) -> None:
-    for name in before.keys() | now.keys():
+    for name in {**now, **before}:
         if before.get(name) != now.get(name):
             raise ValueError(
                 f"the interrupted run in {partial} had {name} = {before.get(name)!r}, this one has "

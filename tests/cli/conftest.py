@@ -10,8 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from dmf_fast.cli.app import app
-
-QUICK = ("--hidden", "4", "--steps", "60", "--evaluate-every", "10", "--quiet")
+from tests.cli.runs import QUICK
 
 
 @pytest.fixture(autouse=True)

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import Result
 
 from dmf_fast.cli.progress import spoken_progress
 from dmf_fast.data import IdMap
 from dmf_fast.training import Progress
-
-Run = Callable[..., Result]
-QUICK = ("--hidden", "4", "--steps", "60", "--evaluate-every", "10", "--quiet")
-
-
-def results(result: Result) -> dict[str, Any]:
-    assert result.exit_code == 0, result.stderr
-    return dict(json.loads(result.stdout))
+from tests.cli.runs import QUICK, Run, json_of
 
 
 def test_nobody_waits_twenty_hours_without_a_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,7 +47,7 @@ def test_cold_start_ids_give_no_nan_metrics(dmf_fast: Run, ratings_file: Path, t
     test = tmp_path / "test.csv"
     test.write_text("user,item,rating\n999,film 4,1\n100,no film,2\n999,no film,5\n100,film 1,3\n")
 
-    found = results(dmf_fast("complete", ratings_file, "--test", test, "--top-k", 3, "--json", *QUICK))
+    found = json_of(dmf_fast("complete", ratings_file, "--test", test, "--top-k", 3, "--json", *QUICK))
 
     (run,) = found["runs"]
     assert found["data"]["test_entries_with_unknown_ids"] == 3
@@ -75,7 +66,7 @@ def test_zero_valued_ratings_are_ratings(dmf_fast: Run, tmp_path: Path) -> None:
     (tmp_path / "ratings.csv").write_text("\n".join(lines) + "\n")
     out = tmp_path / "out"
 
-    found = results(dmf_fast("complete", tmp_path / "ratings.csv", "--json", "--out", out, *QUICK))
+    found = json_of(dmf_fast("complete", tmp_path / "ratings.csv", "--json", "--out", out, *QUICK))
 
     assert found["data"]["entries"] == 48
     (tmp_path / "pairs.csv").write_text("0,0\n1,1\n")
@@ -91,7 +82,7 @@ def test_ids_that_are_not_contiguous_make_no_phantom_rows(dmf_fast: Run, tmp_pat
     (tmp_path / "ratings.csv").write_text("\n".join(lines) + "\n")
     out = tmp_path / "out"
 
-    found = results(dmf_fast("complete", tmp_path / "ratings.csv", "--json", "--out", out, *QUICK))
+    found = json_of(dmf_fast("complete", tmp_path / "ratings.csv", "--json", "--out", out, *QUICK))
 
     assert (found["data"]["rows"], found["data"]["columns"]) == (4, 2)
     assert IdMap.load(out / "row_ids.parquet").ids.to_pylist() == sorted(ids)
@@ -107,7 +98,7 @@ def test_bad_rows_are_counted_and_the_first_ten_shown(dmf_fast: Run, tmp_path: P
     lenient = dmf_fast("complete", ratings, "--json", *QUICK)
     strict = dmf_fast("complete", ratings, "--strict", *QUICK)
 
-    assert results(lenient)["data"]["bad_rows"] == 12
+    assert json_of(lenient)["data"]["bad_rows"] == 12
     assert "12 bad rows were skipped, the first 10 of them" in lenient.stderr
     assert lenient.stderr.count("much") == 10
     assert "line 4:" in lenient.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,11 +17,10 @@ from typer.testing import Result
 
 from dmf_fast.data import IdMap, read_ratings
 from dmf_fast.experiments import PaperSetting
+from tests.cli.runs import QUICK, Run
 from tests.training.killing import assert_runs
 
-Run = Callable[..., Result]
 COMMAND = [sys.executable, "-m", "dmf_fast.cli"]
-QUICK = ("--hidden", "4", "--steps", "60", "--evaluate-every", "10", "--quiet")
 
 
 def measures(result: Result) -> dict[str, object]:

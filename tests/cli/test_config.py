@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from typer.testing import Result
 
 from dmf_fast.cli.app import app
 from dmf_fast.completion import OPTIMIZERS
+from tests.cli.runs import QUICK, Run
 
-Run = Callable[..., Result]
 ROOT = Path(__file__).parents[2]
-QUICK = ("--hidden", "4", "--steps", "60", "--evaluate-every", "10", "--quiet")
 
 
 def shown(result: Result) -> dict[str, Any]:

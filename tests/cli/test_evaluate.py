@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import Result
 
 from dmf_fast.data import read_ratings
 from dmf_fast.evaluation import Biases
-
-Run = Callable[..., Result]
-QUICK = ("--hidden", "4", "--steps", "60", "--evaluate-every", "10", "--quiet")
+from tests.cli.runs import QUICK, Run, json_of
 
 
 @pytest.fixture(scope="module")
@@ -29,19 +23,14 @@ def test_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def evaluated(result: Result) -> dict[str, Any]:
-    assert result.exit_code == 0, result.stderr
-    return dict(json.loads(result.stdout))
-
-
 def test_a_trained_folder_gives_the_numbers_of_its_training(
     dmf_fast: Run, ratings_file: Path, test_file: Path, tmp_path: Path
 ) -> None:
     out, ranked = tmp_path / "out", ("--top-k", "3", "--relevant-from", "4")
     command = ("complete", ratings_file, "--test", test_file, "--out", out, "--json", *ranked, *QUICK)
-    (run,) = evaluated(dmf_fast(*command))["runs"]
+    (run,) = json_of(dmf_fast(*command))["runs"]
 
-    found = evaluated(dmf_fast("evaluate", out, test_file, "--json", *ranked))
+    found = json_of(dmf_fast("evaluate", out, test_file, "--json", *ranked))
 
     assert found == run["evaluation"]
     assert found["ranking"]["model"]["cutoff"] == 3
@@ -51,13 +40,13 @@ def test_a_trained_folder_gives_the_numbers_of_its_training(
 def test_the_biases_beside_the_model_are_those_of_its_ratings(
     dmf_fast: Run, trained: Path, ratings_file: Path, test_file: Path
 ) -> None:
-    kept = evaluated(dmf_fast("evaluate", trained, test_file, "--json"))
+    kept = json_of(dmf_fast("evaluate", trained, test_file, "--json"))
     ratings = read_ratings(ratings_file)
     test = read_ratings(test_file).mapped_to(ratings.row_ids, ratings.column_ids)
     strengths = kept["biases_shrinkage"]
 
     biases = Biases.fit(ratings.observations())
-    fitted = evaluated(dmf_fast("evaluate", trained, test_file, "--ratings", ratings_file, "--json"))
+    fitted = json_of(dmf_fast("evaluate", trained, test_file, "--ratings", ratings_file, "--json"))
 
     predicted = np.clip(biases.predict(test.rows, test.columns), ratings.values.min(), ratings.values.max())
     rmse = float(np.sqrt(np.mean((predicted - test.values) ** 2)))

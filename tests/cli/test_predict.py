@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv
 from safetensors.numpy import load_file
-from typer.testing import Result
 
 from dmf_fast.data import IdMap, read_ratings
+from tests.cli.runs import Run
 
-Run = Callable[..., Result]
 PAIRS = [(105, "film 3"), (100, "film 19"), (129, "film 0"), (105, "film 4")]
 
 

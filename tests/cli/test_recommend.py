@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv
 from safetensors.numpy import load_file
-from typer.testing import Result
 
 from dmf_fast.cli import recommend_many
 from dmf_fast.data import IdMap, read_ratings
-
-Run = Callable[..., Result]
+from tests.cli.runs import Run
 
 
 def scores_of_unseen(folder: Path, ratings: Path, user: int) -> dict[str, float]:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from typer.testing import Result
 
-Run = Callable[..., Result]
-QUICK = ("--hidden", "4", "--steps", "60", "--evaluate-every", "10", "--quiet")
-MODEL = "model-depth-2.safetensors"
+from tests.cli.runs import MODEL, QUICK, Run, json_of
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +27,12 @@ def timed_file(timed_lines: list[str], tmp_path: Path) -> Path:
     return path
 
 
-def ran(result: Result) -> dict[str, Any]:
-    assert result.exit_code == 0, result.stderr
-    return dict(json.loads(result.stdout))
-
-
 def test_the_latest_ratings_validate_and_are_trained_on_in_the_end(
     dmf_fast: Run, timed_file: Path, tmp_path: Path
 ) -> None:
     options = ("--split", "time", "--validation-fraction", "0.2", "--json", *QUICK)
 
-    found = ran(dmf_fast("complete", timed_file, "--out", tmp_path / "out", *options))
+    found = json_of(dmf_fast("complete", timed_file, "--out", tmp_path / "out", *options))
 
     (run,) = found["runs"]
     assert found["data"]["validation_entries"] == 60
@@ -62,7 +51,7 @@ def test_the_latest_ratings_as_a_file_validate_alike(
     for name, part in (("early.csv", early), ("late.csv", late)):
         lines = [timed_lines[place].rsplit(",", 1)[0] for place in part]
         (tmp_path / name).write_text("user,item,rating\n" + "\n".join(lines) + "\n")
-    by_time = ran(
+    by_time = json_of(
         dmf_fast(
             "complete", timed_file, "--split", "time", "--validation-fraction", "0.2", "--no-refit", "--json",
             *QUICK,
@@ -70,7 +59,7 @@ def test_the_latest_ratings_as_a_file_validate_alike(
     )  # fmt: skip
 
     # Films of the late part alone are unknown to the early file, so that its validation part is smaller.
-    by_file = ran(
+    by_file = json_of(
         dmf_fast("complete", tmp_path / "early.csv", "--validation", tmp_path / "late.csv", "--json", *QUICK)
     )
 
