@@ -46,18 +46,19 @@ def spoken_progress(
         ...     _ = speak(SimpleNamespace(step=step, row={"train_loss": 0.5, "validation_rmse": None}))
 
     """
-    first: tuple[int, float] | None = None
-    last = 0.0
+    first_step, last_step = 0, -1
+    begin = last_line = 0.0
 
     def speak(progress: Progress) -> None:
-        nonlocal first, last
+        nonlocal first_step, last_step, begin, last_line
         now = clock()
-        if first is None or progress.step < first[0]:
-            first, last = (progress.step, now), now
-        elif now - last >= every:
-            last = now
-            rate = (progress.step - first[0]) / (now - first[1])
+        if last_step < 0 or progress.step <= last_step:  # a run begins: the search, or the one after it
+            first_step, begin, last_line = progress.step, now, now
+        elif now - last_line >= every:
+            last_line = now
+            rate = (progress.step - first_step) / (now - begin)
             typer.echo(_line(name, progress, steps, rate), err=True)
+        last_step = progress.step
 
     return speak
 
@@ -78,8 +79,7 @@ def duration(seconds: float) -> str:
 
 def _line(name: str, progress: Progress, steps: int, rate: float) -> str:
     parts = [f"{name}: step {progress.step:,} of at most {steps:,}", f"{rate:,.3g} steps/s"]
-    if rate > 0:
-        parts.append(f"at most {duration((steps - progress.step) / rate)} left")
+    parts.append(f"at most {duration((steps - progress.step) / rate)} left")
     loss, validation = progress.row["train_loss"], progress.row["validation_rmse"]
     parts.append(f"train loss {loss:.4g}")
     if validation is not None:

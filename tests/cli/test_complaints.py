@@ -34,6 +34,17 @@ def test_nobody_waits_twenty_hours_without_a_progress_bar(capsys: pytest.Capture
     )
 
 
+def test_progress_begins_anew_with_the_run_on_all_ratings(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    speak = spoken_progress(100, "depth 2", every=10.0, clock=lambda: now)
+    for second, step in enumerate([0, 50, 100, 0, 20, 40]):
+        now = 10.0 * second
+        speak(cast(Progress, SimpleNamespace(step=step, row={"train_loss": 0.5, "validation_rmse": None})))
+
+    rates = [line.split(", ")[1] for line in capsys.readouterr().err.splitlines()]
+    assert rates == ["5 steps/s", "5 steps/s", "2 steps/s", "2 steps/s"]
+
+
 def test_a_log_file_says_what_is_trained_and_how_long_it_took(dmf_fast: Run, ratings_file: Path) -> None:
     loud, quiet = dmf_fast("complete", ratings_file, *QUICK[:-1]), dmf_fast("complete", ratings_file, *QUICK)
 

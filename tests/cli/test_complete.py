@@ -215,10 +215,11 @@ def test_a_run_killed_at_any_moment_resumes_to_bitwise_the_same_model(
     dmf_fast: Run, ratings_file: Path, tmp_path: Path
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    options = ["--depth", "2,3", "--hidden", "6", "--steps", "700", "--patience", "100000", "--quiet"]
-    options += ["--checkpoint-every", "10", "--evaluate-every", "20", "--threads", "1"]
+    options = ["--depth", "2,3", "--hidden", "6", "--steps", "500", "--patience", "100000", "--quiet"]
+    options += ["--evaluate-every", "20", "--threads", "1"]
     arguments = ["complete", str(ratings_file), *options]
-    assert dmf_fast(*arguments, "--out", whole).exit_code == 0
+    often = ["--out", str(killed), "--resume", "--checkpoint-every", "10"]
+    assert dmf_fast(*arguments, "--out", whole, "--checkpoint-every", "0").exit_code == 0
 
     assert_runs(
         f"""
@@ -228,7 +229,7 @@ from tests.training.killing import kill_again_and_again
 
 partial = Path({str(killed)!r} + ".partial")
 kill_again_and_again(
-    lambda: app([*{arguments!r}, "--out", {str(killed)!r}, "--resume"], standalone_mode=False),
+    lambda: app({[*arguments, *often]!r}, standalone_mode=False),
     lambda: any(partial.glob("checkpoints/depth-2/search/version-*")),
 )
 """
