@@ -87,8 +87,8 @@ def _parsed_yaml(text: str) -> Any:
 
 def _defaults(context: typer.Context, options: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Return the options by the names of the command's parameters, as text where click is to convert it."""
-    names = _parameters(context)
-    defaults = {}
+    names, defaults = _parameters(context), {}
+    flags = {parameter.name for parameter in context.command.params if getattr(parameter, "is_flag", False)}
     for key, value in options.items():
         name = names.get(str(key).removeprefix("--").replace("-", "_"))
         if name is None:
@@ -96,7 +96,7 @@ def _defaults(context: typer.Context, options: Mapping[str, Any], source: str) -
         if isinstance(value, Mapping):
             raise typer.BadParameter(f"{source}: {key} must be one value, but {dict(value)!r} came.")
         if value is not None:
-            defaults[name] = _text(value)
+            defaults[name] = value if isinstance(value, bool) and name in flags else _text(value)
     return defaults
 
 
@@ -116,8 +116,6 @@ def _unknown_key(key: str, source: str, command: str | None, names: Mapping[str,
     return f"{source}: {command} has no option {key!r}; {hint}"
 
 
-def _text(value: Any) -> Any:
+def _text(value: Any) -> str:
     """Return a value as it would stand on the command line: a list with commas, a number as its digits."""
-    if isinstance(value, bool):
-        return value
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)

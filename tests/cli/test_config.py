@@ -141,7 +141,9 @@ def test_an_unknown_option_is_refused_with_the_nearest_names(
     assert_refused(dmf_fast("complete", "--set", f"{key}=1"), "--set", *words)
 
 
-@pytest.mark.parametrize("given_option", ["steps: many", "steps: 0", "steps: 2.5", "bias: perhaps"])
+@pytest.mark.parametrize(
+    "given_option", ["steps: many", "steps: 0", "steps: 2.5", "steps: yes", "bias: perhaps"]
+)
 def test_a_bad_value_of_a_file_is_refused_as_one_of_the_command_line(
     dmf_fast: Run, tmp_path: Path, given_option: str
 ) -> None:
