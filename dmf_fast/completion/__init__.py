@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dmf_fast.completion.complete import CompletedMatrix, complete_matrix, split_validation
 from dmf_fast.completion.optimizers import OPTIMIZERS, make_optimizer
+from dmf_fast.completion.rescaling import rescaled
 from dmf_fast.completion.run import CompletionRun, run_completion
 from dmf_fast.completion.scaled_model import ScaledFactorization
-from dmf_fast.completion.scales import degree_scales, noise_level, spread
+from dmf_fast.completion.scales import degree_scales, mean_value, noise_level, spread
 from dmf_fast.completion.schedules import SCHEDULES, make_scheduler
 from dmf_fast.completion.settings import CompletionOptions, RunSettings
+from dmf_fast.completion.units import value_unit
 
 __all__ = [
     "OPTIMIZERS",
@@ -22,8 +24,11 @@ __all__ = [
     "degree_scales",
     "make_optimizer",
     "make_scheduler",
+    "mean_value",
     "noise_level",
+    "rescaled",
     "run_completion",
     "split_validation",
     "spread",
+    "value_unit",
 ]

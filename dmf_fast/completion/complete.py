@@ -60,7 +60,7 @@ def split_validation(
     if not options.validation_fraction:
         return observed, None
     train, validation = observed.split(options.validation_fraction, options.run.seed)
-    return (train, validation) if len(validation) and len(train) else (observed, None)
+    return (train, validation) if validation.total_weight and train.total_weight else (observed, None)
 
 
 def complete_matrix(

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from dmf_fast.completion.optimizers import make_optimizer
+from dmf_fast.completion.rescaling import rescaled
 from dmf_fast.completion.scaled_model import ScaledFactorization
-from dmf_fast.completion.scales import degree_scales, noise_level, spread
+from dmf_fast.completion.scales import degree_scales, mean_value, noise_level, spread
 from dmf_fast.completion.schedules import make_scheduler
 from dmf_fast.completion.settings import RunSettings
+from dmf_fast.completion.units import in_unit, measured, measured_history, options_in_unit, value_unit
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.training import Callback, FitOptions, FitResult, fit
@@ -62,6 +64,9 @@ def run_completion(
     ``callbacks``, ``checkpoint`` and ``resume`` are those of `dmf_fast.training.fit`, as are the errors; and
     a `ValueError` says where batches do not go with the optimiser.
 
+    In scaled coordinates values of any size are trained in a unit of their own, `value_unit`. Callbacks see
+    the errors in it; what is returned is in the values themselves.
+
     >>> from dmf_fast.experiments import low_rank_problem
     >>> run = run_completion(RunSettings(), FitOptions(steps=2), low_rank_problem(9, 8, 1, 30, seed=0).train)
     >>> run.result.steps, run.test_rmse
@@ -72,6 +77,13 @@ def run_completion(
             f"adaptive-gd takes all entries in every step, but batches is {options.batches}; choose another "
             "optimizer, such as group-rmsprop, or 1."
         )
+    if train.total_weight == 0:
+        raise ValueError("train must hold an entry with a weight above zero, but it holds none.")
+    unit = value_unit(train) if settings.coordinates == "scaled" else 1.0
+    train = in_unit(train, unit)
+    validation = None if validation is None else in_unit(validation, unit)
+    test = None if test is None else in_unit(test, unit)
+    truth = truth if truth is None or unit == 1 else truth.double() / unit
     start = _start(settings, train)
     optimizer = make_optimizer(
         settings.optimizer, start.model, start.lr, start.weight_decay, start.bias_weight_decay
@@ -81,7 +93,7 @@ def run_completion(
         start.model,
         train,
         optimizer,
-        options,
+        options_in_unit(options, unit),
         validation=validation,
         test=test,
         truth=truth,
@@ -97,12 +109,12 @@ def run_completion(
     row = Measures(validation, test, truth).row(model, result.steps, result.seconds, train_loss)
     return CompletionRun(
         settings,
-        model,
-        result,
-        train_loss,
-        validation_rmse=row["validation_rmse"],
-        test_rmse=row["test_rmse"],
-        reconstruction_mse=row["reconstruction_mse"],
+        model if unit == 1 else rescaled(model, mean=0.0, scale=unit),
+        replace(result, history=measured_history(result.history, unit)),
+        train_loss=train_loss * unit * unit,
+        validation_rmse=measured("validation_rmse", row["validation_rmse"], unit),
+        test_rmse=measured("test_rmse", row["test_rmse"], unit),
+        reconstruction_mse=measured("reconstruction_mse", row["reconstruction_mse"], unit),
     )
 
 
@@ -117,7 +129,7 @@ class _Start:
 
 
 def _start(settings: RunSettings, train: Observations) -> _Start:
-    mean = _mean(train) if settings.centre else 0.0
+    mean = mean_value(train) if settings.centre else 0.0
     plain = settings.coordinates == "plain"
     start = _plain_start(settings, train) if plain else _scaled_start(settings, train, mean)
     start.model.mean.fill_(mean)
@@ -168,10 +180,3 @@ def _rate(settings: RunSettings, train: Observations) -> float:
     if settings.lr is not None:
         return settings.lr
     return 1.0 if settings.optimizer == "adaptive-gd" else _RMSPROP_STEP * math.sqrt(sum(train.shape))
-
-
-def _mean(observations: Observations) -> float:
-    values, weights = observations.values.double(), observations.weights
-    if weights is None:
-        return values.mean().item()
-    return (values @ weights.double()).item() / observations.total_weight

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from dmf_fast.observations import Observations
 
+# Of a mean of many numbers in float64.
+_ROUNDING = 1e-14
+
 
 def degree_scales(observations: Observations, exponent: float) -> tuple[Tensor, Tensor]:
     """Return a scale for every row, ``(m,)``, and for every column, ``(n,)``, float64.
@@ -26,8 +29,22 @@ def degree_scales(observations: Observations, exponent: float) -> tuple[Tensor, 
     return _scale(row_degrees, exponent), _scale(column_degrees, exponent)
 
 
+def mean_value(observations: Observations) -> float:
+    """Return the weighted mean of the values.
+
+    >>> mean_value(Observations([0, 1], [0, 0], [1.0, 5.0], weights=[3.0, 1.0]))
+    2.0
+    """
+    values, weights = observations.values.double(), observations.weights
+    if weights is None:
+        return values.mean().item()
+    return (values @ weights.double()).item() / observations.total_weight
+
+
 def spread(observations: Observations, centre: float) -> float:
     """Return the root mean square of the values around ``centre``; 1 where all of them are equal to it.
+
+    What differs by rounding is equal.
 
     >>> spread(Observations([0, 1], [0, 0], [1.0, 5.0]), centre=3.0)
     2.0
@@ -36,7 +53,8 @@ def spread(observations: Observations, centre: float) -> float:
     weights = observations.weights
     if weights is not None:
         squares *= weights.double()
-    return math.sqrt(squares.sum().item() / observations.total_weight) or 1.0
+    root = math.sqrt(squares.sum().item() / observations.total_weight)
+    return root if root > _ROUNDING * abs(centre) else 1.0
 
 
 def noise_level(

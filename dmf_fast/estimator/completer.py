@@ -63,8 +63,7 @@ class MatrixCompleter(Recommender):
             there were none.
         n_iter_: steps of the training that counts.
         best_step_: the step that the validation ratings chose, or None.
-        history_: pyarrow table with a row for every evaluation of the search for it. (Where the largest
-            rating is beyond 10⁶ or below 10⁻⁶ in size, errors are in units of the power of 2 next to it.)
+        history_: pyarrow table with a row for every evaluation of the search for it.
         n_features_in_: 2.
         feature_names_in_: names of the two columns, where X was a data frame.
 

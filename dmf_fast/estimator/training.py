@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from dmf_fast.checks import whole_number
-from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix, spread
+from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix, mean_value, spread
 from dmf_fast.data import IdMap
 from dmf_fast.estimator.fitted import FittedMatrix
 from dmf_fast.observations import Observations
 from dmf_fast.one_thread import threads_kept
-from dmf_fast.serving import Predictor, rescaled
+from dmf_fast.serving import Predictor
 
 # The least standard deviation of a rating's noise, beside that of the ratings.
 _LEAST_NOISE = 1e-4
-# Values between this and its inverse are trained on as they are.
-_PLAIN_VALUES = 1e6
 
 
 @dataclass(frozen=True)
@@ -42,19 +39,18 @@ def train(
     validation: Observations | None,
     clip: bool,
 ) -> tuple[FittedMatrix, CompletedMatrix]:
-    """Return the trained model, and how the training went, whose errors are in units of `_unit`.
+    """Return the trained model, and how the training went.
 
     Raises:
         ValueError: the loss was not finite, or as `complete_matrix` raises.
         KeyboardInterrupt: the training was interrupted, by Ctrl-C.
 
     """
-    unit = _unit(observed)
     with _threads(place.n_threads):
         completed = complete_matrix(
-            _in_unit(observed, unit),
-            _options_in_unit(options, unit),
-            validation=None if validation is None else _in_unit(validation, unit),
+            observed,
+            options,
+            validation=validation,
             checkpoint=place.checkpoint,
             resume=place.resume,
         )
@@ -67,8 +63,7 @@ def train(
             "the optimizer 'adaptive-gd', which finds its step size by itself."
         )
     model = completed.run.model
-    model = model if unit == 1 else rescaled(model, mean=0.0, scale=unit)
-    mean = observed.values.double().mean().item()
+    mean = mean_value(observed)
     predictor = Predictor(
         model,
         model.mean.item() if options.run.centre else mean,
@@ -77,30 +72,9 @@ def train(
         clip=clip,
     )
     rmse = completed.searched.validation_rmse
-    noise = (completed.run.train_loss if rmse is None else rmse**2) * unit**2
+    noise = completed.run.train_loss if rmse is None else rmse**2
     least = (_LEAST_NOISE * spread(observed, mean)) ** 2
     return FittedMatrix(predictor, *ids, max(noise, least), observed), completed
-
-
-def _unit(observed: Observations) -> float:
-    """Return what to measure the values in: 1, or a power of 2 where squares of float32 would leave it."""
-    largest = observed.values.abs().max().item()
-    if largest == 0 or 1 / _PLAIN_VALUES < largest < _PLAIN_VALUES:
-        return 1.0
-    return 2.0 ** round(math.log2(largest))
-
-
-def _in_unit(observed: Observations, unit: float) -> Observations:
-    if unit == 1:
-        return observed
-    return observed.with_values(observed.values.double() / unit, observed.weights)
-
-
-def _options_in_unit(options: CompletionOptions, unit: float) -> CompletionOptions:
-    threshold = options.fit.train_loss_threshold
-    if unit == 1 or threshold is None:
-        return options
-    return replace(options, fit=replace(options.fit, train_loss_threshold=threshold / unit**2))
 
 
 @contextmanager

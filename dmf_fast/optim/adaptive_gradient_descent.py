@@ -12,6 +12,8 @@ from torch.optim.optimizer import ParamsT
 
 # Length of the first step, from which the curvature is learnt, beside the norm of the parameters.
 _FIRST_LENGTH = 1e-3
+# Below it squares of float32 lose digits.
+_LEAST_NORM = 1e-16
 
 
 class AdaptiveGradientDescent(torch.optim.Optimizer):
@@ -94,7 +96,8 @@ class AdaptiveGradientDescent(torch.optim.Optimizer):
         moved = shared.get("length", 0.0)
         if not moved or any("gradient" not in self.state[parameter] for parameter in parameters):
             norm = _norm(_norms(gradients))
-            size = _FIRST_LENGTH * (_norm(_norms(parameters)) or 1.0) / norm if norm else 1.0
+            usable = 0 < norm < math.inf
+            size = _FIRST_LENGTH * (_norm(_norms(parameters)) or 1.0) / norm if usable else 1.0
             growth = math.inf
         else:
             before = [self.state[parameter]["gradient"] for parameter in parameters]
@@ -110,7 +113,11 @@ class AdaptiveGradientDescent(torch.optim.Optimizer):
 
 def _norms(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
     """Return the norm of every tensor, float64 on the CPU."""
-    return torch.stack([norm.double() for norm in torch._foreach_norm(list(tensors))]).cpu()
+    norms = torch.stack([norm.double() for norm in torch._foreach_norm(list(tensors))]).cpu()
+    if tensors[0].dtype != torch.float64:
+        for place in ((norms < _LEAST_NORM) | norms.isinf()).nonzero()[:, 0].tolist():
+            norms[place] = tensors[place].double().norm()
+    return norms
 
 
 def _norm(norms: Tensor) -> float:

@@ -6,7 +6,6 @@ from dmf_fast.serving.export import export_factors
 from dmf_fast.serving.model_card import DataFacts, ModelCard, TrainingFacts, model_card
 from dmf_fast.serving.predictor import Predictions, Predictor
 from dmf_fast.serving.recommend import Recommendations, recommend
-from dmf_fast.serving.rescaling import rescaled
 from dmf_fast.serving.seen_columns import SeenColumns
 from dmf_fast.serving.similar import Neighbours, similar_columns, similar_rows
 from dmf_fast.serving.two_factors import TwoFactors, collapse
@@ -25,7 +24,6 @@ __all__ = [
     "export_factors",
     "model_card",
     "recommend",
-    "rescaled",
     "similar_columns",
     "similar_rows",
 ]

@@ -43,7 +43,8 @@ class Predictor:
     """Predicts at pairs of indices, of which some may be unknown (-1).
 
     Attributes:
-        model: a model of the values themselves; `rescaled` makes one of a model of standardised values.
+        model: a model of the values themselves; `dmf_fast.completion.rescaled` makes one of a
+            model of standardised values.
         training_mean: the mean of the training values.
         lowest: the least training value.
         highest: the largest training value.
@@ -133,6 +134,7 @@ class Predictor:
                 len(hidden) + 1,
                 hidden or None,
                 bias=description["bias"],
+                seed=0,  # replaced; torch's own generator is left alone
                 dtype=_DTYPES[description["dtype"]],
             )
             model.load_state_dict(tensors)

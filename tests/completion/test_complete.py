@@ -16,8 +16,10 @@ from dmf_fast.completion import (
     RunSettings,
     complete_matrix,
     make_scheduler,
+    mean_value,
     run_completion,
     split_validation,
+    spread,
 )
 from dmf_fast.training import FitOptions, Progress
 
@@ -201,3 +203,46 @@ def test_schedules_begin_at_the_rate_after_the_warmup_and_end_where_they_should(
         seen = rates(name, 4)
         assert seen[:5] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
         assert seen[10] == pytest.approx(2.0 if name == "constant" else 0.0)
+
+
+@pytest.mark.parametrize("scale", [1e-35, 1e-18, 1e-8, 1e8, 1e18, 1e35])
+def test_values_whose_squares_leave_float32_give_the_same_model_and_measures(scale: float) -> None:
+    train, test = ratings().split(0.1, seed=1)
+    scaled = [part.with_values(scale * part.values.double()) for part in (train, test)]
+    fits = [replace(FIT, train_loss_threshold=0.1 * factor * factor) for factor in (1.0, scale)]
+    first, second = (
+        complete_matrix(parts[0], replace(options(), fit=fit), test=parts[1])
+        for parts, fit in zip(((train, test), scaled), fits, strict=True)
+    )
+    assert second.run.test_rmse == pytest.approx(scale * first.run.test_rmse, rel=0.02)
+    assert second.run.train_loss == pytest.approx(scale**2 * first.run.train_loss, rel=0.05)
+    assert second.searched.result.stopped_because == first.searched.result.stopped_because
+    histories = [one.searched.result.history for one in (first, second)]
+    for name, power in (("validation_rmse", 1), ("train_loss", 2), ("step", 0)):
+        before, after = (history[name][:5].to_numpy() for history in histories)
+        assert after == pytest.approx(scale**power * before, rel=0.02)
+    predictions = [one.run.model.predict(test.rows, test.columns) for one in (first, second)]
+    torch.testing.assert_close(predictions[1] / scale, predictions[0], rtol=0.05, atol=0.05)
+
+
+def test_a_random_part_without_weight_does_not_validate() -> None:
+    observed = ratings()
+    weights = torch.zeros(len(observed))
+    weights[0] = 1.0
+    completed = complete_matrix(observed.with_values(observed.values, weights), options())
+    assert not completed.refitted
+    assert completed.run.validation_rmse is None
+
+
+@pytest.mark.parametrize("weights", [None, [0.0, 0.0]])
+def test_without_entries_of_any_weight_the_error_is_a_sentence(weights: list[float] | None) -> None:
+    places: list[int] = [] if weights is None else [0, 1]
+    observed = Observations(places, places, [1.0] * len(places), (3, 3), weights=weights)
+    with pytest.raises(ValueError, match="train must hold an entry with a weight above zero"):
+        complete_matrix(observed, options())
+
+
+@pytest.mark.parametrize("value", [0.1, -1e6])
+def test_values_that_are_all_equal_have_no_spread_of_rounding(value: float) -> None:
+    observed = Observations([0] * 1001, range(1001), torch.full((1001,), value, dtype=torch.float64))
+    assert spread(observed, mean_value(observed)) == 1.0

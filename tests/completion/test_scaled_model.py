@@ -121,8 +121,9 @@ def test_scales_fall_with_the_degrees_and_have_a_mean_square_of_one_over_the_ent
 @given(patterns(), st.floats(-3, 3))
 def test_the_spread_is_the_weighted_root_mean_square(observations: Observations, centre: float) -> None:
     weights = None if observations.weights is None else observations.weights.numpy()
-    squares = np.average((observations.values.numpy() - centre) ** 2, weights=weights)
-    assert spread(observations, centre) == pytest.approx(math.sqrt(squares) or 1.0, rel=1e-9)
+    root = math.sqrt(np.average((observations.values.numpy() - centre) ** 2, weights=weights))
+    expected = root if root > 1e-14 * abs(centre) else 1.0  # rounding is no spread
+    assert spread(observations, centre) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.4, 1.0])

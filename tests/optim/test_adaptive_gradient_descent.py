@@ -110,3 +110,23 @@ def test_parameters_without_a_gradient_are_left_alone() -> None:
 def test_a_negative_option_is_refused(option: str) -> None:
     with pytest.raises(ValueError, match=f"{option} must be at least 0, but -1"):
         AdaptiveGradientDescent([torch.nn.Parameter(torch.ones(1))], **{option: -1.0})
+
+
+@pytest.mark.parametrize("scale", [1e-37, 1e-30, 1e-21, 1e21, 1e30, 1e37])
+def test_gradients_whose_squares_leave_float32_give_the_steps_of_others(scale: float) -> None:
+    weights = [torch.nn.Parameter(torch.tensor([3.0, -2.0, 5.0])) for _ in range(2)]
+    for weight, factor in zip(weights, (1.0, scale), strict=True):
+        optimizer = AdaptiveGradientDescent([weight])
+        for _ in range(20):
+            weight.grad = factor * torch.tensor(CURVATURES) * weight.detach()
+            optimizer.step()
+    torch.testing.assert_close(weights[1], weights[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_gradient_that_is_not_finite_shows_in_the_parameters_and_raises_nothing() -> None:
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = AdaptiveGradientDescent([weight])
+    for _ in range(3):
+        weight.grad = torch.tensor([math.inf, 1.0])
+        optimizer.step()
+    assert not weight.isfinite().all()

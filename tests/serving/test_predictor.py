@@ -88,3 +88,12 @@ def test_files_of_another_kind_are_named(tmp_path: Path) -> None:
     (tmp_path / "model").write_bytes(b"no model")
     with pytest.raises(DataError, match="model is not a model of dmf-fast"):
         Predictor.load(tmp_path / "model")
+
+
+def test_loading_leaves_torchs_random_numbers_as_they_are(tmp_path: Path) -> None:
+    drawn().save(tmp_path / "model")
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    Predictor.load(tmp_path / "model")
+    assert torch.equal(torch.rand(4), expected)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dmf_fast import DeepMatrixFactorization
-from dmf_fast.serving import rescaled
+from dmf_fast.completion import rescaled
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

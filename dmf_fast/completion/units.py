@@ -1,0 +1,77 @@
+"""Values in a unit in which their squares stay within float32, and what was measured in it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dmf_fast.observations import Observations
+from dmf_fast.training import FitOptions
+
+# Values whose largest lies between this and its inverse are taken as they are.
+_PLAIN_VALUES = 1e6
+_POWERS = {"train_loss": 2, "validation_rmse": 1, "test_rmse": 1, "reconstruction_mse": 2}
+
+
+def value_unit(observations: Observations) -> float:
+    """Return 1, or the power of 2 next to the largest value where squares of that might leave float32.
+
+    >>> value_unit(Observations([0], [0], [5.0])), value_unit(Observations([0], [0], [1e-30])) == 2.0**-100
+    (1.0, True)
+    """
+    largest = observations.values.abs().max().item() if len(observations) else 0.0
+    if largest == 0 or 1 / _PLAIN_VALUES < largest < _PLAIN_VALUES:
+        return 1.0
+    return 2.0 ** round(math.log2(largest))
+
+
+def in_unit(observations: Observations, unit: float) -> Observations:
+    """Return the values divided by ``unit``; the same object where that is 1.
+
+    >>> in_unit(Observations([0], [0], [6.0]), 2.0).values
+    tensor([3.])
+    """
+    if unit == 1:
+        return observations
+    return observations.with_values(observations.values.double() / unit, observations.weights)
+
+
+def options_in_unit(options: FitOptions, unit: float) -> FitOptions:
+    """Return the options for values that were divided by ``unit``.
+
+    >>> options_in_unit(FitOptions(train_loss_threshold=1.0), 2.0).train_loss_threshold
+    0.25
+    """
+    threshold = options.train_loss_threshold
+    if threshold is None:
+        return options
+    return replace(options, train_loss_threshold=threshold / unit / unit)
+
+
+def measured(name: str, number: float | None, unit: float) -> float | None:
+    """Return what a column of the history is in the values themselves; one that has no unit is itself.
+
+    >>> measured("train_loss", 3.0, 2.0), measured("step", 3.0, 2.0), measured("test_rmse", None, 2.0)
+    (12.0, 3.0, None)
+    """
+    if number is None:
+        return None
+    for _ in range(_power(name)):  # the square of the unit might leave float64
+        number *= unit
+    return number
+
+
+def measured_history(history: pa.Table, unit: float) -> pa.Table:
+    """Return the history of a run whose values were divided by ``unit`` in the values themselves."""
+    for place, name in enumerate(history.column_names):
+        for _ in range(_power(name)):
+            history = history.set_column(place, name, pc.multiply(history.column(place), unit))
+    return history
+
+
+def _power(name: str) -> int:
+    """Return the power of the unit that a column of the history is in."""
+    return 1 if name.startswith("singular_value_") else _POWERS.get(name, 0)
