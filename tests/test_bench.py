@@ -129,8 +129,8 @@ def test_the_sanitizer_meets_every_operator() -> None:
     schemas = (ROOT / "csrc" / "ops" / "schemas.cpp").read_text()
     inputs = gpu_small.Inputs(gpu_small.PATTERNS[2], torch.float32)
     called = {name.partition(",")[0] for name in gpu_small.calls(inputs, "cpu")}
-    # A GPU adds the tiles, where they take the inputs, and operators that build layouts and make whole runs; it
-    # has no `top_columns`.
+    # A GPU adds the tiles, where they take the inputs, and operators that build layouts and make whole runs;
+    # it has no `top_columns`.
     assert inputs.suit_tiles()
     assert set(re.findall(r'"(\w+)\(', schemas)) <= called | {
         "tile_loss_gradients",
