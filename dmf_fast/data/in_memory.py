@@ -33,8 +33,9 @@ def as_ratings(data: Any, options: ReadOptions = ReadOptions()) -> Ratings:  # n
 
     * a pandas or polars data frame or a pyarrow table, with columns as in a file;
     * a tuple ``(row ids, column ids, values)`` or ``(row ids, column ids, values, times)`` of sequences;
-    * a SciPy sparse matrix, whose stored entries count, zeros too, or an array ``(m, n)`` in which NaN marks
-      what is not known: their ids are the indices ``0 … m - 1`` and ``0 … n - 1``, with entries or without.
+    * a SciPy sparse matrix, whose stored entries count, zeros too, or an array ``(m, n)`` in which NaN or a
+      mask marks what is not known: their ids are the indices ``0 … m - 1`` and ``0 … n - 1``, with entries or
+      without.
 
     Ids may be of any hashable type; those that are neither integers nor text cannot be saved. Rows without
     an id or a finite value are bad rows.
@@ -94,6 +95,8 @@ def _of_columns(columns: list[Any], options: ReadOptions) -> Ratings:
 
 
 def _of_matrix(matrix: Any, options: ReadOptions) -> Ratings:
+    if isinstance(matrix, np.ma.MaskedArray):
+        matrix = np.ma.filled(matrix.astype(np.float64), np.nan)
     if not hasattr(matrix, "tocoo"):
         try:
             matrix = np.asarray(matrix)

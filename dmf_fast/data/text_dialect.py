@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 from itertools import islice
 
@@ -12,6 +13,7 @@ from dmf_fast.data.sources import RatingsFile
 _SEPARATORS = ("::", "\t", ",", ";", "|", " ")
 _SAMPLE_BYTES = 1 << 16
 _SAMPLE_LINES = 20
+_LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,14 @@ def first_lines(file: RatingsFile) -> list[str]:
             f"{file} is a binary file of unknown kind: a text table, Parquet, Matrix Market (.mtx) or "
             "SciPy (.npz) was expected; convert it to one of these."
         )
+    if b"\n" not in sample and b"\r" in sample.rstrip(b"\r"):
+        raise DataError(
+            f"{file} ends its lines in carriage returns alone, as old Macintoshes did; end them in "
+            "line feeds."
+        )
     whole = sample if len(sample) < _SAMPLE_BYTES else sample[: sample.rfind(b"\n") + 1] or sample
-    return decoded(file, whole, encoding="utf-8-sig").splitlines()
+    # Not splitlines, which cuts at U+2028 and others too: these are letters of ids.
+    return _LINE_END.split(decoded(file, whole, encoding="utf-8-sig"))
 
 
 def decoded(file: RatingsFile, data: bytes, lines_before: int = 0, encoding: str = "utf-8") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,7 +61,10 @@ def validation_entries(given: Any, train: TrainingEntries, duplicates: Duplicate
         raise TypeError(
             "validation must be a tuple (X, y), or a data frame with three columns, but another came."
         )
-    ratings = read_given_ratings(*(split_frame(given) if is_frame(given) else given))
+    try:
+        ratings = read_given_ratings(*(split_frame(given) if is_frame(given) else given))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"validation is not as it must be: {error}") from error
     positions = _positions(ratings.pairs, train.ids)
     known = (positions[0] >= 0) & (positions[1] >= 0)
     if not known.all():
@@ -123,6 +127,8 @@ def _matrix(X: Any, sample_weight: Any) -> Any:
         raise ValueError("sample_weight goes with pairs of ids and y, but X is a matrix and y is None.")
     if hasattr(X, "tocoo"):
         return X
+    if isinstance(X, np.ma.MaskedArray):
+        X = np.ma.filled(X.astype(np.float64), np.nan)
     try:
         array = np.asarray(X, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -156,23 +162,43 @@ def _check_precision(values: Floats, dtype: ValueType) -> None:
 
 
 def _observations(ratings: Ratings, weights: Any, duplicates: Duplicates) -> Observations:
-    return Observations(
-        ratings.rows, ratings.columns, ratings.values, ratings.shape, weights=weights, duplicates=duplicates
-    )
+    entries = ratings.rows, ratings.columns, ratings.values, ratings.shape
+    try:
+        return Observations(*entries, weights=weights, duplicates=duplicates)
+    except ValueError as error:
+        _refuse_repeated(ratings.rows, ratings.columns, ratings.pair_text, error)
+        raise
 
 
 def _entries_at(
     positions: NDArray[np.int64], given: GivenRatings, shape: tuple[int, int], duplicates: Duplicates
 ) -> Observations:
-    return Observations(
-        positions[0],
-        positions[1],
-        given.values,
-        shape,
-        weights=given.weights,
-        duplicates=duplicates,
-        dtype=torch.float64,
-    )
+    def pair_text(place: int) -> str:
+        return f"({id_at(given.pairs.rows, place)}, {id_at(given.pairs.columns, place)})"
+
+    entries = positions[0], positions[1], given.values, shape
+    try:
+        return Observations(*entries, weights=given.weights, duplicates=duplicates, dtype=torch.float64)
+    except ValueError as error:
+        _refuse_repeated(positions[0], positions[1], pair_text, error)
+        raise
+
+
+def _refuse_repeated(
+    rows: NDArray[Any], columns: NDArray[Any], pair_text: Callable[[int], str], error: ValueError
+) -> None:
+    """Raise a `ValueError` that names the ids, where it is a repeated pair that ``error`` is about."""
+    if "choose duplicates=" not in str(error):
+        return
+    pairs = np.stack([rows, columns])
+    order = np.lexsort(pairs)
+    repeats = (pairs[:, order[1:]] == pairs[:, order[:-1]]).all(axis=0)
+    second = int(order[1:][repeats].min())
+    first = int((pairs == pairs[:, [second]]).all(axis=0).argmax())
+    raise ValueError(
+        f"X must hold every pair once, but {pair_text(second)} stands at positions {first} and {second} "
+        f"({repeats.sum()} repeated in all); choose duplicates='first', 'last', 'mean' or 'sum'."
+    ) from error
 
 
 def _positions(pairs: Pairs, ids: tuple[IdMap, IdMap]) -> NDArray[np.int64]:

@@ -69,7 +69,8 @@ def split_frame(frame: Any) -> tuple[Any, Any]:
     except DataError as error:
         raise ValueError(
             f"X has the columns {', '.join(names)} and y is None, but it cannot be told which of them hold "
-            "row ids, column ids and ratings: give the two columns of ids as X and the ratings as y."
+            "row ids, column ids and ratings: give the two columns of ids as X and the ratings as y. (A "
+            "frame that is the matrix of ratings itself is given as X.to_numpy().)"
         ) from error
     if isinstance(frame, pa.Table):
         return frame.select(ids), frame.column(rating)
@@ -96,6 +97,7 @@ def read_pairs(X: Any) -> Pairs:
             "X is a sparse matrix where pairs of ids were expected: a sparse X is the matrix of ratings "
             "itself, which fit takes with y=None; predict takes (row id, column id) pairs."
         )
+    _refuse_mask("X", X)
     return Pairs(
         *(read_ids("X", f"{side} id", column) for side, column in zip(SIDES, _two_columns(X), strict=True))
     )
@@ -180,7 +182,13 @@ def _check_width(shape: tuple[int, ...]) -> None:
         )
 
 
+def _refuse_mask(name: str, given: Any) -> None:
+    if np.ma.is_masked(given):
+        raise ValueError(f"{name} must not be masked, as what is masked is unknown; leave such pairs out.")
+
+
 def _numbers(name: str, given: Any, length: int) -> Floats:
+    _refuse_mask(name, given)
     array = column_or_1d(given, warn=True)
     if array.dtype.kind == "c":
         raise ValueError(f"{name} must hold real numbers. Complex data not supported.")

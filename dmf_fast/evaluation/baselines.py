@@ -86,6 +86,8 @@ class Biases:
 def chosen_biases(train: Observations, validation: HeldOut) -> Biases:
     """Return the biases of ``train`` whose shrinkage, of 4 × 4, predicts ``validation`` best.
 
+    Where ``validation`` tells nothing, it is the usual one.
+
     Example:
         >>> train = Observations([0, 0, 1, 1], [0, 1, 0, 1], [1.0, 3.0, 3.0, 5.0])
         >>> chosen_biases(train, HeldOut([0], [0], [1.0])).shrinkage
@@ -98,8 +100,11 @@ def chosen_biases(train: Observations, validation: HeldOut) -> Biases:
         predictions = biases.predict(validation.rows, validation.columns)
         return RatingErrors.of(predictions, validation.values, validation.weights).squared
 
-    tried = (equations.solved(Shrinkage(*strengths)) for strengths in product(STRENGTHS, STRENGTHS))
-    return min(tried, key=squared_errors)
+    usual = Shrinkage()
+    tried = sorted(
+        (Shrinkage(*strengths) for strengths in product(STRENGTHS, STRENGTHS)), key=lambda one: one != usual
+    )
+    return min(map(equations.solved, tried), key=squared_errors)
 
 
 class _Equations:

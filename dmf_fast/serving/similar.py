@@ -70,7 +70,9 @@ def similar_rows(two_factors: TwoFactors, rows: Any, k: int = 10) -> Neighbours:
 
 
 def _nearest(factors: Tensor, indices: Tensor, k: int) -> Neighbours:
-    directions = torch.nn.functional.normalize(factors, eps=torch.finfo(factors.dtype).tiny).contiguous()
+    # In float64, which holds the square of every float32.
+    directions = torch.nn.functional.normalize(factors.double(), eps=torch.finfo(torch.float64).tiny)
+    directions = directions.to(factors.dtype).contiguous()
     lines = len(directions)
     # Every line has been seen with itself.
     offsets, itself = torch.arange(lines + 1), torch.arange(lines, dtype=torch.int32)

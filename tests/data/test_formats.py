@@ -15,7 +15,7 @@ import pytest
 import scipy.io
 import scipy.sparse
 
-from dmf_fast.data import ReadOptions, read_pairs, read_ratings
+from dmf_fast.data import DataError, ReadOptions, read_pairs, read_ratings
 from tests.data.written_ratings import COLUMNS, ROWS, TEXTS, VALUES, column_ids, parquet, row_ids
 
 GOOD_PARQUET = parquet(pa.table({"user": ROWS, "item": COLUMNS, "rating": VALUES}))
@@ -176,3 +176,23 @@ def test_movielens_100k_has_its_published_counts(movielens_folder: Path) -> None
     assert set(ratings.values.tolist()) == {1.0, 2.0, 3.0, 4.0, 5.0}
     assert ratings.times is not None
     assert ratings.times[0] == 881250949
+
+
+@pytest.mark.parametrize("letter", ["\u2028", "\x85", "\x0b", "\x1c"])
+@pytest.mark.parametrize("header", ["", "user,item,rating\n"])
+def test_only_line_feeds_end_lines_whatever_ids_hold(tmp_path: Path, letter: str, header: str) -> None:
+    path = tmp_path / "letters.csv"
+    path.write_text(f"{header}zo{letter}e,b,3\nann,c,4\n", newline="\n")
+
+    ratings = read_ratings(path)
+
+    assert row_ids(ratings) == [f"zo{letter}e", "ann"]
+    assert not ratings.bad_rows
+
+
+def test_lines_that_end_in_carriage_returns_alone_are_refused_with_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "old.csv"
+    path.write_bytes(b"user,item,rating\ra,b,3\rc,d,4\r")
+
+    with pytest.raises(DataError, match="carriage returns alone"):
+        read_ratings(path)

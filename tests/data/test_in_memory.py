@@ -141,3 +141,9 @@ def test_an_object_map_is_one_to_one_and_knows_no_others() -> None:
     assert ids.indices(["y", 2.5]).tolist() == [-1, 1]
     with pytest.raises(IndexError, match=r"0\.\.2"):
         ids.ids_at([3])
+
+
+def test_what_is_masked_is_not_known() -> None:
+    ratings = as_ratings(np.ma.masked_array([[1, 2], [3, 4]], [[False, True], [False, False]]))
+
+    assert ratings.values.tolist() == [1.0, 3.0, 4.0]

@@ -146,3 +146,17 @@ def test_threads_are_those_that_were_asked_for_and_then_what_they_were(
     quick(n_threads=2).fit(X, Y)
     assert seen == [2]
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("centre", [True, False])
+def test_without_a_known_id_the_prediction_is_the_weighted_mean(centre: bool) -> None:
+    weights = np.where(np.arange(len(Y)) % 3, 0.2, 5.0)
+    completer = quick(centre=centre).fit(X, Y, weights)
+    assert completer.mean_ == pytest.approx(np.average(Y, weights=weights), rel=1e-5)
+
+
+def test_new_ratings_far_from_constant_ones_move_no_prediction_out_of_sight() -> None:
+    completer = quick(dtype="float64", clip=False).fit(X, np.full(len(X), 0.1))
+    completer.fold_in([("new", X[0, 1])], [8.0])
+    assert np.abs(completer.predict([("new", other) for other in X[:, 1]])).max() < 9.0
+    assert completer.noise_variance_ > 1e-10

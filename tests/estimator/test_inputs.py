@@ -213,3 +213,37 @@ def test_weights_that_are_none_end_in_a_sentence(weights: Any, sentence: str) ->
 def test_weights_of_a_matrix_are_refused() -> None:
     with pytest.raises(ValueError, match="sample_weight goes with pairs"):
         quick().fit(np.ones((3, 4)), sample_weight=np.ones(3))
+
+
+@pytest.mark.parametrize("take", [lambda array: array, lambda array: array.astype(np.float32)])
+def test_what_is_masked_in_a_matrix_is_not_known(take: Any) -> None:
+    matrix = np.arange(12.0).reshape(3, 4)
+    masked = take(np.ma.masked_greater(matrix, 8.0))
+    holes = np.where(matrix > 8.0, np.nan, matrix)
+    expected, found = (quick().fit(one) for one in (holes, masked))
+    assert found.predict([(2, 3)]) == expected.predict([(2, 3)])
+
+
+def test_masked_pairs_ratings_and_weights_are_refused() -> None:
+    mask = np.arange(len(Y)) == 7
+    with pytest.raises(ValueError, match="y must not be masked"):
+        quick().fit(X, np.ma.masked_array(Y, mask))
+    with pytest.raises(ValueError, match="X must not be masked"):
+        quick().fit(np.ma.masked_array(X, np.stack([mask, mask], axis=1)), Y)
+    with pytest.raises(ValueError, match="sample_weight must not be masked"):
+        quick().fit(X, Y, np.ma.masked_array(np.ones(len(Y)), mask))
+
+
+@pytest.mark.parametrize("name", ["fit", "partial_fit", "fold_in"])
+def test_a_pair_that_stands_twice_is_named_by_its_ids(name: str) -> None:
+    completer = quick().fit(X, Y)
+    row = "ann" if name == "fold_in" else X[3, 0]
+    pairs = [(row, X[4, 1]), (row, X[3, 1]), (row, X[4, 1])]
+    with pytest.raises(ValueError, match=rf"\({row}, {X[4, 1]}\) stands at positions 0 and 2 .*duplicates"):
+        getattr(completer, name)(pairs, [1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("validation", [([], []), ([(1, 2)], [NAN]), ([(1,)], [2.0])])
+def test_errors_of_validation_ratings_say_whose_they_are(validation: Any) -> None:
+    with pytest.raises(ValueError, match="validation is not as it must be: "):
+        quick().fit(X, Y, validation=validation)

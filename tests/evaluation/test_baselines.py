@@ -98,3 +98,9 @@ def test_biases_on_movielens_100k_are_as_good_as_published(movielens_folder: Pat
     rmse = RatingErrors.of(predictions, held_out.values).rmse
     assert rmse is not None
     assert 0.94 < rmse < 0.965
+
+
+def test_without_a_validation_rating_the_shrinkage_is_the_usual_one() -> None:
+    train = Observations([0, 0, 1], [0, 1, 0], [1.0, 2.0, 4.0])
+    for nothing in (HeldOut([], [], []), HeldOut([-1], [-1], [5.0])):
+        assert chosen_biases(train, nothing).shrinkage == Shrinkage()

@@ -61,3 +61,12 @@ def test_indices_outside_are_refused() -> None:
         similar_rows(drawn_factors(), [0, -1])
     with pytest.raises(ValueError, match="k must be at least 1"):
         similar_rows(drawn_factors(), [0], 0)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_factors_whose_squares_leave_float32_have_the_same_cosines(scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(shape, generator=generator) for shape in ((6, 3), (3, 5)))
+    expected, found = (similar_rows(TwoFactors(factor * a, factor * b), [0, 1], 5) for factor in (1, scale))
+    assert torch.equal(found.indices, expected.indices)
+    torch.testing.assert_close(found.similarities, expected.similarities)
