@@ -91,7 +91,7 @@ class Run:
             return
         state = load_checkpoint(self.checkpoint, self.identity)
         self.model.load_state_dict(state.model)
-        self.optimizer.load_state_dict(state.optimizer)
+        _load_optimizer(self.optimizer, state.optimizer)
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state.scheduler)
         if state.generators:
@@ -210,3 +210,13 @@ class Run:
         for gpu in self.gpus:
             states["cuda"] = torch.cuda.get_rng_state(gpu)
         return states
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load ``saved`` with the dtypes that it has: torch itself rounds all to those of the parameters."""
+    optimizer.load_state_dict(saved)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for place, kept in saved["state"].items():
+        state = optimizer.state[parameters[place]]
+        tensors = {name: value for name, value in kept.items() if isinstance(value, Tensor)}
+        state.update({name: value.to(state[name].device) for name, value in tensors.items()})

@@ -11,13 +11,14 @@ import torch
 
 from dmf_fast import Observations
 from dmf_fast.nn import DeepMatrixFactorization
-from dmf_fast.optim import GroupRMSprop
+from dmf_fast.optim import AdaptiveGradientDescent, GroupRMSprop
 from dmf_fast.training import FitOptions, FitResult, Progress, fit
 from dmf_fast.training.packing import pack, unpack
 from tests.training.killing import assert_runs
 
 SHAPE = (9, 7)
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adaptive-gd": AdaptiveGradientDescent,
     "group-rmsprop": GroupRMSprop,
     "adam": torch.optim.Adam,
     "amsgrad": lambda *args, **options: torch.optim.Adam(*args, amsgrad=True, **options),
@@ -28,11 +29,11 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
-def observations() -> tuple[Observations, Observations]:
+def observations(dtype: torch.dtype = torch.float32) -> tuple[Observations, Observations]:
     generator = torch.Generator().manual_seed(0)
     rows, columns = torch.ones(SHAPE).nonzero(as_tuple=True)
     values = torch.randn(len(rows), generator=generator)
-    return Observations(rows, columns, values, SHAPE).split(0.3, seed=0)
+    return Observations(rows, columns, values, SHAPE, dtype=dtype).split(0.3, seed=0)
 
 
 def run(
@@ -44,10 +45,11 @@ def run(
     callbacks: Any = (),
     lr: float = 0.01,
     hidden: int = 4,
+    dtype: torch.dtype = torch.float32,
     **options: Any,
 ) -> tuple[DeepMatrixFactorization, FitResult]:
-    train, validation = observations()
-    model = DeepMatrixFactorization(SHAPE, 3, hidden, 0.3, bias=True, seed=0)
+    train, validation = observations(dtype)
+    model = DeepMatrixFactorization(SHAPE, 3, hidden, 0.3, bias=True, seed=0, dtype=dtype)
     model.mean.fill_(0.25)
     groups = [{"params": [*model.factors]}, {"params": [model.row_bias, model.column_bias], "lr": lr / 2}]
     result = fit(
@@ -92,6 +94,17 @@ def stop_at_20(progress: Progress) -> bool:
 def interrupt_at_20(progress: Progress) -> None:
     if progress.step == 20:
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("optimizer", ["nadam", "adaptive-gd", "group-rmsprop"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_what_an_optimizer_keeps_in_another_dtype_than_its_parameters_goes_on_bitwise(
+    tmp_path: Path, optimizer: str, dtype: torch.dtype
+) -> None:
+    uninterrupted = run(40, optimizer=optimizer, dtype=dtype, record_singular_values=0)
+    run(17, tmp_path, optimizer=optimizer, dtype=dtype, record_singular_values=0)
+    resumed = run(40, tmp_path, optimizer=optimizer, dtype=dtype, record_singular_values=0, resume=True)
+    assert_same(resumed, uninterrupted)
 
 
 @pytest.mark.parametrize("callback", [stop_at_20, interrupt_at_20])
@@ -223,7 +236,7 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path, monkeypatch: pyte
     train, validation = observations()
     changed = train.values.clone()
     changed[3] += 1e-6
-    monkeypatch.setitem(globals(), "observations", lambda: (train.with_values(changed), validation))
+    monkeypatch.setitem(globals(), "observations", lambda _: (train.with_values(changed), validation))
     with pytest.raises(ValueError, match="train was"):
         run(60, tmp_path, resume=True)
 
