@@ -26,7 +26,10 @@ class ModelSettings:
 
     depth: Annotated[str | None, setting("depth", "Number of factors, or several: 2,3.")] = None
     hidden: Annotated[int | None, setting("hidden", "Width between the factors.", min=1)] = None
-    init_scale: Annotated[float | None, setting("init_scale", "Size of the product at the start.")] = None
+    init_scale: Annotated[
+        float | None,
+        setting("init_scale", "Size of the start: of an entry; in plain coordinates, of the product."),
+    ] = None
     initialization: Annotated[
         str | None, setting("initialization", f"{', '.join(MODEL_CHOICES['initialization'])}.")
     ] = None
@@ -76,7 +79,9 @@ class ModelSettings:
     ] = None
     refit: Annotated[
         bool | None,
-        setting("refit", "Train again on all RATINGS for the best number of steps.", "--refit/--no-refit"),
+        setting(
+            "refit", "Train again on all RATINGS, up to the train loss that was best.", "--refit/--no-refit"
+        ),
     ] = None
     clip: Annotated[
         bool | None, setting("clip", "Clip predictions to the range of RATINGS.", "--clip/--no-clip")

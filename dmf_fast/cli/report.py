@@ -109,6 +109,7 @@ def _run(settings: JobSettings, one: MeasuredRun) -> dict[str, Any]:
         "best_step": search.best_step,
         "stopped_because": search.stopped_because,
         "refit": completed.refitted,
+        "refit_steps": run.result.steps if completed.refitted else None,
         "weight_decay": run.settings.weight_decay,
         "bias_weight_decay": run.settings.bias_weight_decay,
         "evaluation": None if evaluation is None else evaluation.as_dict(),

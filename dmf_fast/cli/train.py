@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from dmf_fast.cli.job import Interrupted
 from dmf_fast.cli.output_folder import OutputFolder
@@ -12,7 +10,7 @@ from dmf_fast.cli.problem import CompletionProblem
 from dmf_fast.cli.progress import shows_lines, spoken_progress
 from dmf_fast.cli.settings import JobSettings
 from dmf_fast.cli.tensorboard_log import tensorboard_log
-from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix, run_completion
+from dmf_fast.completion import CompletedMatrix, complete_matrix
 from dmf_fast.serving import Predictor
 from dmf_fast.training import Callback
 
@@ -52,49 +50,21 @@ def train_depth(
         callbacks.append(spoken_progress(options.fit.steps, f"depth {depth}"))
     with tensorboard_log(settings.tensorboard, f"depth-{depth}") as logged:
         callbacks += logged
-        completed = _completed(problem, options, callbacks, checkpoint, resume=settings.resume)
+        completed = complete_matrix(
+            problem.observed,
+            options,
+            train=None if problem.drawn else problem.train,
+            validation=None if problem.drawn else problem.validation,
+            test=problem.known_test,
+            truth=problem.truth,
+            callbacks=callbacks,
+            checkpoint=checkpoint,
+            resume=settings.resume,
+        )
     if completed.diverged and folder is not None:
         folder.discard()
     _check_ending(completed, depth)
     return FinishedRun(completed, _predictor(settings, problem, completed))
-
-
-def _completed(
-    problem: CompletionProblem,
-    options: CompletionOptions,
-    callbacks: Sequence[Callback],
-    checkpoint: Path | None,
-    *,
-    resume: bool,
-) -> CompletedMatrix:
-    completed = complete_matrix(
-        problem.observed if problem.drawn else problem.train,
-        options,
-        validation=None if problem.drawn else problem.validation,
-        test=problem.known_test,
-        truth=problem.truth,
-        callbacks=callbacks,
-        checkpoint=checkpoint,
-        resume=resume,
-    )
-    result = completed.searched.result
-    parted = not problem.drawn and problem.train is not problem.observed
-    ended = completed.interrupted or completed.diverged
-    if not parted or not options.refit or ended or result.best_step is None:
-        return completed
-    # `complete_matrix` trains again on what it has drawn itself; a part that was given is put back here.
-    fit = replace(options.fit, steps=result.best_step, train_loss_threshold=None, patience=None)
-    run = run_completion(
-        options.run,
-        fit,
-        problem.observed,
-        test=problem.known_test,
-        callbacks=callbacks,
-        schedule_steps=options.fit.steps,
-        checkpoint=None if checkpoint is None else checkpoint / "refit",
-        resume=resume,
-    )
-    return CompletedMatrix(completed.searched, run)
 
 
 def _check_ending(completed: CompletedMatrix, depth: int) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pyarrow.compute as pc
 from torch import Tensor
 
 from dmf_fast.completion.run import CompletionRun, run_completion
 from dmf_fast.completion.settings import CompletionOptions
 from dmf_fast.observations import Observations
-from dmf_fast.training import Callback
+from dmf_fast.training import Callback, FitOptions, FitResult
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class CompletedMatrix:
 
     Attributes:
         searched: trained without the validation entries, which chose its best step.
-        run: trained on all entries for as many steps; or ``searched`` where nothing was to be trained again.
+        run: trained on all entries, up to the same train loss; or ``searched`` where nothing was to be
+            trained again.
 
     """
 
@@ -67,6 +69,7 @@ def complete_matrix(
     observed: Observations,
     options: CompletionOptions,
     *,
+    train: Observations | None = None,
     validation: Observations | None = None,
     test: Observations | None = None,
     truth: Tensor | None = None,
@@ -79,8 +82,9 @@ def complete_matrix(
     Args:
         observed: all entries that may be learnt from.
         options: model, training, validation and refit.
-        validation: entries that choose the best step, instead of a random part of ``observed``; a refit
-            leaves them out.
+        train: the entries of ``observed`` that the search trains on, where ``validation`` is given.
+        validation: entries that choose the best step, instead of a random part of ``observed``. Without
+            ``train`` they are no part of it, and there is no refit.
         test: measured, and chooses nothing.
         truth: the whole matrix, ``(m, n)``, to measure against.
         callbacks: as for `dmf_fast.training.fit`; both runs call them.
@@ -100,9 +104,9 @@ def complete_matrix(
         (True, False)
 
     """
-    train = observed
     if validation is None:
         train, validation = split_validation(observed, options)
+    train = observed if train is None else train
     folders = {name: None if checkpoint is None else checkpoint / name for name in ("search", "refit")}
     if checkpoint is not None:
         checkpoint.mkdir(parents=True, exist_ok=True)
@@ -117,14 +121,12 @@ def complete_matrix(
         checkpoint=folders["search"],
         resume=resume,
     )
-    best_step = searched.result.best_step
     ended = searched.result.stopped_because in ("interrupted", "diverged")
-    if not options.refit or train is observed or best_step is None or ended:
+    if not options.refit or train is observed or searched.result.best_step is None or ended:
         return CompletedMatrix(searched, searched)
-    again = replace(options.fit, steps=best_step, train_loss_threshold=None, patience=None)
     run = run_completion(
         options.run,
-        again,
+        _refit_options(options.fit, searched.result),
         observed,
         test=test,
         truth=truth,
@@ -134,3 +136,18 @@ def complete_matrix(
         resume=resume,
     )
     return CompletedMatrix(searched, run)
+
+
+def _refit_options(options: FitOptions, searched: FitResult) -> FitOptions:
+    """Return how long to train on all entries: as closely as the best step of the search fitted its own.
+
+    The loss tells how far a run has come better than the number of steps, whose lengths depend on the data.
+    The loss of a batch would not.
+    """
+    best = searched.best_step
+    assert best is not None
+    options = replace(options, train_loss_threshold=None, patience=None)
+    if options.batches > 1:
+        return replace(options, steps=best)
+    reached = searched.history.filter(pc.equal(searched.history["step"], best))["train_loss"][0].as_py()
+    return replace(options, steps=best + best // 4, train_loss_threshold=reached)

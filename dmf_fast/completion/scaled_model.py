@@ -17,7 +17,8 @@ class ScaledFactorization(DeepMatrixFactorization):
     coordinates that is the trace norm of ``diag(r)⁻¹ · W · diag(s)⁻¹``, weighted as in Salakhutdinov &
     Srebro, "Collaborative Filtering in a Non-Uniform World: Learning with the Weighted Trace Norm" (NeurIPS
     2010), where ``r`` and ``s`` fall with the number of entries, see `dmf_fast.completion.degree_scales`.
-    Biases are scaled alike.
+    Biases are scaled alike, and halved: else the step that they bear, not that of the factors, is what limits
+    gradient descent.
 
     Args:
         row_scale: ``r``, ``(m,)``, above 0.
@@ -36,6 +37,8 @@ class ScaledFactorization(DeepMatrixFactorization):
         [[6.0, 0.0, 0.0], [0.0, 1.5, 0.0]]
 
     """
+
+    BIAS_SCALE = 0.5
 
     row_scale: Tensor
     column_scale: Tensor
@@ -75,7 +78,12 @@ class ScaledFactorization(DeepMatrixFactorization):
         factors[0] = factors[0] * self.column_scale
         if self.row_bias is None or self.column_bias is None:
             return factors, None, None
-        return factors, self.row_bias * rows, self.column_bias * (self.value_scale * self.column_scale)
+        columns = self.value_scale * self.column_scale
+        return (
+            factors,
+            self.row_bias * (self.BIAS_SCALE * rows),
+            self.column_bias * (self.BIAS_SCALE * columns),
+        )
 
     @torch.no_grad()
     def plain(self) -> DeepMatrixFactorization:

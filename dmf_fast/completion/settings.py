@@ -28,7 +28,8 @@ class RunSettings:
     Attributes:
         depth: number of factors.
         hidden: width between the factors; None for ``min(m, n)``, as in the paper.
-        init_scale: size of the product at the start, see `dmf_fast.initialization.initialize`.
+        init_scale: size at the start: in scaled coordinates about that of an entry of the product, beside the
+            spread of the values; in plain ones that of the product, see `dmf_fast.initialization.initialize`.
         initialization: how the factors start.
         bias: whether rows and columns have biases.
         centre: whether the mean of the training values is added to every prediction.
@@ -37,8 +38,8 @@ class RunSettings:
         degree_exponent: of the scales: from 0, where every entry of the factors moves alike, to 1, where
             every row and column does, whatever its number of entries.
         optimizer: a key of `OPTIMIZERS`.
-        lr: its learning rate. None for 1 with ``"adaptive-gd"``, which finds its step size by itself, and for
-            0.04 √(m + n) with ``"group-rmsprop"`` in scaled coordinates, whose step has the length ``lr``.
+        lr: its learning rate. None for 0.5 with ``"adaptive-gd"``, half of the steps that it finds by itself,
+            and for 0.04 √(m + n) with ``"group-rmsprop"`` in scaled coordinates, whose step has this length.
         weight_decay: of the factors, in units of `noise_level`: below 1 the decay is smaller than what noise
             alone would pull. Without scaled coordinates it is torch's own.
         bias_weight_decay: that of the biases; None for the same.
@@ -58,7 +59,7 @@ class RunSettings:
 
     depth: int = 2
     hidden: int | None = 64
-    init_scale: float = 1e-3
+    init_scale: float = 2e-5
     initialization: str = "gaussian"
     bias: bool = True
     centre: bool = True
@@ -99,7 +100,7 @@ class CompletionOptions:
         run: the model and its training.
         fit: duration and stopping of the run.
         validation_fraction: part of the entries that chooses the best step, from 0 to below 1; 0 for none.
-        refit: whether to train again on all entries for the number of steps that was best.
+        refit: whether to train again on all entries, up to the train loss of the best step.
 
     Raises:
         ValueError: ``validation_fraction`` is out of range.
@@ -107,13 +108,13 @@ class CompletionOptions:
 
     Example:
         >>> CompletionOptions(refit=False).fit.evaluate_every
-        2
+        1
 
     """
 
     run: RunSettings = field(default_factory=RunSettings)
     fit: FitOptions = field(
-        default_factory=lambda: FitOptions(steps=5_000, evaluate_every=2, patience=20, seed=0)
+        default_factory=lambda: FitOptions(steps=5_000, evaluate_every=1, patience=20, seed=0)
     )
     validation_fraction: float = 0.05
     refit: bool = True

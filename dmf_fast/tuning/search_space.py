@@ -24,7 +24,7 @@ class SearchSpace:
             ``init_scale``.
         bias_weight_decay: that of the biases.
         degree_exponent: lowest and highest.
-        init_scale: size of the product at the start.
+        init_scale: size of an entry of the product at the start.
         hidden: widths to choose from; multiples of 16 are fastest.
         depth: depths to choose from.
 
@@ -40,7 +40,7 @@ class SearchSpace:
     weight_decay: Range | None = (0.02, 1.0)
     bias_weight_decay: Range | None = (0.002, 1.0)
     degree_exponent: Range | None = (0.0, 1.0)
-    init_scale: Range | None = (1e-4, 0.3)
+    init_scale: Range | None = (1e-6, 3e-3)
     hidden: tuple[int, ...] | None = (16, 32, 64, 128)
     depth: tuple[int, ...] | None = None
 

@@ -170,13 +170,11 @@ def test_patience_stops_early(dmf_fast: Run, ratings_file: Path) -> None:
     assert int(str(run["steps"])) < 5000
 
 
-def test_a_refit_is_a_run_on_all_ratings_for_the_steps_that_validation_chose(
-    dmf_fast: Run, ratings_file: Path, tmp_path: Path
-) -> None:
+def test_a_refit_is_a_run_on_all_ratings(dmf_fast: Run, ratings_file: Path, tmp_path: Path) -> None:
     refitted, again, kept = tmp_path / "refitted", tmp_path / "again", tmp_path / "kept"
     run = measures(dmf_fast("complete", ratings_file, "--out", refitted, "--json", *QUICK))
     assert run["refit"]
-    steps = ("--hidden", "4", "--steps", run["best_step"], "--validation-fraction", 0, "--quiet")
+    steps = ("--hidden", "4", "--steps", run["refit_steps"], "--validation-fraction", 0, "--quiet")
     assert dmf_fast("complete", ratings_file, "--out", again, *steps).exit_code == 0
     assert dmf_fast("complete", ratings_file, "--out", kept, "--no-refit", *QUICK).exit_code == 0
 

@@ -37,7 +37,15 @@ def test_the_latest_ratings_validate_and_are_trained_on_in_the_end(
     (run,) = found["runs"]
     assert found["data"]["validation_entries"] == 60
     assert run["refit"]
-    all_for_so_long = ("--steps", run["best_step"], "--validation-fraction", "0", "--hidden", "4", "--quiet")
+    all_for_so_long = (
+        "--steps",
+        run["refit_steps"],
+        "--validation-fraction",
+        "0",
+        "--hidden",
+        "4",
+        "--quiet",
+    )
     assert dmf_fast("complete", timed_file, "--out", tmp_path / "again", *all_for_so_long).exit_code == 0
     assert (tmp_path / "out" / MODEL).read_bytes() == (tmp_path / "again" / MODEL).read_bytes()
 

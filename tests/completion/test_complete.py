@@ -79,14 +79,32 @@ def test_one_row_or_one_column_is_no_special_case(shape: tuple[int, int]) -> Non
     assert torch.isfinite(completed.run.model.predict([0], [0])).all()
 
 
-def test_the_refit_learns_from_all_entries_for_the_best_number_of_steps() -> None:
+def test_the_refit_learns_from_all_entries_up_to_the_train_loss_of_the_best_step() -> None:
     observed = ratings()
     completed = complete_matrix(observed, options())
-    assert completed.run.result.steps == completed.searched.result.best_step
-    again = run_completion(
-        options().run, replace(FIT, steps=completed.run.result.steps, patience=None), observed
-    )
+    history = completed.searched.result.history.to_pydict()
+    reached = history["train_loss"][history["step"].index(completed.searched.result.best_step)]
+    again = run_completion(options().run, replace(FIT, patience=None, train_loss_threshold=reached), observed)
+    assert completed.run.result.stopped_because == again.result.stopped_because == "train_loss_threshold"
+    assert completed.run.train_loss <= reached
     for own, expected in zip(completed.run.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(own, expected)
+
+
+def test_with_batches_the_refit_makes_as_many_steps_as_were_best() -> None:
+    fit = replace(FIT, batches=2, evaluate_every=4)
+    job = CompletionOptions(run=RunSettings(hidden=8, optimizer="group-rmsprop"), fit=fit)
+    completed = complete_matrix(ratings(), job)
+    assert completed.refitted
+    assert completed.run.result.steps == completed.searched.result.best_step
+
+
+def test_a_part_that_is_given_is_put_back_for_the_refit() -> None:
+    observed = ratings()
+    drawn = complete_matrix(observed, options())
+    train, validation = split_validation(observed, options())
+    given = complete_matrix(observed, options(), train=train, validation=validation)
+    for own, expected in zip(given.run.model.parameters(), drawn.run.model.parameters(), strict=True):
         assert torch.equal(own, expected)
 
 

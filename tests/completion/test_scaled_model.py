@@ -26,8 +26,8 @@ def scaled(depth: int, bias: bool) -> ScaledFactorization:
     model.mean.fill_(3.5)
     if model.row_bias is not None and model.column_bias is not None:
         with torch.no_grad():
-            model.row_bias.copy_(torch.arange(4))
-            model.column_bias.copy_(torch.arange(3))
+            model.row_bias.copy_(2 * torch.arange(4))  # biases are halved
+            model.column_bias.copy_(2 * torch.arange(3))
     return model
 
 
@@ -69,7 +69,7 @@ def test_gradients_are_those_of_the_parameters_and_scales_stay() -> None:
     }
     residuals = dense_by_hand(model)[[0, 3, 2], [2, 0, 1]] - torch.tensor([1.0, 2.0, 3.0])
     expected = torch.zeros(4, dtype=torch.float64)
-    expected[[0, 3, 2]] = 2 / 3 * residuals * 1.5 * ROWS[[0, 3, 2]]
+    expected[[0, 3, 2]] = 2 / 3 * residuals * 1.5 * ROWS[[0, 3, 2]] / 2
     torch.testing.assert_close(model.row_bias.grad, expected)
 
 
