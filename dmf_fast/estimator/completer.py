@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from dmf_fast.data import DataError
 from dmf_fast.estimator.entries import fold_in_entries, known_entries, training_entries, validation_entries
 from dmf_fast.estimator.folder import load_fitted, save_fitted
 from dmf_fast.estimator.inputs import is_frame, read_pairs, split_frame
@@ -221,7 +222,7 @@ class MatrixCompleter(Recommender):
         chooses a model where the folder has several.
 
         Raises:
-            DataError: the folder is none of these, or damaged.
+            DataError: the folder is none of these, damaged, or of another version.
 
         """
         fitted, facts = load_fitted(Path(folder), depth)
@@ -231,7 +232,10 @@ class MatrixCompleter(Recommender):
             "clip": fitted.predictor.clip,
             "dtype": str(model.mean.dtype).removeprefix("torch."),
         }
-        completer = cls(**(parameters | facts.get("parameters", {})))
+        try:
+            completer = cls(**(parameters | facts.get("parameters", {})))
+        except TypeError as error:
+            raise DataError(f"{folder} is of another version of dmf_fast ({error}); fit it again.") from error
         completer._fitted = fitted
         completer.n_features_in_ = 2
         for name in facts.get("trained", {}):

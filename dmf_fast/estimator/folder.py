@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dmf_fast.checks import number_above_zero
 from dmf_fast.data import DataError, ObjectIdMap
 from dmf_fast.estimator.fitted import FittedMatrix
 from dmf_fast.observations import Observations
@@ -67,10 +68,18 @@ def _facts(path: Path) -> dict[str, Any]:
         facts = json.loads((path / _FACTS).read_text())
         if facts.pop("format") != _FORMAT or facts.pop("version") != _VERSION:
             raise ValueError(f"its format is not {_FORMAT!r} of version {_VERSION}")
-        float(facts["noise_variance"])
+        _check(facts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path / _FACTS} is spoilt ({error}); save the estimator again.") from error
     return dict(facts)
+
+
+def _check(facts: dict[str, Any]) -> None:
+    """Raise a `ValueError` where facts are not what `save_fitted` has been given."""
+    number_above_zero("noise_variance", facts["noise_variance"])
+    for name, kind in (("parameters", dict), ("trained", dict), ("feature_names", list)):
+        if not isinstance(facts[name], kind):
+            raise ValueError(f"{name} is {facts[name]!r}")
 
 
 def _ratings(trained: TrainedFolder) -> Observations | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,5 +156,26 @@ def test_ids_that_files_cannot_hold_are_refused_before_anything_is_replaced(tmp_
 def test_a_spoilt_folder_ends_in_a_sentence(tmp_path: Path, name: str, spoilt: bytes, sentence: str) -> None:
     quick().fit(X, Y).save(tmp_path)
     (tmp_path / name).write_bytes(spoilt)
+    with pytest.raises(DataError, match=sentence):
+        MatrixCompleter.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("noise_variance", -1.0, "noise_variance must be a finite number above 0"),
+        ("noise_variance", float("nan"), "noise_variance must be a finite number above 0"),
+        ("parameters", [1], r"parameters is \[1\]"),
+        ("parameters", {"unheard_of": 1}, "of another version of dmf_fast"),
+        ("trained", None, "trained is None"),
+        ("feature_names", 3, "feature_names is 3"),
+    ],
+)
+def test_facts_that_no_estimator_writes_end_in_a_sentence(
+    tmp_path: Path, name: str, value: Any, sentence: str
+) -> None:
+    quick().fit(X, Y).save(tmp_path)
+    path = tmp_path / "estimator.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
     with pytest.raises(DataError, match=sentence):
         MatrixCompleter.load(tmp_path)
