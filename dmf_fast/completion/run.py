@@ -86,7 +86,7 @@ def run_completion(
     validation = None if validation is None else in_unit(validation, unit)
     test = None if test is None else in_unit(test, unit)
     truth = truth if truth is None or unit == 1 else truth.double() / unit
-    start = _start(settings, train)
+    start = _start(settings, options, train)
     optimizer = make_optimizer(
         settings.optimizer, start.model, start.lr, start.weight_decay, start.bias_weight_decay
     )
@@ -130,10 +130,10 @@ class _Start:
     bias_weight_decay: float | None
 
 
-def _start(settings: RunSettings, train: Observations) -> _Start:
+def _start(settings: RunSettings, options: FitOptions, train: Observations) -> _Start:
     mean = mean_value(train) if settings.centre else 0.0
     plain = settings.coordinates == "plain"
-    start = _plain_start(settings, train) if plain else _scaled_start(settings, train, mean)
+    start = _plain_start(settings, train) if plain else _scaled_start(settings, options, train, mean)
     start.model.mean.fill_(mean)
     return start
 
@@ -153,7 +153,7 @@ def _plain_start(settings: RunSettings, train: Observations) -> _Start:
     return _Start(model, _rate(settings, train), settings.weight_decay, settings.bias_weight_decay)
 
 
-def _scaled_start(settings: RunSettings, train: Observations, mean: float) -> _Start:
+def _scaled_start(settings: RunSettings, options: FitOptions, train: Observations, mean: float) -> _Start:
     rows, columns = degree_scales(train, settings.degree_exponent)
     value_scale = spread(train, mean)
     model = ScaledFactorization(
@@ -169,6 +169,8 @@ def _scaled_start(settings: RunSettings, train: Observations, mean: float) -> _S
         dtype=train.dtype,
     ).to(train.device)
     unit = noise_level(train, rows, columns, value_scale)
+    if options.reduction == "sum":
+        unit *= train.total_weight / options.batches
     bias_decay = settings.weight_decay if settings.bias_weight_decay is None else settings.bias_weight_decay
     return _Start(
         model,

@@ -264,3 +264,14 @@ def test_without_entries_of_any_weight_the_error_is_a_sentence(weights: list[flo
 def test_values_that_are_all_equal_have_no_spread_of_rounding(value: float) -> None:
     observed = Observations([0] * 1001, range(1001), torch.full((1001,), value, dtype=torch.float64))
     assert spread(observed, mean_value(observed)) == 1.0
+
+
+@pytest.mark.parametrize(("optimizer", "batches"), [("adaptive-gd", 1), ("group-rmsprop", 4)])
+def test_weight_decay_means_the_same_for_sums_as_for_means(optimizer: str, batches: int) -> None:
+    observed = ratings().to(dtype=torch.float64)
+    settings = RunSettings(hidden=8, optimizer=optimizer, weight_decay=0.5)
+    first, second = (
+        run_completion(settings, replace(FIT, reduction=reduction, batches=batches, steps=40), observed)
+        for reduction in ("mean", "sum")
+    )
+    assert second.train_loss == pytest.approx(first.train_loss, rel=0.01)
