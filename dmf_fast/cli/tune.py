@@ -141,11 +141,12 @@ def _line(trial: TuningTrial, trials: int, best: float) -> str:
 
 def _print_trials(found: TuningResult) -> None:
     names = list(found.best.settings)
-    heads = (name.replace("_", " ") for name in names)
-    table = Table("trial", "valid. RMSE", "steps", "seconds", *heads, title="Best trials")
+    table = Table("trial", "valid. RMSE", "steps", title="Best trials")
+    for name in names:
+        table.add_column(name.replace("_", " "), min_width=7)
     complete = [trial for trial in found.trials if trial.state == "complete"]
     for trial in sorted(complete, key=lambda trial: (trial.validation_rmse, trial.number))[:10]:
-        cells = (f"{trial.settings[name]:.4g}" for name in names)
-        measures = (f"{trial.validation_rmse:.4f}", f"{trial.steps}", f"{trial.seconds:.1f}")
+        cells = (f"{trial.settings[name]:.2g}" for name in names)
+        measures = (f"{trial.validation_rmse:.4f}", f"{trial.steps}")
         table.add_row(str(trial.number + 1), *measures, *cells)
     Console().print(table)
