@@ -146,7 +146,11 @@ def _print_trials(found: TuningResult) -> None:
         table.add_column(name.replace("_", " "), min_width=7)
     complete = [trial for trial in found.trials if trial.state == "complete"]
     for trial in sorted(complete, key=lambda trial: (trial.validation_rmse, trial.number))[:10]:
-        cells = (f"{trial.settings[name]:.2g}" for name in names)
+        cells = (_short(trial.settings[name]) for name in names)
         measures = (f"{trial.validation_rmse:.4f}", f"{trial.steps}")
         table.add_row(str(trial.number + 1), *measures, *cells)
     Console().print(table)
+
+
+def _short(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.2g}"
