@@ -24,6 +24,8 @@ from dmf_fast.training.history import Measures
 
 # Of adaptive-gd: with whole steps the loss rises now and then, with halves it hardly does.
 _ADAPTIVE_RATE = 0.5
+# Values between this and its inverse have squares, and parts of these, that float32 holds.
+_SQUARABLE = 1e15
 # Length of a step of group-rmsprop beside the root of the number of rows and columns.
 _RMSPROP_STEP = 0.04
 
@@ -64,7 +66,7 @@ def run_completion(
     ``validation`` chooses the best step; ``test`` and ``truth`` (m, n) are only measured against.
     ``schedule_steps`` is where the schedule of the learning rate ends, ``options.steps`` by default.
     ``callbacks``, ``checkpoint`` and ``resume`` are those of `dmf_fast.training.fit`, as are the errors; and
-    a `ValueError` says where batches do not go with the optimiser.
+    a `ValueError` says where batches do not go with the optimiser, or values with plain coordinates.
 
     In scaled coordinates values of any size are trained in a unit of their own, `value_unit`. Callbacks see
     the errors in it; what is returned is in the values themselves.
@@ -81,7 +83,10 @@ def run_completion(
         )
     if train.total_weight == 0:
         raise ValueError("train must hold an entry with a weight above zero, but it holds none.")
-    unit = value_unit(train) if settings.coordinates == "scaled" else 1.0
+    unit = value_unit(train)
+    if settings.coordinates == "plain":
+        _refuse_lost_squares(train, unit)
+        unit = 1.0
     train = in_unit(train, unit)
     validation = None if validation is None else in_unit(validation, unit)
     test = None if test is None else in_unit(test, unit)
@@ -118,6 +123,14 @@ def run_completion(
         test_rmse=measured("test_rmse", row["test_rmse"], unit),
         reconstruction_mse=measured("reconstruction_mse", row["reconstruction_mse"], unit),
     )
+
+
+def _refuse_lost_squares(train: Observations, unit: float) -> None:
+    if train.dtype != torch.float64 and not 1 / _SQUARABLE < unit < _SQUARABLE:
+        raise ValueError(
+            f"train holds values of about {unit:.0e}, whose squares float32 loses: in plain coordinates "
+            "divide them, or take float64."
+        )
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def calibration(
 
     With ``keys=predictions`` a calibrated model has the two means alike in every bin. With ``keys=values``
     predictions are nearer the middle than the values even for the best model; how much nearer shows what
-    it does to rare ratings.
+    it does to rare ratings. Weights do not count here.
 
     Args:
         keys: ``(len,)``; with at most 20 distinct ones each is a bin, else quantiles bound the bins.

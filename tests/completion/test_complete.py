@@ -275,3 +275,11 @@ def test_weight_decay_means_the_same_for_sums_as_for_means(optimizer: str, batch
         for reduction in ("mean", "sum")
     )
     assert second.train_loss == pytest.approx(first.train_loss, rel=0.01)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_plain_coordinates_refuse_values_whose_squares_float32_loses(scale: float) -> None:
+    observed = ratings()
+    extreme = observed.with_values(scale * observed.values.double())
+    with pytest.raises(ValueError, match="whose squares float32 loses"):
+        complete_matrix(extreme, options(coordinates="plain"))
