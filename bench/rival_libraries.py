@@ -2,7 +2,7 @@
 
     python -m bench.rival_libraries [--ten-million] [--untuned] [--threads 2] [--out FILE]
 
-Both are other people's packages, `pip install cmfrec libmf`; a library that is not installed is left out.
+Both are other people's packages, `pip install '.[rivals]'`; a library that is not installed is left out.
 LIBMF's package is built without its AVX code: LIBMF_OBJ names a library built from its sources with
 `-O3 -mavx2 -mfma -DUSEAVX -DUSEOMP -fopenmp -pthread -fPIC -shared`. The ratings are those of
 `movielens_like`, 90 % for training, of which 5 % are kept aside for tuning. The rivals are tuned and then
