@@ -21,6 +21,7 @@ from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.ratings import Ratings
 from dmf_fast.data.reader import read_ratings
 from dmf_fast.data.sources import STORE_FACTS, Source, ratings_files
+from dmf_fast.whole_files import flush
 
 _FORMAT, _VERSION = "dmf_fast ratings", 1
 _ENTRIES, _ROW_IDS, _COLUMN_IDS = "entries.arrow", "row_ids.parquet", "column_ids.parquet"
@@ -158,7 +159,7 @@ def _write(ratings: Ratings, path: Path, made_of: dict[str, Any] | None) -> None
         facts |= _summary(ratings)
         (partial / STORE_FACTS).write_text(json.dumps(facts, indent=1) + "\n")
         for written in [*partial.iterdir(), partial]:
-            _synchronise(written)
+            flush(written)
         _replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -197,15 +198,6 @@ def _replace(partial: Path, path: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.replace(path, replaced)
         os.replace(partial, path)
-        _synchronise(path.parent)
+        flush(path.parent)
     finally:
         shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _synchronise(path: Path) -> None:
-    """Wait until the file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -29,6 +29,7 @@ from torch import Tensor
 from dmf_fast.training.folder_lock import locked
 from dmf_fast.training.history import Row
 from dmf_fast.training.packing import pack, unpack
+from dmf_fast.whole_files import flush
 
 _TENSORS, _STATE, _SUMS = "tensors.safetensors", "state.json", "SHA256SUMS"
 _VERSION, _UNFINISHED = "version-", "unfinished-"
@@ -121,9 +122,9 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
     (unfinished / _STATE).write_text(json.dumps({"format": _FORMAT, **packed}))
     (unfinished / _SUMS).write_text("".join(_sums(unfinished)))
     for path in (*unfinished.iterdir(), unfinished):
-        _flush(path)
+        flush(path)
     os.replace(unfinished, folder / f"{_VERSION}{version}")
-    _flush(folder)
+    flush(folder)
     for path in folder.iterdir():
         if path.name.startswith((_VERSION, _UNFINISHED)) and path.name != f"{_VERSION}{version}":
             shutil.rmtree(path, ignore_errors=True)
@@ -179,12 +180,3 @@ def _sums(folder: Path) -> Iterator[str]:
             while block := file.read(1 << 20):
                 digest.update(block)
         yield f"{digest.hexdigest()}  {name}\n"
-
-
-def _flush(path: Path) -> None:
-    """Have a file's contents, or a folder's entries, on the disk before anything else happens."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
