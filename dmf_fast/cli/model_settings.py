@@ -8,16 +8,8 @@ from typing import Annotated
 
 from dmf_fast.cli.defaults import FIT_OPTIONS, RUN_OPTIONS, setting
 from dmf_fast.cli.option import option
-from dmf_fast.completion import OPTIMIZERS, SCHEDULES, RunSettings
-from dmf_fast.initialization import INITIALIZATIONS
+from dmf_fast.completion import CHOICES, RunSettings
 from dmf_fast.training import FitOptions
-
-MODEL_CHOICES = {
-    "optimizer": tuple(OPTIMIZERS),
-    "initialization": tuple(INITIALIZATIONS),
-    "coordinates": ("scaled", "plain"),
-    "schedule": tuple(SCHEDULES),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +23,7 @@ class ModelSettings:
         setting("init_scale", "Size of the start: of an entry; in plain coordinates, of the product."),
     ] = None
     initialization: Annotated[
-        str | None, setting("initialization", f"{', '.join(MODEL_CHOICES['initialization'])}.")
+        str | None, setting("initialization", f"{', '.join(CHOICES['initialization'])}.")
     ] = None
     bias: Annotated[bool | None, setting("bias", "Learn a bias per row and column.", "--bias/--no-bias")] = (
         None
@@ -46,11 +38,11 @@ class ModelSettings:
     degree_exponent: Annotated[
         float | None, setting("degree_exponent", "How much scaled: 0 to 1.", min=0.0, max=1.0)
     ] = None
-    optimizer: Annotated[str | None, setting("optimizer", f"{', '.join(MODEL_CHOICES['optimizer'])}.")] = None
+    optimizer: Annotated[str | None, setting("optimizer", f"{', '.join(CHOICES['optimizer'])}.")] = None
     lr: Annotated[float | None, setting("lr", "Learning rate; adaptive-gd needs none.")] = None
-    schedule: Annotated[str | None, setting("schedule", f"Of the learning rate: {', '.join(SCHEDULES)}.")] = (
-        None
-    )
+    schedule: Annotated[
+        str | None, setting("schedule", f"Of the learning rate: {', '.join(CHOICES['schedule'])}.")
+    ] = None
     warmup: Annotated[int | None, setting("warmup", "Steps over which the learning rate rises.", min=0)] = (
         None
     )

@@ -29,7 +29,6 @@ class CompletionProblem:
         observed: all ratings that may be learnt from.
         train: those without the ones that validate.
         validation: the ones that choose the best step, or None.
-        drawn: whether they are a random part of ``observed``, as `complete_matrix` draws it by itself.
         test: the test ratings, -1 for an id that the ratings lack; None without any.
         known_test: those of them whose ids are known, to be measured while training.
         truth: the whole matrix, ``(m, n)``, where it is known.
@@ -43,7 +42,6 @@ class CompletionProblem:
     observed: Observations
     train: Observations
     validation: Observations | None
-    drawn: bool
     test: HeldOut | None
     known_test: Observations | None
     truth: Tensor | None
@@ -93,7 +91,6 @@ def _synthetic_problem(settings: JobSettings) -> CompletionProblem:
         observed,
         train,
         validation,
-        True,
         HeldOut.of(test),
         test,
         problem.truth,
@@ -124,7 +121,6 @@ class _Reader:
             observed,
             train,
             validation,
-            settings.split == "random" and settings.validation is None,
             test,
             known_test,
             None,

@@ -10,11 +10,11 @@ from typer import Argument
 
 from dmf_fast.cli.data_settings import DATA_CHOICES, DataSettings
 from dmf_fast.cli.defaults import PAPER_DEFAULTS, RATINGS_DEFAULTS
-from dmf_fast.cli.model_settings import MODEL_CHOICES, ModelSettings
+from dmf_fast.cli.model_settings import ModelSettings
 from dmf_fast.cli.output_settings import OutputSettings
-from dmf_fast.completion import CompletionOptions
+from dmf_fast.completion import CHOICES, CompletionOptions
 
-_CHOICES = MODEL_CHOICES | DATA_CHOICES
+_CHOICES = CHOICES | DATA_CHOICES
 # These may differ between a run and the one that goes on with it: they do not touch the numbers.
 _FREE = {"cache", "checkpoint_every"} | {field.name for field in fields(OutputSettings)} - {"threads"}
 

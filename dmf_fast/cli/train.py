@@ -53,8 +53,8 @@ def train_depth(
         completed = complete_matrix(
             problem.observed,
             options,
-            train=None if problem.drawn else problem.train,
-            validation=None if problem.drawn else problem.validation,
+            train=problem.train,
+            validation=problem.validation,
             test=problem.known_test,
             truth=problem.truth,
             callbacks=callbacks,
@@ -64,7 +64,10 @@ def train_depth(
     if completed.diverged and folder is not None:
         folder.discard()
     _check_ending(completed, depth)
-    return FinishedRun(completed, _predictor(settings, problem, completed))
+    predictor = Predictor.of(
+        completed.run.model, problem.observed, centred=bool(settings.centre), clip=bool(settings.clip)
+    )
+    return FinishedRun(completed, predictor)
 
 
 def _check_ending(completed: CompletedMatrix, depth: int) -> None:
@@ -76,14 +79,3 @@ def _check_ending(completed: CompletedMatrix, depth: int) -> None:
             f"The run of depth {depth} diverged: its loss is not finite at step {step}; lower --lr or "
             "--init-scale."
         )
-
-
-def _predictor(settings: JobSettings, problem: CompletionProblem, completed: CompletedMatrix) -> Predictor:
-    model, values = completed.run.model, problem.observed.values
-    return Predictor(
-        model,
-        model.mean.item() if settings.centre else values.double().mean().item(),
-        values.min().item(),
-        values.max().item(),
-        clip=bool(settings.clip),
-    )

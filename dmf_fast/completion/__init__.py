@@ -9,10 +9,11 @@ from dmf_fast.completion.run import CompletionRun, run_completion
 from dmf_fast.completion.scaled_model import ScaledFactorization
 from dmf_fast.completion.scales import degree_scales, mean_value, noise_level, spread
 from dmf_fast.completion.schedules import SCHEDULES, make_scheduler
-from dmf_fast.completion.settings import CompletionOptions, RunSettings
+from dmf_fast.completion.settings import CHOICES, CompletionOptions, RunSettings
 from dmf_fast.completion.units import value_unit
 
 __all__ = [
+    "CHOICES",
     "OPTIMIZERS",
     "SCHEDULES",
     "CompletedMatrix",

@@ -10,12 +10,13 @@ from dmf_fast.completion.schedules import SCHEDULES
 from dmf_fast.initialization import INITIALIZATIONS
 from dmf_fast.training import FitOptions
 
-_CHOICES = {
+CHOICES = {
     "initialization": tuple(INITIALIZATIONS),
     "coordinates": ("scaled", "plain"),
     "optimizer": tuple(OPTIMIZERS),
     "schedule": tuple(SCHEDULES),
 }
+"""What the settings that are words may be."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class RunSettings:
         settle_whole_number(self, "warmup", least=0)
         settle_whole_number(self, "seed", least=0)
         settle_not_negative(self, "init_scale", "lr", "weight_decay", "bias_weight_decay", "degree_exponent")
-        for name, choices in _CHOICES.items():
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(
                     f"{name} must be one of {', '.join(choices)}, but {getattr(self, name)!r} came."

@@ -62,18 +62,10 @@ def train(
             f"The training diverged: its loss is not finite at step {step}; lower lr or init_scale, or take "
             "the optimizer 'adaptive-gd', which finds its step size by itself."
         )
-    model = completed.run.model
-    mean = mean_value(observed)
-    predictor = Predictor(
-        model,
-        model.mean.item() if options.run.centre else mean,
-        observed.values.min().item(),
-        observed.values.max().item(),
-        clip=clip,
-    )
+    predictor = Predictor.of(completed.run.model, observed, centred=options.run.centre, clip=clip)
     rmse = completed.searched.validation_rmse
     noise = completed.run.train_loss if rmse is None else rmse**2
-    least = (_LEAST_NOISE * spread(observed, mean)) ** 2
+    least = (_LEAST_NOISE * spread(observed, mean_value(observed))) ** 2
     return FittedMatrix(predictor, *ids, max(noise, least), observed), completed
 
 

@@ -92,10 +92,10 @@ class AdaptiveGradientDescent(torch.optim.Optimizer):
 
     def _step_size(self, parameters: list[Tensor], gradients: list[Tensor], rates: list[float]) -> float:
         """Return the size of this step, and keep what the next one needs to know of it."""
-        shared = self.state[parameters[0]]
+        shared, norms = self.state[parameters[0]], _norms(gradients)
         moved = shared.get("length", 0.0)
         if not moved or any("gradient" not in self.state[parameter] for parameter in parameters):
-            norm = _norm(_norms(gradients))
+            norm = _norm(norms)
             usable = 0 < norm < math.inf
             size = _FIRST_LENGTH * (_norm(_norms(parameters)) or 1.0) / norm if usable else 1.0
             growth = math.inf
@@ -106,7 +106,7 @@ class AdaptiveGradientDescent(torch.optim.Optimizer):
             size = min(longest, moved / (2 * turned)) if turned else longest
             size = size if math.isfinite(size) else shared["size"]
             growth = size / shared["size"]
-        steps = _norms(gradients) * torch.tensor(rates, dtype=torch.float64)
+        steps = norms * torch.tensor(rates, dtype=torch.float64)
         shared.update(size=size, growth=growth, length=size * _norm(steps))
         return size
 

@@ -15,8 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dmf_fast import nn
+from dmf_fast.completion import mean_value
 from dmf_fast.data.errors import DataError
 from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.observations import Observations
 from dmf_fast.serving.indices import checked_indices
 
 _BLOCK = 1 << 20
@@ -61,6 +63,29 @@ class Predictor:
     lowest: float
     highest: float
     clip: bool
+
+    @classmethod
+    def of(
+        cls, model: DeepMatrixFactorization, observed: Observations, *, centred: bool, clip: bool
+    ) -> Predictor:
+        """Return the predictor of a model that was trained on ``observed``.
+
+        Args:
+            model: trained on all of the entries, or on most of them.
+            observed: what the range of the values and, unless ``centred``, their mean are taken from.
+            centred: whether ``model.mean`` is the mean of what it was trained on.
+            clip: whether predictions are clipped to the range of the values.
+
+        Example:
+            >>> observed = Observations([0, 1], [0, 0], [1.0, 5.0])
+            >>> model = DeepMatrixFactorization((2, 1), 2)
+            >>> Predictor.of(model, observed, centred=False, clip=True).training_mean
+            3.0
+
+        """
+        values = observed.values
+        mean = model.mean.item() if centred else mean_value(observed)
+        return cls(model, mean, values.min().item(), values.max().item(), clip=clip)
 
     def predict(self, rows: Any, columns: Any, *, clip: bool = True) -> Predictions:
         """Return the predictions, in blocks: never the dense matrix.
