@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dmf_fast import DescentOptions, Observations, descend
 from dmf_fast.initialization import initialize
-from dmf_fast.ops import accumulator_dtype
+from dmf_fast.ops.operators import accumulator_dtype
 from dmf_fast.training import Adam
 
 Result = Tensor | tuple[Tensor, ...]

@@ -21,7 +21,8 @@ import torch
 from bench import machine
 from bench.record import origin, results_file
 from bench.timing import median_seconds, timed
-from dmf_fast import Observations, completion_loss, functional, planner
+from dmf_fast import Observations, completion_loss
+from dmf_fast.ops import functional, planner
 
 DENSITIES = (0.001, 0.01, 0.05, 0.2, 0.6, 1.0)
 # Hidden widths are drawn for every problem and repeat along the chain; depth 1 has none.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dmf_fast import Observations
-from dmf_fast.layout import Layout
+from dmf_fast.observations.layout import Layout
 
 MILLION = (6040, 3706, 1_000_000)
 TEN_MILLION = (69878, 10677, 10_000_000)

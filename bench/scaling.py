@@ -22,7 +22,7 @@ from bench.problems import MILLION, NETFLIX, TEN_MILLION, Problem, skewed
 from bench.record import origin, results_file
 from bench.timing import median_seconds
 from dmf_fast import Observations, info
-from dmf_fast.layout import build_layout
+from dmf_fast.observations.layout import build_layout
 
 WIDTHS = (32, 64, 128, 256, 512)
 ROUNDS = 5

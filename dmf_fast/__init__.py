@@ -4,11 +4,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from dmf_fast import nn, optim
-from dmf_fast.functional import completion_loss, observed_product
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
-from dmf_fast.observations_file import load_observations, save_observations
-from dmf_fast.planner import explain
+from dmf_fast.observations.file import load_observations, save_observations
+from dmf_fast.ops.functional import completion_loss, observed_product
+from dmf_fast.ops.planner import explain
 from dmf_fast.training import DescentOptions, FitOptions, Recording, descend, descend_many, fit, gradient_flow
 
 if TYPE_CHECKING:

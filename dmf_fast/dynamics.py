@@ -16,8 +16,8 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from torch.nn.functional import pad
 
 from dmf_fast.chain import chain_product, dims_of
-from dmf_fast.functional import Reduction, completion_loss
 from dmf_fast.observations import Observations
+from dmf_fast.ops.functional import Reduction, completion_loss
 
 
 @dataclass(frozen=True)

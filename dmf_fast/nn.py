@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmf_fast import chain, functional
-from dmf_fast.functional import Reduction
+from dmf_fast import chain
 from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
+from dmf_fast.ops import functional
+from dmf_fast.ops.functional import Reduction
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 # Numbers that `predict` gathers at once: 64 MiB in float32 for each side.

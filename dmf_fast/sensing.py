@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dmf_fast.functional import Reduction
+from dmf_fast.ops.functional import Reduction
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from dmf_fast import cuda, info, planner
+from dmf_fast import cuda, info
+from dmf_fast.ops import planner
 from tests import problems
 
 # Examples share the function-scoped fixtures below without harm; a noisy machine must not fail a test, and

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import dmf_fast
-from dmf_fast import Observations, _native, costs, cuda, planner
-from dmf_fast.layout import build_device_layout, index_dtype
+from dmf_fast import Observations, _native, cuda
+from dmf_fast.observations.layout import build_device_layout, index_dtype
+from dmf_fast.ops import costs, planner
 from tests.conftest import HAS_GPU
 from tests.problems import Problem, make_problem
 
@@ -111,7 +112,7 @@ class TestWithoutGpu:
     def test_the_precision_of_products_is_read_from_all_of_torchs_settings(
         self, setting: str, expected: str
     ) -> None:
-        code = f"import torch; from dmf_fast import costs; {setting}; "
+        code = f"import torch; from dmf_fast.ops import costs; {setting}; "
         code += "print(costs.matmul_precision('cuda', torch.float32))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == expected

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from dmf_fast.data import DataError
 from dmf_fast.evaluation import Biases, Shrinkage
-from dmf_fast.whole_files import written_whole
+from dmf_fast.files.atomic import written_whole
 
 _NAME = "biases.safetensors"
 

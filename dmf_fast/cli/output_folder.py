@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dmf_fast.training.folder_lock import locked
-from dmf_fast.whole_files import written_whole
+from dmf_fast.files.atomic import written_whole
+from dmf_fast.files.lock import locked
 
 
 class OutputFolder:

@@ -18,7 +18,7 @@ from dmf_fast.cli.model_choice import ModelChoice, check_target
 from dmf_fast.cli.option import option
 from dmf_fast.cli.problem import echo_bad_rows, refuse_unknown
 from dmf_fast.data import read_pairs
-from dmf_fast.whole_files import written_whole
+from dmf_fast.files.atomic import written_whole
 
 
 @dataclass(frozen=True, kw_only=True)

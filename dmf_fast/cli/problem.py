@@ -15,10 +15,10 @@ from dmf_fast.cli.data_settings import DTYPES
 from dmf_fast.cli.settings import JobSettings
 from dmf_fast.completion import split_validation
 from dmf_fast.data import BadRows, DataError, IdMap, Pairs, Ratings, open_ratings, read_ratings
-from dmf_fast.duplicates import Duplicates
 from dmf_fast.evaluation import HeldOut, time_split
 from dmf_fast.experiments import PaperSetting
 from dmf_fast.observations import Observations
+from dmf_fast.observations.duplicates import Duplicates
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from dmf_fast.data import DataError
+from dmf_fast.files.atomic import written_whole
 from dmf_fast.serving import recommend
 from dmf_fast.serving.trained_folder import TrainedFolder
-from dmf_fast.whole_files import written_whole
 
 USERS_AT_ONCE = 1 << 14
 

@@ -17,7 +17,7 @@ from dmf_fast.convex.solution import ConvexOptions, ConvexSolution
 from dmf_fast.convex.splitting import State, solve_by_splitting
 from dmf_fast.convex.thresholding import DenseThresholding, Thresholding, TruncatedThresholding
 from dmf_fast.observations import Observations
-from dmf_fast.one_thread import threads_kept, use_one_thread
+from dmf_fast.threads import threads_kept, use_one_thread
 
 _MOST_NUMBERS_OF_SMALL = 40_000
 _PRECISION_OF_A_START = 1e-3

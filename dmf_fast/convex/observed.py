@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from dmf_fast import ops  # noqa: F401 (registers torch.ops.dmf_fast)
 from dmf_fast.convex.lanczos import largest_eigenvalue
 from dmf_fast.observations import Observations
+from dmf_fast.ops import operators  # noqa: F401 (registers torch.ops.dmf_fast)
 
 _native = torch.ops.dmf_fast
 

@@ -14,8 +14,8 @@ from dmf_fast.data.bad_rows import BadRows
 from dmf_fast.data.batches import Place
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.id_map import IdMap
-from dmf_fast.duplicates import Duplicates
 from dmf_fast.observations import Observations
+from dmf_fast.observations.duplicates import Duplicates
 
 SomePairs = TypeVar("SomePairs", bound="Pairs")
 

@@ -21,7 +21,7 @@ from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.ratings import Ratings
 from dmf_fast.data.reader import read_ratings
 from dmf_fast.data.sources import STORE_FACTS, Source, ratings_files
-from dmf_fast.whole_files import flush
+from dmf_fast.files.atomic import flush
 
 _FORMAT, _VERSION = "dmf_fast ratings", 1
 _ENTRIES, _ROW_IDS, _COLUMN_IDS = "entries.arrow", "row_ids.parquet", "column_ids.parquet"

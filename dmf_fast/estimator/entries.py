@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from dmf_fast.data import IdMap, Ratings, ReadOptions, as_ratings, id_map_of
-from dmf_fast.duplicates import Duplicates
 from dmf_fast.estimator.fitted import FittedMatrix
 from dmf_fast.estimator.inputs import (
     SIDES,
@@ -25,6 +24,7 @@ from dmf_fast.estimator.inputs import (
 )
 from dmf_fast.estimator.raw_ids import id_at, known_positions
 from dmf_fast.observations import Observations
+from dmf_fast.observations.duplicates import Duplicates
 
 _NOTICEABLE = 1e-3
 ValueType = Literal["float32", "float64"]

@@ -12,11 +12,11 @@ import numpy as np
 from dmf_fast.checks import number_above_zero
 from dmf_fast.data import DataError, ObjectIdMap
 from dmf_fast.estimator.fitted import FittedMatrix
+from dmf_fast.files.atomic import written_whole
 from dmf_fast.observations import Observations
-from dmf_fast.observations_file import load_observations, save_observations
+from dmf_fast.observations.file import load_observations, save_observations
 from dmf_fast.serving import SeenColumns
 from dmf_fast.serving.trained_folder import TrainedFolder, model_name, write_trained_folder
-from dmf_fast.whole_files import written_whole
 
 _FORMAT, _VERSION = "dmf_fast estimator", 1
 _FACTS, _RATINGS = "estimator.json", "ratings.safetensors"

@@ -13,8 +13,8 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 
 from dmf_fast.completion import CompletionOptions, RunSettings
-from dmf_fast.duplicates import Duplicates
-from dmf_fast.functional import Reduction
+from dmf_fast.observations.duplicates import Duplicates
+from dmf_fast.ops.functional import Reduction
 from dmf_fast.training import FitOptions
 
 _JOB = CompletionOptions()

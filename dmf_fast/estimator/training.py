@@ -14,8 +14,8 @@ from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_mat
 from dmf_fast.data import IdMap
 from dmf_fast.estimator.fitted import FittedMatrix
 from dmf_fast.observations import Observations
-from dmf_fast.one_thread import threads_kept
 from dmf_fast.serving import Predictor
+from dmf_fast.threads import threads_kept
 
 # The least standard deviation of a rating's noise, beside that of the ratings.
 _LEAST_NOISE = 1e-4

@@ -18,7 +18,7 @@ from dmf_fast.evaluation.popularity import MostPopular
 from dmf_fast.evaluation.ranking import RankingMetrics, Relevant
 from dmf_fast.evaluation.results import GROUPS, Evaluation, EvaluationOptions, RatingScores
 from dmf_fast.observations import Observations
-from dmf_fast.validation import read_numbers, to_tensor
+from dmf_fast.observations.validation import read_numbers, to_tensor
 
 Predict = Callable[[Integers, Integers], Any]
 """Rows and columns, int64 with -1 for ids that training never saw, to predictions, all of shape (len,)."""

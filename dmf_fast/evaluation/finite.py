@@ -8,7 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dmf_fast.validation import check_finite, check_length, check_not_negative, read_numbers, to_tensor
+from dmf_fast.observations.validation import (
+    check_finite,
+    check_length,
+    check_not_negative,
+    read_numbers,
+    to_tensor,
+)
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -9,7 +9,7 @@ import numpy as np
 
 from dmf_fast.evaluation.finite import Floats, Integers, finite_numbers, finite_weights
 from dmf_fast.observations import Observations
-from dmf_fast.validation import check_length, read_indices
+from dmf_fast.observations.validation import check_length, read_indices
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dmf_fast.checks import whole_number
 from dmf_fast.evaluation.finite import Integers
 from dmf_fast.observations import Observations
-from dmf_fast.validation import check_length, read_any_array
+from dmf_fast.observations.validation import check_length, read_any_array
 
 
 @dataclass(frozen=True, eq=False)

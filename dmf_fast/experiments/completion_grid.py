@@ -18,8 +18,8 @@ from dmf_fast.experiments.page import Work
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.synthetic import LowRankProblem, low_rank_problem
 from dmf_fast.initialization import initialize
-from dmf_fast.one_thread import one_thread_each
 from dmf_fast.spectrum import effective_rank
+from dmf_fast.threads import one_thread_each
 from dmf_fast.training import DescentOptions, GroupRMSprop, Recording, Trial
 
 

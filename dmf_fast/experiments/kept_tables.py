@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dmf_fast.whole_files import written_whole
+from dmf_fast.files.atomic import written_whole
 
 
 def kept_table(file: Path, compute: Callable[[], pa.Table]) -> pa.Table:

@@ -25,8 +25,8 @@ from dmf_fast.experiments.sensing_grid import SensingGrid
 from dmf_fast.experiments.synthetic import low_rank_problem
 from dmf_fast.experiments.text_files import json_text
 from dmf_fast.initialization import initialize
-from dmf_fast.one_thread import one_thread_each
 from dmf_fast.sensing import gaussian_measurements
+from dmf_fast.threads import one_thread_each
 from dmf_fast.training.interrupt import DeferredInterrupt
 from dmf_fast.training.lockstep import descend_in_lockstep
 from dmf_fast.training.rules import GroupRMSprop

@@ -17,8 +17,8 @@ from dmf_fast.experiments.page import Work
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
-from dmf_fast.one_thread import threads_kept, use_one_thread
 from dmf_fast.spectrum import effective_rank
+from dmf_fast.threads import threads_kept, use_one_thread
 from dmf_fast.training import DescentOptions, DescentProgress, GradientDescent, Recording, Trial, descend
 
 LEADING = 10

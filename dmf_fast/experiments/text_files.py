@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from dmf_fast.whole_files import written_whole
+from dmf_fast.files.atomic import written_whole
 
 
 def json_text(value: Any) -> str:

@@ -12,8 +12,8 @@ import safetensors.numpy
 from torch import Tensor
 
 from dmf_fast.data.id_map import IdMap
+from dmf_fast.files.atomic import written_whole
 from dmf_fast.serving.two_factors import TwoFactors
-from dmf_fast.whole_files import written_whole
 
 _FORMAT = "dmf_fast factors"
 

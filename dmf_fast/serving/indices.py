@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmf_fast.validation import read_indices
+from dmf_fast.observations.validation import read_indices
 
 
 def checked_indices(name: str, given: Any, size: int, *, unknown: bool = False) -> Tensor:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmf_fast import ops
 from dmf_fast.checks import whole_number
 from dmf_fast.observations import Observations
+from dmf_fast.ops import operators
 from dmf_fast.serving.indices import checked_indices
 from dmf_fast.serving.seen_columns import SeenColumns
 from dmf_fast.serving.two_factors import TwoFactors
@@ -71,7 +71,7 @@ def recommend(
     k = whole_number("k", k, least=1)
     lists = _checked_seen(seen, two_factors.shape)
     known = rows >= 0
-    columns, scores = ops.top_columns(
+    columns, scores = operators.top_columns(
         two_factors.a,
         two_factors.b,
         two_factors.column_bias,

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dmf_fast.data.errors import DataError
+from dmf_fast.files.atomic import written_whole
 from dmf_fast.observations import Observations
 from dmf_fast.serving.indices import checked_indices
-from dmf_fast.whole_files import written_whole
 
 _FORMAT = "dmf_fast seen columns"
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.id_map import IdMap
+from dmf_fast.files.atomic import written_whole
 from dmf_fast.serving.predictor import Predictor
 from dmf_fast.serving.seen_columns import SeenColumns
 from dmf_fast.serving.two_factors import TwoFactors, collapse
-from dmf_fast.whole_files import written_whole
 
 _FORMAT, _VERSION = "dmf_fast trained folder", 1
 _FACTS, _ROW_IDS, _COLUMN_IDS, _SEEN = (

@@ -12,7 +12,7 @@ from torch import Tensor
 from dmf_fast import _native, cuda
 from dmf_fast._native import Outcome, Part
 from dmf_fast.observations import Observations
-from dmf_fast.planner import plan_descent
+from dmf_fast.ops.planner import plan_descent
 from dmf_fast.training.descent_options import DescentOptions
 from dmf_fast.training.engine import MOMENTS, EngineState, loss_scale, thresholds
 from dmf_fast.training.program import DescentProgram

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dmf_fast.files.checkpoint import held_folder
 from dmf_fast.observations import Observations
-from dmf_fast.training.checkpoint import held_folder
 from dmf_fast.training.descent_arguments import check_descent
 from dmf_fast.training.descent_options import DescentOptions, DescentStoppedBecause
 from dmf_fast.training.descent_run import DescentCallback, DescentRun

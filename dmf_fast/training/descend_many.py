@@ -12,9 +12,9 @@ import torch
 from tqdm import tqdm
 
 from dmf_fast.checks import whole_number
-from dmf_fast.one_thread import one_thread_each
+from dmf_fast.files.lock import locked
+from dmf_fast.threads import one_thread_each
 from dmf_fast.training.descend import finish_run, start_run
-from dmf_fast.training.folder_lock import locked
 from dmf_fast.training.interrupt import DeferredInterrupt
 from dmf_fast.training.trial_checks import check_trials
 from dmf_fast.training.trial_files import checkpoint_of, keep_result, load_result

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dmf_fast.checks import settle_not_negative, settle_whole_number
-from dmf_fast.functional import Reduction
+from dmf_fast.ops.functional import Reduction
 
 DescentStoppedBecause = Literal[
     "steps",

@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from dmf_fast._native import Outcome
+from dmf_fast.files.checkpoint import TrainingState, has_checkpoint, load_checkpoint, save_checkpoint
 from dmf_fast.training.best import Best
-from dmf_fast.training.checkpoint import TrainingState, has_checkpoint, load_checkpoint, save_checkpoint
 from dmf_fast.training.descent_options import DescentOptions, DescentStoppedBecause
 from dmf_fast.training.engine import Engine, EngineState
 from dmf_fast.training.factor_measures import FactorMeasures

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from dmf_fast.chain import balancedness, chain_product, dims_of, singular_values
-from dmf_fast.functional import completion_loss
 from dmf_fast.observations import Observations
+from dmf_fast.ops.functional import completion_loss
 from dmf_fast.spectrum import effective_rank, nuclear_norm, schatten_norm
 from dmf_fast.training.history import COMPARED, Comparison, Row, singular_value_names
 from dmf_fast.training.recording import Recording

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
+from dmf_fast.files.checkpoint import held_folder
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.training.batches import Batches
-from dmf_fast.training.checkpoint import held_folder
 from dmf_fast.training.history import Measures, history_table
 from dmf_fast.training.options import FitOptions
 from dmf_fast.training.run import Callback, Run, StoppedBecause

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dmf_fast.chain import shape_of
-from dmf_fast.functional import Reduction, completion_loss
 from dmf_fast.observations import Observations
+from dmf_fast.ops.functional import Reduction, completion_loss
 from dmf_fast.training.factor_measures import FactorMeasures
 from dmf_fast.training.history import Row, history_table
 from dmf_fast.training.recording import Recording

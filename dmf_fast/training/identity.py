@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmf_fast.costs import matmul_precision
 from dmf_fast.observations import Observations
+from dmf_fast.ops.costs import matmul_precision
 from dmf_fast.training.descent_options import DescentOptions
 from dmf_fast.training.options import FitOptions
 from dmf_fast.training.recording import Recording

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from dmf_fast._native import Outcome
-from dmf_fast.functional import completion_loss
 from dmf_fast.observations import Observations
+from dmf_fast.ops.functional import completion_loss
 from dmf_fast.training.descent_options import DescentOptions
 from dmf_fast.training.engine import EngineState, thresholds
 from dmf_fast.training.rules import Adam, GradientDescent, GroupRMSprop, Rule

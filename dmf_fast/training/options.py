@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dmf_fast.checks import settle_not_negative, settle_whole_number
-from dmf_fast.functional import Reduction
+from dmf_fast.ops.functional import Reduction
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dmf_fast import _native
-from dmf_fast.planner import Order, Plan
+from dmf_fast.ops.planner import Order, Plan
 
 
 @dataclass
@@ -24,7 +24,7 @@ class DescentProgram:
         b_transposed: the matrix ``Bᵀ``; None where ``W`` is formed.
 
     Example:
-        >>> from dmf_fast.planner import plan_descent
+        >>> from dmf_fast.ops.planner import plan_descent
         >>> program = DescentProgram(plan_descent((100, 100, 100, 100), 2000, "cpu"))
         >>> program.matrices[program.a], program.products
         ((100, 100), [(2, 1, 3)])

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
+from dmf_fast.files.checkpoint import TrainingState, has_checkpoint, load_checkpoint, save_checkpoint
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.training.batches import Batches
 from dmf_fast.training.best import Best
-from dmf_fast.training.checkpoint import TrainingState, has_checkpoint, load_checkpoint, save_checkpoint
 from dmf_fast.training.history import Measures, Row
 from dmf_fast.training.identity import identity_of_run
 from dmf_fast.training.interrupt import DeferredInterrupt

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dmf_fast.whole_files import written_whole
+from dmf_fast.files.atomic import written_whole
 
 TrialState = Literal["complete", "pruned", "diverged"]
 _FORMAT = 1

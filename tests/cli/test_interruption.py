@@ -13,8 +13,9 @@ import pytest
 from typer.testing import Result
 
 from dmf_fast.cli import train
-from dmf_fast.training import Progress, checkpoint
-from dmf_fast.training.folder_lock import locked
+from dmf_fast.files import checkpoint
+from dmf_fast.files.lock import locked
+from dmf_fast.training import Progress
 
 Run = Callable[..., Result]
 OPTIONS = ("--hidden", "4", "--steps", "60", "--evaluate-every", "10", "--checkpoint-every", "10", "--quiet")

@@ -13,7 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dmf_fast import info, ops, reference
+from dmf_fast import info, reference
+from dmf_fast.ops import operators
 from dmf_fast.serving import SeenColumns
 
 
@@ -32,7 +33,7 @@ class Problem:
     def best(self, k: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         bias = None if self.column_bias is None else self.column_bias.to(dtype)
         lists = self.lists
-        return ops.top_columns(
+        return operators.top_columns(
             self.a.to(dtype), self.b.to(dtype), bias, self.rows, lists.offsets, lists.columns, k
         )
 
@@ -114,7 +115,7 @@ def test_results_are_bitwise_equal_for_any_number_of_threads(
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            outcomes.append(ops.top_columns(a.to(dtype), b.to(dtype), None, rows, None, None, k))
+            outcomes.append(operators.top_columns(a.to(dtype), b.to(dtype), None, rows, None, None, k))
     finally:
         torch.set_num_threads(before)
     for outcome in outcomes[1:]:
@@ -127,7 +128,7 @@ def test_results_are_bitwise_equal_for_any_number_of_threads(
 @pytest.mark.usefixtures("one_thread")
 def test_scores_that_are_no_numbers_are_left_out() -> None:
     a, b = torch.tensor([[1.0], [torch.nan]]), torch.tensor([[1.0, torch.nan, torch.inf, -torch.inf]])
-    columns, scores = ops.top_columns(a, b, None, torch.tensor([0, 1]), None, None, 3)
+    columns, scores = operators.top_columns(a, b, None, torch.tensor([0, 1]), None, None, 3)
     assert columns.tolist() == [[2, 0, -1], [-1, -1, -1]]
     assert scores.tolist() == [[torch.inf, 1.0, -torch.inf], [-torch.inf] * 3]
 
@@ -161,4 +162,4 @@ def test_wrong_arguments_are_refused_before_memory_is_touched() -> None:
     }
     for message, arguments in wrong.items():
         with pytest.raises(RuntimeError, match=message):
-            ops.top_columns(*arguments)
+            operators.top_columns(*arguments)

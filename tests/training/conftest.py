@@ -9,7 +9,8 @@ from types import FrameType
 
 import pytest
 
-from dmf_fast import info, planner
+from dmf_fast import info
+from dmf_fast.ops import planner
 
 
 @pytest.fixture(params=info.available_instruction_sets())

@@ -7,7 +7,7 @@ import pytest
 
 from dmf_fast import _native
 from dmf_fast._native import Part
-from dmf_fast.planner import plan_descent
+from dmf_fast.ops.planner import plan_descent
 from dmf_fast.training.program import DescentProgram
 
 ROWS = np.array([0, 3, 3, 1, 4])

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dmf_fast.functional import Reduction
 from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.ops.functional import Reduction
 from dmf_fast.training import Adam, DescentOptions, GradientDescent, Recording, Rule, descend
 from tests.problems import Problem, make_problem
 from tests.training.descents import RULES, assert_close, assert_equal, plain_descent, start, suited

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dmf_fast.planner import plan_descent
+from dmf_fast.ops.planner import plan_descent
 from dmf_fast.training.program import DescentProgram
 from tests.problems import Problem, make_problem, problems
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmf_fast.duplicates import Duplicates, Entries, check_policy, merge_duplicates
-from dmf_fast.layout import index_dtype
-from dmf_fast.validation import (
+from dmf_fast.observations.duplicates import Duplicates, Entries, check_policy, merge_duplicates
+from dmf_fast.observations.layout import index_dtype
+from dmf_fast.observations.validation import (
     check_finite,
     check_length,
     check_not_negative,

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dmf_fast import Observations, completion_loss, load_observations, save_observations
-from dmf_fast.validation import DTYPES
+from dmf_fast.observations.validation import DTYPES
 
 
 def some_observations(dtype: torch.dtype = torch.float32, weighted: bool = False) -> Observations:

@@ -1,6 +1,6 @@
 """The raw operators ``torch.ops.dmf_fast.*``: loads their library and tells torch.compile their shapes.
 
-They have no gradients: :mod:`dmf_fast.autograd` adds those. All take ``layout``, the flat uint8 buffer of
+They have no gradients: :mod:`dmf_fast.ops.autograd` adds those. All take ``layout``, the flat uint8 buffer of
 :meth:`Observations.layout`. The two sides of the split are ``a`` of shape ``(m, h)`` and
 ``b_transposed`` of shape ``(n, h)``, contiguous. "Tile order" is the layout's own order of the entries,
 "caller's order" the one in which they were given. The accumulator dtype is float64 for float64 and
@@ -24,7 +24,7 @@ float32 for float32, bfloat16 and float16.
 ``caller_order(values, layout)``
     ``values`` moved from tile order to the caller's order.
 ``build_layout(rows, columns, row_count, column_count)``
-    The layout of distinct, checked entries on a GPU; on the CPU :func:`dmf_fast.layout.build_layout`.
+    The layout of distinct, checked entries on a GPU; on the CPU `dmf_fast.observations.layout` does it.
 ``gather_observed(dense, layout, nnz)`` and ``scatter_observed(values, layout, rows, columns)``
     Observed entries of a dense matrix in the caller's order, and back (0 elsewhere).
 ``top_columns(a, b, column_bias, rows, seen_offsets, seen_columns, k)``
@@ -44,7 +44,7 @@ from torch import Tensor
 
 from dmf_fast import _native, cuda
 
-torch.ops.load_library(Path(__file__).parent / "libdmf_fast_cpu.so")
+torch.ops.load_library(Path(__file__).parents[1] / "libdmf_fast_cpu.so")
 cuda.missing_reason()  # loads the CUDA kernels where they are
 
 if _native.refused_instruction_set():

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmf_fast.validation import read_any_array
+from dmf_fast.observations.validation import read_any_array
 
 Coordinates = tuple[Any, Any, Any, tuple[int, int]]  # rows, columns, values, shape
 

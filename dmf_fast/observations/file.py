@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dmf_fast import _native
-from dmf_fast.layout import Layout
-from dmf_fast.observations import Observations, holding
-from dmf_fast.pattern import Pattern
-from dmf_fast.storage import Storage
-from dmf_fast.validation import DTYPES, check_finite, check_not_negative
+from dmf_fast.observations.layout import Layout
+from dmf_fast.observations.observations import Observations, holding
+from dmf_fast.observations.pattern import Pattern
+from dmf_fast.observations.storage import Storage
+from dmf_fast.observations.validation import DTYPES, check_finite, check_not_negative
 
 _FORMAT = "dmf_fast observations"
 _VERSION = "1"

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf_fast
-from dmf_fast import Observations, planner
-from dmf_fast.planner import Order
+from dmf_fast import Observations
+from dmf_fast.ops import planner
+from dmf_fast.ops.planner import Order
 
 
 def flops_of(order: Order, dims: tuple[int, ...]) -> tuple[float, int, int]:

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmf_fast import conversion
-from dmf_fast.duplicates import Duplicates
-from dmf_fast.entries import read_entries, read_values, read_weights
-from dmf_fast.layout import Layout
-from dmf_fast.pattern import Pattern
-from dmf_fast.storage import Storage
-from dmf_fast.validation import check_device, check_dtype, default_dtype
+from dmf_fast.observations import conversion
+from dmf_fast.observations.duplicates import Duplicates
+from dmf_fast.observations.entries import read_entries, read_values, read_weights
+from dmf_fast.observations.layout import Layout
+from dmf_fast.observations.pattern import Pattern
+from dmf_fast.observations.storage import Storage
+from dmf_fast.observations.validation import check_device, check_dtype, default_dtype
 
 
 class Observations:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmf_fast.layout import Indices
+from dmf_fast.observations.layout import Indices
 
 Duplicates = Literal["error", "first", "last", "mean", "sum"]
 

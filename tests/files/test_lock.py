@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from dmf_fast import Observations
+from dmf_fast.files.lock import locked
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.training import DescentOptions, FitOptions, GradientDescent, Trial, descend, descend_many, fit
-from dmf_fast.training.folder_lock import locked
 from tests.training.killing import ROOT, assert_runs
 
 TRAIN = Observations([0, 1], [0, 1], [2.0, 3.0], (2, 2))
@@ -44,7 +44,7 @@ def descend_many_in(folder: Path) -> None:
 HOLD = """
 import signal, sys
 from pathlib import Path
-from dmf_fast.training.folder_lock import locked
+from dmf_fast.files.lock import locked
 with locked(Path({folder!r})):
     print("held", flush=True)
     signal.pause()
@@ -102,7 +102,7 @@ def test_a_run_that_fails_leaves_no_lock(tmp_path: Path) -> None:
 FORK = """
 import os
 from pathlib import Path
-from dmf_fast.training.folder_lock import locked
+from dmf_fast.files.lock import locked
 begin, end = os.pipe()
 with locked(Path({folder!r})):
     child = os.fork()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from dmf_fast import ops as _ops  # registers torch.ops.dmf_fast
+from dmf_fast.ops import operators  # registers torch.ops.dmf_fast
 
 _native = torch.ops.dmf_fast
 
@@ -37,7 +37,7 @@ def completion_loss(
 
     Where gradients are needed, ``tile_precision`` makes the tensor cores compute them with the loss.
     """
-    dtype = _ops.accumulator_dtype(a.dtype)
+    dtype = operators.accumulator_dtype(a.dtype)
     if not (torch.is_grad_enabled() and (a.requires_grad or b_transposed.requires_grad)):
         loss = CompletionLossAlone.apply(a, b_transposed, layout, values, weights)
         return (loss * scale).to(dtype)
@@ -49,7 +49,7 @@ def dense_completion_loss(
     dense: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
 ) -> Tensor:
     """Return :func:`completion_loss` for a product that was formed, ``dense`` of shape ``(m, n)``."""
-    dtype = _ops.accumulator_dtype(dense.dtype)
+    dtype = operators.accumulator_dtype(dense.dtype)
     if not (torch.is_grad_enabled() and dense.requires_grad):
         loss = DenseLossAlone.apply(dense, layout, values, weights)
         return (loss * scale).to(dtype)

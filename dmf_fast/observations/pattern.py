@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
-from dmf_fast.layout import (
+from dmf_fast.observations.layout import (
     Indices,
     build_device_layout,
     build_layout,

@@ -12,7 +12,7 @@ import torch
 
 from dmf_fast import Observations
 from dmf_fast.initialization import initialize
-from dmf_fast.one_thread import threads_kept, use_one_thread
+from dmf_fast.threads import threads_kept, use_one_thread
 from dmf_fast.training import DescentOptions, GradientDescent, Trial, descend_many
 
 Result = TypeVar("Result")

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmf_fast.layout import Layout
-from dmf_fast.pattern import Pattern
-from dmf_fast.splitting import split_positions
-from dmf_fast.validation import check_finite
+from dmf_fast.observations.layout import Layout
+from dmf_fast.observations.pattern import Pattern
+from dmf_fast.observations.splitting import split_positions
+from dmf_fast.observations.validation import check_finite
 
 
 class Storage:

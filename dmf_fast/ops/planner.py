@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from dmf_fast import _native
-from dmf_fast.costs import CPU, DESCENT, DESCENT_BLOCK, Costs, costs_on, matmul_precision
 from dmf_fast.observations import Observations
+from dmf_fast.ops.costs import CPU, DESCENT, DESCENT_BLOCK, Costs, costs_on, matmul_precision
 
 ITEM_BYTES = 4
 _TILE_WIDTH_STEP = 32  # tiles fill h up to a multiple of this
@@ -126,7 +126,7 @@ def plan_chain(
 ) -> Plan:
     """Return the cheapest plan for a chain of ``dims = (d_0, …, d_N)`` with ``nnz`` observed entries.
 
-    ``device`` and ``precision`` are those of :func:`dmf_fast.costs.costs_on`.
+    ``device`` and ``precision`` are those of :func:`dmf_fast.ops.costs.costs_on`.
     """
     return _plan_chain(dims, nnz, biases, dtype, costs_on(device, dtype, precision))
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dmf_fast.layout import Indices
+from dmf_fast.observations.layout import Indices
 
 
 def split_positions(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dmf_fast import Observations, _native
-from dmf_fast.layout import build_layout, caller_positions, decode_layout, index_dtype
+from dmf_fast.observations.layout import build_layout, caller_positions, decode_layout, index_dtype
 
 Pattern = tuple[NDArray[np.int64], NDArray[np.int64], tuple[int, int]]
 

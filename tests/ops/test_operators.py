@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import dmf_fast
-from dmf_fast.ops import accumulator_dtype
+from dmf_fast.ops.operators import accumulator_dtype
 from tests.problems import make_problem
 
 OPS = torch.ops.dmf_fast

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dmf_fast import Observations, completion_loss
-from dmf_fast.layout import Layout, caller_positions
+from dmf_fast.observations.layout import Layout, caller_positions
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 

@@ -26,10 +26,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dmf_fast.training.folder_lock import locked
-from dmf_fast.training.history import Row
-from dmf_fast.training.packing import pack, unpack
-from dmf_fast.whole_files import flush
+from dmf_fast.files.atomic import flush
+from dmf_fast.files.lock import locked
+from dmf_fast.files.packing import pack, unpack
+
+Row = dict[str, float | int | None]
 
 _TENSORS, _STATE, _SUMS = "tensors.safetensors", "state.json", "SHA256SUMS"
 _VERSION, _UNFINISHED = "version-", "unfinished-"

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from dmf_fast import Observations
+from dmf_fast.files.packing import pack, unpack
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.optim import AdaptiveGradientDescent, GroupRMSprop
 from dmf_fast.training import FitOptions, FitResult, Progress, fit
-from dmf_fast.training.packing import pack, unpack
 from tests.training.killing import assert_runs
 
 SHAPE = (9, 7)
@@ -166,7 +166,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from tests.training.killing import kill_again_and_again
-from tests.training.test_checkpoint import run
+from tests.files.test_checkpoint import run
 
 run(1)  # what the first step loads, the children have
 folder = Path({folder!r})

@@ -8,11 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dmf_fast import autograd, cuda
+from dmf_fast import cuda
 from dmf_fast.chain import shape_of
 from dmf_fast.observations import Observations
-from dmf_fast.ops import accumulator_dtype
-from dmf_fast.planner import Order, Plan, plan_for
+from dmf_fast.ops import autograd
+from dmf_fast.ops.operators import accumulator_dtype
+from dmf_fast.ops.planner import Order, Plan, plan_for
 
 Reduction = Literal["mean", "sum"]
 
