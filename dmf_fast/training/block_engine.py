@@ -64,8 +64,7 @@ class BlockEngine:
             runs.add(
                 program.native(),
                 train.shape,
-                train.rows.cpu().numpy().astype(np.int64),
-                train.columns.cpu().numpy().astype(np.int64),
+                *(indices.cpu().numpy() for indices in train.coordinates()),
                 train.values.cpu().numpy(),
                 None if train.weights is None else train.weights.cpu().numpy(),
                 loss_scale(train, options),

@@ -44,8 +44,7 @@ class CpuEngine:
         self._native = native(
             self.program.native(),
             train.shape,
-            train.rows.numpy().astype(np.int64),
-            train.columns.numpy().astype(np.int64),
+            *(indices.numpy() for indices in train.coordinates()),
             train.values.numpy(),
             None if train.weights is None else train.weights.numpy(),
             layout.buffer.numpy(),

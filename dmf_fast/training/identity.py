@@ -113,7 +113,7 @@ def _digest(observations: Observations | None) -> str | None:
     if observations is None:
         return None
     digest = hashlib.sha256(repr((observations.shape, observations.dtype)).encode())
-    for tensor in (observations.rows, observations.columns, observations.values, observations.weights):
+    for tensor in (*observations.coordinates(), observations.values, observations.weights):
         if tensor is not None:
             digest.update(_bytes_of(tensor))
     return digest.hexdigest()
