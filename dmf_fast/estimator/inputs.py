@@ -1,8 +1,7 @@
-"""From what users give as X, y and sample_weight to columns of raw ids, values and weights."""
+"""From X, y and sample_weight in all the containers that people have to raw ids, values and weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,45 +11,22 @@ from sklearn.utils import column_or_1d
 
 from dmf_fast.data import DataError
 from dmf_fast.data.column_choice import choose_columns
-from dmf_fast.estimator.raw_ids import read_ids, selected_ids
+from dmf_fast.estimator.ids import read_ids, select
 
 Floats = NDArray[np.float64]
-SIDES = ("row", "column")
+IdColumns = tuple[Any, Any]
+"""Row ids and column ids: two columns as `read_ids` returns them."""
 _LARGEST = 1e140
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """Raw ids of n pairs: two columns as `read_ids` returns them."""
-
-    rows: Any
-    columns: Any
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, side: int) -> Any:
-        return (self.rows, self.columns)[side]
-
-    def select(self, kept: NDArray[np.bool_]) -> Pairs:
-        """Return the pairs of a mask."""
-        if kept.all():
-            return self
-        return Pairs(selected_ids(self.rows, kept), selected_ids(self.columns, kept))
-
-
-@dataclass(frozen=True, eq=False)
-class GivenRatings:
-    """Pairs with their values, ``(n,)``, and weights, ``(n,)`` and above 0, or None for weights of 1."""
-
-    pairs: Pairs
-    values: Floats
-    weights: Floats | None
 
 
 def is_frame(X: Any) -> bool:
     """Return whether X is a data frame of pandas or polars, or a table of pyarrow."""
     return hasattr(X, "columns") and hasattr(X, "shape")
+
+
+def split_ratings(X: Any, y: Any) -> tuple[Any, Any]:
+    """Return the ids and the ratings of a data frame apart, where it holds both."""
+    return split_frame(X) if y is None and is_frame(X) else (X, y)
 
 
 def split_frame(frame: Any) -> tuple[Any, Any]:
@@ -79,7 +55,7 @@ def split_frame(frame: Any) -> tuple[Any, Any]:
     return frame[:, ids], frame.to_series(rating)
 
 
-def read_pairs(X: Any) -> Pairs:
+def read_pairs(X: Any) -> IdColumns:
     """Return the pairs of X: an array, a data frame or a list of shape (n, 2).
 
     Raises:
@@ -87,8 +63,8 @@ def read_pairs(X: Any) -> Pairs:
         TypeError: X is no array at all.
 
     Example:
-        >>> pairs = read_pairs([("ann", 7), ("bob", 9)])
-        >>> pairs.rows.to_pylist(), pairs.columns.to_pylist()
+        >>> rows, columns = read_pairs([("ann", 7), ("bob", 9)])
+        >>> rows.to_pylist(), columns.to_pylist()
         (['ann', 'bob'], [7, 9])
 
     """
@@ -98,29 +74,30 @@ def read_pairs(X: Any) -> Pairs:
             "itself, which fit takes with y=None; predict takes (row id, column id) pairs."
         )
     _refuse_mask("X", X)
-    return Pairs(
-        *(read_ids("X", f"{side} id", column) for side, column in zip(SIDES, _two_columns(X), strict=True))
-    )
+    rows, columns = _two_columns(X)
+    return read_ids("X", "row id", rows), read_ids("X", "column id", columns)
 
 
-def read_given_ratings(X: Any, y: Any, sample_weight: Any = None) -> GivenRatings:
-    """Return pairs with their ratings; those of weight 0 are left out, as if they had not been given.
+def read_rated_pairs(X: Any, y: Any, sample_weight: Any = None) -> tuple[IdColumns, Floats, Floats | None]:
+    """Return pairs, their ratings ``(n,)`` and their weights ``(n,)``, above 0, or None for weights of 1.
 
-    Raises `ValueError` or `TypeError` where lengths disagree or X, y or the weights are not what they must
-    be.
+    IdColumns of weight 0 are left out, as if they had not been given. Raises `ValueError` or `TypeError` where
+    lengths disagree or X, y or the weights are not what they must be.
     """
     pairs = read_pairs(X)
-    values = _numbers("y", y, len(pairs))
+    values = _numbers("y", y, len(pairs[0]))
     if sample_weight is None:
-        return GivenRatings(pairs, values, None)
-    weights = _numbers("sample_weight", sample_weight, len(pairs))
+        return pairs, values, None
+    weights = _numbers("sample_weight", sample_weight, len(values))
     if (weights < 0).any():
         place = int((weights < 0).argmax())
         raise ValueError(f"sample_weight must be at least 0, but sample_weight[{place}] is {weights[place]}.")
     counts = weights > 0
     if not counts.any():
         raise ValueError("sample_weight must hold a weight above 0, but every weight is zero.")
-    return GivenRatings(pairs.select(counts), values[counts], weights[counts])
+    if not counts.all():
+        pairs = select(pairs[0], counts), select(pairs[1], counts)
+    return pairs, values[counts], weights[counts]
 
 
 def _two_columns(X: Any) -> tuple[Any, Any]:
