@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from dmf_fast.checks import settle_not_negative, settle_whole_number
 from dmf_fast.completion import (
     CompletedMatrix,
     CompletionOptions,
@@ -21,43 +20,13 @@ from dmf_fast.completion import (
 from dmf_fast.observations import Observations
 from dmf_fast.training import Progress
 from dmf_fast.training.identity import sha256_of
+from dmf_fast.tuning.options import TuningOptions
 from dmf_fast.tuning.proposal import Proposal, propose
 from dmf_fast.tuning.search_space import SearchSpace
 from dmf_fast.tuning.trial import TrialState, TuningTrial, load_trials, save_trials
 
 # Evaluations before a trial can be pruned: a small start rests near the biases for some time.
 _WARM_UP = 25
-
-
-@dataclass(frozen=True)
-class TuningOptions:
-    """How long is searched.
-
-    Attributes:
-        trials: how many there are, the first of which has the settings that the search begins with.
-        max_seconds: after so many seconds of this call no other trial begins; None for no limit. With a limit
-            the result depends on the speed of the machine.
-        seed: of the proposals.
-        prune: whether a trial ends where it is worse than the median of those before it at the same step.
-
-    Raises:
-        ValueError, TypeError: a number is out of range or none.
-
-    Example:
-        >>> TuningOptions(trials=10).seed
-        0
-
-    """
-
-    trials: int = 40
-    max_seconds: float | None = None
-    seed: int = 0
-    prune: bool = True
-
-    def __post_init__(self) -> None:
-        settle_whole_number(self, "trials", least=1)
-        settle_whole_number(self, "seed", least=0)
-        settle_not_negative(self, "max_seconds")
 
 
 @dataclass(frozen=True)
