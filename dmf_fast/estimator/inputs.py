@@ -81,7 +81,7 @@ def read_pairs(X: Any) -> IdColumns:
 def read_rated_pairs(X: Any, y: Any, sample_weight: Any = None) -> tuple[IdColumns, Floats, Floats | None]:
     """Return pairs, their ratings ``(n,)`` and their weights ``(n,)``, above 0, or None for weights of 1.
 
-    IdColumns of weight 0 are left out, as if they had not been given. Raises `ValueError` or `TypeError` where
+    Those of weight 0 are left out, as if they had not been given. Raises `ValueError` or `TypeError` where
     lengths disagree or X, y or the weights are not what they must be.
     """
     pairs = read_pairs(X)

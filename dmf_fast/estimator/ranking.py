@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from dmf_fast.checks import whole_number
@@ -25,7 +26,9 @@ class Ranking(NamedTuple):
     scores: NDArray[np.float64]
 
 
-def recommend_ids(fitted: FittedModel, ids: Any, k: int, *, exclude_seen: bool, device: str) -> Ranking:
+def recommend_ids(
+    fitted: FittedModel, ids: Any, k: int, *, exclude_seen: bool, device: torch.device
+) -> Ranking:
     """Return the ``k`` column ids with the highest predictions for every row id; scored on ``device``."""
     rows = raw.positions(_asked(ids), fitted.row_ids)
     if exclude_seen and fitted.seen is None:
@@ -37,7 +40,7 @@ def recommend_ids(fitted: FittedModel, ids: Any, k: int, *, exclude_seen: bool, 
     return ranking_of(fitted.column_ids, columns, np.where(columns >= 0, scores, -np.inf))
 
 
-def similar_ids(fitted: FittedModel, ids: Any, k: int, axis: int, *, device: str) -> Ranking:
+def similar_ids(fitted: FittedModel, ids: Any, k: int, axis: int, *, device: torch.device) -> Ranking:
     """Return the ``k`` other row ids (axis 0) or column ids that are most similar to each of ``ids``."""
     id_map, given = fitted.ids[axis], _asked(ids)
     positions = raw.positions(given, id_map)

@@ -1,4 +1,4 @@
-"""The rows of a model, and its columns, as Bayesian linear regressions on the fixed factors of the other side.
+"""The rows of a model, and its columns, as linear regressions on the fixed factors of the other side.
 
 A row predicts ``coefficients · features_j + offset_j`` at column j, and its ratings say what its coefficients
 should be; columns likewise.
