@@ -144,8 +144,8 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             return self.fit(X, y, sample_weight)
         if self._fitted.observed is None:
             raise ValueError(
-                "partial_fit needs the ratings of the training, but this estimator holds none: fit one with "
-                "keep_ratings=True."
+                "partial_fit needs the ratings of the training, which were not kept; fit with "
+                "keep_ratings=True"
             )
         X, y = split_ratings(X, y)
         new = known_entries(X, y, sample_weight, self._fitted.ids, self.duplicates)

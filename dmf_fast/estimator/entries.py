@@ -27,7 +27,7 @@ def training_entries(
     if y is None:
         ratings, weights = as_ratings(_matrix(X, sample_weight), options), None
         if not len(ratings):
-            raise ValueError(f"X must hold a rating, but the matrix of shape {ratings.shape} has none.")
+            raise ValueError(f"`X` must hold a rating, got a matrix of shape {ratings.shape} without one")
     else:
         (rows, columns), values, weights = read_rated_pairs(X, y, sample_weight)
         _check_precision(values, dtype)
@@ -46,14 +46,15 @@ def validation_entries(
     """
     if not is_frame(given) and not (isinstance(given, tuple) and len(given) == 2):
         raise TypeError(
-            "validation must be a tuple (X, y), or a data frame with three columns, but another came."
+            f"`validation` must be a tuple (X, y) or a data frame with three columns, got "
+            f"{type(given).__name__}"
         )
     try:
         pairs, values, _ = read_rated_pairs(*(split_frame(given) if is_frame(given) else given))
     except (TypeError, ValueError) as error:
-        raise type(error)(f"validation is not as it must be: {error}") from error
+        raise type(error)(f"`validation`: {error}") from error
     indices = _indices(pairs, ids)
-    known = (indices >= 0).all(axis=0)
+    known = (indices[0] >= 0) & (indices[1] >= 0)
     if not known.all():
         warnings.warn(
             f"{(~known).sum()} of {len(known)} validation ratings have an id that X lacks, and are left out.",
@@ -90,8 +91,8 @@ def fold_in_entries(
     if (indices[axis] >= 0).any():
         place, side = int((indices[axis] >= 0).argmax()), raw.SIDES[axis]
         raise ValueError(
-            f"fold_in adds new {side}s, but the {side} id {raw.id_at(pairs[axis], place)!r} of X[{place}] is "
-            "known already; give its ratings to partial_fit."
+            f"`X` must hold new {side} ids, got {raw.id_at(pairs[axis], place)!r} in X[{place}], which is "
+            "known; give its ratings to partial_fit"
         )
     new_ids = id_map_of(pairs[axis])
     indices[axis] = new_ids.indices(pairs[axis])
@@ -102,9 +103,9 @@ def fold_in_entries(
 def _matrix(X: Any, sample_weight: Any) -> Any:
     """Return a matrix of ratings, sparse or as an array; pairs without ratings are refused."""
     if X is None or isinstance(X, (str, bytes)):
-        raise TypeError(f"X must be pairs of ids, a data frame or a matrix, but {X!r} came.")
+        raise TypeError(f"`X` must be pairs of ids, a data frame or a matrix, got {X!r}")
     if sample_weight is not None:
-        raise ValueError("sample_weight goes with pairs of ids and y, but X is a matrix and y is None.")
+        raise ValueError("`sample_weight` must be None where `X` is a matrix and `y` is None")
     if hasattr(X, "tocoo"):
         return X
     if isinstance(X, np.ma.MaskedArray):
@@ -113,13 +114,13 @@ def _matrix(X: Any, sample_weight: Any) -> Any:
         array = np.asarray(X, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"y is None, so X must be a matrix of numbers, NaN where there is none, but {error}; pairs of "
-            "ids need their ratings as y."
+            f"`X` must be a matrix of numbers where `y` is None, NaN where there is none: {error}; pairs "
+            "of ids need their ratings as `y`"
         ) from None
     if array.ndim == 2 and array.shape[1] == 2 and not np.isnan(array).any():
         raise ValueError(
-            f"X has the shape {array.shape} and y is None: pairs of ids need their ratings as y. (A matrix "
-            "of ratings that has two columns can be given as a scipy.sparse matrix.)"
+            f"`y` must hold the ratings of pairs of ids, got None and an `X` of shape {array.shape}; a "
+            "matrix of ratings with two columns can be given as a scipy.sparse matrix"
         )
     return array
 
@@ -129,7 +130,8 @@ def _check_precision(values: Floats, dtype: ValueType) -> None:
     largest = int(np.abs(values).argmax())
     if abs(values[largest]) > np.finfo(dtype).max:
         raise ValueError(
-            f"y[{largest}] is {values[largest]:g}, which {dtype} cannot hold; take dtype='float64'."
+            f"`y` must hold numbers that {dtype} can hold, got y[{largest}] = {values[largest]:g}; take "
+            "dtype='float64'"
         )
     lost = np.abs(values - values.astype(dtype)).max()
     if 0 < np.ptp(values) < lost / _NOTICEABLE:
@@ -145,9 +147,10 @@ def _observations(
     indices: NDArray[Any], values: NDArray[Any], weights: Any, ids: IdMaps, duplicates: Duplicates
 ) -> Observations:
     """Return the entries at ``indices``, ``(2, n)``; a `ValueError` names the ids of a repeated pair."""
+    rows, columns = indices
     shape = len(ids[0]), len(ids[1])
     try:
-        return Observations(*indices, values, shape, weights=weights, duplicates=duplicates)
+        return Observations(rows, columns, values, shape, weights=weights, duplicates=duplicates)
     except ValueError as error:
         if "choose duplicates=" in str(error):
             _refuse_repeated(indices, ids, error)
@@ -161,8 +164,8 @@ def _refuse_repeated(indices: NDArray[Any], ids: IdMaps, error: ValueError) -> N
     first = int((indices == indices[:, [second]]).all(axis=0).argmax())
     row, column = (ids[axis].ids_at([indices[axis, second]])[0] for axis in (0, 1))
     raise ValueError(
-        f"X must hold every pair once, but ({row}, {column}) stands at positions {first} and {second} "
-        f"({repeats.sum()} repeated in all); choose duplicates='first', 'last', 'mean' or 'sum'."
+        f"`X` must hold every pair once, got ({row}, {column}) at positions {first} and {second} "
+        f"({repeats.sum()} repeated in all); choose duplicates='first', 'last', 'mean' or 'sum'"
     ) from error
 
 
@@ -176,7 +179,7 @@ def _refuse_unknown(pairs: IdColumns, indices: NDArray[np.int64], axis: int) -> 
     if unknown.any():
         place = int(unknown.argmax())
         raise ValueError(
-            f"The {raw.SIDES[axis]} id {raw.id_at(pairs[axis], place)!r} of X[{place}] is not known "
-            f"({unknown.sum()} such pairs): add new rows with fold_in(X, y), new columns with fold_in(X, y, "
-            "axis=1), or fit again."
+            f"`X` must hold known {raw.SIDES[axis]} ids, got {raw.id_at(pairs[axis], place)!r} in X[{place}] "
+            f"({unknown.sum()} such pairs); add new rows with fold_in(X, y), new columns with fold_in(X, y, "
+            "axis=1), or fit again"
         )

@@ -74,8 +74,8 @@ def _whole_numbers(argument: str, kind: str, array: pa.Array, ids: Any) -> Any:
     if not np.isfinite(numbers).all():
         place = int((~np.isfinite(numbers)).argmax())
         raise ValueError(
-            f"{argument} must hold finite ids, but the {kind} of {argument}[{place}] is {numbers[place]}, "
-            "infinity or NaN."
+            f"`{argument}` must hold finite ids, got the {kind} {numbers[place]} in {argument}[{place}] "
+            "(infinity or NaN)"
         )
     if (numbers == np.rint(numbers)).all() and np.abs(numbers).max(initial=0.0) < 2**53:
         return pa.array(numbers.astype(np.int64))
@@ -91,14 +91,12 @@ def _objects(argument: str, kind: str, ids: Any) -> list[Any]:
         for key in keys:
             hash(key)
     except TypeError as error:
-        raise TypeError(f"{argument} must hold hashable ids, but a {kind} is {key!r}: {error}.") from None
+        raise TypeError(f"`{argument}` must hold hashable ids, got the {kind} {key!r}: {error}") from None
     return keys
 
 
 def _refuse_missing(argument: str, kind: str, place: int) -> None:
-    raise ValueError(
-        f"{argument} must have every {kind}, but that of {argument}[{place}] is None or NaN; drop it."
-    )
+    raise ValueError(f"`{argument}` must have every {kind}, got None or NaN in {argument}[{place}]; drop it")
 
 
 def _as_text(key: Any) -> str | None:

@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 IdColumns = tuple[Any, Any]
 """Row ids and column ids: two columns as `read_ids` returns them."""
 _LARGEST = 1e140
+_PAIRS = "`X` must be (n, 2), a row id and a column id for every rating"
 
 
 def is_frame(X: Any) -> bool:
@@ -37,16 +38,16 @@ def split_frame(frame: Any) -> tuple[Any, Any]:
     names = frame.column_names if isinstance(frame, pa.Table) else [str(name) for name in frame.columns]
     if len(names) < 3:
         raise ValueError(
-            f"X has the columns {', '.join(names)} and y is None: three columns (row ids, column ids, "
-            "ratings) were expected, or two of them and the ratings as y."
+            f"`X` must have three columns (row ids, column ids, ratings) where `y` is None, got "
+            f"{', '.join(names)}; give the ratings as `y`"
         )
     try:
         *ids, rating = choose_columns("X", names, len(names), None, 3)
     except DataError as error:
         raise ValueError(
-            f"X has the columns {', '.join(names)} and y is None, but it cannot be told which of them hold "
-            "row ids, column ids and ratings: give the two columns of ids as X and the ratings as y. (A "
-            "frame that is the matrix of ratings itself is given as X.to_numpy().)"
+            "`X` must have columns whose names tell row ids, column ids and ratings where `y` is None, got "
+            f"{', '.join(names)}; give the two columns of ids as `X` and the ratings as `y`, or a frame that "
+            "is the matrix of ratings itself as X.to_numpy()"
         ) from error
     if isinstance(frame, pa.Table):
         return frame.select(ids), frame.column(rating)
@@ -70,8 +71,8 @@ def read_pairs(X: Any) -> IdColumns:
     """
     if hasattr(X, "tocoo"):
         raise ValueError(
-            "X is a sparse matrix where pairs of ids were expected: a sparse X is the matrix of ratings "
-            "itself, which fit takes with y=None; predict takes (row id, column id) pairs."
+            "`X` must hold pairs (row id, column id), got a sparse matrix; fit takes one with y=None, as the "
+            "matrix of ratings itself"
         )
     _refuse_mask("X", X)
     rows, columns = _two_columns(X)
@@ -91,10 +92,10 @@ def read_rated_pairs(X: Any, y: Any, sample_weight: Any = None) -> tuple[IdColum
     weights = _numbers("sample_weight", sample_weight, len(values))
     if (weights < 0).any():
         place = int((weights < 0).argmax())
-        raise ValueError(f"sample_weight must be at least 0, but sample_weight[{place}] is {weights[place]}.")
+        raise ValueError(f"`sample_weight` must be at least 0, got sample_weight[{place}] = {weights[place]}")
     counts = weights > 0
     if not counts.any():
-        raise ValueError("sample_weight must hold a weight above 0, but every weight is zero.")
+        raise ValueError("`sample_weight` must hold a weight above 0, but every weight is zero")
     if not counts.all():
         pairs = select(pairs[0], counts), select(pairs[1], counts)
     return pairs, values[counts], weights[counts]
@@ -113,11 +114,10 @@ def _two_columns(X: Any) -> tuple[Any, Any]:
         return _two_columns_of_list(X)
     array = np.asarray(X)
     if array.dtype.kind == "c":
-        raise ValueError("X must hold ids. Complex data not supported: make them text, as with str.")
+        raise ValueError("`X` must hold ids. Complex data not supported; make them text, as with str")
     if array.ndim != 2:
         raise ValueError(
-            f"X must be (n, 2), a row id and a column id for every rating, but an array of {array.ndim} "
-            "dimensions came. Reshape your data: X.reshape(-1, 2)."
+            f"{_PAIRS}, got an array of {array.ndim} dimensions. Reshape your data: X.reshape(-1, 2)"
         )
     _check_width(array.shape)
     return array[:, 0], array[:, 1]
@@ -128,7 +128,7 @@ def _two_columns_of_list(X: list[Any] | tuple[Any, ...]) -> tuple[list[Any], lis
     alike = all(hasattr(pair, "__len__") and not isinstance(pair, (str, bytes)) for pair in X)
     widths = {len(pair) for pair in X} if alike else set()
     if not alike or len(widths) > 1:
-        raise ValueError("X must be a list of pairs (row id, column id), but others came.")
+        raise ValueError("`X` must be a list of pairs (row id, column id), got a list of others")
     _check_width((len(X), *widths) if widths else (0, 2))
     rows, columns = ([pair[side] for pair in X] for side in (0, 1))
     return rows, columns
@@ -137,53 +137,48 @@ def _two_columns_of_list(X: list[Any] | tuple[Any, ...]) -> tuple[list[Any], lis
 def _check_width(shape: tuple[int, ...]) -> None:
     count, width = shape
     if count == 2 and width != 2:
-        raise ValueError(
-            f"X must be (n, 2), a row id and a column id for every rating, but its shape is {shape}: it "
-            "seems to be transposed; pass X.T."
-        )
+        raise ValueError(f"{_PAIRS}, got the shape {shape}; it seems to be transposed: pass X.T")
     if width < 2:
         raise ValueError(
-            f"X must be (n, 2), a row id and a column id for every rating: found array with {width} "
-            f"feature(s) (shape={shape}) while a minimum of 2 is required."
+            f"{_PAIRS}: found array with {width} feature(s) (shape={shape}) while a minimum of 2 is required"
         )
     if width > 2:
         raise ValueError(
-            f"X must be (n, 2), a row id and a column id for every rating: X has {width} features in {count} "
-            "sample(s), but MatrixCompleter is expecting 2 features as input; choose two columns, or give a "
-            "matrix of ratings to fit without y."
+            f"{_PAIRS}: X has {width} features in {count} sample(s), but MatrixCompleter is expecting 2 "
+            "features as input; choose two columns, or give a matrix of ratings to fit without `y`"
         )
     if count == 0:
         raise ValueError(
-            f"X must hold a pair: found array with 0 sample(s) (shape={shape}) while a minimum of 1 is "
-            "required."
+            f"`X` must hold a pair: found array with 0 sample(s) (shape={shape}) while a minimum of 1 is "
+            "required"
         )
 
 
 def _refuse_mask(name: str, given: Any) -> None:
     if np.ma.is_masked(given):
-        raise ValueError(f"{name} must not be masked, as what is masked is unknown; leave such pairs out.")
+        raise ValueError(f"`{name}` must not be masked, as what is masked is unknown; leave such pairs out")
 
 
 def _numbers(name: str, given: Any, length: int) -> Floats:
     _refuse_mask(name, given)
     array = column_or_1d(given, warn=True)
     if array.dtype.kind == "c":
-        raise ValueError(f"{name} must hold real numbers. Complex data not supported.")
+        raise ValueError(f"`{name}` must hold real numbers. Complex data not supported")
     try:
         numbers: Floats = array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must hold numbers, but {error}.") from None
+        raise ValueError(f"`{name}` must hold numbers: {error}") from None
     if len(numbers) != length:
         raise ValueError(
-            f"{name} must hold a number for each of the {length} pairs of X, but {len(numbers)} came: "
-            "inconsistent numbers of samples."
+            f"`{name}` must hold a number for each of the {length} pairs of X, got {len(numbers)}: "
+            "inconsistent numbers of samples"
         )
     finite = np.isfinite(numbers)
     if not finite.all():
         place = int((~finite).argmax())
-        raise ValueError(f"{name} must be finite, but {name}[{place}] is {numbers[place]} (NaN or infinity).")
+        raise ValueError(f"`{name}` must be finite, got {name}[{place}] = {numbers[place]} (NaN or infinity)")
     if np.abs(numbers).max(initial=0.0) > _LARGEST:
         raise ValueError(
-            f"{name} must hold numbers of at most {_LARGEST:g} in size, whose squares are finite."
+            f"`{name}` must hold numbers of at most {_LARGEST:g} in size, whose squares are finite"
         )
     return numbers

@@ -32,7 +32,9 @@ def recommend_ids(
     """Return the ``k`` column ids with the highest predictions for every row id; scored on ``device``."""
     rows = raw.positions(_asked(ids), fitted.row_ids)
     if exclude_seen and fitted.seen is None:
-        raise ValueError("The ratings were not kept: say exclude_seen=False, or fit with keep_ratings=True.")
+        raise ValueError(
+            "`exclude_seen` must be False where the ratings were not kept; or fit with keep_ratings=True"
+        )
     k = min(whole_number("k", k, least=1), fitted.model.shape[1])
     seen = fitted.seen if exclude_seen else None
     best = recommend(fitted.two_factors.to(device), rows, k, seen=seen)
@@ -46,9 +48,7 @@ def similar_ids(fitted: FittedModel, ids: Any, k: int, axis: int, *, device: tor
     positions = raw.positions(given, id_map)
     if (positions < 0).any():
         unknown = raw.id_at(given, int((positions < 0).argmax()))
-        raise ValueError(
-            f"ids must be known {raw.SIDES[axis]} ids, but {unknown!r} came, which fit has not seen."
-        )
+        raise ValueError(f"`ids` must be {raw.SIDES[axis]} ids that fit has seen, got {unknown!r}")
     k = min(whole_number("k", k, least=1), max(1, len(id_map) - 1))
     similar = (similar_rows, similar_columns)[axis]
     best = similar(fitted.two_factors.to(device), positions, k)
@@ -71,7 +71,5 @@ def ranking_of(id_map: IdMap, indices: NDArray[np.int64], scores: NDArray[np.flo
 def _asked(ids: Any) -> Any:
     """Return the ids that are asked for as a column."""
     if isinstance(ids, (str, bytes)) or not hasattr(ids, "__len__") or getattr(ids, "ndim", 1) != 1:
-        raise TypeError(
-            f"ids must be a list or an array of ids, (asked,), but {ids!r} came; write [{ids!r}]."
-        )
+        raise TypeError(f"`ids` must be a list or an array of ids, (asked,), got {ids!r}; write [{ids!r}]")
     return raw.read_ids("ids", "id", ids)

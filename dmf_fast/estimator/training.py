@@ -47,7 +47,7 @@ def train(
     if completed.diverged:
         raise ValueError(
             f"The training diverged: its loss is not finite at step {completed.run.result.steps}; lower lr "
-            "or init_scale, or take the optimizer 'adaptive-gd', which finds its step size by itself."
+            "or init_scale, or take the optimizer 'adaptive-gd', which finds its step size by itself"
         )
     predictor = Predictor.of(completed.run.model.cpu(), observed, centred=options.center, clip=clip)
     rmse = completed.searched.validation_rmse

@@ -85,8 +85,12 @@ def fold_in(fitted: FittedModel, axis: int, new_ids: IdMap, new: Observations) -
 
 def _find(wanted: Observations, observed: Observations) -> Tensor:
     """Return where the pair of every wanted entry stands in ``observed``, -1 where it does not."""
-    keys, wanted_keys = (rows * wanted.shape[1] + columns for rows, columns in
-                         (observed.coordinates(), wanted.coordinates()))  # fmt: skip
+    rows, columns = observed.coordinates()
+    wanted_rows, wanted_columns = wanted.coordinates()
+    keys, wanted_keys = (
+        rows * wanted.shape[1] + columns,
+        wanted_rows * wanted.shape[1] + wanted_columns,
+    )
     places = torch.full((len(wanted_keys),), -1)
     in_order, order = wanted_keys.sort()
     # Few are wanted: the others are looked up among them.
@@ -124,12 +128,12 @@ def _residuals_of_concerned(kept: Observations, residuals: Observations, axis: i
 
 def _concatenated(first: Observations, second: Observations) -> Observations:
     """Return the entries of both, float64."""
-    coordinates = (torch.cat(pair) for pair in zip(first.coordinates(), second.coordinates(), strict=True))
+    rows, columns = (torch.cat(pair) for pair in zip(first.coordinates(), second.coordinates(), strict=True))
     values = torch.cat([first.values.double(), second.values.double()])
     weights = None
     if first.weights is not None or second.weights is not None:
         weights = torch.cat([_weights(first), _weights(second)])
-    return Observations(*coordinates, values, first.shape, weights=weights)
+    return Observations(rows, columns, values, first.shape, weights=weights)
 
 
 def _weights(observed: Observations) -> Tensor:
@@ -155,7 +159,8 @@ def _reindexed(observed: Observations, axis: int, places: Tensor, size: int) -> 
     """Return the same entries of a matrix of ``size`` rows, after row k has gone to ``places[k]``."""
     coordinates, shape = list(observed.coordinates()), list(observed.shape)
     coordinates[axis], shape[axis] = places[coordinates[axis]], size
-    return Observations(*coordinates, observed.values, (shape[0], shape[1]), weights=observed.weights)
+    rows, columns = coordinates
+    return Observations(rows, columns, observed.values, (shape[0], shape[1]), weights=observed.weights)
 
 
 def _with_more_ratings(fitted: FittedModel, axis: int, old_places: Tensor, new: Observations) -> FittedModel:

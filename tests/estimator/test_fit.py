@@ -71,7 +71,7 @@ def test_validation_ratings_of_unknown_ids_are_left_out_with_a_warning() -> None
 
 
 def test_a_validation_that_is_no_pair_of_X_and_y_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"validation must be a tuple \(X, y\)"):
+    with pytest.raises(TypeError, match=r"`validation` must be a tuple \(X, y\)"):
         quick().fit(X, Y, validation=X)
 
 

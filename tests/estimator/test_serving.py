@@ -59,11 +59,19 @@ def test_similar_ids_are_of_the_same_side_and_not_the_id_itself() -> None:
 @pytest.mark.parametrize(
     ("ask", "error", "sentence"),
     [
-        (lambda completer: completer.recommend("ann"), TypeError, r"ids must be a list .* write \['ann'\]"),
-        (lambda completer: completer.recommend(7), TypeError, r"ids must be a list .* write \[7\]"),
-        (lambda completer: completer.recommend([7], k=0), ValueError, "k must be at least 1"),
-        (lambda completer: completer.similar_items([7]), ValueError, "known column ids, but 7 came"),
-        (lambda completer: completer.similar_users(["x"]), ValueError, "known row ids, but 'x' came"),
+        (lambda completer: completer.recommend("ann"), TypeError, r"`ids` must be a list .* write \['ann'\]"),
+        (lambda completer: completer.recommend(7), TypeError, r"`ids` must be a list .* write \[7\]"),
+        (lambda completer: completer.recommend([7], k=0), ValueError, "`k` must be at least 1"),
+        (
+            lambda completer: completer.similar_items([7]),
+            ValueError,
+            "`ids` must be column ids that fit has seen, got 7",
+        ),
+        (
+            lambda completer: completer.similar_users(["x"]),
+            ValueError,
+            "`ids` must be row ids that fit has seen, got 'x'",
+        ),
     ],
 )
 def test_what_cannot_be_answered_ends_in_a_sentence(
@@ -75,7 +83,7 @@ def test_what_cannot_be_answered_ends_in_a_sentence(
 
 def test_without_kept_ratings_what_was_seen_cannot_be_left_out() -> None:
     completer = quick(keep_ratings=False).fit(X, Y)
-    with pytest.raises(ValueError, match="exclude_seen=False"):
+    with pytest.raises(ValueError, match="`exclude_seen` must be False"):
         completer.recommend(X[:1, 0])
     assert completer.recommend(X[:1, 0], k=3, exclude_seen=False).ids.shape == (1, 3)
 
@@ -163,8 +171,8 @@ def test_a_spoilt_folder_ends_in_a_sentence(tmp_path: Path, name: str, spoilt: b
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("noise_variance", -1.0, "noise_variance must be a finite number above 0"),
-        ("noise_variance", float("nan"), "noise_variance must be a finite number above 0"),
+        ("noise_variance", -1.0, "`noise_variance` must be a finite number of above 0"),
+        ("noise_variance", float("nan"), "`noise_variance` must be a finite number of above 0"),
         ("parameters", [1], r"parameters is \[1\]"),
         ("parameters", {"unheard_of": 1}, "of another version of dmf_fast"),
         ("trained", None, "trained is None"),
