@@ -131,13 +131,19 @@ def plan_chain(
     return _plan_chain(dims, nnz, biases, dtype, costs_on(device, dtype, precision))
 
 
-def plan_descent(dims: tuple[int, ...], nnz: int, device: str) -> Plan:
-    """Return the cheapest plan for the native steps of `dmf_fast.training.descend` on a chain of ``dims``.
+def plan_descent(dims: tuple[int, ...], nnz: int, device: str, *, forms_product: bool = True) -> Plan:
+    """Return the cheapest plan for the native steps of `dmf_fast.fit` on a chain of ``dims``.
+
+    ``forms_product`` is whether ``W`` may be formed.
 
     >>> plan_descent((100, 100, 100), 2000, "cpu").split
     1
     """
-    return _plan_chain(dims, nnz, 0, torch.float32, DESCENT if device == "cpu" else DESCENT_BLOCK)
+    costs = DESCENT if device == "cpu" else DESCENT_BLOCK
+    if forms_product:
+        return _plan_chain(dims, nnz, 0, torch.float32, costs)
+    plans = [_split_plan(dims, nnz, split, costs=costs) for split in range(1, len(dims) - 1)]
+    return min(plans, key=lambda plan: plan.cost)
 
 
 # What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes:

@@ -1,6 +1,7 @@
-"""Optimisers beside those of torch."""
+"""Update rules: torch optimizers of this project, and how native engines read any optimizer."""
 
 from dmf_fast.optim.adaptive_gradient_descent import AdaptiveGradientDescent
 from dmf_fast.optim.group_rmsprop import GroupRMSprop
+from dmf_fast.optim.spec import OptimizerSpec
 
-__all__ = ["AdaptiveGradientDescent", "GroupRMSprop"]
+__all__ = ["AdaptiveGradientDescent", "GroupRMSprop", "OptimizerSpec"]
