@@ -49,7 +49,7 @@ class Rival:
     def __init__(self, train: Observations) -> None:
         self.values = train.values.numpy()
         matrix = cvxpy.Variable(train.shape)
-        self.entries = matrix[train.rows.numpy(), train.columns.numpy()]
+        self.entries = matrix[tuple(indices.numpy() for indices in train.coordinates())]
         within = [cvxpy.abs(self.entries - self.values) <= EPSILON]
         self.problem = cvxpy.Problem(cvxpy.Minimize(cvxpy.normNuc(matrix)), within)
         start = time.perf_counter()

@@ -29,7 +29,7 @@ def dense_loop(
 
     As in the research code for the paper: the matrix is formed by torch and compared at the observed entries.
     """
-    rows, columns, values = train.rows.long(), train.columns.long(), train.values
+    (rows, columns), values = train.coordinates(), train.values
     return _loop_over_products(
         factors, rule, truth, lambda product: (product[rows, columns] - values).square().mean()
     )

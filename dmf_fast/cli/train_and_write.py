@@ -24,7 +24,7 @@ def begin(settings: JobSettings, problem: CompletionProblem, folder: OutputFolde
         parts = {"ratings": problem.observed, "validation": problem.validation, "test": problem.known_test}
         folder.agree_on_data(
             {
-                f"SHA-256 of {name}": sha256_of(part.rows, part.columns, part.values)
+                f"SHA-256 of {name}": sha256_of(*part.coordinates(), part.values)
                 for name, part in parts.items()
                 if part is not None
             }

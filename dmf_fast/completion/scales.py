@@ -72,7 +72,7 @@ def noise_level(
     >>> noise_level(Observations([0, 0, 0, 0, 1], [0, 1, 2, 3, 0], [1.0] * 5), rows, torch.ones(4), 1.0) > 0
     True
     """
-    places, weights = (observations.rows, observations.columns), observations.weights
+    places, weights = observations.coordinates(), observations.weights
     strengths = 1.0 if weights is None else weights.double().square()
     row_squares, column_squares = row_scale.double().square(), column_scale.double().square()
     rows = row_squares * _sums(places[0], column_squares[places[1]] * strengths, len(row_scale))
@@ -86,8 +86,11 @@ def _degrees(observations: Observations) -> tuple[Tensor, Tensor]:
     strengths = torch.ones(1, dtype=torch.float64).expand(len(observations))
     if weights is not None:
         strengths = weights.double()
-    rows, columns = observations.shape
-    return _sums(observations.rows, strengths, rows), _sums(observations.columns, strengths, columns)
+    rows, columns = (
+        _sums(places, strengths, length)
+        for places, length in zip(observations.coordinates(), observations.shape, strict=True)
+    )
+    return rows, columns
 
 
 def _sums(places: Tensor, numbers: Tensor, length: int) -> Tensor:

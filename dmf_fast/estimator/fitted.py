@@ -59,8 +59,7 @@ class FittedMatrix:
         """Return which rows (axis 0) or columns have ratings, ``(lines,)``; all where that is not known."""
         count = self.model.shape[axis]
         if self.observed is not None:
-            lines = self.observed.rows if axis == 0 else self.observed.columns
-            return torch.bincount(lines, minlength=count) > 0
+            return torch.bincount(self.observed.coordinates()[axis], minlength=count) > 0
         if self.seen_places is None or not len(self.seen_places.columns):
             return torch.ones(count, dtype=torch.bool)
         if axis == 0:

@@ -31,7 +31,7 @@ class IndexedRatings:
         """Return the entries of observations."""
         values, weights = observed.values.double(), observed.weights
         weights = torch.ones_like(values) if weights is None else weights.double()
-        return cls(observed.rows, observed.columns, values, weights)
+        return cls(*observed.coordinates(), values, weights)
 
     @classmethod
     def of_places(cls, seen: SeenColumns) -> IndexedRatings:

@@ -53,10 +53,11 @@ class HeldOut:
         >>> HeldOut.of(Observations([0], [1], [2.5])).values.tolist()
         [2.5]
         """
+        rows, columns = observations.coordinates()
         weights = observations.weights
         return cls(
-            observations.rows.cpu().numpy(),
-            observations.columns.cpu().numpy(),
+            rows.cpu().numpy(),
+            columns.cpu().numpy(),
             observations.values.cpu().double().numpy(),
             None if weights is None else weights.cpu().double().numpy(),
         )

@@ -18,7 +18,7 @@ class MostPopular:
     """
 
     def __init__(self, train: Observations) -> None:
-        rows, columns = train.rows.cpu().numpy(), train.columns.cpu().numpy()
+        rows, columns = (indices.cpu().numpy() for indices in train.coordinates())
         counts = np.bincount(columns, minlength=train.shape[1])
         # Ties go to the smaller index; columns without ratings are known to nobody and are left out.
         self._order = np.argsort(-counts, kind="stable")[: int((counts > 0).sum())]

@@ -66,8 +66,7 @@ def kfold(observations: Observations, folds: int, seed: int) -> Iterator[Split]:
     order = torch.randperm(len(observations), generator=torch.Generator().manual_seed(seed)).numpy()
     fold_of = np.empty(len(order), dtype=np.int64)
     fold_of[order] = np.arange(len(order)) % folds
-    parts = _Parts(observations)
-    return (parts.split(fold_of == fold) for fold in range(folds))
+    return (_split(observations, fold_of == fold) for fold in range(folds))
 
 
 def time_split(observations: Observations, times: Any, fraction: float) -> Split:
@@ -96,7 +95,7 @@ def time_split(observations: Observations, times: Any, fraction: float) -> Split
     order = np.argsort(_read_times(times, len(observations)), kind="stable")
     in_test = np.zeros(len(order), dtype=np.bool_)
     in_test[order[len(order) - round(fraction * len(order)) :]] = True
-    return _Parts(observations).split(in_test)
+    return _split(observations, in_test)
 
 
 def leave_last_out(observations: Observations, times: Any = None, count: int = 1) -> Split:
@@ -118,8 +117,7 @@ def leave_last_out(observations: Observations, times: Any = None, count: int = 1
 
     """
     count = whole_number("count", count, least=1)
-    parts = _Parts(observations)
-    rows = parts.rows
+    rows: Integers = observations.rows.cpu().numpy()
     if times is None:
         order = np.argsort(rows, kind="stable")
     else:
@@ -127,31 +125,12 @@ def leave_last_out(observations: Observations, times: Any = None, count: int = 1
     lengths = np.bincount(rows)  # of rows up to the last one that has entries
     from_end = np.empty(len(rows), dtype=np.int64)
     from_end[order] = np.cumsum(lengths)[rows[order]] - 1 - np.arange(len(rows))
-    return parts.split(from_end < np.minimum(count, lengths[rows] - 1))
+    return _split(observations, from_end < np.minimum(count, lengths[rows] - 1))
 
 
-class _Parts:
-    """Reads the entries of observations once, and takes parts out of them."""
-
-    def __init__(self, observations: Observations) -> None:
-        self._whole = observations
-        self.rows: Integers = observations.rows.cpu().numpy()
-        self._columns = observations.columns.cpu().numpy()
-        self._values, self._weights = observations.values, observations.weights
-
-    def split(self, in_test: NDArray[np.bool_]) -> Split:
-        train, test = np.flatnonzero(~in_test), np.flatnonzero(in_test)
-        return Split(self._part(train), self._part(test), train, test)
-
-    def _part(self, positions: Integers) -> Observations:
-        chosen = torch.from_numpy(positions).to(self._whole.device)
-        return Observations(
-            self.rows[positions],
-            self._columns[positions],
-            self._values[chosen],
-            self._whole.shape,
-            weights=None if self._weights is None else self._weights[chosen],
-        )
+def _split(observations: Observations, in_test: NDArray[np.bool_]) -> Split:
+    train, test = (observations.select(mask) for mask in (~in_test, in_test))
+    return Split(train, test, np.flatnonzero(~in_test), np.flatnonzero(in_test))
 
 
 def _read_times(given: Any, length: int) -> NDArray[Any]:

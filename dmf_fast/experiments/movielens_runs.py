@@ -148,8 +148,8 @@ def _path(grid: MovieLensGrid, split: MovieLensSplit) -> pa.Table:
 
 
 def _rmse(matrix: Tensor, entries: Observations) -> float:
-    return float((matrix[entries.rows, entries.columns] - entries.values).square().mean().sqrt())
+    return float((matrix[entries.coordinates()] - entries.values).square().mean().sqrt())
 
 
 def _numbers(entries: Observations) -> Tensor:
-    return torch.stack([entries.rows, entries.columns, entries.values]).double()
+    return torch.stack([*entries.coordinates(), entries.values]).double()

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from dmf_fast.observations.validation import read_any_array
 
-Coordinates = tuple[Any, Any, Any, tuple[int, int]]  # rows, columns, values, shape
+Arguments = tuple[Any, Any, Any, tuple[int, int]]
+"""Rows, columns, values and shape, as the constructor of ``Observations`` takes them."""
 
 
-def scipy_entries(matrix: Any) -> Coordinates:
+def scipy_entries(matrix: Any) -> Arguments:
     """Return the stored entries of a SciPy sparse matrix or array, zeros and duplicates included."""
     import scipy.sparse  # here, as it is slow to import and most users hold arrays
 
@@ -28,7 +29,7 @@ def scipy_entries(matrix: Any) -> Coordinates:
     return coordinates.row, coordinates.col, coordinates.data, coordinates.shape
 
 
-def dense_entries(array: Any, mask: Any) -> Coordinates:
+def dense_entries(array: Any, mask: Any) -> Arguments:
     """Return the entries of a dense matrix where ``mask`` is True, or without one where it is not NaN."""
     numbers = read_any_array("array", array)
     _check_matrix("array", numbers)
@@ -46,7 +47,7 @@ def dense_entries(array: Any, mask: Any) -> Coordinates:
     return rows, columns, numbers[rows, columns], (int(numbers.shape[0]), int(numbers.shape[1]))
 
 
-def torch_sparse_entries(tensor: Any) -> Coordinates:
+def torch_sparse_entries(tensor: Any) -> Arguments:
     """Return the stored entries of a COO, CSR or CSC tensor, zeros and duplicates included."""
     if not isinstance(tensor, Tensor) or tensor.layout not in _READERS:
         got = tensor.layout if isinstance(tensor, Tensor) else type(tensor).__name__

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from dmf_fast import _native
 from dmf_fast.observations.layout import Layout
-from dmf_fast.observations.observations import Observations, holding
+from dmf_fast.observations.observations import Observations
 from dmf_fast.observations.pattern import Pattern
-from dmf_fast.observations.storage import Storage
 from dmf_fast.observations.validation import DTYPES, check_finite, check_not_negative
 
 _FORMAT = "dmf_fast observations"
@@ -83,7 +82,7 @@ def load_observations(path: str | os.PathLike[str]) -> Observations:
     if layout.weights is not None:
         check_not_negative("weights", layout.weights)
     pattern = Pattern.of_layout(layout.buffer, (facts["rows"], facts["columns"]), nnz)
-    return holding(Storage.of_layout(pattern, layout))
+    return Observations._of_layout(pattern, layout)
 
 
 def _mapped(path: Path) -> Layout:

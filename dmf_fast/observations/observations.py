@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dmf_fast.observations import conversion
 from dmf_fast.observations.duplicates import Duplicates
 from dmf_fast.observations.entries import read_entries, read_values, read_weights
-from dmf_fast.observations.layout import Layout
+from dmf_fast.observations.layout import Indices, Layout
 from dmf_fast.observations.pattern import Pattern
-from dmf_fast.observations.storage import Storage
-from dmf_fast.observations.validation import check_device, check_dtype, default_dtype
+from dmf_fast.observations.splitting import split_mask
+from dmf_fast.observations.validation import (
+    check_device,
+    check_dtype,
+    check_finite,
+    default_dtype,
+    read_mask,
+)
 
 
 class Observations:
@@ -22,7 +30,8 @@ class Observations:
 
     The arrays are copied. The tiled layout that the kernels read is built at its first use, in parallel,
     and replaces the arrays: about 15 bytes an entry remain for float32 values. Every read of ``rows``,
-    ``columns``, ``values`` or ``weights`` returns a new tensor, from then on decoded from the layout.
+    ``columns``, ``values`` or ``weights`` returns a new tensor, from then on decoded from the layout;
+    ``coordinates()`` returns rows and columns of one decoding.
 
     Args:
         rows: ``(nnz,)`` integers of any width in ``[0, m)``: an array, a tensor or a list.
@@ -52,7 +61,18 @@ class Observations:
 
     """
 
-    __slots__ = ("__weakref__", "_storage")
+    __slots__ = (
+        "__weakref__",
+        "_built",
+        "_device",
+        "_dtype",
+        "_layout",
+        "_pattern",
+        "_total_weight",
+        "_values",
+        "_weighted",
+        "_weights",
+    )
 
     def __init__(
         self,
@@ -72,7 +92,34 @@ class Observations:
         device = check_device(device)
         entries = read_entries(rows, columns, values, weights, shape, dtype, duplicates)
         pattern = Pattern(entries.rows, entries.columns, entries.shape)
-        self._storage = Storage(pattern, entries.values, entries.weights, device)
+        self._hold(pattern, entries.values, entries.weights, device)
+
+    def _hold(self, pattern: Pattern, values: Tensor, weights: Tensor | None, device: torch.device) -> None:
+        """Take over checked values and weights of the entries of ``pattern``, in the caller's order."""
+        self._pattern = pattern
+        self._device, self._dtype, self._weighted = device, values.dtype, weights is not None
+        self._total_weight = float(pattern.nnz) if weights is None else _sum(weights)
+        # Only until the layout holds them.
+        self._values: Tensor | None = values.to(device)
+        self._weights = None if weights is None else weights.to(device)
+        self._layout: Layout | None = None
+        self._built = False
+
+    @classmethod
+    def _of(
+        cls, pattern: Pattern, values: Tensor, weights: Tensor | None, device: torch.device
+    ) -> Observations:
+        observations = cls.__new__(cls)
+        observations._hold(pattern, values, weights, device)
+        return observations
+
+    @classmethod
+    def _of_layout(cls, pattern: Pattern, layout: Layout) -> Observations:
+        """Return the observations of a layout that is there already; its tensors have been checked."""
+        observations = cls._of(pattern, layout.values, layout.weights, layout.buffer.device)
+        observations._values = observations._weights = None
+        observations._layout, observations._built = layout, True
+        return observations
 
     @classmethod
     def from_scipy(
@@ -143,37 +190,60 @@ class Observations:
     @property
     def rows(self) -> Tensor:
         """Row of every entry, int64 ``(nnz,)``, in the caller's order; a new tensor."""
-        return self._storage.rows()
+        return self._index_tensor(self._pattern.coordinates()[0])
 
     @property
     def columns(self) -> Tensor:
         """Column of every entry, int64 ``(nnz,)``, in the caller's order; a new tensor."""
-        return self._storage.columns()
+        return self._index_tensor(self._pattern.coordinates()[1])
+
+    def coordinates(self) -> tuple[Tensor, Tensor]:
+        """Return row and column of every entry, int64 ``(nnz,)`` each, in the caller's order; new tensors.
+
+        Example:
+            >>> import dmf_fast
+            >>> dmf_fast.Observations([1, 0], [0, 1], [2.5, 1.0]).coordinates()
+            (tensor([1, 0]), tensor([0, 1]))
+
+        """
+        rows, columns = map(self._index_tensor, self._pattern.coordinates())
+        return rows, columns
+
+    def _index_tensor(self, indices: Indices) -> Tensor:
+        return torch.from_numpy(indices).to(self._device, torch.int64, copy=True)
 
     @property
     def values(self) -> Tensor:
         """Values ``(nnz,)`` in the caller's order; a new tensor."""
-        return self._storage.values()
+        values = self._values  # read once: another thread may be building the layout
+        return self._pattern.to_caller_order(self.layout().values) if values is None else values.clone()
 
     @property
     def weights(self) -> Tensor | None:
         """Weights ``(nnz,)`` in the caller's order, a new tensor; or None where all are 1."""
-        return self._storage.weights()
+        if not self._weighted:
+            return None
+        weights = self._weights
+        if weights is not None:
+            return weights.clone()
+        tiled = self.layout().weights
+        assert tiled is not None
+        return self._pattern.to_caller_order(tiled)
 
     @property
     def total_weight(self) -> float:
         """Sum of the weights, in float64; ``nnz`` where there are none."""
-        return self._storage.total_weight
+        return self._total_weight
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns ``(m, n)`` of the matrix."""
-        return self._storage.pattern.shape
+        return self._pattern.shape
 
     @property
     def nnz(self) -> int:
         """Number of observed entries."""
-        return self._storage.pattern.nnz
+        return self._pattern.nnz
 
     @property
     def density(self) -> float:
@@ -183,26 +253,27 @@ class Observations:
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of values and weights."""
-        return self._storage.dtype
+        return self._dtype
 
     @property
     def device(self) -> torch.device:
         """Device of all tensors."""
-        return self._storage.device
+        return self._device
 
     def __len__(self) -> int:
         """Return the number of observed entries."""
         return self.nnz
 
     def __repr__(self) -> str:
-        weighted = ", weighted" if self._storage.weighted else ""
+        weighted = ", weighted" if self._weighted else ""
         return (
             f"Observations(shape={self.shape}, nnz={self.nnz}, density={self.density:.3g}"
             f", dtype={self.dtype}, device={self.device}{weighted})"
         )
 
     def __reduce__(self) -> tuple[Callable[..., Observations], tuple[Any, ...]]:
-        return _restore, self._storage.arguments()
+        rows, columns = self._pattern.coordinates()
+        return _restore, (rows, columns, self.values, self.shape, self.weights)
 
     def layout(self) -> Layout:
         """Return the tiled layout on this device, built at the first call; its tensors are not to be written.
@@ -214,7 +285,12 @@ class Observations:
             ValueError: the matrix has too many rows and columns for its number of entries.
 
         """
-        return self._storage.layout()
+        # torch.compile cannot trace a lock, and a guard on `_layout is None` would not survive the build:
+        # hence the plain flag, and a function that is called while tracing.
+        if not self._built:
+            _build_layout(self)
+        assert self._layout is not None
+        return self._layout
 
     def to(
         self, device: torch.device | str | int | None = None, dtype: torch.dtype | None = None
@@ -235,7 +311,10 @@ class Observations:
         dtype = self.dtype if dtype is None else check_dtype(dtype)
         if device == self.device and dtype == self.dtype:
             return self
-        return holding(self._storage.converted(device, dtype))
+        values, weights = self.values, self.weights
+        converted = _narrowed("values", values, dtype)
+        converted_weights = None if weights is None else _narrowed("weights", weights, dtype)
+        return self._of(self._pattern, converted, converted_weights, device)
 
     def with_values(self, values: Any, weights: Any = None) -> Observations:
         """Return other values, and other weights or none, at the same places; the layout is shared.
@@ -257,7 +336,7 @@ class Observations:
         """
         checked = read_values(values, self.nnz, self.dtype)
         checked_weights = read_weights(weights, self.nnz, self.dtype)
-        return holding(Storage(self._storage.pattern, checked, checked_weights, self.device))
+        return self._of(self._pattern, checked, checked_weights, self.device)
 
     def transpose(self) -> Observations:
         """Return the entries of the transposed matrix, in the same order; it has a layout of its own.
@@ -268,7 +347,26 @@ class Observations:
             (5, 3)
 
         """
-        return holding(self._storage.transposed())
+        rows, columns = self._pattern.coordinates()
+        pattern = Pattern(columns, rows, (self.shape[1], self.shape[0]))
+        return self._of(pattern, self.values, self.weights, self.device)
+
+    def select(self, mask: Any) -> Observations:
+        """Return the entries where ``mask`` is True, in the same order; the shape stays.
+
+        Args:
+            mask: ``(nnz,)`` booleans in the caller's order.
+
+        Raises:
+            TypeError, ValueError: ``mask`` holds something else, or is of another length.
+
+        Example:
+            >>> import dmf_fast
+            >>> dmf_fast.Observations([0, 0, 1], [0, 1, 0], [1.0, 2.0, 3.0]).select([True, False, True]).values
+            tensor([1., 3.])
+
+        """
+        return self._parts(read_mask("mask", mask, self.nnz))[0]
 
     def split(self, test_fraction: float, seed: int) -> tuple[Observations, Observations]:
         """Return a random training and test part, each in the caller's order.
@@ -292,15 +390,60 @@ class Observations:
             [2, 2]
 
         """
-        train, test = self._storage.split(test_fraction, seed)
-        return holding(train), holding(test)
+        in_test = split_mask(self._pattern.coordinates()[0], self.shape[0], test_fraction, seed)
+        train, test = self._parts(~in_test, in_test)
+        return train, test
+
+    def _parts(self, *masks: NDArray[np.bool_]) -> list[Observations]:
+        """Return the entries of each mask; all are decoded once."""
+        rows, columns = self._pattern.coordinates()
+        values, weights = self.values, self.weights
+
+        def part(mask: NDArray[np.bool_]) -> Observations:
+            chosen = torch.from_numpy(mask).to(self.device)
+            pattern = Pattern(rows[mask], columns[mask], self.shape)
+            return self._of(pattern, values[chosen], None if weights is None else weights[chosen], self.device)
+
+        return [part(mask) for mask in masks]
 
 
-def holding(storage: Storage) -> Observations:
-    """Return the observations that ``storage`` holds."""
-    observations = object.__new__(Observations)
-    observations._storage = storage
-    return observations
+def _build_layout(observations: Observations) -> None:
+    pattern, device = observations._pattern, observations._device
+    # Whatever mode or transform (torch.func) the first use is in, the layout belongs to none of them.
+    with pattern.lock, torch.inference_mode(False), torch._C._DisableFuncTorch():
+        if observations._built:
+            return
+        assert observations._values is not None
+        buffer = pattern.buffer(device)  # held here, as the pattern does not hold that of a GPU
+        values = pattern.to_tile_order(observations._values)
+        weights = None if observations._weights is None else pattern.to_tile_order(observations._weights)
+        if device.type == "cuda":
+            # Whoever reads the layout next may do so on another stream.
+            torch.cuda.current_stream(device).synchronize()
+        # In this order, as other threads read without the lock.
+        observations._layout = Layout(buffer, values, weights)
+        observations._built = True
+        observations._values = observations._weights = None
+
+
+# What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes:
+# a function compiled before the layout was built builds it while it is traced.
+_build_layout._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _narrowed(name: str, numbers: Tensor, dtype: torch.dtype) -> Tensor:
+    converted = numbers.to(dtype)
+    check_finite(name, converted, numbers)
+    return converted
+
+
+def _sum(weights: Tensor) -> float:
+    # NumPy's sum is the same for any number of threads; torch's is not.
+    with np.errstate(over="ignore"):
+        total = float(weights.to("cpu", torch.float64).numpy().sum())
+    if not np.isfinite(total):
+        raise ValueError("weights must have a finite sum, got one beyond float64; scale the weights down")
+    return total
 
 
 def _restore(*arguments: Any) -> Observations:

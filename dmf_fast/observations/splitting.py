@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from dmf_fast.observations.layout import Indices
 
 
-def split_positions(
-    rows: Indices, row_count: int, test_fraction: float, seed: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the rising positions of the training and of the test entries.
+def split_mask(rows: Indices, row_count: int, test_fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Return which entries are test entries; the others are training entries.
 
     Entries go to the test part in a random order, except the last of each row in that order, until the
     part is full: a plain random split, changed only where it would empty a row.
@@ -29,7 +27,7 @@ def split_positions(
     may_leave = last_of_row[shuffled] != np.arange(len(rows))
     in_test = np.zeros(len(rows), dtype=np.bool_)
     in_test[order[may_leave][:size]] = True
-    return np.flatnonzero(~in_test), np.flatnonzero(in_test)
+    return in_test
 
 
 def _checked_size(test_fraction: Any, nnz: int) -> int:

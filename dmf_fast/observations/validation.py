@@ -40,6 +40,16 @@ def read_numbers(name: str, given: Any) -> NDArray[Any] | Tensor:
     return numbers
 
 
+def read_mask(name: str, given: Any, nnz: int) -> NDArray[np.bool_]:
+    """Return ``given`` as an ``(nnz,)`` array of booleans, without a copy where possible."""
+    mask = np.asarray(read_any_array(name, given))
+    if mask.dtype != np.bool_ and mask.size:
+        raise TypeError(f"{name} must hold booleans, got {mask.dtype}")
+    if mask.shape != (nnz,):
+        raise ValueError(f"{name} must hold one boolean for each of {nnz} entries, got shape {mask.shape}")
+    return mask.astype(np.bool_, copy=False)
+
+
 def read_any_array(name: str, given: Any) -> NDArray[Any] | Tensor:
     """Return ``given`` as an array, or as a detached CPU tensor if it is a tensor, without a copy."""
     if isinstance(given, Tensor):

@@ -53,7 +53,7 @@ class SeenColumns:
     @classmethod
     def of(cls, observations: Observations) -> SeenColumns:
         """Return the places of observed entries."""
-        return cls.of_pairs(observations.rows, observations.columns, observations.shape)
+        return cls.of_pairs(*observations.coordinates(), observations.shape)
 
     @classmethod
     def of_pairs(cls, rows: Any, columns: Any, shape: tuple[int, int]) -> SeenColumns:

@@ -54,7 +54,7 @@ class Batches:
 def _parts(train: Observations, count: int, seed: int) -> Iterator[Observations]:
     generator = torch.Generator().manual_seed(seed)
     part_of_entry = torch.randperm(len(train), generator=generator).remainder_(count)
-    rows, columns, values, weights = train.rows, train.columns, train.values, train.weights
+    (rows, columns), values, weights = train.coordinates(), train.values, train.weights
     for part in range(count):
         places = (part_of_entry == part).nonzero().squeeze(1).to(rows.device)
         yield Observations(

@@ -239,7 +239,7 @@ def _identity(
     """Return what must agree between a search and the one that goes on with it."""
     fit = {k: v for k, v in asdict(options.fit).items() if k not in ("progress", "checkpoint_every")}
     data = {
-        name: sha256_of(part.rows, part.columns, part.values)
+        name: sha256_of(*part.coordinates(), part.values)
         for name, part in (("train", train), ("validation", validation))
     }
     searched = {"space": asdict(space), "seed": tuning.seed, "prune": tuning.prune}
