@@ -17,6 +17,7 @@ from dmf_fast.observations import Observations
 from dmf_fast.training.batches import Batches
 from dmf_fast.training.history import Measures, history_table
 from dmf_fast.training.options import FitOptions
+from dmf_fast.training.recording import Recording
 from dmf_fast.training.run import Callback, Run, StoppedBecause
 
 
@@ -48,6 +49,7 @@ def fit(
     optimizer: torch.optim.Optimizer,
     options: FitOptions = FitOptions(),  # noqa: B008 (frozen)
     *,
+    recording: Recording = Recording(every=100, norms=False),  # noqa: B008 (frozen)
     validation: Observations | None = None,
     test: Observations | None = None,
     truth: Tensor | None = None,
@@ -58,7 +60,7 @@ def fit(
 ) -> FitResult:
     """Minimise the loss of ``model`` on ``train``, in every step that of all entries or of one batch.
 
-    Every ``options.evaluate_every`` steps and at the end, the state before the next update is measured. With
+    As ``recording`` says and at the end, the state before the next update is measured. With
     a validation set the model has the state of its best RMSE at the end. Ctrl-C ends the run after the
     current step, as if it had been its last; a second one raises `KeyboardInterrupt` at once.
 
@@ -67,6 +69,7 @@ def fit(
         train: observed entries, of the shape, dtype and device of the model.
         optimizer: any of torch's, or `dmf_fast.optim.GroupRMSprop`, over parameters of the model.
         options: how long and how.
+        recording: when a row of the history is recorded, and how many singular values it has.
         validation: chooses the best step, and stops the run where ``options.patience`` says so.
         test: measured, and chooses nothing.
         truth: the whole matrix, ``(m, n)``, to measure the reconstruction error against.
@@ -90,11 +93,11 @@ def fit(
         'train_loss_threshold'
 
     """
-    measures = Measures(validation, test, truth, options.record_singular_values)
+    measures = Measures(validation, test, truth, recording.singular_value_count(model.shape))
     _check(model, train, optimizer, measures)
-    with held_folder(checkpoint, every=options.checkpoint_every, resume=resume) as folder:
+    with held_folder(checkpoint, every=options.checkpoint_every or None, resume=resume) as folder:
         batches = Batches(train, options.batches, options.seed or 0)
-        run = Run(model, train, batches, optimizer, scheduler, options, measures, tuple(callbacks), folder)
+        run = Run(model, train, batches, optimizer, scheduler, options, recording, measures, tuple(callbacks), folder)
         with torch.random.fork_rng(run.gpus, enabled=options.seed is not None):
             if options.seed is not None:
                 torch.manual_seed(options.seed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from dmf_fast import _native
-from dmf_fast.checks import settle_decays, settle_not_negative
+from dmf_fast.checks import real_number
 
 # Not 0 in float32 either, where 0 / 0 would be the step of a gradient that is zero.
 _LEAST_EPS = 1e-30
@@ -39,8 +39,7 @@ class GradientDescent:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        settle_not_negative(self, "lr", "weight_decay")
-        settle_decays(self, "momentum")
+        _check(self, ("lr", "weight_decay"), ("momentum",))
 
     def native(self) -> _native.Rule:
         """Return the rule as the kernels take it."""
@@ -81,8 +80,7 @@ class GroupRMSprop:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        settle_not_negative(self, "lr", "eps", "weight_decay")
-        settle_decays(self, "alpha")
+        _check(self, ("lr", "eps", "weight_decay"), ("alpha",))
         _check_eps(self.eps)
 
     def native(self) -> _native.Rule:
@@ -124,8 +122,7 @@ class Adam:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        settle_not_negative(self, "lr", "eps", "weight_decay")
-        settle_decays(self, "beta1", "beta2")
+        _check(self, ("lr", "eps", "weight_decay"), ("beta1", "beta2"))
         _check_eps(self.eps)
 
     def native(self) -> _native.Rule:
@@ -156,3 +153,10 @@ def describe_rule(rule: Rule) -> dict[str, str | float]:
 def _check_eps(eps: float) -> None:
     if eps < _LEAST_EPS:
         raise ValueError(f"eps must be at least {_LEAST_EPS}, but {eps} came.")
+
+
+def _check(rule: object, numbers: tuple[str, ...], decays: tuple[str, ...]) -> None:
+    for name in numbers:
+        object.__setattr__(rule, name, real_number(name, getattr(rule, name), least=0))
+    for name in decays:
+        object.__setattr__(rule, name, real_number(name, getattr(rule, name), least=0, below=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,6 +23,7 @@ from dmf_fast.training.history import Measures, Row
 from dmf_fast.training.identity import identity_of_run
 from dmf_fast.training.interrupt import DeferredInterrupt
 from dmf_fast.training.options import FitOptions
+from dmf_fast.training.recording import Recording
 
 StoppedBecause = Literal[
     "steps", "train_loss_threshold", "patience", "callback", "max_seconds", "interrupted", "diverged"
@@ -59,6 +60,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     scheduler: LRScheduler | None
     options: FitOptions
+    recording: Recording
     measures: Measures
     callbacks: tuple[Callback, ...]
     checkpoint: Path | None
@@ -86,6 +88,7 @@ class Run:
             return
         data = {"train": self.train, "validation": self.measures.validation, "test": self.measures.test}
         self.identity = identity_of_run(self.model, self.optimizer, self.options, data)
+        self.identity |= asdict(self.recording)
         self.identity["scheduler"] = "none" if self.scheduler is None else type(self.scheduler).__name__
         if not has_checkpoint(self.checkpoint):
             return
@@ -109,7 +112,7 @@ class Run:
                 # A checkpoint holds a step before its evaluation, which a resumed run repeats.
                 before = _BeforeEvaluation(len(self.rows), self.best, self._generators())
                 every = self.options.checkpoint_every
-                if every is not None and self.step % every == 0 and self.step > first_step:
+                if every and self.step % every == 0 and self.step > first_step:
                     self._save(before)
                 with torch.set_grad_enabled(self.step < self.options.steps):
                     batch = self.batches.at(self.step)
@@ -138,7 +141,7 @@ class Run:
     ) -> StoppedBecause | None:
         """Record a row where one is due, and say whether and why the run ends here."""
         last = self.step >= self.options.steps
-        due = last or self.step % self.options.evaluate_every == 0
+        due = last or self.recording.next_step(self.step - 1) == self.step
         reason: StoppedBecause | None = None
         if interrupt.requested:
             reason = "interrupted"
