@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from dmf_fast.completion.complete import CompletedMatrix, complete_matrix, split_validation
-from dmf_fast.completion.optimizers import OPTIMIZERS, make_optimizer
-from dmf_fast.completion.rescaling import rescaled
-from dmf_fast.completion.run import CompletionRun, run_completion
-from dmf_fast.completion.scaled_model import ScaledFactorization
-from dmf_fast.completion.scales import degree_scales, mean_value, noise_level, spread
-from dmf_fast.completion.schedules import SCHEDULES, make_scheduler
-from dmf_fast.completion.settings import CHOICES, CompletionOptions, RunSettings
-from dmf_fast.completion.units import value_unit
+from typing import TYPE_CHECKING
+
+from dmf_fast.lazy import import_lazily
+
+if TYPE_CHECKING:
+    from dmf_fast.completion.complete import CompletedMatrix, complete_matrix, split_validation
+    from dmf_fast.completion.optimizers import OPTIMIZERS, make_optimizer
+    from dmf_fast.completion.options import PAPER, CompletionOptions
+    from dmf_fast.completion.rescaling import rescaled
+    from dmf_fast.completion.run import CompletionRun, run_completion
+    from dmf_fast.completion.scaled_model import ScaledFactorization
+    from dmf_fast.completion.scales import degree_scales, mean_value, noise_level, spread
+    from dmf_fast.completion.schedules import SCHEDULES, make_scheduler
+    from dmf_fast.completion.units import value_unit
 
 __all__ = [
-    "CHOICES",
     "OPTIMIZERS",
+    "PAPER",
     "SCHEDULES",
     "CompletedMatrix",
     "CompletionOptions",
     "CompletionRun",
-    "RunSettings",
     "ScaledFactorization",
     "complete_matrix",
     "degree_scales",
@@ -33,3 +37,5 @@ __all__ = [
     "spread",
     "value_unit",
 ]
+
+import_lazily(__name__)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from torch import Tensor
 
 from dmf_fast.completion.run import CompletionRun, run_completion
-from dmf_fast.completion.settings import CompletionOptions
+from dmf_fast.completion.options import CompletionOptions
 from dmf_fast.observations import Observations
 from dmf_fast.training import Callback, FitOptions, FitResult
 
@@ -61,7 +61,7 @@ def split_validation(
     """
     if not options.validation_fraction:
         return observed, None
-    train, validation = observed.split(options.validation_fraction, options.run.seed)
+    train, validation = observed.split(options.validation_fraction, options.seed)
     return (train, validation) if validation.total_weight and train.total_weight else (observed, None)
 
 
@@ -97,8 +97,7 @@ def complete_matrix(
     Example:
         >>> from dmf_fast.experiments import low_rank_problem
         >>> observed = low_rank_problem(9, 8, 1, 40, seed=0).train
-        >>> from dmf_fast.training import FitOptions
-        >>> options = CompletionOptions(fit=FitOptions(steps=4, evaluate_every=2))
+        >>> options = CompletionOptions().changed({"steps": 4, "evaluate_every": 2})
         >>> completed = complete_matrix(observed, options)
         >>> completed.refitted, completed.interrupted
         (True, False)
@@ -111,8 +110,7 @@ def complete_matrix(
     if checkpoint is not None:
         checkpoint.mkdir(parents=True, exist_ok=True)
     searched = run_completion(
-        options.run,
-        options.fit,
+        options,
         train,
         validation=validation,
         test=test,
@@ -125,8 +123,7 @@ def complete_matrix(
     if not options.refit or train is observed or searched.result.best_step is None or ended:
         return CompletedMatrix(searched, searched)
     run = run_completion(
-        options.run,
-        _refit_options(options.fit, searched.result),
+        replace(options, fit=_refit_options(options.fit, searched.result)),
         observed,
         test=test,
         truth=truth,

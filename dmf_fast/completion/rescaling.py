@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from dmf_fast.checks import number_above_zero
+from dmf_fast.checks import real_number
 from dmf_fast.nn import DeepMatrixFactorization
 
 
@@ -32,7 +32,7 @@ def rescaled(model: DeepMatrixFactorization, *, mean: float, scale: float) -> De
         tensor([5., 3.])
 
     """
-    scale = number_above_zero("scale", scale)
+    scale = real_number("scale", scale, above=0)
     result = copy.deepcopy(model)
     result.factors[-1].mul_(scale)
     for bias in (result.row_bias, result.column_bias):

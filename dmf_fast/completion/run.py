@@ -15,7 +15,7 @@ from dmf_fast.completion.rescaling import rescaled
 from dmf_fast.completion.scaled_model import ScaledFactorization
 from dmf_fast.completion.scales import degree_scales, mean_value, noise_level, spread
 from dmf_fast.completion.schedules import make_scheduler
-from dmf_fast.completion.settings import RunSettings
+from dmf_fast.completion.options import CompletionOptions
 from dmf_fast.completion.units import in_unit, measured, measured_history, options_in_unit, value_unit
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
@@ -39,7 +39,7 @@ class CompletionRun:
     ``reconstruction_mse``: mean squared error over the whole matrix, where the truth is known.
     """
 
-    settings: RunSettings
+    settings: CompletionOptions
     model: DeepMatrixFactorization
     result: FitResult
     train_loss: float
@@ -49,8 +49,7 @@ class CompletionRun:
 
 
 def run_completion(
-    settings: RunSettings,
-    options: FitOptions,
+    settings: CompletionOptions,
     train: Observations,
     *,
     validation: Observations | None = None,
@@ -64,7 +63,7 @@ def run_completion(
     """Train one model on ``train`` and measure it.
 
     ``validation`` chooses the best step; ``test`` and ``truth`` (m, n) are only measured against.
-    ``schedule_steps`` is where the schedule of the learning rate ends, ``options.steps`` by default.
+    ``schedule_steps`` is where the schedule of the learning rate ends, ``settings.fit.steps`` by default.
     ``callbacks``, ``checkpoint`` and ``resume`` are those of `dmf_fast.training.fit`, as are the errors; and
     a `ValueError` says where batches do not go with the optimiser, or values with plain coordinates.
 
@@ -72,10 +71,11 @@ def run_completion(
     the errors in it; what is returned is in the values themselves.
 
     >>> from dmf_fast.experiments import low_rank_problem
-    >>> run = run_completion(RunSettings(), FitOptions(steps=2), low_rank_problem(9, 8, 1, 30, seed=0).train)
+    >>> run = run_completion(CompletionOptions().changed({"steps": 2}), low_rank_problem(9, 8, 1, 30, seed=0).train)
     >>> run.result.steps, run.test_rmse
     (2, None)
     """
+    options = settings.fit if settings.fit.seed is not None else replace(settings.fit, seed=settings.seed)
     if settings.optimizer == "adaptive-gd" and options.batches > 1:
         raise ValueError(
             f"adaptive-gd takes all entries in every step, but batches is {options.batches}; choose another "
@@ -101,6 +101,7 @@ def run_completion(
         train,
         optimizer,
         options_in_unit(options, unit),
+        recording=settings.recording,
         validation=validation,
         test=test,
         truth=truth,
@@ -143,15 +144,15 @@ class _Start:
     bias_weight_decay: float | None
 
 
-def _start(settings: RunSettings, options: FitOptions, train: Observations) -> _Start:
-    mean = mean_value(train) if settings.centre else 0.0
+def _start(settings: CompletionOptions, options: FitOptions, train: Observations) -> _Start:
+    mean = mean_value(train) if settings.center else 0.0
     plain = settings.coordinates == "plain"
     start = _plain_start(settings, train) if plain else _scaled_start(settings, options, train, mean)
     start.model.mean.fill_(mean)
     return start
 
 
-def _plain_start(settings: RunSettings, train: Observations) -> _Start:
+def _plain_start(settings: CompletionOptions, train: Observations) -> _Start:
     model = DeepMatrixFactorization(
         train.shape,
         settings.depth,
@@ -166,7 +167,7 @@ def _plain_start(settings: RunSettings, train: Observations) -> _Start:
     return _Start(model, _rate(settings, train), settings.weight_decay, settings.bias_weight_decay)
 
 
-def _scaled_start(settings: RunSettings, options: FitOptions, train: Observations, mean: float) -> _Start:
+def _scaled_start(settings: CompletionOptions, options: FitOptions, train: Observations, mean: float) -> _Start:
     rows, columns = degree_scales(train, settings.degree_exponent)
     value_scale = spread(train, mean)
     model = ScaledFactorization(
@@ -193,7 +194,7 @@ def _scaled_start(settings: RunSettings, options: FitOptions, train: Observation
     )
 
 
-def _rate(settings: RunSettings, train: Observations) -> float:
+def _rate(settings: CompletionOptions, train: Observations) -> float:
     if settings.lr is not None:
         return settings.lr
     return (

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from dmf_fast.checks import number_above_zero, number_of_at_least_zero
+from dmf_fast.checks import real_number
 from dmf_fast.convex.data_terms import DataTerm, SquaredError, Within
 from dmf_fast.convex.low_rank import LowRank
 from dmf_fast.convex.observed import ObservedEntries
@@ -52,7 +52,7 @@ def minimum_nuclear_norm(
                 [1., 1.]], dtype=torch.float64)
 
     """
-    epsilon = number_of_at_least_zero("epsilon", epsilon)
+    epsilon = real_number("epsilon", epsilon, least=0)
     observed = _observed(observations)
     if observations.weights is not None:
         raise ValueError(
@@ -91,7 +91,7 @@ def nuclear_norm_regression(
         tensor([3., 0.], dtype=torch.float64)
 
     """
-    regularization = number_above_zero("regularization", regularization)
+    regularization = real_number("regularization", regularization, above=0)
     observed = _observed(observations)
     if start is not None:
         _check_start(start, observed)
@@ -148,7 +148,7 @@ def _checked_sequence(regularizations: Sequence[float]) -> list[float]:
         raise TypeError(
             f"regularizations must be a sequence of numbers, but {regularizations!r} came."
         ) from None
-    return [number_above_zero("regularizations", each) for each in given]
+    return [real_number("regularizations", each, above=0) for each in given]
 
 
 def _check_start(start: ConvexSolution, observed: ObservedEntries) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dmf_fast.checks import count_of_at_least_one, number_above_zero
+from dmf_fast.checks import real_number, whole_number
 from dmf_fast.convex.thresholding import thresholded_by_svd
 from dmf_fast.sensing import Measurements
 
@@ -66,8 +66,8 @@ def minimum_nuclear_norm_sensing(
         3.0
 
     """
-    tolerance = number_above_zero("tolerance", tolerance)
-    iterations = count_of_at_least_one("iterations", iterations)
+    tolerance = real_number("tolerance", tolerance, above=0)
+    iterations = whole_number("iterations", iterations, least=1)
     feasible_set = _FeasibleSet(measurements)
     point = feasible_set.smallest()
     # Any positive number does where the smallest is zero.

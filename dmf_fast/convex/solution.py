@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 from torch import Tensor
 
-from dmf_fast.checks import count_of_at_least_one, number_above_zero
 from dmf_fast.convex.low_rank import LowRank
+from dmf_fast.options import Option, Options
 
 Thresholding = Literal["auto", "dense", "truncated"]
 
 
 @dataclass(frozen=True)
-class ConvexOptions:
+class ConvexOptions(Options):
     """When a solver stops, and how it decomposes matrices.
-
-    Attributes:
-        tolerance: the largest relative duality gap, and the largest violation of the constraints, as a root
-            mean square relative to that of the observed values.
-        iterations: most iterations.
-        thresholding: ``"dense"`` forms ``(m, n)`` matrices; ``"truncated"`` never does and finds only the
-            singular triples above the threshold; ``"auto"`` forms those of at most 40,000 numbers.
 
     Raises:
         ValueError: an option is out of range.
@@ -31,18 +24,23 @@ class ConvexOptions:
 
     """
 
-    tolerance: float = 1e-3
-    iterations: int = 2_000
-    thresholding: Thresholding = "auto"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "tolerance", number_above_zero("tolerance", self.tolerance))
-        object.__setattr__(self, "iterations", count_of_at_least_one("iterations", self.iterations))
-        if self.thresholding not in get_args(Thresholding):
-            raise ValueError(
-                f"thresholding must be one of {', '.join(get_args(Thresholding))}, but "
-                f"{self.thresholding!r} came."
-            )
+    tolerance: Annotated[
+        float,
+        Option(
+            "Largest relative duality gap, and largest violation of the constraints.",
+            "The violation is a root mean square relative to that of the observed values.",
+            above=0,
+        ),
+    ] = 1e-3
+    iterations: Annotated[int, Option("Most iterations.", least=1)] = 2_000
+    thresholding: Annotated[
+        Thresholding,
+        Option(
+            "How matrices are decomposed.",
+            '``"dense"`` forms ``(m, n)`` matrices; ``"truncated"`` never does and finds only the singular '
+            'triples above the threshold; ``"auto"`` forms those of at most 40,000 numbers.',
+        ),
+    ] = "auto"
 
 
 @dataclass(frozen=True, eq=False)

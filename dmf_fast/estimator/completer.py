@@ -36,9 +36,9 @@ class MatrixCompleter(Recommender):
     After Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization" (NeurIPS 2019).
 
     Args:
-        depth, hidden, init_scale, initialization, bias, centre, coordinates, degree_exponent, optimizer, lr,
-            weight_decay, bias_weight_decay, schedule, warmup: see `dmf_fast.completion.RunSettings`.
-        steps, reduction, train_loss_threshold, patience, evaluate_every, record_singular_values,
+        depth, hidden, init_scale, initialization, bias, center, coordinates, degree_exponent, optimizer, lr,
+            weight_decay, bias_weight_decay, schedule, warmup: see `dmf_fast.completion.CompletionOptions`.
+        steps, reduction, train_loss_threshold, patience, evaluate_every, singular_values,
             gradient_clip, checkpoint_every, max_seconds, batches: see `dmf_fast.FitOptions`.
         validation_fraction, refit: see `dmf_fast.completion.CompletionOptions`.
         clip: whether predictions are clipped to the range of the ratings.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf_fast.checks import number_above_zero
+from dmf_fast.checks import real_number
 from dmf_fast.data import DataError, ObjectIdMap
 from dmf_fast.estimator.fitted import FittedMatrix
 from dmf_fast.files.atomic import written_whole
@@ -76,7 +76,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 def _check(facts: dict[str, Any]) -> None:
     """Raise a `ValueError` where facts are not what `save_fitted` has been given."""
-    number_above_zero("noise_variance", facts["noise_variance"])
+    real_number("noise_variance", facts["noise_variance"], above=0)
     for name, kind in (("parameters", dict), ("trained", dict), ("feature_names", list)):
         if not isinstance(facts[name], kind):
             raise ValueError(f"{name} is {facts[name]!r}")

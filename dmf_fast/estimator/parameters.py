@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
@@ -12,13 +11,13 @@ from typing import Any, Literal
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 
-from dmf_fast.completion import CompletionOptions, RunSettings
+from dmf_fast.completion import CompletionOptions
 from dmf_fast.observations.duplicates import Duplicates
 from dmf_fast.ops.functional import Reduction
-from dmf_fast.training import FitOptions
+from dmf_fast.options import options_of
 
 _JOB = CompletionOptions()
-_RUN, _FIT = _JOB.run, _JOB.fit
+_RUN, _FIT, _RECORDING = _JOB, _JOB.fit, _JOB.recording
 
 
 class CompleterParameters(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -32,7 +31,7 @@ class CompleterParameters(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         init_scale: float = _RUN.init_scale,
         initialization: str = _RUN.initialization,
         bias: bool = _RUN.bias,
-        centre: bool = _RUN.centre,
+        center: bool = _RUN.center,
         coordinates: str = _RUN.coordinates,
         degree_exponent: float = _RUN.degree_exponent,
         optimizer: str = _RUN.optimizer,
@@ -45,8 +44,8 @@ class CompleterParameters(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         reduction: Reduction = _FIT.reduction,
         train_loss_threshold: float | None = _FIT.train_loss_threshold,
         patience: int | None = _FIT.patience,
-        evaluate_every: int = _FIT.evaluate_every,
-        record_singular_values: int = _FIT.record_singular_values,
+        evaluate_every: int | None = _RECORDING.every,
+        singular_values: int | None = _RECORDING.singular_values,
         gradient_clip: float | None = _FIT.gradient_clip,
         checkpoint_every: int | None = _FIT.checkpoint_every,
         max_seconds: float | None = _FIT.max_seconds,
@@ -68,7 +67,7 @@ class CompleterParameters(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.init_scale = init_scale
         self.initialization = initialization
         self.bias = bias
-        self.centre = centre
+        self.center = center
         self.coordinates = coordinates
         self.degree_exponent = degree_exponent
         self.optimizer = optimizer
@@ -82,7 +81,7 @@ class CompleterParameters(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.train_loss_threshold = train_loss_threshold
         self.patience = patience
         self.evaluate_every = evaluate_every
-        self.record_singular_values = record_singular_values
+        self.singular_values = singular_values
         self.gradient_clip = gradient_clip
         self.checkpoint_every = checkpoint_every
         self.max_seconds = max_seconds
@@ -101,21 +100,10 @@ class CompleterParameters(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def _options(self) -> CompletionOptions:
         """Return the options of the whole job; they check themselves."""
-        seed = self._seed()
-        return CompletionOptions(
-            run=RunSettings(seed=seed, **self._named_as_in(RunSettings, without=("seed",))),
-            fit=FitOptions(
-                seed=seed,
-                progress=bool(self.verbose),
-                **self._named_as_in(FitOptions, without=("seed", "progress")),
-            ),
-            validation_fraction=self.validation_fraction,
-            refit=self.refit,
-        )
-
-    def _named_as_in(self, options: type[Any], without: Sequence[str]) -> dict[str, Any]:
-        names = (field.name for field in fields(options))
-        return {name: getattr(self, name) for name in names if name not in without}
+        own = self.get_params(deep=False)
+        shared = {name: own[name] for name in options_of(CompletionOptions) if name in own}
+        options = _JOB.changed(shared | {"seed": self._seed()})
+        return replace(options, fit=replace(options.fit, progress=bool(self.verbose)))
 
     def _seed(self) -> int:
         if isinstance(self.random_state, Integral):

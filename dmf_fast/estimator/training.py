@@ -62,7 +62,7 @@ def train(
             f"The training diverged: its loss is not finite at step {step}; lower lr or init_scale, or take "
             "the optimizer 'adaptive-gd', which finds its step size by itself."
         )
-    predictor = Predictor.of(completed.run.model, observed, centred=options.run.centre, clip=clip)
+    predictor = Predictor.of(completed.run.model, observed, centred=options.center, clip=clip)
     rmse = completed.searched.validation_rmse
     noise = completed.run.train_loss if rmse is None else rmse**2
     least = (_LEAST_NOISE * spread(observed, mean_value(observed))) ** 2

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dmf_fast.evaluation.baselines import Biases, GlobalMean, Shrinkage, chosen_biases
-from dmf_fast.evaluation.calibration import CalibrationBin, calibration
-from dmf_fast.evaluation.errors import RatingErrors
-from dmf_fast.evaluation.evaluate import Predict, Recommend, evaluate
-from dmf_fast.evaluation.held_out import HeldOut
-from dmf_fast.evaluation.popularity import MostPopular
-from dmf_fast.evaluation.ranking import RankingMetrics, Relevant
-from dmf_fast.evaluation.results import GROUPS, Evaluation, EvaluationOptions, RatingScores
-from dmf_fast.evaluation.splits import Split, kfold, leave_last_out, time_split
-from dmf_fast.evaluation.table import evaluation_tables
+from typing import TYPE_CHECKING
+
+from dmf_fast.lazy import import_lazily
+
+if TYPE_CHECKING:
+    from dmf_fast.evaluation.baselines import Biases, GlobalMean, Shrinkage, chosen_biases
+    from dmf_fast.evaluation.calibration import CalibrationBin, calibration
+    from dmf_fast.evaluation.errors import RatingErrors
+    from dmf_fast.evaluation.evaluate import Predict, Recommend, evaluate
+    from dmf_fast.evaluation.held_out import HeldOut
+    from dmf_fast.evaluation.popularity import MostPopular
+    from dmf_fast.evaluation.ranking import RankingMetrics, Relevant
+    from dmf_fast.evaluation.results import GROUPS, Evaluation, EvaluationOptions, RatingScores
+    from dmf_fast.evaluation.splits import Split, kfold, leave_last_out, time_split
+    from dmf_fast.evaluation.table import evaluation_tables
 
 __all__ = [
     "GROUPS",
@@ -38,3 +43,5 @@ __all__ = [
     "leave_last_out",
     "time_split",
 ]
+
+import_lazily(__name__)

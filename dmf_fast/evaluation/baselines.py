@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Annotated
 
 import numpy as np
 import scipy.sparse
 from scipy.sparse.linalg import LinearOperator, cg
 
-from dmf_fast.checks import number_above_zero
 from dmf_fast.evaluation.errors import RatingErrors
 from dmf_fast.evaluation.finite import Floats, Integers
 from dmf_fast.evaluation.held_out import HeldOut
 from dmf_fast.observations import Observations
+from dmf_fast.options import Option, Options
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0)  # what `chosen_biases` tries for rows and for columns
 
@@ -39,7 +40,7 @@ class GlobalMean:
 
 
 @dataclass(frozen=True)
-class Shrinkage:
+class Shrinkage(Options):
     """How many ratings at the mean pull each bias towards 0; each above 0.
 
     The best strength of such a ridge is the variance of a single rating's noise over that of the biases:
@@ -47,12 +48,8 @@ class Shrinkage:
     Neighbors", 2010, are for biases that are estimated one after the other; solved together they want less.)
     """
 
-    rows: float = 3.0
-    columns: float = 3.0
-
-    def __post_init__(self) -> None:
-        for name in ("rows", "columns"):
-            object.__setattr__(self, name, number_above_zero(name, getattr(self, name)))
+    rows: Annotated[float, Option("Of the biases of rows.", above=0)] = 3.0
+    columns: Annotated[float, Option("Of the biases of columns.", above=0)] = 3.0
 
 
 @dataclass(frozen=True, eq=False)

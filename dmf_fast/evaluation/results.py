@@ -2,47 +2,44 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from dmf_fast.checks import settle_whole_number
 from dmf_fast.evaluation.baselines import Shrinkage
 from dmf_fast.evaluation.calibration import CalibrationBin
 from dmf_fast.evaluation.errors import RatingErrors
 from dmf_fast.evaluation.ranking import RankingMetrics
+from dmf_fast.options import Option, Options
 
 GROUPS = ("both known", "new column", "new row", "both new")
 """Which ids of a test pair training has ratings of."""
 
 
 @dataclass(frozen=True)
-class EvaluationOptions:
-    """How `evaluate` measures.
+class EvaluationOptions(Options):
+    """How `evaluate` measures."""
 
-    Attributes:
-        clip: lowest and highest value to which the predictions of the model and of the baselines are clipped
-            alike; None leaves them as they are.
-        bins: how many bins of calibration, where values or predictions are many.
-        cutoff: k of the ranking metrics.
-        relevant_from: the value from which on a held-out column is relevant; None where all are.
-        block: how many pairs are predicted at once.
-
-    """
-
-    clip: tuple[float, float] | None = None
-    bins: int = 10
-    cutoff: int = 10
-    relevant_from: float | None = None
-    block: int = 1 << 20
+    clip: Annotated[
+        tuple[float, float] | None,
+        Option(
+            "Lowest and highest prediction.",
+            "Those of the model and of the baselines are clipped alike.",
+            none="they stay as they are",
+        ),
+    ] = None
+    bins: Annotated[
+        int, Option("How many bins of calibration, where values or predictions are many.", least=1)
+    ] = 10
+    cutoff: Annotated[int, Option("k of the ranking metrics.", least=1)] = 10
+    relevant_from: Annotated[
+        float | None, Option("Least value of a relevant held-out column.", none="all are relevant")
+    ] = None
+    block: Annotated[int, Option("How many pairs are predicted at once.", least=1)] = 1 << 20
 
     def __post_init__(self) -> None:
-        for name in ("bins", "cutoff", "block"):
-            settle_whole_number(self, name, least=1)
+        super().__post_init__()
         if self.clip is not None and not self.clip[0] <= self.clip[1]:
-            raise ValueError(f"clip must be (lowest, highest), but {self.clip} came.")
-        if self.relevant_from is not None and math.isnan(self.relevant_from):
-            raise ValueError("relevant_from must be a number, but NaN came; None makes all relevant.")
+            raise ValueError(f"`clip` must be (lowest, highest), got {self.clip}")
 
 
 @dataclass(frozen=True)

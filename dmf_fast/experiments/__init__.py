@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dmf_fast.experiments.default import PaperSetting, run
-from dmf_fast.experiments.synthetic import LowRankProblem, low_rank_problem
+from typing import TYPE_CHECKING
+
+from dmf_fast.lazy import import_lazily
+
+if TYPE_CHECKING:
+    from dmf_fast.experiments.default import PaperSetting, run
+    from dmf_fast.experiments.synthetic import LowRankProblem, low_rank_problem
 
 __all__ = [
     "LowRankProblem",
@@ -11,3 +16,5 @@ __all__ = [
     "low_rank_problem",
     "run",
 ]
+
+import_lazily(__name__)

@@ -20,7 +20,7 @@ from dmf_fast.experiments.synthetic import LowRankProblem, low_rank_problem
 from dmf_fast.initialization import initialize
 from dmf_fast.spectrum import effective_rank
 from dmf_fast.threads import one_thread_each
-from dmf_fast.training import DescentOptions, GroupRMSprop, Recording, Trial
+from dmf_fast.training import FitOptions, GroupRMSprop, Recording, Trial
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _trials(grid: CompletionGrid) -> Iterator[Trial]:
                 initialize("gaussian", (grid.size,) * (depth + 1), init_scale, seed=seed),
                 problem.train.to(dtype=torch.float32),
                 GroupRMSprop(lr=lr),
-                DescentOptions(steps=grid.steps, train_loss_threshold=grid.train_loss_threshold),
+                FitOptions(steps=grid.steps, train_loss_threshold=grid.train_loss_threshold),
                 Recording(per_decade=2, spectrum=True),
                 truth=problem.truth,
             )

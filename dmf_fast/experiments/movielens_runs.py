@@ -21,7 +21,7 @@ from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
 from dmf_fast.spectrum import effective_rank
 from dmf_fast.threads import threads_kept, use_one_thread
-from dmf_fast.training import DescentOptions, GroupRMSprop, Recording, Trial
+from dmf_fast.training import FitOptions, GroupRMSprop, Recording, Trial
 from dmf_fast.training.identity import sha256_of
 
 
@@ -115,7 +115,7 @@ def _trials(grid: MovieLensGrid, split: MovieLensSplit) -> Iterator[Trial]:
             initialize("gaussian", grid.dims(depth, split.train.shape), grid.init_scale, seed=seed),
             split.train,
             GroupRMSprop(grid.lr),
-            DescentOptions(steps=grid.steps),
+            FitOptions(steps=grid.steps),
             Recording(every=grid.record_every, norms=False, spectrum=True),
             validation=split.validation,
             test=split.test,

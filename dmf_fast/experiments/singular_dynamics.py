@@ -19,7 +19,7 @@ from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
 from dmf_fast.spectrum import effective_rank
 from dmf_fast.threads import threads_kept, use_one_thread
-from dmf_fast.training import DescentOptions, DescentProgress, GradientDescent, Recording, Trial, descend
+from dmf_fast.training import FitOptions, DescentProgress, GradientDescent, Recording, Trial, descend
 
 LEADING = 10
 """How many singular values and vectors are followed."""
@@ -73,7 +73,7 @@ class DynamicsProblem:
             initialize("identity", self.dims(depth), self.init_scale, dtype=self.train.dtype),
             self.train,
             GradientDescent(lr),
-            DescentOptions(
+            FitOptions(
                 steps=round(self.longest / lr),
                 reduction="sum",
                 train_loss_threshold=self.train_loss_threshold,
@@ -149,7 +149,7 @@ def _state(factors: list[Tensor], train: Observations) -> dict[str, Any]:
 def _velocities(factors: list[Tensor], trial: Trial) -> dict[str, Any]:
     """Return what the next step of the run does, which is made here for once: every state has its next."""
     after, lr = [factor.clone() for factor in factors], trial.rule.lr
-    descend(after, trial.train, trial.rule, DescentOptions(steps=1, reduction="sum", progress=False))
+    descend(after, trial.train, trial.rule, FitOptions(steps=1, reduction="sum", progress=False))
     compared = compare_velocities([factors, after], [0.0, lr], trial.train, "sum", LEADING)
     return {
         "middle_values": compared.singular_values[0].tolist(),

@@ -1,6 +1,15 @@
 """The observed entries of a matrix: from what a user gives to the tiled layout that the kernels read."""
 
-from dmf_fast.observations.file import load_observations, save_observations
-from dmf_fast.observations.observations import Observations
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dmf_fast.lazy import import_lazily
+
+if TYPE_CHECKING:
+    from dmf_fast.observations.file import load_observations, save_observations
+    from dmf_fast.observations.observations import Observations
 
 __all__ = ["Observations", "load_observations", "save_observations"]
+
+import_lazily(__name__)

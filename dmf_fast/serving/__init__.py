@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dmf_fast.serving.export import export_factors
-from dmf_fast.serving.model_card import DataFacts, ModelCard, TrainingFacts, model_card
-from dmf_fast.serving.predictor import Predictions, Predictor
-from dmf_fast.serving.recommend import Recommendations, recommend
-from dmf_fast.serving.seen_columns import SeenColumns
-from dmf_fast.serving.similar import Neighbours, similar_columns, similar_rows
-from dmf_fast.serving.two_factors import TwoFactors, collapse
+from typing import TYPE_CHECKING
+
+from dmf_fast.lazy import import_lazily
+
+if TYPE_CHECKING:
+    from dmf_fast.serving.export import export_factors
+    from dmf_fast.serving.model_card import DataFacts, ModelCard, TrainingFacts, model_card
+    from dmf_fast.serving.predictor import Predictions, Predictor
+    from dmf_fast.serving.recommend import Recommendations, recommend
+    from dmf_fast.serving.seen_columns import SeenColumns
+    from dmf_fast.serving.similar import Neighbours, similar_columns, similar_rows
+    from dmf_fast.serving.two_factors import TwoFactors, collapse
 
 __all__ = [
     "DataFacts",
@@ -27,3 +32,5 @@ __all__ = [
     "similar_columns",
     "similar_rows",
 ]
+
+import_lazily(__name__)

@@ -1,32 +1,23 @@
-"""When a run of gradient descent records a row of its history, and what the row holds."""
+"""When a run records a row of its history, and what the row holds."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
-from dmf_fast.checks import settle_whole_number
+from dmf_fast.options import Option, Options
 
 DEFAULT_PER_DECADE = 20
-_MOST_PER_DECADE = 1000  # beyond it the exact powers below grow long, and almost every step is recorded
 
 
 @dataclass(frozen=True)
-class Recording:
+class Recording(Options):
     """When a run records a row and what the row holds; see `dmf_fast.training.history_table` for its columns.
 
     Step 0 is recorded, and so is the last state of a run, whatever its step. In between, the steps are evenly
     spaced (``every``) or evenly spaced in their logarithm (``per_decade``), as suits runs whose singular
     values rise one after the other at ever later times.
-
-    Attributes:
-        every: steps 0, ``every``, 2·``every``, …
-        per_decade: steps 0, 1 and ``round(10^(k / per_decade))`` for k = 1, 2, …, each once; at most 1000.
-            Where neither is given it is 20.
-        singular_values: how many of the largest singular values; None for all ``min(m, n)``.
-        norms: ``gradient_norm`` and ``parameter_norm``.
-        spectrum: ``effective_rank``, ``nuclear_norm`` and ``schatten_norm`` of the product.
-        balancedness: how far the factors are from balanced.
 
     Raises:
         ValueError: both ``every`` and ``per_decade`` are given, or one of the numbers is out of range.
@@ -38,26 +29,38 @@ class Recording:
 
     """
 
-    every: int | None = None
-    per_decade: int | None = None
-    singular_values: int | None = 0
-    norms: bool = True
-    spectrum: bool = False
-    balancedness: bool = False
+    every: Annotated[
+        int | None,
+        Option("Steps between recorded rows.", least=1, none="they are not evenly spaced", key="evaluate_every"),
+    ] = None
+    per_decade: Annotated[
+        int | None,
+        Option(
+            "Recorded rows for every tenfold of the steps.",
+            "Rows are at the steps 0, 1 and ``round(10^(k / per_decade))`` for k = 1, 2, …, each once.",
+            least=1,
+            most=1000,  # beyond it the powers below grow long, and almost every step is recorded
+            none=f"{DEFAULT_PER_DECADE}, unless ``every`` is given",
+            key="",
+        ),
+    ] = None
+    singular_values: Annotated[
+        int | None,
+        Option("How many of the largest singular values each row has.", least=0, none="all ``min(m, n)``"),
+    ] = 0
+    norms: Annotated[bool, Option("Record ``gradient_norm`` and ``parameter_norm``.")] = True
+    spectrum: Annotated[
+        bool, Option("Record ``effective_rank``, ``nuclear_norm`` and ``schatten_norm`` of the product.")
+    ] = False
+    balancedness: Annotated[bool, Option("Record how far the factors are from balanced.")] = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.every is not None and self.per_decade is not None:
             raise ValueError(
-                "every or per_decade must be None, since a run records by one of them, but "
-                f"every={self.every!r}, per_decade={self.per_decade!r} came."
+                "`every` or `per_decade` must be None, since a run records by one of them, got "
+                f"every={self.every!r}, per_decade={self.per_decade!r}"
             )
-        settle_whole_number(self, "every", least=1)
-        settle_whole_number(self, "per_decade", least=1, most=_MOST_PER_DECADE)
-        if self.singular_values is not None:
-            settle_whole_number(self, "singular_values", least=0)
-        for name in ("norms", "spectrum", "balancedness"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} must be True or False, but {getattr(self, name)!r} came.")
 
     def next_step(self, step: int) -> int:
         """Return the first step after ``step`` that is recorded.

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from dmf_fast.tuning.search import TuningOptions, TuningResult, tune
-from dmf_fast.tuning.search_space import SearchSpace
-from dmf_fast.tuning.trial import TrialState, TuningTrial
+from typing import TYPE_CHECKING
+
+from dmf_fast.lazy import import_lazily
+
+if TYPE_CHECKING:
+    from dmf_fast.tuning.options import TuningOptions
+    from dmf_fast.tuning.search import TuningResult, tune
+    from dmf_fast.tuning.search_space import SearchSpace
+    from dmf_fast.tuning.trial import TrialState, TuningTrial
 
 __all__ = ["SearchSpace", "TrialState", "TuningOptions", "TuningResult", "TuningTrial", "tune"]
+
+import_lazily(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf_fast.completion import RunSettings
+from dmf_fast.completion import CompletionOptions
 from dmf_fast.tuning.search_space import SearchSpace
 from dmf_fast.tuning.trial import TuningTrial
 
@@ -36,7 +36,7 @@ class Proposal:
 
 
 def propose(
-    start: RunSettings, space: SearchSpace, seed: int, trials: Sequence[TuningTrial], warm_up: int | None
+    start: CompletionOptions, space: SearchSpace, seed: int, trials: Sequence[TuningTrial], warm_up: int | None
 ) -> Proposal:
     """Return what to try after ``trials``: it depends on these and on the seed alone.
 

@@ -10,54 +10,22 @@ from typing import Any
 
 import pyarrow as pa
 
-from dmf_fast.checks import settle_not_negative, settle_whole_number
 from dmf_fast.completion import (
     CompletedMatrix,
     CompletionOptions,
-    RunSettings,
     complete_matrix,
     split_validation,
 )
 from dmf_fast.observations import Observations
 from dmf_fast.training import Progress
 from dmf_fast.training.identity import sha256_of
+from dmf_fast.tuning.options import TuningOptions
 from dmf_fast.tuning.proposal import Proposal, propose
 from dmf_fast.tuning.search_space import SearchSpace
 from dmf_fast.tuning.trial import TrialState, TuningTrial, load_trials, save_trials
 
 # Evaluations before a trial can be pruned: a small start rests near the biases for some time.
 _WARM_UP = 25
-
-
-@dataclass(frozen=True)
-class TuningOptions:
-    """How long is searched.
-
-    Attributes:
-        trials: how many there are, the first of which has the settings that the search begins with.
-        max_seconds: after so many seconds of this call no other trial begins; None for no limit. With a limit
-            the result depends on the speed of the machine.
-        seed: of the proposals.
-        prune: whether a trial ends where it is worse than the median of those before it at the same step.
-
-    Raises:
-        ValueError, TypeError: a number is out of range or none.
-
-    Example:
-        >>> TuningOptions(trials=10).seed
-        0
-
-    """
-
-    trials: int = 40
-    max_seconds: float | None = None
-    seed: int = 0
-    prune: bool = True
-
-    def __post_init__(self) -> None:
-        settle_whole_number(self, "trials", least=1)
-        settle_whole_number(self, "seed", least=0)
-        settle_not_negative(self, "max_seconds")
 
 
 @dataclass(frozen=True)
@@ -120,9 +88,8 @@ def tune(
 
     Example:
         >>> from dmf_fast.experiments import low_rank_problem
-        >>> from dmf_fast.training import FitOptions
         >>> observed = low_rank_problem(9, 8, 1, 40, seed=0).train
-        >>> options = CompletionOptions(fit=FitOptions(steps=4, evaluate_every=2), validation_fraction=0.2)
+        >>> options = CompletionOptions(validation_fraction=0.2).changed({"steps": 4, "evaluate_every": 2})
         >>> len(tune(observed, options, tuning=TuningOptions(trials=2)).trials)
         2
 
@@ -183,17 +150,17 @@ class _Search:
         if not complete:
             raise ValueError(f"All {len(self._trials)} trials have diverged; lower init_scale or lr.")
         best = min(complete, key=lambda trial: (trial.validation_rmse, trial.number))
-        options = replace(self._options, run=self._run_settings(best.number, best.settings))
+        options = self._with(best.number, best.settings)
         return TuningResult(options, best, tuple(self._trials), interrupted)
 
-    def _run_settings(self, number: int, settings: dict[str, Any]) -> RunSettings:
+    def _with(self, number: int, settings: dict[str, Any]) -> CompletionOptions:
         # The first trial is the settings as they are, which may lie outside the space.
-        return replace(self._options.run, **settings) if number else self._options.run
+        return self._options.changed(settings) if number else self._options
 
     def _next_trial(self) -> TuningTrial | None:
         """Make one run; None where Ctrl-C came."""
-        warm_up = _WARM_UP * self._options.fit.evaluate_every if self._tuning.prune else None
-        proposal = propose(self._options.run, self._space, self._tuning.seed, self._trials, warm_up)
+        warm_up = _WARM_UP * (self._options.recording.every or 1) if self._tuning.prune else None
+        proposal = propose(self._options, self._space, self._tuning.seed, self._trials, warm_up)
         reports: dict[int, float] = {}
 
         def report(progress: Progress) -> bool:
@@ -204,9 +171,9 @@ class _Search:
             return proposal.is_hopeless(progress.step, float(rmse))
 
         options = replace(
-            self._options,
-            run=self._run_settings(proposal.number, proposal.settings),
-            fit=replace(self._options.fit, progress=False, checkpoint_every=None, record_singular_values=0),
+            self._with(proposal.number, proposal.settings),
+            fit=replace(self._options.fit, progress=False, checkpoint_every=None),
+            recording=replace(self._options.recording, singular_values=0),
             refit=False,
         )
         completed = complete_matrix(self._train, options, validation=self._validation, callbacks=[report])
@@ -237,10 +204,11 @@ def _identity(
     tuning: TuningOptions,
 ) -> dict[str, Any]:
     """Return what must agree between a search and the one that goes on with it."""
-    fit = {k: v for k, v in asdict(options.fit).items() if k not in ("progress", "checkpoint_every")}
+    free = ("progress", "checkpoint_every", "refit", "device")
+    job = {name: value for name, value in options.values().items() if name not in free}
     data = {
         name: sha256_of(*part.coordinates(), part.values)
         for name, part in (("train", train), ("validation", validation))
     }
     searched = {"space": asdict(space), "seed": tuning.seed, "prune": tuning.prune}
-    return {"run": asdict(options.run), "fit": fit, **searched, **data}
+    return {"job": job, **searched, **data}

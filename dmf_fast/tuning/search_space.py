@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from dmf_fast.completion import RunSettings
+from dmf_fast.completion import CompletionOptions
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -70,7 +70,7 @@ class SearchSpace:
         """
         return replace(self, **dict.fromkeys(names))
 
-    def distributions(self, start: RunSettings) -> dict[str, BaseDistribution]:
+    def distributions(self, start: CompletionOptions) -> dict[str, BaseDistribution]:
         """Return the space for Optuna, with the choices that ``start`` makes among them."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution
 
@@ -83,7 +83,7 @@ class SearchSpace:
                 found[name] = FloatDistribution(values[0], values[1], log=name in _LOGARITHMIC)
         return found
 
-    def place_of(self, start: RunSettings) -> dict[str, Any]:
+    def place_of(self, start: CompletionOptions) -> dict[str, Any]:
         """Return where ``start`` lies in the space; what lies outside is moved to its border."""
         place: dict[str, Any] = {}
         for name in self.searched:

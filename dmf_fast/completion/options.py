@@ -1,0 +1,136 @@
+"""What a model of ratings is and how a job trains it: every option, its meaning and its default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from dmf_fast.options import Option, Options
+from dmf_fast.training.options import FitOptions
+from dmf_fast.training.recording import Recording
+
+Optimizer = Literal[
+    "adaptive-gd", "gd", "momentum", "nesterov", "group-rmsprop", "rmsprop", "adam", "adamw", "nadam", "radam",
+    "adagrad", "adamax",
+]  # fmt: skip
+Schedule = Literal["constant", "linear", "cosine"]
+Initialization = Literal["gaussian", "balanced", "orthogonal", "identity", "uniform"]
+Coordinates = Literal["scaled", "plain"]
+
+
+@dataclass(frozen=True)
+class CompletionOptions(Options):
+    """A whole job: a run that is stopped by validation entries, and another one on all entries.
+
+    The defaults are for ratings. They were chosen on MovieLens 100K, by validation entries of several splits,
+    and are in units that carry over to other sizes and scales of values.
+
+    Raises:
+        ValueError: an option is out of range or unknown.
+        TypeError: a number is not one, or a whole number not whole.
+
+    Example:
+        >>> CompletionOptions(depth=3).fit.steps
+        5000
+
+    """
+
+    depth: Annotated[int, Option("Number of factors.", least=1)] = 2
+    hidden: Annotated[
+        int | None, Option("Width between the factors.", least=1, none="``min(m, n)``, as in the paper")
+    ] = 64
+    init_scale: Annotated[
+        float,
+        Option(
+            "Size of the start: of an entry; in plain coordinates, of the product.",
+            "In scaled coordinates it is compared with the spread of the values; for plain ones see "
+            "`dmf_fast.initialization.initialize`.",
+            above=0,
+        ),
+    ] = 2e-5
+    initialization: Annotated[Initialization, Option("How the factors start.")] = "gaussian"
+    bias: Annotated[bool, Option("Learn a bias per row and column.")] = True
+    center: Annotated[
+        bool,
+        Option("Model differences from the mean.", "The mean of the training values is added to predictions."),
+    ] = True
+    coordinates: Annotated[
+        Coordinates,
+        Option("Of gradient descent: scaled by the numbers of ratings, or plain, as in the paper."),
+    ] = "scaled"
+    degree_exponent: Annotated[
+        float,
+        Option(
+            "How much the coordinates are scaled.",
+            "With 0 every entry of the factors moves alike, with 1 every row and column does, whatever its "
+            "number of entries.",
+            least=0,
+            most=1,
+        ),
+    ] = 0.4
+    optimizer: Annotated[Optimizer, Option("Update rule.")] = "adaptive-gd"
+    lr: Annotated[
+        float | None,
+        Option(
+            "Learning rate; adaptive-gd needs none.",
+            'With ``"adaptive-gd"`` it is a part of the step that is found, 0.5 by default. Group RMSprop in '
+            "scaled coordinates makes steps of this length, 0.04 √(m + n) by default.",
+            above=0,
+            none="that default",
+        ),
+    ] = None
+    weight_decay: Annotated[
+        float,
+        Option(
+            "L2 decay of the factors; in scaled coordinates in units of the noise.",
+            "Below 1 such a decay is smaller than what noise alone would pull, see `noise_level`; in plain "
+            "coordinates it is torch's own.",
+            least=0,
+        ),
+    ] = 0.13
+    bias_weight_decay: Annotated[
+        float | None, Option("L2 decay of the biases.", least=0, none="as weight_decay")
+    ] = None
+    schedule: Annotated[Schedule, Option("How the learning rate goes over the steps.")] = "constant"
+    warmup: Annotated[int, Option("Steps over which the learning rate rises from 0.", least=0)] = 0
+    validation_fraction: Annotated[
+        float,
+        Option("Part of the entries kept aside to choose the best step; 0 for none.", least=0, below=1),
+    ] = 0.05
+    refit: Annotated[
+        bool, Option("Train again on all entries, up to the train loss that was best.")
+    ] = True
+    seed: Annotated[int, Option("Seed of the start and of the entries kept aside.", least=0)] = 0
+    device: Annotated[
+        str, Option("Where training runs: cpu, cuda, or auto: cuda where there is a usable GPU.")
+    ] = "auto"
+    fit: FitOptions = FitOptions(steps=5_000, patience=20)
+    recording: Recording = Recording(every=1, norms=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        scaled_rmsprop = self.optimizer == "group-rmsprop" and self.coordinates == "scaled"
+        if self.lr is None and self.optimizer != "adaptive-gd" and not scaled_rmsprop:
+            raise ValueError(
+                f"`lr` must be given for the optimizer {self.optimizer!r}, got None; adaptive-gd needs none"
+            )
+
+
+PAPER = CompletionOptions(
+    hidden=100,
+    init_scale=1e-3,
+    bias=False,
+    center=False,
+    coordinates="plain",
+    optimizer="group-rmsprop",
+    lr=3e-3,
+    weight_decay=0.0,
+    validation_fraction=0.0,
+    refit=False,
+    fit=FitOptions(steps=40_000, train_loss_threshold=1e-6),
+    recording=Recording(every=100, singular_values=10, norms=False),
+)
+"""The options for a 100 × 100 matrix in the setting of Arora, Cohen, Hu & Luo, 2019, figure 1.
+
+The initial scale and the learning rate are ours: with them depths 2 and 3 separate on every seed tried.
+"""

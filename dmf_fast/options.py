@@ -1,0 +1,248 @@
+"""Options, each declared once: its type, default, bounds and meaning in the dataclass that it belongs to.
+
+What checks an option, documents it and reads it from the command line or a file is made from that.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from dmf_fast.checks import one_of, range_text, real_number, true_or_false, whole_number
+
+Group = TypeVar("Group", bound="Options")
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a field of `Options` means, and what it may be.
+
+    The first fields are written where the option is declared, the others come from its annotation and default.
+
+    Attributes:
+        help: one sentence or two, for the command line and the documentation.
+        more: what the documentation says in addition.
+        least, above, most, below: bounds of a number, None for none.
+        none: what None means, for options that may be None.
+        key: what users call the option where all of a job's options stand together: as a flag, in a file, as
+            a parameter of an estimator. None for the name of the field, "" for an option that is not shown
+            there.
+        argument: its name in the usage of a command, where it is no flag.
+        name: of the field.
+        kind: ``int``, ``float``, ``bool``, ``str`` or ``Path``; others are not checked.
+        choices: what a text may be; empty for anything.
+        optional: whether it may be None.
+        default: ``...`` where one must be given.
+
+    """
+
+    help: str
+    more: str = ""
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+    none: str = "none"
+    key: str | None = None
+    argument: str = ""
+    name: str = ""
+    kind: Any = object
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+    default: Any = ...
+
+    def checked(self, name: str, value: Any) -> Any:
+        """Return ``value`` as a plain one of its kind.
+
+        Raises a `TypeError` or a `ValueError` that calls it ``name``.
+        """
+        if value is None and self.optional:
+            return None
+        if self.choices:
+            return one_of(name, value, self.choices)
+        if self.kind is bool:
+            return true_or_false(name, value)
+        if self.kind is int:
+            bounds = (None if bound is None else int(bound) for bound in (self.least, self.most))
+            return whole_number(name, value, **dict(zip(("least", "most"), bounds, strict=True)))
+        if self.kind is float:
+            return real_number(name, value, **self.bounds)
+        if self.kind is Path:
+            return Path(value)
+        if self.kind is str and not isinstance(value, str):
+            raise TypeError(f"`{name}` must be a text, got {value!r}")
+        return value
+
+    @property
+    def bounds(self) -> dict[str, float | None]:
+        """The bounds of a number by their names."""
+        return {name: getattr(self, name) for name in ("least", "above", "most", "below")}
+
+    @property
+    def documentation(self) -> str:
+        """All sentences about the option."""
+        facts = []
+        if self.choices:
+            facts.append("one of " + ", ".join(map(_shown, self.choices)))
+        allowed = range_text(**self.bounds)
+        if allowed:
+            facts.append(allowed)
+        if self.optional:
+            facts.append(f"None{', the default' if self.default is None else ''}: {self.none}")
+        if self.default not in (None, ...):
+            facts.append(f"default {_shown(self.default)}")
+        listed = "; ".join(facts)
+        return " ".join(filter(None, (self.help, self.more, listed[:1].upper() + listed[1:] + ".")))
+
+
+def _shown(value: Any) -> str:
+    return f'``"{value}"``' if isinstance(value, str) else f"{value}"
+
+
+class Options:
+    """Base of frozen dataclasses whose fields are options, or groups of options.
+
+    A field is declared as ``name: Annotated[kind, Option(help)] = default``. The values are checked when an
+    object is made, NumPy's numbers become plain ones, and the docstring gets a section "Attributes".
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class Walk(Options):
+        ...     "How far to walk."
+        ...     steps: Annotated[int, Option("Most steps.", least=0)] = 10
+        >>> Walk(steps=-1)
+        Traceback (most recent call last):
+        ValueError: `steps` must be at least 0, got -1
+        >>> Walk().changed({"steps": 3})
+        Walk(steps=3)
+
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def __init_subclass__(cls) -> None:
+        cls.__doc__ = _documented(cls)
+
+    def __post_init__(self) -> None:
+        for name, option in _own(type(self)).items():
+            value = getattr(self, name)
+            if isinstance(option, Option):
+                object.__setattr__(self, name, option.checked(name, value))
+            elif not isinstance(value, option):
+                raise TypeError(f"`{name}` must be {option.__name__}, got {value!r}")
+
+    @classmethod
+    def of(cls: type[Group], values: Mapping[str, Any]) -> Group:
+        """Return the defaults with these values, by the keys of `options_of`."""
+        return cls(**_changes(cls, values))
+
+    def changed(self: Group, values: Mapping[str, Any]) -> Group:
+        """Return a copy with these values, by the keys of `options_of`."""
+        return replace(self, **_changes(self, values))
+
+    def values(self) -> dict[str, Any]:
+        """Return all values by the keys of `options_of`."""
+        found = {}
+        for key, (path, _) in _places(type(self)).items():
+            value: Any = self
+            for name in path:
+                value = getattr(value, name)
+            found[key] = value
+        return found
+
+
+def options_of(options: type[Options]) -> dict[str, Option]:
+    """Return every option by its key, those of groups included.
+
+    Where two have one key, it is that of the outer one.
+    """
+    return {key: option for key, (_, option) in _places(options).items()}
+
+
+@cache
+def _own(options: type[Options]) -> dict[str, Option | type[Options]]:
+    """Return the options and groups that are fields of ``options``."""
+    found: dict[str, Option | type[Options]] = {}
+    for name, hint in get_type_hints(options, include_extras=True).items():
+        default = getattr(options, name, ...)
+        if get_origin(hint) is Annotated:
+            kind, *notes = get_args(hint)
+            for option in notes:
+                if isinstance(option, Option):
+                    found[name] = replace(option, name=name, default=default, **_kind(kind))
+        elif isinstance(hint, type) and issubclass(hint, Options):
+            found[name] = hint
+    return found
+
+
+def _kind(hint: Any) -> dict[str, Any]:
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    kind = next(part for part in parts if part is not NoneType)
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    return {"kind": str if choices else kind, "choices": choices, "optional": NoneType in parts}
+
+
+@cache
+def _places(options: type[Options]) -> dict[str, tuple[tuple[str, ...], Option]]:
+    """Return the path to every option, and the option, by its key."""
+    found: dict[str, tuple[tuple[str, ...], Option]] = {}
+    groups: list[tuple[tuple[str, ...], type[Options]]] = [((), options)]
+    while groups:  # level by level, so that outer options come before inner ones of the same key
+        inner = []
+        for path, group in groups:
+            for name, option in _own(group).items():
+                if not isinstance(option, Option):
+                    inner.append(((*path, name), option))
+                elif option.key != "":
+                    found.setdefault(option.key or name, ((*path, name), option))
+        groups = inner
+    return found
+
+
+def _changes(options: Options | type[Options], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of ``options`` that these values change."""
+    places = _places(options if isinstance(options, type) else type(options))
+    for key in values.keys() - places.keys():
+        raise TypeError(f"there is no option `{key}`; it must be one of {', '.join(places)}")
+    return _changed_fields(options, {places[key][0]: value for key, value in values.items()})
+
+
+def _changed_fields(options: Any, values: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    groups: dict[str, dict[tuple[str, ...], Any]] = {}
+    for (name, *inner), value in values.items():
+        if inner:
+            groups.setdefault(name, {})[tuple(inner)] = value
+        else:
+            changes[name] = value
+    for name, inner_values in groups.items():
+        group = getattr(options, name)
+        changes[name] = replace(group, **_changed_fields(group, inner_values))
+    return changes
+
+
+def _documented(options: type[Options]) -> str | None:
+    """Return the docstring with a section about the options, before those about errors and examples."""
+    if options.__doc__ is None or not _own(options):
+        return options.__doc__
+    lines = ["Attributes:"]
+    for name, option in _own(options).items():
+        text = option.documentation if isinstance(option, Option) else f"`{option.__name__}`."
+        lines += textwrap.wrap(
+            f"{name}: {text}", 110, initial_indent=" " * 8, subsequent_indent=" " * 12, break_on_hyphens=False
+        )
+    section = "\n".join(["    " + lines[0], *lines[1:]])
+    before, heading, after = _split_before_heading(options.__doc__)
+    return f"{before.rstrip()}\n\n{section}\n\n{heading}{after}"
+
+
+def _split_before_heading(text: str) -> tuple[str, str, str]:
+    for heading in ("    Raises:", "    Example:"):
+        if heading in text:
+            return text.partition(heading)
+    return text, "    ", ""
