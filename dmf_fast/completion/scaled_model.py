@@ -73,9 +73,7 @@ class ScaledFactorization(DeepMatrixFactorization):
     def parameter_scales(self) -> ParameterScales:
         """Return the scales of the factors at the ends, and those of the biases."""
         rows, columns = self.value_scale * self.row_scale, self.value_scale * self.column_scale
-        return ParameterScales(
-            rows, self.column_scale, self.BIAS_SCALE * rows, self.BIAS_SCALE * columns
-        )
+        return ParameterScales(rows, self.column_scale, self.BIAS_SCALE * rows, self.BIAS_SCALE * columns)
 
     def chain_and_biases(self) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
         """Return the factors and biases of ``W`` itself: the scales are in the first and the last."""

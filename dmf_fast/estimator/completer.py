@@ -110,9 +110,9 @@ class MatrixCompleter(Recommender):
             entries.observed, entries.ids, options, place, validation=checked, clip=bool(self.clip)
         )
         self._fitted = fitted if self.keep_ratings else replace(fitted, observed=None)
-        self.n_iter_ = completed.run.result.steps
-        self.best_step_ = completed.searched.result.best_step
-        self.history_ = completed.searched.result.history
+        self.n_iter_ = completed.result.steps
+        self.best_step_ = completed.search.best_step
+        self.history_ = completed.search.history
         return self
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> MatrixCompleter:

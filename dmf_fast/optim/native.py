@@ -23,7 +23,7 @@ _LEAST_EPS = 1e-30
 _NOT_OF_THE_STEP = {"params", "foreach", "fused", "initial_lr", "weight_decay", "maximize_grads"}
 
 
-class NotNative(Exception):  # noqa: N818 (no error: another engine takes over)
+class NotNative(Exception):
     """No native engine makes the steps that are asked for; the message is a clause that says why."""
 
 

@@ -80,9 +80,7 @@ class OptimizerSpec:
             described |= _described(f"bias_{name}", value)
         return described
 
-    def make(
-        self, factors: Iterable[Tensor], biases: Iterable[Tensor] = ()
-    ) -> torch.optim.Optimizer:
+    def make(self, factors: Iterable[Tensor], biases: Iterable[Tensor] = ()) -> torch.optim.Optimizer:
         """Return the torch optimizer of these parameters, the biases in a group of their own."""
         groups: list[dict[str, Any]] = [{"params": list(factors)}]
         if biases := list(biases):

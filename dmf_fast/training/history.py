@@ -8,6 +8,7 @@ import pyarrow as pa
 
 Row = dict[str, float | int | None]
 
+
 def history_table(rows: Sequence[Mapping[str, float | int | None]]) -> pa.Table:
     """Return the rows as a table: ``step`` int64, all other columns float64, null where not measured.
 

@@ -59,8 +59,8 @@ class Progress:
 
     @property
     def factors(self) -> list[Tensor]:
-        """``[W_1, …, W_N]`` of the model, without gradients; not to be changed."""
-        return [factor.detach() for factor in self.model.factors]
+        """Copies of ``[W_1, …, W_N]``."""
+        return [factor.detach().clone() for factor in self.model.factors]
 
 
 Callback = Callable[[Progress], bool | None]
@@ -152,8 +152,9 @@ class Run:
     def _next_stop(self) -> int:
         step = self.engine.step
         stops = [self.options.steps, self.measures.recording.next_step(step)]
-        if self.checkpoint is not None and self.options.checkpoint_every is not None:
-            stops.append((step // self.options.checkpoint_every + 1) * self.options.checkpoint_every)
+        every = self.options.checkpoint_every
+        if self.checkpoint is not None and every:
+            stops.append((step // every + 1) * every)
         return min(stops)
 
     def _advance(self, until: int) -> StoppedBecause | None:
@@ -206,8 +207,11 @@ class Run:
         if self.checkpoint is None or reason == "diverged":
             return False
         every = self.options.checkpoint_every
-        due = self._time_for_checkpoint() if every is None else self.engine.step % every == 0
-        return reason is not None or (due and self.engine.step > 0)
+        if every is None:
+            due = self._time_for_checkpoint()
+        else:
+            due = every > 0 and self.engine.step > 0 and self.engine.step % every == 0
+        return reason is not None or due
 
     def _time_for_checkpoint(self) -> bool:
         timed = self.checkpoint is not None and self.options.checkpoint_every is None

@@ -17,6 +17,7 @@ from dmf_fast.training.engines.cuda_block import CudaBlockEngine
 from dmf_fast.training.engines.cuda_graph import CudaGraphEngine
 from dmf_fast.training.engines.native import NativeEngine
 from dmf_fast.training.engines.protocol import Engine
+from dmf_fast.training.engines.rule_engine import CudaEngine
 from dmf_fast.training.engines.torch import TorchEngine
 from dmf_fast.training.options import FitOptions
 
@@ -74,6 +75,29 @@ def make_engine(
         scheduler = scheduler(optimizer)
     engine: Any = TorchEngine(model, train, optimizer, options, given, scheduler)
     return engine, reasons[-1] if reasons else "torch was asked for"
+
+
+def engine_for(
+    model: DeepMatrixFactorization,
+    train: Observations,
+    optimizer: torch.optim.Optimizer | OptimizerSpec,
+    options: FitOptions,
+    given: Sequence[Tensor] | None = None,
+) -> str:
+    """Say which engine `make_engine` chooses, and why it is not native code where it is not.
+
+    >>> train = Observations([0], [0], [1.0])
+    >>> model = DeepMatrixFactorization.of_factors([torch.eye(1)])
+    >>> engine_for(model, train, OptimizerSpec(torch.optim.AdamW), FitOptions())
+    'torch, since AdamW has no native step'
+    """
+    on_gpu = train.device.type == "cuda"
+    try:
+        _check_loop(options, None)
+        (CudaEngine if on_gpu else NativeEngine).rule_of(model, train, optimizer, options, given)
+    except NotNative as reason:
+        return f"torch, since {reason}"
+    return "cuda_block where the problem fits into a block, else cuda_graph" if on_gpu else "native"
 
 
 def _check_loop(options: FitOptions, scheduler: object) -> None:

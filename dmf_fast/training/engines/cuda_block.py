@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -16,9 +17,9 @@ from dmf_fast.observations import Observations
 from dmf_fast.ops.planner import plan_descent
 from dmf_fast.optim.native import NotNative, OptimizerState
 from dmf_fast.optim.spec import OptimizerSpec
-from dmf_fast.training.engines.cuda import MOMENTS, CudaEngine
 from dmf_fast.training.engines.program import DescentProgram
 from dmf_fast.training.engines.protocol import loss_scale, thresholds
+from dmf_fast.training.engines.rule_engine import MOMENTS, CudaEngine
 from dmf_fast.training.options import FitOptions
 
 _FIRST_UPDATES = 256
@@ -51,7 +52,7 @@ class CudaBlockEngine(CudaEngine):
         self.program = DescentProgram(plan_descent(model.dims, train.nnz, "cuda"))
         runs = self._planned(train, options)
         self._places, self._shared_bytes = runs.place, runs.shared_bytes
-        self._parts = (Part.parameter, *MOMENTS[: self._native_optimizer.rule.moments])
+        self._parts = (Part.parameter, *MOMENTS[: self._rule.rule.moments])
         self._state_dtype = runs.states().dtype
         device = train.device
         self._stream = torch.cuda.Stream(device)
@@ -63,11 +64,9 @@ class CudaBlockEngine(CudaEngine):
             self._memory = torch.from_numpy(runs.memory()).to(device)
             self._write(Part.parameter, [factor.detach() for factor in model.factors])
         self._known = runs.states()[0]
-        self._take_up_optimizer()
+        self._begin_with_optimizer()
 
-    def _planned(
-        self, train: Observations, options: FitOptions
-    ) -> _native.BlockRuns32 | _native.BlockRuns64:
+    def _planned(self, train: Observations, options: FitOptions) -> _native.BlockRuns32 | _native.BlockRuns64:
         limit = torch.ops.dmf_fast.block_shared_memory(train.layout().values)
         runs = (_native.BlockRuns64 if train.dtype == torch.float64 else _native.BlockRuns32)(limit)
         rows, columns = train.coordinates()
@@ -81,7 +80,7 @@ class CudaBlockEngine(CudaEngine):
                 None if train.weights is None else train.weights.cpu().numpy(),
                 loss_scale(train, options),
                 train.total_weight,
-                self._native_optimizer.rule,
+                self._rule.rule,
                 *thresholds(options),
             )
         except ValueError as error:
@@ -91,19 +90,19 @@ class CudaBlockEngine(CudaEngine):
     def run(self, until: int, *, most_seconds: float) -> Outcome:
         """Launch until ``until`` updates are made in all, a stop rule holds or about so much time is over."""
         started = time.perf_counter()
-        until += self._steps_before
+        until += self._updates_before
         while True:
-            before, began = self._known_step, time.perf_counter()
+            before, began = self._updates, time.perf_counter()
             self._launch(until, self._updates)
             outcome, now = Outcome(int(self._known["outcome"])), time.perf_counter()
             if outcome != Outcome.paused or now - started >= most_seconds:
                 return outcome
             # So many that a launch takes about half of the time.
-            seconds_an_update = (now - began) / max(1, self._known_step - before)
+            seconds_an_update = (now - began) / max(1, self._updates - before)
             self._updates = max(1, int(0.5 * most_seconds / seconds_an_update))
 
     @property
-    def _known_step(self) -> int:
+    def _updates(self) -> int:
         return int(self._known["step"])
 
     @property
@@ -119,26 +118,33 @@ class CudaBlockEngine(CudaEngine):
     def _parameters(self) -> list[Tensor]:
         return self._read(Part.parameter)
 
-    def _optimizer_state(self) -> OptimizerState:
-        scalars = [float(self._known["square_average"])]
-        return OptimizerState(self._known_step, [self._read(part) for part in self._parts[1:]], scalars)
+    def _set_parameters(self, parameters: Sequence[Tensor]) -> None:
+        with self._on_stream():
+            self._write(Part.parameter, parameters)
 
-    def _set(self, parameters: Sequence[Tensor] | None, state: OptimizerState) -> None:
+    def _optimizer_state(self) -> OptimizerState:
+        moments = [self._read(part) for part in self._parts[1:]]
+        return OptimizerState(self._updates, moments, [float(self._known["square_average"])])
+
+    def _set_optimizer_state(self, state: OptimizerState) -> None:
         known = np.zeros(1, self._state_dtype)
         known["step"], known["square_average"] = state.steps, (state.scalars or [0.0])[0]
         known["outcome"] = int(Outcome.paused)
-        self._stream.wait_stream(torch.cuda.current_stream(self._memory.device))
-        with torch.cuda.stream(self._stream):
-            if parameters is not None:
-                self._write(Part.parameter, parameters)
+        with self._on_stream():
             for part, moments in zip(self._parts[1:], state.moments, strict=True):
                 self._write(part, moments)
             self._states.copy_(torch.from_numpy(known.view(np.uint8)))
         self._known = known[0]
 
-    def _launch(self, until: int, updates: int) -> None:
+    @contextmanager
+    def _on_stream(self) -> Iterator[None]:
+        """Work on the engine's stream, after what the caller's has begun."""
         self._stream.wait_stream(torch.cuda.current_stream(self._memory.device))
         with torch.cuda.stream(self._stream):
+            yield
+
+    def _launch(self, until: int, updates: int) -> None:
+        with self._on_stream():
             torch.ops.dmf_fast.descend_blocks(
                 self._runs, self._states, self._memory, until, updates, self._shared_bytes
             )

@@ -15,8 +15,8 @@ from dmf_fast.observations import Observations
 from dmf_fast.ops.functional import completion_loss
 from dmf_fast.optim.native import OptimizerState, optimizer_options
 from dmf_fast.optim.spec import OptimizerSpec
-from dmf_fast.training.engines.cuda import CudaEngine
 from dmf_fast.training.engines.protocol import thresholds
+from dmf_fast.training.engines.rule_engine import CudaEngine
 from dmf_fast.training.options import FitOptions
 
 _STEPS_A_LOOK = 16  # between looks at whether the run has ended, for which a GPU must be waited for
@@ -56,7 +56,7 @@ class CudaGraphEngine(CudaEngine):
         self._options = optimizer_options(optimizer)
         self._thresholds = thresholds(options)
         self._factors = [factor.detach().clone().requires_grad_() for factor in model.factors]
-        moments = range(self._native_optimizer.rule.moments)
+        moments = range(self._rule.rule.moments)
         self._moments = [[torch.zeros_like(factor) for factor in model.factors] for _ in moments]
         self._step, self._until, self._outcome = (
             torch.zeros((), dtype=torch.int64, device=device) for _ in range(3)
@@ -68,25 +68,25 @@ class CudaGraphEngine(CudaEngine):
         if device.type == "cuda":
             with _CAPTURING:
                 self._capture(device)
-        self._take_up_optimizer()
+        self._begin_with_optimizer()
 
     def run(self, until: int, *, most_seconds: float) -> Outcome:
         """Make updates until ``until`` are made in all, a stop rule holds or about so much time is over."""
         deadline = time.perf_counter() + most_seconds
-        until += self._steps_before
+        until += self._updates_before
         self._until.fill_(until)
-        left = until - self._known_step + 1  # the last only measures
+        left = until - self._updates + 1  # the last only measures
         while True:
             for _ in range(min(left, _STEPS_A_LOOK)):
                 self._one_step() if self._graph is None else self._graph.replay()
             outcome = Outcome(int(self._outcome))
-            left = until - self._known_step + 1
+            left = until - self._updates + 1
             # Not paused at `until`, where the loss is still that of the step before: one more step measures.
             if outcome != Outcome.paused or (left > 1 and time.perf_counter() >= deadline):
                 return outcome
 
     @property
-    def _known_step(self) -> int:
+    def _updates(self) -> int:
         return int(self._step)
 
     @property
@@ -104,16 +104,14 @@ class CudaGraphEngine(CudaEngine):
 
     def _optimizer_state(self) -> OptimizerState:
         moments = [[moment.clone() for moment in moments] for moments in self._moments]
-        return OptimizerState(self._known_step, moments, [float(self._square_average)])
+        return OptimizerState(self._updates, moments, [float(self._square_average)])
 
-    @torch.no_grad()
-    def _set(self, parameters: Sequence[Tensor] | None, state: OptimizerState) -> None:
-        pairs = list(zip(self._moments, state.moments, strict=True))
-        if parameters is not None:
-            pairs.append((self._factors, list(parameters)))
-        for kept, given in pairs:
-            for tensor, other in zip(kept, given, strict=True):
-                tensor.copy_(other)
+    def _set_parameters(self, parameters: Sequence[Tensor]) -> None:
+        _copy(self._factors, parameters)
+
+    def _set_optimizer_state(self, state: OptimizerState) -> None:
+        for kept, given in zip(self._moments, state.moments, strict=True):
+            _copy(kept, given)
         self._step.fill_(state.steps)
         self._square_average.fill_((state.scalars or [0.0])[0])
 
@@ -169,7 +167,7 @@ class CudaGraphEngine(CudaEngine):
 
     def _directions(self, gradients: list[Tensor], goes_on: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return what every factor moves along, and how far."""
-        options, kind = self._options, self._native_optimizer.kind
+        options, kind = self._options, self._rule.kind
         lr = torch.full_like(self._loss, options["lr"])
         if kind == RuleKind.group_rmsprop:
             alpha = options["alpha"]
@@ -193,6 +191,12 @@ class CudaGraphEngine(CudaEngine):
         _blend(second, gradients, lambda v, g: beta2 * v + (1 - beta2) * g * g, goes_on)
         root = (1 - beta2 ** self._step.double()).sqrt()
         return [u / (v.sqrt() / root.to(v.dtype) + eps) for u, v in zip(first, second, strict=True)]
+
+
+@torch.no_grad()
+def _copy(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> None:
+    for tensor, other in zip(tensors, others, strict=True):
+        tensor.copy_(other)
 
 
 def _norm(gradients: Sequence[Tensor]) -> Tensor:
