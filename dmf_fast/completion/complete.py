@@ -30,7 +30,7 @@ _SQUARABLE = 1e15
 
 @dataclass(frozen=True)
 class CompletedMatrix:
-    """A trained model, the runs that it comes from, and its errors; those that nothing is known about are None.
+    """A trained model, the runs that it comes from, and its errors, None where nothing is known.
 
     Attributes:
         options: of the job.

@@ -10,8 +10,8 @@ from dmf_fast.training.options import FitOptions
 from dmf_fast.training.recording import Recording
 
 Optimizer = Literal[
-    "adaptive-gd", "gd", "momentum", "nesterov", "group-rmsprop", "rmsprop", "adam", "adamw", "nadam", "radam",
-    "adagrad", "adamax",
+    "adaptive-gd", "gd", "momentum", "nesterov", "group-rmsprop", "rmsprop", "adam", "adamw", "nadam",
+    "radam", "adagrad", "adamax",
 ]  # fmt: skip
 Schedule = Literal["constant", "linear", "cosine"]
 Initialization = Literal["gaussian", "balanced", "orthogonal", "identity", "uniform"]
@@ -104,8 +104,8 @@ class CompletionOptions(Options):
     device: Annotated[
         str, Option("Where training runs: cpu, cuda, or auto: cuda where there is a usable GPU.")
     ] = "auto"
-    fit: FitOptions = FitOptions(steps=5_000, patience=20)
-    recording: Recording = Recording(every=1, norms=False)
+    fit: FitOptions = FitOptions(steps=5_000, patience=20)  # noqa: RUF009 (frozen)
+    recording: Recording = Recording(every=1, norms=False)  # noqa: RUF009 (frozen)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -45,7 +45,7 @@ class OptimizerSpec:
             return optimizer
         if not callable(optimizer):
             raise TypeError(
-                "`optimizer` must be a torch optimizer, or a callable that makes one from parameters, such as "
+                "`optimizer` must be a torch optimizer, or a callable that makes one of parameters, such as "
                 f"functools.partial(torch.optim.Adam, lr=1e-3), got {type(optimizer).__name__}"
             )
         if not isinstance(optimizer, partial):

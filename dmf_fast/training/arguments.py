@@ -24,12 +24,11 @@ def model_of(model: DeepMatrixFactorization | Sequence[Tensor]) -> DeepMatrixFac
     """
     if isinstance(model, DeepMatrixFactorization):
         return model
-    if isinstance(model, (Tensor, torch.nn.Module, Observations)) or not isinstance(model, Sequence):
-        if not isinstance(model, torch.nn.ParameterList):
-            raise TypeError(
-                "`model` must be a dmf_fast.DeepMatrixFactorization or a list of factors [W_1, …, W_N], got "
-                f"{type(model).__name__}"
-            )
+    if not isinstance(model, (list, tuple, torch.nn.ParameterList)):
+        raise TypeError(
+            "`model` must be a dmf_fast.DeepMatrixFactorization or a list of factors [W_1, …, W_N], got "
+            f"{type(model).__name__}"
+        )
     return DeepMatrixFactorization.of_factors(list(model))
 
 

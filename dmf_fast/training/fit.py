@@ -113,7 +113,8 @@ def fit(
         >>> from functools import partial
         >>> train = Observations([0, 1, 1], [0, 0, 1], [1.0, 2.0, 2.0])
         >>> factors = [torch.eye(2), torch.eye(2)]
-        >>> result = fit(factors, train, partial(torch.optim.SGD, lr=0.1), FitOptions(train_loss_threshold=1e-6))
+        >>> options = FitOptions(train_loss_threshold=1e-6)
+        >>> result = fit(factors, train, partial(torch.optim.SGD, lr=0.1), options)
         >>> result.stopped_because, result.engine
         ('train_loss_threshold', 'native')
 

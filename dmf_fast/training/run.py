@@ -1,4 +1,4 @@
-"""The course of a run: steps of an engine from one recorded row to the next, until there is a reason to stop."""
+"""The course of a run: steps of an engine from one recorded row to the next, until it stops."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ Callback = Callable[[Progress], bool | None]
 
 @dataclass(frozen=True)
 class Best:
-    """The best row so far by its validation RMSE, and how many have come since; the engine keeps its state."""
+    """The best row so far by its validation RMSE, whose state the engine keeps, and how many came since."""
 
     step: int | None = None
     rmse: float | None = None

@@ -40,7 +40,7 @@ def _check_distinct(trials: Sequence[Trial]) -> None:
 
 
 def _check_names(trials: Sequence[Trial]) -> None:
-    """Refuse a label where a column of another meaning has its name; that of an option of the optimizer may."""
+    """Refuse a label where a column of another meaning has its name; that of an option may."""
     columns = set().union(*(trial.columns() for trial in trials))
     for place, trial in enumerate(trials):
         optimizer = trial.spec.describe()

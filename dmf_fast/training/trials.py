@@ -35,7 +35,7 @@ class Trial:
         factors: the start, left as it is.
         train, options, recording, validation, test, truth: as for `fit`; of the options, ``progress`` is that
             of `fit_many`.
-        optimizer: makes an optimizer of the factors, such as ``functools.partial(torch.optim.Adam, lr=1e-3)``.
+        optimizer: makes an optimizer of the factors, such as ``partial(torch.optim.Adam, lr=1e-3)``.
 
     Raises:
         TypeError: a label is not called by a string, or is neither a number nor a string; or ``optimizer`` is

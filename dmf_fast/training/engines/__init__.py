@@ -63,7 +63,7 @@ def make_engine(
             try:
                 _check_loop(options, scheduler)
                 return _NATIVE[name](model, train, optimizer, options, given), None
-            except NotNative as reason:
+            except NotNative as reason:  # noqa: PERF203 (of two engines)
                 reasons.append(str(reason))
     if wanted not in ("auto", "torch"):
         raise ValueError(f"`engine` must be one that can make these steps, got {wanted!r}: {reasons[0]}")

@@ -72,7 +72,7 @@ class Engine(Protocol):
         """Take up a state that `state` has returned."""
 
     def finish(self, *, best: bool) -> None:
-        """Leave the model with the kept (``best``) or the present parameters, the optimizer with its state."""
+        """Leave the model with the kept (``best``) or present parameters, the optimizer with its state."""
 
 
 def thresholds(options: FitOptions) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Runs of any torch optimizer: a loop over the loss of the model, its backward pass and ``optimizer.step``."""
+"""Runs of any torch optimizer: a loop over the model's loss, its backward pass and ``optimizer.step``."""
 
 from __future__ import annotations
 
