@@ -196,8 +196,10 @@ class _Phase:
         self, name: str, train: Observations, validation: Observations | None, options: FitOptions
     ) -> _Trained:
         """Train a model from its start."""
-        train, validation, test = (self._moved(one) for one in (train, validation, self.test))
-        assert train is not None
+        train = self._moved(train)
+        validation, test = (
+            None if one is None else self._moved(one) for one in (validation, self.test)
+        )
         start = gaussian_start(self.options, train)
         changes = self.options.schedule != "constant" or self.options.warmup
         result = fit(
@@ -233,11 +235,6 @@ class _Phase:
         model = last.model
         model = model.plain() if isinstance(model, ScaledFactorization) else model
         model = model.to(self.home)
-        search, refit = (
-            None if one is None else replace(one, history=measured_history(one.history, self.unit))
-            for one in (search, refit)
-        )
-        assert search is not None
 
         def error(name: str, row: Row) -> float | None:
             return measured(name, row[name], self.unit)
@@ -247,16 +244,19 @@ class _Phase:
         return CompletedMatrix(
             self.options,
             model if self.unit == 1 else rescaled(model, mean=0.0, scale=self.unit),
-            search,
-            refit,
+            self._measured(search),
+            None if refit is None else self._measured(refit),
             train_loss=train_loss,
             validation_rmse=error("validation_rmse", searched.row),
             test_rmse=error("test_rmse", last.row),
             reconstruction_mse=error("reconstruction_mse", last.row),
         )
 
-    def _moved(self, entries: Observations | None) -> Observations | None:
-        return None if entries is None else in_unit(entries, self.unit).to(self.device)
+    def _moved(self, entries: Observations) -> Observations:
+        return in_unit(entries, self.unit).to(self.device)
+
+    def _measured(self, result: FitResult) -> FitResult:
+        return replace(result, history=measured_history(result.history, self.unit))
 
 
 def device_of(name: str, observed: Observations) -> torch.device:

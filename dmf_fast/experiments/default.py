@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from dmf_fast.completion import PAPER, CompletionOptions, CompletionRun, run_completion
+from dmf_fast.completion import PAPER, CompletedMatrix, CompletionOptions, complete_matrix
 from dmf_fast.experiments.synthetic import LowRankProblem, low_rank_problem
 
 
@@ -34,14 +34,14 @@ class PaperSetting:
 
 
 def run(
-    setting: PaperSetting | None = None, *, after_run: Callable[[CompletionRun], None] | None = None
-) -> list[CompletionRun]:
+    setting: PaperSetting | None = None, *, after_run: Callable[[CompletedMatrix], None] | None = None
+) -> list[CompletedMatrix]:
     """Train one model per depth on the same entries and return the runs in the order of the depths.
 
     Without ``setting`` it is `PaperSetting()`. ``after_run`` is called with each run as it ends.
 
     >>> small = PaperSetting(rows=8, columns=8, rank=1, observed=30, training=PAPER.changed({"steps": 3}))
-    >>> [(one.settings.depth, one.result.steps) for one in run(small)]
+    >>> [(one.options.depth, one.result.steps) for one in run(small)]
     [(2, 3), (3, 3)]
     """
     setting = PaperSetting() if setting is None else setting
@@ -49,7 +49,7 @@ def run(
     runs = []
     for depth in setting.depths:
         settings = replace(setting.training, depth=depth, seed=setting.seed)
-        runs.append(run_completion(settings, problem.train, test=problem.test, truth=problem.truth))
+        runs.append(complete_matrix(problem.train, settings, test=problem.test, truth=problem.truth))
         if after_run is not None:
             after_run(runs[-1])
     return runs

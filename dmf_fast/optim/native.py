@@ -71,18 +71,15 @@ class NativeOptimizer:
     """An optimizer as the kernels take it.
 
     Attributes:
-        rule: kind and numbers.
+        kind: of the rule.
+        rule: the kind with its numbers.
         moments: what torch calls the tensors that the rule keeps for a parameter.
 
     """
 
+    kind: RuleKind
     rule: _native.Rule
     moments: tuple[str, ...]
-
-    @property
-    def kind(self) -> RuleKind:
-        """The kind of the rule."""
-        return self.rule.kind
 
 
 @dataclass
@@ -141,7 +138,7 @@ def native_optimizer(
     }
     _check(numbers)
     rule = _native.Rule(kind.kind, **{n: float(v) for n, v in numbers.items()}, gradient_clip=gradient_clip)
-    return NativeOptimizer(rule, kind.moments[: rule.moments])
+    return NativeOptimizer(kind.kind, rule, kind.moments[: rule.moments])
 
 
 def optimizer_options(optimizer: torch.optim.Optimizer | OptimizerSpec) -> dict[str, Any]:

@@ -247,7 +247,8 @@ class _BeforeRow(NamedTuple):
 
 
 def _gpus() -> int:
-    return torch.cuda.device_count() if torch.cuda.is_initialized() else 0
+    initialized: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return torch.cuda.device_count() if initialized else 0
 
 
 def _set_generators(states: dict[str, Tensor]) -> None:

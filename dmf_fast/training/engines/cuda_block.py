@@ -57,7 +57,7 @@ class CudaBlockEngine(CudaEngine):
         device = train.device
         self._stream = torch.cuda.Stream(device)
         self._stream.wait_stream(torch.cuda.current_stream(device))
-        self._updates = _FIRST_UPDATES
+        self._updates_a_launch = _FIRST_UPDATES
         with torch.cuda.stream(self._stream):
             self._runs = torch.from_numpy(runs.runs()).to(device)
             self._states = torch.from_numpy(runs.states().view(np.uint8)).to(device)
@@ -93,13 +93,13 @@ class CudaBlockEngine(CudaEngine):
         until += self._updates_before
         while True:
             before, began = self._updates, time.perf_counter()
-            self._launch(until, self._updates)
+            self._launch(until, self._updates_a_launch)
             outcome, now = Outcome(int(self._known["outcome"])), time.perf_counter()
             if outcome != Outcome.paused or now - started >= most_seconds:
                 return outcome
             # So many that a launch takes about half of the time.
             seconds_an_update = (now - began) / max(1, self._updates - before)
-            self._updates = max(1, int(0.5 * most_seconds / seconds_an_update))
+            self._updates_a_launch = max(1, int(0.5 * most_seconds / seconds_an_update))
 
     @property
     def _updates(self) -> int:

@@ -168,7 +168,7 @@ class TorchEngine:
         norm, clip = self._differentiate(), self._options.gradient_clip
         if clip is not None:
             torch.nn.utils.clip_grads_with_norm_(self._model.parameters(), clip, norm)
-        self._optimizer.step(self._closure() if self._needs_closure else None)  # type: ignore[arg-type]
+        self._optimizer.step(self._closure() if self._needs_closure else None)
         if self._scheduler is not None:
             self._scheduler.step()
         self._step += 1
