@@ -87,8 +87,8 @@ struct TileBounds {
   int64_t rows, columns;
 };
 
-// Whether the entries of a tile stay inside it and every position is met once; `seen` has a byte for each, or is
-// null where positions do not matter.
+// Whether the entries of a tile stay inside it and every position is met once; `seen` has a byte for each, or
+// is null where positions do not matter.
 bool tile_entries_are_sound(const LayoutView& layout, int64_t tile_number, TileBounds bounds,
                             std::vector<uint8_t>* seen) {
   const Tile &tile = layout.tiles[tile_number], &next = layout.tiles[tile_number + 1];

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "../kernels/cpu/descent.h"
+#include "../kernels/thread_pool.h"
 #include "../ops/cpu/torch_services.h"
 
 namespace py = pybind11;
@@ -112,7 +113,7 @@ class PyObservedEntries {
     const T* first_weight = weights_ ? weights_->data() : nullptr;
     const T* first_value = values_.data();
     py::gil_scoped_release release;
-    StdThreads one_thread(1);
+    ThreadPool one_thread(1);
     require(entries_are_inside(view, one_thread), "layout must hold a layout of observed entries");
     entries_ = observed_entries(view, first_value, first_weight);
     require(entries_.total_weight > 0, "the weights of all entries must have a sum above 0");
@@ -147,9 +148,9 @@ class PyDescent {
     const std::vector<const T*> scale_of = checked_scales(program, rule, biases, scales);
     py::gil_scoped_release release;
     blas_ = ops::torch_blas();
-    threads_ = std::make_unique<StdThreads>(threads);
-    descent_ = std::make_unique<Descent<T>>(program, train->view(), DescentOptions{loss_scale, rule, mean, biases},
-                                            scale_of, *blas_, *threads_);
+    threads_ = std::make_unique<ThreadPool>(threads);
+    descent_ = std::make_unique<Descent<T>>(
+        program, train->view(), DescentOptions{loss_scale, rule, mean, biases}, scale_of, *blas_, *threads_);
   }
 
   Outcome run(int64_t until, double train_loss, double gradient_norm, double most_seconds) {
@@ -197,8 +198,8 @@ class PyDescent {
   void go_on_from(int64_t step, const std::vector<double>& scalars) {
     require(step >= 0, "step must be at least 0, got " + std::to_string(step));
     const size_t count = descent_->scalars().size();
-    require(scalars.size() == count, "scalars must be " + std::to_string(count) + " numbers for this rule, got " +
-                                         std::to_string(scalars.size()));
+    require(scalars.size() == count, "scalars must be " + std::to_string(count) +
+                                         " numbers for this rule, got " + std::to_string(scalars.size()));
     descent_->go_on_from(step, scalars);
   }
 
@@ -213,15 +214,16 @@ class PyDescent {
       rows.push_back(program.forms_product() ? a.columns : program.matrices[program.b_transposed].rows);
     }
     std::vector<const T*> pointers(rows.size(), nullptr);
-    require(scales.empty() || scales.size() == rows.size(), "scales must be empty or one for each of " +
-                                                                std::to_string(rows.size()) +
-                                                                " parameters, got " + std::to_string(scales.size()));
+    require(scales.empty() || scales.size() == rows.size(),
+            "scales must be empty or one for each of " + std::to_string(rows.size()) + " parameters, got " +
+                std::to_string(scales.size()));
     for (size_t parameter = 0; parameter < scales.size(); ++parameter) {
       const std::optional<Array<T>>& scale = scales[parameter];
       if (!scale) continue;
       require(rule.kind != RuleKind::adam, "Adam takes no scales; choose another rule or leave them out");
       require(scale->ndim() == 1 && scale->size() == rows[parameter],
-              "a scale must be one number for each of the parameter's " + std::to_string(rows[parameter]) + " rows");
+              "a scale must be one number for each of the parameter's " + std::to_string(rows[parameter]) +
+                  " rows");
       const T* numbers = scale->data();
       require(std::all_of(numbers, numbers + rows[parameter],
                           [](T number) { return std::isfinite(number) && number > 0; }),
@@ -233,9 +235,9 @@ class PyDescent {
 
   // A bias is a vector.
   std::vector<py::ssize_t> checked_shape(Part part, int parameter) const {
-    require(parameter >= 0 && parameter < descent_->parameters(),
-            "parameter must be below " + std::to_string(descent_->parameters()) + ", got " +
-                std::to_string(parameter));
+    require(parameter >= 0 && parameter < descent_->parameters(), "parameter must be below " +
+                                                                      std::to_string(descent_->parameters()) +
+                                                                      ", got " + std::to_string(parameter));
     require(descent_->has(part, parameter),
             part == Part::kept ? "nothing is kept yet; call keep() first" : "the rule keeps no such moment");
     const Matrix shape = descent_->shape(parameter);
@@ -298,7 +300,8 @@ void bind_descent(py::module_& module) {
   py::class_<Rule>(module, "Rule")
       .def(py::init([](RuleKind kind, double lr, double weight_decay, double bias_weight_decay, double momentum,
                        double alpha, double beta1, double beta2, double eps, double gradient_clip) {
-             return Rule{kind, lr, weight_decay, momentum, alpha, beta1, beta2, eps, bias_weight_decay, gradient_clip};
+             return Rule{kind,  lr,    weight_decay, momentum,          alpha,
+                         beta1, beta2, eps,          bias_weight_decay, gradient_clip};
            }),
            py::arg("kind"), py::kw_only(), py::arg("lr"), py::arg("weight_decay") = 0.0,
            py::arg("bias_weight_decay") = 0.0, py::arg("momentum") = 0.0, py::arg("alpha") = 0.0,

@@ -65,7 +65,8 @@ class PyBlockRuns {
     require(factor >= 0 && factor < runs_[run].factors, "there is no such factor");
     const cuda::BlockMatrix& matrix = runs_[run].matrices[factor];
     require(part != Part::kept, "a block keeps no parameters aside");
-    const int32_t home = part == Part::parameter ? matrix.value.home : matrix.moments[part == Part::second_moment];
+    const int32_t home =
+        part == Part::parameter ? matrix.value.home : matrix.moments[part == Part::second_moment];
     require(home != cuda::no_home, "the rule keeps no such moment");
     return {(runs_[run].memory + home) / static_cast<int64_t>(sizeof(T)), matrix.rows, matrix.columns,
             matrix.stride};

@@ -38,7 +38,7 @@ class BlockEngine:
         """Take the one run in ``runs`` to the device of ``factors``."""
         device = factors[0].device
         self.program, self._places, self._shared_bytes = program, runs.place, runs.shared_bytes
-        self._parts = (Part.factor, *MOMENTS[: rule.native().moments])
+        self._parts = (Part.parameter, *MOMENTS[: rule.native().moments])
         self._state_dtype = runs.states().dtype
         self._stream = torch.cuda.Stream(device)
         self._stream.wait_stream(torch.cuda.current_stream(device))
@@ -47,7 +47,7 @@ class BlockEngine:
             self._runs = torch.from_numpy(runs.runs()).to(device)
             self._states = torch.from_numpy(runs.states().view(np.uint8)).to(device)
             self._memory = torch.from_numpy(runs.memory()).to(device)
-            self._write(Part.factor, factors)
+            self._write(Part.parameter, factors)
         self._known = runs.states()[0]
 
     @classmethod
@@ -107,7 +107,7 @@ class BlockEngine:
 
     def factors(self) -> list[Tensor]:
         """Return copies of ``[W_1, …, W_N]``."""
-        return self._read(Part.factor)
+        return self._read(Part.parameter)
 
     def state(self) -> EngineState:
         """Return copies of all that changes from step to step."""

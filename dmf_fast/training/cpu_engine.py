@@ -40,22 +40,20 @@ class CpuEngine:
         self._moments = MOMENTS[: rule.native().moments]
         self._thresholds = thresholds(options)
         layout = train.layout()
-        native = _native.Descent64 if train.dtype == torch.float64 else _native.Descent32
-        self._native = native(
-            self.program.native(),
-            train.shape,
-            train.rows.numpy().astype(np.int64),
-            train.columns.numpy().astype(np.int64),
-            train.values.numpy(),
-            None if train.weights is None else train.weights.numpy(),
+        single = train.dtype != torch.float64
+        entries = (_native.ObservedEntries32 if single else _native.ObservedEntries64)(
             layout.buffer.numpy(),
             layout.values.numpy(),
             None if layout.weights is None else layout.weights.numpy(),
-            loss_scale(train, options),
-            train.total_weight,
-            rule.native(),
         )
-        self._write(Part.factor, factors)
+        self._native = (_native.Descent32 if single else _native.Descent64)(
+            self.program.native(),
+            entries,
+            loss_scale=loss_scale(train, options),
+            rule=rule.native(),
+            threads=torch.get_num_threads(),
+        )
+        self._write(Part.parameter, factors)
 
     def run(self, until: int, *, most_seconds: float) -> Outcome:
         """Make updates until ``until`` are made in all, or less: see ``csrc/kernels/cpu/descent.h``."""
@@ -78,19 +76,20 @@ class CpuEngine:
 
     def factors(self) -> list[Tensor]:
         """Return copies of ``[W_1, …, W_N]``."""
-        return self._read(Part.factor)
+        return self._read(Part.parameter)
 
     def state(self) -> EngineState:
         """Return copies of all that changes from step to step."""
         moments = [self._read(part) for part in self._moments]
-        return EngineState(self.step, self._native.square_average, self.factors(), moments)
+        square_average = sum(self._native.scalars())
+        return EngineState(self.step, square_average, self.factors(), moments)
 
     def go_on_from(self, state: EngineState) -> None:
         """Take up a state that `state` has returned."""
-        self._write(Part.factor, state.factors)
+        self._write(Part.parameter, state.factors)
         for part, moments in zip(self._moments, state.moments, strict=True):
             self._write(part, moments)
-        self._native.go_on_from(state.step, state.square_average)
+        self._native.go_on_from(state.step, [state.square_average] * len(self._native.scalars()))
 
     def _read(self, part: Part) -> list[Tensor]:
         kept = [torch.from_numpy(self._native.read(part, factor)) for factor in range(self.program.factors)]

@@ -1,8 +1,8 @@
 // The matrices of a DescentProgram with their gradients, and the products forward and backward.
 //
-// A small product is made by the kernels here, in the calling thread. A large one is cut into slices of rows of its
-// result, of a fixed size, which threads leave to `blas` one by one: results do not depend on the number of threads
-// as long as those of `blas` do not.
+// A small product is made by the kernels here, in the calling thread. A large one is cut into slices of rows of
+// its result, of a fixed size, which threads leave to `blas` one by one: results do not depend on the number of
+// threads as long as those of `blas` do not.
 #pragma once
 
 #include <vector>

@@ -1,9 +1,9 @@
 // A whole run of gradient descent on the CPU: its state, and the loop over its steps.
 //
 // A step is the products of the chain (chain.h), one pass over Ω (observed_pass.h) and one or two over the
-// parameters (parameters.h, update_rule.h). Large ones are shared out to threads, small ones are done in the calling
-// thread. The loop takes no lock and allocates nothing as long as the matrices are small enough for the kernels here;
-// a step of a 100 × 100 problem of depth 3 then works on 0.4 MB, which stay in L2.
+// parameters (parameters.h, update_rule.h). Large ones are shared out to threads, small ones are done in the
+// calling thread. The loop takes no lock and allocates nothing as long as the matrices are small enough for the
+// kernels here; a step of a 100 × 100 problem of depth 3 then works on 0.4 MB, which stay in L2.
 #pragma once
 
 #include <memory>
@@ -28,9 +28,10 @@ struct DescentOptions {
 template <class T>
 class Descent {
  public:
-  // Minimises loss_scale · Σ w (prediction − value)². Parameters are the factors, then, with biases, those of the rows
-  // and those of the columns; they are zero until they are written. `scales`: for every parameter one number a row,
-  // copied, or null for ones (ParameterRows). What `entries` points to, `blas` and `parallel` must outlive the run.
+  // Minimises loss_scale · Σ w (prediction − value)². Parameters are the factors, then, with biases, those of
+  // the rows and those of the columns; they are zero until they are written. `scales`: for every parameter one
+  // number a row, copied, or null for ones (ParameterRows). What `entries` points to, `blas` and `parallel`
+  // must outlive the run.
   Descent(const DescentProgram& program, const ObservedEntries<T>& entries, const DescentOptions& options,
           const std::vector<const T*>& scales, Blas& blas, Parallel& parallel);
 
@@ -51,7 +52,8 @@ class Descent {
   bool has(Part part, int parameter) const { return parameters_.part(part, parameter).data != nullptr; }
   bool is_bias(int parameter) const { return parameter >= factors_; }
   Matrix shape(int parameter) const;  // of a bias: one column
-  // As the program keeps a factor: on the right of the split W_jᵀ. Row-major, without gaps; for parts that are there.
+  // As the program keeps a factor: on the right of the split W_jᵀ. Row-major, without gaps; for parts that are
+  // there.
   void read(Part part, int parameter, T* numbers) const;
   void write(Part part, int parameter, const T* numbers);
 

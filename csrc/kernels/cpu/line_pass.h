@@ -77,13 +77,13 @@ class LinePass final : public ObservedPass<T> {
       targets_.push_back(static_cast<T>(static_cast<double>(entries.values[place]) - sides_.mean));
       if (entries.weights != nullptr) weights_.push_back(entries.weights[place]);
     }
-    lines_ = sort_into_lines(rows.data(), columns.data(), entries.nnz(), sides_.a.rows,
-                             sides_.b_transposed.rows);
+    lines_ =
+        sort_into_lines(rows.data(), columns.data(), entries.nnz(), sides_.a.rows, sides_.b_transposed.rows);
   }
 
   const StepKernels<T>& kernels_;
   ObservedLines lines_;
-  std::vector<int32_t> column_;        // in row order, where there are biases
+  std::vector<int32_t> column_;       // in row order, where there are biases
   std::vector<T> targets_, weights_;  // in row order: value − mean; no weights for ones
   const T twice_scale_;
   const AlignedNumbers<T> coefficients_;

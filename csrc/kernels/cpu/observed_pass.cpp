@@ -36,9 +36,7 @@ class TilePass final : public ObservedPass<T> {
     operands_.gradient_scale = scale;
   }
 
-  double run() override {
-    return sweep(layout_, Task::loss_gradients, dtype_of<T>, operands_, parallel_);
-  }
+  double run() override { return sweep(layout_, Task::loss_gradients, dtype_of<T>, operands_, parallel_); }
 
  private:
   const LayoutView layout_;
@@ -75,10 +73,10 @@ double squared_error(const ObservedEntries<T>& entries, const Sides<T>& sides, P
   return sweep(entries.layout, Task::loss, dtype_of<T>, operands_of(entries, sides), parallel);
 }
 
-#define DMF_INSTANTIATE(T)                                                                                   \
-  template ObservedEntries<T> observed_entries(const LayoutView&, const T*, const T*);                       \
-  template std::unique_ptr<ObservedPass<T>> make_observed_pass(const ObservedEntries<T>&, double,            \
-                                                               const Sides<T>&, Parallel&);                  \
+#define DMF_INSTANTIATE(T)                                                                        \
+  template ObservedEntries<T> observed_entries(const LayoutView&, const T*, const T*);            \
+  template std::unique_ptr<ObservedPass<T>> make_observed_pass(const ObservedEntries<T>&, double, \
+                                                               const Sides<T>&, Parallel&);       \
   template double squared_error(const ObservedEntries<T>&, const Sides<T>&, Parallel&);
 DMF_INSTANTIATE(float)
 DMF_INSTANTIATE(double)

@@ -22,8 +22,8 @@ struct ObservedEntries {
 template <class T>
 ObservedEntries<T> observed_entries(const LayoutView& layout, const T* values, const T* weights);
 
-// What predicts an entry, A[i]·Bᵀ[j] + row_bias[i] + column_bias[j] + mean, and where its gradients come. Where W
-// is formed it stands for A, and there is no Bᵀ.
+// What predicts an entry, A[i]·Bᵀ[j] + row_bias[i] + column_bias[j] + mean, and where its gradients come. Where
+// W is formed it stands for A, and there is no Bᵀ.
 template <class T>
 struct Sides {
   DenseMatrix<T> a, b_transposed;
@@ -47,8 +47,8 @@ class ObservedPass {
 };
 
 // Chosen by sizes alone: by lines (line_pass.h), by tiles (sweep.h), or over a W that is formed. The gradient
-// of W must be zero at first, since only what is observed is written. What `entries` points to and `parallel` must
-// live as long as the pass.
+// of W must be zero at first, since only what is observed is written. What `entries` points to and `parallel`
+// must live as long as the pass.
 template <class T>
 std::unique_ptr<ObservedPass<T>> make_observed_pass(const ObservedEntries<T>& entries, double scale,
                                                     const Sides<T>& sides, Parallel& parallel);

@@ -14,13 +14,13 @@
 
 namespace dmf {
 
-// Which numbers of a parameter are read or written: itself, a moment that the rule keeps (Rule::moments), or what
-// was kept aside.
+// Which numbers of a parameter are read or written: itself, a moment that the rule keeps (Rule::moments), or
+// what was kept aside.
 enum class Part : int { parameter = 0, first_moment = 1, second_moment = 2, kept = 3 };
 constexpr int part_count = 4;
 
-// Parameters are taken in slices of a fixed size, which are shared out to the threads and whose sums are added up
-// in order: nothing depends on the number of threads.
+// Parameters are taken in slices of a fixed size, which are shared out to the threads and whose sums are added
+// up in order: nothing depends on the number of threads.
 template <class T>
 class Parameters {
  public:
@@ -95,8 +95,9 @@ class Parameters {
   }
 
  private:
-  static constexpr int64_t slice = 1 << 13;                 // numbers
-  static constexpr int64_t most_serial_numbers = 1 << 16;  // up to which waking threads costs more than they save
+  static constexpr int64_t slice = 1 << 13;  // numbers
+  static constexpr int64_t most_serial_numbers = 1
+                                                 << 16;  // up to which waking threads costs more than they save
 
   struct Parameter {
     DenseMatrix<T> parts[part_count];

@@ -1,7 +1,7 @@
 // The kernels of a step of gradient descent; compiled once per instruction set (DMF_INSTRUCTION_SET).
 //
-// The updates read and write each number once or twice: 8 to 20 bytes read and 4 to 12 written a float32 parameter,
-// which is all that they cost.
+// The updates read and write each number once or twice: 8 to 20 bytes read and 4 to 12 written a float32
+// parameter, which is all that they cost.
 #include "step_kernels.h"
 
 #include "lanes.h"
@@ -133,8 +133,8 @@ class Squares {
   double rest_ = 0;
 };
 
-// body(reader, k, scale, chain) for all numbers, Four at a time and then One; `chain` says which of several sums
-// may take them, so that they do not wait for each other.
+// body(reader, k, scale, chain) for all numbers, Four at a time and then One; `chain` says which of several
+// sums may take them, so that they do not wait for each other.
 template <class T, class Body>
 DMF_INLINE void for_numbers(const ParameterRows<T>& rows, const Body& body) {
   for_scales(rows, [&](int64_t k, int64_t end, const auto& scale) __attribute__((always_inline)) {

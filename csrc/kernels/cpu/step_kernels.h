@@ -17,8 +17,9 @@ struct LineSide {
   int64_t lines;
 };
 
-// Rows of a parameter, one after the other, as an update sees them. The rule works on θ = x / scale, whose gradient
-// is scale · g: with c = UpdateFactors::gradient_factor its direction is d = c · scale · g + weight_decay · θ.
+// Rows of a parameter, one after the other, as an update sees them. The rule works on θ = x / scale, whose
+// gradient is scale · g: with c = UpdateFactors::gradient_factor its direction is d = c · scale · g +
+// weight_decay · θ.
 template <class T>
 struct ParameterRows {
   T* x;
@@ -82,8 +83,8 @@ struct StepKernels {
   TurnSums (*turn)(const ParameterRows<T>& rows, T gradient_factor);
   // x ← x − step_size · scale · u.
   void (*move)(const ParameterRows<T>& rows, T step_size);
-  // θ ← θ − step_size · d; with a velocity u first u ← momentum · u + d, which takes the place of d. Gradients are
-  // left as they are.
+  // θ ← θ − step_size · d; with a velocity u first u ← momentum · u + d, which takes the place of d. Gradients
+  // are left as they are.
   void (*descend)(const ParameterRows<T>& rows, const UpdateFactors<T>& factors);
   // Knows no scales.
   void (*adam)(const ParameterRows<T>& rows, const UpdateFactors<T>& factors);

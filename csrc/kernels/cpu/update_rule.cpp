@@ -85,9 +85,9 @@ class Adam final : public UpdateRule<T> {
   const Rule rule_;
 };
 
-// Steps as long as the curvature between the last two points allows. With L = ‖d − d of the step before‖ and the
-// last step's size s, length l and growth q: s ← min(sqrt(1 + q) · s, l / (2 · L)). The first moment keeps d.
-// (Malitsky & Mishchenko, "Adaptive Gradient Descent without Descent", ICML 2020, algorithm 1.)
+// Steps as long as the curvature between the last two points allows. With L = ‖d − d of the step before‖ and
+// the last step's size s, length l and growth q: s ← min(sqrt(1 + q) · s, l / (2 · L)). The first moment keeps
+// d. (Malitsky & Mishchenko, "Adaptive Gradient Descent without Descent", ICML 2020, algorithm 1.)
 template <class T>
 class AdaptiveGradientDescent final : public UpdateRule<T> {
  public:
@@ -95,9 +95,8 @@ class AdaptiveGradientDescent final : public UpdateRule<T> {
 
   void update(const Parameters<T>& parameters, int64_t, double gradient_factor) override {
     const StepKernels<T>& kernels = active_step_kernels<T>();
-    const TurnSums squares = parameters.sum([&](const ParameterRows<T>& rows) {
-      return kernels.turn(rows, static_cast<T>(gradient_factor));
-    });
+    const TurnSums squares = parameters.sum(
+        [&](const ParameterRows<T>& rows) { return kernels.turn(rows, static_cast<T>(gradient_factor)); });
     const double norm = std::sqrt(squares.direction);
     if (length_ == 0) {
       begin(parameters, norm);

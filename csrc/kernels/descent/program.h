@@ -40,15 +40,16 @@ struct DescentProgram {
 
 enum class RuleKind : int { gradient_descent = 0, group_rmsprop = 1, adam = 2, adaptive_gradient_descent = 3 };
 
-// How the parameters x follow from their gradients g. First gradients longer than gradient_clip are multiplied by
-// gradient_clip / (‖g‖ + 1e-6), norms being those of all parameters together; then d = g + weight_decay · x, with
-// bias_weight_decay for biases:
+// How the parameters x follow from their gradients g. First gradients longer than gradient_clip are multiplied
+// by gradient_clip / (‖g‖ + 1e-6), norms being those of all parameters together; then d = g + weight_decay · x,
+// with bias_weight_decay for biases:
 //   gradient_descent            v ← momentum · v + d (v ← d in the first step);  x ← x − lr · v
 //   group_rmsprop               s ← alpha · s + (1 − alpha) · ‖d‖²;
 //                               x ← x − lr / (sqrt(s / (1 − alpha^t)) + eps) · d
 //   adam                        u ← beta1 · u + (1 − beta1) · d;  v ← beta2 · v + (1 − beta2) · d²;
 //                               x ← x − lr / (1 − beta1^t) · u / (sqrt(v) / sqrt(1 − beta2^t) + eps)
-//   adaptive_gradient_descent   x ← x − lr · s · d, where s follows from the curvature between the last two points
+//   adaptive_gradient_descent   x ← x − lr · s · d, where s follows from the curvature between the last two
+//   points
 //                               (dmf_fast/optim/adaptive_gradient_descent.py)
 // where t counts steps from 1. Moments start at zero and are of the type of the factors, s is a double.
 struct Rule {
