@@ -7,6 +7,8 @@ run in one thread, for which the loops are fastest there. Writes one JSON file.
 
 from __future__ import annotations
 
+from functools import partial
+
 import argparse
 import json
 import time
@@ -27,13 +29,14 @@ from bench.timing import median_seconds
 from dmf_fast import Observations, info
 from dmf_fast.experiments import low_rank_problem
 from dmf_fast.initialization import initialize
-from dmf_fast.training import Adam, GradientDescent, GroupRMSprop, Rule
+from dmf_fast.optim import GroupRMSprop
+from dmf_fast.training import 
 from dmf_fast.training.cpu_engine import CpuEngine
 
 ROUNDS = 9
 RULES: dict[str, Rule] = {
-    "GroupRMSprop": GroupRMSprop(1e-3),
-    "GradientDescent": GradientDescent(1e-3),
+    "GroupRMSprop": partial(GroupRMSprop, lr=1e-3),
+    "GradientDescent": partial(torch.optim.SGD, lr=1e-3),
     "Adam": Adam(1e-3),
 }
 TARGETS = {

@@ -6,12 +6,14 @@ import argparse
 import itertools
 import json
 import time
+from functools import partial
 
 import torch
 
 from dmf_fast.experiments import low_rank_problem
 from dmf_fast.initialization import initialize
-from dmf_fast.training import DescentOptions, GroupRMSprop, Recording, Trial, descend_many
+from dmf_fast.optim import GroupRMSprop
+from dmf_fast.training import FitOptions, Recording, Trial, fit_many
 
 MILLION_STEPS = 1_000_000
 
@@ -28,8 +30,8 @@ def trials(device: torch.device | str, steps: int) -> list[Trial]:
             {"depth": depth, "init_scale": init_scale, "lr": lr, "observed": observed},
             initialize("gaussian", (100,) * (depth + 1), init_scale, seed=0, device=device),
             problems[observed],
-            GroupRMSprop(lr),
-            DescentOptions(steps=steps, progress=False),
+            partial(GroupRMSprop, lr=lr),
+            FitOptions(steps=steps, progress=False),
             Recording(every=max(1, steps // 10)),
         )
         for depth, init_scale, lr, observed in grid
@@ -38,10 +40,10 @@ def trials(device: torch.device | str, steps: int) -> list[Trial]:
 
 def measure(device: torch.device | str = "cuda", steps: int = 20_000) -> dict[str, float]:
     """Time the grid with fewer steps, after a warm-up, and say how long a million would take."""
-    descend_many(trials(device, 10))
+    fit_many(trials(device, 10))
     given = trials(device, steps)
     start = time.perf_counter()
-    ended = descend_many(given).results
+    ended = fit_many(given).results
     seconds = time.perf_counter() - start
     assert all(one.result.steps == steps for one in ended)
     return {"runs": len(ended), "steps": steps, "seconds": seconds} | {

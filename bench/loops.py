@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from collections.abc import Callable, Sequence
 
 import torch
@@ -9,7 +11,8 @@ from torch import Tensor
 
 from dmf_fast import Observations, completion_loss, optim
 from dmf_fast.chain import shape_of
-from dmf_fast.training import Adam, GradientDescent, GroupRMSprop, Rule
+from dmf_fast.optim import GroupRMSprop
+from dmf_fast.training import 
 
 
 def torch_optimizer(rule: Rule, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
@@ -19,7 +22,7 @@ def torch_optimizer(rule: Rule, parameters: list[torch.nn.Parameter]) -> torch.o
     if isinstance(rule, Adam):
         return torch.optim.Adam(parameters, rule.lr, (rule.beta1, rule.beta2), rule.eps, fused=True)
     assert isinstance(rule, GroupRMSprop)
-    return optim.GroupRMSprop(parameters, rule.lr, rule.alpha, rule.eps)
+    return optim.partial(GroupRMSprop, lr=parameters, rule.lr, rule.alpha, rule.eps)
 
 
 def dense_loop(

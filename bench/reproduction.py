@@ -9,6 +9,8 @@ alone. Writes one JSON file.
 
 from __future__ import annotations
 
+from functools import partial
+
 import argparse
 import json
 from collections.abc import Callable
@@ -22,7 +24,8 @@ from bench.record import origin, results_file
 from bench.timing import median_seconds
 from dmf_fast.experiments import low_rank_problem
 from dmf_fast.initialization import initialize
-from dmf_fast.training import GroupRMSprop
+from dmf_fast.optim import GroupRMSprop
+from dmf_fast.training import 
 
 ROUNDS = 5
 TARGET = 6.0
@@ -34,7 +37,7 @@ def one_step(work: dict[str, Any]) -> Callable[[], object]:
     rows, columns = dims[-1], dims[0]
     problem = low_rank_problem(rows, columns, min(5, rows, columns), min(observed, rows * columns), seed=0)
     factors = initialize("gaussian", dims, 1e-2, seed=0)
-    rule = GroupRMSprop(1e-3)
+    rule = partial(GroupRMSprop, lr=1e-3)
     if work["task"] == "completion":
         return dense_loop(factors, problem.train, rule, problem.truth)
     matrices = torch.randn(observed, rows * columns, generator=torch.Generator().manual_seed(0))

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from dmf_fast.observations import Observations
     from dmf_fast.observations.file import load_observations, save_observations
     from dmf_fast.ops.functional import completion_loss, observed_product
-    from dmf_fast.ops.planner import explain
-    from dmf_fast.training import FitOptions, Recording, descend, descend_many, fit, gradient_flow
+    from dmf_fast.training import FitOptions, Recording, explain, fit, fit_many, gradient_flow
 
 __version__ = version("dmf-fast")
 
@@ -27,10 +26,9 @@ __all__ = [
     "Recording",
     "__version__",
     "completion_loss",
-    "descend",
-    "descend_many",
     "explain",
     "fit",
+    "fit_many",
     "gradient_flow",
     "load_observations",
     "nn",

@@ -1,4 +1,5 @@
 import enum
+from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -68,11 +69,13 @@ class RuleKind(enum.IntEnum):
     gradient_descent = 0
     group_rmsprop = 1
     adam = 2
+    adaptive_gradient_descent = 3
 
 class Part(enum.IntEnum):
-    factor = 0
+    parameter = 0
     first_moment = 1
     second_moment = 2
+    kept = 3
 
 class Outcome(enum.IntEnum):
     reached = 0
@@ -88,11 +91,13 @@ class Rule:
         *,
         lr: float,
         weight_decay: float = 0.0,
+        bias_weight_decay: float = 0.0,
         momentum: float = 0.0,
         alpha: float = 0.0,
         beta1: float = 0.0,
         beta2: float = 0.0,
         eps: float = 0.0,
+        gradient_clip: float = 0.0,
     ) -> None: ...
     @property
     def moments(self) -> int: ...
@@ -107,34 +112,45 @@ class DescentProgram:
         b_transposed: int,
     ) -> None: ...
 
+class _ObservedEntries:
+    def __init__(
+        self,
+        layout: NDArray[np.uint8],
+        values: NDArray[np.floating],
+        weights: NDArray[np.floating] | None,
+    ) -> None: ...
+
+class ObservedEntries32(_ObservedEntries): ...
+class ObservedEntries64(_ObservedEntries): ...
+
 class _Descent:
     def __init__(
         self,
         program: DescentProgram,
-        shape: tuple[int, int],
-        rows: NDArray[np.int64],
-        columns: NDArray[np.int64],
-        values: NDArray[np.floating],
-        weights: NDArray[np.floating] | None,
-        layout: NDArray[np.uint8],
-        layout_values: NDArray[np.floating],
-        layout_weights: NDArray[np.floating] | None,
-        scale: float,
-        total_weight: float,
+        train: _ObservedEntries,
+        *,
+        loss_scale: float,
         rule: Rule,
+        mean: float = 0.0,
+        biases: bool = False,
+        scales: Sequence[NDArray[np.floating] | None] = (),
+        threads: int = 1,
     ) -> None: ...
     def run(self, until: int, train_loss: float, gradient_norm: float, most_seconds: float) -> Outcome: ...
+    @property
+    def step(self) -> int: ...
     @property
     def loss(self) -> float: ...
     @property
     def gradient_norm(self) -> float: ...
     @property
-    def step(self) -> int: ...
-    @property
-    def square_average(self) -> float: ...
-    def go_on_from(self, step: int, square_average: float) -> None: ...
-    def read(self, part: Part, factor: int) -> NDArray[np.floating]: ...
-    def write(self, part: Part, factor: int, numbers: NDArray[np.floating]) -> None: ...
+    def parameters(self) -> int: ...
+    def mean_squared_error(self, entries: _ObservedEntries) -> float: ...
+    def keep(self) -> None: ...
+    def read(self, part: Part, parameter: int) -> NDArray[np.floating]: ...
+    def write(self, part: Part, parameter: int, numbers: NDArray[np.floating]) -> None: ...
+    def scalars(self) -> list[float]: ...
+    def go_on_from(self, step: int, scalars: list[float]) -> None: ...
 
 class Descent32(_Descent): ...
 class Descent64(_Descent): ...

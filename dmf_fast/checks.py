@@ -49,7 +49,9 @@ def real_number(
     number = float(value)
     if not (math.isfinite(number) and _within(number, least, above, most, below)):
         allowed = range_text(least, above, most, below)
-        raise ValueError(f"`{name}` must be a finite number{f' of {allowed}' if allowed else ''}, got {value}")
+        raise ValueError(
+            f"`{name}` must be a finite number{f' of {allowed}' if allowed else ''}, got {value}"
+        )
     return number
 
 

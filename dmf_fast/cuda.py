@@ -37,17 +37,6 @@ def missing_reason() -> str | None:
     return None
 
 
-def resolved_device(name: str) -> torch.device:
-    """Return the device that an option names; ``"auto"`` is a GPU where there is one with kernels.
-
-    >>> resolved_device("cpu")
-    device(type='cpu')
-    """
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() and missing_reason() is None else "cpu")
-
-
 def check_usable(device: torch.device) -> None:
     """Refuse a device for which there are no kernels.
 

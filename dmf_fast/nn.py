@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from operator import index
 from typing import Any
 
@@ -18,6 +19,24 @@ from dmf_fast.ops.functional import Reduction
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 # Numbers that `predict` gathers at once: 64 MiB in float32 for each side.
 _CHUNK_NUMBERS = 1 << 24
+
+
+@dataclass(frozen=True)
+class ParameterScales:
+    """``W = diag(rows) · W_N ⋯ W_1 · diag(columns)`` and scaled biases: the coordinates of a model.
+
+    Attributes:
+        rows: ``(m,)``.
+        columns: ``(n,)``.
+        row_bias: ``(m,)``, of the row bias.
+        column_bias: ``(n,)``.
+
+    """
+
+    rows: Tensor
+    columns: Tensor
+    row_bias: Tensor
+    column_bias: Tensor
 
 
 class DeepMatrixFactorization(torch.nn.Module):
@@ -81,6 +100,40 @@ class DeepMatrixFactorization(torch.nn.Module):
         self.register_buffer("mean", torch.zeros((), dtype=dtype, device=device))
         self._known_mean: tuple[Tensor, int, float] | None = None
 
+    @classmethod
+    def of_factors(cls, factors: Sequence[Tensor]) -> DeepMatrixFactorization:
+        """Return a model without biases whose parameters share the memory of ``factors``.
+
+        Args:
+            factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``, of one dtype and device.
+
+        Raises:
+            TypeError, ValueError: they are not tensors, or do not form a chain.
+
+        Example:
+            >>> DeepMatrixFactorization.of_factors([torch.eye(2), torch.ones(3, 2)]).shape
+            (3, 2)
+
+        """
+        chain.dims_of(factors)
+        model = cls.__new__(cls)
+        torch.nn.Module.__init__(model)
+        model.factors = torch.nn.ParameterList([torch.nn.Parameter(f.detach()) for f in factors])
+        model.row_bias = model.column_bias = None
+        model.register_buffer("mean", torch.zeros((), dtype=factors[0].dtype, device=factors[0].device))
+        model._known_mean = None
+        return model
+
+    @property
+    def parameter_list(self) -> list[Tensor]:
+        """The factors, then row and column biases where there are any."""
+        return [*self.factors, *self.biases]
+
+    @property
+    def biases(self) -> list[Tensor]:
+        """``[row_bias, column_bias]``, or nothing."""
+        return [bias for bias in (self.row_bias, self.column_bias) if bias is not None]
+
     @property
     def dims(self) -> tuple[int, ...]:
         """``(d_0, …, d_N)``: columns, hidden widths, rows."""
@@ -98,6 +151,10 @@ class DeepMatrixFactorization(torch.nn.Module):
         """
         return list(self.factors), self.row_bias, self.column_bias
 
+    def parameter_scales(self) -> ParameterScales | None:
+        """Return what the parameters are multiplied with to give ``W`` and its biases; None for nothing."""
+        return None
+
     def forward(self, observations: Observations) -> Tensor:
         """Return the predictions at the observed entries, ``(nnz,)``, in the order they were given.
 
@@ -106,7 +163,7 @@ class DeepMatrixFactorization(torch.nn.Module):
         """
         factors, row_bias, column_bias = self.chain_and_biases()
         return functional.observed_product(
-            factors, observations, row_bias=self._row_offset(row_bias), column_bias=column_bias
+            factors, observations, row_bias=self.row_offset(row_bias), column_bias=column_bias
         )
 
     def loss(self, observations: Observations, reduction: Reduction = "mean") -> Tensor:
@@ -117,7 +174,7 @@ class DeepMatrixFactorization(torch.nn.Module):
         """
         factors, row_bias, column_bias = self.chain_and_biases()
         return functional.completion_loss(
-            factors, observations, reduction, row_bias=self._row_offset(row_bias), column_bias=column_bias
+            factors, observations, reduction, row_bias=self.row_offset(row_bias), column_bias=column_bias
         )
 
     def product(self) -> Tensor:
@@ -185,7 +242,7 @@ class DeepMatrixFactorization(torch.nn.Module):
         bias = self.row_bias is not None
         return f"shape={self.shape}, depth={len(self.factors)}, hidden={self.dims[1:-1]}, bias={bias}"
 
-    def _row_offset(self, row_bias: Tensor | None) -> Tensor | None:
+    def row_offset(self, row_bias: Tensor | None) -> Tensor | None:
         """Return what every row adds: the mean and its bias. It costs nothing where there are biases."""
         if row_bias is not None:
             return row_bias + self.mean

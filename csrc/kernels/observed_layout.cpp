@@ -87,9 +87,10 @@ struct TileBounds {
   int64_t rows, columns;
 };
 
-// Whether the entries of a tile stay inside it and every position is met once; `seen` has a byte for each.
+// Whether the entries of a tile stay inside it and every position is met once; `seen` has a byte for each, or
+// is null where positions do not matter.
 bool tile_entries_are_sound(const LayoutView& layout, int64_t tile_number, TileBounds bounds,
-                            std::vector<uint8_t>& seen) {
+                            std::vector<uint8_t>* seen) {
   const Tile &tile = layout.tiles[tile_number], &next = layout.tiles[tile_number + 1];
   const int64_t entries = next.entry_start - tile.entry_start;
   if (!groups_are_sound(layout.row_bundles + tile.row_bundle_start,
@@ -103,10 +104,15 @@ bool tile_entries_are_sound(const LayoutView& layout, int64_t tile_number, TileB
     return false;
   }
   for (int64_t entry = tile.entry_start; entry < next.entry_start; ++entry) {
-    const int64_t position = layout.position_of(entry);
     if (layout.entry_column[entry] >= bounds.columns || layout.entry_row[entry] >= bounds.rows ||
-        layout.entry_place[entry] >= entries || position < 0 || position >= layout.header->nnz ||
-        std::atomic_ref<uint8_t>(seen[position]).exchange(1, std::memory_order_relaxed) != 0) {
+        layout.entry_place[entry] >= entries) {
+      return false;
+    }
+  }
+  for (int64_t entry = tile.entry_start; seen != nullptr && entry < next.entry_start; ++entry) {
+    const int64_t position = layout.position_of(entry);
+    if (position < 0 || position >= layout.header->nnz ||
+        std::atomic_ref<uint8_t>((*seen)[position]).exchange(1, std::memory_order_relaxed) != 0) {
       return false;
     }
   }
@@ -114,7 +120,7 @@ bool tile_entries_are_sound(const LayoutView& layout, int64_t tile_number, TileB
 }
 
 bool block_is_sound(const LayoutView& layout, int64_t row_stripe, int64_t column_stripe,
-                    std::vector<uint8_t>& seen) {
+                    std::vector<uint8_t>* seen) {
   const LayoutHeader& header = *layout.header;
   const int64_t block = row_stripe * header.stripes + column_stripe;
   for (int64_t t = layout.block_tile_start[block]; t < layout.block_tile_start[block + 1]; ++t) {
@@ -129,6 +135,17 @@ bool block_is_sound(const LayoutView& layout, int64_t row_stripe, int64_t column
     if (!tile_entries_are_sound(layout, t, bounds, seen)) return false;
   }
   return true;
+}
+
+bool blocks_are_sound(const LayoutView& layout, std::vector<uint8_t>* seen, Parallel& parallel) {
+  const int64_t stripes = layout.header->stripes;
+  std::atomic<bool> sound{true};
+  for_slices(parallel, stripes * stripes, [&](int, int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end && sound; ++block) {
+      if (!block_is_sound(layout, block / stripes, block % stripes, seen)) sound = false;
+    }
+  });
+  return sound;
 }
 
 }  // namespace
@@ -182,15 +199,12 @@ LayoutView view_layout(const void* buffer, int64_t bytes) {
 }
 
 bool entries_are_sound(const LayoutView& layout, Parallel& parallel) {
-  const int64_t stripes = layout.header->stripes;
   std::vector<uint8_t> seen(layout.header->nnz, 0);
-  std::atomic<bool> sound{true};
-  for_slices(parallel, stripes * stripes, [&](int, int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end && sound; ++block) {
-      if (!block_is_sound(layout, block / stripes, block % stripes, seen)) sound = false;
-    }
-  });
-  return sound;
+  return blocks_are_sound(layout, &seen, parallel);
+}
+
+bool entries_are_inside(const LayoutView& layout, Parallel& parallel) {
+  return blocks_are_sound(layout, nullptr, parallel);
 }
 
 int64_t position_offset(const LayoutView& layout) {

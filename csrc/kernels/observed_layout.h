@@ -148,6 +148,9 @@ LayoutView view_layout(const void* buffer, int64_t bytes);
 // once: what a buffer that comes from a file must pass before a kernel may read it. A byte an entry of memory.
 bool entries_are_sound(const LayoutView& layout, Parallel& parallel);
 
+// The same but for the places in the caller's arrays: enough for passes that never read them. No memory.
+bool entries_are_inside(const LayoutView& layout, Parallel& parallel);
+
 // The byte offset of the position array inside a layout's buffer.
 int64_t position_offset(const LayoutView& layout);
 

@@ -30,6 +30,11 @@ struct Operands {
   void* gradient_a = nullptr;
   void* gradient_b_transposed = nullptr;
   double gradient_scale = 1.0;
+  const void* row_bias = nullptr;
+  const void* column_bias = nullptr;
+  double offset = 0;
+  void* gradient_row_bias = nullptr;
+  void* gradient_column_bias = nullptr;
 };
 
 // Pointers to the matrix, row-major, values and weights in the storage dtype, to the gradient in its

@@ -3,12 +3,17 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
+#include <cmath>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "../kernels/cpu/descent.h"
+#include "../kernels/thread_pool.h"
 #include "../ops/cpu/torch_services.h"
 
 namespace py = pybind11;
@@ -19,7 +24,11 @@ namespace {
 template <class T>
 using Array = py::array_t<T, py::array::c_style>;
 
-void require(bool holds, const char* what) {
+constexpr int most_threads = 4096;
+// Keeps sizes in bytes far from overflow; memory ends earlier.
+constexpr int64_t most_numbers = int64_t{1} << 44;
+
+void require(bool holds, const std::string& what) {
   if (!holds) throw std::invalid_argument(what);
 }
 
@@ -39,66 +48,109 @@ void check(const DescentProgram& program, int64_t row_count, int64_t column_coun
   const int count = static_cast<int>(program.matrices.size());
   const auto exists = [count](int matrix) { return matrix >= 0 && matrix < count; };
   require(program.factors >= 1 && program.factors <= count, "factors must be 1 or more of the matrices");
+  require(count == program.factors + static_cast<int>(program.products.size()),
+          "matrices must be the factors and the result of each product");
   for (const Matrix& matrix : program.matrices) {
-    require(matrix.rows >= 1 && matrix.columns >= 1, "matrices must have a row and a column");
+    require(matrix.rows >= 1 && matrix.columns >= 1 && matrix.rows <= most_numbers &&
+                matrix.columns <= most_numbers / matrix.rows,
+            "matrices must have a row and a column, and not too many");
   }
+  std::vector<int> uses(count, 0);
+  int next = program.factors;
   for (const Product& product : program.products) {
-    require(exists(product.left) && exists(product.right) && exists(product.result),
-            "products must be of matrices that exist");
+    require(product.result == next && product.left >= 0 && product.left < next && product.right >= 0 &&
+                product.right < next,
+            "products must be of matrices that exist, their results numbered in order");
+    ++next;
     const Matrix &left = program.matrices[product.left], &right = program.matrices[product.right],
                  &result = program.matrices[product.result];
     require(left.columns == right.rows && result.rows == left.rows && result.columns == right.columns,
             "the shapes of a product must fit");
+    ++uses[product.left];
+    ++uses[product.right];
   }
   require(exists(program.a) && program.matrices[program.a].rows == row_count, "a must have the rows of W");
+  ++uses[program.a];
   if (program.forms_product()) {
     require(program.matrices[program.a].columns == column_count, "a must have the columns of W");
   } else {
     require(exists(program.b_transposed) && program.matrices[program.b_transposed].rows == column_count &&
                 program.matrices[program.b_transposed].columns == program.matrices[program.a].columns,
             "b_transposed must have the columns of W as rows, and the columns of a");
+    ++uses[program.b_transposed];
+  }
+  require(std::all_of(uses.begin(), uses.end(), [](int times) { return times == 1; }),
+          "every matrix must be used once: in a product, as a or as b_transposed");
+}
+
+void check(const Rule& rule) {
+  const auto not_negative = [](double number, const char* name) {
+    require(std::isfinite(number) && number >= 0, std::string(name) + " must be at least 0 and finite");
+  };
+  not_negative(rule.lr, "lr");
+  not_negative(rule.weight_decay, "weight_decay");
+  not_negative(rule.bias_weight_decay, "bias_weight_decay");
+  not_negative(rule.eps, "eps");
+  not_negative(rule.gradient_clip, "gradient_clip");
+  for (const double decay : {rule.momentum, rule.alpha, rule.beta1, rule.beta2}) {
+    require(decay >= 0 && decay < 1, "momentum, alpha, beta1 and beta2 must be from 0 to below 1");
   }
 }
+
+// A layout with its values and weights: a view that keeps the arrays alive.
+template <class T>
+class PyObservedEntries {
+ public:
+  PyObservedEntries(const Array<uint8_t>& layout, const Array<T>& values,
+                    const std::optional<Array<T>>& weights)
+      : layout_(layout), values_(values), weights_(weights) {
+    const LayoutView view = view_layout(layout_.data(), layout_.size());
+    require(view.header != nullptr, "layout must hold a layout of observed entries");
+    const int64_t nnz = view.header->nnz;
+    require(values_.ndim() == 1 && values_.size() == nnz, "values must be one number an entry of the layout");
+    require(!weights_ || (weights_->ndim() == 1 && weights_->size() == nnz),
+            "weights must be one number an entry of the layout");
+    const T* first_weight = weights_ ? weights_->data() : nullptr;
+    const T* first_value = values_.data();
+    py::gil_scoped_release release;
+    ThreadPool one_thread(1);
+    require(entries_are_inside(view, one_thread), "layout must hold a layout of observed entries");
+    entries_ = observed_entries(view, first_value, first_weight);
+    require(entries_.total_weight > 0, "the weights of all entries must have a sum above 0");
+  }
+
+  const ObservedEntries<T>& view() const { return entries_; }
+  int64_t rows() const { return entries_.layout.header->rows; }
+  int64_t columns() const { return entries_.layout.header->columns; }
+
+ private:
+  const Array<uint8_t> layout_;
+  const Array<T> values_;
+  const std::optional<Array<T>> weights_;
+  ObservedEntries<T> entries_;
+};
 
 template <class T>
 class PyDescent {
  public:
-  PyDescent(const DescentProgram& program, std::array<int64_t, 2> shape, const Array<int64_t>& rows,
-            const Array<int64_t>& columns, const Array<T>& values, const std::optional<Array<T>>& weights,
-            const Array<uint8_t>& layout, const Array<T>& layout_values,
-            const std::optional<Array<T>>& layout_weights, double scale, double total_weight, const Rule& rule)
-      : layout_(layout),
-        layout_values_(layout_values),
-        layout_weights_(layout_weights),
-        blas_(ops::torch_blas()),
-        threads_(ops::torch_threads()) {
-    check(program, shape[0], shape[1]);
-    ObservedEntries<T> entries;
-    entries.nnz = rows.size();
-    require(columns.size() == rows.size() && values.size() == rows.size() &&
-                layout_values.size() == rows.size() && (!weights || weights->size() == rows.size()) &&
-                (!layout_weights || layout_weights->size() == rows.size()),
-            "all arrays of entries must have one length");
-    entries.rows = rows.data();
-    entries.columns = columns.data();
-    for (int64_t entry = 0; entry < entries.nnz; ++entry) {
-      require(entries.rows[entry] >= 0 && entries.rows[entry] < shape[0] && entries.columns[entry] >= 0 &&
-                  entries.columns[entry] < shape[1],
-              "rows and columns must lie inside the matrix");
-    }
-    entries.values = values.data();
-    entries.weights = weights ? weights->data() : nullptr;
-    entries.layout = view_layout(layout_.data(), layout_.size());
-    require(entries.layout.header != nullptr && entries.layout.header->rows == shape[0] &&
-                entries.layout.header->columns == shape[1] && entries.layout.header->nnz == entries.nnz,
-            "layout must be that of the entries");
-    entries.layout_values = layout_values_.data();
-    entries.layout_weights = layout_weights_ ? layout_weights_->data() : nullptr;
-    descent_ = std::make_unique<Descent<T>>(program, entries, scale, total_weight, rule, *blas_, *threads_);
-    for (int factor = 0; factor < program.factors; ++factor) {
-      shapes_.push_back({program.matrices[factor].rows, program.matrices[factor].columns});
-    }
-    moments_ = rule.moments();
+  using Entries = PyObservedEntries<T>;
+
+  PyDescent(const DescentProgram& program, const std::shared_ptr<Entries>& train, double loss_scale,
+            const Rule& rule, double mean, bool biases, const std::vector<std::optional<Array<T>>>& scales,
+            int threads)
+      : train_(train) {
+    require(train != nullptr, "train must be ObservedEntries, got None");
+    check(program, train->rows(), train->columns());
+    check(rule);
+    require(std::isfinite(loss_scale) && std::isfinite(mean), "loss_scale and mean must be finite");
+    require(threads >= 1 && threads <= most_threads,
+            "threads must be from 1 to " + std::to_string(most_threads) + ", got " + std::to_string(threads));
+    const std::vector<const T*> scale_of = checked_scales(program, rule, biases, scales);
+    py::gil_scoped_release release;
+    blas_ = ops::torch_blas();
+    threads_ = std::make_unique<ThreadPool>(threads);
+    descent_ = std::make_unique<Descent<T>>(
+        program, train->view(), DescentOptions{loss_scale, rule, mean, biases}, scale_of, *blas_, *threads_);
   }
 
   Outcome run(int64_t until, double train_loss, double gradient_norm, double most_seconds) {
@@ -106,61 +158,124 @@ class PyDescent {
     return descent_->run(until, {train_loss, gradient_norm}, most_seconds);
   }
 
-  double loss() const { return descent_->loss(); }
-  double gradient_norm() const { return descent_->gradient_norm(); }
   int64_t step() const { return descent_->step(); }
-  double square_average() const { return descent_->square_average(); }
-  void go_on_from(int64_t step, double square_average) { descent_->go_on_from(step, square_average); }
+  double loss() const { return descent_->loss(); }
+  int parameters() const { return descent_->parameters(); }
 
-  Array<T> read(Part part, int factor) const {
-    check_part(part, factor);
-    Array<T> numbers(std::vector<py::ssize_t>{shapes_[factor][0], shapes_[factor][1]});
-    descent_->read(part, factor, numbers.mutable_data());
+  double gradient_norm() const {
+    py::gil_scoped_release release;
+    return descent_->gradient_norm();
+  }
+
+  double mean_squared_error(const std::shared_ptr<Entries>& entries) {
+    require(entries != nullptr, "entries must be ObservedEntries, got None");
+    require(entries->rows() == train_->rows() && entries->columns() == train_->columns(),
+            "entries must be of a matrix of the shape of train's");
+    py::gil_scoped_release release;
+    return descent_->mean_squared_error(entries->view());
+  }
+
+  void keep() {
+    py::gil_scoped_release release;
+    descent_->keep();
+  }
+
+  Array<T> read(Part part, int parameter) const {
+    Array<T> numbers(checked_shape(part, parameter));
+    descent_->read(part, parameter, numbers.mutable_data());
     return numbers;
   }
 
-  void write(Part part, int factor, const Array<T>& numbers) {
-    check_part(part, factor);
-    require(
-        numbers.ndim() == 2 && numbers.shape(0) == shapes_[factor][0] && numbers.shape(1) == shapes_[factor][1],
-        "numbers must have the shape of the factor");
-    descent_->write(part, factor, numbers.data());
+  void write(Part part, int parameter, const Array<T>& numbers) {
+    const std::vector<py::ssize_t> shape = checked_shape(part, parameter);
+    require(std::equal(numbers.shape(), numbers.shape() + numbers.ndim(), shape.begin(), shape.end()),
+            "numbers must have the shape of the parameter");
+    descent_->write(part, parameter, numbers.data());
+  }
+
+  std::vector<double> scalars() const { return descent_->scalars(); }
+
+  void go_on_from(int64_t step, const std::vector<double>& scalars) {
+    require(step >= 0, "step must be at least 0, got " + std::to_string(step));
+    const size_t count = descent_->scalars().size();
+    require(scalars.size() == count, "scalars must be " + std::to_string(count) +
+                                         " numbers for this rule, got " + std::to_string(scalars.size()));
+    descent_->go_on_from(step, scalars);
   }
 
  private:
-  void check_part(Part part, int factor) const {
-    require(factor >= 0 && factor < static_cast<int>(shapes_.size()), "there is no such factor");
-    require(static_cast<int>(part) <= moments_, "the rule keeps no such moment");
+  static std::vector<const T*> checked_scales(const DescentProgram& program, const Rule& rule, bool biases,
+                                              const std::vector<std::optional<Array<T>>>& scales) {
+    std::vector<int64_t> rows;
+    for (int factor = 0; factor < program.factors; ++factor) rows.push_back(program.matrices[factor].rows);
+    if (biases) {
+      const Matrix& a = program.matrices[program.a];
+      rows.push_back(a.rows);
+      rows.push_back(program.forms_product() ? a.columns : program.matrices[program.b_transposed].rows);
+    }
+    std::vector<const T*> pointers(rows.size(), nullptr);
+    require(scales.empty() || scales.size() == rows.size(),
+            "scales must be empty or one for each of " + std::to_string(rows.size()) + " parameters, got " +
+                std::to_string(scales.size()));
+    for (size_t parameter = 0; parameter < scales.size(); ++parameter) {
+      const std::optional<Array<T>>& scale = scales[parameter];
+      if (!scale) continue;
+      require(rule.kind != RuleKind::adam, "Adam takes no scales; choose another rule or leave them out");
+      require(scale->ndim() == 1 && scale->size() == rows[parameter],
+              "a scale must be one number for each of the parameter's " + std::to_string(rows[parameter]) +
+                  " rows");
+      const T* numbers = scale->data();
+      require(std::all_of(numbers, numbers + rows[parameter],
+                          [](T number) { return std::isfinite(number) && number > 0; }),
+              "scales must be above 0 and finite");
+      pointers[parameter] = numbers;
+    }
+    return pointers;
   }
 
-  const Array<uint8_t> layout_;
-  const Array<T> layout_values_;
-  const std::optional<Array<T>> layout_weights_;
-  const std::unique_ptr<Blas> blas_;
-  const std::unique_ptr<Parallel> threads_;
+  // A bias is a vector.
+  std::vector<py::ssize_t> checked_shape(Part part, int parameter) const {
+    require(parameter >= 0 && parameter < descent_->parameters(), "parameter must be below " +
+                                                                      std::to_string(descent_->parameters()) +
+                                                                      ", got " + std::to_string(parameter));
+    require(descent_->has(part, parameter),
+            part == Part::kept ? "nothing is kept yet; call keep() first" : "the rule keeps no such moment");
+    const Matrix shape = descent_->shape(parameter);
+    if (descent_->is_bias(parameter)) return {shape.rows};
+    return {shape.rows, shape.columns};
+  }
+
+  const std::shared_ptr<Entries> train_;
+  std::unique_ptr<Blas> blas_;
+  std::unique_ptr<Parallel> threads_;
   std::unique_ptr<Descent<T>> descent_;
-  std::vector<std::array<int64_t, 2>> shapes_;
-  int moments_ = 0;
 };
 
 template <class T>
-void bind(py::module_& module, const char* name) {
-  py::class_<PyDescent<T>>(module, name)
-      .def(py::init<const DescentProgram&, std::array<int64_t, 2>, const Array<int64_t>&, const Array<int64_t>&,
-                    const Array<T>&, const std::optional<Array<T>>&, const Array<uint8_t>&, const Array<T>&,
-                    const std::optional<Array<T>>&, double, double, const Rule&>(),
-           py::arg("program"), py::arg("shape"), py::arg("rows"), py::arg("columns"), py::arg("values"),
-           py::arg("weights"), py::arg("layout"), py::arg("layout_values"), py::arg("layout_weights"),
-           py::arg("scale"), py::arg("total_weight"), py::arg("rule"))
-      .def("run", &PyDescent<T>::run, py::arg("until"), py::arg("train_loss"), py::arg("gradient_norm"),
+void bind(py::module_& module, const std::string& bits) {
+  using Entries = PyObservedEntries<T>;
+  py::class_<Entries, std::shared_ptr<Entries>>(module, ("ObservedEntries" + bits).c_str())
+      .def(py::init<const Array<uint8_t>&, const Array<T>&, const std::optional<Array<T>>&>(),
+           py::arg("layout").noconvert(), py::arg("values").noconvert(), py::arg("weights").noconvert());
+  using D = PyDescent<T>;
+  py::class_<D>(module, ("Descent" + bits).c_str())
+      .def(py::init<const DescentProgram&, const std::shared_ptr<Entries>&, double, const Rule&, double, bool,
+                    const std::vector<std::optional<Array<T>>>&, int>(),
+           py::arg("program"), py::arg("train"), py::kw_only(), py::arg("loss_scale"), py::arg("rule"),
+           py::arg("mean") = 0.0, py::arg("biases") = false,
+           py::arg("scales") = std::vector<std::optional<Array<T>>>{}, py::arg("threads") = 1)
+      .def("run", &D::run, py::arg("until"), py::arg("train_loss"), py::arg("gradient_norm"),
            py::arg("most_seconds"))
-      .def_property_readonly("loss", &PyDescent<T>::loss)
-      .def_property_readonly("gradient_norm", &PyDescent<T>::gradient_norm)
-      .def_property_readonly("step", &PyDescent<T>::step)
-      .def_property_readonly("square_average", &PyDescent<T>::square_average)
-      .def("go_on_from", &PyDescent<T>::go_on_from, py::arg("step"), py::arg("square_average"))
-      .def("read", &PyDescent<T>::read, py::arg("part"), py::arg("factor"))
-      .def("write", &PyDescent<T>::write, py::arg("part"), py::arg("factor"), py::arg("numbers"));
+      .def_property_readonly("step", &D::step)
+      .def_property_readonly("loss", &D::loss)
+      .def_property_readonly("gradient_norm", &D::gradient_norm)
+      .def_property_readonly("parameters", &D::parameters)
+      .def("mean_squared_error", &D::mean_squared_error, py::arg("entries"))
+      .def("keep", &D::keep)
+      .def("read", &D::read, py::arg("part"), py::arg("parameter"))
+      .def("write", &D::write, py::arg("part"), py::arg("parameter"), py::arg("numbers"))
+      .def("scalars", &D::scalars)
+      .def("go_on_from", &D::go_on_from, py::arg("step"), py::arg("scalars"));
 }
 
 }  // namespace
@@ -169,11 +284,13 @@ void bind_descent(py::module_& module) {
   py::enum_<RuleKind>(module, "RuleKind")
       .value("gradient_descent", RuleKind::gradient_descent)
       .value("group_rmsprop", RuleKind::group_rmsprop)
-      .value("adam", RuleKind::adam);
+      .value("adam", RuleKind::adam)
+      .value("adaptive_gradient_descent", RuleKind::adaptive_gradient_descent);
   py::enum_<Part>(module, "Part")
-      .value("factor", Part::factor)
+      .value("parameter", Part::parameter)
       .value("first_moment", Part::first_moment)
-      .value("second_moment", Part::second_moment);
+      .value("second_moment", Part::second_moment)
+      .value("kept", Part::kept);
   py::enum_<Outcome>(module, "Outcome")
       .value("reached", Outcome::reached)
       .value("paused", Outcome::paused)
@@ -181,19 +298,20 @@ void bind_descent(py::module_& module) {
       .value("gradient_norm_threshold", Outcome::gradient_norm_threshold)
       .value("diverged", Outcome::diverged);
   py::class_<Rule>(module, "Rule")
-      .def(py::init([](RuleKind kind, double lr, double weight_decay, double momentum, double alpha,
-                       double beta1, double beta2, double eps) {
-             return Rule{kind, lr, weight_decay, momentum, alpha, beta1, beta2, eps};
+      .def(py::init([](RuleKind kind, double lr, double weight_decay, double bias_weight_decay, double momentum,
+                       double alpha, double beta1, double beta2, double eps, double gradient_clip) {
+             return Rule{kind,  lr,    weight_decay, momentum,          alpha,
+                         beta1, beta2, eps,          bias_weight_decay, gradient_clip};
            }),
            py::arg("kind"), py::kw_only(), py::arg("lr"), py::arg("weight_decay") = 0.0,
-           py::arg("momentum") = 0.0, py::arg("alpha") = 0.0, py::arg("beta1") = 0.0, py::arg("beta2") = 0.0,
-           py::arg("eps") = 0.0)
+           py::arg("bias_weight_decay") = 0.0, py::arg("momentum") = 0.0, py::arg("alpha") = 0.0,
+           py::arg("beta1") = 0.0, py::arg("beta2") = 0.0, py::arg("eps") = 0.0, py::arg("gradient_clip") = 0.0)
       .def_property_readonly("moments", &Rule::moments);
   py::class_<DescentProgram>(module, "DescentProgram")
       .def(py::init(&program_of), py::arg("factors"), py::arg("matrices"), py::arg("products"), py::arg("a"),
            py::arg("b_transposed"));
-  bind<float>(module, "Descent32");
-  bind<double>(module, "Descent64");
+  bind<float>(module, "32");
+  bind<double>(module, "64");
 }
 
 }  // namespace dmf::python

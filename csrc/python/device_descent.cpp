@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "../kernels/cpu/descent.h"
+#include "../kernels/cpu/parameters.h"
 #include "../kernels/cuda/descent_plan.h"
 
 namespace py = pybind11;
@@ -64,7 +64,9 @@ class PyBlockRuns {
     require(run >= 0 && run < static_cast<int64_t>(runs_.size()), "there is no such run");
     require(factor >= 0 && factor < runs_[run].factors, "there is no such factor");
     const cuda::BlockMatrix& matrix = runs_[run].matrices[factor];
-    const int32_t home = part == Part::factor ? matrix.value.home : matrix.moments[part == Part::second_moment];
+    require(part != Part::kept, "a block keeps no parameters aside");
+    const int32_t home =
+        part == Part::parameter ? matrix.value.home : matrix.moments[part == Part::second_moment];
     require(home != cuda::no_home, "the rule keeps no such moment");
     return {(runs_[run].memory + home) / static_cast<int64_t>(sizeof(T)), matrix.rows, matrix.columns,
             matrix.stride};

@@ -10,6 +10,7 @@
 #include "../kernels/cuda/tile_limits.h"
 #include "../kernels/instruction_set.h"
 #include "../kernels/layout_builder.h"
+#include "../kernels/thread_pool.h"
 #include "descent.h"
 #include "device_descent.h"
 
@@ -46,7 +47,7 @@ class PyLayoutBuilder {
   }
 
  private:
-  dmf::StdThreads threads_;
+  dmf::ThreadPool threads_;
   std::unique_ptr<dmf::LayoutBuilder<Index>> builder_;
 };
 
@@ -99,7 +100,7 @@ py::tuple decode_layout(const Array<uint8_t>& buffer, int threads) {
   int64_t* column_of = columns.mutable_data();
   {
     py::gil_scoped_release release;
-    dmf::StdThreads parallel(threads);
+    dmf::ThreadPool parallel(threads);
     dmf::decode_layout(view, row_of, column_of, parallel);
   }
   return py::make_tuple(rows, columns);
@@ -109,7 +110,7 @@ bool layout_is_sound(const Array<uint8_t>& buffer, int threads) {
   const dmf::LayoutView view = dmf::view_layout(buffer.data(), buffer.size());
   if (view.header == nullptr) return false;
   py::gil_scoped_release release;
-  dmf::StdThreads parallel(threads);
+  dmf::ThreadPool parallel(threads);
   return dmf::entries_are_sound(view, parallel);
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "../kernels/layout_builder.h"
+#include "../kernels/thread_pool.h"
 
 namespace dmf::test {
 
@@ -65,7 +66,7 @@ template <class Index = int64_t>
 std::vector<char> build_layout(const Pattern& pattern, TileShape shape, int threads, char rubbish = 0) {
   const std::vector<Index> rows(pattern.row_of.begin(), pattern.row_of.end());
   const std::vector<Index> columns(pattern.column_of.begin(), pattern.column_of.end());
-  StdThreads parallel(threads);
+  ThreadPool parallel(threads);
   LayoutBuilder<Index> builder(rows.data(), columns.data(), pattern.nnz(), pattern.rows, pattern.columns, shape,
                                parallel);
   std::vector<char> buffer(builder.bytes(), rubbish);

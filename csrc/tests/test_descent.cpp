@@ -90,7 +90,7 @@ struct Run {
   const DescentProgram program;
   Entries<T> entries;
   PlainBlas blas;
-  StdThreads parallel;
+  ThreadPool parallel;
   Descent<T> descent;
 
   Run(const DescentProblem& p, int split_at, int threads)

@@ -153,7 +153,7 @@ TEST_CASE("a header or a tile that does not fit its buffer is noticed") {
 TEST_CASE("an entry that points outside its tile or the caller's arrays is noticed") {
   const Pattern pattern = random_pattern(700, 900, 5000, 3, 2);
   const std::vector<char> good = build_layout(pattern);
-  StdThreads parallel(2);
+  ThreadPool parallel(2);
   const LayoutView view = view_layout(good.data(), good.size());
   CHECK(entries_are_sound(view, parallel));
   const void* arrays[] = {view.row_bundles,  view.column_bundles, view.row_of_group, view.column_of_group,
@@ -177,7 +177,7 @@ TEST_CASE("a tile outside its block is noticed") {
   REQUIRE(view.header->stripes > 1);
   Tile* last = const_cast<Tile*>(view.tiles + view.header->tiles - 1);
   last->first_row = 0;
-  StdThreads parallel(2);
+  ThreadPool parallel(2);
   REQUIRE(view_layout(bad.data(), bad.size()).header != nullptr);
   CHECK_FALSE(entries_are_sound(view, parallel));
 }
@@ -190,7 +190,7 @@ TEST_CASE("a buffer that is not aligned is not taken for a layout") {
 }
 
 TEST_CASE("an exception in a worker reaches the caller after all workers are joined") {
-  StdThreads parallel(4);
+  ThreadPool parallel(4);
   std::atomic<int> finished{0};
   CHECK_THROWS_AS(parallel.run(4,
                                [&](int worker) {
@@ -205,7 +205,7 @@ TEST_CASE("decoding gives the caller's entries in the caller's order") {
   for (const Pattern& pattern : assorted_patterns()) {
     const std::vector<char> buffer = build_layout(pattern);
     std::vector<int64_t> rows(pattern.nnz()), columns(pattern.nnz());
-    StdThreads parallel(2);
+    ThreadPool parallel(2);
     decode_layout(view_layout(buffer.data(), buffer.size()), rows.data(), columns.data(), parallel);
     CHECK(rows == pattern.row_of);
     CHECK(columns == pattern.column_of);

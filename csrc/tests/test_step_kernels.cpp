@@ -163,7 +163,7 @@ void check_pass(const Pattern& pattern, int64_t h, bool weighted, bool by_lines)
   CHECK(LinePass<T>::suits(pattern.nnz(), sides) == by_lines);
   const double tolerance = sizeof(T) == 8 ? 1e-13 : 1e-5;
   for (const int threads : {1, 3}) {
-    StdThreads parallel(threads);
+    ThreadPool parallel(threads);
     const auto pass = make_observed_pass(entries.view, 0.25, sides, parallel);
     for (int time = 0; time < 2; ++time) {
       CHECK(std::fabs(pass->run() - expected.loss) <= tolerance * expected.loss);
@@ -188,7 +188,7 @@ void check_formed_pass(const Pattern& pattern, bool weighted) {
     expected.at(i, j) = 0.5 * problem.weights[k] * residual;
   }
   for (const int threads : {1, 3}) {
-    StdThreads parallel(threads);
+    ThreadPool parallel(threads);
     const Sides<T> sides{padded.matrix, {}, gradient.matrix, {}};
     CHECK(make_observed_pass(entries.view, 0.25, sides, parallel)->run() == loss);
     CHECK(numbers_of(gradient.matrix) == expected.numbers);

@@ -24,7 +24,7 @@ Outcome swept(const Problem& p, const std::vector<char>& buffer, double scale, i
   }
   PassArrays<Storage> arrays(p, values, weights, scale);
   constexpr Dtype dtype = Narrow<Storage>::dtype;
-  StdThreads parallel(threads);
+  ThreadPool parallel(threads);
   const double loss = sweep(layout, Task::loss_gradients, dtype, arrays.operands, parallel);
   CHECK(sweep(layout, Task::loss, dtype, arrays.operands, parallel) == loss);
   sweep(layout, Task::product, dtype, arrays.operands, parallel);
@@ -107,7 +107,7 @@ TEST_CASE("coefficients given in the caller's order are scattered to both gradie
     operands.coefficients = problem.values.data();
     operands.gradient_a = gradient_a.data();
     operands.gradient_b_transposed = gradient_b.data();
-    StdThreads parallel(2);
+    ThreadPool parallel(2);
     sweep(view_layout(buffer.data(), buffer.size()), Task::gradients, Dtype::float64, operands, parallel);
     CHECK(close(gradient_a, expected.gradient_a, 1e-13));
     CHECK(close(gradient_b, expected.gradient_b, 1e-13));
@@ -135,7 +135,7 @@ TEST_CASE("loss and gradient of a dense matrix agree with plain loops, for any n
     Numbers gradient(dense.size(), 1e30);
     const DenseOperands operands{dense.data(), values.data(), weights.data(), gradient.data(), 0.25};
     for (const int threads : {1, 3}) {
-      StdThreads parallel(threads);
+      ThreadPool parallel(threads);
       CHECK(dense_loss(layout, Dtype::float64, operands, parallel) == Approx(loss).epsilon(1e-13));
       CHECK(gradient == expected);
     }
@@ -147,7 +147,7 @@ TEST_CASE("gathering and scattering a dense matrix are inverse on the observed e
     if (pattern.rows > 10000) continue;
     const std::vector<char> buffer = build_layout(pattern);
     const LayoutView layout = view_layout(buffer.data(), buffer.size());
-    StdThreads parallel(3);
+    ThreadPool parallel(3);
     const Numbers values = draw(pattern.nnz(), 5);
     Numbers dense(pattern.rows * pattern.columns, 1.0), gathered(pattern.nnz()), expected(dense.size(), 0.0);
     scatter_observed(layout, values.data(), dense.data(), 8, parallel);
@@ -167,7 +167,7 @@ TEST_CASE("numbers in row order come back in the caller's order") {
   const Numbers values = draw(pattern.nnz(), 6);
   Numbers row_order(values.size()), ordered(values.size());
   for (int64_t entry = 0; entry < pattern.nnz(); ++entry) row_order[entry] = values[layout.position_of(entry)];
-  StdThreads parallel(2);
+  ThreadPool parallel(2);
   order_as_given(layout, row_order.data(), ordered.data(), 8, parallel);
   CHECK(ordered == values);
 }
@@ -189,7 +189,7 @@ TEST_CASE("every float16 number is read exactly") {
       operands.b_transposed = &one;
       operands.h = 1;
       operands.products = &product;
-      StdThreads parallel(1);
+      ThreadPool parallel(1);
       sweep(view_layout(buffer.data(), buffer.size()), Task::product, Dtype::float16, operands, parallel);
       operands.a = &zero;
       operands.values = &number;

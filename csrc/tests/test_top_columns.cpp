@@ -95,7 +95,7 @@ void check(const Case& one) {
       problem.seen_offsets = seen.offsets.data();
       problem.seen_columns = seen.columns.data();
     }
-    StdThreads parallel(threads);
+    ThreadPool parallel(threads);
     top_columns(problem, parallel);
     CHECK(columns == expected.columns);
     CHECK(Numbers(scores.begin(), scores.end()) == expected.scores);
@@ -126,7 +126,7 @@ TEST_CASE("no columns are found for no rows and among NaN", "[top]") {
     std::vector<float> scores(4);
     TopColumnsProblem<float> problem{a.data(), b.data(), 1,       3,       nullptr,        rows.data(),
                                      2,        2,        nullptr, nullptr, columns.data(), scores.data()};
-    StdThreads parallel(2);
+    ThreadPool parallel(2);
     top_columns(problem, parallel);
     CHECK(columns == std::vector<int64_t>{0, -1, -1, -1});
     CHECK(scores[0] == 1);

@@ -95,21 +95,21 @@ def _table(results: dict[str, Any], columns: dict[str, tuple[str, str]], title: 
 
 def _run(settings: JobSettings, one: MeasuredRun) -> dict[str, Any]:
     completed, evaluation = one.finished.completed, one.evaluation
-    run, search = completed.run, completed.searched.result
+    run, search = completed.run, completed.search
     return {
         "depth": run.settings.depth,
         "optimizer": run.settings.optimizer,
         "steps": search.steps,
         "seconds": completed.seconds,
         "train_loss": run.train_loss,
-        "validation_rmse": completed.searched.validation_rmse,
+        "validation_rmse": completed.validation_rmse,
         **_test_errors(None if evaluation is None else evaluation.model, settings.unknown),
         **_ranking(None if evaluation is None else evaluation.ranking),
         "reconstruction_mse": run.reconstruction_mse,
         "best_step": search.best_step,
         "stopped_because": search.stopped_because,
-        "refit": completed.refitted,
-        "refit_steps": run.result.steps if completed.refitted else None,
+        "refit": completed.refit is not None,
+        "refit_steps": run.result.steps if completed.refit is not None else None,
         "weight_decay": run.settings.weight_decay,
         "bias_weight_decay": run.settings.bias_weight_decay,
         "evaluation": None if evaluation is None else evaluation.as_dict(),

@@ -25,12 +25,12 @@ class FinishedRun:
     @property
     def depth(self) -> int:
         """The number of factors."""
-        return self.completed.run.settings.depth
+        return self.completed.options.depth
 
     @property
     def merit(self) -> tuple[float, int]:
         """What orders runs, the best first: by validation; the deepest where no validation entries decide."""
-        rmse = self.completed.searched.validation_rmse
+        rmse = self.completed.validation_rmse
         return (float("inf") if rmse is None else rmse, -self.depth)
 
 
@@ -65,13 +65,13 @@ def train_depth(
         folder.discard()
     _check_ending(completed, depth)
     predictor = Predictor.of(
-        completed.run.model, problem.observed, centred=bool(settings.centre), clip=bool(settings.clip)
+        completed.model, problem.observed, centred=bool(settings.centre), clip=bool(settings.clip)
     )
     return FinishedRun(completed, predictor)
 
 
 def _check_ending(completed: CompletedMatrix, depth: int) -> None:
-    step = completed.run.result.steps
+    step = completed.result.steps
     if completed.interrupted:
         raise Interrupted(f"at step {step} of depth {depth}")
     if completed.diverged:

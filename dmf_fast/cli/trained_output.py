@@ -69,7 +69,7 @@ def _card(
     values, (rows, columns) = problem.observed.values, problem.observed.shape
     lowest, highest = values.min().item(), values.max().item()
     mean = values.double().mean().item()
-    searched = best.completed.searched.result
+    searched = best.completed.search
     return ModelCard(
         title="Ratings completed" if settings.out is None else settings.out.name,
         data=DataFacts((problem.source,), rows, columns, len(values), lowest, highest, mean),

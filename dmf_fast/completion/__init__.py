@@ -1,4 +1,4 @@
-"""Completion of a matrix: one run from settings to measures, and the whole job with validation and refit."""
+"""Completion of a matrix: from options to a trained model, with validation and refit."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from dmf_fast.lazy import import_lazily
 
 if TYPE_CHECKING:
     from dmf_fast.completion.complete import CompletedMatrix, complete_matrix, split_validation
-    from dmf_fast.completion.optimizers import OPTIMIZERS, make_optimizer
+    from dmf_fast.completion.optimizers import OPTIMIZERS, optimizer_spec
     from dmf_fast.completion.options import PAPER, CompletionOptions
     from dmf_fast.completion.rescaling import rescaled
-    from dmf_fast.completion.run import CompletionRun, run_completion
     from dmf_fast.completion.scaled_model import ScaledFactorization
     from dmf_fast.completion.scales import degree_scales, mean_value, noise_level, spread
     from dmf_fast.completion.schedules import SCHEDULES, make_scheduler
@@ -23,16 +22,14 @@ __all__ = [
     "SCHEDULES",
     "CompletedMatrix",
     "CompletionOptions",
-    "CompletionRun",
     "ScaledFactorization",
     "complete_matrix",
     "degree_scales",
-    "make_optimizer",
     "make_scheduler",
     "mean_value",
     "noise_level",
+    "optimizer_spec",
     "rescaled",
-    "run_completion",
     "split_validation",
     "spread",
     "value_unit",

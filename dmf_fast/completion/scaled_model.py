@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.nn import DeepMatrixFactorization, ParameterScales
 
 
 class ScaledFactorization(DeepMatrixFactorization):
@@ -70,20 +70,19 @@ class ScaledFactorization(DeepMatrixFactorization):
                 raise ValueError(f"{name} must be above 0, but its least number is {scale.min().item()}.")
             self.register_buffer(name, scale)
 
+    def parameter_scales(self) -> ParameterScales:
+        """Return the scales of the factors at the ends, and those of the biases."""
+        rows, columns = self.value_scale * self.row_scale, self.value_scale * self.column_scale
+        return ParameterScales(rows, self.column_scale, self.BIAS_SCALE * rows, self.BIAS_SCALE * columns)
+
     def chain_and_biases(self) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
         """Return the factors and biases of ``W`` itself: the scales are in the first and the last."""
-        factors = list(self.factors)
-        rows = self.value_scale * self.row_scale
-        factors[-1] = factors[-1] * rows[:, None]
-        factors[0] = factors[0] * self.column_scale
+        factors, scales = list(self.factors), self.parameter_scales()
+        factors[-1] = factors[-1] * scales.rows[:, None]
+        factors[0] = factors[0] * scales.columns
         if self.row_bias is None or self.column_bias is None:
             return factors, None, None
-        columns = self.value_scale * self.column_scale
-        return (
-            factors,
-            self.row_bias * (self.BIAS_SCALE * rows),
-            self.column_bias * (self.BIAS_SCALE * columns),
-        )
+        return factors, self.row_bias * scales.row_bias, self.column_bias * scales.column_bias
 
     @torch.no_grad()
     def plain(self) -> DeepMatrixFactorization:

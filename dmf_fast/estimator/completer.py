@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from dmf_fast import cuda
+from dmf_fast.completion.complete import device_of
 from dmf_fast.data import DataError, IdMap
 from dmf_fast.estimator import updates
 from dmf_fast.estimator.entries import fold_in_entries, known_entries, training_entries, validation_entries
@@ -116,9 +116,9 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             resume=bool(self.resume),
         )
         self._fitted = fitted if self.keep_ratings else replace(fitted, observed=None)
-        self.n_iter_ = completed.run.result.steps
-        self.best_step_ = completed.searched.result.best_step
-        self.history_ = completed.searched.result.history
+        self.n_iter_ = completed.result.steps
+        self.best_step_ = completed.search.best_step
+        self.history_ = completed.search.history
         return self
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> MatrixCompleter:
@@ -212,8 +212,9 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
         """
         check_is_fitted(self)
-        device = cuda.resolved_device(self.device)
-        return recommend_ids(self._fitted, ids, k, exclude_seen=exclude_seen, device=device)
+        return recommend_ids(
+            self._fitted, ids, k, exclude_seen=exclude_seen, device=device_of(self.device)
+        )
 
     def similar_items(self, ids: Any, k: int = 10) -> Ranking:
         """Return the ``k`` other column ids that are most like each of ``ids``, with their cosines.
@@ -227,12 +228,12 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
         """
         check_is_fitted(self)
-        return similar_ids(self._fitted, ids, k, axis=1, device=cuda.resolved_device(self.device))
+        return similar_ids(self._fitted, ids, k, axis=1, device=device_of(self.device))
 
     def similar_users(self, ids: Any, k: int = 10) -> Ranking:
         """Return the ``k`` other row ids that are most like each of ``ids``, as `similar_items` does."""
         check_is_fitted(self)
-        return similar_ids(self._fitted, ids, k, axis=0, device=cuda.resolved_device(self.device))
+        return similar_ids(self._fitted, ids, k, axis=0, device=device_of(self.device))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder that `load`, ``dmf-fast predict`` and ``dmf-fast recommend`` read.

@@ -46,12 +46,12 @@ def train(
         raise KeyboardInterrupt
     if completed.diverged:
         raise ValueError(
-            f"The training diverged: its loss is not finite at step {completed.run.result.steps}; lower lr "
+            f"The training diverged: its loss is not finite at step {completed.result.steps}; lower lr "
             "or init_scale, or take the optimizer 'adaptive-gd', which finds its step size by itself"
         )
-    predictor = Predictor.of(completed.run.model.cpu(), observed, centred=options.center, clip=clip)
-    rmse = completed.searched.validation_rmse
-    noise = completed.run.train_loss if rmse is None else rmse**2
+    predictor = Predictor.of(completed.model, observed, centred=options.center, clip=clip)
+    rmse = completed.validation_rmse
+    noise = completed.train_loss if rmse is None else rmse**2
     least = (_LEAST_NOISE * spread(observed, mean_value(observed))) ** 2
     return FittedModel(predictor, *ids, max(noise, least), observed), completed
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -18,9 +19,10 @@ from dmf_fast.experiments.page import Work
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.synthetic import LowRankProblem, low_rank_problem
 from dmf_fast.initialization import initialize
+from dmf_fast.optim import GroupRMSprop
 from dmf_fast.spectrum import effective_rank
 from dmf_fast.threads import one_thread_each
-from dmf_fast.training import DescentOptions, GroupRMSprop, Recording, Trial
+from dmf_fast.training import FitOptions, Recording, Trial
 
 
 @dataclass(frozen=True)
@@ -141,8 +143,8 @@ def _trials(grid: CompletionGrid) -> Iterator[Trial]:
                 },
                 initialize("gaussian", (grid.size,) * (depth + 1), init_scale, seed=seed),
                 problem.train.to(dtype=torch.float32),
-                GroupRMSprop(lr=lr),
-                DescentOptions(steps=grid.steps, train_loss_threshold=grid.train_loss_threshold),
+                partial(GroupRMSprop, lr=lr),
+                FitOptions(steps=grid.steps, train_loss_threshold=grid.train_loss_threshold),
                 Recording(per_decade=2, spectrum=True),
                 truth=problem.truth,
             )

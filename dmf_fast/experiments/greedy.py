@@ -7,6 +7,7 @@ Low-Rank Learning" (ICLR 2021).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +29,7 @@ from dmf_fast.experiments.page import Picture, ResultTable, Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
-from dmf_fast.training import DescentOptions, GradientDescent, Recording, Trial, TrialResult
+from dmf_fast.training import FitOptions, Recording, Trial, TrialResult
 
 DIM, OBSERVED = 20, 320
 SINGULAR_VALUES = (20.0, 10.0, 5.0)
@@ -84,8 +85,8 @@ def _narrow_trial(width: int, seed: int) -> Trial:
         {"width": width, "seed": seed},
         initialize("gaussian", (DIM, width, DIM), 1e-8, seed=seed, dtype=torch.float64),
         observed_entries(seed),
-        GradientDescent(LEARNING_RATES[2]),
-        DescentOptions(gradient_norm_threshold=1e-10),
+        partial(torch.optim.SGD, lr=LEARNING_RATES[2]),
+        FitOptions(steps=100_000, gradient_norm_threshold=1e-10),
     )
 
 
@@ -95,8 +96,8 @@ def _wide_trial(depth: int, scale: float, seed: int, solutions: Sequence[TrialRe
         {"depth": depth, "init_scale": scale, "seed": seed},
         initialize("gaussian", (DIM,) * (depth + 1), scale, seed=seed, dtype=torch.float64),
         observed_entries(seed),
-        GradientDescent(LEARNING_RATES[depth]),
-        DescentOptions(steps=1_000_000, train_loss_threshold=1e-5),
+        partial(torch.optim.SGD, lr=LEARNING_RATES[depth]),
+        FitOptions(steps=1_000_000, train_loss_threshold=1e-5),
         Recording(per_decade=100, singular_values=len(SINGULAR_VALUES), spectrum=True),
         # So the distances to W_1 and W_2 are recorded, as `phases_of` expects.
         truth=first,

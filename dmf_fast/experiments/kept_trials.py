@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dmf_fast.chain import dims_of
 from dmf_fast.experiments.page import Work
 from dmf_fast.experiments.reproduction import Reproduction
-from dmf_fast.training import Trial, TrialResult, Trials, descend_many
+from dmf_fast.training import Trial, TrialResult, Trials, fit_many
 
 
 def run_trials(trials: Sequence[Trial], reproduction: Reproduction, name: str) -> Trials:
@@ -17,7 +17,7 @@ def run_trials(trials: Sequence[Trial], reproduction: Reproduction, name: str) -
     Raises `KeyboardInterrupt` where Ctrl-C ended it: nothing is reported of a part. Runs that have ended are
     kept.
     """
-    ended = descend_many(trials, folder=reproduction.folder / name, progress=reproduction.progress)
+    ended = fit_many(trials, folder=reproduction.folder / name, progress=reproduction.progress)
     if len(ended.results) < len(trials):
         raise KeyboardInterrupt
     return ended

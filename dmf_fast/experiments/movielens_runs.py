@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import pyarrow as pa
@@ -19,9 +20,10 @@ from dmf_fast.experiments.page import Work
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
+from dmf_fast.optim import GroupRMSprop
 from dmf_fast.spectrum import effective_rank
 from dmf_fast.threads import threads_kept, use_one_thread
-from dmf_fast.training import DescentOptions, GroupRMSprop, Recording, Trial
+from dmf_fast.training import FitOptions, Recording, Trial
 from dmf_fast.training.identity import sha256_of
 
 
@@ -114,8 +116,8 @@ def _trials(grid: MovieLensGrid, split: MovieLensSplit) -> Iterator[Trial]:
             {"depth": depth, "seed": seed},
             initialize("gaussian", grid.dims(depth, split.train.shape), grid.init_scale, seed=seed),
             split.train,
-            GroupRMSprop(grid.lr),
-            DescentOptions(steps=grid.steps),
+            partial(GroupRMSprop, lr=grid.lr),
+            FitOptions(steps=grid.steps),
             Recording(every=grid.record_every, norms=False, spectrum=True),
             validation=split.validation,
             test=split.test,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from dmf_fast.experiments.kept_trials import run_trials, work_of
 from dmf_fast.experiments.page import Claim, Picture, ResultTable, Section, verdict
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.observations import Observations
-from dmf_fast.training import DescentOptions, GradientDescent, Recording, Trial, TrialResult
+from dmf_fast.training import FitOptions, Recording, Trial, TrialResult
 
 # Stable up to W_11 ≈ 150: the curvature grows like W_11^(2 − 2/N).
 LEARNING_RATES = {2: 1e-2, 3: 2e-3, 4: 8e-4}
@@ -93,8 +94,8 @@ def _trial(depth: int, determinant: int, seed: int, steps: int) -> Trial:
         {"depth": depth, "determinant": determinant, "seed": seed},
         start_factors(depth, determinant, seed),
         Observations([0, 1, 1], [1, 0, 1], [1.0, 1.0, 0.0], (2, 2), dtype=torch.float64),
-        GradientDescent(LEARNING_RATES[depth]),
-        DescentOptions(steps=steps, train_loss_threshold=LOSS_THRESHOLD),
+        partial(torch.optim.SGD, lr=LEARNING_RATES[depth]),
+        FitOptions(steps=steps, train_loss_threshold=LOSS_THRESHOLD),
         Recording(per_decade=40, singular_values=2, spectrum=True),
         test=Observations([0], [0], [0.0], (2, 2), dtype=torch.float64),  # its RMSE is |W_11|
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
 from dmf_fast.spectrum import effective_rank
 from dmf_fast.threads import threads_kept, use_one_thread
-from dmf_fast.training import DescentOptions, DescentProgress, GradientDescent, Recording, Trial, descend
+from dmf_fast.training import FitOptions, Progress, Recording, Trial, fit
 
 LEADING = 10
 """How many singular values and vectors are followed."""
@@ -72,8 +73,8 @@ class DynamicsProblem:
             {"problem": self.name, "depth": depth},
             initialize("identity", self.dims(depth), self.init_scale, dtype=self.train.dtype),
             self.train,
-            GradientDescent(lr),
-            DescentOptions(
+            partial(torch.optim.SGD, lr=lr),
+            FitOptions(
                 steps=round(self.longest / lr),
                 reduction="sum",
                 train_loss_threshold=self.train_loss_threshold,
@@ -118,13 +119,13 @@ def _descend(trial: Trial, *, has_velocities: bool) -> pa.Table:
     factors = [factor.clone() for factor in trial.factors]
     states: list[dict[str, Any]] = []
 
-    def record(progress: DescentProgress) -> None:
-        state = {"step": progress.step, "time": progress.step * trial.rule.lr}
+    def record(progress: Progress) -> None:
+        state = {"step": progress.step, "time": progress.step * float(trial.spec.options["lr"])}
         state |= {"train_loss": progress.row["train_loss"]} | _state(progress.factors, trial.train)
         states.append(state | (_velocities(progress.factors, trial) if has_velocities else {}))
 
-    result = descend(
-        factors, trial.train, trial.rule, trial.options, recording=trial.recording, callbacks=[record]
+    result = fit(
+        factors, trial.train, trial.optimizer, trial.options, recording=trial.recording, callbacks=[record]
     )
     if result.stopped_because == "interrupted":
         raise KeyboardInterrupt
@@ -148,8 +149,8 @@ def _state(factors: list[Tensor], train: Observations) -> dict[str, Any]:
 
 def _velocities(factors: list[Tensor], trial: Trial) -> dict[str, Any]:
     """Return what the next step of the run does, which is made here for once: every state has its next."""
-    after, lr = [factor.clone() for factor in factors], trial.rule.lr
-    descend(after, trial.train, trial.rule, DescentOptions(steps=1, reduction="sum", progress=False))
+    after, lr = [factor.clone() for factor in factors], float(trial.spec.options["lr"])
+    fit(after, trial.train, trial.optimizer, FitOptions(steps=1, reduction="sum", progress=False))
     compared = compare_velocities([factors, after], [0.0, lr], trial.train, "sum", LEADING)
     return {
         "middle_values": compared.singular_values[0].tolist(),

@@ -18,7 +18,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,43 +29,9 @@ from dmf_fast.files.atomic import flush
 from dmf_fast.files.lock import locked
 from dmf_fast.files.packing import pack, unpack
 
-Row = dict[str, float | int | None]
-
 _TENSORS, _STATE, _SUMS = "tensors.safetensors", "state.json", "SHA256SUMS"
 _VERSION, _UNFINISHED = "version-", "unfinished-"
-_FORMAT = 2
-
-
-@dataclass(frozen=True)
-class TrainingState:
-    """All that a run needs to go on exactly as if it had never stopped.
-
-    Attributes:
-        identity: what the run is (sizes, options, optimiser, data); one that resumes must have the same.
-        step: updates made so far.
-        seconds: of training so far.
-        rows: the history so far.
-        best_step: step of the best validation RMSE so far, with that RMSE and the model of then.
-        evaluations_since_best: for the patience.
-        model: the model's ``state_dict()``.
-        optimizer: the optimiser's ``state_dict()``.
-        scheduler: that of the learning rate's scheduler; empty without one.
-        generators: states of torch's random generators by device type.
-
-    """
-
-    identity: dict[str, Any]
-    step: int
-    seconds: float
-    rows: list[Row]
-    best_step: int | None
-    best_rmse: float | None
-    best_model: dict[str, Tensor] | None
-    evaluations_since_best: int
-    model: dict[str, Tensor]
-    optimizer: dict[str, Any]
-    scheduler: dict[str, Any]
-    generators: dict[str, Tensor]
+_FORMAT = 3
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -106,21 +71,21 @@ def held_folder(checkpoint: Path | str | None, *, every: int | None, resume: boo
         yield folder
 
 
-def save_checkpoint(folder: Path, state: TrainingState) -> None:
+def save_checkpoint(folder: Path, identity: dict[str, Any], state: dict[str, Any]) -> None:
     """Write ``state`` as the newest version in ``folder``, which is created, and remove older ones.
 
-    Raises a `TypeError` where the optimiser's state holds what a checkpoint cannot keep, and `OSError`.
+    ``identity`` is what the run is (sizes, options, optimizer, data); one that resumes must have the same.
+    Raises a `TypeError` where the state holds what a checkpoint cannot keep, and `OSError`.
     """
     tensors: dict[str, Tensor] = {}
-    # Shallow on purpose: dataclasses.asdict would copy every tensor.
-    packed = {field.name: pack(getattr(state, field.name), field.name, tensors) for field in fields(state)}
+    packed = pack({"identity": identity, "state": state}, "run", tensors)
     folder.mkdir(parents=True, exist_ok=True)
     version = (_latest_version(folder) or 0) + 1
     unfinished = folder / f"{_UNFINISHED}{version}"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     save_file(tensors, unfinished / _TENSORS)
-    (unfinished / _STATE).write_text(json.dumps({"format": _FORMAT, **packed}))
+    (unfinished / _STATE).write_text(json.dumps({"format": _FORMAT, "run": packed}))
     (unfinished / _SUMS).write_text("".join(_sums(unfinished)))
     for path in (*unfinished.iterdir(), unfinished):
         flush(path)
@@ -131,8 +96,8 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def load_checkpoint(folder: Path, identity: dict[str, Any]) -> TrainingState:
-    """Read the newest version in ``folder``.
+def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of the newest version in ``folder``.
 
     Raises a `ValueError` where there is none, where it is damaged, or where it belongs to a run with another
     ``identity``; the message names the first difference.
@@ -145,15 +110,15 @@ def load_checkpoint(folder: Path, identity: dict[str, Any]) -> TrainingState:
         if (path / _SUMS).read_text() != "".join(_sums(path)):
             raise ValueError("its contents do not match SHA256SUMS")
         packed = json.loads((path / _STATE).read_text())
-        if packed.pop("format") != _FORMAT:
+        if packed["format"] != _FORMAT:
             raise ValueError("it was written by another version of dmf_fast")
-        tensors = load_file(path / _TENSORS)
-        state = TrainingState(**{name: unpack(value, tensors) for name, value in packed.items()})
+        run = unpack(packed["run"], load_file(path / _TENSORS))
+        state: dict[str, Any] = run["state"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ValueError(
             f"the checkpoint {path} is damaged ({error}); remove {folder} and start anew."
         ) from error
-    _check_identity(folder, state.identity, identity)
+    _check_identity(folder, run["identity"], identity)
     return state
 
 

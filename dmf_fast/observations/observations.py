@@ -402,7 +402,9 @@ class Observations:
         def part(mask: NDArray[np.bool_]) -> Observations:
             chosen = torch.from_numpy(mask).to(self.device)
             pattern = Pattern(rows[mask], columns[mask], self.shape)
-            return self._of(pattern, values[chosen], None if weights is None else weights[chosen], self.device)
+            return self._of(
+                pattern, values[chosen], None if weights is None else weights[chosen], self.device
+            )
 
         return [part(mask) for mask in masks]
 

@@ -45,6 +45,7 @@ class Plan:
         tile_precision: ``"tf32"``, ``"tf32x3"`` or ``"bfloat16"`` where tensor cores compute loss and
             gradients at the split; None where the sweep does.
         alternatives: cost of every split considered and of the dense plan, by name.
+        engine: what makes the steps of a run, where an optimizer was given to `dmf_fast.explain`.
 
     """
 
@@ -59,6 +60,7 @@ class Plan:
     cost: float
     tile_precision: str | None = None
     alternatives: tuple[tuple[str, float], ...] = ()
+    engine: str = ""
 
     @property
     def name(self) -> str:
@@ -83,28 +85,12 @@ class Plan:
             lines.append(f"  {how} loss, dA and dB: {self.observed_flops / 1e9:.4g} GFLOP")
         lines.append(f"  dense products, forward and backward: {self.chain_flops / 1e9:.4g} GFLOP")
         lines.append(f"  memory traffic: {self.bytes / 1e6:.4g} MB")
+        if self.engine:
+            lines.append(f"  engine: {self.engine}")
         lines.append("  relative cost of what was considered:")
         for name, cost in sorted(self.alternatives, key=lambda pair: pair[1]):
             lines.append(f"    {name:<19} {cost / self.cost:8.2f}")
         return "\n".join(lines)
-
-
-def explain(factors: Sequence[Tensor], observations: Observations) -> Plan:
-    """Return the plan for ``factors`` on ``observations``; print it to read it.
-
-    Args:
-        factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``.
-        observations: the observed entries of an ``(m, n)`` matrix.
-
-    Example:
-        >>> import torch, dmf_fast
-        >>> observations = dmf_fast.Observations([0, 1], [1, 0], [1.0, 2.0], shape=(2, 3))
-        >>> plan = dmf_fast.explain([torch.ones(4, 3), torch.ones(2, 4)], observations)
-        >>> plan.dims
-        (3, 4, 2)
-
-    """
-    return plan_for(factors, observations)
 
 
 def plan_for(factors: Sequence[Tensor], observations: Observations, biases: int = 0) -> Plan:
@@ -131,13 +117,19 @@ def plan_chain(
     return _plan_chain(dims, nnz, biases, dtype, costs_on(device, dtype, precision))
 
 
-def plan_descent(dims: tuple[int, ...], nnz: int, device: str) -> Plan:
-    """Return the cheapest plan for the native steps of `dmf_fast.training.descend` on a chain of ``dims``.
+def plan_descent(dims: tuple[int, ...], nnz: int, device: str, *, forms_product: bool = True) -> Plan:
+    """Return the cheapest plan for the native steps of `dmf_fast.fit` on a chain of ``dims``.
+
+    ``forms_product`` is whether ``W`` may be formed.
 
     >>> plan_descent((100, 100, 100), 2000, "cpu").split
     1
     """
-    return _plan_chain(dims, nnz, 0, torch.float32, DESCENT if device == "cpu" else DESCENT_BLOCK)
+    costs = DESCENT if device == "cpu" else DESCENT_BLOCK
+    if forms_product:
+        return _plan_chain(dims, nnz, 0, torch.float32, costs)
+    plans = [_split_plan(dims, nnz, split, costs=costs) for split in range(1, len(dims) - 1)]
+    return min(plans, key=lambda plan: plan.cost)
 
 
 # What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes:

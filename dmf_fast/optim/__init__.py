@@ -1,15 +1,7 @@
-"""Optimisers beside those of torch."""
+"""Update rules: torch optimizers of this project, and how native engines read any optimizer."""
 
-from __future__ import annotations
+from dmf_fast.optim.adaptive_gradient_descent import AdaptiveGradientDescent
+from dmf_fast.optim.group_rmsprop import GroupRMSprop
+from dmf_fast.optim.spec import OptimizerSpec
 
-from typing import TYPE_CHECKING
-
-from dmf_fast.lazy import import_lazily
-
-if TYPE_CHECKING:
-    from dmf_fast.optim.adaptive_gradient_descent import AdaptiveGradientDescent
-    from dmf_fast.optim.group_rmsprop import GroupRMSprop
-
-__all__ = ["AdaptiveGradientDescent", "GroupRMSprop"]
-
-import_lazily(__name__)
+__all__ = ["AdaptiveGradientDescent", "GroupRMSprop", "OptimizerSpec"]

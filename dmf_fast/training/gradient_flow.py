@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dmf_fast.chain import shape_of
+from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.functional import Reduction, completion_loss
-from dmf_fast.training.factor_measures import FactorMeasures
+from dmf_fast.training.errors import mean_squared_error
 from dmf_fast.training.history import Row, history_table
+from dmf_fast.training.measures import Measures
 from dmf_fast.training.recording import Recording
 
 Method = Literal["DOP853", "RK45", "RK23", "Radau", "BDF", "LSODA"]
@@ -93,7 +95,7 @@ def gradient_flow(
         [0.0, 1.5]
 
     """
-    measures = FactorMeasures(validation, test, truth, recording)
+    measures = Measures(validation, test, truth, recording)
     checked_times = _checked_times(times)
     _check_integrator(rtol, atol, method)
     _check_factors(factors, train, measures)
@@ -163,12 +165,27 @@ def _integrated(
     return end
 
 
-def _row(flow: _Flow, factors: list[Tensor], measures: FactorMeasures, then: float, seconds: float) -> Row:
+def _row(flow: _Flow, factors: list[Tensor], measures: Measures, then: float, seconds: float) -> Row:
     loss, gradients = flow.loss_and_gradients(factors)
     norm = math.hypot(*(torch.linalg.vector_norm(gradient).item() for gradient in gradients))
     if flow.reduction == "sum":
         loss /= flow.train.total_weight
-    return {"time": then, "seconds": seconds} | measures.columns(factors, loss, norm)
+    return {"time": then, "seconds": seconds} | measures.columns(_State(factors, loss, norm))
+
+
+@dataclass(frozen=True)
+class _State:
+    """Factors at a time, as `Measures` takes them."""
+
+    factors: list[Tensor]
+    loss: float
+    gradient_norm: float
+
+    def model(self) -> DeepMatrixFactorization:
+        return DeepMatrixFactorization.of_factors(self.factors)
+
+    def mean_squared_error(self, observations: Observations) -> float:
+        return mean_squared_error(self.model(), observations)
 
 
 def _checked_times(times: Sequence[float]) -> list[float]:
@@ -190,7 +207,7 @@ def _checked_times(times: Sequence[float]) -> list[float]:
     return checked
 
 
-def _check_factors(factors: Sequence[Tensor], train: Observations, measures: FactorMeasures) -> None:
+def _check_factors(factors: Sequence[Tensor], train: Observations, measures: Measures) -> None:
     shape = shape_of(factors)
     for place, factor in enumerate(factors):
         if factor.dtype != torch.float64:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.costs import matmul_precision
-from dmf_fast.training.descent_options import DescentOptions
+from dmf_fast.optim.spec import OptimizerSpec
+from dmf_fast.training.measures import Measures
 from dmf_fast.training.options import FitOptions
-from dmf_fast.training.recording import Recording
-from dmf_fast.training.rules import Rule, describe_rule
 
-# When to stop, and what is shown or kept meanwhile, may differ when a run goes on.
+# When to stop, and what is shown or kept meanwhile, may differ when a run resumes.
 _FREE_OPTIONS = {
     "steps",
     "train_loss_threshold",
@@ -26,31 +25,46 @@ _FREE_OPTIONS = {
     "progress",
     "checkpoint_every",
     "max_seconds",
+    "engine",
 }
 
 
 def identity_of_run(
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
+    model: DeepMatrixFactorization,
+    optimizer: torch.optim.Optimizer | OptimizerSpec,
     options: FitOptions,
+    measures: Measures,
     data: dict[str, Observations | None],
+    engine: str,
 ) -> dict[str, Any]:
-    """Return what must agree between a run and the one that goes on with it, by name.
+    """Return what must agree between a run and the one that resumes it, by name.
 
-    >>> weight = torch.nn.Linear(2, 1, bias=False)
-    >>> optimizer = torch.optim.SGD(weight.parameters(), lr=0.5)
-    >>> identity_of_run(weight, optimizer, FitOptions(), {})["model.weight"]
-    'torch.float32 (1, 2)'
+    >>> model = DeepMatrixFactorization.of_factors([torch.eye(2)])
+    >>> spec = OptimizerSpec(torch.optim.SGD, {"lr": 0.5})
+    >>> identity_of_run(model, spec, FitOptions(), Measures(), {}, "native")["optimizer.lr"]
+    0.5
     """
+    device, dtype = model.mean.device.type, model.mean.dtype
     identity: dict[str, Any] = {
         f"model.{name}": f"{tensor.dtype} {tuple(tensor.shape)}"
         for name, tensor in model.state_dict().items()
     }
-    for parameter in model.parameters():
-        device = parameter.device.type
-        identity[f"products on {device}"] = matmul_precision(device, parameter.dtype)
-    identity |= _binding_options(options)
-    identity["optimizer"] = type(optimizer).__name__
+    identity["engine"] = engine
+    identity[f"products on {device}"] = matmul_precision(device, dtype)
+    identity |= {f"options.{n}": value for n, value in asdict(options).items() if n not in _FREE_OPTIONS}
+    identity |= {f"recording.{name}": value for name, value in asdict(measures.recording).items()}
+    identity |= _of_optimizer(optimizer)
+    identity["truth"] = None if measures.truth is None else sha256_of(measures.truth)
+    return identity | {name: _digest(observations) for name, observations in data.items()}
+
+
+def _of_optimizer(optimizer: torch.optim.Optimizer | OptimizerSpec) -> dict[str, Any]:
+    if isinstance(optimizer, OptimizerSpec):
+        described = optimizer.describe()
+        return {"optimizer": described.pop("optimizer")} | {
+            f"optimizer.{name}": value for name, value in described.items()
+        }
+    identity: dict[str, Any] = {"optimizer": type(optimizer).__name__}
     for place, group in enumerate(optimizer.param_groups):
         identity |= {
             f"optimizer.param_groups[{place}].{name}": value.tolist() if isinstance(value, Tensor) else value
@@ -58,42 +72,7 @@ def identity_of_run(
             if name != "params"
         }
         identity[f"optimizer.param_groups[{place}].params"] = [tuple(p.shape) for p in group["params"]]
-    return identity | _digests(data)
-
-
-def identity_of_descent(
-    factors: Sequence[Tensor],
-    rule: Rule,
-    options: DescentOptions,
-    recording: Recording,
-    data: dict[str, Observations | None],
-    truth: Tensor | None = None,
-) -> dict[str, Any]:
-    """Return the same for a run of `descend`.
-
-    >>> from dmf_fast.training.rules import GradientDescent
-    >>> rule = GradientDescent(lr=0.5)
-    >>> identity_of_descent([torch.eye(2)], rule, DescentOptions(), Recording(), {})["rule.lr"]
-    0.5
-    """
-    identity: dict[str, Any] = {
-        f"factors[{place}]": f"{factor.dtype} {tuple(factor.shape)}" for place, factor in enumerate(factors)
-    }
-    device = factors[0].device.type
-    identity[f"products on {device}"] = matmul_precision(device, factors[0].dtype)
-    identity |= {f"rule.{name}": value for name, value in describe_rule(rule).items()}
-    identity |= _binding_options(options)
-    identity |= {f"recording.{name}": value for name, value in asdict(recording).items()}
-    identity["truth"] = None if truth is None else sha256_of(truth)
-    return identity | _digests(data)
-
-
-def _binding_options(options: FitOptions | DescentOptions) -> dict[str, Any]:
-    return {f"options.{name}": value for name, value in asdict(options).items() if name not in _FREE_OPTIONS}
-
-
-def _digests(data: dict[str, Observations | None]) -> dict[str, str | None]:
-    return {name: _digest(observations) for name, observations in data.items()}
+    return identity
 
 
 def sha256_of(*tensors: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""The steps of a run, between a start or a checkpoint and the reason why it ends."""
+"""The course of a run: steps of an engine from one recorded row to the next, until it stops."""
 
 from __future__ import annotations
 
@@ -11,212 +11,249 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import LRScheduler
-from tqdm import tqdm
 
-from dmf_fast.files.checkpoint import TrainingState, has_checkpoint, load_checkpoint, save_checkpoint
+from dmf_fast._native import Outcome
+from dmf_fast.files.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from dmf_fast.nn import DeepMatrixFactorization
-from dmf_fast.observations import Observations
-from dmf_fast.training.batches import Batches
-from dmf_fast.training.best import Best
-from dmf_fast.training.history import Measures, Row
-from dmf_fast.training.identity import identity_of_run
-from dmf_fast.training.interrupt import DeferredInterrupt
+from dmf_fast.training.engines.protocol import Engine, EngineState
+from dmf_fast.training.history import Row
+from dmf_fast.training.measures import Measures
 from dmf_fast.training.options import FitOptions
 
 StoppedBecause = Literal[
-    "steps", "train_loss_threshold", "patience", "callback", "max_seconds", "interrupted", "diverged"
+    "steps",
+    "train_loss_threshold",
+    "gradient_norm_threshold",
+    "patience",
+    "callback",
+    "max_seconds",
+    "interrupted",
+    "diverged",
 ]
+
+# An engine comes back this often, for Ctrl-C, the time and the bar.
+_SECONDS_A_SLICE = 0.1
+_SECONDS_A_CHECKPOINT = 30.0
+
+_REASONS: dict[Outcome, StoppedBecause] = {
+    Outcome.train_loss_threshold: "train_loss_threshold",
+    Outcome.gradient_norm_threshold: "gradient_norm_threshold",
+    Outcome.diverged: "diverged",
+}
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a callback sees at an evaluation: updates made, the model, and the new row of the history."""
+    """What a callback sees when a row is recorded.
+
+    Attributes:
+        step: updates made.
+        model: what is trained, in the state of the row. Of bare factors, a model on their memory.
+        row: the new row of the history.
+
+    """
 
     step: int
     model: DeepMatrixFactorization
     row: Row
 
+    @property
+    def factors(self) -> list[Tensor]:
+        """Copies of ``[W_1, …, W_N]``."""
+        return [factor.detach().clone() for factor in self.model.factors]
+
 
 Callback = Callable[[Progress], bool | None]
 
 
-class _BeforeEvaluation(NamedTuple):
-    """What an evaluation changes: the number of rows, the best, and the generators if a callback draws."""
+@dataclass(frozen=True)
+class Best:
+    """The best row so far by its validation RMSE, whose state the engine keeps, and how many came since."""
 
-    rows: int
-    best: Best
-    generators: dict[str, Tensor]
+    step: int | None = None
+    rmse: float | None = None
+    rows_since: int = 0
+
+    def after(self, row: Row) -> Best:
+        """Return what is best when ``row`` is taken into account too.
+
+        >>> best = Best().after({"step": 3, "validation_rmse": 0.5})
+        >>> best.after({"step": 4, "validation_rmse": 0.6})
+        Best(step=3, rmse=0.5, rows_since=1)
+        """
+        step, rmse = row["step"], row["validation_rmse"]
+        if rmse is None:
+            return self
+        if rmse < (math.inf if self.rmse is None else self.rmse):
+            return Best(int(step or 0), rmse)
+        return Best(self.step, self.rmse, self.rows_since + 1)
 
 
 @dataclass
 class Run:
-    """A run amid its steps: ``step`` updates are made."""
+    """A run between two of its steps.
 
-    model: DeepMatrixFactorization
-    train: Observations
-    batches: Batches
-    optimizer: torch.optim.Optimizer
-    scheduler: LRScheduler | None
+    Attributes:
+        engine: makes the steps.
+        options: when to stop.
+        measures: what a row holds, and when there is one.
+        callbacks: called with every row.
+        checkpoint: folder for checkpoints, or None.
+        identity: what a run must be to resume from one of them.
+        interrupted: asked about ten times a second whether to stop.
+        advanced: told about ten times a second how many steps were made.
+
+    """
+
+    engine: Engine
     options: FitOptions
     measures: Measures
-    callbacks: tuple[Callback, ...]
-    checkpoint: Path | None
-    step: int = 0
+    callbacks: tuple[Callback, ...] = ()
+    checkpoint: Path | None = None
+    identity: dict[str, Any] = field(default_factory=dict)
+    interrupted: Callable[[], bool] = lambda: False
+    advanced: Callable[[int], object] = lambda steps: None
     rows: list[Row] = field(default_factory=list)
     best: Best = field(default_factory=Best)
-    identity: dict[str, Any] = field(default_factory=dict)
     seconds_before: float = 0.0
     started: float = field(default_factory=time.perf_counter)
+    saved: float = field(default_factory=time.perf_counter)
 
     @property
     def seconds(self) -> float:
         """Of training, those before a resume included."""
         return self.seconds_before + time.perf_counter() - self.started
 
-    @property
-    def gpus(self) -> list[torch.device]:
-        """The device of the model, where it has a random generator of its own."""
-        device = self.model.mean.device
-        return [device] if device.type == "cuda" else []
-
     def open_checkpoint(self) -> None:
-        """Go on from the checkpoint, where there is one."""
-        if self.checkpoint is None:
-            return
-        data = {"train": self.train, "validation": self.measures.validation, "test": self.measures.test}
-        self.identity = identity_of_run(self.model, self.optimizer, self.options, data)
-        self.identity["scheduler"] = "none" if self.scheduler is None else type(self.scheduler).__name__
-        if not has_checkpoint(self.checkpoint):
+        """Resume from the checkpoint, where there is one."""
+        if self.checkpoint is None or not has_checkpoint(self.checkpoint):
             return
         state = load_checkpoint(self.checkpoint, self.identity)
-        self.model.load_state_dict(state.model)
-        _load_optimizer(self.optimizer, state.optimizer)
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state.scheduler)
-        if state.generators:
-            torch.set_rng_state(state.generators["cpu"])
-            for gpu in self.gpus:
-                torch.cuda.set_rng_state(state.generators["cuda"], gpu)
-        self.step, self.rows, self.seconds_before = state.step, state.rows, state.seconds
-        self.best = Best(state.best_step, state.best_rmse, state.best_model, state.evaluations_since_best)
+        self.engine.resume(EngineState(**state["engine"]))
+        self.rows, self.seconds_before, self.best = state["rows"], state["seconds"], Best(**state["best"])
+        _set_generators(state["generators"])
 
     def train_until_done(self) -> StoppedBecause:
         """Make steps until there is a reason to stop, and keep the state of then in the checkpoint."""
-        first_step = self.step
-        with DeferredInterrupt() as interrupt, self._bar() as bar:
-            while True:
-                # A checkpoint holds a step before its evaluation, which a resumed run repeats.
-                before = _BeforeEvaluation(len(self.rows), self.best, self._generators())
-                every = self.options.checkpoint_every
-                if every is not None and self.step % every == 0 and self.step > first_step:
-                    self._save(before)
-                with torch.set_grad_enabled(self.step < self.options.steps):
-                    batch = self.batches.at(self.step)
-                    loss = self.model.loss(batch, self.options.reduction)
-                reason = self._evaluate(loss, batch, interrupt, bar)
-                if reason is not None:
-                    break
-                self._update(loss)
-                self.step += 1
-                bar.update()
-        if self.checkpoint is not None and reason != "diverged":
-            self._save(before)
-        return reason
+        reason = self._advance(self.engine.step)
+        while True:
+            # A checkpoint holds a step before its row is recorded, which a resumed run does again.
+            before = _BeforeRow(len(self.rows), self.best, self._generators())
+            if reason is not None or self._is_recorded(self.engine.step):
+                reason = self._record(reason)
+            if self._is_saved(reason):
+                self._save(before)
+            if self.best is not before.best and self.best.rows_since == 0:
+                self.engine.keep()
+            if reason is not None:
+                return reason
+            reason = self._advance(self._next_stop())
 
-    def _update(self, loss: Tensor) -> None:
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.options.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.gradient_clip)
-        self.optimizer.step()
-        if self.scheduler is not None:
-            self.scheduler.step()
+    def _next_stop(self) -> int:
+        step = self.engine.step
+        stops = [self.options.steps, self.measures.recording.next_step(step)]
+        every = self.options.checkpoint_every
+        if self.checkpoint is not None and every:
+            stops.append((step // every + 1) * every)
+        return min(stops)
 
-    def _evaluate(
-        self, loss: Tensor, batch: Observations, interrupt: DeferredInterrupt, bar: Any
-    ) -> StoppedBecause | None:
-        """Record a row where one is due, and say whether and why the run ends here."""
-        last = self.step >= self.options.steps
-        due = last or self.step % self.options.evaluate_every == 0
-        reason: StoppedBecause | None = None
-        if interrupt.requested:
-            reason = "interrupted"
-        elif self._time_is_up():
-            reason = "max_seconds"
-        threshold = self.options.train_loss_threshold
-        if not due and reason is None and threshold is None:
-            return None  # without reading the loss, for which a GPU would have to wait
-        train_loss = loss.item()
-        if self.options.reduction == "sum":
-            train_loss /= batch.total_weight
-        if not math.isfinite(train_loss):
-            reason = "diverged"
-        elif threshold is not None and train_loss <= threshold:
-            reason = "train_loss_threshold"
-        elif last:
-            reason = "steps"
-        return self._record(train_loss, reason, bar) if due or reason is not None else None
+    def _advance(self, until: int) -> StoppedBecause | None:
+        """Make steps until ``until`` and say whether and why the run ends there, or before."""
+        outcome = self._slice(until)
+        while outcome == Outcome.paused:
+            reason = self._asked_to_stop()
+            if reason is not None:
+                return _REASONS.get(self._slice(self.engine.step), reason)
+            if self._time_for_checkpoint():
+                return None
+            outcome = self._slice(until)
+        if outcome != Outcome.reached:
+            return _REASONS[outcome]
+        return "steps" if self.engine.step >= self.options.steps else self._asked_to_stop()
 
-    def _time_is_up(self) -> bool:
+    def _slice(self, until: int) -> Outcome:
+        before = self.engine.step
+        outcome = self.engine.run(until, most_seconds=_SECONDS_A_SLICE)
+        self.advanced(self.engine.step - before)
+        return outcome
+
+    def _asked_to_stop(self) -> StoppedBecause | None:
+        if self.interrupted():
+            return "interrupted"
         limit = self.options.max_seconds
-        return limit is not None and time.perf_counter() - self.started >= limit
+        return "max_seconds" if limit is not None and time.perf_counter() - self.started >= limit else None
 
-    def _record(self, train_loss: float, reason: StoppedBecause | None, bar: Any) -> StoppedBecause | None:
-        row = self.measures.row(self.model, self.step, self.seconds, train_loss)
+    def _is_recorded(self, step: int) -> bool:
+        return self.measures.recording.next_step(step - 1) == step
+
+    def _record(self, reason: StoppedBecause | None) -> StoppedBecause | None:
+        row = self.measures.row(self.engine, self.engine.step, self.seconds)
         self.rows.append(row)
-        self.best = self.best.after(row, self.model.state_dict)
-        shown = {"loss": train_loss, "validation": row["validation_rmse"]}
-        bar.set_postfix({name: value for name, value in shown.items() if value is not None}, refresh=False)
-        try:
-            answers = [callback(Progress(self.step, self.model, row)) for callback in self.callbacks]
-        except KeyboardInterrupt:
-            return reason or "interrupted"
-        if reason is None and any(answers):
-            return "callback"
+        self.best = self.best.after(row)
+        if self.callbacks:
+            progress = Progress(self.engine.step, self.engine.model(), row)
+            try:
+                answers = [callback(progress) for callback in self.callbacks]
+            except KeyboardInterrupt:
+                return reason or "interrupted"
+            if reason is None and any(answers):
+                return "callback"
         patience = self.options.patience
-        if reason is None and patience is not None and self.best.evaluations_since >= patience:
+        if reason is None and patience is not None and self.best.rows_since >= patience:
             return "patience"
         return reason
 
-    def _bar(self) -> Any:
-        # tqdm's None: only where standard error is a terminal.
-        hidden = None if self.options.progress is None else not self.options.progress
-        return tqdm(total=self.options.steps, initial=self.step, unit="step", disable=hidden)
+    def _is_saved(self, reason: StoppedBecause | None) -> bool:
+        if self.checkpoint is None or reason == "diverged":
+            return False
+        every = self.options.checkpoint_every
+        if every is None:
+            due = self._time_for_checkpoint()
+        else:
+            due = every > 0 and self.engine.step > 0 and self.engine.step % every == 0
+        return reason is not None or due
 
-    def _save(self, before: _BeforeEvaluation) -> None:
+    def _time_for_checkpoint(self) -> bool:
+        timed = self.checkpoint is not None and self.options.checkpoint_every is None
+        return timed and time.perf_counter() - self.saved >= _SECONDS_A_CHECKPOINT
+
+    def _save(self, before: _BeforeRow) -> None:
         assert self.checkpoint is not None
-        best = before.best
-        state = TrainingState(
-            identity=self.identity,
-            step=self.step,
-            seconds=self.seconds,
-            rows=self.rows[: before.rows],
-            best_step=best.step,
-            best_rmse=best.rmse,
-            best_model=best.model,
-            evaluations_since_best=best.evaluations_since,
-            model=self.model.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-            scheduler={} if self.scheduler is None else self.scheduler.state_dict(),
-            generators=before.generators,
-        )
-        save_checkpoint(self.checkpoint, state)
+        state = {
+            "engine": vars(self.engine.state()),
+            "rows": self.rows[: before.rows],
+            "best": vars(before.best),
+            "seconds": self.seconds,
+            "generators": before.generators,
+        }
+        save_checkpoint(self.checkpoint, self.identity, state)
+        self.saved = time.perf_counter()
 
     def _generators(self) -> dict[str, Tensor]:
+        """Return the states of torch's generators, which callbacks may draw from; nothing without a seed."""
         if self.checkpoint is None or self.options.seed is None:
             return {}
-        states = {"cpu": torch.get_rng_state()}
-        for gpu in self.gpus:
-            states["cuda"] = torch.cuda.get_rng_state(gpu)
-        return states
+        return {"cpu": torch.get_rng_state()} | {
+            f"cuda:{place}": torch.cuda.get_rng_state(place) for place in range(_gpus())
+        }
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Load ``saved`` with the dtypes that it has: torch itself rounds all to those of the parameters."""
-    optimizer.load_state_dict(saved)
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for place, kept in saved["state"].items():
-        state = optimizer.state[parameters[place]]
-        tensors = {name: value for name, value in kept.items() if isinstance(value, Tensor)}
-        state.update({name: value.to(state[name].device) for name, value in tensors.items()})
+class _BeforeRow(NamedTuple):
+    """What recording a row changes: the number of rows, the best, and the generators if a callback draws."""
+
+    rows: int
+    best: Best
+    generators: dict[str, Tensor]
+
+
+def _gpus() -> int:
+    initialized: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return torch.cuda.device_count() if initialized else 0
+
+
+def _set_generators(states: dict[str, Tensor]) -> None:
+    for device, state in states.items():
+        if device == "cpu":
+            torch.set_rng_state(state)
+        else:
+            torch.cuda.set_rng_state(state, device)

@@ -1,4 +1,4 @@
-"""What `descend_many` refuses, before any trial begins."""
+"""What `fit_many` refuses, before any trial begins."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from dmf_fast.training.descent_arguments import check_descent
-from dmf_fast.training.rules import describe_rule
+from dmf_fast.training.arguments import check_fit, model_of
 from dmf_fast.training.trials import Label, Trial
 
 
 def check_trials(trials: Sequence[Trial]) -> None:
-    """Raise what `descend_many` raises for its trials.
+    """Raise what `fit_many` raises for its trials.
 
     >>> check_trials([])
     """
@@ -20,7 +19,8 @@ def check_trials(trials: Sequence[Trial]) -> None:
         if not isinstance(trial, Trial):
             raise TypeError(f"trials[{place}] must be a Trial, but a {type(trial).__name__} came.")
         try:
-            check_descent(trial.factors, trial.train, trial.measures(), trial.options)
+            model = model_of(trial.factors)
+            check_fit(model, trial.train, trial.spec, trial.measures(), trial.options, trial.factors)
         except (TypeError, ValueError) as error:
             raise type(error)(f"trials[{place}]: {error}") from error
     _check_distinct(trials)
@@ -40,12 +40,12 @@ def _check_distinct(trials: Sequence[Trial]) -> None:
 
 
 def _check_names(trials: Sequence[Trial]) -> None:
-    """Refuse a label where a column of another meaning has its name; that of an option of the rule may."""
+    """Refuse a label where a column of another meaning has its name; that of an option may."""
     columns = set().union(*(trial.columns() for trial in trials))
     for place, trial in enumerate(trials):
-        rule = describe_rule(trial.rule)
+        optimizer = trial.spec.describe()
         for name, value in trial.labels.items():
-            if name in columns and not (name in rule and rule[name] == value):
+            if name in columns and not (name in optimizer and optimizer[name] == value):
                 raise ValueError(
                     f"trials[{place}] has the label {name!r} = {value!r}, but the tables have a column of "
                     "that name for something else; choose another name."

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import pyarrow.parquet as pq
 from safetensors.torch import load_file, save_file
 
-from dmf_fast.training.descend import DescentResult
-from dmf_fast.training.rules import describe_rule
+from dmf_fast.training.fit import FitResult
 from dmf_fast.training.trials import Trial, TrialResult
 
 _HISTORY, _FACTORS, _SUMMARY = "history.parquet", "factors.safetensors", "summary.json"
@@ -34,8 +34,8 @@ def keep_result(ended: TrialResult, folder: Path) -> None:
     result = ended.result
     pq.write_table(result.history, unfinished / _HISTORY)
     save_file({f"factors.{j}": factor for j, factor in enumerate(ended.factors)}, unfinished / _FACTORS)
-    kept = {field: getattr(result, field) for field in ("best_step", "stopped_because", "steps", "seconds")}
-    labels = {"labels": dict(ended.trial.labels), "rule": describe_rule(ended.trial.rule)}
+    kept = {field.name: getattr(result, field.name) for field in fields(result) if field.name != "history"}
+    labels = {"labels": dict(ended.trial.labels), "optimizer": ended.trial.spec.describe()}
     (unfinished / _SUMMARY).write_text(json.dumps(kept | labels, indent=1) + "\n")
     os.replace(unfinished, folder)
 
@@ -44,11 +44,6 @@ def load_result(trial: Trial, folder: Path) -> TrialResult:
     """Return the result that `keep_result` has written."""
     kept = json.loads((folder / _SUMMARY).read_text())
     factors = load_file(folder / _FACTORS, device=str(trial.train.device))
-    result = DescentResult(
-        pq.read_table(folder / _HISTORY),
-        kept["best_step"],
-        kept["stopped_because"],
-        kept["steps"],
-        kept["seconds"],
-    )
+    of_result = {field.name: kept[field.name] for field in fields(FitResult) if field.name != "history"}
+    result = FitResult(history=pq.read_table(folder / _HISTORY), **of_result)
     return TrialResult(trial, [factors[f"factors.{j}"] for j in range(len(factors))], result)

@@ -1,4 +1,4 @@
-"""Trials: runs of `descend` that `descend_many` makes beside each other, and what they end with."""
+"""Trials: the runs that `fit_many` makes side by side, and what they end with."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import pyarrow as pa
 from torch import Tensor
 
 from dmf_fast.observations import Observations
-from dmf_fast.training.descend import DescentResult
-from dmf_fast.training.descent_options import DescentOptions
-from dmf_fast.training.factor_measures import FactorMeasures
-from dmf_fast.training.identity import identity_of_descent, sha256_of
+from dmf_fast.optim.spec import OptimizerLike, OptimizerSpec
+from dmf_fast.training.arguments import bound_or_spec, model_of
+from dmf_fast.training.fit import FitResult
+from dmf_fast.training.identity import identity_of_run, sha256_of
+from dmf_fast.training.measures import Measures
+from dmf_fast.training.options import FitOptions
 from dmf_fast.training.recording import Recording
-from dmf_fast.training.rules import Rule, describe_rule
 
 Label = int | float | str
 
@@ -26,24 +27,26 @@ _ENDING = ("stopped_because", "best_step")
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One run of `descend_many`: the arguments of `descend`, and labels that tell it from the others.
+    """One run of `fit_many`: the arguments of `fit`, and labels that tell it from the others.
 
     Attributes:
         labels: such as ``{"depth": 3, "init_scale": 1e-3, "seed": 0}``: columns of the tables. Numbers of
             NumPy are kept as plain ones.
         factors: the start, left as it is.
-        train, rule, options, recording, validation, test, truth: as for `descend`; of the options,
-            ``progress`` is that of `descend_many`.
+        train, options, recording, validation, test, truth: as for `fit`; of the options, ``progress`` is that
+            of `fit_many`.
+        optimizer: makes an optimizer of the factors, such as ``partial(torch.optim.Adam, lr=1e-3)``.
 
     Raises:
-        TypeError: a label is not called by a string, or is neither a number nor a string.
+        TypeError: a label is not called by a string, or is neither a number nor a string; or ``optimizer`` is
+            bound to parameters.
         ValueError: a label is a whole number of more than 64 bits.
 
     Example:
         >>> import torch
-        >>> from dmf_fast.training import GradientDescent
+        >>> from functools import partial
         >>> train = Observations([0], [0], [1.0])
-        >>> Trial({"seed": np.int64(0)}, [torch.eye(1)], train, GradientDescent(lr=0.1)).labels
+        >>> Trial({"seed": np.int64(0)}, [torch.eye(1)], train, partial(torch.optim.SGD, lr=0.1)).labels
         {'seed': 0}
 
     """
@@ -51,8 +54,8 @@ class Trial:
     labels: Mapping[str, Label]
     factors: Sequence[Tensor]
     train: Observations
-    rule: Rule
-    options: DescentOptions = DescentOptions()  # noqa: RUF009 (frozen)
+    optimizer: OptimizerLike
+    options: FitOptions = FitOptions()  # noqa: RUF009 (frozen)
     recording: Recording = Recording()  # noqa: RUF009 (frozen)
     validation: Observations | None = None
     test: Observations | None = None
@@ -62,21 +65,34 @@ class Trial:
         object.__setattr__(
             self, "labels", {name: _plain_label(name, value) for name, value in self.labels.items()}
         )
+        spec = bound_or_spec(self.optimizer)
+        if not isinstance(spec, OptimizerSpec):
+            raise TypeError(
+                "`optimizer` must make an optimizer of the factors of its trial, such as "
+                f"functools.partial({type(spec).__name__}, lr=...), got one that is bound to parameters"
+            )
+        object.__setattr__(self, "optimizer", spec)
 
-    def measures(self) -> FactorMeasures:
+    @property
+    def spec(self) -> OptimizerSpec:
+        """The optimizer before it is bound to parameters."""
+        assert isinstance(self.optimizer, OptimizerSpec)
+        return self.optimizer
+
+    def measures(self) -> Measures:
         """Return what its rows measure."""
-        return FactorMeasures(self.validation, self.test, self.truth, self.recording)
+        return Measures(self.validation, self.test, self.truth, self.recording)
 
     def columns(self) -> set[str]:
         """Return the names of all columns that the tables have for it, besides its labels."""
-        history = ("step", "seconds", "train_loss", *self.measures().names(self.factors))
-        return {*describe_rule(self.rule), *_ENDING, *history}
+        history = ("step", "seconds", "train_loss", *self.measures().names(self.train.shape))
+        return {*self.spec.describe(), *_ENDING, *history}
 
     def key(self) -> str:
         """Return a name that only the same trial has: its arguments, data and start decide."""
         data = {"train": self.train, "validation": self.validation, "test": self.test}
-        identity = identity_of_descent(
-            self.factors, self.rule, self.options, self.recording, data, self.truth
+        identity = identity_of_run(
+            model_of(self.factors), self.spec, self.options, self.measures(), data, self.options.engine
         )
         options = {name: value for name, value in asdict(self.options).items() if name != "progress"}
         identity |= {"labels": dict(self.labels), "options": options, "start": sha256_of(*self.factors)}
@@ -90,18 +106,18 @@ class TrialResult:
     Attributes:
         trial: the trial.
         factors: ``[W_1, …, W_N]``: the state of the best validation RMSE, else the last.
-        result: as of `descend`; its ``stopped_because`` says whether it has diverged.
+        result: as of `fit`; its ``stopped_because`` says whether it has diverged.
 
     """
 
     trial: Trial
     factors: list[Tensor]
-    result: DescentResult
+    result: FitResult
 
 
 @dataclass(frozen=True)
 class Trials:
-    """What `descend_many` returns: a result for every trial that has ended, in the order of the trials."""
+    """What `fit_many` returns: a result for every trial that has ended, in the order of the trials."""
 
     results: list[TrialResult]
 
@@ -111,9 +127,9 @@ class Trials:
         return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
 
     def summary(self) -> pa.Table:
-        """Return one row a trial: labels, rule, how it ended, and the last row of its history."""
+        """Return one row a trial: labels, optimizer, how it ended, and the last row of its history."""
         rows = [
-            {**one.trial.labels, **describe_rule(one.trial.rule)}
+            {**one.trial.labels, **one.trial.spec.describe()}
             | dict(zip(_ENDING, (one.result.stopped_because, one.result.best_step), strict=True))
             | {name: values[-1] for name, values in one.result.history.to_pydict().items()}
             for one in self.results

@@ -176,14 +176,14 @@ class _Search:
 
 
 def _trial(proposal: Proposal, completed: CompletedMatrix, reports: dict[int, float]) -> TuningTrial:
-    result = completed.run.result
+    result = completed.result
     states: dict[str, TuningTrialState] = {"diverged": "diverged", "callback": "pruned"}
     state = states.get(result.stopped_because, "complete")
     return TuningTrial(
         proposal.number,
         state,
         proposal.values,
-        None if state == "diverged" else completed.run.validation_rmse,
+        None if state == "diverged" else completed.validation_rmse,
         result.best_step,
         result.steps,
         result.seconds,

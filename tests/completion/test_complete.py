@@ -46,8 +46,8 @@ def options(**run: Any) -> CompletionOptions:
 def test_defaults_predict_held_out_entries_far_better_than_the_mean() -> None:
     train, test = ratings().split(0.1, seed=1)
     completed = complete_matrix(train, options(), test=test)
-    assert completed.refitted
-    assert completed.run.test_rmse < 0.45 < 0.5 * test.values.std().item()
+    assert completed.refit is not None
+    assert completed.test_rmse < 0.45 < 0.5 * test.values.std().item()
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e4])
@@ -68,7 +68,7 @@ def test_values_of_another_scale_and_origin_give_the_same_model(scale: float) ->
 def test_constant_values_are_predicted_as_they_are() -> None:
     observed = ratings().with_values(torch.full((len(ratings()),), 4.0))
     completed = complete_matrix(observed, options())
-    torch.testing.assert_close(completed.run.model.predict([0, 3], [2, 2]), torch.tensor([4.0, 4.0]))
+    torch.testing.assert_close(completed.model.predict([0, 3], [2, 2]), torch.tensor([4.0, 4.0]))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1)])
@@ -76,18 +76,18 @@ def test_one_row_or_one_column_is_no_special_case(shape: tuple[int, int]) -> Non
     places = torch.arange(shape[0] * shape[1])
     observed = Observations(places // shape[1], places % shape[1], places.float() + 1, shape)
     completed = complete_matrix(observed, options())
-    assert torch.isfinite(completed.run.model.predict([0], [0])).all()
+    assert torch.isfinite(completed.model.predict([0], [0])).all()
 
 
 def test_the_refit_learns_from_all_entries_up_to_the_train_loss_of_the_best_step() -> None:
     observed = ratings()
     completed = complete_matrix(observed, options())
-    history = completed.searched.result.history.to_pydict()
-    reached = history["train_loss"][history["step"].index(completed.searched.result.best_step)]
+    history = completed.search.history.to_pydict()
+    reached = history["train_loss"][history["step"].index(completed.search.best_step)]
     again = run_completion(options().run, replace(FIT, patience=None, train_loss_threshold=reached), observed)
-    assert completed.run.result.stopped_because == again.result.stopped_because == "train_loss_threshold"
-    assert completed.run.train_loss <= reached
-    for own, expected in zip(completed.run.model.parameters(), again.model.parameters(), strict=True):
+    assert completed.result.stopped_because == again.result.stopped_because == "train_loss_threshold"
+    assert completed.train_loss <= reached
+    for own, expected in zip(completed.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(own, expected)
 
 
@@ -95,8 +95,8 @@ def test_with_batches_the_refit_makes_as_many_steps_as_were_best() -> None:
     fit = replace(FIT, batches=2, evaluate_every=4)
     job = CompletionOptions(run=RunSettings(hidden=8, optimizer="group-rmsprop"), fit=fit)
     completed = complete_matrix(ratings(), job)
-    assert completed.refitted
-    assert completed.run.result.steps == completed.searched.result.best_step
+    assert completed.refit is not None
+    assert completed.result.steps == completed.search.best_step
 
 
 def test_a_part_that_is_given_is_put_back_for_the_refit() -> None:
@@ -111,10 +111,10 @@ def test_a_part_that_is_given_is_put_back_for_the_refit() -> None:
 def test_validation_entries_that_are_given_are_used_instead_of_a_random_part() -> None:
     train, validation = ratings().split(0.2, seed=9)
     completed = complete_matrix(train, options(), validation=validation)
-    assert not completed.refitted
+    assert not completed.refit is not None
     with torch.no_grad():
-        rmse = completed.run.model.loss(validation).sqrt().item()
-    assert completed.run.validation_rmse == pytest.approx(rmse)
+        rmse = completed.model.loss(validation).sqrt().item()
+    assert completed.validation_rmse == pytest.approx(rmse)
 
 
 def test_without_validation_or_refit_there_is_one_run() -> None:
@@ -130,7 +130,7 @@ def test_both_runs_call_back_and_are_timed() -> None:
 
     completed = complete_matrix(ratings(), options(), callbacks=[note])
     assert steps.count(0) == 2
-    assert completed.seconds > completed.run.result.seconds
+    assert completed.seconds > completed.result.seconds
 
 
 def test_a_job_that_was_stopped_in_its_refit_resumes_to_the_same_model(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_job_that_was_stopped_in_its_refit_resumes_to_the_same_model(tmp_path:
 def test_a_run_that_diverges_says_so_and_is_not_trained_again() -> None:
     completed = complete_matrix(ratings(), options(optimizer="gd", lr=1e9, coordinates="plain"))
     assert completed.diverged
-    assert not completed.refitted
+    assert not completed.refit is not None
 
 
 def test_the_validation_part_is_left_out_where_it_would_be_empty() -> None:
@@ -192,7 +192,7 @@ def test_batches_train_with_group_rmsprop() -> None:
     fit = replace(FIT, batches=4, steps=400, evaluate_every=8)
     job = CompletionOptions(run=RunSettings(hidden=8, optimizer="group-rmsprop"), fit=fit)
     completed = complete_matrix(train, job, test=test)
-    assert completed.run.test_rmse < 0.45
+    assert completed.test_rmse < 0.45
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0])
@@ -248,8 +248,8 @@ def test_a_random_part_without_weight_does_not_validate() -> None:
     weights = torch.zeros(len(observed))
     weights[0] = 1.0
     completed = complete_matrix(observed.with_values(observed.values, weights), options())
-    assert not completed.refitted
-    assert completed.run.validation_rmse is None
+    assert not completed.refit is not None
+    assert completed.validation_rmse is None
 
 
 @pytest.mark.parametrize("weights", [None, [0.0, 0.0]])

@@ -30,13 +30,13 @@ def test_the_model_is_bitwise_that_of_the_training_job_on_the_same_entries() -> 
     rows, columns = (np.unique(X[:, side], return_inverse=True)[1] for side in (0, 1))
     observed = Observations(rows, columns, Y.astype(np.float32))
     completed = complete_matrix(observed, completion_options(completer.get_params()))
-    for own, expected in zip(completer.model_.parameters(), completed.run.model.parameters(), strict=True):
+    for own, expected in zip(completer.model_.parameters(), completed.model.parameters(), strict=True):
         assert torch.equal(own, expected)
-    assert completer.n_iter_ == completed.run.result.steps
-    assert completer.best_step_ == completed.searched.result.best_step
+    assert completer.n_iter_ == completed.result.steps
+    assert completer.best_step_ == completed.search.best_step
     assert completer.history_.column("validation_rmse").null_count == 0
-    assert completer.noise_variance_ == completed.searched.validation_rmse**2
-    assert completer.mean_ == completed.run.model.mean.item()
+    assert completer.noise_variance_ == completed.validation_rmse**2
+    assert completer.mean_ == completed.model.mean.item()
 
 
 def test_held_out_ratings_are_predicted_far_better_than_by_the_mean() -> None:

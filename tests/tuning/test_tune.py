@@ -46,7 +46,7 @@ def measured(trials: tuple[TuningTrial, ...]) -> list[TuningTrial]:
 def test_the_first_trial_has_the_options_that_were_given_so_that_none_worse_is_found(
     observed: Observations,
 ) -> None:
-    plain = complete_matrix(observed, replace(OPTIONS, refit=False)).run
+    plain = complete_matrix(observed, replace(OPTIONS, refit=False))
 
     found = tune(observed, OPTIONS, SPACE, TuningOptions(trials=12))
 
@@ -61,7 +61,7 @@ def test_the_first_trial_has_the_options_that_were_given_so_that_none_worse_is_f
 def test_the_options_found_repeat_the_best_trial(observed: Observations) -> None:
     found = tune(observed, OPTIONS, SPACE, TuningOptions(trials=12, seed=3))
 
-    again = complete_matrix(observed, replace(found.options, refit=False)).run
+    again = complete_matrix(observed, replace(found.options, refit=False))
 
     assert again.validation_rmse == found.best.validation_rmse
     assert again.result.best_step == found.best.best_step

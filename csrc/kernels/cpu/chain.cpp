@@ -7,6 +7,8 @@ namespace {
 
 // Up to so many bytes of its three matrices a product is made by the kernels here, in one thread.
 constexpr int64_t small_product_bytes = 1 << 18;
+// Rows of a slice.
+constexpr int64_t slice_rows = 128;
 
 template <class T>
 int64_t bytes_of(const DenseMatrix<T>& matrix) {
@@ -21,8 +23,8 @@ BlasOperand operand(const DenseMatrix<T>& matrix, bool transposed = false) {
 }  // namespace
 
 template <class T>
-Chain<T>::Chain(const DescentProgram& program, Blas& blas)
-    : products_(program.products), blas_(blas), kernels_(active_step_kernels<T>()) {
+Chain<T>::Chain(const DescentProgram& program, Blas& blas, Parallel& parallel)
+    : products_(program.products), blas_(blas), parallel_(parallel), kernels_(active_step_kernels<T>()) {
   int64_t numbers = 0, scratch = 0;
   for (const Matrix& matrix : program.matrices) {
     numbers += 2 * matrix.rows * row_stride<T>(matrix.columns);
@@ -59,8 +61,7 @@ template <class T>
 void Chain<T>::multiply(const DenseMatrix<T>& left, bool left_transposed, const DenseMatrix<T>& right,
                         bool right_transposed, const DenseMatrix<T>& result) {
   if (bytes_of(left) + bytes_of(right) + bytes_of(result) > small_product_bytes) {
-    constexpr Dtype dtype = sizeof(T) == 8 ? Dtype::float64 : Dtype::float32;
-    blas_.multiply(dtype, operand(left, left_transposed), operand(right, right_transposed), operand(result));
+    multiply_in_slices(left, left_transposed, right, right_transposed, result);
   } else if (left_transposed) {
     kernels_.multiply_transposed(left, right, result);
   } else if (right_transposed) {
@@ -70,6 +71,24 @@ void Chain<T>::multiply(const DenseMatrix<T>& left, bool left_transposed, const 
   } else {
     kernels_.multiply(left, right, result);
   }
+}
+
+template <class T>
+void Chain<T>::multiply_in_slices(const DenseMatrix<T>& left, bool left_transposed, const DenseMatrix<T>& right,
+                                  bool right_transposed, const DenseMatrix<T>& result) {
+  constexpr Dtype dtype = sizeof(T) == 8 ? Dtype::float64 : Dtype::float32;
+  const int64_t slices = (result.rows + slice_rows - 1) / slice_rows;
+  for_slices(parallel_, slices, [&](int, int64_t begin, int64_t end) {
+    for (int64_t slice = begin; slice < end; ++slice) {
+      const int64_t first = result.rows * slice / slices, rows = result.rows * (slice + 1) / slices - first;
+      const DenseMatrix<T> of_left = left_transposed
+                                         ? DenseMatrix<T>{left.data + first, left.rows, rows, left.stride}
+                                         : DenseMatrix<T>{left.row(first), rows, left.columns, left.stride};
+      const DenseMatrix<T> of_result{result.row(first), rows, result.columns, result.stride};
+      blas_.multiply(dtype, operand(of_left, left_transposed), operand(right, right_transposed),
+                     operand(of_result));
+    }
+  });
 }
 
 template class Chain<float>;

@@ -1,7 +1,9 @@
 // A whole run of gradient descent on the CPU: its state, and the loop over its steps.
 //
-// The loop allocates nothing and takes no lock, as long as the matrices are small enough for the kernels here;
-// a step of a 100 × 100 problem of depth 3 then works on 0.4 MB, which stay in L2.
+// A step is the products of the chain (chain.h), one pass over Ω (observed_pass.h) and one or two over the
+// parameters (parameters.h, update_rule.h). Large ones are shared out to threads, small ones are done in the
+// calling thread. The loop takes no lock and allocates nothing as long as the matrices are small enough for the
+// kernels here; a step of a 100 × 100 problem of depth 3 then works on 0.4 MB, which stay in L2.
 #pragma once
 
 #include <memory>
@@ -11,60 +13,71 @@
 #include "blas.h"
 #include "chain.h"
 #include "observed_pass.h"
+#include "parameters.h"
+#include "update_rule.h"
 
 namespace dmf {
 
-// What of a factor is read or written: itself, or a moment that the rule keeps (Rule::moments).
-enum class Part : int { factor = 0, first_moment = 1, second_moment = 2 };
+struct DescentOptions {
+  double loss_scale = 1;
+  Rule rule;
+  double mean = 0;      // added to every prediction
+  bool biases = false;  // one of every row and one of every column are learned, too
+};
 
 template <class T>
 class Descent {
  public:
-  // Minimises scale · Σ w (W − value)²; `total_weight` = Σ w. Factors are zero until they are written. What
-  // `entries` points to, except for the layout, is copied; the layout, `blas` and `parallel` must outlive the
-  // run.
-  Descent(const DescentProgram& program, const ObservedEntries<T>& entries, double scale, double total_weight,
-          const Rule& rule, Blas& blas, Parallel& parallel);
+  // Minimises loss_scale · Σ w (prediction − value)². Parameters are the factors, then, with biases, those of
+  // the rows and those of the columns; they are zero until they are written. `scales`: for every parameter one
+  // number a row, copied, or null for ones (ParameterRows). What `entries` points to, `blas` and `parallel`
+  // must outlive the run.
+  Descent(const DescentProgram& program, const ObservedEntries<T>& entries, const DescentOptions& options,
+          const std::vector<const T*>& scales, Blas& blas, Parallel& parallel);
 
   // Makes steps until `until` of them are made in all, a stop rule holds, the loss is not finite, or
-  // `most_seconds` are over, but one step in any case. Afterwards loss() is that of the present factors, unless
-  // the outcome is paused.
+  // `most_seconds` are over, but one step in any case. Afterwards loss() is that of the present parameters.
   Outcome run(int64_t until, const StopRules& stop, double most_seconds);
 
-  double loss() const { return loss_sum_ / total_weight_; }  // the weighted mean
-  // Of all factors together, at the state whose loss is known.
+  double loss() const { return loss_sum_ / entries_.total_weight; }  // the weighted mean
+  // Of all parameters together, before they are clipped and decayed, at the state whose loss is known.
   double gradient_norm() const;
+  // Weighted mean over `entries`, of a matrix of the same shape, for the present parameters.
+  double mean_squared_error(const ObservedEntries<T>& entries);
 
-  // As the program keeps a factor: on the right of the split W_jᵀ. Row-major, without gaps.
-  void read(Part part, int factor, T* numbers) const;
-  void write(Part part, int factor, const T* numbers);
+  // Copies the present parameters to Part::kept.
+  void keep() { parameters_.keep(); }
+
+  int parameters() const { return parameters_.count(); }
+  bool has(Part part, int parameter) const { return parameters_.part(part, parameter).data != nullptr; }
+  bool is_bias(int parameter) const { return parameter >= factors_; }
+  Matrix shape(int parameter) const;  // of a bias: one column
+  // As the program keeps a factor: on the right of the split W_jᵀ. Row-major, without gaps; for parts that are
+  // there.
+  void read(Part part, int parameter, T* numbers) const;
+  void write(Part part, int parameter, const T* numbers);
 
   int64_t step() const { return step_; }
-  double square_average() const { return square_average_; }
-  void go_on_from(int64_t step, double square_average);
+  // What the rule keeps from step to step besides moments.
+  std::vector<double> scalars() const { return rule_->scalars(); }
+  void go_on_from(int64_t step, const std::vector<double>& scalars);
 
  private:
   bool evaluate();
   void update();
-  // Of the gradients with weight_decay · W added.
-  double square_sum_of_gradients(double weight_decay) const;
-  UpdateFactors<T> update_factors();
-  template <class Body>
-  void for_parts(int64_t numbers, const Body& body) const;
-  const DenseMatrix<T>& matrix(Part part, int factor) const;
 
+  const ObservedEntries<T> entries_;
   const int factors_;
-  const Rule rule_;
-  const double total_weight_;
-  const StepKernels<T>& kernels_;
+  const double gradient_clip_;
   Parallel& parallel_;
   Chain<T> chain_;
+  AlignedNumbers<T> bias_memory_[4];  // of rows and columns: biases, then their gradients
+  Sides<T> sides_;
   std::unique_ptr<ObservedPass<T>> observed_pass_;
-  std::vector<AlignedNumbers<T>> moment_memory_;
-  std::vector<DenseMatrix<T>> moments_[2];
+  Parameters<T> parameters_;
+  std::unique_ptr<UpdateRule<T>> rule_;
   int64_t step_ = 0;
-  double square_average_ = 0;
-  bool evaluated_ = false;  // loss and gradients are those of the present factors
+  bool evaluated_ = false;  // products, loss and gradients are those of the present parameters
   double loss_sum_ = 0;
 };
 

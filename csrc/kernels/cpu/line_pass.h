@@ -2,9 +2,11 @@
 #pragma once
 
 #include <algorithm>
+#include <tuple>
 #include <vector>
 
 #include "../aligned_numbers.h"
+#include "../descent/observed_lines.h"
 #include "observed_pass.h"
 #include "step_kernels.h"
 
@@ -13,21 +15,19 @@ namespace dmf {
 template <class T>
 class LinePass final : public ObservedPass<T> {
  public:
-  // Whether both sides and their gradients stay in L2, and entries can be counted in 32 bits.
+  // Whether both sides and their gradients stay in L2, and one thread is enough.
   static bool suits(int64_t nnz, const Sides<T>& sides) {
     const int64_t numbers = 2 * (sides.a.numbers() + sides.b_transposed.numbers());
-    return numbers * static_cast<int64_t>(sizeof(T)) <= most_bytes && nnz <= INT32_MAX;
+    return numbers * static_cast<int64_t>(sizeof(T)) <= most_bytes && nnz <= most_flops / (6 * sides.a.stride);
   }
 
   LinePass(const ObservedEntries<T>& entries, double scale, const Sides<T>& sides)
       : kernels_(active_step_kernels<T>()),
-        lines_(
-            sort_into_lines(entries.rows, entries.columns, entries.nnz, sides.a.rows, sides.b_transposed.rows)),
-        values_(in_row_order(entries.values)),
-        weights_(in_row_order(entries.weights)),
         twice_scale_(static_cast<T>(2 * scale)),
-        coefficients_(entries.nnz),
+        coefficients_(entries.nnz()),
         sides_(sides) {
+    sort(entries);
+    if (sides.has_biases()) column_ = lines_.column;
     // From now on by where their rows begin.
     for (int32_t& column : lines_.column) column *= static_cast<int32_t>(sides.b_transposed.stride);
     for (int32_t& row : lines_.row) row *= static_cast<int32_t>(sides.a.stride);
@@ -38,27 +38,53 @@ class LinePass final : public ObservedPass<T> {
     const LineSide columns{lines_.column_start.data(), lines_.row.data(), lines_.place.data(), lines_.columns};
     T* coefficients = coefficients_.data();
     kernels_.dots(rows, sides_.a, sides_.b_transposed, coefficients);
-    const double loss = kernels_.residuals(values_.data(), weights_.empty() ? nullptr : weights_.data(),
+    if (sides_.has_biases()) {
+      kernels_.add_biases(rows, column_.data(), sides_.row_bias, sides_.column_bias, coefficients);
+    }
+    const double loss = kernels_.residuals(targets_.data(), weights_.empty() ? nullptr : weights_.data(),
                                            lines_.nnz, twice_scale_, coefficients);
     kernels_.gather(rows, coefficients, sides_.b_transposed, sides_.gradient_a);
     kernels_.gather(columns, coefficients, sides_.a, sides_.gradient_b_transposed);
+    if (sides_.has_biases()) {
+      kernels_.sum_lines(rows, coefficients, sides_.gradient_row_bias);
+      kernels_.sum_lines(columns, coefficients, sides_.gradient_column_bias);
+    }
     return loss;
   }
 
  private:
-  static constexpr int64_t most_bytes = 1 << 20;
+  static constexpr int64_t most_bytes = 1 << 20, most_flops = 1 << 23;
 
-  std::vector<T> in_row_order(const T* given) const {
-    std::vector<T> ordered;
-    if (given == nullptr) return ordered;
-    ordered.reserve(lines_.position.size());
-    for (const int32_t place : lines_.position) ordered.push_back(given[place]);
-    return ordered;
+  // By rows and columns, so that sums do not depend on the order in which the entries were given.
+  void sort(const ObservedEntries<T>& entries) {
+    struct Entry {
+      int64_t row, column, place;
+    };
+    std::vector<Entry> sorted;
+    sorted.reserve(entries.nnz());
+    for (int64_t tile = 0; tile < entries.layout.header->tiles; ++tile) {
+      for_tile_entries(entries.layout, tile, [&](int64_t place, int64_t row, int64_t column) {
+        sorted.push_back({row, column, place});
+      });
+    }
+    std::sort(sorted.begin(), sorted.end(), [](const Entry& one, const Entry& other) {
+      return std::tie(one.row, one.column) < std::tie(other.row, other.column);
+    });
+    std::vector<int64_t> rows, columns;
+    for (const auto& [row, column, place] : sorted) {
+      rows.push_back(row);
+      columns.push_back(column);
+      targets_.push_back(static_cast<T>(static_cast<double>(entries.values[place]) - sides_.mean));
+      if (entries.weights != nullptr) weights_.push_back(entries.weights[place]);
+    }
+    lines_ =
+        sort_into_lines(rows.data(), columns.data(), entries.nnz(), sides_.a.rows, sides_.b_transposed.rows);
   }
 
   const StepKernels<T>& kernels_;
   ObservedLines lines_;
-  const std::vector<T> values_, weights_;  // in row order; no weights for ones
+  std::vector<int32_t> column_;       // in row order, where there are biases
+  std::vector<T> targets_, weights_;  // in row order: value − mean; no weights for ones
   const T twice_scale_;
   const AlignedNumbers<T> coefficients_;
   const Sides<T> sides_;

@@ -57,6 +57,26 @@ class LinePasses {
     }
   }
 
+  static void add_biases(const LineSide& side, const int32_t* column, const T* row_bias, const T* column_bias,
+                         T* dots) {
+    for (int64_t line = 0; line < side.lines; ++line) {
+      const T bias = row_bias[line];
+      for (int64_t entry = side.start[line]; entry < side.start[line + 1]; ++entry) {
+        dots[entry] += bias + column_bias[column[entry]];
+      }
+    }
+  }
+
+  static void sum_lines(const LineSide& side, const T* coefficients, T* sums) {
+    for (int64_t line = 0; line < side.lines; ++line) {
+      T sum = 0;
+      for (int64_t entry = side.start[line]; entry < side.start[line + 1]; ++entry) {
+        sum += coefficients[side.place == nullptr ? entry : side.place[entry]];
+      }
+      sums[line] = sum;
+    }
+  }
+
  private:
   static constexpr int widest_strip = vector_registers / 2;
 

@@ -1,4 +1,4 @@
-// What a step of gradient descent does at Ω: from A and Bᵀ (or W) to the loss and their gradients.
+// What a step of gradient descent does at Ω: from A and Bᵀ (or W) and biases to the loss and their gradients.
 #pragma once
 
 #include <memory>
@@ -9,23 +9,32 @@
 
 namespace dmf {
 
-// The observed entries in the caller's order, and their tiled layout with values and weights in its order.
+// The observed entries: a layout, and values and weights in its order. A view: nothing is owned.
 template <class T>
 struct ObservedEntries {
-  int64_t nnz = 0;
-  const int64_t *rows = nullptr, *columns = nullptr;
-  const T *values = nullptr, *weights = nullptr;  // weights null for ones
   LayoutView layout{};
-  const T *layout_values = nullptr, *layout_weights = nullptr;
+  const T *values = nullptr, *weights = nullptr;  // weights null for ones
+  double total_weight = 0;                        // Σ w
+
+  int64_t nnz() const { return layout.header->nnz; }
 };
 
-// The two sides of the split, or W alone where it is formed.
+template <class T>
+ObservedEntries<T> observed_entries(const LayoutView& layout, const T* values, const T* weights);
+
+// What predicts an entry, A[i]·Bᵀ[j] + row_bias[i] + column_bias[j] + mean, and where its gradients come. Where
+// W is formed it stands for A, and there is no Bᵀ.
 template <class T>
 struct Sides {
   DenseMatrix<T> a, b_transposed;
   DenseMatrix<T> gradient_a, gradient_b_transposed;
+  // (m,) and (n,); null where there are no biases.
+  T *row_bias = nullptr, *column_bias = nullptr;
+  T *gradient_row_bias = nullptr, *gradient_column_bias = nullptr;
+  double mean = 0;
 
   bool form_product() const { return b_transposed.data == nullptr; }
+  bool has_biases() const { return row_bias != nullptr; }
 };
 
 template <class T>
@@ -33,15 +42,19 @@ class ObservedPass {
  public:
   virtual ~ObservedPass() = default;
 
-  // Sets the gradients of scale · Σ w (A·Bᵀᵀ − value)² and returns the sum without the scale.
+  // Sets the gradients of scale · Σ w (prediction − value)² and returns the sum without the scale.
   virtual double run() = 0;
 };
 
 // Chosen by sizes alone: by lines (line_pass.h), by tiles (sweep.h), or over a W that is formed. The gradient
-// of W must be zero at first, since only what is observed is written. The layout and `parallel` must live as
-// long as the pass; everything else is copied.
+// of W must be zero at first, since only what is observed is written. What `entries` points to and `parallel`
+// must live as long as the pass.
 template <class T>
 std::unique_ptr<ObservedPass<T>> make_observed_pass(const ObservedEntries<T>& entries, double scale,
                                                     const Sides<T>& sides, Parallel& parallel);
+
+// Σ w (prediction − value)², without gradients.
+template <class T>
+double squared_error(const ObservedEntries<T>& entries, const Sides<T>& sides, Parallel& parallel);
 
 }  // namespace dmf

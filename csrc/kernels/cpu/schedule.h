@@ -3,8 +3,9 @@
 
 #include <atomic>
 #include <cstdint>
-#include <thread>
 #include <vector>
+
+#include "../waiting.h"
 
 namespace dmf {
 
@@ -24,32 +25,34 @@ class Schedule {
   // slices stay in its caches, and helps the others when none is ready. False when all are taken.
   bool take(int worker, Square& square) {
     const int64_t first = parts_ * worker / workers_, last = parts_ * (worker + 1) / workers_;
-    while (left_.load(std::memory_order_relaxed) > 0) {
-      if (take_from(first, last, square) || take_from(0, parts_, square)) return true;
-      std::this_thread::yield();
-    }
-    return false;
+    bool taken = false;
+    finished_.until([&] {
+      if (left_ == 0) return true;
+      taken = take_from(first, last, square) || take_from(0, parts_, square);
+      return taken;
+    });
+    return taken;
   }
 
   void finish(const Square& square) {
-    columns_[square.row_part ^ square.step].store(square.step + 1, std::memory_order_release);
-    rows_[square.row_part].store(square.step + 1, std::memory_order_release);
+    columns_[square.row_part ^ square.step] = square.step + 1;
+    rows_[square.row_part] = square.step + 1;
+    finished_.notify();
   }
 
  private:
   bool take_from(int64_t first, int64_t last, Square& square) {
     square = {0, parts_};
     for (int64_t row_part = first; row_part < last; ++row_part) {
-      const int64_t step = taken_[row_part].load(std::memory_order_relaxed);
-      if (step < square.step && rows_[row_part].load(std::memory_order_acquire) == step &&
-          columns_[row_part ^ step].load(std::memory_order_acquire) == step) {
+      const int64_t step = taken_[row_part];
+      if (step < square.step && rows_[row_part] == step && columns_[row_part ^ step] == step) {
         square = {row_part, step};
       }
     }
     if (square.step == parts_) return false;
     int64_t expected = square.step;
     if (!taken_[square.row_part].compare_exchange_strong(expected, square.step + 1)) return false;
-    left_.fetch_sub(1, std::memory_order_relaxed);
+    --left_;
     return true;
   }
 
@@ -57,6 +60,7 @@ class Schedule {
   const int workers_;
   std::vector<std::atomic<int64_t>> taken_, rows_, columns_;  // steps taken, finished, finished
   std::atomic<int64_t> left_{parts_ * parts_};
+  Waiting finished_;
 };
 
 }  // namespace dmf

@@ -1,7 +1,7 @@
 // The kernels of a step of gradient descent; compiled once per instruction set (DMF_INSTRUCTION_SET).
 //
-// The updates read and write each number once: 8 to 16 bytes read and 4 to 12 written a float32 parameter,
-// which is all that they cost.
+// The updates read and write each number once or twice: 8 to 20 bytes read and 4 to 12 written a float32
+// parameter, which is all that they cost.
 #include "step_kernels.h"
 
 #include "lanes.h"
@@ -46,58 +46,181 @@ void transpose(const DenseMatrix<T>& source, const DenseMatrix<T>& result) {
   }
 }
 
-// Σ term(k)², added up in double: in float32 the squares of small gradients would be zero. `lanes_term` is a
-// vector of the terms from the k-th on.
-template <class T, class LanesTerm, class Term>
-DMF_INLINE double sum_squares(int64_t count, const LanesTerm& lanes_term, const Term& term) {
-  using L = Lanes<T>;
-  constexpr int chains = 4;
-  typename L::Doubles sum[chains]{};
-  int64_t k = 0;
-  for (; k + chains * L::count <= count; k += chains * L::count) {
-    for (int chain = 0; chain < chains; ++chain) {
-      const typename L::type x = lanes_term(k + chain * L::count);
-      L::add_products(x, x, sum[chain]);
-    }
+// Four numbers at a time, or one.
+template <class T>
+struct Four {
+  using type = typename Lanes<T>::type;
+  static DMF_INLINE type load(const T* p) { return Lanes<T>::template load<Lanes<T>::count>(p); }
+  static DMF_INLINE void store(T* p, type x) { std::memcpy(p, &x, sizeof x); }
+};
+template <class T>
+struct One {
+  using type = T;
+  static DMF_INLINE T load(const T* p) { return *p; }
+  static DMF_INLINE void store(T* p, T x) { *p = x; }
+};
+
+// Of the numbers from the k-th on, Four or One: their scales and what 1 / scale is.
+template <class T>
+struct NoScale {
+  template <class Reader>
+  DMF_INLINE T scale(Reader, int64_t) const {
+    return 1;
   }
-  double total = 0;
-  for (const typename L::Doubles& part : sum) {
-    for (int lane = 0; lane < L::count; ++lane) total += part[lane];
+  template <class Reader>
+  DMF_INLINE T inverse(Reader, int64_t) const {
+    return 1;
   }
-  for (; k < count; ++k) total += static_cast<double>(term(k)) * static_cast<double>(term(k));
-  return total;
-}
-
+};
 template <class T>
-DMF_INLINE typename Lanes<T>::type load_lanes(const T* numbers) {
-  return Lanes<T>::template load<Lanes<T>::count>(numbers);
-}
-
+struct RowScale {
+  T of_row, inverse_of_row;
+  template <class Reader>
+  DMF_INLINE T scale(Reader, int64_t) const {
+    return of_row;
+  }
+  template <class Reader>
+  DMF_INLINE T inverse(Reader, int64_t) const {
+    return inverse_of_row;
+  }
+};
 template <class T>
-double sum_of_squares(const T* numbers, int64_t count) {
-  return sum_squares<T>(
-      count, [&](int64_t k) { return load_lanes(numbers + k); }, [&](int64_t k) { return numbers[k]; });
-}
+struct NumberScale {
+  const T* scales;
+  template <class Reader>
+  DMF_INLINE auto scale(Reader, int64_t k) const {
+    return Reader::load(scales + k);
+  }
+  template <class Reader>
+  DMF_INLINE auto inverse(Reader, int64_t k) const {
+    return T(1) / Reader::load(scales + k);
+  }
+};
 
-template <class T>
-double sum_of_decayed_squares(const T* g, const T* w, int64_t count, T weight_decay) {
-  return sum_squares<T>(
-      count, [&](int64_t k) { return load_lanes(g + k) + weight_decay * load_lanes(w + k); },
-      [&](int64_t k) { return g[k] + weight_decay * w[k]; });
-}
-
-template <class T>
-void descend(T* __restrict w, const T* __restrict g, T* __restrict v, int64_t count,
-             const UpdateFactors<T>& factors) {
-  const T step_size = factors.step_size, momentum = factors.momentum, decay = factors.weight_decay;
-  if (v == nullptr) {
-    for (int64_t k = 0; k < count; ++k) w[k] -= step_size * (g[k] + decay * w[k]);
+// body(begin, end, scale) for runs of numbers that share a way to be scaled.
+template <class T, class Body>
+DMF_INLINE void for_scales(const ParameterRows<T>& rows, const Body& body) {
+  if (rows.scale == nullptr) {
+    body(int64_t{0}, rows.numbers(), NoScale<T>{});
+  } else if (rows.stride == 1) {
+    body(int64_t{0}, rows.rows, NumberScale<T>{rows.scale});
   } else {
-    for (int64_t k = 0; k < count; ++k) {
-      v[k] = momentum * v[k] + (g[k] + decay * w[k]);
-      w[k] -= step_size * v[k];
+    for (int64_t row = 0; row < rows.rows; ++row) {
+      body(row * rows.stride, (row + 1) * rows.stride, RowScale<T>{rows.scale[row], 1 / rows.scale[row]});
     }
   }
+}
+
+// A sum of squares in double: in float32 the squares of small gradients would be zero.
+template <class T>
+class Squares {
+ public:
+  static constexpr int chains = 4;
+
+  DMF_INLINE void add(typename Lanes<T>::type x, int chain) { Lanes<T>::add_products(x, x, sum_[chain]); }
+  DMF_INLINE void add(T x, int) { rest_ += static_cast<double>(x) * static_cast<double>(x); }
+
+  DMF_INLINE double total() const {
+    double total = 0;
+    for (const typename Lanes<T>::Doubles& part : sum_) {
+      for (int lane = 0; lane < Lanes<T>::count; ++lane) total += part[lane];
+    }
+    return total + rest_;
+  }
+
+ private:
+  typename Lanes<T>::Doubles sum_[chains]{};
+  double rest_ = 0;
+};
+
+// body(reader, k, scale, chain) for all numbers, Four at a time and then One; `chain` says which of several
+// sums may take them, so that they do not wait for each other.
+template <class T, class Body>
+DMF_INLINE void for_numbers(const ParameterRows<T>& rows, const Body& body) {
+  for_scales(rows, [&](int64_t k, int64_t end, const auto& scale) __attribute__((always_inline)) {
+    constexpr int64_t count = Lanes<T>::count;
+    constexpr int chains = Squares<T>::chains;
+    for (; k + chains * count <= end; k += chains * count) {
+      for (int chain = 0; chain < chains; ++chain) body(Four<T>{}, k + chain * count, scale, chain);
+    }
+    for (; k + count <= end; k += count) body(Four<T>{}, k, scale, 0);
+    for (; k < end; ++k) body(One<T>{}, k, scale, 0);
+  });
+}
+
+template <class T>
+double sum_of_squares(const ParameterRows<T>& rows) {
+  Squares<T> squares;
+  for_numbers(rows, [&](auto reader, int64_t k, const auto& scale, int chain) __attribute__((always_inline)) {
+    squares.add(scale.inverse(reader, k) * reader.load(rows.x + k), chain);
+  });
+  return squares.total();
+}
+
+template <class T>
+double sum_of_direction_squares(const ParameterRows<T>& rows, T gradient_factor) {
+  Squares<T> squares;
+  if (rows.weight_decay == 0) {
+    for_numbers(rows, [&](auto reader, int64_t k, const auto& scale, int chain) __attribute__((always_inline)) {
+      squares.add(gradient_factor * scale.scale(reader, k) * reader.load(rows.g + k), chain);
+    });
+  } else {
+    for_numbers(rows, [&](auto reader, int64_t k, const auto& scale, int chain) __attribute__((always_inline)) {
+      squares.add(gradient_factor * scale.scale(reader, k) * reader.load(rows.g + k) +
+                      rows.weight_decay * scale.inverse(reader, k) * reader.load(rows.x + k),
+                  chain);
+    });
+  }
+  return squares.total();
+}
+
+template <class T>
+TurnSums turn(const ParameterRows<T>& rows, T gradient_factor) {
+  Squares<T> directions, turns;
+  const T* __restrict x = rows.x;
+  const T* __restrict g = rows.g;
+  T* __restrict u = rows.u;
+  const T decay = rows.weight_decay;
+  for_numbers(rows, [&](auto reader, int64_t k, const auto& scale, int chain) __attribute__((always_inline)) {
+    const auto d = gradient_factor * scale.scale(reader, k) * reader.load(g + k) +
+                   decay * scale.inverse(reader, k) * reader.load(x + k);
+    directions.add(d, chain);
+    turns.add(d - reader.load(u + k), chain);
+    reader.store(u + k, d);
+  });
+  return {directions.total(), turns.total()};
+}
+
+template <class T>
+void move(const ParameterRows<T>& rows, T step_size) {
+  T* __restrict x = rows.x;
+  const T* __restrict u = rows.u;
+  for_scales(rows, [&](int64_t begin, int64_t end, const auto& scale) __attribute__((always_inline)) {
+    for (int64_t k = begin; k < end; ++k) x[k] -= step_size * scale.scale(One<T>{}, k) * u[k];
+  });
+}
+
+template <class T>
+void descend(const ParameterRows<T>& rows, const UpdateFactors<T>& factors) {
+  T* __restrict x = rows.x;
+  const T* __restrict g = rows.g;
+  T* __restrict u = rows.u;
+  const T factor = factors.gradient_factor, decay = rows.weight_decay, step_size = factors.step_size,
+          momentum = factors.momentum;
+  for_scales(rows, [&](int64_t begin, int64_t end, const auto& scale) __attribute__((always_inline)) {
+    const One<T> one;
+    if (u == nullptr) {
+      for (int64_t k = begin; k < end; ++k) {
+        x[k] -= step_size * scale.scale(one, k) *
+                (factor * scale.scale(one, k) * g[k] + decay * scale.inverse(one, k) * x[k]);
+      }
+    } else {
+      for (int64_t k = begin; k < end; ++k) {
+        u[k] = momentum * u[k] + (factor * scale.scale(one, k) * g[k] + decay * scale.inverse(one, k) * x[k]);
+        x[k] -= step_size * scale.scale(one, k) * u[k];
+      }
+    }
+  });
 }
 
 // Not std::sqrt, of which the instruction sets would share one copy.
@@ -109,15 +232,19 @@ DMF_INLINE double root(double x) {
 }
 
 template <class T>
-void adam(T* __restrict w, const T* __restrict g, T* __restrict u, T* __restrict v, int64_t count,
-          const UpdateFactors<T>& factors) {
+void adam(const ParameterRows<T>& rows, const UpdateFactors<T>& factors) {
+  T* __restrict x = rows.x;
+  const T* __restrict g = rows.g;
+  T* __restrict u = rows.u;
+  T* __restrict v = rows.v;
   const UpdateFactors<T> f = factors;
-  const T root_scale = 1 / f.root_correction;
-  for (int64_t k = 0; k < count; ++k) {
-    const T decayed = g[k] + f.weight_decay * w[k];
-    u[k] += f.one_less_beta1 * (decayed - u[k]);
-    v[k] = f.beta2 * v[k] + f.one_less_beta2 * decayed * decayed;
-    w[k] -= f.step_size * u[k] / (root(v[k]) * root_scale + f.eps);
+  const T root_scale = 1 / f.root_correction, decay = rows.weight_decay;
+  const int64_t numbers = rows.numbers();
+  for (int64_t k = 0; k < numbers; ++k) {
+    const T d = f.gradient_factor * g[k] + decay * x[k];
+    u[k] += f.one_less_beta1 * (d - u[k]);
+    v[k] = f.beta2 * v[k] + f.one_less_beta2 * d * d;
+    x[k] -= f.step_size * u[k] / (root(v[k]) * root_scale + f.eps);
   }
 }
 
@@ -129,8 +256,12 @@ constexpr StepKernels<T> step_kernels = {
     LinePasses<T>::dots,
     LinePasses<T>::residuals,
     LinePasses<T>::gather,
+    LinePasses<T>::add_biases,
+    LinePasses<T>::sum_lines,
     sum_of_squares<T>,
-    sum_of_decayed_squares<T>,
+    sum_of_direction_squares<T>,
+    turn<T>,
+    move<T>,
     descend<T>,
     adam<T>,
 };

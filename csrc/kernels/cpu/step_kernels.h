@@ -17,15 +17,40 @@ struct LineSide {
   int64_t lines;
 };
 
-// What the update of one factor needs besides the numbers themselves.
+// Rows of a parameter, one after the other, as an update sees them. The rule works on θ = x / scale, whose
+// gradient is scale · g: with c = UpdateFactors::gradient_factor its direction is d = c · scale · g +
+// weight_decay · θ.
+template <class T>
+struct ParameterRows {
+  T* x;
+  const T* g;
+  T *u, *v;        // first and second moment; null where the rule keeps none
+  const T* scale;  // of each row; null for ones
+  T weight_decay;
+  int64_t rows, stride;
+
+  int64_t numbers() const { return rows * stride; }
+};
+
 template <class T>
 struct UpdateFactors {
-  T weight_decay = 0;
-  T step_size = 0;  // lr, or what GroupRMSprop and Adam make of it
+  T gradient_factor = 1;  // below 1 where gradients are clipped
+  T step_size = 0;        // lr, or what the rule makes of it
   T momentum = 0;
   // Differences from 1 are made in double: in float32 they would lose digits.
   T one_less_beta1 = 1, beta2 = 0, one_less_beta2 = 1;
   T root_correction = 1, eps = 0;  // root_correction: sqrt(1 − beta2^t)
+};
+
+// Σ d² and Σ (d − d of the step before)².
+struct TurnSums {
+  double direction = 0, turn = 0;
+
+  TurnSums& operator+=(const TurnSums& other) {
+    direction += other.direction;
+    turn += other.turn;
+    return *this;
+  }
 };
 
 template <class T>
@@ -45,13 +70,24 @@ struct StepKernels {
   void (*gather)(const LineSide& side, const T* coefficients, const DenseMatrix<T>& rows,
                  const DenseMatrix<T>& sums);
 
-  double (*sum_of_squares)(const T* numbers, int64_t count);
-  // Σ (g + weight_decay · w)².
-  double (*sum_of_decayed_squares)(const T* g, const T* w, int64_t count, T weight_decay);
-  // With d = g + weight_decay · w: w ← w − step_size · d; with a velocity v first v ← momentum · v + d, which
-  // takes the place of d. Gradients are left as they are.
-  void (*descend)(T* w, const T* g, T* v, int64_t count, const UpdateFactors<T>& factors);
-  void (*adam)(T* w, const T* g, T* u, T* v, int64_t count, const UpdateFactors<T>& factors);
+  // dots[k] += row_bias[i] + column_bias[column[k]], for the entries k of all lines i.
+  void (*add_biases)(const LineSide& side, const int32_t* column, const T* row_bias, const T* column_bias,
+                     T* dots);
+  // sums[i] = Σ over the entries of line i of coefficient.
+  void (*sum_lines)(const LineSide& side, const T* coefficients, T* sums);
+
+  // Σ θ² and Σ d², added up in double.
+  double (*sum_of_squares)(const ParameterRows<T>& rows);
+  double (*sum_of_direction_squares)(const ParameterRows<T>& rows, T gradient_factor);
+  // u ← d.
+  TurnSums (*turn)(const ParameterRows<T>& rows, T gradient_factor);
+  // x ← x − step_size · scale · u.
+  void (*move)(const ParameterRows<T>& rows, T step_size);
+  // θ ← θ − step_size · d; with a velocity u first u ← momentum · u + d, which takes the place of d. Gradients
+  // are left as they are.
+  void (*descend)(const ParameterRows<T>& rows, const UpdateFactors<T>& factors);
+  // Knows no scales.
+  void (*adam)(const ParameterRows<T>& rows, const UpdateFactors<T>& factors);
 };
 
 template <class T>

@@ -8,7 +8,7 @@
 //   forward    X_result = X_left · X_right                         in the order of `products`
 //   at Ω       loss, dA and dBᵀ from A and Bᵀ                      (kernels of the device)
 //   backward   dX_left = dX_result · X_rightᵀ, dX_right = X_leftᵀ · dX_result      in the reverse order
-//   update     X_factor from dX_factor, after `Rule`
+//   update     X_factor from dX_factor, and biases from their gradients, after `Rule`
 //
 // Where the matrix itself is formed there is no Bᵀ, and A stands for W.
 #pragma once
@@ -38,14 +38,19 @@ struct DescentProgram {
   bool forms_product() const { return b_transposed == no_matrix; }
 };
 
-enum class RuleKind : int { gradient_descent = 0, group_rmsprop = 1, adam = 2 };
+enum class RuleKind : int { gradient_descent = 0, group_rmsprop = 1, adam = 2, adaptive_gradient_descent = 3 };
 
-// How the factors follow from their gradients g, to which weight_decay · W is added first:
-//   gradient_descent   v ← momentum · v + g (v ← g in the first step);  W ← W − lr · v
-//   group_rmsprop      s ← alpha · s + (1 − alpha) · Σ‖g‖² over all factors;
-//                      W ← W − lr / (sqrt(s / (1 − alpha^t)) + eps) · g
-//   adam               u ← beta1 · u + (1 − beta1) · g;  v ← beta2 · v + (1 − beta2) · g²;
-//                      W ← W − lr / (1 − beta1^t) · u / (sqrt(v) / sqrt(1 − beta2^t) + eps)
+// How the parameters x follow from their gradients g. First gradients longer than gradient_clip are multiplied
+// by gradient_clip / (‖g‖ + 1e-6), norms being those of all parameters together; then d = g + weight_decay · x,
+// with bias_weight_decay for biases:
+//   gradient_descent            v ← momentum · v + d (v ← d in the first step);  x ← x − lr · v
+//   group_rmsprop               s ← alpha · s + (1 − alpha) · ‖d‖²;
+//                               x ← x − lr / (sqrt(s / (1 − alpha^t)) + eps) · d
+//   adam                        u ← beta1 · u + (1 − beta1) · d;  v ← beta2 · v + (1 − beta2) · d²;
+//                               x ← x − lr / (1 − beta1^t) · u / (sqrt(v) / sqrt(1 − beta2^t) + eps)
+//   adaptive_gradient_descent   x ← x − lr · s · d, where s follows from the curvature between the last two
+//   points
+//                               (dmf_fast/optim/adaptive_gradient_descent.py)
 // where t counts steps from 1. Moments start at zero and are of the type of the factors, s is a double.
 struct Rule {
   RuleKind kind = RuleKind::gradient_descent;
@@ -55,11 +60,15 @@ struct Rule {
   double alpha = 0;
   double beta1 = 0, beta2 = 0;
   double eps = 0;
+  double bias_weight_decay = 0;
+  double gradient_clip = 0;  // 0: none
 
-  // Arrays of the shape of the factors that the rule keeps from step to step.
+  // Arrays of the shape of the parameters that the rule keeps from step to step.
   int moments() const {
     if (kind == RuleKind::adam) return 2;
-    return kind == RuleKind::gradient_descent && momentum != 0 ? 1 : 0;
+    return kind == RuleKind::adaptive_gradient_descent || (kind == RuleKind::gradient_descent && momentum != 0)
+               ? 1
+               : 0;
   }
 };
 

@@ -3,95 +3,106 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dmf_fast import _native, cuda
+from dmf_fast import _native
 from dmf_fast._native import Outcome, Part
+from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.planner import plan_descent
-from dmf_fast.training.descent_options import DescentOptions
-from dmf_fast.training.engine import MOMENTS, EngineState, loss_scale, thresholds
-from dmf_fast.training.program import DescentProgram
-from dmf_fast.training.rules import Rule
+from dmf_fast.optim.native import NotNative, OptimizerState
+from dmf_fast.optim.spec import OptimizerSpec
+from dmf_fast.training.engines.program import DescentProgram
+from dmf_fast.training.engines.protocol import loss_scale, thresholds
+from dmf_fast.training.engines.rule_engine import MOMENTS, CudaEngine
+from dmf_fast.training.options import FitOptions
 
 _FIRST_UPDATES = 256
 
 
-class BlockEngine:
+class CudaBlockEngine(CudaEngine):
     """A run whose matrices stay in a block's shared memory, as far as they fit, and else in the L2 cache.
 
     ``csrc/kernels/cuda/descent.cuh`` makes the steps. All of the run lies in three tensors on the GPU; every
     engine has a stream of its own, so that engines in several threads run side by side.
     """
 
+    name = "cuda_block"
+
     def __init__(
         self,
-        runs: _native.BlockRuns32 | _native.BlockRuns64,
-        program: DescentProgram,
-        factors: Sequence[Tensor],
-        rule: Rule,
+        model: DeepMatrixFactorization,
+        train: Observations,
+        optimizer: torch.optim.Optimizer | OptimizerSpec,
+        options: FitOptions,
+        given: Sequence[Tensor] | None = None,
     ) -> None:
-        """Take the one run in ``runs`` to the device of ``factors``."""
-        device = factors[0].device
-        self.program, self._places, self._shared_bytes = program, runs.place, runs.shared_bytes
-        self._parts = (Part.factor, *MOMENTS[: rule.native().moments])
+        """Take the run to the device of ``train``.
+
+        Raises:
+            NotNative: the problem is too large for a block, or another engine must make these steps.
+
+        """
+        super().__init__(model, train, optimizer, options, given)
+        self.program = DescentProgram(plan_descent(model.dims, train.nnz, "cuda"))
+        runs = self._planned(train, options)
+        self._places, self._shared_bytes = runs.place, runs.shared_bytes
+        self._parts = (Part.parameter, *MOMENTS[: self._rule.rule.moments])
         self._state_dtype = runs.states().dtype
+        device = train.device
         self._stream = torch.cuda.Stream(device)
         self._stream.wait_stream(torch.cuda.current_stream(device))
-        self._updates = _FIRST_UPDATES
+        self._updates_a_launch = _FIRST_UPDATES
         with torch.cuda.stream(self._stream):
             self._runs = torch.from_numpy(runs.runs()).to(device)
             self._states = torch.from_numpy(runs.states().view(np.uint8)).to(device)
             self._memory = torch.from_numpy(runs.memory()).to(device)
-            self._write(Part.factor, factors)
+            self._write(Part.parameter, [factor.detach() for factor in model.factors])
         self._known = runs.states()[0]
+        self._begin_with_optimizer()
 
-    @classmethod
-    def where_it_fits(
-        cls, factors: Sequence[Tensor], train: Observations, rule: Rule, options: DescentOptions
-    ) -> BlockEngine | None:
-        """Return an engine, or None where the problem is too large for a block."""
-        cuda.check_usable(train.device)
-        dims = (factors[0].shape[1], *(factor.shape[0] for factor in factors))
-        program = DescentProgram(plan_descent(dims, train.nnz, "cuda"))
-        limit = torch.ops.dmf_fast.block_shared_memory(factors[0])
+    def _planned(self, train: Observations, options: FitOptions) -> _native.BlockRuns32 | _native.BlockRuns64:
+        limit = torch.ops.dmf_fast.block_shared_memory(train.layout().values)
         runs = (_native.BlockRuns64 if train.dtype == torch.float64 else _native.BlockRuns32)(limit)
+        rows, columns = train.coordinates()
         try:
             runs.add(
-                program.native(),
+                self.program.native(),
                 train.shape,
-                *(indices.cpu().numpy() for indices in train.coordinates()),
+                rows.cpu().numpy().astype(np.int64),
+                columns.cpu().numpy().astype(np.int64),
                 train.values.cpu().numpy(),
                 None if train.weights is None else train.weights.cpu().numpy(),
                 loss_scale(train, options),
                 train.total_weight,
-                rule.native(),
+                self._rule.rule,
                 *thresholds(options),
             )
-        except ValueError:
-            return None
-        return cls(runs, program, factors, rule)
+        except ValueError as error:
+            raise NotNative(str(error)) from None
+        return runs
 
     def run(self, until: int, *, most_seconds: float) -> Outcome:
         """Launch until ``until`` updates are made in all, a stop rule holds or about so much time is over."""
         started = time.perf_counter()
+        until += self._updates_before
         while True:
-            before, began = self.step, time.perf_counter()
-            self._launch(until, self._updates)
+            before, began = self._updates, time.perf_counter()
+            self._launch(until, self._updates_a_launch)
             outcome, now = Outcome(int(self._known["outcome"])), time.perf_counter()
             if outcome != Outcome.paused or now - started >= most_seconds:
                 return outcome
             # So many that a launch takes about half of the time.
-            seconds_an_update = (now - began) / max(1, self.step - before)
-            self._updates = max(1, int(0.5 * most_seconds / seconds_an_update))
+            seconds_an_update = (now - began) / max(1, self._updates - before)
+            self._updates_a_launch = max(1, int(0.5 * most_seconds / seconds_an_update))
 
     @property
-    def step(self) -> int:
-        """Updates made so far."""
+    def _updates(self) -> int:
         return int(self._known["step"])
 
     @property
@@ -104,30 +115,36 @@ class BlockEngine:
         """Norm of all gradients together, where the run has not paused."""
         return float(self._known["gradient_norm"])
 
-    def factors(self) -> list[Tensor]:
-        """Return copies of ``[W_1, …, W_N]``."""
-        return self._read(Part.factor)
+    def _parameters(self) -> list[Tensor]:
+        return self._read(Part.parameter)
 
-    def state(self) -> EngineState:
-        """Return copies of all that changes from step to step."""
-        average = float(self._known["square_average"])
-        return EngineState(self.step, average, self.factors(), [self._read(part) for part in self._parts[1:]])
+    def _set_parameters(self, parameters: Sequence[Tensor]) -> None:
+        with self._on_stream():
+            self._write(Part.parameter, parameters)
 
-    def go_on_from(self, state: EngineState) -> None:
-        """Take up a state that `state` has returned."""
+    def _optimizer_state(self) -> OptimizerState:
+        moments = [self._read(part) for part in self._parts[1:]]
+        return OptimizerState(self._updates, moments, [float(self._known["square_average"])])
+
+    def _set_optimizer_state(self, state: OptimizerState) -> None:
         known = np.zeros(1, self._state_dtype)
-        known["step"], known["square_average"] = state.step, state.square_average
+        known["step"], known["square_average"] = state.steps, (state.scalars or [0.0])[0]
         known["outcome"] = int(Outcome.paused)
-        self._stream.wait_stream(torch.cuda.current_stream(self._memory.device))
-        with torch.cuda.stream(self._stream):
-            for part, matrices in zip(self._parts, (state.factors, *state.moments), strict=True):
-                self._write(part, matrices)
+        with self._on_stream():
+            for part, moments in zip(self._parts[1:], state.moments, strict=True):
+                self._write(part, moments)
             self._states.copy_(torch.from_numpy(known.view(np.uint8)))
         self._known = known[0]
 
-    def _launch(self, until: int, updates: int) -> None:
+    @contextmanager
+    def _on_stream(self) -> Iterator[None]:
+        """Work on the engine's stream, after what the caller's has begun."""
         self._stream.wait_stream(torch.cuda.current_stream(self._memory.device))
         with torch.cuda.stream(self._stream):
+            yield
+
+    def _launch(self, until: int, updates: int) -> None:
+        with self._on_stream():
             torch.ops.dmf_fast.descend_blocks(
                 self._runs, self._states, self._memory, until, updates, self._shared_bytes
             )

@@ -1,4 +1,4 @@
-"""Many independent runs of `descend`, a core each."""
+"""Many independent runs of `fit`, a core each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tqdm import tqdm
 from dmf_fast.checks import whole_number
 from dmf_fast.files.lock import locked
 from dmf_fast.threads import one_thread_each
-from dmf_fast.training.descend import finish_run, start_run
+from dmf_fast.training.arguments import model_of
+from dmf_fast.training.fit import train_until_done
 from dmf_fast.training.interrupt import DeferredInterrupt
 from dmf_fast.training.trial_checks import check_trials
 from dmf_fast.training.trial_files import checkpoint_of, keep_result, load_result
@@ -24,7 +25,7 @@ from dmf_fast.training.trials import Trial, TrialError, TrialResult, Trials
 _MOST_STREAMS = 32
 
 
-def descend_many(
+def fit_many(
     trials: Iterable[Trial],
     *,
     folder: Path | str | None = None,
@@ -33,15 +34,15 @@ def descend_many(
 ) -> Trials:
     """Run all trials, ``workers`` of them at once, each in one thread.
 
-    Every trial is bitwise the same as `descend` with the same arguments under ``torch.set_num_threads(1)``,
+    Every trial is bitwise the same as `fit` with the same arguments under ``torch.set_num_threads(1)``,
     whatever runs beside it. A trial that diverges is recorded as such, and the others go on. Ctrl-C ends all
     within about a tenth of a second or a step; the trials that have ended by then are returned.
 
     Args:
         trials: with distinct labels, each of one kind in all trials. A label may have the name of an option
-            of the rule where it says the same, and of no other column of the tables.
+            of the optimizer where it says the same, and of no other column of the tables.
         folder: keeps every trial that has ended, and the state of those under way. The same call again
-            repeats no trial that has ended and goes on with the others, bitwise as if nothing had happened.
+            repeats no trial that has ended and resumes the others bit for bit.
             One call at a time uses it.
         workers: how many trials run at once; when None the number of torch's threads, and on a GPU that of
             its multiprocessors, but at most 32, as torch has no more streams.
@@ -49,20 +50,20 @@ def descend_many(
             that is a terminal.
 
     Raises:
-        TypeError, ValueError: as `descend`; the message names the trial. Or labels are not as said above, or
+        TypeError, ValueError: as `fit`; the message names the trial. Or labels are not as said above, or
             another call uses the folder.
         TrialError: a trial failed later on, for want of memory for example. The others have been stopped;
             ``error.ended`` has the results of those that had ended.
 
     Example:
         >>> from dmf_fast import Observations
-        >>> from dmf_fast.training import GradientDescent
+        >>> from functools import partial
         >>> train = Observations([0, 1, 1], [0, 0, 1], [1.0, 2.0, 2.0])
         >>> trials = [
-        ...     Trial({"lr": lr}, [torch.eye(2), torch.eye(2)], train, GradientDescent(lr))
+        ...     Trial({"lr": lr}, [torch.eye(2), torch.eye(2)], train, partial(torch.optim.SGD, lr=lr))
         ...     for lr in (0.1, 1e9)
         ... ]
-        >>> [one.result.stopped_because for one in descend_many(trials).results]
+        >>> [one.result.stopped_because for one in fit_many(trials).results]
         ['steps', 'diverged']
 
     """
@@ -110,7 +111,7 @@ class _Team:
             return load_result(trial, folder)
         if self._asked_to_stop():
             return None
-        ended = self._descend(trial, folder)
+        ended = self._fit(trial, folder)
         self._advance(trial.options.steps - ended.result.steps)
         if ended.result.stopped_because == "interrupted":
             return None
@@ -119,20 +120,20 @@ class _Team:
             shutil.rmtree(checkpoint_of(folder), ignore_errors=True)
         return ended
 
-    def _descend(self, trial: Trial, folder: Path | None) -> TrialResult:
+    def _fit(self, trial: Trial, folder: Path | None) -> TrialResult:
         factors = [factor.detach().clone(memory_format=torch.contiguous_format) for factor in trial.factors]
-        run = start_run(
-            factors,
+        result = train_until_done(
+            model_of(factors),
             trial.train,
-            trial.rule,
+            trial.spec,
             trial.options,
             trial.measures(),
-            (),
-            None if folder is None else checkpoint_of(folder),
             interrupted=self._asked_to_stop,
             advanced=self._advance,
+            given=factors,
+            checkpoint=None if folder is None else checkpoint_of(folder),
         )
-        return TrialResult(trial, factors, finish_run(run, factors))
+        return TrialResult(trial, factors, result)
 
     def _asked_to_stop(self) -> bool:
         return self.failed is not None or self._interrupt.requested

@@ -9,12 +9,15 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from dmf_fast._native import Outcome
+from dmf_fast._native import Outcome, RuleKind
+from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.functional import completion_loss
-from dmf_fast.training.descent_options import DescentOptions
-from dmf_fast.training.engine import EngineState, thresholds
-from dmf_fast.training.rules import Adam, GradientDescent, GroupRMSprop, Rule
+from dmf_fast.optim.native import OptimizerState, optimizer_options
+from dmf_fast.optim.spec import OptimizerSpec
+from dmf_fast.training.engines.protocol import thresholds
+from dmf_fast.training.engines.rule_engine import CudaEngine
+from dmf_fast.training.options import FitOptions
 
 _STEPS_A_LOOK = 16  # between looks at whether the run has ended, for which a GPU must be waited for
 _WARM_UP_STEPS = 3
@@ -22,30 +25,39 @@ _WARM_UP_STEPS = 3
 _CAPTURING = threading.Lock()
 
 
-class OperatorEngine:
-    """A run of any size on any device, one step after the other by `completion_loss` and autograd.
+class CudaGraphEngine(CudaEngine):
+    """A run of any size, one step after the other by `completion_loss` and autograd.
 
     Whether a run goes on is decided on the device, in the step itself: a step after the end changes nothing.
-    So steps can be captured in a graph, and be replayed without a look at each.
+    So steps can be captured in a graph, and be replayed without a look at each. On the CPU, where tests run
+    it, there is no graph.
 
-    >>> observations = Observations([0, 1, 1], [0, 0, 1], [1.0, 2.0, 2.0])
-    >>> engine = OperatorEngine([torch.eye(2), torch.eye(2)], observations, GradientDescent(lr=0.1))
+    >>> train = Observations([0, 1, 1], [0, 0, 1], [1.0, 2.0, 2.0])
+    >>> model = DeepMatrixFactorization.of_factors([torch.eye(2), torch.eye(2)])
+    >>> engine = CudaGraphEngine(model, train, OptimizerSpec(torch.optim.SGD, {"lr": 0.1}), FitOptions())
     >>> engine.run(10, most_seconds=60.0).name, engine.step
     ('reached', 10)
     """
 
+    name = "cuda_graph"
+
     def __init__(
         self,
-        factors: Sequence[Tensor],
+        model: DeepMatrixFactorization,
         train: Observations,
-        rule: Rule,
-        options: DescentOptions = DescentOptions(),  # noqa: B008 (frozen)
+        optimizer: torch.optim.Optimizer | OptimizerSpec,
+        options: FitOptions,
+        given: Sequence[Tensor] | None = None,
     ) -> None:
-        device = factors[0].device
-        self._train, self._rule, self._reduction = train, rule, options.reduction
+        """Copy the factors; raises `NotNative` where another engine must make these steps."""
+        super().__init__(model, train, optimizer, options, given)
+        device = train.device
+        self._train, self._reduction = train, options.reduction
+        self._options = optimizer_options(optimizer)
         self._thresholds = thresholds(options)
-        self._factors = [factor.detach().clone().requires_grad_() for factor in factors]
-        self._moments = [[torch.zeros_like(f) for f in factors] for _ in range(rule.native().moments)]
+        self._factors = [factor.detach().clone().requires_grad_() for factor in model.factors]
+        moments = range(self._rule.rule.moments)
+        self._moments = [[torch.zeros_like(factor) for factor in model.factors] for _ in moments]
         self._step, self._until, self._outcome = (
             torch.zeros((), dtype=torch.int64, device=device) for _ in range(3)
         )
@@ -56,24 +68,25 @@ class OperatorEngine:
         if device.type == "cuda":
             with _CAPTURING:
                 self._capture(device)
+        self._begin_with_optimizer()
 
     def run(self, until: int, *, most_seconds: float) -> Outcome:
         """Make updates until ``until`` are made in all, a stop rule holds or about so much time is over."""
         deadline = time.perf_counter() + most_seconds
+        until += self._updates_before
         self._until.fill_(until)
-        left = until - self.step + 1  # the last only measures
+        left = until - self._updates + 1  # the last only measures
         while True:
             for _ in range(min(left, _STEPS_A_LOOK)):
                 self._one_step() if self._graph is None else self._graph.replay()
             outcome = Outcome(int(self._outcome))
-            left = until - self.step + 1
+            left = until - self._updates + 1
             # Not paused at `until`, where the loss is still that of the step before: one more step measures.
             if outcome != Outcome.paused or (left > 1 and time.perf_counter() >= deadline):
                 return outcome
 
     @property
-    def step(self) -> int:
-        """Updates made so far."""
+    def _updates(self) -> int:
         return int(self._step)
 
     @property
@@ -86,23 +99,21 @@ class OperatorEngine:
         """Norm of all gradients together, where the run has not paused."""
         return float(self._gradient_norm)
 
-    def factors(self) -> list[Tensor]:
-        """Return copies of ``[W_1, …, W_N]``."""
+    def _parameters(self) -> list[Tensor]:
         return [factor.detach().clone() for factor in self._factors]
 
-    def state(self) -> EngineState:
-        """Return copies of all that changes from step to step."""
+    def _optimizer_state(self) -> OptimizerState:
         moments = [[moment.clone() for moment in moments] for moments in self._moments]
-        return EngineState(self.step, float(self._square_average), self.factors(), moments)
+        return OptimizerState(self._updates, moments, [float(self._square_average)])
 
-    @torch.no_grad()
-    def go_on_from(self, state: EngineState) -> None:
-        """Take up a state that `state` has returned."""
-        for kept, given in zip((self._factors, *self._moments), (state.factors, *state.moments), strict=True):
-            for tensor, other in zip(kept, given, strict=True):
-                tensor.copy_(other)
-        self._step.fill_(state.step)
-        self._square_average.fill_(state.square_average)
+    def _set_parameters(self, parameters: Sequence[Tensor]) -> None:
+        _copy(self._factors, parameters)
+
+    def _set_optimizer_state(self, state: OptimizerState) -> None:
+        for kept, given in zip(self._moments, state.moments, strict=True):
+            _copy(kept, given)
+        self._step.fill_(state.steps)
+        self._square_average.fill_((state.scalars or [0.0])[0])
 
     def _capture(self, device: torch.device) -> None:
         """Record a step; the warm-up makes none, as the run is at its ``until``."""
@@ -146,38 +157,46 @@ class OperatorEngine:
             self._outcome.copy_(torch.where(holds, int(outcome), self._outcome))
 
     def _update(self, gradients: list[Tensor], goes_on: Tensor) -> None:
-        rule, factors = self._rule, [factor.detach() for factor in self._factors]
-        if rule.weight_decay:
-            gradients = [g + rule.weight_decay * w for g, w in zip(gradients, factors, strict=True)]
+        options, factors = self._options, [factor.detach() for factor in self._factors]
+        if options["weight_decay"]:
+            decay = options["weight_decay"]
+            gradients = [g + decay * w for g, w in zip(gradients, factors, strict=True)]
         directions, step_size = self._directions(gradients, goes_on)
         for factor, direction in zip(factors, directions, strict=True):
             factor.copy_(torch.where(goes_on, factor - step_size.to(factor.dtype) * direction, factor))
 
     def _directions(self, gradients: list[Tensor], goes_on: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return what every factor moves along, and how far."""
-        rule, lr = self._rule, torch.full_like(self._loss, self._rule.lr)
-        if isinstance(rule, GroupRMSprop):
-            average = rule.alpha * self._square_average + (1 - rule.alpha) * _norm(gradients).square()
+        options, kind = self._options, self._rule.kind
+        lr = torch.full_like(self._loss, options["lr"])
+        if kind == RuleKind.group_rmsprop:
+            alpha = options["alpha"]
+            average = alpha * self._square_average + (1 - alpha) * _norm(gradients).square()
             self._square_average.copy_(torch.where(goes_on, average, self._square_average))
-            corrected = self._square_average / (1 - rule.alpha ** self._step.double())
-            return gradients, lr / (corrected.sqrt() + rule.eps)
-        if isinstance(rule, Adam):
-            return self._adam_directions(rule, gradients, goes_on), lr / (
-                1 - rule.beta1 ** self._step.double()
-            )
-        assert isinstance(rule, GradientDescent)
-        if not rule.momentum:
+            corrected = self._square_average / (1 - alpha ** self._step.double())
+            return gradients, lr / (corrected.sqrt() + options["eps"])
+        if kind == RuleKind.adam:
+            (beta1, _), step = options["betas"], self._step.double()
+            return self._adam_directions(gradients, goes_on), lr / (1 - beta1**step)
+        if not options["momentum"]:
             return gradients, lr
         (velocities,) = self._moments
-        _blend(velocities, gradients, lambda v, g: rule.momentum * v + g, goes_on)
+        _blend(velocities, gradients, lambda v, g: options["momentum"] * v + g, goes_on)
         return velocities, lr
 
-    def _adam_directions(self, rule: Adam, gradients: list[Tensor], goes_on: Tensor) -> list[Tensor]:
+    def _adam_directions(self, gradients: list[Tensor], goes_on: Tensor) -> list[Tensor]:
+        (beta1, beta2), eps = self._options["betas"], self._options["eps"]
         first, second = self._moments
-        _blend(first, gradients, lambda u, g: u + (1 - rule.beta1) * (g - u), goes_on)
-        _blend(second, gradients, lambda v, g: rule.beta2 * v + (1 - rule.beta2) * g * g, goes_on)
-        root = (1 - rule.beta2 ** self._step.double()).sqrt()
-        return [u / (v.sqrt() / root.to(v.dtype) + rule.eps) for u, v in zip(first, second, strict=True)]
+        _blend(first, gradients, lambda u, g: u + (1 - beta1) * (g - u), goes_on)
+        _blend(second, gradients, lambda v, g: beta2 * v + (1 - beta2) * g * g, goes_on)
+        root = (1 - beta2 ** self._step.double()).sqrt()
+        return [u / (v.sqrt() / root.to(v.dtype) + eps) for u, v in zip(first, second, strict=True)]
+
+
+@torch.no_grad()
+def _copy(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> None:
+    for tensor, other in zip(tensors, others, strict=True):
+        tensor.copy_(other)
 
 
 def _norm(gradients: Sequence[Tensor]) -> Tensor:

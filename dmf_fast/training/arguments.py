@@ -1,37 +1,69 @@
-"""What `descend` refuses, before anything is computed."""
+"""What `fit` takes and what it refuses, before anything is computed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from dmf_fast.chain import shape_of
+from dmf_fast.nn import DTYPES, DeepMatrixFactorization
 from dmf_fast.observations import Observations
-from dmf_fast.training.descent_options import DescentOptions
-from dmf_fast.training.factor_measures import FactorMeasures
+from dmf_fast.optim.spec import OptimizerSpec
+from dmf_fast.training.measures import Measures
+from dmf_fast.training.options import FitOptions
 
 
-def check_descent(
-    factors: Sequence[Tensor], train: Observations, measures: FactorMeasures, options: DescentOptions
-) -> None:
-    """Raise what `descend` raises for its arguments.
+def model_of(model: DeepMatrixFactorization | Sequence[Tensor]) -> DeepMatrixFactorization:
+    """Return the model, or one whose parameters share the memory of bare factors.
 
-    >>> train = Observations([0], [0], [1.0])
-    >>> check_descent([torch.eye(1)], train, FactorMeasures(), DescentOptions())
+    >>> model_of([torch.eye(2)]).shape
+    (2, 2)
     """
-    shape = shape_of(factors)
-    for place, factor in enumerate(factors):
-        _check_factor(f"factors[{place}]", factor, train)
-    _check_memory(factors)
-    if shape != train.shape:
-        raise ValueError(f"train has shape {train.shape}, but the factors multiply to shape {shape}.")
+    if isinstance(model, DeepMatrixFactorization):
+        return model
+    if not isinstance(model, (list, tuple, torch.nn.ParameterList)):
+        raise TypeError(
+            "`model` must be a dmf_fast.DeepMatrixFactorization or a list of factors [W_1, …, W_N], got "
+            f"{type(model).__name__}"
+        )
+    return DeepMatrixFactorization.of_factors(list(model))
+
+
+def bound_or_spec(optimizer: Any) -> torch.optim.Optimizer | OptimizerSpec:
+    """Return an optimizer that is bound to parameters as it is, and the spec of a callable.
+
+    >>> bound_or_spec(torch.optim.SGD).name
+    'SGD'
+    """
+    return optimizer if isinstance(optimizer, torch.optim.Optimizer) else OptimizerSpec.of(optimizer)
+
+
+def check_fit(
+    model: DeepMatrixFactorization,
+    train: Observations,
+    optimizer: torch.optim.Optimizer | OptimizerSpec,
+    measures: Measures,
+    options: FitOptions,
+    given: Sequence[Tensor] | None = None,
+) -> None:
+    """Raise what `fit` raises for its arguments; ``given`` are the factors where there was no model."""
+    if not isinstance(train, Observations):
+        raise TypeError(f"`train` must be dmf_fast.Observations, got {type(train).__name__}")
+    if not isinstance(options, FitOptions):
+        raise TypeError(f"`options` must be dmf_fast.FitOptions, got {type(options).__name__}")
+    name = "model.factors" if given is None else "factors"
+    for place, factor in enumerate(model.factors):
+        _check_factor(f"{name}[{place}]", factor, train)
+    _check_memory(list(model.factors))
+    if model.shape != train.shape:
+        raise ValueError(f"train has shape {train.shape}, but the factors multiply to shape {model.shape}.")
     if train.total_weight == 0:
         raise ValueError("train must hold an entry with a weight above zero, but it holds none.")
     _check_truth(measures.truth)
-    measures.check_shapes(shape)
+    measures.check_shapes(model.shape)
     _check_devices(measures, train.device)
     if measures.validation is not None and measures.validation.total_weight == 0:
         raise ValueError("validation must hold an entry with a weight above zero, or be None; it holds none.")
@@ -40,13 +72,21 @@ def check_descent(
             f"patience must be None where there is no validation set to be patient with, but "
             f"{options.patience} came; pass validation=... too."
         )
+    if isinstance(optimizer, torch.optim.Optimizer):
+        _check_bound(optimizer, model.parameter_list if given is None else given)
+
+
+def _check_bound(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> None:
+    own = {id(parameter) for parameter in parameters}
+    if not any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
+        raise ValueError("optimizer must hold parameters of the model, but it holds none of them.")
 
 
 def _check_factor(name: str, factor: Tensor, train: Observations) -> None:
-    if factor.dtype not in (torch.float32, torch.float64) or factor.dtype != train.dtype:
+    if factor.dtype not in DTYPES or factor.dtype != train.dtype:
         raise TypeError(
-            f"{name} must be float32 or float64, as the observations are, but "
-            f"{factor.dtype} came with observations in {train.dtype}."
+            f"{name} must have the dtype of the observations, {train.dtype}, but {factor.dtype} came; use "
+            f"observations.to(dtype={factor.dtype})."
         )
     if factor.device != train.device:
         raise ValueError(
@@ -104,7 +144,7 @@ def _check_truth(truth: Tensor | None) -> None:
         raise TypeError(f"truth must hold real numbers, but {truth.dtype} came; use truth.to(torch.float64).")
 
 
-def _check_devices(measures: FactorMeasures, device: torch.device) -> None:
+def _check_devices(measures: Measures, device: torch.device) -> None:
     for name in ("validation", "test"):
         other = getattr(measures, name)
         if other is not None and other.device != device:

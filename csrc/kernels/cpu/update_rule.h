@@ -1,0 +1,31 @@
+// How parameters follow from their gradients (descent/program.h: Rule). A rule is a part of a run that can be
+// exchanged: all that it keeps from step to step are moments, which the parameters hold, and scalars.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "../descent/program.h"
+#include "parameters.h"
+
+namespace dmf {
+
+template <class T>
+class UpdateRule {
+ public:
+  virtual ~UpdateRule() = default;
+
+  // Makes step `step`, counted from 1, along gradients times `gradient_factor`.
+  virtual void update(const Parameters<T>& parameters, int64_t step, double gradient_factor) = 0;
+
+  virtual std::vector<double> scalars() const { return {}; }
+  // As many as scalars().
+  virtual void set_scalars(const std::vector<double>&) {}
+  // False where the next step cannot be finite.
+  virtual bool is_finite() const { return true; }
+};
+
+template <class T>
+std::unique_ptr<UpdateRule<T>> make_update_rule(const Rule& rule);
+
+}  // namespace dmf

@@ -1,0 +1,65 @@
+// How a thread waits for another: it spins for a moment, then sleeps. A core that other processes want is not
+// burned, and a wait of a few microseconds costs no call of the system.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#endif
+
+namespace dmf {
+
+class Waiting {
+ public:
+  // Returns when holds() does. What it reads must be atomic, sequentially consistent, and followed by notify()
+  // where it is written: then either the waiter sees the change or the notifier sees the waiter.
+  template <class Condition>
+  void until(const Condition& holds) {
+    if (spin(holds)) return;
+    std::unique_lock<std::mutex> lock(mutex_);
+    ++sleepers_;
+    changed_.wait(lock, holds);
+    --sleepers_;
+  }
+
+  void notify() {
+    if (sleepers_.load() == 0) return;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    changed_.notify_all();
+  }
+
+ private:
+  // Longer than the gap between two parts of a step, far shorter than a time slice.
+  static constexpr std::chrono::microseconds spinning{30};
+
+  template <class Condition>
+  static bool spin(const Condition& holds) {
+    if (holds()) return true;
+    const auto end = std::chrono::steady_clock::now() + spinning;
+    while (std::chrono::steady_clock::now() < end) {
+      for (int look = 0; look < 8; ++look) {
+        if (holds()) return true;
+        pause();
+      }
+    }
+    return false;
+  }
+
+  static void pause() {
+#if defined(__x86_64__) || defined(_M_X64)
+    _mm_pause();
+#elif defined(__aarch64__)
+    asm volatile("isb");
+#endif
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::atomic<int> sleepers_{0};
+};
+
+}  // namespace dmf

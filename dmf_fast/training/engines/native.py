@@ -1,0 +1,205 @@
+"""Runs in native code on the CPU: on one core, or on several where a step is large."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmf_fast import _native
+from dmf_fast._native import Outcome, Part, RuleKind
+from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.observations import Observations
+from dmf_fast.ops.planner import plan_descent
+from dmf_fast.optim.native import NativeOptimizer, NotNative, OptimizerState
+from dmf_fast.optim.spec import OptimizerSpec
+from dmf_fast.training.engines.program import DescentProgram
+from dmf_fast.training.engines.protocol import loss_scale, thresholds
+from dmf_fast.training.engines.rule_engine import MOMENTS, RuleEngine
+from dmf_fast.training.options import FitOptions
+
+
+class NativeEngine(RuleEngine):
+    """A run of ``csrc/kernels/cpu/descent.h``.
+
+    It works on the factors of the matrix itself. A model in other coordinates, such as
+    `dmf_fast.completion.ScaledFactorization`, gives a scale for every row of a parameter: the update rule
+    sees the parameter divided by it, and the gradient multiplied, so that no scaled copies are made.
+
+    >>> train = Observations([0, 1, 1], [0, 0, 1], [1.0, 2.0, 2.0])
+    >>> model = DeepMatrixFactorization.of_factors([torch.eye(2), torch.eye(2)])
+    >>> engine = NativeEngine(model, train, OptimizerSpec(torch.optim.SGD, {"lr": 0.1}), FitOptions())
+    >>> engine.run(10, most_seconds=60.0).name, engine.step
+    ('reached', 10)
+    """
+
+    name = "native"
+
+    def __init__(
+        self,
+        model: DeepMatrixFactorization,
+        train: Observations,
+        optimizer: torch.optim.Optimizer | OptimizerSpec,
+        options: FitOptions,
+        given: Sequence[Tensor] | None = None,
+    ) -> None:
+        """Copy the parameters; see `RuleEngine`."""
+        super().__init__(model, train, optimizer, options, given)
+        scaled = model.parameter_scales() is not None
+        self.program = DescentProgram(plan_descent(model.dims, train.nnz, "cpu", forms_product=not scaled))
+        self._scales = self._kept_scales()
+        self._thresholds = thresholds(options)
+        self._entries: dict[int, tuple[Observations, Any]] = {}
+        self._has_kept = False
+        native = _native.Descent64 if train.dtype == torch.float64 else _native.Descent32
+        self._native = native(
+            self.program.native(),
+            self._entries_of(train),
+            loss_scale=loss_scale(train, options),
+            rule=self._rule.rule,
+            mean=model.mean.item(),
+            biases=bool(model.biases),
+            scales=[None if scale is None else scale.numpy() for scale in self._scales],
+            threads=torch.get_num_threads(),
+        )
+        self._set_parameters(
+            [self._scaled(place, own.detach()) for place, own in enumerate(model.parameter_list)]
+        )
+        self._begin_with_optimizer()
+
+    @classmethod
+    def rule_of(
+        cls,
+        model: DeepMatrixFactorization,
+        train: Observations,
+        optimizer: torch.optim.Optimizer | OptimizerSpec,
+        options: FitOptions,
+        given: Sequence[Tensor] | None,
+    ) -> NativeOptimizer:
+        """Return the update rule; see `RuleEngine.rule_of`."""
+        if train.device.type != "cpu":
+            raise NotNative(f"the observations are on {train.device}")
+        rule = super().rule_of(model, train, optimizer, options, given)
+        if model.parameter_scales() is not None:
+            if len(model.factors) == 1:
+                raise NotNative("scaled coordinates of a single factor have no native step")
+            if rule.kind == RuleKind.adam:
+                raise NotNative("Adam in scaled coordinates has no native step")
+        return rule
+
+    def run(self, until: int, *, most_seconds: float) -> Outcome:
+        """Make updates until ``until`` are made in all, or less: see ``csrc/kernels/cpu/descent.h``."""
+        with _one_thread_of_torch(self.program):
+            return self._native.run(until + self._updates_before, *self._thresholds, most_seconds)
+
+    @property
+    def loss(self) -> float:
+        """Weighted mean of the squared residuals of the present parameters, where the run has not paused."""
+        return self._native.loss
+
+    @property
+    def gradient_norm(self) -> float:
+        """Norm of all gradients together, where the run has not paused."""
+        return self._native.gradient_norm
+
+    def mean_squared_error(self, observations: Observations) -> float:
+        """Return the weighted mean of the squared residuals on other entries."""
+        if observations.dtype != self._model.mean.dtype:
+            return super().mean_squared_error(observations)
+        with _one_thread_of_torch(self.program):
+            return self._native.mean_squared_error(self._entries_of(observations))
+
+    def keep(self) -> None:
+        """Keep a copy of the present parameters."""
+        self._native.keep()
+        self._has_kept = True
+
+    @property
+    def _updates(self) -> int:
+        return self._native.step
+
+    def _parameters(self) -> list[Tensor]:
+        return self._read(Part.parameter)
+
+    def _kept_parameters(self) -> list[Tensor] | None:
+        return self._read(Part.kept) if self._has_kept else None
+
+    def _set_parameters(self, parameters: Sequence[Tensor]) -> None:
+        self._write(Part.parameter, parameters)
+
+    def _optimizer_state(self) -> OptimizerState:
+        moments = [self._read(part) for part in MOMENTS[: self._rule.rule.moments]]
+        return OptimizerState(self._native.step, moments, self._native.scalars())
+
+    def _set_optimizer_state(self, state: OptimizerState) -> None:
+        for part, moments in zip(MOMENTS, state.moments, strict=False):
+            self._write(part, moments)
+        self._native.go_on_from(state.steps, state.scalars)
+
+    def _turned(self, place: int, matrix: Tensor) -> Tensor:
+        turned = place < self.program.factors and self.program.keeps_transposed(place)
+        return matrix.T.contiguous() if turned else matrix
+
+    def _scaled(self, place: int, parameter: Tensor) -> Tensor:
+        """Return a parameter of the model as the kernels have it."""
+        turned, scale = self._turned(place, parameter), self._scales[place]
+        if scale is None:
+            return turned
+        return turned * (scale.unsqueeze(1) if turned.dim() == 2 else scale)
+
+    def _as_in_model(self, place: int, parameter: Tensor) -> Tensor:
+        scale = self._scales[place]
+        if scale is not None:
+            parameter = parameter / (scale.unsqueeze(1) if parameter.dim() == 2 else scale)
+        return self._turned(place, parameter)
+
+    def _kept_scales(self) -> list[Tensor | None]:
+        """Return the scale of every row of every parameter as it is kept, None where there are none."""
+        scales: list[Tensor | None] = [None] * len(self._model.parameter_list)
+        given = self._model.parameter_scales()
+        if given is not None:
+            depth = len(self._model.factors)
+            scales[depth - 1], scales[0] = given.rows, given.columns
+            scales[depth:] = [given.row_bias, given.column_bias][: len(scales) - depth]
+        return scales
+
+    def _entries_of(
+        self, observations: Observations
+    ) -> _native.ObservedEntries32 | _native.ObservedEntries64:
+        """Return what the kernels read of observations, which are kept as long as this engine."""
+        known = self._entries.get(id(observations))
+        if known is None:
+            layout = observations.layout()
+            wide = observations.dtype == torch.float64
+            entries = (_native.ObservedEntries64 if wide else _native.ObservedEntries32)(
+                layout.buffer.numpy(),
+                layout.values.numpy(),
+                None if layout.weights is None else layout.weights.numpy(),
+            )
+            known = self._entries[id(observations)] = (observations, entries)
+        return known[1]
+
+    def _read(self, part: Part) -> list[Tensor]:
+        return [torch.from_numpy(self._native.read(part, j)) for j in range(self._native.parameters)]
+
+    def _write(self, part: Part, matrices: Sequence[Tensor]) -> None:
+        for j, matrix in enumerate(matrices):
+            self._native.write(part, j, np.ascontiguousarray(matrix.numpy()))
+
+
+@contextmanager
+def _one_thread_of_torch(program: DescentProgram) -> Iterator[None]:
+    """Have torch's products use one thread each, where the engine gives parts of them to its own threads."""
+    threads = torch.get_num_threads()
+    if not program.products or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

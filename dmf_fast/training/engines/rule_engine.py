@@ -1,0 +1,208 @@
+"""What engines share that compute the update rule themselves, instead of calling a torch optimizer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dmf_fast import cuda
+from dmf_fast._native import Part, RuleKind
+from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.observations import Observations
+from dmf_fast.optim.native import (
+    NativeOptimizer,
+    NotNative,
+    OptimizerState,
+    native_optimizer,
+    read_state,
+    write_state,
+)
+from dmf_fast.optim.spec import OptimizerSpec
+from dmf_fast.training.engines.protocol import EngineState
+from dmf_fast.training.errors import mean_squared_error
+from dmf_fast.training.options import FitOptions
+
+MOMENTS = (Part.first_moment, Part.second_moment)
+_NAMES_OF_BIASES = ("row_bias", "column_bias")
+
+
+class RuleEngine(ABC):
+    """Holds the parameters while a run goes on, and writes them into the model where it is asked for.
+
+    An optimizer that is bound to parameters begins with the state that it has, and ends with the one that it
+    would have had if it had made the steps itself.
+    """
+
+    def __init__(
+        self,
+        model: DeepMatrixFactorization,
+        train: Observations,
+        optimizer: torch.optim.Optimizer | OptimizerSpec,
+        options: FitOptions,
+        given: Sequence[Tensor] | None,
+    ) -> None:
+        """Read the rule; see `rule_of` for the arguments and for what it raises."""
+        self._rule = self.rule_of(model, train, optimizer, options, given)
+        self._model, self._optimizer = model, optimizer
+        self._given = model.parameter_list if given is None else list(given)
+        self._updates_before = 0  # of the optimizer, when the run began
+
+    @classmethod
+    def rule_of(
+        cls,
+        model: DeepMatrixFactorization,
+        train: Observations,
+        optimizer: torch.optim.Optimizer | OptimizerSpec,
+        options: FitOptions,
+        given: Sequence[Tensor] | None,
+    ) -> NativeOptimizer:
+        """Return the update rule that the engine computes for this run.
+
+        ``given`` are the tensors that a bound optimizer knows the parameters by.
+
+        Raises:
+            NotNative: another engine must make these steps.
+
+        """
+        if train.dtype not in (torch.float32, torch.float64):
+            raise NotNative(f"{train.dtype} has no native step")
+        if not all(parameter.requires_grad for parameter in model.parameters()):
+            raise NotNative("a parameter does not require a gradient")
+        parameters, depth = model.parameter_list if given is None else given, len(model.factors)
+        clip = options.gradient_clip or 0.0
+        return native_optimizer(optimizer, parameters[:depth], parameters[depth:], gradient_clip=clip)
+
+    @property
+    def step(self) -> int:
+        """Updates made so far."""
+        return self._updates - self._updates_before
+
+    def model(self) -> DeepMatrixFactorization:
+        """Return the model with the present parameters."""
+        self._fill_model(self._parameters())
+        return self._model
+
+    def mean_squared_error(self, observations: Observations) -> float:
+        """Return the weighted mean of the squared residuals on other entries."""
+        return mean_squared_error(self.model(), observations)
+
+    def state(self) -> EngineState:
+        """Return copies of all that changes from step to step."""
+        kept = self._kept_parameters()
+        return EngineState(
+            self.step,
+            self._named(self._parameters()),
+            None if kept is None else self._named(kept),
+            vars(self._optimizer_state()),
+        )
+
+    def resume(self, state: EngineState) -> None:
+        """Take up a state that `state` has returned."""
+        if state.kept is not None:
+            self._set_parameters(list(state.kept.values()))
+            self.keep()
+        self._set_parameters(list(state.parameters.values()))
+        optimizer = OptimizerState(**state.optimizer)
+        self._updates_before = optimizer.steps - state.step
+        self._set_optimizer_state(optimizer)
+
+    def finish(self, *, best: bool) -> None:
+        """Leave the model with the kept or the present parameters, the optimizer with its state."""
+        if isinstance(self._optimizer, torch.optim.Optimizer):
+            write_state(self._optimizer, self._rule, self._given, self._turned_state(self._optimizer_state()))
+        kept = self._kept_parameters() if best else None
+        self._fill_model(self._parameters() if kept is None else kept)
+
+    def _begin_with_optimizer(self) -> None:
+        """Take up the state of a bound optimizer that has made steps already."""
+        if isinstance(self._optimizer, torch.optim.Optimizer):
+            state = read_state(self._optimizer, self._rule, self._given)
+            if state is not None:
+                self._updates_before = state.steps
+                self._set_optimizer_state(self._turned_state(state))
+
+    @torch.no_grad()
+    def _fill_model(self, parameters: Sequence[Tensor]) -> None:
+        for place, (own, present) in enumerate(zip(self._model.parameter_list, parameters, strict=True)):
+            own.copy_(self._as_in_model(place, present))
+
+    def _named(self, parameters: Sequence[Tensor]) -> dict[str, Tensor]:
+        names = [f"factors.{place}" for place in range(len(self._model.factors))]
+        return dict(zip([*names, *_NAMES_OF_BIASES], parameters, strict=False))
+
+    def _turned_state(self, state: OptimizerState) -> OptimizerState:
+        moments = [[self._turned(place, one) for place, one in enumerate(each)] for each in state.moments]
+        return OptimizerState(state.steps, moments, state.scalars)
+
+    def _turned(self, place: int, matrix: Tensor) -> Tensor:
+        """Return a parameter's matrix in the engine's orientation, or back in the model's."""
+        return matrix
+
+    def _as_in_model(self, place: int, parameter: Tensor) -> Tensor:
+        """Return a parameter as the model has it."""
+        return parameter
+
+    @abstractmethod
+    def keep(self) -> None:
+        """Keep a copy of the present parameters."""
+
+    @property
+    @abstractmethod
+    def _updates(self) -> int:
+        """Updates made so far, those of the optimizer before the run included."""
+
+    @abstractmethod
+    def _parameters(self) -> list[Tensor]:
+        """Return copies of factors and biases, as the engine has them."""
+
+    @abstractmethod
+    def _kept_parameters(self) -> list[Tensor] | None:
+        """Return copies of what `keep` has kept, None where it has kept nothing."""
+
+    @abstractmethod
+    def _set_parameters(self, parameters: Sequence[Tensor]) -> None:
+        """Take up other parameters, as the engine has them."""
+
+    @abstractmethod
+    def _optimizer_state(self) -> OptimizerState:
+        """Return copies of what the rule keeps, as the engine has it."""
+
+    @abstractmethod
+    def _set_optimizer_state(self, state: OptimizerState) -> None:
+        """Take up another state of the rule."""
+
+
+class CudaEngine(RuleEngine):
+    """A run on the factors alone, by one of the published rules, on a GPU."""
+
+    _kept: list[Tensor] | None = None
+
+    @classmethod
+    def rule_of(
+        cls,
+        model: DeepMatrixFactorization,
+        train: Observations,
+        optimizer: torch.optim.Optimizer | OptimizerSpec,
+        options: FitOptions,
+        given: Sequence[Tensor] | None,
+    ) -> NativeOptimizer:
+        """Return the update rule; see `RuleEngine.rule_of`."""
+        cuda.check_usable(train.device)
+        if model.biases or model.mean.item() or model.parameter_scales() is not None:
+            raise NotNative("biases, a mean and scaled coordinates have no native step on a GPU")
+        if options.gradient_clip is not None:
+            raise NotNative("clipped gradients have no native step on a GPU")
+        rule = super().rule_of(model, train, optimizer, options, given)
+        if rule.kind == RuleKind.adaptive_gradient_descent:
+            raise NotNative("AdaptiveGradientDescent has no native step on a GPU")
+        return rule
+
+    def keep(self) -> None:
+        """Keep a copy of the present parameters."""
+        self._kept = self._parameters()
+
+    def _kept_parameters(self) -> list[Tensor] | None:
+        return self._kept

@@ -1,0 +1,220 @@
+"""Runs of any torch optimizer: a loop over the model's loss, its backward pass and ``optimizer.step``."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
+
+from dmf_fast._native import Outcome
+from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.observations import Observations
+from dmf_fast.training.batches import Batches
+from dmf_fast.training.engines.protocol import EngineState, thresholds
+from dmf_fast.training.errors import mean_squared_error
+from dmf_fast.training.options import FitOptions
+
+# Below so many entries times hidden units a second thread costs more than it saves, and on a busy machine
+# OpenMP's barriers a hundred times as much.
+_SMALL_PROBLEM = 1_000_000
+
+
+class TorchEngine:
+    """A run on the model itself, all entries or one batch of them in every step.
+
+    >>> train = Observations([0, 1, 1], [0, 0, 1], [1.0, 2.0, 2.0])
+    >>> model = DeepMatrixFactorization.of_factors([torch.eye(2), torch.eye(2)])
+    >>> engine = TorchEngine(model, train, torch.optim.SGD(model.parameters(), lr=0.1), FitOptions())
+    >>> engine.run(10, most_seconds=60.0).name, engine.step
+    ('reached', 10)
+    """
+
+    name = "torch"
+
+    def __init__(
+        self,
+        model: DeepMatrixFactorization,
+        train: Observations,
+        optimizer: torch.optim.Optimizer,
+        options: FitOptions,
+        given: Sequence[Tensor] | None = None,
+        scheduler: LRScheduler | None = None,
+    ) -> None:
+        """Train in place; ``given`` are the tensors that ``optimizer`` knows the parameters by."""
+        self._model, self._optimizer, self._scheduler, self._options = model, optimizer, scheduler, options
+        # Parameters that share memory with the caller's tensors, which get the gradients.
+        pairs = zip(model.parameter_list if given is None else given, model.parameter_list, strict=True)
+        self._aliases = [(tensor, parameter) for tensor, parameter in pairs if tensor is not parameter]
+        self._batches = Batches(train, options.batches, options.seed or 0)
+        self._thresholds = thresholds(options)
+        self._needs_closure = _needs_closure(optimizer)
+        self._step = 0
+        self._loss: Tensor | None = (
+            None  # of the present parameters, with its graph until it is differentiated
+        )
+        self._gradient_norm: Tensor | None = None
+        self._kept: dict[str, Tensor] | None = None
+        # On a GPU reading a number makes the host wait, so it is done only where something depends on it.
+        self._looks = model.mean.device.type == "cpu" or max(self._thresholds) >= 0
+        self._is_small = train.nnz // options.batches * min(model.dims) < _SMALL_PROBLEM
+
+    def run(self, until: int, *, most_seconds: float) -> Outcome:
+        """Make updates until ``until`` are made in all, a stop rule holds or about so much time is over."""
+        threads = torch.get_num_threads()
+        if self._is_small and threads > 1:
+            torch.set_num_threads(1)
+        try:
+            return self._run(until, time.perf_counter() + most_seconds)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _run(self, until: int, deadline: float) -> Outcome:
+        first = self._step
+        while True:
+            self._evaluate()
+            reached = self._step >= until
+            if (self._looks or reached) and (outcome := self._ending()) is not None:
+                return outcome
+            if reached:
+                return Outcome.reached
+            if self._step > first and time.perf_counter() > deadline:
+                return Outcome.paused
+            self._update()
+
+    @property
+    def step(self) -> int:
+        """Updates made so far."""
+        return self._step
+
+    @property
+    def loss(self) -> float:
+        """Weighted mean of the squared residuals on the entries of the present step."""
+        assert self._loss is not None
+        loss = self._loss.item()
+        whole = self._options.reduction == "sum"
+        return loss / self._batches.at(self._step).total_weight if whole else loss
+
+    @property
+    def gradient_norm(self) -> float:
+        """Norm of all gradients together."""
+        return self._differentiate().item()
+
+    def mean_squared_error(self, observations: Observations) -> float:
+        """Return the weighted mean of the squared residuals on other entries."""
+        return mean_squared_error(self._model, observations)
+
+    def model(self) -> DeepMatrixFactorization:
+        """Return the model, whose parameters are the present ones."""
+        return self._model
+
+    def keep(self) -> None:
+        """Keep a copy of the present parameters."""
+        self._kept = _copies(self._model)
+
+    def state(self) -> EngineState:
+        """Return copies of all that changes from step to step, but for torch's own generators."""
+        optimizer: dict[str, Any] = {"optimizer": self._optimizer.state_dict()}
+        if self._scheduler is not None:
+            optimizer["scheduler"] = self._scheduler.state_dict()
+        return EngineState(self._step, _copies(self._model), self._kept, optimizer)
+
+    def resume(self, state: EngineState) -> None:
+        """Take up a state that `state` has returned."""
+        self._step, self._kept, self._loss = state.step, state.kept, None
+        _load_parameters(self._model, state.parameters)
+        _load_optimizer(self._optimizer, state.optimizer["optimizer"])
+        if self._scheduler is not None:
+            self._scheduler.load_state_dict(state.optimizer["scheduler"])
+
+    def finish(self, *, best: bool) -> None:
+        """Leave the model with the kept or the present parameters."""
+        if best and self._kept is not None:
+            _load_parameters(self._model, self._kept)
+
+    def _evaluate(self) -> None:
+        if self._loss is None:
+            self._loss = self._model.loss(self._batches.at(self._step), self._options.reduction)
+            self._gradient_norm = None
+
+    def _ending(self) -> Outcome | None:
+        """Return which stop rule holds, None where none does."""
+        loss, (least_loss, least_norm) = self.loss, self._thresholds
+        if not math.isfinite(loss):
+            return Outcome.diverged
+        if loss <= least_loss:
+            return Outcome.train_loss_threshold
+        if least_norm >= 0 and self.gradient_norm <= least_norm:
+            return Outcome.gradient_norm_threshold
+        return None
+
+    def _differentiate(self) -> Tensor:
+        """Fill the gradients of the present loss, once, and return their norm."""
+        assert self._loss is not None
+        if self._gradient_norm is None:
+            self._backward(self._loss)
+            self._loss = self._loss.detach()
+            self._gradient_norm = torch.nn.utils.get_total_norm(
+                [p.grad for p in self._model.parameters() if p.grad is not None]
+            )
+        return self._gradient_norm
+
+    def _update(self) -> None:
+        norm, clip = self._differentiate(), self._options.gradient_clip
+        if clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(self._model.parameters(), clip, norm)
+        self._optimizer.step(self._closure() if self._needs_closure else None)
+        if self._scheduler is not None:
+            self._scheduler.step()
+        self._step += 1
+        self._loss = None
+
+    def _closure(self) -> Any:
+        """Return what an optimizer such as LBFGS calls at every point that it tries."""
+        batch, clip = self._batches.at(self._step), self._options.gradient_clip
+
+        def closure() -> Tensor:
+            loss = self._model.loss(batch, self._options.reduction)
+            self._backward(loss)
+            if clip is not None:
+                torch.nn.utils.clip_grad_norm_(self._model.parameters(), clip)
+            return loss
+
+        return closure
+
+    def _backward(self, loss: Tensor) -> None:
+        self._optimizer.zero_grad()
+        self._model.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        for tensor, parameter in self._aliases:
+            tensor.grad = parameter.grad
+
+
+def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
+
+
+def _copies(model: DeepMatrixFactorization) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+@torch.no_grad()
+def _load_parameters(model: DeepMatrixFactorization, saved: dict[str, Tensor]) -> None:
+    for name, parameter in model.named_parameters():
+        parameter.copy_(saved[name])
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load ``saved`` with the dtypes that it has: torch itself rounds all to those of the parameters."""
+    optimizer.load_state_dict(saved)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for place, kept in saved["state"].items():
+        state = optimizer.state[parameters[place]]
+        tensors = {name: value for name, value in kept.items() if isinstance(value, Tensor)}
+        state.update({name: value.to(state[name].device) for name, value in tensors.items()})

@@ -1,0 +1,48 @@
+"""What a step of `fit` will compute, before it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.observations import Observations
+from dmf_fast.ops.planner import Plan, plan_for
+from dmf_fast.optim.spec import OptimizerLike
+from dmf_fast.training.arguments import bound_or_spec, model_of
+from dmf_fast.training.engines import engine_for
+from dmf_fast.training.options import FitOptions
+
+
+def explain(
+    model: DeepMatrixFactorization | Sequence[Tensor],
+    observations: Observations,
+    optimizer: OptimizerLike | None = None,
+    options: FitOptions = FitOptions(),  # noqa: B008 (frozen)
+) -> Plan:
+    """Return the plan for a model, or for factors, on ``observations``; print it to read it.
+
+    Args:
+        model: as for `dmf_fast.fit`.
+        observations: the observed entries of an ``(m, n)`` matrix.
+        optimizer: as for `dmf_fast.fit`; with one the plan also names the engine that makes its steps.
+        options: of the run.
+
+    Raises:
+        TypeError, ValueError: as `dmf_fast.fit` raises for these arguments.
+
+    Example:
+        >>> import torch
+        >>> observations = Observations([0, 1], [1, 0], [1.0, 2.0], shape=(2, 3))
+        >>> explain([torch.ones(4, 3), torch.ones(2, 4)], observations, torch.optim.AdamW).engine
+        'torch, since AdamW has no native step'
+
+    """
+    trained = model_of(model)
+    plan = plan_for(list(trained.factors), observations, len(trained.biases))
+    if optimizer is None:
+        return plan
+    given = None if isinstance(model, DeepMatrixFactorization) else model
+    return replace(plan, engine=engine_for(trained, observations, bound_or_spec(optimizer), options, given))

@@ -1,0 +1,162 @@
+"""What a row of the history measures of a run, and of the states that it is compared with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
+
+from dmf_fast.chain import balancedness, chain_product, singular_values
+from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.observations import Observations
+from dmf_fast.spectrum import effective_rank, nuclear_norm, schatten_norm
+from dmf_fast.training.history import Row, singular_value_names
+from dmf_fast.training.recording import Recording
+
+_ERRORS = ("validation_rmse", "test_rmse", "reconstruction_mse")
+_NORMS = ("gradient_norm", "parameter_norm")
+_SPECTRUM = ("effective_rank", "nuclear_norm", "schatten_norm")
+
+
+class Measured(Protocol):
+    """The state of a run, as an engine offers it."""
+
+    @property
+    def loss(self) -> float:
+        """Mean squared residual of the training entries."""
+
+    @property
+    def gradient_norm(self) -> float:
+        """Norm of all gradients together."""
+
+    def mean_squared_error(self, observations: Observations) -> float:
+        """Return the mean squared residual on other entries."""
+
+    def model(self) -> DeepMatrixFactorization:
+        """Return the model in this state."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What a row holds besides step, seconds and train loss.
+
+    Spectra, norms and the error against ``truth`` are computed in float64; the errors on ``validation`` and
+    ``test`` in their own dtype, summed in float64.
+
+    Attributes:
+        validation: gives ``validation_rmse``.
+        test: gives ``test_rmse``.
+        truth: the whole matrix, ``(m, n)``, gives ``reconstruction_mse``.
+        recording: says what else a row holds, and when there is one.
+
+    """
+
+    validation: Observations | None = None
+    test: Observations | None = None
+    truth: Tensor | None = None
+    recording: Recording = Recording()  # noqa: RUF009 (frozen)
+
+    def row(self, state: Measured, step: int, seconds: float) -> Row:
+        """Return the row of the history for a state after ``step`` updates.
+
+        Where the train loss is not finite nothing else is measured.
+        """
+        return {"step": step, "seconds": seconds} | self.columns(state)
+
+    @torch.no_grad()
+    def columns(self, state: Measured) -> Row:
+        """Return a row from ``train_loss`` on."""
+        train_loss, recording = state.loss, self.recording
+        shape = self._shape(state)
+        row: Row = {"train_loss": train_loss} | dict.fromkeys(self.names(shape))
+        if not math.isfinite(train_loss):
+            return row
+        row["validation_rmse"] = _rmse(state, self.validation)
+        row["test_rmse"] = _rmse(state, self.test)
+        if recording.norms:
+            with torch.enable_grad():
+                row["gradient_norm"] = state.gradient_norm
+        if self.needs_model:
+            row |= self._of_model(state.model())
+        return row
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether a row measures the parameters themselves."""
+        recording = self.recording
+        measured = recording.norms or recording.spectrum or recording.balancedness
+        return measured or recording.singular_values != 0 or self.truth is not None
+
+    def names(self, shape: tuple[int, int]) -> list[str]:
+        """Return the columns after ``train_loss``, in their order."""
+        names = list(_ERRORS)
+        if self.recording.norms:
+            names += _NORMS
+        if self.recording.spectrum:
+            names += _SPECTRUM
+        if self.recording.balancedness:
+            names += ["balancedness"]
+        return names + singular_value_names(self.recording.singular_value_count(shape))
+
+    def check_shapes(self, shape: tuple[int, int]) -> None:
+        """Raise a `ValueError` that names what cannot be compared with an ``m × n`` matrix."""
+        for name in ("validation", "test", "truth"):
+            other = getattr(self, name)
+            if other is not None and tuple(other.shape) != shape:
+                raise ValueError(
+                    f"{name} must have shape {shape}, that of the product of the factors, got "
+                    f"{tuple(other.shape)}"
+                )
+
+    def _shape(self, state: Measured) -> tuple[int, int]:
+        """Return ``(m, n)``, without asking for the model where no column depends on it."""
+        return state.model().shape if self.recording.singular_values != 0 else (1, 1)
+
+    def _of_model(self, model: DeepMatrixFactorization) -> Row:
+        row: Row = {}
+        wide = [factor.double() for factor in model.chain_and_biases()[0]]
+        if self.truth is not None:
+            row["reconstruction_mse"] = _reconstruction_mse(model, wide, self.truth)
+        if self.recording.norms:
+            norms = [torch.linalg.vector_norm(p.detach().double()).item() for p in model.parameters()]
+            row["parameter_norm"] = math.hypot(*norms)
+        row |= self._spectrum(wide, model.shape)
+        if self.recording.balancedness:
+            row["balancedness"] = balancedness([f.double() for f in model.factors]).item()
+        return row
+
+    def _spectrum(self, wide: Sequence[Tensor], shape: tuple[int, int]) -> Row:
+        """Return what the singular values say; they are computed once, and only where they are needed."""
+        count = self.recording.singular_value_count(shape)
+        if not (count or self.recording.spectrum):
+            return {}
+        try:
+            values = singular_values(wide)
+        except LinAlgError:  # the product is not finite where nothing is observed
+            return {}
+        row: Row = dict(zip(singular_value_names(count), values[:count].tolist(), strict=True))
+        if self.recording.spectrum:
+            measures = (effective_rank(values), nuclear_norm(values), schatten_norm(values, 2 / len(wide)))
+            row |= zip(_SPECTRUM, torch.stack(measures).tolist(), strict=True)
+        return row
+
+
+def _rmse(state: Measured, observations: Observations | None) -> float | None:
+    """Return the root of the mean squared residual, None where there is nothing to compare with."""
+    if observations is None or observations.total_weight == 0:
+        return None
+    return math.sqrt(state.mean_squared_error(observations))
+
+
+def _reconstruction_mse(model: DeepMatrixFactorization, wide: list[Tensor], truth: Tensor) -> float:
+    """Return the mean squared error over the whole matrix."""
+    predictions = chain_product(wide) + model.mean.double()
+    _, row_bias, column_bias = model.chain_and_biases()
+    if row_bias is not None and column_bias is not None:
+        predictions += row_bias.double()[:, None] + column_bias.double()
+    return (predictions - truth.to(predictions.device)).square().mean(dtype=torch.float64).item()
