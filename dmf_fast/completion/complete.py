@@ -198,9 +198,7 @@ class _Phase:
     ) -> _Trained:
         """Train a model from its start."""
         train = self._moved(train)
-        validation, test = (
-            None if one is None else self._moved(one) for one in (validation, self.test)
-        )
+        validation, test = (None if one is None else self._moved(one) for one in (validation, self.test))
         start = gaussian_start(self.options, train)
         changes = self.options.schedule != "constant" or self.options.warmup
         result = fit(

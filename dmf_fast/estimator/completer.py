@@ -212,9 +212,7 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
         """
         check_is_fitted(self)
-        return recommend_ids(
-            self._fitted, ids, k, exclude_seen=exclude_seen, device=device_of(self.device)
-        )
+        return recommend_ids(self._fitted, ids, k, exclude_seen=exclude_seen, device=device_of(self.device))
 
     def similar_items(self, ids: Any, k: int = 10) -> Ranking:
         """Return the ``k`` other column ids that are most like each of ``ids``, with their cosines.
