@@ -70,7 +70,7 @@ def _facts(path: Path) -> dict[str, Any]:
             raise ValueError(f"its format is not {_FORMAT!r} of version {_VERSION}")
         _check(facts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path / _FACTS} is spoilt ({error}); save the estimator again.") from error
+        raise DataError(f"{path / _FACTS} is damaged ({error}); save the estimator again") from error
     return dict(facts)
 
 
@@ -93,7 +93,7 @@ def _ratings(trained: TrainedFolder) -> Observations | None:
                 f"its shape is {observed.shape}, that of the model {trained.predictor.model.shape}"
             )
     except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}); save the estimator again.") from error
+        raise DataError(f"{path} is damaged ({error}); save the estimator again") from error
     return observed
 
 

@@ -12,16 +12,15 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from dmf_fast.chain import shape_of
-from dmf_fast.checks import whole_number
-from dmf_fast.optim import GroupRMSprop
+from dmf_fast.checks import real_number, whole_number
+from dmf_fast.optim import GroupRMSprop, OptimizerSpec
 from dmf_fast.sensing import Measurements
 from dmf_fast.training.interrupt import DeferredInterrupt
 
@@ -31,7 +30,7 @@ SensingStoppedBecause = Literal["steps", "train_loss_threshold", "diverged", "in
 
 @dataclass(frozen=True)
 class SensingRun:
-    """What `descend_batched` has made of one chain.
+    """What `batched_gradient_descent` has made of one chain.
 
     Attributes:
         factors: ``[W_1, …, W_N]`` at the end.
@@ -49,7 +48,7 @@ class SensingRun:
 
 
 @torch.no_grad()
-def descend_batched(
+def batched_gradient_descent(
     chains: Sequence[Sequence[Tensor]],
     measurements: Measurements,
     optimizer: Callable[..., torch.optim.Optimizer],
@@ -84,11 +83,14 @@ def descend_batched(
             `dmf_fast.chain.dims_of`.
 
     Example:
+        >>> from functools import partial
         >>> from dmf_fast.sensing import gaussian_measurements
         >>> measurements = gaussian_measurements(torch.ones(2, 2), count=6, seed=0)
         >>> shallow, deep = [torch.eye(2)], [torch.eye(2), torch.eye(2)]
         >>> optimizer = partial(GroupRMSprop, lr=1e-2)
-        >>> runs = descend_batched([shallow, deep], measurements, optimizer, train_loss_threshold=1e-4)
+        >>> runs = batched_gradient_descent(
+        ...     [shallow, deep], measurements, optimizer, train_loss_threshold=1e-4
+        ... )
         >>> [run.stopped_because for run in runs]
         ['train_loss_threshold', 'train_loss_threshold']
 
@@ -96,7 +98,9 @@ def descend_batched(
     _check(chains, measurements)
     options = _group_rmsprop_options(optimizer)
     steps = whole_number("steps", steps, least=0)
-    threshold = _checked_threshold(train_loss_threshold)
+    threshold = -math.inf
+    if train_loss_threshold is not None:
+        threshold = real_number("train_loss_threshold", train_loss_threshold, least=0)
     batch = _Batch(chains, measurements, options)
     ended: dict[int, SensingRun] = {}
     bar = tqdm(total=steps, unit="step", unit_scale=True, disable=None if progress is None else not progress)
@@ -120,7 +124,7 @@ class _Batch:
     """The runs that go on: stacks of them, one after the other along the first axis of all arrays.
 
     Attributes:
-        places: of the runs in the call; a stack's are neighbours.
+        places: of the runs in the call; a stack's stand together.
         step: updates made.
         losses: ``(runs,)``, float64, as `measure` has found them.
 
@@ -251,25 +255,16 @@ class _Stack:
         return list(zip(*self._factors, strict=True))
 
 
-def _checked_threshold(threshold: float | None) -> float:
-    if threshold is None:
-        return -math.inf
-    if not (math.isfinite(threshold) and threshold >= 0):
-        raise ValueError(
-            f"train_loss_threshold must be a finite number of at least 0, or None, but {threshold} came."
-        )
-    return float(threshold)
-
-
 def _group_rmsprop_options(optimizer: Callable[..., torch.optim.Optimizer]) -> dict[str, float]:
-    """Return ``lr``, ``alpha``, ``eps`` and ``weight_decay``, checked as `GroupRMSprop` checks them."""
-    function = optimizer.func if isinstance(optimizer, partial) else optimizer
-    if function is not GroupRMSprop:
+    """Return ``lr``, ``alpha``, ``eps`` and ``weight_decay``."""
+    spec = OptimizerSpec.of(optimizer)
+    if spec.optimizer is not GroupRMSprop:
         raise TypeError(
-            f"`optimizer` must be a functools.partial of dmf_fast.optim.GroupRMSprop, got {optimizer!r}"
+            f"`optimizer` must be a functools.partial of dmf_fast.optim.GroupRMSprop, got {spec.name}"
         )
-    group: dict[str, Any] = optimizer([torch.empty(0)]).param_groups[0]
-    return {name: group[name] for name in _OPTIONS}
+    spec.make([torch.empty(0)])  # checks the options
+    options = spec.all_options()
+    return {name: float(options[name]) for name in _OPTIONS}
 
 
 def _check(chains: Sequence[Sequence[Tensor]], measurements: Measurements) -> None:
@@ -277,20 +272,20 @@ def _check(chains: Sequence[Sequence[Tensor]], measurements: Measurements) -> No
         try:
             shape = shape_of(chain)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"chains[{place}]: {error}") from error
+            raise type(error)(f"`chains[{place}]`: {error}") from error
         if shape != measurements.shape:
             raise ValueError(
-                f"chains[{place}] must multiply to shape {measurements.shape}, as was measured, but its "
-                f"product has shape {shape}."
+                f"`chains[{place}]` must multiply to the shape of the measurements, {measurements.shape}, got "
+                f"{shape}"
             )
         for factor in chain:
             if factor.dtype != measurements.dtype:
                 raise TypeError(
-                    f"chains[{place}] must have the dtype of the measurements, {measurements.dtype}, but "
-                    f"{factor.dtype} came."
+                    f"`chains[{place}]` must have the dtype of the measurements, {measurements.dtype}, got "
+                    f"{factor.dtype}"
                 )
             if factor.device != measurements.device:
                 raise ValueError(
-                    f"chains[{place}] must be on the device of the measurements, {measurements.device}, but "
-                    f"it is on {factor.device}."
+                    f"`chains[{place}]` must be on the device of the measurements, {measurements.device}, got "
+                    f"{factor.device}"
                 )

@@ -22,7 +22,7 @@ from dmf_fast.experiments.columns import by_seed
 from dmf_fast.experiments.kept_tables import kept_table
 from dmf_fast.experiments.page import Work
 from dmf_fast.experiments.reproduction import Reproduction
-from dmf_fast.experiments.sensing_descent import descend_batched
+from dmf_fast.experiments.sensing_descent import batched_gradient_descent
 from dmf_fast.experiments.sensing_grid import SensingGrid
 from dmf_fast.experiments.synthetic import low_rank_problem
 from dmf_fast.experiments.text_files import json_text
@@ -124,7 +124,7 @@ def _rows(grid: SensingGrid, measured: int, seed: int, interrupted: Callable[[],
     convex = minimum_nuclear_norm_sensing(measurements).product
     rows: list[dict[str, Any]] = [{"reconstruction_mse": _error(convex, truth)}]
     starts = list(product(grid.depths, grid.init_scales)) if measured in grid.measured else []
-    runs = descend_batched(
+    runs = batched_gradient_descent(
         [
             initialize("gaussian", (grid.size,) * (depth + 1), scale, seed=_FIRST_SEED_OF_A_START + seed)
             for depth, scale in starts

@@ -75,6 +75,7 @@ def test_one_random_state_gives_one_model_and_none_another_every_time() -> None:
         ({"optimizer": "sgdd"}, "`optimizer` must be one of adaptive-gd"),
         ({"dtype": "float16"}, "dtype must be 'float32' or 'float64'"),
         ({"duplicates": "drop"}, "duplicates must be one of 'error'"),
+        ({"device": "gpu"}, "`device` must be one of auto, cpu, cuda"),
         ({"n_threads": 0}, "`n_threads` must be at least 1"),
         (
             {"validation_fraction": 1.0},

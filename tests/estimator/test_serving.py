@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from dmf_fast import MatrixCompleter
@@ -88,6 +89,18 @@ def test_without_kept_ratings_what_was_seen_cannot_be_left_out() -> None:
     assert completer.recommend(X[:1, 0], k=3, exclude_seen=False).ids.shape == (1, 3)
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_an_estimator_that_was_trained_on_a_gpu_answers_from_there_and_is_kept_on_the_cpu() -> None:
+    completer = quick(device="cuda").fit(X, Y)
+    rows = np.unique(X[:, 0])
+    assert completer.model_.mean.device.type == "cpu"
+    scores = completer.recommend(rows, k=5).scores
+    np.testing.assert_allclose(
+        scores, completer.set_params(device="cpu").recommend(rows, k=5).scores, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_saved_estimator_comes_back_as_it_was(tmp_path: Path, keep: bool) -> None:
     completer = quick(depth=3, keep_ratings=keep, random_state=4).fit(
@@ -153,17 +166,19 @@ def test_ids_that_files_cannot_hold_are_refused_before_anything_is_replaced(tmp_
 
 
 @pytest.mark.parametrize(
-    ("name", "spoilt", "sentence"),
+    ("name", "damaged", "sentence"),
     [
-        ("estimator.json", b"{}", "estimator.json is spoilt"),
-        ("estimator.json", b"not JSON", "estimator.json is spoilt"),
+        ("estimator.json", b"{}", "estimator.json is damaged"),
+        ("estimator.json", b"not JSON", "estimator.json is damaged"),
         ("ratings.safetensors", b"nothing", "ratings.safetensors is damaged"),
         ("trained.json", b"{}", "trained.json is missing or spoilt"),
     ],
 )
-def test_a_spoilt_folder_ends_in_a_sentence(tmp_path: Path, name: str, spoilt: bytes, sentence: str) -> None:
+def test_a_damaged_folder_ends_in_a_sentence(
+    tmp_path: Path, name: str, damaged: bytes, sentence: str
+) -> None:
     quick().fit(X, Y).save(tmp_path)
-    (tmp_path / name).write_bytes(spoilt)
+    (tmp_path / name).write_bytes(damaged)
     with pytest.raises(DataError, match=sentence):
         MatrixCompleter.load(tmp_path)
 
