@@ -275,8 +275,8 @@ def _check(chains: Sequence[Sequence[Tensor]], measurements: Measurements) -> No
             raise type(error)(f"`chains[{place}]`: {error}") from error
         if shape != measurements.shape:
             raise ValueError(
-                f"`chains[{place}]` must multiply to the shape of the measurements, {measurements.shape}, got "
-                f"{shape}"
+                f"`chains[{place}]` must multiply to the shape of the measurements, {measurements.shape}, "
+                f"got {shape}"
             )
         for factor in chain:
             if factor.dtype != measurements.dtype:
@@ -286,6 +286,6 @@ def _check(chains: Sequence[Sequence[Tensor]], measurements: Measurements) -> No
                 )
             if factor.device != measurements.device:
                 raise ValueError(
-                    f"`chains[{place}]` must be on the device of the measurements, {measurements.device}, got "
-                    f"{factor.device}"
+                    f"`chains[{place}]` must be on the device of the measurements, {measurements.device}, "
+                    f"got {factor.device}"
                 )
