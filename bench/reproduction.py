@@ -1,4 +1,4 @@
-"""`python -m bench.reproduction runs/paper`: the time of `dmf-fast reproduce all` compared with research code's.
+"""`python -m bench.reproduction runs/paper`: the time of `dmf-fast reproduce all` and of research code.
 
 Reads the steps that were made and the time that they took from `results.json`, measures what a step of every
 kind takes in a PyTorch loop (bench/loops.py; with one thread and with all, whichever is faster), and adds up.
