@@ -149,7 +149,8 @@ class PlainDescent {
     for (int j = 0; j < depth; ++j) before.push_back(factors[j] * before.back());
     for (int j = depth - 1; j > 0; --j) after.insert(after.begin(), after.front() * factors[j]);
     const PlainMatrix& product = before.back();
-    PlainMatrix residuals(product.rows, product.columns), ones_of_rows(1, product.rows), ones(product.columns, 1);
+    PlainMatrix residuals(product.rows, product.columns), ones_of_rows(1, product.rows),
+        ones(product.columns, 1);
     ones_of_rows.numbers.assign(product.rows, 1.0);
     ones.numbers.assign(product.columns, 1.0);
     loss = 0;
@@ -195,7 +196,8 @@ class PlainDescent {
     ++step;
     const double t = static_cast<double>(step);
     double squares = 0, turned_squares = 0, parameter_squares = 0;
-    const double clip = rule.gradient_clip == 0 ? 1 : std::min(1.0, rule.gradient_clip / (gradient_norm + 1e-6));
+    const double clip =
+        rule.gradient_clip == 0 ? 1 : std::min(1.0, rule.gradient_clip / (gradient_norm + 1e-6));
     each([&](size_t j, size_t k) {
       const double decay = j < problem_.factors.size() ? rule.weight_decay : rule.bias_weight_decay;
       double &g = gradients_[j].numbers[k], x = factors[j].numbers[k] / scale(j, k);

@@ -78,7 +78,8 @@ void check_lines(const StepKernels<T>& kernels) {
     }
     kernels.dots(row_side, padded_a.matrix, padded_b.matrix, dots.data());
     CHECK(Numbers(dots.begin(), dots.end()) == expected_dots);
-    const std::vector<T> row_bias = narrow<T>(draw(pattern.rows, 5)), column_bias = narrow<T>(draw(pattern.columns, 6));
+    const std::vector<T> row_bias = narrow<T>(draw(pattern.rows, 5)),
+                         column_bias = narrow<T>(draw(pattern.columns, 6));
     std::vector<T> row_sums(pattern.rows, T(rubbish)), column_sums(pattern.columns, T(rubbish));
     Numbers expected_row_sums(pattern.rows, 0.0), expected_column_sums(pattern.columns, 0.0);
     for (int64_t place = 0; place < pattern.nnz(); ++place) {
@@ -102,7 +103,8 @@ void check_lines(const StepKernels<T>& kernels) {
 
 // Rows of a parameter of several widths, one of them without columns to fill up, with and without scales.
 template <class T>
-void check_updates(const StepKernels<T>& kernels, int64_t rows, int64_t stride, bool scaled, double weight_decay) {
+void check_updates(const StepKernels<T>& kernels, int64_t rows, int64_t stride, bool scaled,
+                   double weight_decay) {
   INFO(rows << " rows of " << stride << " numbers, scaled " << scaled << ", weight decay " << weight_decay);
   const int64_t count = rows * stride;
   const Numbers x = draw(count + 1, 1), g = draw(count + 1, 2), u = draw(count + 1, 3);
@@ -120,7 +122,8 @@ void check_updates(const StepKernels<T>& kernels, int64_t rows, int64_t stride, 
   factors.root_correction = T(0.5);
   factors.eps = T(0.0625);
   double squares = 0, direction_squares = 0, turn_squares = 0;
-  Numbers plain_x = x, momentum_x = x, momentum_u = u, moved_x = x, turned_u = u, adam_x = x, adam_u = u, adam_v = v;
+  Numbers plain_x = x, momentum_x = x, momentum_u = u, moved_x = x, turned_u = u, adam_x = x, adam_u = u,
+          adam_v = v;
   for (int64_t k = 0; k < count; ++k) {
     const double scale = scaled ? double(scales[k / stride]) : 1.0, theta = x[k] / scale;
     const double d = 0.5 * scale * g[k] + weight_decay * theta;
@@ -141,8 +144,9 @@ void check_updates(const StepKernels<T>& kernels, int64_t rows, int64_t stride, 
   };
   std::vector<T> new_x(count + 1), new_u(count + 1), new_v(count + 1);
   const std::vector<T> as_g = narrow<T>(g);
-  ParameterRows<T> given{new_x.data(),        as_g.data(), new_u.data(), new_v.data(),
-                         scaled ? scales.data() : nullptr, T(weight_decay), rows, stride};
+  ParameterRows<T> given{
+      new_x.data(),    as_g.data(), new_u.data(), new_v.data(), scaled ? scales.data() : nullptr,
+      T(weight_decay), rows,        stride};
   const auto reset = [&] {
     std::copy(x.begin(), x.end(), new_x.begin());
     std::copy(u.begin(), u.end(), new_u.begin());
