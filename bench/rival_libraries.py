@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from bench.record import origin, results_file
 from bench.synthetic_ratings import movielens_like
 from dmf_fast import Observations
-from dmf_fast.completion import CompletedMatrix, CompletionOptions, RunSettings, complete_matrix
+from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix
 from dmf_fast.evaluation import Biases, HeldOut, RatingErrors
 
 MILLION = ((6040, 3706), 1_000_209)
@@ -223,10 +223,12 @@ def completed(ratings: HeldOut, shape: tuple[int, int], options: CompletionOptio
     return complete_matrix(Observations(ratings.rows, ratings.columns, values, shape), options)
 
 
-def measured_dmf_fast(name: str, problem: Problem, run: RunSettings, threads: int, repeats: int) -> Outcome:
+def measured_dmf_fast(
+    name: str, problem: Problem, run: CompletionOptions, threads: int, repeats: int
+) -> Outcome:
     """Complete the training ratings several times; the rate is that of steps alone."""
     torch.set_num_threads(threads)
-    options = CompletionOptions(run=run, fit=replace(CompletionOptions().fit, progress=False))
+    options = replace(run, fit=replace(run.fit, progress=False))
     ratings = problem.all_train
     seconds, cpu, rates = [], [], []
     for _ in range(repeats):
@@ -246,10 +248,10 @@ def measured_dmf_fast(name: str, problem: Problem, run: RunSettings, threads: in
 
 
 OWN_RUNS = {
-    "dmf_fast": RunSettings(),
-    "dmf_fast, no explicit regularisation": RunSettings(weight_decay=0.0),
-    "dmf_fast, hidden 32": RunSettings(hidden=32),
-    "dmf_fast, hidden 128": RunSettings(hidden=128),
+    "dmf_fast": CompletionOptions(),
+    "dmf_fast, no explicit regularisation": CompletionOptions(weight_decay=0.0),
+    "dmf_fast, hidden 32": CompletionOptions(hidden=32),
+    "dmf_fast, hidden 128": CompletionOptions(hidden=128),
 }
 
 LIBRARIES = {

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.compute as pc
 from torch import Tensor
 
-from dmf_fast.completion.run import CompletionRun, run_completion
 from dmf_fast.completion.options import CompletionOptions
+from dmf_fast.completion.run import CompletionRun, run_completion
 from dmf_fast.observations import Observations
 from dmf_fast.training import Callback, FitOptions, FitResult
 

@@ -10,8 +10,8 @@ from dmf_fast.training.options import FitOptions
 from dmf_fast.training.recording import Recording
 
 Optimizer = Literal[
-    "adaptive-gd", "gd", "momentum", "nesterov", "group-rmsprop", "rmsprop", "adam", "adamw", "nadam", "radam",
-    "adagrad", "adamax",
+    "adaptive-gd", "gd", "momentum", "nesterov", "group-rmsprop", "rmsprop",
+    "adam", "adamw", "nadam", "radam", "adagrad", "adamax",
 ]  # fmt: skip
 Schedule = Literal["constant", "linear", "cosine"]
 Initialization = Literal["gaussian", "balanced", "orthogonal", "identity", "uniform"]
@@ -52,7 +52,9 @@ class CompletionOptions(Options):
     bias: Annotated[bool, Option("Learn a bias per row and column.")] = True
     center: Annotated[
         bool,
-        Option("Model differences from the mean.", "The mean of the training values is added to predictions."),
+        Option(
+            "Model differences from the mean.", "The mean of the training values is added to predictions."
+        ),
     ] = True
     coordinates: Annotated[
         Coordinates,
@@ -76,7 +78,7 @@ class CompletionOptions(Options):
             'With ``"adaptive-gd"`` it is a part of the step that is found, 0.5 by default. Group RMSprop in '
             "scaled coordinates makes steps of this length, 0.04 √(m + n) by default.",
             above=0,
-            none="that default",
+            none="that of the optimizer",
         ),
     ] = None
     weight_decay: Annotated[
@@ -97,15 +99,13 @@ class CompletionOptions(Options):
         float,
         Option("Part of the entries kept aside to choose the best step; 0 for none.", least=0, below=1),
     ] = 0.05
-    refit: Annotated[
-        bool, Option("Train again on all entries, up to the train loss that was best.")
-    ] = True
+    refit: Annotated[bool, Option("Train again on all entries, up to the train loss that was best.")] = True
     seed: Annotated[int, Option("Seed of the start and of the entries kept aside.", least=0)] = 0
     device: Annotated[
         str, Option("Where training runs: cpu, cuda, or auto: cuda where there is a usable GPU.")
     ] = "auto"
-    fit: FitOptions = FitOptions(steps=5_000, patience=20)
-    recording: Recording = Recording(every=1, norms=False)
+    fit: FitOptions = FitOptions(steps=5_000, patience=20)  # noqa: RUF009 (frozen)
+    recording: Recording = Recording(every=1, norms=False)  # noqa: RUF009 (frozen)
 
     def __post_init__(self) -> None:
         super().__post_init__()

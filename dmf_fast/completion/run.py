@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from dmf_fast.completion.optimizers import make_optimizer
+from dmf_fast.completion.options import CompletionOptions
 from dmf_fast.completion.rescaling import rescaled
 from dmf_fast.completion.scaled_model import ScaledFactorization
 from dmf_fast.completion.scales import degree_scales, mean_value, noise_level, spread
 from dmf_fast.completion.schedules import make_scheduler
-from dmf_fast.completion.options import CompletionOptions
 from dmf_fast.completion.units import in_unit, measured, measured_history, options_in_unit, value_unit
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
@@ -71,7 +71,8 @@ def run_completion(
     the errors in it; what is returned is in the values themselves.
 
     >>> from dmf_fast.experiments import low_rank_problem
-    >>> run = run_completion(CompletionOptions().changed({"steps": 2}), low_rank_problem(9, 8, 1, 30, seed=0).train)
+    >>> options = CompletionOptions().changed({"steps": 2})
+    >>> run = run_completion(options, low_rank_problem(9, 8, 1, 30, seed=0).train)
     >>> run.result.steps, run.test_rmse
     (2, None)
     """
@@ -167,7 +168,9 @@ def _plain_start(settings: CompletionOptions, train: Observations) -> _Start:
     return _Start(model, _rate(settings, train), settings.weight_decay, settings.bias_weight_decay)
 
 
-def _scaled_start(settings: CompletionOptions, options: FitOptions, train: Observations, mean: float) -> _Start:
+def _scaled_start(
+    settings: CompletionOptions, options: FitOptions, train: Observations, mean: float
+) -> _Start:
     rows, columns = degree_scales(train, settings.degree_exponent)
     value_scale = spread(train, mean)
     model = ScaledFactorization(

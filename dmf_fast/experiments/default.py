@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from dmf_fast.completion import PAPER, CompletionOptions, CompletionRun, run_completion
 from dmf_fast.experiments.synthetic import LowRankProblem, low_rank_problem
 
+
 @dataclass(frozen=True)
 class PaperSetting:
     """Rank 5, 100 × 100, 2,000 observed entries, full hidden width, depths 2 and 3 side by side.

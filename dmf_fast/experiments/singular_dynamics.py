@@ -19,7 +19,7 @@ from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
 from dmf_fast.spectrum import effective_rank
 from dmf_fast.threads import threads_kept, use_one_thread
-from dmf_fast.training import FitOptions, DescentProgress, GradientDescent, Recording, Trial, descend
+from dmf_fast.training import DescentProgress, FitOptions, GradientDescent, Recording, Trial, descend
 
 LEADING = 10
 """How many singular values and vectors are followed."""

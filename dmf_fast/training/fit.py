@@ -97,7 +97,18 @@ def fit(
     _check(model, train, optimizer, measures)
     with held_folder(checkpoint, every=options.checkpoint_every or None, resume=resume) as folder:
         batches = Batches(train, options.batches, options.seed or 0)
-        run = Run(model, train, batches, optimizer, scheduler, options, recording, measures, tuple(callbacks), folder)
+        run = Run(
+            model,
+            train,
+            batches,
+            optimizer,
+            scheduler,
+            options,
+            recording,
+            measures,
+            tuple(callbacks),
+            folder,
+        )
         with torch.random.fork_rng(run.gpus, enabled=options.seed is not None):
             if options.seed is not None:
                 torch.manual_seed(options.seed)

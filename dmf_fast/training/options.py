@@ -64,9 +64,7 @@ class FitOptions(Options):
             none="about every 30 seconds",
         ),
     ] = None
-    max_seconds: Annotated[
-        float | None, Option("Stop after so many seconds of this call.", least=0)
-    ] = None
+    max_seconds: Annotated[float | None, Option("Stop after so many seconds of this call.", least=0)] = None
     batches: Annotated[
         int, Option("Random parts of the training entries that steps take in turn.", least=1)
     ] = 1

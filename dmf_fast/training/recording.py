@@ -31,7 +31,9 @@ class Recording(Options):
 
     every: Annotated[
         int | None,
-        Option("Steps between recorded rows.", least=1, none="they are not evenly spaced", key="evaluate_every"),
+        Option(
+            "Steps between recorded rows.", least=1, none="they are not evenly spaced", key="evaluate_every"
+        ),
     ] = None
     per_decade: Annotated[
         int | None,

@@ -36,7 +36,11 @@ class Proposal:
 
 
 def propose(
-    start: CompletionOptions, space: SearchSpace, seed: int, trials: Sequence[TuningTrial], warm_up: int | None
+    start: CompletionOptions,
+    space: SearchSpace,
+    seed: int,
+    trials: Sequence[TuningTrial],
+    warm_up: int | None,
 ) -> Proposal:
     """Return what to try after ``trials``: it depends on these and on the seed alone.
 

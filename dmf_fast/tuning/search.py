@@ -57,7 +57,7 @@ def tune(
     observed: Observations,
     options: CompletionOptions = CompletionOptions(),  # noqa: B008 (frozen)
     space: SearchSpace = SearchSpace(),  # noqa: B008 (frozen)
-    tuning: TuningOptions = TuningOptions(),
+    tuning: TuningOptions = TuningOptions(),  # noqa: B008 (frozen)
     *,
     validation: Observations | None = None,
     kept_in: Path | None = None,

@@ -13,7 +13,6 @@ from dmf_fast import Observations
 from dmf_fast.completion import (
     SCHEDULES,
     CompletionOptions,
-    RunSettings,
     complete_matrix,
     make_scheduler,
     mean_value,
@@ -21,7 +20,7 @@ from dmf_fast.completion import (
     split_validation,
     spread,
 )
-from dmf_fast.training import FitOptions, Progress
+from dmf_fast.training import FitOptions, Progress, Recording
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,11 +35,12 @@ def ratings(seed: int = 0, noise: float = 0.3) -> Observations:
     return Observations(rows, columns, dense[rows, columns], dense.shape)
 
 
-FIT = FitOptions(steps=80, evaluate_every=5, patience=4, seed=0)
+FIT = FitOptions(steps=80, patience=4)
+RECORDING = Recording(every=5, norms=False)
 
 
 def options(**run: Any) -> CompletionOptions:
-    return CompletionOptions(run=RunSettings(hidden=8, **run), fit=FIT, validation_fraction=0.1)
+    return CompletionOptions(hidden=8, **run, validation_fraction=0.1, fit=FIT, recording=RECORDING)
 
 
 def test_defaults_predict_held_out_entries_far_better_than_the_mean() -> None:
@@ -84,7 +84,7 @@ def test_the_refit_learns_from_all_entries_up_to_the_train_loss_of_the_best_step
     completed = complete_matrix(observed, options())
     history = completed.searched.result.history.to_pydict()
     reached = history["train_loss"][history["step"].index(completed.searched.result.best_step)]
-    again = run_completion(options().run, replace(FIT, patience=None, train_loss_threshold=reached), observed)
+    again = run_completion(options().changed({"patience": None, "train_loss_threshold": reached}), observed)
     assert completed.run.result.stopped_because == again.result.stopped_because == "train_loss_threshold"
     assert completed.run.train_loss <= reached
     for own, expected in zip(completed.run.model.parameters(), again.model.parameters(), strict=True):
@@ -92,8 +92,7 @@ def test_the_refit_learns_from_all_entries_up_to_the_train_loss_of_the_best_step
 
 
 def test_with_batches_the_refit_makes_as_many_steps_as_were_best() -> None:
-    fit = replace(FIT, batches=2, evaluate_every=4)
-    job = CompletionOptions(run=RunSettings(hidden=8, optimizer="group-rmsprop"), fit=fit)
+    job = options(optimizer="group-rmsprop").changed({"batches": 2, "evaluate_every": 4})
     completed = complete_matrix(ratings(), job)
     assert completed.refitted
     assert completed.run.result.steps == completed.searched.result.best_step
@@ -167,37 +166,36 @@ def test_the_validation_part_is_left_out_where_it_would_be_empty() -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"depth": 0}, "depth must be at least 1"),
-        ({"optimizer": "sgdd"}, "optimizer must be one of adaptive-gd, .* 'sgdd' came"),
-        ({"schedule": "exp"}, "schedule must be one of constant, linear, cosine"),
-        ({"coordinates": "polar"}, "coordinates must be one of scaled, plain"),
-        ({"initialization": "zeros"}, "initialization must be one of gaussian"),
-        ({"degree_exponent": 1.5}, "degree_exponent must be at most 1"),
-        ({"weight_decay": -1.0}, "weight_decay must be a finite number of at least 0"),
-        ({"optimizer": "adam"}, "lr must be given for the optimizer 'adam'"),
+        ({"depth": 0}, "`depth` must be at least 1"),
+        ({"optimizer": "sgdd"}, "`optimizer` must be one of adaptive-gd, .* got 'sgdd'"),
+        ({"schedule": "exp"}, "`schedule` must be one of constant, linear, cosine"),
+        ({"coordinates": "polar"}, "`coordinates` must be one of scaled, plain"),
+        ({"initialization": "zeros"}, "`initialization` must be one of gaussian"),
+        ({"degree_exponent": 1.5}, "`degree_exponent` must be at most 1"),
+        ({"weight_decay": -1.0}, "`weight_decay` must be at least 0"),
+        ({"optimizer": "adam"}, "`lr` must be given for the optimizer 'adam'"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        RunSettings(**wrong)
+        CompletionOptions(**wrong)
 
 
 def test_batches_are_refused_where_every_step_must_see_the_same_function() -> None:
     with pytest.raises(ValueError, match="adaptive-gd takes all entries in every step, but batches is 4"):
-        run_completion(RunSettings(), FitOptions(steps=3, batches=4), ratings())
+        run_completion(CompletionOptions().changed({"steps": 3, "batches": 4}), ratings())
 
 
 def test_batches_train_with_group_rmsprop() -> None:
     train, test = ratings().split(0.1, seed=1)
-    fit = replace(FIT, batches=4, steps=400, evaluate_every=8)
-    job = CompletionOptions(run=RunSettings(hidden=8, optimizer="group-rmsprop"), fit=fit)
+    job = options(optimizer="group-rmsprop").changed({"batches": 4, "steps": 400, "evaluate_every": 8})
     completed = complete_matrix(train, job, test=test)
     assert completed.run.test_rmse < 0.45
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0])
 def test_a_validation_fraction_out_of_range_is_refused(fraction: float) -> None:
-    with pytest.raises(ValueError, match="validation_fraction must be"):
+    with pytest.raises(ValueError, match="`validation_fraction` must be"):
         CompletionOptions(validation_fraction=fraction)
 
 
@@ -269,9 +267,11 @@ def test_values_that_are_all_equal_have_no_spread_of_rounding(value: float) -> N
 @pytest.mark.parametrize(("optimizer", "batches"), [("adaptive-gd", 1), ("group-rmsprop", 4)])
 def test_weight_decay_means_the_same_for_sums_as_for_means(optimizer: str, batches: int) -> None:
     observed = ratings().to(dtype=torch.float64)
-    settings = RunSettings(hidden=8, optimizer=optimizer, weight_decay=0.5)
+    job = options(optimizer=optimizer, weight_decay=0.5)
     first, second = (
-        run_completion(settings, replace(FIT, reduction=reduction, batches=batches, steps=40), observed)
+        run_completion(
+            job.changed({"reduction": reduction, "batches": batches, "steps": 40, "patience": None}), observed
+        )
         for reduction in ("mean", "sum")
     )
     assert second.train_loss == pytest.approx(first.train_loss, rel=0.01)

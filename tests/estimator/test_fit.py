@@ -148,10 +148,10 @@ def test_threads_are_those_that_were_asked_for_and_then_what_they_were(
     assert torch.get_num_threads() == 1
 
 
-@pytest.mark.parametrize("centre", [True, False])
-def test_without_a_known_id_the_prediction_is_the_weighted_mean(centre: bool) -> None:
+@pytest.mark.parametrize("center", [True, False])
+def test_without_a_known_id_the_prediction_is_the_weighted_mean(center: bool) -> None:
     weights = np.where(np.arange(len(Y)) % 3, 0.2, 5.0)
-    completer = quick(centre=centre).fit(X, Y, weights)
+    completer = quick(center=center).fit(X, Y, weights)
     assert completer.mean_ == pytest.approx(np.average(Y, weights=weights), rel=1e-5)
 
 

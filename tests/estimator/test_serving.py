@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from click.testing import CliRunner, Result
 
 from dmf_fast import MatrixCompleter
 from dmf_fast.cli.app import app
@@ -61,7 +61,7 @@ def test_similar_ids_are_of_the_same_side_and_not_the_id_itself() -> None:
     [
         (lambda completer: completer.recommend("ann"), TypeError, r"ids must be a list .* write \['ann'\]"),
         (lambda completer: completer.recommend(7), TypeError, r"ids must be a list .* write \[7\]"),
-        (lambda completer: completer.recommend([7], k=0), ValueError, "k must be at least 1"),
+        (lambda completer: completer.recommend([7], k=0), ValueError, "`k` must be at least 1"),
         (lambda completer: completer.similar_items([7]), ValueError, "known column ids, but 7 came"),
         (lambda completer: completer.similar_users(["x"]), ValueError, "known row ids, but 'x' came"),
     ],
@@ -163,8 +163,8 @@ def test_a_spoilt_folder_ends_in_a_sentence(tmp_path: Path, name: str, spoilt: b
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("noise_variance", -1.0, "noise_variance must be a finite number above 0"),
-        ("noise_variance", float("nan"), "noise_variance must be a finite number above 0"),
+        ("noise_variance", -1.0, "`noise_variance` must be above 0"),
+        ("noise_variance", float("nan"), "`noise_variance` must be finite"),
         ("parameters", [1], r"parameters is \[1\]"),
         ("parameters", {"unheard_of": 1}, "of another version of dmf_fast"),
         ("trained", None, "trained is None"),

@@ -10,18 +10,15 @@ from pathlib import Path
 import pytest
 
 from dmf_fast import Observations
-from dmf_fast.completion import CompletionOptions, RunSettings, complete_matrix
+from dmf_fast.completion import CompletionOptions, complete_matrix
 from dmf_fast.experiments import low_rank_problem
-from dmf_fast.training import FitOptions
 from dmf_fast.tuning import SearchSpace, TuningOptions, TuningTrial, tune
 from dmf_fast.tuning.proposal import Proposal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-OPTIONS = CompletionOptions(
-    RunSettings(hidden=4),
-    FitOptions(steps=80, evaluate_every=2, patience=10, seed=0),
-    validation_fraction=0.2,
+OPTIONS = CompletionOptions().changed(
+    {"hidden": 4, "steps": 80, "evaluate_every": 2, "patience": 10, "validation_fraction": 0.2}
 )
 SPACE = SearchSpace(hidden=(2, 4))
 
@@ -73,12 +70,12 @@ def test_the_options_found_repeat_the_best_trial(observed: Observations) -> None
 
 
 def test_a_search_finds_what_settings_given_badly_miss(observed: Observations) -> None:
-    bad = replace(OPTIONS, run=replace(OPTIONS.run, weight_decay=50.0))
+    bad = replace(OPTIONS, weight_decay=50.0)
 
     found = tune(observed, bad, SPACE, TuningOptions(trials=8))
 
     assert found.best.number > 0
-    assert found.options.run.weight_decay < 50
+    assert found.options.weight_decay < 50
     before = found.trials[0].validation_rmse
     assert before is not None
     assert found.best.validation_rmse is not None
@@ -142,14 +139,14 @@ def test_only_what_the_space_names_is_searched_for(observed: Observations) -> No
     found = tune(observed, OPTIONS, space, TuningOptions(trials=5))
 
     assert {trial.settings["depth"] for trial in found.trials} == {1, 2}
-    assert replace(found.options.run, depth=2) == OPTIONS.run
+    assert replace(found.options, depth=2) == OPTIONS
     assert found.table.column_names == [
         "number", "state", "validation_rmse", "best_step", "steps", "seconds", "depth",
     ]  # fmt: skip
 
 
 def test_hopeless_trials_are_pruned_and_only_where_that_is_asked_for(observed: Observations) -> None:
-    long = replace(OPTIONS, fit=replace(OPTIONS.fit, evaluate_every=1, patience=None, steps=120))
+    long = OPTIONS.changed({"evaluate_every": 1, "patience": None, "steps": 120})
     space = SearchSpace(None, None, None, init_scale=(1e-6, 0.3), hidden=None)
 
     pruned = tune(observed, long, space, TuningOptions(trials=16))
@@ -160,20 +157,20 @@ def test_hopeless_trials_are_pruned_and_only_where_that_is_asked_for(observed: O
 
 
 def test_a_trial_that_diverges_is_no_reason_to_stop(observed: Observations) -> None:
-    run = RunSettings(hidden=4, optimizer="gd", lr=0.05, coordinates="plain")
+    options = replace(OPTIONS, optimizer="gd", lr=0.05, coordinates="plain")
     space = SearchSpace(None, None, None, init_scale=(1.0, 1e30), hidden=None)
 
-    found = tune(observed, replace(OPTIONS, run=run), space, TuningOptions(trials=6))
+    found = tune(observed, options, space, TuningOptions(trials=6))
 
     assert any(trial.state == "diverged" and trial.validation_rmse is None for trial in found.trials)
     assert found.best.state == "complete"
 
 
 def test_where_all_diverge_there_is_no_result(observed: Observations) -> None:
-    run = RunSettings(hidden=4, optimizer="gd", lr=1e30, coordinates="plain")
+    options = replace(OPTIONS, optimizer="gd", lr=1e30, coordinates="plain")
 
     with pytest.raises(ValueError, match=r"All 2 trials have diverged"):
-        tune(observed, replace(OPTIONS, run=run), SPACE, TuningOptions(trials=2))
+        tune(observed, options, SPACE, TuningOptions(trials=2))
 
 
 def test_no_trial_begins_after_the_time(observed: Observations) -> None:
@@ -196,7 +193,7 @@ def test_bad_arguments_are_refused(observed: Observations) -> None:
         tune(observed, OPTIONS, SearchSpace(None, None, None, None, None))
     with pytest.raises(ValueError, match="needs validation entries"):
         tune(observed, replace(OPTIONS, validation_fraction=0.0))
-    with pytest.raises(ValueError, match="trials must be at least 1"):
+    with pytest.raises(ValueError, match="`trials` must be at least 1"):
         TuningOptions(trials=0)
     with pytest.raises(ValueError, match=r"weight_decay must be \(lowest, highest\)"):
         SearchSpace(weight_decay=(1.0, 0.1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,28 +15,46 @@ import torch
 
 from dmf_fast.cli.baseline import save_biases
 from dmf_fast.cli.config import config_text
+from dmf_fast.cli.options import JobOptions
 from dmf_fast.cli.problem import CompletionProblem
-from dmf_fast.cli.settings import JobSettings
-from dmf_fast.cli.train import FinishedRun
-from dmf_fast.completion import CompletionRun
+from dmf_fast.completion import CompletedMatrix, CompletionRun
 from dmf_fast.evaluation import Biases
 from dmf_fast.experiments.text_files import json_text
-from dmf_fast.serving import DataFacts, ModelCard, SeenColumns, TrainingFacts, model_card
+from dmf_fast.serving import DataFacts, ModelCard, Predictor, SeenColumns, TrainingFacts, model_card
 from dmf_fast.serving.trained_folder import write_trained_folder
 
 CARD = "model_card.md"
 
 
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a depth ends in: the runs, and the predictor of the one that counts."""
+
+    completed: CompletedMatrix
+    predictor: Predictor
+
+    @property
+    def depth(self) -> int:
+        """The number of factors."""
+        return self.completed.run.settings.depth
+
+    @property
+    def merit(self) -> tuple[float, int]:
+        """What orders runs, the best first: by validation; the deepest where no validation entries decide."""
+        rmse = self.completed.searched.validation_rmse
+        return (float("inf") if rmse is None else rmse, -self.depth)
+
+
 def write_output(
     target: Path,
-    settings: JobSettings,
+    options: JobOptions,
     problem: CompletionProblem,
     finished: Sequence[FinishedRun],
     seen: SeenColumns,
     biases: Biases,
     results: dict[str, Any],
 ) -> None:
-    """Write all that ``dmf-fast complete --out`` leaves; ``settings`` are resolved."""
+    """Write all that ``dmf-fast complete --out`` leaves."""
     from dmf_fast.cli.plots import plot_losses, plot_singular_values
 
     best_first = sorted(finished, key=lambda one: one.merit)
@@ -47,9 +66,19 @@ def write_output(
     plot_losses(history, target / "losses.png")
     plot_singular_values(history, target / "singular_values.png")
     (target / "metrics.json").write_text(json_text(results) + "\n", encoding="utf-8")
-    (target / "config.yaml").write_text(config_text("complete", settings), encoding="utf-8")
-    card = model_card(_card(settings, problem, best_first[0], results))
+    (target / "config.yaml").write_text(config_text("complete", options), encoding="utf-8")
+    card = model_card(_card(options, problem, best_first[0], results))
     (target / CARD).write_text(card, encoding="utf-8")
+
+
+def check_target(out: Path, suffixes: tuple[str, ...], *, overwrite: bool) -> None:
+    """Raise a `ValueError` where a file may not be written, before the work that it is for."""
+    if out.suffix not in suffixes:
+        raise ValueError(f"{out.name!r} must end in {' or '.join(suffixes)}; name such a file.")
+    if out.exists() and not overwrite:
+        raise ValueError(f"{out} exists; name another file or say --overwrite.")
+    if not out.absolute().parent.is_dir():
+        raise ValueError(f"{out}: the folder {out.parent} does not exist; create it first.")
 
 
 def history_table(runs: Sequence[CompletionRun]) -> pa.Table:
@@ -64,19 +93,19 @@ def history_table(runs: Sequence[CompletionRun]) -> pa.Table:
 
 
 def _card(
-    settings: JobSettings, problem: CompletionProblem, best: FinishedRun, results: dict[str, Any]
+    options: JobOptions, problem: CompletionProblem, best: FinishedRun, results: dict[str, Any]
 ) -> ModelCard:
     values, (rows, columns) = problem.observed.values, problem.observed.shape
     lowest, highest = values.min().item(), values.max().item()
     mean = values.double().mean().item()
     searched = best.completed.searched.result
     return ModelCard(
-        title="Ratings completed" if settings.out is None else settings.out.name,
+        title="Ratings completed" if options.output.out is None else options.output.out.name,
         data=DataFacts((problem.source,), rows, columns, len(values), lowest, highest, mean),
-        settings={name: value for name, value in settings.fingerprint().items() if value is not None},
+        settings={name: value for name, value in options.fingerprint().items() if value is not None},
         training=TrainingFacts(searched.steps, best.completed.seconds, searched.stopped_because),
-        metrics=_metrics(results, best.depth, settings.top_k),
-        folder=str(settings.out),
+        metrics=_metrics(results, best.depth, options.data.top_k),
+        folder=str(options.output.out),
         versions={
             "dmf-fast": version("dmf-fast"),
             "torch": torch.__version__,
