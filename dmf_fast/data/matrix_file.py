@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import scipy.io
-import scipy.sparse
+import scipy  # its parts when they are used: they are slow to import
 from numpy.typing import NDArray
 
 from dmf_fast.data.bad_rows import BadRowCollector

@@ -230,10 +230,10 @@ def test_held_out_ratings_are_checked(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bins": 0}, "bins must be at least 1"),
-        ({"cutoff": 0}, "cutoff must be at least 1"),
-        ({"clip": (5.0, 1.0)}, "clip must be"),
-        ({"relevant_from": np.nan}, "relevant_from must be a number"),
+        ({"bins": 0}, "`bins` must be at least 1"),
+        ({"cutoff": 0}, "`cutoff` must be at least 1"),
+        ({"clip": (5.0, 1.0)}, "`clip` must be"),
+        ({"relevant_from": np.nan}, "`relevant_from` must be finite"),
     ],
 )
 def test_options_are_checked(options: dict[str, Any], message: str) -> None:

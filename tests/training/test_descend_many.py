@@ -180,7 +180,7 @@ def test_bad_trials_are_named() -> None:
     wrong[1] = Trial({"x": 1}, [torch.ones(3, 9)], wrong[1].train, wrong[1].rule)
     with pytest.raises(ValueError, match=r"trials\[1\]: .*shape"):
         descend_many(wrong)
-    with pytest.raises(ValueError, match="workers must be at least 1"):
+    with pytest.raises(ValueError, match="`workers` must be at least 1"):
         descend_many(trials(), workers=0)
 
 

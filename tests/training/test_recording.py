@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from dmf_fast.training.factor_measures import FactorMeasures
 from torch import Tensor
 
 from dmf_fast import Observations
-from dmf_fast.training.factor_measures import FactorMeasures
 from dmf_fast.training.history import history_table
 from dmf_fast.training.recording import Recording
 
@@ -68,17 +68,17 @@ def test_linear_steps_are_the_multiples() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"every": 10, "per_decade": 3}, ValueError, "every=10, per_decade=3 came"),
-        ({"every": 0}, ValueError, "every must be at least 1, but 0"),
-        ({"every": 2.0}, TypeError, "every must be a whole number, but 2.0"),
-        ({"per_decade": 0}, ValueError, "per_decade must be at least 1"),
-        ({"per_decade": 1001}, ValueError, "per_decade must be at most 1000, but 1001"),
-        ({"per_decade": "3"}, TypeError, "per_decade must be a whole number"),
-        ({"singular_values": -1}, ValueError, "singular_values must be at least 0"),
-        ({"singular_values": 1.5}, TypeError, "singular_values must be a whole number"),
-        ({"norms": 1}, TypeError, "norms must be True or False, but 1"),
-        ({"spectrum": None}, TypeError, "spectrum must be True or False"),
-        ({"balancedness": "yes"}, TypeError, "balancedness must be True or False"),
+        ({"every": 10, "per_decade": 3}, ValueError, "every=10, per_decade=3"),
+        ({"every": 0}, ValueError, "`every` must be at least 1, got 0"),
+        ({"every": 2.0}, TypeError, "`every` must be a whole number, got 2.0"),
+        ({"per_decade": 0}, ValueError, "`per_decade` must be at least 1"),
+        ({"per_decade": 1001}, ValueError, "`per_decade` must be at most 1000, got 1001"),
+        ({"per_decade": "3"}, TypeError, "`per_decade` must be a whole number"),
+        ({"singular_values": -1}, ValueError, "`singular_values` must be at least 0"),
+        ({"singular_values": 1.5}, TypeError, "`singular_values` must be a whole number"),
+        ({"norms": 1}, TypeError, "`norms` must be True or False, got 1"),
+        ({"spectrum": None}, TypeError, "`spectrum` must be True or False"),
+        ({"balancedness": "yes"}, TypeError, "`balancedness` must be True or False"),
     ],
 )
 def test_an_option_out_of_range_is_named(options: dict[str, Any], error: type[Exception], words: str) -> None:
