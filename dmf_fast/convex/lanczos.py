@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 _MOST_STEPS = 200
@@ -53,6 +52,8 @@ def largest_eigenvalue(times: Callable[[Tensor], Tensor], start: Tensor, precisi
 
 def _top(diagonal: list[float], beside: list[float]) -> tuple[float, float]:
     """Return the largest eigenvalue of a tridiagonal matrix, and the last number of its eigenvector."""
+    from scipy.linalg import eigh_tridiagonal  # here, as it is slow to import
+
     last = len(diagonal) - 1
     values, vectors = eigh_tridiagonal(diagonal, beside, select="i", select_range=(last, last))
     return float(values[0]), float(vectors[last, 0])

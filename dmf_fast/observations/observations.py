@@ -362,7 +362,8 @@ class Observations:
 
         Example:
             >>> import dmf_fast
-            >>> dmf_fast.Observations([0, 0, 1], [0, 1, 0], [1.0, 2.0, 3.0]).select([True, False, True]).values
+            >>> observations = dmf_fast.Observations([0, 0, 1], [0, 1, 0], [1.0, 2.0, 3.0])
+            >>> observations.select([True, False, True]).values
             tensor([1., 3.])
 
         """
@@ -402,7 +403,9 @@ class Observations:
         def part(mask: NDArray[np.bool_]) -> Observations:
             chosen = torch.from_numpy(mask).to(self.device)
             pattern = Pattern(rows[mask], columns[mask], self.shape)
-            return self._of(pattern, values[chosen], None if weights is None else weights[chosen], self.device)
+            return self._of(
+                pattern, values[chosen], None if weights is None else weights[chosen], self.device
+            )
 
         return [part(mask) for mask in masks]
 

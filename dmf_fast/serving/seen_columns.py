@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import scipy.sparse
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -18,6 +17,7 @@ from torch import Tensor
 from dmf_fast.data.errors import DataError
 from dmf_fast.files.atomic import written_whole
 from dmf_fast.observations import Observations
+from dmf_fast.observations.compression import compressed_rows
 from dmf_fast.serving.indices import checked_indices
 
 _FORMAT = "dmf_fast seen columns"
@@ -72,12 +72,10 @@ class SeenColumns:
             raise ValueError(
                 f"rows and columns must have one length, but {len(rows)} and {len(columns)} came."
             )
-        ones = np.ones(len(rows), dtype=np.bool_)
-        lists = scipy.sparse.coo_array((ones, (rows.numpy(), columns.numpy())), shape=shape).tocsr()
-        lists.sum_duplicates()  # sorts them too
+        offsets, in_order = compressed_rows(rows.numpy(), columns.numpy(), shape)
         return cls(
-            torch.from_numpy(lists.indptr.astype(np.int64)),
-            torch.from_numpy(lists.indices.astype(np.int32)),
+            torch.from_numpy(offsets),
+            torch.from_numpy(in_order.astype(np.int32)),
             (int(shape[0]), int(shape[1])),
         )
 
