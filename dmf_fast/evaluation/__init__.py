@@ -1,8 +1,15 @@
-"""How good a model is on ratings that it has not seen, beside what every model has to beat."""
+"""How good a model is on ratings that it has not seen, compared with what every model has to beat."""
 
 from __future__ import annotations
 
-from dmf_fast.evaluation.baselines import Biases, GlobalMean, Shrinkage, chosen_biases
+from dmf_fast.evaluation.baselines import (
+    Baseline,
+    Biases,
+    GlobalMean,
+    Shrinkage,
+    chosen_biases,
+    usual_baselines,
+)
 from dmf_fast.evaluation.calibration import CalibrationBin, calibration
 from dmf_fast.evaluation.errors import RatingErrors
 from dmf_fast.evaluation.evaluate import Predict, Recommend, evaluate
@@ -15,6 +22,7 @@ from dmf_fast.evaluation.table import evaluation_tables
 
 __all__ = [
     "GROUPS",
+    "Baseline",
     "Biases",
     "CalibrationBin",
     "Evaluation",
@@ -37,4 +45,5 @@ __all__ = [
     "kfold",
     "leave_last_out",
     "time_split",
+    "usual_baselines",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product, starmap
+from typing import Protocol
 
 import numpy as np
 
@@ -17,6 +18,13 @@ from dmf_fast.observations.compression import compressed_rows
 _TOLERANCE, _ROUGHLY = 1e-8, 1e-3  # of the residual, relative
 _MOST_STEPS = 1000
 STRENGTHS = (1.0, 3.0, 10.0, 30.0)  # what `chosen_biases` tries for rows and for columns
+
+
+class Baseline(Protocol):
+    """What a model is compared with."""
+
+    def predict(self, rows: Integers, columns: Integers) -> Floats:
+        """Return float64 predictions, shape (len,), for int64 indices of which some may be -1."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,26 @@ def chosen_biases(train: Observations, validation: HeldOut) -> Biases:
     return equations.solved(best.shrinkage, start=best)
 
 
+def usual_baselines(train: Observations, validation: HeldOut | None = None) -> dict[str, Baseline]:
+    """Return the mean and the biases of ``train``, which `evaluate` takes.
+
+    Args:
+        train: what the model was trained on.
+        validation: what the model's settings were chosen on, if anything; none of it is in ``train``. It then
+            chooses the shrinkage of the biases too, so that the baseline had the same chance.
+
+    Raises:
+        ValueError: ``train`` has no entries of positive weight.
+
+    Example:
+        >>> list(usual_baselines(Observations([0, 1], [0, 1], [1.0, 4.0])))
+        ['mean', 'biases']
+
+    """
+    biases = Biases.fit(train) if validation is None else chosen_biases(train, validation)
+    return {"mean": GlobalMean(biases.mean), "biases": biases}
+
+
 class _Equations:
     """The normal equations of the biases, without shrinkage: built once, solved for any.
 
@@ -137,7 +165,7 @@ class _Equations:
     def solved(
         self, shrinkage: Shrinkage, *, start: Biases | None = None, tolerance: float = _TOLERANCE
     ) -> Biases:
-        """Return the biases, by conjugate gradients from ``start`` or zeros, preconditioned by the diagonal."""
+        """Return the biases, by conjugate gradients from ``start``, preconditioned by the diagonal."""
         row_weight = self.by_row.weight + shrinkage.rows
         column_weight = self.by_column.weight + shrinkage.columns
         columns = np.zeros(len(column_weight)) if start is None else start.column_biases / self.scale
@@ -205,5 +233,5 @@ def _weighted_mean(values: Floats, weights: Floats | None) -> float:
 
 
 def _taken(biases: Floats, indices: Integers) -> Floats:
-    padded = np.append(biases, 0.0)  # where -1 points to
-    return padded[indices]
+    padded = np.append(biases, 0.0)  # for -1, and for ids beyond the shape
+    return padded[np.minimum(indices, len(biases))]
