@@ -18,7 +18,7 @@ from dmf_fast.cli.model_choice import ModelChoice, check_target
 from dmf_fast.cli.option import option
 from dmf_fast.cli.problem import echo_bad_rows, refuse_unknown
 from dmf_fast.data import read_pairs
-from dmf_fast.files.atomic import written_whole
+from dmf_fast.files.atomic import atomic_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ def _write(table: pa.Table, out: Path | None) -> None:
         csv.write_csv(table, sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return
-    with written_whole(out) as partial:
+    with atomic_file(out) as partial:
         if out.suffix == ".csv":
             csv.write_csv(table, partial)
         else:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from dmf_fast.data import DataError
-from dmf_fast.files.atomic import written_whole
+from dmf_fast.files.atomic import atomic_file
 from dmf_fast.serving import recommend
 from dmf_fast.serving.trained_folder import TrainedFolder
 
@@ -54,7 +54,7 @@ def write_recommendations(
 
     """
     count = min(count, len(trained.column_ids))
-    with written_whole(out) as partial, _writer(partial, out.suffix, trained, users) as writer:
+    with atomic_file(out) as partial, _writer(partial, out.suffix, trained, users) as writer:
         for start in range(0, len(users), USERS_AT_ONCE):
             block = users[start : start + USERS_AT_ONCE]
             writer.write_table(_recommended(trained, block, count, with_seen=with_seen))

@@ -14,7 +14,6 @@ from dmf_fast.cli.settings import JobSettings
 from dmf_fast.cli.train import train_depth
 from dmf_fast.cli.trained_output import write_output
 from dmf_fast.serving import SeenColumns, collapse
-from dmf_fast.training.identity import sha256_of
 
 
 def begin(settings: JobSettings, problem: CompletionProblem, folder: OutputFolder | None) -> None:
@@ -23,11 +22,7 @@ def begin(settings: JobSettings, problem: CompletionProblem, folder: OutputFolde
     if folder is not None:
         parts = {"ratings": problem.observed, "validation": problem.validation, "test": problem.known_test}
         folder.agree_on_data(
-            {
-                f"SHA-256 of {name}": sha256_of(*part.coordinates(), part.values)
-                for name, part in parts.items()
-                if part is not None
-            }
+            {f"SHA-256 of {name}": part.digest() for name, part in parts.items() if part is not None}
         )
 
 
@@ -63,7 +58,7 @@ def train_and_write(
     ]
     results = results_of(settings, problem, measured, validation_rmses) | (more or {})
     if folder is not None:
-        write_output(folder.partial, settings, problem, finished, seen, biases, results)
+        write_output(folder.results, settings, problem, finished, seen, biases, results)
     return results
 
 

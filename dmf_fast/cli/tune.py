@@ -63,7 +63,7 @@ def tune(given: TuneSettings) -> None:
         found = _search(settings, problem, space, folder)
         results = train_and_write(_best(settings, found), problem, folder, {"tuning": _summary(found)})
         if folder is not None:
-            pq.write_table(found.table, folder.partial / "trials.parquet")
+            pq.write_table(found.table, folder.results / "trials.parquet")
     if not settings.as_json:
         _print_trials(found)
     print_results(results, as_json=settings.as_json)

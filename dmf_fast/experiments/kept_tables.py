@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dmf_fast.files.atomic import written_whole
+from dmf_fast.files.atomic import atomic_file
 
 
 def kept_table(file: Path, compute: Callable[[], pa.Table]) -> pa.Table:
@@ -24,6 +24,6 @@ def kept_table(file: Path, compute: Callable[[], pa.Table]) -> pa.Table:
     """
     if not file.exists():
         table = compute()
-        with written_whole(file) as partial:
+        with atomic_file(file) as partial:
             pq.write_table(table, partial)
     return pq.read_table(file)

@@ -17,12 +17,12 @@ from dmf_fast.experiments.kept_trials import run_trials, work_of
 from dmf_fast.experiments.movielens_data import MovieLensSplit
 from dmf_fast.experiments.page import Work
 from dmf_fast.experiments.reproduction import Reproduction
+from dmf_fast.files.identity import sha256_of
 from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
 from dmf_fast.spectrum import effective_rank
 from dmf_fast.threads import threads_kept, use_one_thread
 from dmf_fast.training import DescentOptions, GroupRMSprop, Recording, Trial
-from dmf_fast.training.identity import sha256_of
 
 
 @dataclass(frozen=True)

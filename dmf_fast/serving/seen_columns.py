@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dmf_fast.data.errors import DataError
-from dmf_fast.files.atomic import written_whole
+from dmf_fast.files.atomic import atomic_file
 from dmf_fast.observations import Observations
 from dmf_fast.observations.compression import compressed_rows
 from dmf_fast.serving.indices import checked_indices
@@ -98,7 +98,7 @@ class SeenColumns:
     def save(self, path: str | Path) -> None:
         """Write a safetensors file that `load` maps; it appears when it is whole."""
         shape = torch.tensor(self.shape)
-        with written_whole(Path(path)) as partial:
+        with atomic_file(Path(path)) as partial:
             # The 8-byte numbers first: they then lie at multiples of 8 in the file.
             tensors = {"offsets": self.offsets, "columns": self.columns, "shape": shape}
             save_file(tensors, partial, {"format": _FORMAT})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dmf_fast.files.identity import sha256_of
 from dmf_fast.observations import Observations
 from dmf_fast.ops.costs import matmul_precision
 from dmf_fast.training.descent_options import DescentOptions
@@ -93,34 +93,6 @@ def _binding_options(options: FitOptions | DescentOptions) -> dict[str, Any]:
 
 
 def _digests(data: dict[str, Observations | None]) -> dict[str, str | None]:
-    return {name: _digest(observations) for name, observations in data.items()}
-
-
-def sha256_of(*tensors: Tensor) -> str:
-    """Return the SHA-256 of what tensors hold, one after the other.
-
-    >>> sha256_of(torch.zeros(2)) == sha256_of(torch.zeros(1), torch.zeros(1))
-    True
-    """
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(_bytes_of(tensor))
-    return digest.hexdigest()
-
-
-def _digest(observations: Observations | None) -> str | None:
-    """Return the SHA-256 of all that observations hold."""
-    if observations is None:
-        return None
-    digest = hashlib.sha256(repr((observations.shape, observations.dtype)).encode())
-    for tensor in (*observations.coordinates(), observations.values, observations.weights):
-        if tensor is not None:
-            digest.update(_bytes_of(tensor))
-    return digest.hexdigest()
-
-
-def _bytes_of(tensor: Tensor) -> memoryview:
-    # A copy: a tensor that is contiguous may still have strides, where widths are 0 or 1, that no view takes.
-    copy = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-    data: memoryview = copy.view(-1).view(torch.uint8).numpy().data
-    return data
+    return {
+        name: None if observations is None else observations.digest() for name, observations in data.items()
+    }

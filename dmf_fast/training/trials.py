@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
+from dmf_fast.files.identity import sha256_of
 from dmf_fast.observations import Observations
 from dmf_fast.training.descend import DescentResult
 from dmf_fast.training.descent_options import DescentOptions
 from dmf_fast.training.factor_measures import FactorMeasures
-from dmf_fast.training.identity import identity_of_descent, sha256_of
+from dmf_fast.training.identity import identity_of_descent
 from dmf_fast.training.recording import Recording
 from dmf_fast.training.rules import Rule, describe_rule
 

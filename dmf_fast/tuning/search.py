@@ -20,7 +20,6 @@ from dmf_fast.completion import (
 )
 from dmf_fast.observations import Observations
 from dmf_fast.training import Progress
-from dmf_fast.training.identity import sha256_of
 from dmf_fast.tuning.proposal import Proposal, propose
 from dmf_fast.tuning.search_space import SearchSpace
 from dmf_fast.tuning.trial import TrialState, TuningTrial, load_trials, save_trials
@@ -238,9 +237,6 @@ def _identity(
 ) -> dict[str, Any]:
     """Return what must agree between a search and the one that goes on with it."""
     fit = {k: v for k, v in asdict(options.fit).items() if k not in ("progress", "checkpoint_every")}
-    data = {
-        name: sha256_of(*part.coordinates(), part.values)
-        for name, part in (("train", train), ("validation", validation))
-    }
+    data = {name: part.digest() for name, part in (("train", train), ("validation", validation))}
     searched = {"space": asdict(space), "seed": tuning.seed, "prune": tuning.prune}
     return {"run": asdict(options.run), "fit": fit, **searched, **data}
