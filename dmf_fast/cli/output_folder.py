@@ -73,7 +73,7 @@ class OutputFolder:
 
     @property
     def results(self) -> Path:
-        """The folder to write results into, while the job runs; they appear at once when it has ended well."""
+        """The folder to write results into while the job runs; it appears when that has ended well."""
         if self._results is None:
             self._results = self._writing.enter_context(atomic_folder(self.path))
         return self._results

@@ -197,7 +197,7 @@ class _SparseRows:
         if weights is None:
             offsets, in_order = compressed_rows(rows, columns, shape)
             self.columns = in_order.astype(np.int64)
-            self.weight = np.diff(offsets).astype(np.float64)  # of every row
+            self.weight: Floats = np.diff(offsets).astype(np.float64)  # of every row
         else:
             order = np.argsort(rows, kind="stable")
             self.columns, self.weights = columns[order], weights[order]

@@ -1,8 +1,8 @@
 """Files and folders that are never there in part.
 
-What is written stands under a name of the writer's own beside its place, is flushed to the disk, and only then
-is renamed. Whenever the process is killed, the old one is there or the new one. What a killed writer has left
-is removed by the next one for the same place.
+What is written stands under a name of the writer's own beside its place, is flushed to the disk, and only
+then is renamed. Whenever the process is killed, the old one is there or the new one. What a killed writer has
+left is removed by the next one for the same place.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _own_name(path: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _clean(path: Path) -> None:
-    """Remove what killed writers have left of ``path``; an old folder that has lost its place gets it back."""
+    """Remove what killed writers of ``path`` have left; an old folder that lost its place gets it back."""
     ours = re.compile(rf"\.(.+)-(\d+)-\d+\.{re.escape(path.name)}({_PARTIAL}|{_REPLACED})")
     for entry in list(path.parent.iterdir()):
         found = ours.fullmatch(entry.name)

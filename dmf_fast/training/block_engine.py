@@ -60,11 +60,13 @@ class BlockEngine:
         program = DescentProgram(plan_descent(dims, train.nnz, "cuda"))
         limit = torch.ops.dmf_fast.block_shared_memory(factors[0])
         runs = (_native.BlockRuns64 if train.dtype == torch.float64 else _native.BlockRuns32)(limit)
+        rows, columns = train.coordinates()
         try:
             runs.add(
                 program.native(),
                 train.shape,
-                *(indices.cpu().numpy() for indices in train.coordinates()),
+                rows.cpu().numpy(),
+                columns.cpu().numpy(),
                 train.values.cpu().numpy(),
                 None if train.weights is None else train.weights.cpu().numpy(),
                 loss_scale(train, options),

@@ -40,11 +40,13 @@ class CpuEngine:
         self._moments = MOMENTS[: rule.native().moments]
         self._thresholds = thresholds(options)
         layout = train.layout()
+        rows, columns = train.coordinates()
         native = _native.Descent64 if train.dtype == torch.float64 else _native.Descent32
         self._native = native(
             self.program.native(),
             train.shape,
-            *(indices.numpy() for indices in train.coordinates()),
+            rows.numpy(),
+            columns.numpy(),
             train.values.numpy(),
             None if train.weights is None else train.weights.numpy(),
             layout.buffer.numpy(),
