@@ -15,7 +15,7 @@ from dmf_fast.evaluation import (
     chosen_biases,
     evaluate,
 )
-from dmf_fast.evaluation.finite import Integers
+from dmf_fast.evaluation.numbers import Integers
 from dmf_fast.observations import Observations
 from dmf_fast.serving import Predictor, SeenColumns, TwoFactors, recommend
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from dmf_fast.checks import number_above_zero
 from dmf_fast.evaluation.errors import RatingErrors
-from dmf_fast.evaluation.finite import Floats, Integers, finite_numbers, finite_weights
 from dmf_fast.evaluation.held_out import HeldOut
+from dmf_fast.evaluation.numbers import Floats, Integers, finite_numbers, finite_weights
 from dmf_fast.observations import Observations
 from dmf_fast.observations.compression import compressed_rows
 
@@ -202,7 +202,7 @@ class _SparseRows:
             order = np.argsort(rows, kind="stable")
             self.columns, self.weights = columns[order], weights[order]
             offsets = np.append(0, np.cumsum(np.bincount(rows, minlength=shape[0])))
-            self.weight = np.bincount(rows, weights, shape[0])
+            self.weight = np.bincount(rows, weights, shape[0]).astype(np.float64, copy=False)
         self.entries = np.empty(len(self.columns))
         self.filled = np.flatnonzero(np.diff(offsets))  # np.add.reduceat takes no empty rows
         self.starts = offsets[self.filled]

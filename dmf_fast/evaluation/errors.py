@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf_fast.evaluation.finite import finite_numbers, finite_weights
+from dmf_fast.evaluation.numbers import finite_numbers, finite_weights
 
 
 @dataclass(frozen=True)

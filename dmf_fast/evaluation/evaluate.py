@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from dmf_fast.evaluation.baselines import Baseline
 from dmf_fast.evaluation.calibration import calibration
 from dmf_fast.evaluation.errors import RatingErrors
-from dmf_fast.evaluation.finite import LARGEST, Floats, Integers
 from dmf_fast.evaluation.held_out import HeldOut
+from dmf_fast.evaluation.numbers import LARGEST, Floats, Integers
 from dmf_fast.evaluation.popularity import MostPopular
 from dmf_fast.evaluation.ranking import RankingMetrics, Relevant
 from dmf_fast.evaluation.results import GROUPS, Evaluation, EvaluationOptions, RatingScores

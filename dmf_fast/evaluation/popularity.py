@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dmf_fast.evaluation.finite import Integers
+from dmf_fast.evaluation.numbers import Integers
 from dmf_fast.serving.seen_columns import SeenColumns
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from dmf_fast.evaluation.finite import Integers
 from dmf_fast.evaluation.held_out import HeldOut
+from dmf_fast.evaluation.numbers import Integers
 
 _ROWS_AT_ONCE = 8192
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import safetensors.numpy
 from torch import Tensor
 
@@ -88,6 +87,8 @@ def _write_safetensors(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMa
 
 
 def _write_parquet(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, path: Path) -> None:
+    import pyarrow.parquet as pq  # here, as it is slow to import
+
     if path.is_file():
         raise FileExistsError(f"{path} must be a folder, got a file; name another or remove it")
     entries = path.iterdir() if path.exists() else ()

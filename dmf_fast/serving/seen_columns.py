@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -85,6 +84,8 @@ class SeenColumns:
 
         Raises a `DataError` where the file is none or its pairs lie outside the matrix.
         """
+        import pyarrow.parquet as pq  # here, as it is slow to import
+
         try:
             pairs = pq.read_table(path, columns=["row", "column"])
             rows, columns = (pairs.column(name).to_numpy() for name in ("row", "column"))

@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 from dmf_fast.files.atomic import atomic_file
 
 
-def kept_table(file: Path, compute: Callable[[], pa.Table]) -> pa.Table:
+def cached_table(file: Path, compute: Callable[[], pa.Table]) -> pa.Table:
     """Return the table in a Parquet file; where there is none, compute it and write it.
 
     Raises `OSError` where the file cannot be written, and what ``compute`` raises.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     tables = [kept_table(Path(folder, "one"), lambda n=n: pa.table({"n": [n]})) for n in (1, 2)]
+    ...     tables = [cached_table(Path(folder, "one"), lambda n=n: pa.table({"n": [n]})) for n in (1, 2)]
     >>> [table["n"].to_pylist() for table in tables]
     [[1], [1]]
     """
