@@ -14,7 +14,7 @@ from dmf_fast.cli.options import PredictOptions
 from dmf_fast.cli.output import check_target
 from dmf_fast.cli.problem import echo_bad_rows, refuse_unknown
 from dmf_fast.data import read_pairs
-from dmf_fast.files.atomic import written_whole
+from dmf_fast.files.atomic import atomic_file
 from dmf_fast.serving.trained_folder import TrainedFolder
 
 
@@ -46,7 +46,7 @@ def _write(table: pa.Table, out: Path | None) -> None:
         csv.write_csv(table, sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return
-    with written_whole(out) as partial:
+    with atomic_file(out) as partial:
         if out.suffix == ".csv":
             csv.write_csv(table, partial)
         else:

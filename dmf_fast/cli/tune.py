@@ -38,7 +38,7 @@ def tune(options: TuneOptions) -> None:
         found = _search(options, problem, space, folder)
         results = train_and_write(_best(options, found), problem, folder, {"tuning": _summary(found)})
         if folder is not None:
-            pq.write_table(found.table, folder.partial / "trials.parquet")
+            pq.write_table(found.table, folder.results / "trials.parquet")
     if not options.output.as_json:
         _print_trials(found)
     print_results(results, as_json=options.output.as_json)

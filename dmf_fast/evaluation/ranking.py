@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from dmf_fast.evaluation.finite import Integers
 from dmf_fast.evaluation.held_out import HeldOut
+from dmf_fast.evaluation.numbers import Integers
 
 _ROWS_AT_ONCE = 8192
 
@@ -155,7 +155,7 @@ class Relevant:
 
 
 def _measured(relevant: Iterator[list[str]], recommended: Integers, cutoff: int) -> RankingMetrics:
-    import pytrec_eval  # here, as most evaluations are of errors alone
+    import pytrec_eval  # here, as it is slow to import
 
     judged = {str(row): dict.fromkeys(names, 1) for row, names in enumerate(relevant)}
     scores = range(cutoff, 0, -1)

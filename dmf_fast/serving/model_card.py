@@ -86,7 +86,7 @@ def model_card(card: ModelCard) -> str:
         '# Films'
 
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # here, as it is slow to import
 
     environment = Environment(
         loader=PackageLoader("dmf_fast.serving", package_path=""),

@@ -233,7 +233,7 @@ kill_again_and_again(
     assert not killed.exists()
     other = dmf_fast(*arguments, "--out", killed, "--resume", "--lr", "0.5")
     assert other.exit_code == 2
-    assert "lr = " in other.stderr
+    assert "lr was " in other.stderr
     again = dmf_fast(*arguments, "--out", killed)
     assert again.exit_code == 2
     assert "--resume" in again.stderr

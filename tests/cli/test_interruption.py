@@ -184,5 +184,5 @@ def test_ratings_that_have_changed_are_not_gone_on_with(
     refused = dmf_fast("complete", ratings, "--out", tmp_path / "out", "--resume", *OPTIONS)
 
     assert refused.exit_code == 2
-    assert "had SHA-256 of ratings = " in refused.stderr
+    assert "SHA-256 of ratings was " in refused.stderr
     assert (tmp_path / "out.partial").exists()

@@ -122,7 +122,7 @@ def test_a_process_that_was_forked_meanwhile_does_not_go_on_holding(tmp_path: Pa
 
 def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="file must be a folder, but it is a file"):
+    with pytest.raises(ValueError, match="file must be a folder, got a file"):
         descend_many_in(tmp_path / "file")
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from dmf_fast import Observations
+from dmf_fast.files.identity import sha256_of
 from dmf_fast.training import DescentOptions, GradientDescent, Recording
-from dmf_fast.training.identity import identity_of_descent, sha256_of
+from dmf_fast.training.identity import identity_of_descent
 
 EMPTY = Observations([], [], [], (3, 4))
 MATRIX = torch.arange(12.0).reshape(3, 4)
