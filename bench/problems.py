@@ -78,7 +78,7 @@ def skewed_on(
 
 def movielens(h: int) -> Problem | None:
     """MovieLens 100K, where the user has it."""
-    path = _movielens_folder() / "u.data"
+    path = movielens_folder() / "u.data"
     if not path.is_file():
         return None
     data = np.loadtxt(path, dtype=np.int64)
@@ -87,7 +87,8 @@ def movielens(h: int) -> Problem | None:
     return _problem(rows, columns, values, (943, 1682), h)
 
 
-def _movielens_folder() -> Path:
+def movielens_folder() -> Path:
+    """Return where MovieLens 100K is, if it is anywhere."""
     shared = Path(__file__).resolve().parents[2] / "shared" / "data"
     return Path(os.environ.get("DMF_FAST_DATA", shared)) / "ml-100k"
 
