@@ -65,7 +65,7 @@ def loss_and_backward() -> Pass:
     def one_pass() -> None:
         for factor in factors:
             factor.grad = None
-        completion_loss(factors, observations).backward()
+        torch.autograd.backward(completion_loss(factors, observations))
 
     return one_pass
 

@@ -151,7 +151,7 @@ class CompletionLoss(Function):
         if torch.is_grad_enabled():
             pair = _differentiable_gradients(a, b_transposed, layout, values, weights, gradient * ctx.scale)
         else:
-            pair = tuple(_scaled(ready, gradient).to(a.dtype) for ready in (gradient_a, gradient_b))
+            pair = _scaled(gradient_a, gradient).to(a.dtype), _scaled(gradient_b, gradient).to(a.dtype)
         return *pair, None, None, None, None, None
 
 
