@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner, Result
+from click.testing import CliRunner, Result
 
 from dmf_fast import MatrixCompleter
 from dmf_fast.cli.app import app
@@ -186,8 +186,8 @@ def test_a_damaged_folder_ends_in_a_sentence(
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("noise_variance", -1.0, "`noise_variance` must be a finite number of above 0"),
-        ("noise_variance", float("nan"), "`noise_variance` must be a finite number of above 0"),
+        ("noise_variance", -1.0, "`noise_variance` must be above 0, got -1.0"),
+        ("noise_variance", float("nan"), "`noise_variance` must be finite, got nan"),
         ("parameters", [1], r"parameters is \[1\]"),
         ("parameters", {"unheard_of": 1}, "of another version of dmf_fast"),
         ("trained", None, "trained is None"),
