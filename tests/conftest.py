@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +26,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("default")
+
+# One thread a test process: two processes with two spinning threads each would fight for two cores. Tests
+# that are about threads take the fixture `threads`.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -49,16 +55,32 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
+@contextmanager
+def using_instruction_set(name: str) -> Iterator[None]:
+    """Have kernels use one instruction set meanwhile."""
+    before = info.active_instruction_set()
+    info.set_instruction_set(name)
+    yield
+    info.set_instruction_set(before)
+
+
 @pytest.fixture(params=[*info.available_instruction_sets(), *GPU])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Every instruction set of this machine in turn and, where there is one, the GPU."""
-    before = info.active_instruction_set()
     if request.param == "cuda":
         monkeypatch.setattr(problems, "DEVICE", "cuda")
+        yield "cuda"
     else:
-        info.set_instruction_set(request.param)
-    yield request.param
-    info.set_instruction_set(before)
+        with using_instruction_set(request.param):
+            yield request.param
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python's own handler of Ctrl-C, also where tests run in the background and SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(params=["chosen plan", "split"])

@@ -14,7 +14,7 @@ from dmf_fast.files.packing import pack, unpack
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.optim import AdaptiveGradientDescent, GroupRMSprop
 from dmf_fast.training import FitOptions, FitResult, Progress, fit
-from tests.training.killing import assert_runs
+from tests.killing import assert_runs
 
 SHAPE = (9, 7)
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -165,7 +165,7 @@ KILLED = """
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from tests.training.killing import kill_again_and_again
+from tests.killing import kill_again_and_again
 from tests.files.test_checkpoint import run
 
 run(1)  # what the first step loads, the children have

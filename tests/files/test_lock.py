@@ -19,7 +19,7 @@ from dmf_fast import Observations
 from dmf_fast.files.lock import locked
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.training import DescentOptions, FitOptions, GradientDescent, Trial, descend, descend_many, fit
-from tests.training.killing import ROOT, assert_runs
+from tests.killing import ROOT, assert_runs
 
 TRAIN = Observations([0, 1], [0, 1], [2.0, 3.0], (2, 2))
 RULE = GradientDescent(lr=0.01)

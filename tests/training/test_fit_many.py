@@ -23,7 +23,7 @@ from dmf_fast.training import (
     descend_many,
 )
 from dmf_fast.training import descent_run as descent_run_module
-from tests.training.killing import assert_runs
+from tests.killing import assert_runs
 
 SHAPE = (12, 9)
 
@@ -141,7 +141,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from dmf_fast.training import descend_many, descent_run
-from tests.training.killing import kill_again_and_again
+from tests.killing import kill_again_and_again
 from tests.training.test_descend_many import trials
 descent_run._SECONDS_A_CHECKPOINT, descent_run._SECONDS_A_SLICE = 0.01, 0.005
 given, folder = trials(60_000), Path({folder!r})
