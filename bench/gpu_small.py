@@ -17,7 +17,6 @@ from torch import Tensor
 from dmf_fast import FitOptions, Observations, fit
 from dmf_fast.initialization import initialize
 from dmf_fast.ops.operators import accumulator_dtype
-from dmf_fast.training import 
 
 Result = Tensor | tuple[Tensor, ...]
 
@@ -142,11 +141,11 @@ def compare(name: str, actual: Result, expected: Result, tolerance: float) -> No
 def check_run(device: torch.device | str) -> None:
     """Compare a run in a block of the GPU with native code on the CPU."""
     inputs = Inputs(PATTERNS[2], torch.float32)
-    train, rule, options = inputs.observations, Adam(1e-2), FitOptions(steps=5)
+    train, optimizer, options = inputs.observations, partial(torch.optim.Adam, lr=1e-2), FitOptions(steps=5)
     starts = [initialize("gaussian", (130, 17, 17, 150), 1.0, seed=0) for _ in range(2)]
     on_device = [factor.to(device) for factor in starts[0]]
-    fit(on_device, train.to(device), rule, options)
-    fit(starts[1], train, rule, options)
+    fit(on_device, train.to(device), optimizer, options)
+    fit(starts[1], train, optimizer, options)
     for place, (ours, theirs) in enumerate(zip(on_device, starts[1], strict=True)):
         compare(f"factor {place} of a run", ours, theirs, 1e-3)
 

@@ -1,32 +1,25 @@
-"""The loops that `descend` replaces: the same steps as research code writes them in PyTorch."""
+"""The loops that `fit` replaces: the same steps as research code writes them in PyTorch."""
 
 from __future__ import annotations
-
-from functools import partial
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from dmf_fast import Observations, completion_loss, optim
+from dmf_fast import Observations, completion_loss
 from dmf_fast.chain import shape_of
-from dmf_fast.optim import GroupRMSprop
-from dmf_fast.training import 
+from dmf_fast.optim import GroupRMSprop, OptimizerSpec
 
 
-def torch_optimizer(rule: Rule, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the torch optimiser that `rule` names, in its fastest form on a CPU."""
-    if isinstance(rule, GradientDescent):
-        return torch.optim.SGD(parameters, rule.lr, rule.momentum, fused=True)
-    if isinstance(rule, Adam):
-        return torch.optim.Adam(parameters, rule.lr, (rule.beta1, rule.beta2), rule.eps, fused=True)
-    assert isinstance(rule, GroupRMSprop)
-    return optim.partial(GroupRMSprop, lr=parameters, rule.lr, rule.alpha, rule.eps)
+def torch_optimizer(spec: OptimizerSpec, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """Return the torch optimizer in its fastest form on a CPU."""
+    fused = {} if spec.optimizer is GroupRMSprop else {"fused": True}
+    return spec.optimizer(parameters, **spec.options, **fused)
 
 
 def dense_loop(
-    factors: Sequence[Tensor], train: Observations, rule: Rule, truth: Tensor
+    factors: Sequence[Tensor], train: Observations, spec: OptimizerSpec, truth: Tensor
 ) -> Callable[[], object]:
     """Return one iteration: product, train loss, backward, test loss, update.
 
@@ -34,17 +27,17 @@ def dense_loop(
     """
     (rows, columns), values = train.coordinates(), train.values
     return _loop_over_products(
-        factors, rule, truth, lambda product: (product[rows, columns] - values).square().mean()
+        factors, spec, truth, lambda product: (product[rows, columns] - values).square().mean()
     )
 
 
 def operator_loop(
-    factors: Sequence[Tensor], train: Observations, rule: Rule, truth: Tensor
+    factors: Sequence[Tensor], train: Observations, spec: OptimizerSpec, truth: Tensor
 ) -> Callable[[], object]:
     """Return one iteration of the same over `dmf_fast.completion_loss`, without the test loss."""
     assert truth.shape == shape_of(factors)
     parameters = [torch.nn.Parameter(factor.clone()) for factor in factors]
-    optimizer = torch_optimizer(rule, parameters)
+    optimizer = torch_optimizer(spec, parameters)
 
     def iteration() -> None:
         loss = completion_loss(parameters, train)
@@ -56,19 +49,19 @@ def operator_loop(
 
 
 def sensing_loop(
-    factors: Sequence[Tensor], matrices: Tensor, values: Tensor, rule: Rule, truth: Tensor
+    factors: Sequence[Tensor], matrices: Tensor, values: Tensor, spec: OptimizerSpec, truth: Tensor
 ) -> Callable[[], object]:
     """Return one iteration as of `dense_loop`, for `matrices` of shape (k, m·n) that measure the product."""
     return _loop_over_products(
-        factors, rule, truth, lambda product: (matrices @ product.flatten() - values).square().mean()
+        factors, spec, truth, lambda product: (matrices @ product.flatten() - values).square().mean()
     )
 
 
 def _loop_over_products(
-    factors: Sequence[Tensor], rule: Rule, truth: Tensor, train_loss: Callable[[Tensor], Tensor]
+    factors: Sequence[Tensor], spec: OptimizerSpec, truth: Tensor, train_loss: Callable[[Tensor], Tensor]
 ) -> Callable[[], object]:
     parameters = [torch.nn.Parameter(factor.clone()) for factor in factors]
-    optimizer = torch_optimizer(rule, parameters)
+    optimizer = torch_optimizer(spec, parameters)
 
     def iteration() -> None:
         product: Tensor = parameters[0]

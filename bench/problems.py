@@ -78,13 +78,17 @@ def skewed_on(
 
 def movielens(h: int) -> Problem | None:
     """MovieLens 100K, where the user has it."""
-    path = _movielens_folder() / "u.data"
+    ratings = movielens_ratings("u.data")
+    return None if ratings is None else _problem(*ratings.coordinates(), ratings.values, ratings.shape, h)
+
+
+def movielens_ratings(file: str) -> Observations | None:
+    """Return the ratings of a file of MovieLens 100K by the ids less 1, where the user has it."""
+    path = _movielens_folder() / file
     if not path.is_file():
         return None
     data = np.loadtxt(path, dtype=np.int64)
-    rows, columns = torch.from_numpy(data[:, 0] - 1), torch.from_numpy(data[:, 1] - 1)
-    values = torch.from_numpy(data[:, 2]).float()
-    return _problem(rows, columns, values, (943, 1682), h)
+    return Observations(data[:, 0] - 1, data[:, 1] - 1, data[:, 2].astype(np.float32), (943, 1682))
 
 
 def _movielens_folder() -> Path:

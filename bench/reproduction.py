@@ -1,4 +1,4 @@
-"""`python -m bench.reproduction runs/paper`: the time of `dmf-fast reproduce all` beside research code's.
+"""`python -m bench.reproduction runs/paper`: the time of `dmf-fast reproduce all` and of research code.
 
 Reads the steps that were made and the time that they took from `results.json`, measures what a step of every
 kind takes in a PyTorch loop (bench/loops.py; with one thread and with all, whichever is faster), and adds up.
@@ -8,8 +8,6 @@ alone. Writes one JSON file.
 """
 
 from __future__ import annotations
-
-from functools import partial
 
 import argparse
 import json
@@ -24,8 +22,7 @@ from bench.record import origin, results_file
 from bench.timing import median_seconds
 from dmf_fast.experiments import low_rank_problem
 from dmf_fast.initialization import initialize
-from dmf_fast.optim import GroupRMSprop
-from dmf_fast.training import 
+from dmf_fast.optim import GroupRMSprop, OptimizerSpec
 
 ROUNDS = 5
 TARGET = 6.0
@@ -37,11 +34,11 @@ def one_step(work: dict[str, Any]) -> Callable[[], object]:
     rows, columns = dims[-1], dims[0]
     problem = low_rank_problem(rows, columns, min(5, rows, columns), min(observed, rows * columns), seed=0)
     factors = initialize("gaussian", dims, 1e-2, seed=0)
-    rule = partial(GroupRMSprop, lr=1e-3)
+    spec = OptimizerSpec(GroupRMSprop, {"lr": 1e-3})
     if work["task"] == "completion":
-        return dense_loop(factors, problem.train, rule, problem.truth)
+        return dense_loop(factors, problem.train, spec, problem.truth)
     matrices = torch.randn(observed, rows * columns, generator=torch.Generator().manual_seed(0))
-    return sensing_loop(factors, matrices, matrices @ problem.truth.flatten(), rule, problem.truth)
+    return sensing_loop(factors, matrices, matrices @ problem.truth.flatten(), spec, problem.truth)
 
 
 def seconds_a_step(work: dict[str, Any]) -> float:

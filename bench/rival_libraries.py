@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from bench.record import origin, results_file
 from bench.synthetic_ratings import movielens_like
 from dmf_fast import Observations
-from dmf_fast.completion import CompletedMatrix, CompletionOptions, RunSettings, complete_matrix
+from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix
 from dmf_fast.evaluation import Biases, HeldOut, RatingErrors
 
 MILLION = ((6040, 3706), 1_000_209)
@@ -223,10 +223,12 @@ def completed(ratings: HeldOut, shape: tuple[int, int], options: CompletionOptio
     return complete_matrix(Observations(ratings.rows, ratings.columns, values, shape), options)
 
 
-def measured_dmf_fast(name: str, problem: Problem, run: RunSettings, threads: int, repeats: int) -> Outcome:
+def measured_dmf_fast(
+    name: str, problem: Problem, options: CompletionOptions, threads: int, repeats: int
+) -> Outcome:
     """Complete the training ratings several times; the rate is that of steps alone."""
     torch.set_num_threads(threads)
-    options = CompletionOptions(run=run, fit=replace(CompletionOptions().fit, progress=False))
+    options = replace(options, fit=replace(options.fit, progress=False))
     ratings = problem.all_train
     seconds, cpu, rates = [], [], []
     for _ in range(repeats):
@@ -234,22 +236,26 @@ def measured_dmf_fast(name: str, problem: Problem, run: RunSettings, threads: in
         result = completed(ratings, problem.shape, options)
         seconds.append(time.perf_counter() - started)
         cpu.append(time.process_time() - processor)
-        trained = result.run.result
+        trained = result.result
         rates.append(trained.steps / trained.seconds)
-    assert run.hidden is not None
-    predictions = result.run.model.predict(problem.test.rows, problem.test.columns).numpy()
+    assert options.hidden is not None
+    predictions = result.model.predict(problem.test.rows, problem.test.columns).numpy()
     rmse = RatingErrors.of(predictions.astype(np.float64), problem.test.values).rmse
     assert rmse is not None
-    rate = max(rates) * len(ratings) * run.hidden
-    settings = {"hidden": run.hidden, "weight_decay": run.weight_decay, "steps": result.run.result.steps}
+    rate = max(rates) * len(ratings) * options.hidden
+    settings = {
+        "hidden": options.hidden,
+        "weight_decay": options.weight_decay,
+        "steps": trained.steps,
+    }
     return Outcome(name, settings, rmse, min(seconds), seconds, min(cpu), max(rates), rate, [])
 
 
 OWN_RUNS = {
-    "dmf_fast": RunSettings(),
-    "dmf_fast, no explicit regularisation": RunSettings(weight_decay=0.0),
-    "dmf_fast, hidden 32": RunSettings(hidden=32),
-    "dmf_fast, hidden 128": RunSettings(hidden=128),
+    "dmf_fast": CompletionOptions(),
+    "dmf_fast, no explicit regularization": CompletionOptions(weight_decay=0.0),
+    "dmf_fast, hidden 32": CompletionOptions(hidden=32),
+    "dmf_fast, hidden 128": CompletionOptions(hidden=128),
 }
 
 LIBRARIES = {
@@ -306,8 +312,8 @@ def main() -> None:
         "libraries": [],
     }
     print(f"biases: test RMSE {report['biases_test_rmse']:.4f}")
-    for name, run in OWN_RUNS.items():
-        outcome = measured_dmf_fast(name, problem, run, arguments.threads, arguments.repeats)
+    for name, options in OWN_RUNS.items():
+        outcome = measured_dmf_fast(name, problem, options, arguments.threads, arguments.repeats)
         report["libraries"].append(asdict(outcome))
         _print(outcome)
     for name in LIBRARIES:

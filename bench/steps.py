@@ -1,13 +1,11 @@
-"""`python -m bench.descent`: a step of `descend` beside the loops that it replaces, and two runs at once.
+"""`python -m bench.steps`: a step of `fit` compared with the loops that it replaces, and two runs at once.
 
 A step is the loss, all gradients and the update; the PyTorch loop also computes a test loss, as research
-code does in every iteration, and `descend` only where it records. Passes take turns; medians. Small problems
+code does in every iteration, and `fit` only where it records. Passes take turns; medians. Small problems
 run in one thread, for which the loops are fastest there. Writes one JSON file.
 """
 
 from __future__ import annotations
-
-from functools import partial
 
 import argparse
 import json
@@ -29,15 +27,16 @@ from bench.timing import median_seconds
 from dmf_fast import Observations, info
 from dmf_fast.experiments import low_rank_problem
 from dmf_fast.initialization import initialize
-from dmf_fast.optim import GroupRMSprop
-from dmf_fast.training import 
-from dmf_fast.training.cpu_engine import CpuEngine
+from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.optim import GroupRMSprop, OptimizerSpec
+from dmf_fast.training import FitOptions
+from dmf_fast.training.engines.native import NativeEngine
 
 ROUNDS = 9
-RULES: dict[str, Rule] = {
-    "GroupRMSprop": partial(GroupRMSprop, lr=1e-3),
-    "GradientDescent": partial(torch.optim.SGD, lr=1e-3),
-    "Adam": Adam(1e-3),
+OPTIMIZERS = {
+    "GroupRMSprop": OptimizerSpec(GroupRMSprop, {"lr": 1e-3}),
+    "SGD": OptimizerSpec(torch.optim.SGD, {"lr": 1e-3}),
+    "Adam": OptimizerSpec(torch.optim.Adam, {"lr": 1e-3}),
 }
 TARGETS = {
     ("100×100, 2,000 observed", 2): 30.0,
@@ -55,7 +54,7 @@ class Case:
     truth: Tensor
     hidden: int
     depth: int
-    rule: str
+    optimizer: str
     threads: int
     steps_a_pass: int
 
@@ -68,7 +67,7 @@ def small_cases() -> list[Case]:
     few, many = (low_rank_problem(100, 100, 5, observed, seed=0) for observed in (2_000, 5_000))
     name, other = "100×100, 2,000 observed", "100×100, 5,000 observed"
     cases = [Case(name, few.train, few.truth, 100, depth, "GroupRMSprop", 1, 50) for depth in (2, 3, 4)]
-    cases += [Case(name, few.train, few.truth, 100, 3, rule, 1, 50) for rule in ("GradientDescent", "Adam")]
+    cases += [Case(name, few.train, few.truth, 100, 3, optimizer, 1, 50) for optimizer in ("SGD", "Adam")]
     return cases + [
         Case(other, many.train, many.truth, 100, depth, "GroupRMSprop", 1, 50) for depth in (2, 3)
     ]
@@ -82,40 +81,44 @@ def large_cases() -> list[Case]:
     truth = torch.randn(train.shape, generator=torch.Generator().manual_seed(0))
     name = f"{train.shape[0]}×{train.shape[1]}, {train.nnz:,} observed"
     threads = torch.get_num_threads()
-    return [Case(name, train, truth, 943, depth, "GradientDescent", threads, 1) for depth in (2, 3)]
+    return [Case(name, train, truth, 943, depth, "SGD", threads, 1) for depth in (2, 3)]
 
 
-def native(case: Case, rule: Rule) -> Callable[[int], object]:
+def engine_of(case: Case) -> NativeEngine:
+    model = DeepMatrixFactorization.of_factors(case.factors())
+    return NativeEngine(model, case.train, OPTIMIZERS[case.optimizer], FitOptions())
+
+
+def native(case: Case) -> Callable[[int], object]:
     """Return a function that makes so many steps more."""
-    engine = CpuEngine(case.factors(), case.train, rule)
+    engine = engine_of(case)
     return lambda steps: engine.run(engine.step + steps, most_seconds=3600.0)
 
 
 def measure(case: Case) -> dict[str, object]:
     """Time a step of all three ways in turns."""
     torch.set_num_threads(case.threads)
-    rule = RULES[case.rule]
-    run = native(case, rule)
+    run = native(case)
     loops = {
-        name: loop(case.factors(), case.train, rule, case.truth)
+        name: loop(case.factors(), case.train, OPTIMIZERS[case.optimizer], case.truth)
         for name, loop in (("PyTorch loop", dense_loop), ("completion_loss loop", operator_loop))
     }
-    passes = {"descend": lambda: run(case.steps_a_pass)} | loops
+    passes = {"fit": lambda: run(case.steps_a_pass)} | loops
     seconds = median_seconds(passes, ROUNDS)
-    seconds["descend"] /= case.steps_a_pass
-    plan = CpuEngine(case.factors(), case.train, rule).program.plan
+    seconds["fit"] /= case.steps_a_pass
+    plan = engine_of(case).program.plan
     flops = plan.chain_flops + plan.observed_flops
-    ratio = seconds["PyTorch loop"] / seconds["descend"]
+    ratio = seconds["PyTorch loop"] / seconds["fit"]
     return {
         "problem": case.name,
         "depth": case.depth,
-        "rule": case.rule,
+        "optimizer": case.optimizer,
         "threads": case.threads,
         "plan": plan.name,
         "microseconds": {name: 1e6 * value for name, value in seconds.items()},
         "ratio": ratio,
-        "target": TARGETS.get((case.name, case.depth)) if case.rule != "Adam" else None,
-        "gflops": flops / seconds["descend"] / 1e9,
+        "target": TARGETS.get((case.name, case.depth)) if case.optimizer != "Adam" else None,
+        "gflops": flops / seconds["fit"] / 1e9,
     }
 
 
@@ -123,7 +126,7 @@ def two_runs(depth: int, steps: int = 20_000) -> float:
     """Return how many times as many steps a second two runs in two threads make as one alone."""
     torch.set_num_threads(1)
     case = next(case for case in small_cases() if case.depth == depth)
-    runs = [native(case, RULES[case.rule]) for _ in range(2)]
+    runs = [native(case) for _ in range(2)]
     ratios = []
     with ThreadPoolExecutor(2) as pool:
         for _ in range(ROUNDS):
@@ -160,12 +163,12 @@ def main() -> None:
         report["cases"].append(result)
         times = ", ".join(f"{name} {value:.1f}" for name, value in result["microseconds"].items())
         print(
-            f"{case.name}, depth {case.depth}, {case.rule}, {case.threads} threads: {times} µs; "
+            f"{case.name}, depth {case.depth}, {case.optimizer}, {case.threads} threads: {times} µs; "
             f"{result['ratio']:.1f}× (target {result['target']}), {result['gflops']:.0f} GFLOP/s, "
             f"{result['percent_of_fma_peak']:.0f} % of the FMA peak"
         )
     report["two_runs_on_two_cores"] = {depth: two_runs(depth) for depth in (2, 3)}
-    print("two runs on two cores, beside one:", report["two_runs_on_two_cores"], "(target 1.85)")
+    print("two runs on two cores, compared with one:", report["two_runs_on_two_cores"], "(target 1.85)")
     arguments.output.write_text(json.dumps(report, indent=1) + "\n")
 
 
