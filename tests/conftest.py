@@ -94,6 +94,14 @@ def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     planner._plan_chain.cache_clear()
 
 
+@pytest.fixture(params=["split", "formed"])
+def descent_plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The plan that splits the chain, wherever there is a split, and the one that forms the matrix."""
+    cost = -1e15 if request.param == "split" else 1e15
+    monkeypatch.setattr(planner, "DESCENT", replace(planner.DESCENT, split=cost))
+    return str(request.param)
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Torch's threads are one meanwhile."""

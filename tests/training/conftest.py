@@ -5,13 +5,11 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from types import FrameType
 
 import pytest
 
 from dmf_fast import info
-from dmf_fast.ops import planner
 from tests import problems
 from tests.conftest import HAS_GPU, using_instruction_set
 
@@ -41,14 +39,6 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(problems, "DEVICE", place)
     with using_instruction_set(request.param) if on_cpu else nullcontext():
         yield name
-
-
-@pytest.fixture(params=["split", "formed"])
-def descent_plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The plan that splits the chain, wherever there is a split, and the one that forms the matrix."""
-    cost = -1e15 if request.param == "split" else 1e15
-    monkeypatch.setattr(planner, "DESCENT", replace(planner.DESCENT, split=cost))
-    return str(request.param)
 
 
 @pytest.fixture

@@ -30,9 +30,7 @@ def resumed(engine: str, steps: int, folder: Path, **rest: Any) -> Ended:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.usefixtures("descent_plan")
-def test_a_resumed_native_run_is_the_uninterrupted_one(
-    tmp_path: Path, name: str, dtype: torch.dtype
-) -> None:
+def test_a_resumed_native_run_is_the_uninterrupted_one(tmp_path: Path, name: str, dtype: torch.dtype) -> None:
     assert_resumes("native", name, tmp_path, dtype=dtype)
 
 
@@ -106,9 +104,7 @@ def test_a_large_run_goes_on_too(tmp_path: Path) -> None:
     train, ends = large.observations(), []
     for steps, folder in ((2, tmp_path), (4, tmp_path), (4, None)):
         given: dict[str, Any] = {"checkpoint": folder, "resume": folder is not None}
-        ends.append(
-            run("native", steps, factors=start(large), train=train, optimizer=RULES["Adam"], **given)
-        )
+        ends.append(run("native", steps, factors=start(large), train=train, optimizer=RULES["Adam"], **given))
     assert_same(ends[1], ends[2])
 
 
@@ -246,9 +242,7 @@ def test_checkpoints_by_time_change_no_row(
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_a_diverged_run_leaves_the_last_good_checkpoint(
-    engine: str, tmp_path: Path, momentum: float
-) -> None:
+def test_a_diverged_run_leaves_the_last_good_checkpoint(engine: str, tmp_path: Path, momentum: float) -> None:
     given: dict[str, Any] = {"optimizer": partial(torch.optim.SGD, lr=1e3, momentum=momentum)}
     whole = run(engine, 10_000, **given)
     assert whole[1].stopped_because == "diverged"

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from dmf_fast import Observations
-from dmf_fast.training import DescentOptions, GradientDescent, Recording
-from dmf_fast.training.identity import identity_of_descent, sha256_of
+from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.optim import OptimizerSpec
+from dmf_fast.training import FitOptions
+from dmf_fast.training.identity import identity_of_run, sha256_of
+from dmf_fast.training.measures import Measures
 
 EMPTY = Observations([], [], [], (3, 4))
 MATRIX = torch.arange(12.0).reshape(3, 4)
@@ -41,7 +44,8 @@ def test_digests_of_before_still_hold() -> None:
 
 
 def identity(**data: Observations | None) -> dict[str, object]:
-    return identity_of_descent([torch.eye(2)], GradientDescent(lr=0.1), DescentOptions(), Recording(), data)
+    model = DeepMatrixFactorization.of_factors([torch.eye(2)])
+    return identity_of_run(model, OptimizerSpec(torch.optim.SGD), FitOptions(), Measures(), data, "native")
 
 
 def test_observations_without_entries_have_a_digest_too() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.training.descents import assert_close, assert_equal
 from torch import Tensor
 
 from dmf_fast import optim, reference
@@ -18,7 +19,6 @@ from dmf_fast.initialization import initialize
 from dmf_fast.sensing import Measurements, gaussian_measurements, sensing_loss
 from dmf_fast.training import GradientDescent, GroupRMSprop
 from dmf_fast.training.lockstep import descend_in_lockstep
-from tests.training.descents import assert_close, assert_equal
 
 ROWS, COLUMNS = 7, 5
 # Depths mixed, neighbours of equal shapes apart, widths below and above those of the matrix.

@@ -21,7 +21,7 @@ from dmf_fast.training.engines.rule_engine import CudaEngine
 from dmf_fast.training.engines.torch import TorchEngine
 from dmf_fast.training.options import FitOptions
 
-_NATIVE: dict[str, Callable[..., Engine]] = {
+_NATIVE: dict[str, type[Any]] = {
     "native": NativeEngine,
     "cuda_block": CudaBlockEngine,
     "cuda_graph": CudaGraphEngine,
@@ -54,8 +54,9 @@ def make_engine(
         ValueError: the engine that ``options`` names cannot make these steps.
 
     """
+    _check_scheduler(scheduler, optimizer)
     wanted = options.engine
-    reasons = []
+    reasons: list[NotNative] = []
     if wanted != "torch":
         on_gpu = train.device.type == "cuda"
         automatic = ("cuda_block", "cuda_graph") if on_gpu else ("native",)
@@ -64,9 +65,9 @@ def make_engine(
                 _check_loop(options, scheduler)
                 return _NATIVE[name](model, train, optimizer, options, given), None
             except NotNative as reason:  # noqa: PERF203 (of two engines)
-                reasons.append(str(reason))
+                reasons.append(reason)
     if wanted not in ("auto", "torch"):
-        raise ValueError(f"`engine` must be one that can make these steps, got {wanted!r}: {reasons[0]}")
+        raise _refused(wanted, reasons[0])
     if isinstance(optimizer, OptimizerSpec):
         parameters = model.parameter_list if given is None else given
         depth = len(model.factors)
@@ -74,7 +75,7 @@ def make_engine(
     if not (scheduler is None or isinstance(scheduler, LRScheduler)):
         scheduler = scheduler(optimizer)
     engine: Any = TorchEngine(model, train, optimizer, options, given, scheduler)
-    return engine, reasons[-1] if reasons else "torch was asked for"
+    return engine, str(reasons[-1]) if reasons else "torch was asked for"
 
 
 def engine_for(
@@ -91,12 +92,19 @@ def engine_for(
     >>> engine_for(model, train, OptimizerSpec(torch.optim.AdamW), FitOptions())
     'torch, since AdamW has no native step'
     """
-    on_gpu = train.device.type == "cuda"
+    if options.engine == "torch":
+        return "torch, since torch was asked for"
+    on_gpu, wanted = train.device.type == "cuda", options.engine
+    automatic = CudaEngine if on_gpu else NativeEngine
     try:
         _check_loop(options, None)
-        (CudaEngine if on_gpu else NativeEngine).rule_of(model, train, optimizer, options, given)
+        _NATIVE.get(wanted, automatic).rule_of(model, train, optimizer, options, given)
     except NotNative as reason:
+        if wanted != "auto":
+            raise _refused(wanted, reason) from None
         return f"torch, since {reason}"
+    if wanted != "auto":
+        return wanted
     return "cuda_block where the problem fits into a block, else cuda_graph" if on_gpu else "native"
 
 
@@ -105,3 +113,20 @@ def _check_loop(options: FitOptions, scheduler: object) -> None:
         raise NotNative("batches have no native step")
     if scheduler is not None:
         raise NotNative("a scheduler changes the learning rate")
+
+
+def _check_scheduler(scheduler: object, optimizer: torch.optim.Optimizer | OptimizerSpec) -> None:
+    if isinstance(scheduler, LRScheduler) and scheduler.optimizer is not optimizer:
+        raise ValueError(
+            "`scheduler` must be one of the `optimizer` that is given, or a function that makes one of an "
+            "optimizer, got one of another optimizer"
+        )
+    if not (scheduler is None or isinstance(scheduler, LRScheduler) or callable(scheduler)):
+        raise TypeError(
+            "`scheduler` must be one of the `optimizer` that is given, or a function that makes one of an "
+            f"optimizer, got {type(scheduler).__name__}"
+        )
+
+
+def _refused(engine: str, reason: NotNative) -> ValueError:
+    return ValueError(f"`engine` must be one that can make these steps, got {engine!r}: {reason}")
