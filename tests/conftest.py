@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +46,19 @@ def movielens_folder() -> Path:
 
 HAS_GPU = cuda.missing_reason() is None and torch.cuda.is_available()
 GPU = [pytest.param("cuda", marks=pytest.mark.cuda)] if HAS_GPU else []
+
+
+def on_gpu(function: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that needs a GPU."""
+    reason = f"no GPU here: {cuda.missing_reason() or 'torch finds none'}"
+    return pytest.mark.cuda(pytest.mark.skipif(not HAS_GPU, reason=reason)(function))
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Draw problems on the GPU."""
+    monkeypatch.setattr(problems, "DEVICE", "cuda")
+    return "cuda"
 
 
 @pytest.fixture(params=["cpu", *GPU])

@@ -214,7 +214,7 @@ def test_options_out_of_range_are_refused_by_name(wrong: dict[str, Any], sentenc
 
 
 def test_batches_are_refused_where_every_step_must_see_the_same_function() -> None:
-    with pytest.raises(ValueError, match="`batches` must be 1 with adaptive-gd, .*, got 4"):
+    with pytest.raises(ValueError, match=r"`batches` must be 1 with adaptive-gd, .*, got 4"):
         complete_matrix(ratings(), CompletionOptions(fit=FitOptions(steps=3, batches=4)))
 
 
@@ -289,7 +289,7 @@ def test_a_random_part_without_weight_does_not_validate() -> None:
 def test_without_entries_of_any_weight_the_error_is_a_sentence(weights: list[float] | None) -> None:
     places: list[int] = [] if weights is None else [0, 1]
     observed = Observations(places, places, [1.0] * len(places), (3, 3), weights=weights)
-    with pytest.raises(ValueError, match="train.? must hold an entry with a weight above zero"):
+    with pytest.raises(ValueError, match=r"`?train`? must hold an entry with a weight above zero"):
         complete_matrix(observed, options())
 
 

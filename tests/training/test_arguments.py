@@ -163,7 +163,7 @@ def test_a_class_whose_defaults_suffice_is_an_optimizer() -> None:
 def test_explain_refuses_what_fit_refuses() -> None:
     with pytest.raises(TypeError, match="`optimizer` must be a torch optimizer"):
         explain(start(PROBLEM), TRAIN, "adam")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="`model` must be .* got Tensor"):
+    with pytest.raises(TypeError, match=r"`model` must be .* got Tensor"):
         explain(torch.eye(3), TRAIN, SGD)
 
 

@@ -13,8 +13,8 @@ from dmf_fast.completion import ScaledFactorization
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.optim import AdaptiveGradientDescent, GroupRMSprop, OptimizerSpec
 from dmf_fast.training import FitOptions, explain, fit
+from tests.conftest import on_gpu
 from tests.problems import make_problem
-from tests.test_cuda import on_gpu
 from tests.training.runs import start
 
 PROBLEM = make_problem((9, 6, 8), density=0.6, seed=1)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import dmf_fast
 from dmf_fast._native import Outcome
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.optim import OptimizerSpec
@@ -17,8 +18,8 @@ from dmf_fast.training import FitOptions, Recording, Trial, fit, fit_many
 from dmf_fast.training.engines import make_engine
 from dmf_fast.training.engines.protocol import Engine
 from tests.assertions import assert_close, assert_equal
+from tests.conftest import on_gpu
 from tests.problems import make_problem
-from tests.test_cuda import on_gpu
 from tests.training.runs import PLAIN, RULES, problem, start
 
 pytestmark = pytest.mark.usefixtures("bounded")
@@ -124,3 +125,18 @@ def test_many_runs_on_a_gpu_are_each_the_run_alone(monkeypatch: pytest.MonkeyPat
         alone, trial = [factor.clone() for factor in one.trial.factors], one.trial
         fit(alone, trial.train, trial.optimizer, trial.options, recording=trial.recording)
         assert_equal(alone, one.factors)
+
+
+@on_gpu
+def test_a_model_is_fitted_on_the_gpu_and_agrees_with_the_cpu(gpu: str) -> None:
+    histories = []
+    for device in ("cpu", gpu):
+        problem = make_problem((60, 4, 50), density=0.5)
+        model = dmf_fast.DeepMatrixFactorization(
+            (50, 60), depth=3, seed=0, dtype=torch.float64, device=device
+        )
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+        observations = problem.observations().to(device)
+        options = dmf_fast.FitOptions(steps=50)
+        histories.append(dmf_fast.fit(model, observations, optimizer, options).history["train_loss"])
+    assert histories[1] == pytest.approx(histories[0], rel=1e-9)
