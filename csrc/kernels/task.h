@@ -8,7 +8,7 @@ namespace dmf {
 // What a pass over Ω computes. A is (m, h), Bᵀ is (n, h), both row-major and contiguous.
 enum class Task : int {
   product = 0,         // products[position] = A[i]·B[:,j]
-  loss = 1,            // Σ w (A[i]·B[:,j] − b)²
+  loss = 1,            // Σ w (A[i]·B[:,j] + biases − b)²
   loss_gradients = 2,  // the same, and the gradients of gradient_scale × loss
   gradients = 3,       // dA = G·Bᵀᵀ and dBᵀ = Gᵀ·A for coefficients G on Ω given in the caller's order
 };
@@ -18,7 +18,7 @@ inline bool writes_gradients(Task task) {
   return task == Task::loss_gradients || task == Task::gradients;
 }
 
-// Pointers to A, Bᵀ and values in the storage dtype, to everything else in its accumulator type.
+// Pointers to A, Bᵀ, values and weights in the storage dtype, to everything else in its accumulator type.
 struct Operands {
   const void* a = nullptr;
   const void* b_transposed = nullptr;
@@ -30,9 +30,13 @@ struct Operands {
   void* gradient_a = nullptr;
   void* gradient_b_transposed = nullptr;
   double gradient_scale = 1.0;
-  const void* row_bias = nullptr;
-  const void* column_bias = nullptr;
-  double offset = 0;
+
+  // The biases of a prediction are row_bias[i] + column_bias[j] + offset, in tasks with a loss and on the CPU
+  // only. Both vectors or neither, and no offset without them. Their gradients, sums of the coefficients of a
+  // row or column, are set with the others, where they are not null.
+  const void* row_bias = nullptr;     // (m,)
+  const void* column_bias = nullptr;  // (n,)
+  double offset = 0.0;
   void* gradient_row_bias = nullptr;
   void* gradient_column_bias = nullptr;
 };

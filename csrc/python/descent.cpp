@@ -7,6 +7,7 @@
 #include <array>
 #include <cmath>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -154,35 +155,35 @@ class PyDescent {
   }
 
   Outcome run(int64_t until, double train_loss, double gradient_norm, double most_seconds) {
-    py::gil_scoped_release release;
-    return descent_->run(until, {train_loss, gradient_norm}, most_seconds);
+    return alone([&] { return descent_->run(until, {train_loss, gradient_norm}, most_seconds); });
   }
 
-  int64_t step() const { return descent_->step(); }
-  double loss() const { return descent_->loss(); }
-  int parameters() const { return descent_->parameters(); }
-
+  int64_t step() const {
+    return alone([&] { return descent_->step(); });
+  }
+  double loss() const {
+    return alone([&] { return descent_->loss(); });
+  }
   double gradient_norm() const {
-    py::gil_scoped_release release;
-    return descent_->gradient_norm();
+    return alone([&] { return descent_->gradient_norm(); });
   }
+  int parameters() const { return descent_->parameters(); }
 
   double mean_squared_error(const std::shared_ptr<Entries>& entries) {
     require(entries != nullptr, "entries must be ObservedEntries, got None");
     require(entries->rows() == train_->rows() && entries->columns() == train_->columns(),
             "entries must be of a matrix of the shape of train's");
-    py::gil_scoped_release release;
-    return descent_->mean_squared_error(entries->view());
+    return alone([&] { return descent_->mean_squared_error(entries->view()); });
   }
 
   void keep() {
-    py::gil_scoped_release release;
-    descent_->keep();
+    alone([&] { descent_->keep(); });
   }
 
   Array<T> read(Part part, int parameter) const {
     Array<T> numbers(checked_shape(part, parameter));
-    descent_->read(part, parameter, numbers.mutable_data());
+    T* target = numbers.mutable_data();
+    alone([&] { descent_->read(part, parameter, target); });
     return numbers;
   }
 
@@ -190,20 +191,33 @@ class PyDescent {
     const std::vector<py::ssize_t> shape = checked_shape(part, parameter);
     require(std::equal(numbers.shape(), numbers.shape() + numbers.ndim(), shape.begin(), shape.end()),
             "numbers must have the shape of the parameter");
-    descent_->write(part, parameter, numbers.data());
+    const T* source = numbers.data();
+    alone([&] { descent_->write(part, parameter, source); });
   }
 
-  std::vector<double> scalars() const { return descent_->scalars(); }
+  std::vector<double> scalars() const {
+    return alone([&] { return descent_->scalars(); });
+  }
 
   void go_on_from(int64_t step, const std::vector<double>& scalars) {
     require(step >= 0, "step must be at least 0, got " + std::to_string(step));
-    const size_t count = descent_->scalars().size();
-    require(scalars.size() == count, "scalars must be " + std::to_string(count) +
-                                         " numbers for this rule, got " + std::to_string(scalars.size()));
-    descent_->go_on_from(step, scalars);
+    alone([&] {
+      const size_t count = descent_->scalars().size();
+      require(scalars.size() == count, "scalars must be " + std::to_string(count) +
+                                           " numbers for this rule, got " + std::to_string(scalars.size()));
+      descent_->go_on_from(step, scalars);
+    });
   }
 
  private:
+  // Without the GIL, one call at a time.
+  template <class Body>
+  auto alone(const Body& body) const {
+    py::gil_scoped_release release;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return body();
+  }
+
   static std::vector<const T*> checked_scales(const DescentProgram& program, const Rule& rule, bool biases,
                                               const std::vector<std::optional<Array<T>>>& scales) {
     std::vector<int64_t> rows;
@@ -238,7 +252,7 @@ class PyDescent {
     require(parameter >= 0 && parameter < descent_->parameters(), "parameter must be below " +
                                                                       std::to_string(descent_->parameters()) +
                                                                       ", got " + std::to_string(parameter));
-    require(descent_->has(part, parameter),
+    require(alone([&] { return descent_->has(part, parameter); }),
             part == Part::kept ? "nothing is kept yet; call keep() first" : "the rule keeps no such moment");
     const Matrix shape = descent_->shape(parameter);
     if (descent_->is_bias(parameter)) return {shape.rows};
@@ -249,6 +263,7 @@ class PyDescent {
   std::unique_ptr<Blas> blas_;
   std::unique_ptr<Parallel> threads_;
   std::unique_ptr<Descent<T>> descent_;
+  mutable std::mutex mutex_;
 };
 
 template <class T>

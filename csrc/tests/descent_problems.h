@@ -2,7 +2,9 @@
 // loops in double make of them, which form the whole matrix and every gradient by definition.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <random>
 #include <vector>
 
@@ -47,6 +49,9 @@ struct DescentProblem {
   Pattern pattern;
   std::vector<PlainMatrix> factors;  // W_1 first
   Numbers values, weights;           // in the caller's order
+  std::vector<PlainMatrix> biases;   // of rows (m, 1) and of columns (n, 1), or none
+  double mean = 0;
+  std::vector<PlainMatrix> scales;  // of each number of a parameter, or none
   Rule rule;
   StopRules stop;
   double scale = 0.5;
@@ -70,6 +75,11 @@ struct DescentProblem {
 
   bool is_weighted;
   int depth() const { return static_cast<int>(factors.size()); }
+  std::vector<PlainMatrix> parameters() const {
+    std::vector<PlainMatrix> all = factors;
+    all.insert(all.end(), biases.begin(), biases.end());
+    return all;
+  }
 
   double weight_sum() const {
     double sum = 0;
@@ -107,9 +117,9 @@ inline DescentProgram program_of(const DescentProblem& problem, int split) {
 class PlainDescent {
  public:
   explicit PlainDescent(const DescentProblem& problem)
-      : factors(problem.factors),
+      : factors(problem.parameters()),
         problem_(problem),
-        first_moments_(problem.factors),
+        first_moments_(factors),
         second_moments_(first_moments_) {
     for (auto* moments : {&first_moments_, &second_moments_}) {
       for (PlainMatrix& moment : *moments) moment.numbers.assign(moment.numbers.size(), 0.0);
@@ -127,7 +137,7 @@ class PlainDescent {
     }
   }
 
-  std::vector<PlainMatrix> factors;
+  std::vector<PlainMatrix> factors;  // and biases behind them
   int64_t step = 0;
   double loss = 0, gradient_norm = 0;
 
@@ -139,59 +149,97 @@ class PlainDescent {
     for (int j = 0; j < depth; ++j) before.push_back(factors[j] * before.back());
     for (int j = depth - 1; j > 0; --j) after.insert(after.begin(), after.front() * factors[j]);
     const PlainMatrix& product = before.back();
-    PlainMatrix residuals(product.rows, product.columns);
+    PlainMatrix residuals(product.rows, product.columns), ones_of_rows(1, product.rows),
+        ones(product.columns, 1);
+    ones_of_rows.numbers.assign(product.rows, 1.0);
+    ones.numbers.assign(product.columns, 1.0);
     loss = 0;
     const Pattern& pattern = problem_.pattern;
     for (int64_t k = 0; k < pattern.nnz(); ++k) {
       const int64_t i = pattern.row_of[k], j = pattern.column_of[k];
-      const double residual = product.at(i, j) - problem_.values[k];
+      double residual = product.at(i, j) + problem_.mean - problem_.values[k];
+      if (has_biases()) residual += factors[depth].numbers[i] + factors[depth + 1].numbers[j];
       loss += problem_.weights[k] * residual * residual;
       residuals.at(i, j) = 2 * problem_.scale * problem_.weights[k] * residual;
     }
     loss /= problem_.weight_sum();
     gradients_.clear();
-    double squares = 0;
     for (int j = 0; j < depth; ++j) {
       gradients_.push_back(after[j].transposed() * residuals * before[j].transposed());
-      for (const double g : gradients_.back().numbers) squares += g * g;
     }
+    if (has_biases()) {
+      gradients_.push_back(residuals * ones);
+      gradients_.push_back((ones_of_rows * residuals).transposed());
+    }
+    double squares = 0;
+    each([&](size_t j, size_t k) {
+      gradients_[j].numbers[k] *= scale(j, k);
+      squares += gradients_[j].numbers[k] * gradients_[j].numbers[k];
+    });
     gradient_norm = std::sqrt(squares);
+  }
+
+  bool has_biases() const { return !problem_.biases.empty(); }
+  // The rule works on parameters divided by their scales.
+  double scale(size_t j, size_t k) const {
+    return problem_.scales.empty() ? 1.0 : problem_.scales[j].numbers[k];
+  }
+  template <class Body>
+  void each(const Body& body) const {
+    for (size_t j = 0; j < factors.size(); ++j) {
+      for (size_t k = 0; k < factors[j].numbers.size(); ++k) body(j, k);
+    }
   }
 
   void update() {
     const Rule& rule = problem_.rule;
     ++step;
     const double t = static_cast<double>(step);
-    double squares = 0;
-    for (size_t j = 0; j < factors.size(); ++j) {
-      for (size_t k = 0; k < factors[j].numbers.size(); ++k) {
-        gradients_[j].numbers[k] += rule.weight_decay * factors[j].numbers[k];
-        squares += gradients_[j].numbers[k] * gradients_[j].numbers[k];
-      }
-    }
+    double squares = 0, turned_squares = 0, parameter_squares = 0;
+    const double clip =
+        rule.gradient_clip == 0 ? 1 : std::min(1.0, rule.gradient_clip / (gradient_norm + 1e-6));
+    each([&](size_t j, size_t k) {
+      const double decay = j < problem_.factors.size() ? rule.weight_decay : rule.bias_weight_decay;
+      double &g = gradients_[j].numbers[k], x = factors[j].numbers[k] / scale(j, k);
+      g = clip * g + decay * x;
+      squares += g * g;
+      parameter_squares += x * x;
+      turned_squares += (g - first_moments_[j].numbers[k]) * (g - first_moments_[j].numbers[k]);
+    });
     group_square_ = rule.alpha * group_square_ + (1 - rule.alpha) * squares;
-    for (size_t j = 0; j < factors.size(); ++j) {
-      for (size_t k = 0; k < factors[j].numbers.size(); ++k) {
-        const double g = gradients_[j].numbers[k];
-        double &w = factors[j].numbers[k], &u = first_moments_[j].numbers[k],
-               &v = second_moments_[j].numbers[k];
-        switch (rule.kind) {
-          case RuleKind::gradient_descent:
-            v = step == 1 ? g : rule.momentum * v + g;
-            w -= rule.lr * v;
-            break;
-          case RuleKind::group_rmsprop:
-            w -= rule.lr / (std::sqrt(group_square_ / (1 - std::pow(rule.alpha, t))) + rule.eps) * g;
-            break;
-          case RuleKind::adam:
-            u = rule.beta1 * u + (1 - rule.beta1) * g;
-            v = rule.beta2 * v + (1 - rule.beta2) * g * g;
-            w -= rule.lr / (1 - std::pow(rule.beta1, t)) * u /
-                 (std::sqrt(v) / std::sqrt(1 - std::pow(rule.beta2, t)) + rule.eps);
-            break;
-        }
+    if (rule.kind == RuleKind::adaptive_gradient_descent) {
+      if (step == 1) {
+        size_ = 1e-3 * std::sqrt(parameter_squares) / std::sqrt(squares);
+      } else {
+        const double before = size_;
+        size_ = std::min(std::sqrt(1 + growth_) * size_, length_ / (2 * std::sqrt(turned_squares)));
+        growth_ = size_ / before;
       }
+      length_ = rule.lr * size_ * std::sqrt(squares);
     }
+    each([&](size_t j, size_t k) {
+      const double g = gradients_[j].numbers[k], s = scale(j, k);
+      double &w = factors[j].numbers[k], &u = first_moments_[j].numbers[k], &v = second_moments_[j].numbers[k];
+      switch (rule.kind) {
+        case RuleKind::gradient_descent:
+          v = step == 1 ? g : rule.momentum * v + g;
+          w -= s * rule.lr * v;
+          break;
+        case RuleKind::group_rmsprop:
+          w -= s * rule.lr / (std::sqrt(group_square_ / (1 - std::pow(rule.alpha, t))) + rule.eps) * g;
+          break;
+        case RuleKind::adam:
+          u = rule.beta1 * u + (1 - rule.beta1) * g;
+          v = rule.beta2 * v + (1 - rule.beta2) * g * g;
+          w -= rule.lr / (1 - std::pow(rule.beta1, t)) * u /
+               (std::sqrt(v) / std::sqrt(1 - std::pow(rule.beta2, t)) + rule.eps);
+          break;
+        case RuleKind::adaptive_gradient_descent:
+          u = g;
+          w -= s * rule.lr * size_ * g;
+          break;
+      }
+    });
   }
 
   static PlainMatrix identity(int64_t size) {
@@ -203,6 +251,7 @@ class PlainDescent {
   const DescentProblem& problem_;
   std::vector<PlainMatrix> gradients_, first_moments_, second_moments_;
   double group_square_ = 0;
+  double size_ = 0, growth_ = std::numeric_limits<double>::infinity(), length_ = 0;  // of adaptive steps
 };
 
 }  // namespace dmf::test

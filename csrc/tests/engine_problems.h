@@ -60,22 +60,18 @@ struct Padded {
 template <class T>
 struct Entries {
   std::vector<char> buffer;
-  std::vector<T> values, weights, layout_values, layout_weights;
+  std::vector<T> values, weights;  // in the layout's order
   ObservedEntries<T> view;
 
   Entries(const Pattern& pattern, const Numbers& given_values, const Numbers& given_weights, bool weighted)
-      : buffer(build_layout(pattern)), values(narrow<T>(given_values)), weights(narrow<T>(given_weights)) {
-    view = {pattern.nnz(), pattern.row_of.data(), pattern.column_of.data(), values.data(), nullptr};
-    view.layout = view_layout(buffer.data(), buffer.size());
+      : buffer(build_layout(pattern)) {
+    const LayoutView layout = view_layout(buffer.data(), buffer.size());
     for (int64_t entry = 0; entry < pattern.nnz(); ++entry) {
-      layout_values.push_back(values[view.layout.position_of(entry)]);
-      layout_weights.push_back(weights[view.layout.position_of(entry)]);
+      const int64_t position = layout.position_of(entry);
+      values.push_back(static_cast<T>(given_values[position]));
+      weights.push_back(static_cast<T>(given_weights[position]));
     }
-    view.layout_values = layout_values.data();
-    if (weighted) {
-      view.weights = weights.data();
-      view.layout_weights = layout_weights.data();
-    }
+    view = observed_entries(layout, values.data(), weighted ? weights.data() : nullptr);
   }
   Entries(const Entries&) = delete;  // the view points into this one
 };

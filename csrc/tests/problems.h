@@ -26,6 +26,7 @@ inline Numbers draw(int64_t count, unsigned seed) {
 struct Outcome {
   double loss = 0;
   Numbers gradient_a, gradient_b, products;
+  Numbers gradient_row_bias = {}, gradient_column_bias = {};  // of problems with biases
 };
 
 struct Problem {
@@ -33,6 +34,8 @@ struct Problem {
   int64_t h;
   Numbers a, b_transposed, values, weights;  // values and weights in the caller's order
   bool is_weighted;
+  Numbers row_bias, column_bias;  // empty for none
+  double offset = 0;
 
   Problem(const Pattern& p, int64_t width, bool weighted = true)
       : pattern(p),
@@ -44,19 +47,34 @@ struct Problem {
     for (double& weight : weights) weight = weighted ? std::fabs(weight) : 1.0;
     is_weighted = weighted;
   }
+
+  void add_biases() {
+    row_bias = draw(pattern.rows, 5);
+    column_bias = draw(pattern.columns, 6);
+    offset = 3.5;
+  }
+  bool is_biased() const { return !row_bias.empty(); }
 };
 
 inline Outcome plain_loops(const Problem& p, double scale) {
-  Outcome outcome{0, Numbers(p.a.size(), 0.0), Numbers(p.b_transposed.size(), 0.0), {}};
+  Outcome outcome{0,  Numbers(p.a.size(), 0.0),        Numbers(p.b_transposed.size(), 0.0),
+                  {}, Numbers(p.row_bias.size(), 0.0), Numbers(p.column_bias.size(), 0.0)};
   for (int64_t k = 0; k < p.pattern.nnz(); ++k) {
     const double* a = p.a.data() + p.pattern.row_of[k] * p.h;
     const double* b = p.b_transposed.data() + p.pattern.column_of[k] * p.h;
     double product = 0;
     for (int64_t v = 0; v < p.h; ++v) product += a[v] * b[v];
     outcome.products.push_back(product);
-    const double residual = product - p.values[k];
+    double residual = product - p.values[k];
+    if (p.is_biased()) {
+      residual += p.row_bias[p.pattern.row_of[k]] + p.column_bias[p.pattern.column_of[k]] + p.offset;
+    }
     outcome.loss += p.weights[k] * residual * residual;
     const double coefficient = 2 * scale * p.weights[k] * residual;
+    if (p.is_biased()) {
+      outcome.gradient_row_bias[p.pattern.row_of[k]] += coefficient;
+      outcome.gradient_column_bias[p.pattern.column_of[k]] += coefficient;
+    }
     for (int64_t v = 0; v < p.h; ++v) {
       outcome.gradient_a[p.pattern.row_of[k] * p.h + v] += coefficient * b[v];
       outcome.gradient_b[p.pattern.column_of[k] * p.h + v] += coefficient * a[v];
@@ -116,7 +134,9 @@ struct PassArrays {
   using T = accumulator_t<Storage>;
 
   std::vector<Storage> a, b_transposed, values, weights;
-  std::vector<T> gradient_a, gradient_b, products;
+  std::vector<T> gradient_a, gradient_b;
+  std::vector<T> row_bias, column_bias, gradient_row_bias, gradient_column_bias;
+  std::vector<T> products;
   Operands operands;
 
   PassArrays(const Problem& p, const Numbers& values_in_row_order, const Numbers& weights_in_row_order,
@@ -127,6 +147,10 @@ struct PassArrays {
         weights(narrow<Storage>(weights_in_row_order)),
         gradient_a(p.a.size(), T(1e30)),
         gradient_b(p.b_transposed.size(), T(1e30)),
+        row_bias(p.row_bias.begin(), p.row_bias.end()),
+        column_bias(p.column_bias.begin(), p.column_bias.end()),
+        gradient_row_bias(p.row_bias.size(), T(1e30)),
+        gradient_column_bias(p.column_bias.size(), T(1e30)),
         products(p.pattern.nnz()) {
     operands.a = a.data();
     operands.b_transposed = b_transposed.data();
@@ -137,12 +161,22 @@ struct PassArrays {
     operands.gradient_b_transposed = gradient_b.data();
     operands.products = products.data();
     operands.gradient_scale = gradient_scale;
+    if (!p.is_biased()) return;
+    operands.row_bias = row_bias.data();
+    operands.column_bias = column_bias.data();
+    operands.offset = p.offset;
+    operands.gradient_row_bias = gradient_row_bias.data();
+    operands.gradient_column_bias = gradient_column_bias.data();
   }
   PassArrays(const PassArrays&) = delete;  // operands point into this one
 
   Outcome outcome(double loss) const {
-    return {loss, Numbers(gradient_a.begin(), gradient_a.end()), Numbers(gradient_b.begin(), gradient_b.end()),
-            Numbers(products.begin(), products.end())};
+    return {loss,
+            Numbers(gradient_a.begin(), gradient_a.end()),
+            Numbers(gradient_b.begin(), gradient_b.end()),
+            Numbers(products.begin(), products.end()),
+            Numbers(gradient_row_bias.begin(), gradient_row_bias.end()),
+            Numbers(gradient_column_bias.begin(), gradient_column_bias.end())};
   }
 };
 

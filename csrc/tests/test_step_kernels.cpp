@@ -78,6 +78,22 @@ void check_lines(const StepKernels<T>& kernels) {
     }
     kernels.dots(row_side, padded_a.matrix, padded_b.matrix, dots.data());
     CHECK(Numbers(dots.begin(), dots.end()) == expected_dots);
+    const std::vector<T> row_bias = narrow<T>(draw(pattern.rows, 5)),
+                         column_bias = narrow<T>(draw(pattern.columns, 6));
+    std::vector<T> row_sums(pattern.rows, T(rubbish)), column_sums(pattern.columns, T(rubbish));
+    Numbers expected_row_sums(pattern.rows, 0.0), expected_column_sums(pattern.columns, 0.0);
+    for (int64_t place = 0; place < pattern.nnz(); ++place) {
+      const int64_t k = sorted.position[place], i = pattern.row_of[k], j = pattern.column_of[k];
+      expected_dots[place] += double(row_bias[i]) + double(column_bias[j]);
+      expected_row_sums[i] += drawn_coefficients[k];
+      expected_column_sums[j] += drawn_coefficients[k];
+    }
+    kernels.add_biases(row_side, sorted.column.data(), row_bias.data(), column_bias.data(), dots.data());
+    CHECK(Numbers(dots.begin(), dots.end()) == expected_dots);
+    kernels.sum_lines(row_side, coefficients.data(), row_sums.data());
+    CHECK(Numbers(row_sums.begin(), row_sums.end()) == expected_row_sums);
+    kernels.sum_lines(column_side, coefficients.data(), column_sums.data());
+    CHECK(Numbers(column_sums.begin(), column_sums.end()) == expected_column_sums);
     kernels.gather(row_side, coefficients.data(), padded_b.matrix, sums_a.matrix);
     CHECK(numbers_of(sums_a.matrix) == expected_a.numbers);
     kernels.gather(column_side, coefficients.data(), padded_a.matrix, sums_b.matrix);
@@ -85,17 +101,19 @@ void check_lines(const StepKernels<T>& kernels) {
   }
 }
 
+// Rows of a parameter of several widths, one of them without columns to fill up, with and without scales.
 template <class T>
-void check_numbers(const StepKernels<T>& kernels, int64_t count) {
-  INFO(count << " numbers");
-  const Numbers w = draw(count + 1, 1), g = draw(count + 1, 2), u = draw(count + 1, 3),
-                drawn_v = draw(count + 1, 4);
-  Numbers v;  // of squares
-  for (const double number : drawn_v) v.push_back(std::fabs(number));
-  double squares = 0, decayed_squares = 0;
-  Numbers plain_w = w, momentum_w = w, momentum_u = u, adam_w = w, adam_u = u, adam_v = v;
+void check_updates(const StepKernels<T>& kernels, int64_t rows, int64_t stride, bool scaled,
+                   double weight_decay) {
+  INFO(rows << " rows of " << stride << " numbers, scaled " << scaled << ", weight decay " << weight_decay);
+  const int64_t count = rows * stride;
+  const Numbers x = draw(count + 1, 1), g = draw(count + 1, 2), u = draw(count + 1, 3);
+  Numbers v = draw(count + 1, 4);  // of squares
+  for (double& number : v) number = std::fabs(number);
+  std::vector<T> scales;
+  for (int64_t row = 0; row < rows; ++row) scales.push_back(row % 2 == 0 ? T(0.5) : T(2));
   UpdateFactors<T> factors;
-  factors.weight_decay = T(0.5);
+  factors.gradient_factor = T(0.5);
   factors.step_size = T(0.25);
   factors.momentum = T(0.5);
   factors.one_less_beta1 = T(0.125);
@@ -103,38 +121,74 @@ void check_numbers(const StepKernels<T>& kernels, int64_t count) {
   factors.one_less_beta2 = T(0.25);
   factors.root_correction = T(0.5);
   factors.eps = T(0.0625);
+  double squares = 0, direction_squares = 0, turn_squares = 0;
+  Numbers plain_x = x, momentum_x = x, momentum_u = u, moved_x = x, turned_u = u, adam_x = x, adam_u = u,
+          adam_v = v;
   for (int64_t k = 0; k < count; ++k) {
-    const double d = g[k] + 0.5 * w[k];
-    squares += g[k] * g[k];
-    decayed_squares += d * d;
-    plain_w[k] -= 0.25 * d;
+    const double scale = scaled ? double(scales[k / stride]) : 1.0, theta = x[k] / scale;
+    const double d = 0.5 * scale * g[k] + weight_decay * theta;
+    squares += theta * theta;
+    direction_squares += d * d;
+    turn_squares += (d - u[k]) * (d - u[k]);
+    plain_x[k] -= 0.25 * scale * d;
     momentum_u[k] = 0.5 * u[k] + d;
-    momentum_w[k] -= 0.25 * momentum_u[k];
+    momentum_x[k] -= 0.25 * scale * momentum_u[k];
+    moved_x[k] -= 0.25 * scale * u[k];
+    turned_u[k] = d;
     adam_u[k] = 0.875 * u[k] + 0.125 * d;
     adam_v[k] = 0.75 * v[k] + 0.25 * d * d;
-    adam_w[k] -= 0.25 * adam_u[k] / (std::sqrt(adam_v[k]) / 0.5 + 0.0625);
+    adam_x[k] -= 0.25 * adam_u[k] / (std::sqrt(adam_v[k]) / 0.5 + 0.0625);
   }
   const auto same = [](const std::vector<T>& actual, const Numbers& expected) {
     return Numbers(actual.begin(), actual.end()) == expected;
   };
-  std::vector<T> new_w = narrow<T>(w), new_u = narrow<T>(u), new_v = narrow<T>(v);
+  std::vector<T> new_x(count + 1), new_u(count + 1), new_v(count + 1);
   const std::vector<T> as_g = narrow<T>(g);
-  CHECK(kernels.sum_of_squares(as_g.data(), count) == squares);
-  CHECK(kernels.sum_of_decayed_squares(as_g.data(), new_w.data(), count, T(0.5)) == decayed_squares);
-  kernels.descend(new_w.data(), as_g.data(), nullptr, count, factors);
-  CHECK(same(new_w, plain_w));
-  new_w = narrow<T>(w);
-  kernels.descend(new_w.data(), as_g.data(), new_u.data(), count, factors);
-  CHECK(same(new_w, momentum_w));
+  ParameterRows<T> given{
+      new_x.data(),    as_g.data(), new_u.data(), new_v.data(), scaled ? scales.data() : nullptr,
+      T(weight_decay), rows,        stride};
+  const auto reset = [&] {
+    std::copy(x.begin(), x.end(), new_x.begin());
+    std::copy(u.begin(), u.end(), new_u.begin());
+    std::copy(v.begin(), v.end(), new_v.begin());
+  };
+  reset();
+  CHECK(kernels.sum_of_squares(given) == squares);
+  CHECK(kernels.sum_of_direction_squares(given, T(0.5)) == direction_squares);
+  kernels.move(given, T(0.25));
+  CHECK(same(new_x, moved_x));
+  reset();
+  kernels.descend(given, factors);
+  CHECK(same(new_x, momentum_x));
   CHECK(same(new_u, momentum_u));
-  new_w = narrow<T>(w);
-  new_u = narrow<T>(u);
-  kernels.adam(new_w.data(), as_g.data(), new_u.data(), new_v.data(), count, factors);
+  reset();
+  const TurnSums sums = kernels.turn(given, T(0.5));
+  CHECK(sums.direction == direction_squares);
+  CHECK(sums.turn == turn_squares);
+  CHECK(same(new_u, turned_u));
+  given.u = nullptr;
+  kernels.descend(given, factors);
+  CHECK(same(new_x, plain_x));
+  if (scaled) return;
+  reset();
+  given.u = new_u.data();
+  kernels.adam(given, factors);
   const double tolerance = sizeof(T) == 8 ? 1e-14 : 1e-6;
-  CHECK(close(Numbers(new_w.begin(), new_w.end()), adam_w, tolerance));
+  CHECK(close(Numbers(new_x.begin(), new_x.end()), adam_x, tolerance));
   CHECK(close(Numbers(new_u.begin(), new_u.end()), adam_u, tolerance));
   CHECK(close(Numbers(new_v.begin(), new_v.end()), adam_v, tolerance));
+}
 
+template <class T>
+void check_residuals(const StepKernels<T>& kernels, int64_t count) {
+  INFO(count << " entries");
+  const Numbers w = draw(count + 1, 1), g = draw(count + 1, 2);
+  Numbers v = draw(count + 1, 4);
+  for (double& number : v) number = std::fabs(number);
+  const auto same = [](const std::vector<T>& actual, const Numbers& expected) {
+    return Numbers(actual.begin(), actual.end()) == expected;
+  };
+  const std::vector<T> as_g = narrow<T>(g);
   for (const bool weighted : {false, true}) {  // w: dots, g: values, v: weights
     Numbers coefficients = w;
     double loss = 0;
@@ -202,7 +256,13 @@ TEMPLATE_TEST_CASE("kernels of a step agree with plain loops", "[descent]", floa
     const StepKernels<TestType>& kernels = active_step_kernels<TestType>();
     check_products(kernels);
     check_lines(kernels);
-    for (int64_t count = 0; count <= 70; ++count) check_numbers(kernels, count);
+    for (int64_t count = 0; count <= 70; ++count) check_residuals(kernels, count);
+    for (const bool scaled : {false, true}) {
+      for (const double weight_decay : {0.0, 0.5}) {
+        for (int64_t rows = 0; rows <= 70; ++rows) check_updates(kernels, rows, 1, scaled, weight_decay);
+        for (const int64_t stride : {8, 16, 48, 80}) check_updates(kernels, 7, stride, scaled, weight_decay);
+      }
+    }
   });
 }
 

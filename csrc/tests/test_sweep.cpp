@@ -32,8 +32,10 @@ Outcome swept(const Problem& p, const std::vector<char>& buffer, double scale, i
 }
 
 template <class Storage>
-void check_against_plain_loops(const Pattern& pattern, int64_t h, double tolerance, bool weighted = true) {
-  const Problem problem(pattern, h, weighted);
+void check_against_plain_loops(const Pattern& pattern, int64_t h, double tolerance, bool weighted = true,
+                               bool biased = false) {
+  Problem problem(pattern, h, weighted);
+  if (biased) problem.add_biases();
   const Outcome expected = plain_loops(problem, 0.25);
   const std::vector<char> buffer = build_layout(pattern);
   on_every_instruction_set([&] {
@@ -42,6 +44,8 @@ void check_against_plain_loops(const Pattern& pattern, int64_t h, double toleran
     CHECK(close(actual.gradient_a, expected.gradient_a, tolerance));
     CHECK(close(actual.gradient_b, expected.gradient_b, tolerance));
     CHECK(close(actual.products, expected.products, tolerance));
+    CHECK(close(actual.gradient_row_bias, expected.gradient_row_bias, tolerance));
+    CHECK(close(actual.gradient_column_bias, expected.gradient_column_bias, tolerance));
   });
 }
 
@@ -60,6 +64,39 @@ TEST_CASE("loss, gradients and products agree with plain loops") {
   }
 }
 
+TEST_CASE("biases are added to the predictions of the loss and have gradients of their own") {
+  for (const Pattern& pattern : assorted_patterns()) {
+    if (pattern.rows > 10000) continue;
+    for (const int64_t h : {1, 16, 150}) {  // 150: too wide for slices in registers
+      INFO(pattern.rows << " x " << pattern.columns << ", h " << h);
+      for (const bool weighted : {false, true}) {
+        check_against_plain_loops<double>(pattern, h, 1e-13, weighted, true);
+        check_against_plain_loops<float>(pattern, h, 1e-5, weighted, true);
+      }
+      check_against_plain_loops<bfloat16>(pattern, h, 1e-5, true, true);
+      check_against_plain_loops<float16>(pattern, h, 1e-5, true, true);
+    }
+  }
+}
+
+TEST_CASE("biases have no gradients where none are wanted") {
+  const Pattern pattern = random_pattern(300, 200, 4000, 2, 9);
+  Problem problem(pattern, 11, false);
+  problem.add_biases();
+  const std::vector<char> buffer = build_layout(pattern);
+  const LayoutView layout = view_layout(buffer.data(), buffer.size());
+  Numbers values(pattern.nnz());
+  for (int64_t entry = 0; entry < pattern.nnz(); ++entry)
+    values[entry] = problem.values[layout.position_of(entry)];
+  on_every_instruction_set([&] {
+    PassArrays<double> arrays(problem, values, {}, 0.25);
+    arrays.operands.gradient_row_bias = arrays.operands.gradient_column_bias = nullptr;
+    ThreadPool parallel(2);
+    sweep(layout, Task::loss_gradients, Dtype::float64, arrays.operands, parallel);
+    CHECK(close(arrays.outcome(0).gradient_a, plain_loops(problem, 0.25).gradient_a, 1e-13));
+  });
+}
+
 TEST_CASE("every width agrees with plain loops") {
   const Pattern pattern = random_pattern(60, 70, 900, 2, 7);
   for (int64_t h = 1; h <= 140; ++h) {
@@ -72,7 +109,8 @@ TEST_CASE("every width agrees with plain loops") {
 
 TEST_CASE("results are bitwise the same for any number of threads") {
   const Pattern pattern = random_pattern(1500, 1300, 40000, 2, 8);
-  const Problem problem(pattern, 20);
+  Problem problem(pattern, 20);
+  problem.add_biases();
   const std::vector<char> buffer = build_layout(pattern);
   on_every_instruction_set([&] {
     const Outcome expected = swept<float>(problem, buffer, 1.0, 1);
@@ -82,6 +120,8 @@ TEST_CASE("results are bitwise the same for any number of threads") {
       CHECK(actual.gradient_a == expected.gradient_a);
       CHECK(actual.gradient_b == expected.gradient_b);
       CHECK(actual.products == expected.products);
+      CHECK(actual.gradient_row_bias == expected.gradient_row_bias);
+      CHECK(actual.gradient_column_bias == expected.gradient_column_bias);
     }
   });
 }

@@ -26,6 +26,7 @@ from dmf_fast.training.history import Row
 
 # Values between this and its inverse have squares, and parts of these, that float32 holds.
 _SQUARABLE = 1e15
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ class _Phase:
         if checkpoint is not None:
             checkpoint.mkdir(parents=True, exist_ok=True)
         truth = truth if truth is None or unit == 1 else truth.double() / unit
-        device = device_of(options.device, observed)
+        device = device_of(options.device, observed.device)
         return cls(options, unit, device, observed.device, test, truth, callbacks, checkpoint, resume)
 
     def run(
@@ -197,9 +198,7 @@ class _Phase:
     ) -> _Trained:
         """Train a model from its start."""
         train = self._moved(train)
-        validation, test = (
-            None if one is None else self._moved(one) for one in (validation, self.test)
-        )
+        validation, test = (None if one is None else self._moved(one) for one in (validation, self.test))
         start = gaussian_start(self.options, train)
         changes = self.options.schedule != "constant" or self.options.warmup
         result = fit(
@@ -259,17 +258,17 @@ class _Phase:
         return replace(result, history=measured_history(result.history, self.unit))
 
 
-def device_of(name: str, observed: Observations) -> torch.device:
-    """Return where to train: ``"auto"`` is a GPU that can be used, else where the observations are.
+def device_of(name: str, home: torch.device = _CPU) -> torch.device:
+    """Return where to compute: ``"auto"`` is a GPU that can be used, else ``home``.
 
     Raises a `ValueError` where the device that is named cannot be used.
 
-    >>> device_of("cpu", Observations([0], [0], [1.0]))
+    >>> device_of("cpu")
     device(type='cpu')
     """
     if name == "auto":
         usable = cuda.missing_reason() is None and torch.cuda.is_available()
-        return torch.device("cuda") if usable else observed.device
+        return torch.device("cuda") if usable else home
     device = torch.device(one_of("device", name.partition(":")[0], ("auto", "cpu", "cuda")))
     cuda.check_usable(device)
     return torch.device(name)

@@ -9,22 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from dmf_fast.data import DataError
+from dmf_fast.completion.complete import device_of
+from dmf_fast.data import DataError, IdMap
+from dmf_fast.estimator import updates
 from dmf_fast.estimator.entries import fold_in_entries, known_entries, training_entries, validation_entries
+from dmf_fast.estimator.fitted import FittedModel
 from dmf_fast.estimator.folder import load_fitted, save_fitted
-from dmf_fast.estimator.inputs import is_frame, read_pairs, split_frame
-from dmf_fast.estimator.raw_ids import known_positions
-from dmf_fast.estimator.recommender import Recommender
-from dmf_fast.estimator.training import TrainingPlace, train
-from dmf_fast.estimator.updates import with_new_lines, with_new_ratings
-
-# What is known of the training and goes into a folder.
-_OF_TRAINING = ("n_iter_", "best_step_")
+from dmf_fast.estimator.ids import positions
+from dmf_fast.estimator.inputs import read_pairs, split_ratings
+from dmf_fast.estimator.parameters import completion_options, with_parameters
+from dmf_fast.estimator.ranking import Ranking, recommend_ids, similar_ids
+from dmf_fast.estimator.training import train
+from dmf_fast.nn import DeepMatrixFactorization
 
 
-class MatrixCompleter(Recommender):
+@with_parameters
+class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Completes a matrix of ratings by deep matrix factorization, in scikit-learn's conventions.
 
     X is ``(n, 2)``: a row id (user) and a column id (item) for every rating; y holds the ratings. So
@@ -36,11 +39,6 @@ class MatrixCompleter(Recommender):
     After Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization" (NeurIPS 2019).
 
     Args:
-        depth, hidden, init_scale, initialization, bias, center, coordinates, degree_exponent, optimizer, lr,
-            weight_decay, bias_weight_decay, schedule, warmup: see `dmf_fast.completion.CompletionOptions`.
-        steps, reduction, train_loss_threshold, patience, evaluate_every, singular_values,
-            gradient_clip, checkpoint_every, max_seconds, batches: see `dmf_fast.FitOptions`.
-        validation_fraction, refit: see `dmf_fast.completion.CompletionOptions`.
         clip: whether predictions are clipped to the range of the ratings.
         dtype: ``"float32"`` or ``"float64"``, of the model.
         duplicates: what happens to a pair that is given more than once in a call, as for
@@ -57,7 +55,7 @@ class MatrixCompleter(Recommender):
         verbose: whether a bar on standard error shows the training.
 
     Attributes:
-        model_: the trained `dmf_fast.DeepMatrixFactorization`, of rows and columns by index.
+        model_: the trained `dmf_fast.DeepMatrixFactorization`, of rows and columns by index, on the CPU.
         row_ids_, column_ids_: `dmf_fast.data.IdMap` from ids to indices and back.
         mean_: what predictions without any known id are.
         noise_variance_: the mean squared error on the validation ratings, or on those of the training where
@@ -75,6 +73,8 @@ class MatrixCompleter(Recommender):
         True
 
     """
+
+    _fitted: FittedModel
 
     def fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, validation: Any = None
@@ -98,16 +98,22 @@ class MatrixCompleter(Recommender):
             TypeError: an id is not hashable, or a number is none.
 
         """
-        options = self._options()
-        X, y = _split(X, y)
-        entries = training_entries(X, y, sample_weight, self.duplicates, self.dtype)
+        options = completion_options(self.get_params(deep=False))
+        X, y = split_ratings(X, y)
+        observed, ids = training_entries(X, y, sample_weight, self.duplicates, self.dtype)
         self._check_features(X if y is not None else np.empty((0, 2)), reset=True)
         checked = None
         if validation is not None:
-            checked = validation_entries(validation, entries, self.duplicates)
-        place = TrainingPlace(self.n_threads, self._checkpoint(), bool(self.resume))
+            checked = validation_entries(validation, observed, ids, self.duplicates)
         fitted, completed = train(
-            entries.observed, entries.ids, options, place, validation=checked, clip=bool(self.clip)
+            observed,
+            ids,
+            options,
+            validation=checked,
+            clip=bool(self.clip),
+            n_threads=self.n_threads,
+            checkpoint=None if self.checkpoint is None else Path(self.checkpoint),
+            resume=bool(self.resume),
         )
         self._fitted = fitted if self.keep_ratings else replace(fitted, observed=None)
         self.n_iter_ = completed.result.steps
@@ -138,13 +144,13 @@ class MatrixCompleter(Recommender):
             return self.fit(X, y, sample_weight)
         if self._fitted.observed is None:
             raise ValueError(
-                "partial_fit needs the ratings of the training, but this estimator holds none: fit one with "
-                "keep_ratings=True."
+                "partial_fit needs the ratings of the training, which were not kept; fit with "
+                "keep_ratings=True"
             )
-        X, y = _split(X, y)
-        new = known_entries(X, y, sample_weight, self._fitted, self.duplicates)
+        X, y = split_ratings(X, y)
+        new = known_entries(X, y, sample_weight, self._fitted.ids, self.duplicates)
         self._check_features(X)
-        self._fitted = with_new_ratings(self._fitted, new)
+        self._fitted = updates.partial_fit(self._fitted, new)
         return self
 
     def fold_in(self, X: Any, y: Any = None, sample_weight: Any = None, *, axis: int = 0) -> MatrixCompleter:
@@ -167,11 +173,11 @@ class MatrixCompleter(Recommender):
         """
         check_is_fitted(self)
         if axis not in (0, 1):
-            raise ValueError(f"axis must be 0 for new rows or 1 for new columns, but {axis!r} came.")
-        X, y = _split(X, y)
-        new_ids, new = fold_in_entries(X, y, sample_weight, self._fitted, axis, self.duplicates)
+            raise ValueError(f"`axis` must be 0 for new rows or 1 for new columns, got {axis!r}")
+        X, y = split_ratings(X, y)
+        new_ids, new = fold_in_entries(X, y, sample_weight, self._fitted.ids, axis, self.duplicates)
         self._check_features(X)
-        self._fitted = with_new_lines(self._fitted, axis, new_ids, new)
+        self._fitted = updates.fold_in(self._fitted, axis, new_ids, new)
         return self
 
     def predict(self, X: Any, *, return_known: bool = False) -> Any:
@@ -189,9 +195,43 @@ class MatrixCompleter(Recommender):
         check_is_fitted(self)
         pairs = read_pairs(X)
         self._check_features(X)
-        rows, columns = (known_positions(pairs[side], self._fitted.ids[side]) for side in (0, 1))
+        rows, columns = (positions(pairs[axis], self._fitted.ids[axis]) for axis in (0, 1))
         predictions = self._fitted.predictor.predict(rows, columns)
         return (predictions.values, predictions.known) if return_known else predictions.values
+
+    def recommend(self, ids: Any, k: int = 10, *, exclude_seen: bool = True) -> Ranking:
+        """Return the ``k`` column ids with the highest predictions for every row id, and these predictions.
+
+        Args:
+            ids: ``(asked,)`` row ids; an unknown one gets the columns of the highest bias.
+            k: at least 1.
+            exclude_seen: whether a row does not get columns that it has ratings of.
+
+        Raises:
+            ValueError: the ratings were not kept, although they are to be left out.
+
+        """
+        check_is_fitted(self)
+        return recommend_ids(self._fitted, ids, k, exclude_seen=exclude_seen, device=device_of(self.device))
+
+    def similar_items(self, ids: Any, k: int = 10) -> Ranking:
+        """Return the ``k`` other column ids that are most like each of ``ids``, with their cosines.
+
+        Args:
+            ids: ``(asked,)`` known column ids.
+            k: at least 1.
+
+        Raises:
+            ValueError: an id is not known.
+
+        """
+        check_is_fitted(self)
+        return similar_ids(self._fitted, ids, k, axis=1, device=device_of(self.device))
+
+    def similar_users(self, ids: Any, k: int = 10) -> Ranking:
+        """Return the ``k`` other row ids that are most like each of ``ids``, as `similar_items` does."""
+        check_is_fitted(self)
+        return similar_ids(self._fitted, ids, k, axis=0, device=device_of(self.device))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder that `load`, ``dmf-fast predict`` and ``dmf-fast recommend`` read.
@@ -209,7 +249,9 @@ class MatrixCompleter(Recommender):
             parameters["random_state"] = None
         facts = {
             "parameters": parameters,
-            "trained": {name: getattr(self, name) for name in _OF_TRAINING if hasattr(self, name)},
+            "trained": {
+                name: getattr(self, name) for name in ("n_iter_", "best_step_") if hasattr(self, name)
+            },
             "feature_names": list(getattr(self, "feature_names_in_", [])),
         }
         save_fitted(self._fitted, facts, Path(folder))
@@ -226,11 +268,10 @@ class MatrixCompleter(Recommender):
 
         """
         fitted, facts = load_fitted(Path(folder), depth)
-        model = fitted.model
         parameters: dict[str, Any] = {
-            "depth": len(model.factors),
+            "depth": len(fitted.model.factors),
             "clip": fitted.predictor.clip,
-            "dtype": str(model.mean.dtype).removeprefix("torch."),
+            "dtype": str(fitted.model.mean.dtype).removeprefix("torch."),
         }
         try:
             completer = cls(**(parameters | facts.get("parameters", {})))
@@ -238,16 +279,46 @@ class MatrixCompleter(Recommender):
             raise DataError(f"{folder} is of another version of dmf_fast ({error}); fit it again.") from error
         completer._fitted = fitted
         completer.n_features_in_ = 2
-        for name in facts.get("trained", {}):
-            setattr(completer, name, facts["trained"][name])
+        for name, value in facts.get("trained", {}).items():
+            setattr(completer, name, value)
         if facts.get("feature_names"):
             completer.feature_names_in_ = np.array(facts["feature_names"], dtype=np.object_)
         return completer
 
+    @property
+    def model_(self) -> DeepMatrixFactorization:
+        """The trained model."""
+        return self._fitted.model
+
+    @property
+    def row_ids_(self) -> IdMap:
+        """The map from row ids to indices and back."""
+        return self._fitted.row_ids
+
+    @property
+    def column_ids_(self) -> IdMap:
+        """The map from column ids to indices and back."""
+        return self._fitted.column_ids
+
+    @property
+    def mean_(self) -> float:
+        """What predictions without any known id are."""
+        return self._fitted.predictor.training_mean
+
+    @property
+    def noise_variance_(self) -> float:
+        """The mean squared error on ratings that were not trained on, where there were any."""
+        return self._fitted.noise_variance
+
     def _check_features(self, X: Any, *, reset: bool = False) -> None:
         validate_data(self, X, reset=reset, skip_check_array=True)
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_fitted")
 
-def _split(X: Any, y: Any) -> tuple[Any, Any]:
-    """Return the ids and the ratings of a data frame apart, where it holds both."""
-    return split_frame(X) if y is None and is_frame(X) else (X, y)
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.categorical = tags.input_tags.string = True
+        tags.target_tags.required = False  # a matrix is X and y in one
+        tags.regressor_tags.poor_score = True  # on scikit-learn's regression data: its features are no ids
+        return tags

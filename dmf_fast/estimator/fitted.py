@@ -15,16 +15,16 @@ from dmf_fast.serving import Predictor, SeenColumns, TwoFactors, collapse
 
 
 @dataclass(frozen=True, eq=False)
-class FittedMatrix:
+class FittedModel:
     """A trained model, its ids, and the ratings that it has been trained on.
 
     Attributes:
-        predictor: the model.
+        predictor: the model, on the CPU.
         row_ids: of its rows.
         column_ids: of its columns.
         noise_variance: of a single rating around its prediction, above 0.
         observed: the ratings, or None where they are not kept.
-        seen_places: where they stand, in place of ``observed``, or None.
+        seen_columns: the places of the ratings, where only these are known, or None.
 
     """
 
@@ -33,7 +33,7 @@ class FittedMatrix:
     column_ids: IdMap
     noise_variance: float
     observed: Observations | None = None
-    seen_places: SeenColumns | None = None
+    seen_columns: SeenColumns | None = None
 
     @property
     def model(self) -> DeepMatrixFactorization:
@@ -53,15 +53,15 @@ class FittedMatrix:
     @cached_property
     def seen(self) -> SeenColumns | None:
         """The columns that rows have ratings of, where that is known; sorted at the first use."""
-        return self.seen_places if self.observed is None else SeenColumns.of(self.observed)
+        return self.seen_columns if self.observed is None else SeenColumns.of(self.observed)
 
-    def rated(self, axis: int) -> Tensor:
-        """Return which rows (axis 0) or columns have ratings, ``(lines,)``; all where that is not known."""
+    def is_rated(self, axis: int) -> Tensor:
+        """Return which rows (axis 0) or columns have ratings; all where that is not known."""
         count = self.model.shape[axis]
         if self.observed is not None:
             return torch.bincount(self.observed.coordinates()[axis], minlength=count) > 0
-        if self.seen_places is None or not len(self.seen_places.columns):
+        if self.seen_columns is None or not len(self.seen_columns.columns):
             return torch.ones(count, dtype=torch.bool)
         if axis == 0:
-            return self.seen_places.offsets.diff() > 0
-        return torch.bincount(self.seen_places.columns, minlength=count) > 0
+            return self.seen_columns.offsets.diff() > 0
+        return torch.bincount(self.seen_columns.columns, minlength=count) > 0

@@ -11,7 +11,7 @@ import numpy as np
 
 from dmf_fast.checks import real_number
 from dmf_fast.data import DataError, ObjectIdMap
-from dmf_fast.estimator.fitted import FittedMatrix
+from dmf_fast.estimator.fitted import FittedModel
 from dmf_fast.files.atomic import written_whole
 from dmf_fast.observations import Observations
 from dmf_fast.observations.file import load_observations, save_observations
@@ -22,7 +22,7 @@ _FORMAT, _VERSION = "dmf_fast estimator", 1
 _FACTS, _RATINGS = "estimator.json", "ratings.safetensors"
 
 
-def save_fitted(fitted: FittedMatrix, facts: dict[str, Any], path: Path) -> None:
+def save_fitted(fitted: FittedModel, facts: dict[str, Any], path: Path) -> None:
     """Write what `load_fitted` reads; ``facts`` are what JSON can hold, or NumPy's scalars.
 
     Raises what `write_trained_folder` raises, such as a `DataError` for ids that files cannot hold.
@@ -45,7 +45,7 @@ def save_fitted(fitted: FittedMatrix, facts: dict[str, Any], path: Path) -> None
         partial.write_text(json.dumps(about | facts, indent=2, default=np.generic.item) + "\n")
 
 
-def load_fitted(path: Path, depth: int | None) -> tuple[FittedMatrix, dict[str, Any]]:
+def load_fitted(path: Path, depth: int | None) -> tuple[FittedModel, dict[str, Any]]:
     """Return what `save_fitted` wrote, and the facts; or what ``dmf-fast complete`` wrote, without facts.
 
     Raises a `DataError` where the folder is neither.
@@ -55,7 +55,7 @@ def load_fitted(path: Path, depth: int | None) -> tuple[FittedMatrix, dict[str, 
     noise_variance = facts.pop("noise_variance", None) or _noise_variance(trained)
     observed = _ratings(trained)
     seen = trained.seen if len(trained.seen.columns) and observed is None else None
-    fitted = FittedMatrix(
+    fitted = FittedModel(
         trained.predictor, trained.row_ids, trained.column_ids, noise_variance, observed, seen
     )
     return fitted, facts
@@ -70,7 +70,7 @@ def _facts(path: Path) -> dict[str, Any]:
             raise ValueError(f"its format is not {_FORMAT!r} of version {_VERSION}")
         _check(facts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path / _FACTS} is spoilt ({error}); save the estimator again.") from error
+        raise DataError(f"{path / _FACTS} is damaged ({error}); save the estimator again") from error
     return dict(facts)
 
 
@@ -93,7 +93,7 @@ def _ratings(trained: TrainedFolder) -> Observations | None:
                 f"its shape is {observed.shape}, that of the model {trained.predictor.model.shape}"
             )
     except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}); save the estimator again.") from error
+        raise DataError(f"{path} is damaged ({error}); save the estimator again") from error
     return observed
 
 

@@ -1,8 +1,7 @@
-"""From what users give as X, y and sample_weight to columns of raw ids, values and weights."""
+"""From X, y and sample_weight in all the containers that people have to raw ids, values and weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,45 +11,23 @@ from sklearn.utils import column_or_1d
 
 from dmf_fast.data import DataError
 from dmf_fast.data.column_choice import choose_columns
-from dmf_fast.estimator.raw_ids import read_ids, selected_ids
+from dmf_fast.estimator.ids import read_ids, select
 
 Floats = NDArray[np.float64]
-SIDES = ("row", "column")
+IdColumns = tuple[Any, Any]
+"""Row ids and column ids: two columns as `read_ids` returns them."""
 _LARGEST = 1e140
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """Raw ids of n pairs: two columns as `read_ids` returns them."""
-
-    rows: Any
-    columns: Any
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, side: int) -> Any:
-        return (self.rows, self.columns)[side]
-
-    def select(self, kept: NDArray[np.bool_]) -> Pairs:
-        """Return the pairs of a mask."""
-        if kept.all():
-            return self
-        return Pairs(selected_ids(self.rows, kept), selected_ids(self.columns, kept))
-
-
-@dataclass(frozen=True, eq=False)
-class GivenRatings:
-    """Pairs with their values, ``(n,)``, and weights, ``(n,)`` and above 0, or None for weights of 1."""
-
-    pairs: Pairs
-    values: Floats
-    weights: Floats | None
+_PAIRS = "`X` must be (n, 2), a row id and a column id for every rating"
 
 
 def is_frame(X: Any) -> bool:
     """Return whether X is a data frame of pandas or polars, or a table of pyarrow."""
     return hasattr(X, "columns") and hasattr(X, "shape")
+
+
+def split_ratings(X: Any, y: Any) -> tuple[Any, Any]:
+    """Return the ids and the ratings of a data frame apart, where it holds both."""
+    return split_frame(X) if y is None and is_frame(X) else (X, y)
 
 
 def split_frame(frame: Any) -> tuple[Any, Any]:
@@ -61,16 +38,16 @@ def split_frame(frame: Any) -> tuple[Any, Any]:
     names = frame.column_names if isinstance(frame, pa.Table) else [str(name) for name in frame.columns]
     if len(names) < 3:
         raise ValueError(
-            f"X has the columns {', '.join(names)} and y is None: three columns (row ids, column ids, "
-            "ratings) were expected, or two of them and the ratings as y."
+            f"`X` must have three columns (row ids, column ids, ratings) where `y` is None, got "
+            f"{', '.join(names)}; give the ratings as `y`"
         )
     try:
         *ids, rating = choose_columns("X", names, len(names), None, 3)
     except DataError as error:
         raise ValueError(
-            f"X has the columns {', '.join(names)} and y is None, but it cannot be told which of them hold "
-            "row ids, column ids and ratings: give the two columns of ids as X and the ratings as y. (A "
-            "frame that is the matrix of ratings itself is given as X.to_numpy().)"
+            "`X` must have columns whose names tell row ids, column ids and ratings where `y` is None, got "
+            f"{', '.join(names)}; give the two columns of ids as `X` and the ratings as `y`, or a frame that "
+            "is the matrix of ratings itself as X.to_numpy()"
         ) from error
     if isinstance(frame, pa.Table):
         return frame.select(ids), frame.column(rating)
@@ -79,7 +56,7 @@ def split_frame(frame: Any) -> tuple[Any, Any]:
     return frame[:, ids], frame.to_series(rating)
 
 
-def read_pairs(X: Any) -> Pairs:
+def read_pairs(X: Any) -> IdColumns:
     """Return the pairs of X: an array, a data frame or a list of shape (n, 2).
 
     Raises:
@@ -87,40 +64,41 @@ def read_pairs(X: Any) -> Pairs:
         TypeError: X is no array at all.
 
     Example:
-        >>> pairs = read_pairs([("ann", 7), ("bob", 9)])
-        >>> pairs.rows.to_pylist(), pairs.columns.to_pylist()
+        >>> rows, columns = read_pairs([("ann", 7), ("bob", 9)])
+        >>> rows.to_pylist(), columns.to_pylist()
         (['ann', 'bob'], [7, 9])
 
     """
     if hasattr(X, "tocoo"):
         raise ValueError(
-            "X is a sparse matrix where pairs of ids were expected: a sparse X is the matrix of ratings "
-            "itself, which fit takes with y=None; predict takes (row id, column id) pairs."
+            "`X` must hold pairs (row id, column id), got a sparse matrix; fit takes one with y=None, as the "
+            "matrix of ratings itself"
         )
     _refuse_mask("X", X)
-    return Pairs(
-        *(read_ids("X", f"{side} id", column) for side, column in zip(SIDES, _two_columns(X), strict=True))
-    )
+    rows, columns = _two_columns(X)
+    return read_ids("X", "row id", rows), read_ids("X", "column id", columns)
 
 
-def read_given_ratings(X: Any, y: Any, sample_weight: Any = None) -> GivenRatings:
-    """Return pairs with their ratings; those of weight 0 are left out, as if they had not been given.
+def read_rated_pairs(X: Any, y: Any, sample_weight: Any = None) -> tuple[IdColumns, Floats, Floats | None]:
+    """Return pairs, their ratings ``(n,)`` and their weights ``(n,)``, above 0, or None for weights of 1.
 
-    Raises `ValueError` or `TypeError` where lengths disagree or X, y or the weights are not what they must
-    be.
+    Those of weight 0 are left out, as if they had not been given. Raises `ValueError` or `TypeError` where
+    lengths disagree or X, y or the weights are not what they must be.
     """
     pairs = read_pairs(X)
-    values = _numbers("y", y, len(pairs))
+    values = _numbers("y", y, len(pairs[0]))
     if sample_weight is None:
-        return GivenRatings(pairs, values, None)
-    weights = _numbers("sample_weight", sample_weight, len(pairs))
+        return pairs, values, None
+    weights = _numbers("sample_weight", sample_weight, len(values))
     if (weights < 0).any():
         place = int((weights < 0).argmax())
-        raise ValueError(f"sample_weight must be at least 0, but sample_weight[{place}] is {weights[place]}.")
+        raise ValueError(f"`sample_weight` must be at least 0, got sample_weight[{place}] = {weights[place]}")
     counts = weights > 0
     if not counts.any():
-        raise ValueError("sample_weight must hold a weight above 0, but every weight is zero.")
-    return GivenRatings(pairs.select(counts), values[counts], weights[counts])
+        raise ValueError("`sample_weight` must hold a weight above 0, but every weight is zero")
+    if not counts.all():
+        pairs = select(pairs[0], counts), select(pairs[1], counts)
+    return pairs, values[counts], weights[counts]
 
 
 def _two_columns(X: Any) -> tuple[Any, Any]:
@@ -136,11 +114,10 @@ def _two_columns(X: Any) -> tuple[Any, Any]:
         return _two_columns_of_list(X)
     array = np.asarray(X)
     if array.dtype.kind == "c":
-        raise ValueError("X must hold ids. Complex data not supported: make them text, as with str.")
+        raise ValueError("`X` must hold ids. Complex data not supported; make them text, as with str")
     if array.ndim != 2:
         raise ValueError(
-            f"X must be (n, 2), a row id and a column id for every rating, but an array of {array.ndim} "
-            "dimensions came. Reshape your data: X.reshape(-1, 2)."
+            f"{_PAIRS}, got an array of {array.ndim} dimensions. Reshape your data: X.reshape(-1, 2)"
         )
     _check_width(array.shape)
     return array[:, 0], array[:, 1]
@@ -151,7 +128,7 @@ def _two_columns_of_list(X: list[Any] | tuple[Any, ...]) -> tuple[list[Any], lis
     alike = all(hasattr(pair, "__len__") and not isinstance(pair, (str, bytes)) for pair in X)
     widths = {len(pair) for pair in X} if alike else set()
     if not alike or len(widths) > 1:
-        raise ValueError("X must be a list of pairs (row id, column id), but others came.")
+        raise ValueError("`X` must be a list of pairs (row id, column id), got a list of others")
     _check_width((len(X), *widths) if widths else (0, 2))
     rows, columns = ([pair[side] for pair in X] for side in (0, 1))
     return rows, columns
@@ -160,53 +137,48 @@ def _two_columns_of_list(X: list[Any] | tuple[Any, ...]) -> tuple[list[Any], lis
 def _check_width(shape: tuple[int, ...]) -> None:
     count, width = shape
     if count == 2 and width != 2:
-        raise ValueError(
-            f"X must be (n, 2), a row id and a column id for every rating, but its shape is {shape}: it "
-            "seems to be transposed; pass X.T."
-        )
+        raise ValueError(f"{_PAIRS}, got the shape {shape}; it seems to be transposed: pass X.T")
     if width < 2:
         raise ValueError(
-            f"X must be (n, 2), a row id and a column id for every rating: found array with {width} "
-            f"feature(s) (shape={shape}) while a minimum of 2 is required."
+            f"{_PAIRS}: found array with {width} feature(s) (shape={shape}) while a minimum of 2 is required."
         )
     if width > 2:
         raise ValueError(
-            f"X must be (n, 2), a row id and a column id for every rating: X has {width} features in {count} "
-            "sample(s), but MatrixCompleter is expecting 2 features as input; choose two columns, or give a "
-            "matrix of ratings to fit without y."
+            f"{_PAIRS}: X has {width} features in {count} sample(s), but MatrixCompleter is expecting 2 "
+            "features as input; choose two columns, or give a matrix of ratings to fit without `y`"
         )
     if count == 0:
         raise ValueError(
-            f"X must hold a pair: found array with 0 sample(s) (shape={shape}) while a minimum of 1 is "
-            "required."
+            f"`X` must hold a pair: found array with 0 sample(s) (shape={shape}) while a minimum of 1 is "
+            "required"
         )
 
 
 def _refuse_mask(name: str, given: Any) -> None:
     if np.ma.is_masked(given):
-        raise ValueError(f"{name} must not be masked, as what is masked is unknown; leave such pairs out.")
+        raise ValueError(f"`{name}` must not be masked, as what is masked is unknown; leave such pairs out")
 
 
 def _numbers(name: str, given: Any, length: int) -> Floats:
     _refuse_mask(name, given)
     array = column_or_1d(given, warn=True)
     if array.dtype.kind == "c":
-        raise ValueError(f"{name} must hold real numbers. Complex data not supported.")
+        raise ValueError(f"`{name}` must hold real numbers. Complex data not supported")
     try:
         numbers: Floats = array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must hold numbers, but {error}.") from None
+        raise ValueError(f"`{name}` must hold numbers: {error}") from None
     if len(numbers) != length:
         raise ValueError(
-            f"{name} must hold a number for each of the {length} pairs of X, but {len(numbers)} came: "
-            "inconsistent numbers of samples."
+            f"`{name}` must hold a number for each of the {length} pairs of X, got {len(numbers)}: "
+            "inconsistent numbers of samples"
         )
     finite = np.isfinite(numbers)
     if not finite.all():
         place = int((~finite).argmax())
-        raise ValueError(f"{name} must be finite, but {name}[{place}] is {numbers[place]} (NaN or infinity).")
+        raise ValueError(f"`{name}` must be finite, got {name}[{place}] = {numbers[place]} (NaN or infinity)")
     if np.abs(numbers).max(initial=0.0) > _LARGEST:
         raise ValueError(
-            f"{name} must hold numbers of at most {_LARGEST:g} in size, whose squares are finite."
+            f"`{name}` must hold numbers of at most {_LARGEST:g} in size, whose squares are finite"
         )
     return numbers

@@ -1,114 +1,76 @@
-"""The parameters of the estimator: names and defaults are those of the options that they become."""
+"""The parameters of the estimator: the options of a completion, and what only an estimator has."""
 
 from __future__ import annotations
 
-import os
+import inspect
+import textwrap
+from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 
 from dmf_fast.completion import CompletionOptions
-from dmf_fast.observations.duplicates import Duplicates
-from dmf_fast.ops.functional import Reduction
 from dmf_fast.options import options_of
 
-_JOB = CompletionOptions()
-_RUN, _FIT, _RECORDING = _JOB, _JOB.fit, _JOB.recording
+Estimator = TypeVar("Estimator", bound=type)
+
+# ``seed`` is random_state here; the others are of interest where a run is studied.
+_LEFT_OUT = ("seed", "norms", "spectrum", "balancedness")
+_OPTIONS = {name: option for name, option in options_of(CompletionOptions).items() if name not in _LEFT_OUT}
+_DEFAULTS = CompletionOptions().values()
+PARAMETERS: dict[str, Any] = {name: _DEFAULTS[name] for name in _OPTIONS} | {
+    "clip": True,
+    "dtype": "float32",
+    "duplicates": "error",
+    "keep_ratings": True,
+    "checkpoint": None,
+    "resume": False,
+    "n_threads": None,
+    "random_state": _DEFAULTS["seed"],
+    "verbose": False,
+}
+"""Name and default of every parameter."""
 
 
-class CompleterParameters(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """What `MatrixCompleter` is constructed with; `MatrixCompleter` documents it."""
+def with_parameters(estimator: Estimator) -> Estimator:
+    """Give a class the constructor that takes `PARAMETERS`, and documents those that are options.
 
-    def __init__(
-        self,
-        *,
-        depth: int = _RUN.depth,
-        hidden: int | None = _RUN.hidden,
-        init_scale: float = _RUN.init_scale,
-        initialization: str = _RUN.initialization,
-        bias: bool = _RUN.bias,
-        center: bool = _RUN.center,
-        coordinates: str = _RUN.coordinates,
-        degree_exponent: float = _RUN.degree_exponent,
-        optimizer: str = _RUN.optimizer,
-        lr: float | None = _RUN.lr,
-        weight_decay: float = _RUN.weight_decay,
-        bias_weight_decay: float | None = _RUN.bias_weight_decay,
-        schedule: str = _RUN.schedule,
-        warmup: int = _RUN.warmup,
-        steps: int = _FIT.steps,
-        reduction: Reduction = _FIT.reduction,
-        train_loss_threshold: float | None = _FIT.train_loss_threshold,
-        patience: int | None = _FIT.patience,
-        evaluate_every: int | None = _RECORDING.every,
-        singular_values: int | None = _RECORDING.singular_values,
-        gradient_clip: float | None = _FIT.gradient_clip,
-        checkpoint_every: int | None = _FIT.checkpoint_every,
-        max_seconds: float | None = _FIT.max_seconds,
-        batches: int = _FIT.batches,
-        validation_fraction: float = _JOB.validation_fraction,
-        refit: bool = _JOB.refit,
-        clip: bool = True,
-        dtype: Literal["float32", "float64"] = "float32",
-        duplicates: Duplicates = "error",
-        keep_ratings: bool = True,
-        checkpoint: str | os.PathLike[str] | None = None,
-        resume: bool = False,
-        n_threads: int | None = None,
-        random_state: Any = _RUN.seed,
-        verbose: bool = False,
-    ) -> None:
-        self.depth = depth
-        self.hidden = hidden
-        self.init_scale = init_scale
-        self.initialization = initialization
-        self.bias = bias
-        self.center = center
-        self.coordinates = coordinates
-        self.degree_exponent = degree_exponent
-        self.optimizer = optimizer
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.bias_weight_decay = bias_weight_decay
-        self.schedule = schedule
-        self.warmup = warmup
-        self.steps = steps
-        self.reduction = reduction
-        self.train_loss_threshold = train_loss_threshold
-        self.patience = patience
-        self.evaluate_every = evaluate_every
-        self.singular_values = singular_values
-        self.gradient_clip = gradient_clip
-        self.checkpoint_every = checkpoint_every
-        self.max_seconds = max_seconds
-        self.batches = batches
-        self.validation_fraction = validation_fraction
-        self.refit = refit
-        self.clip = clip
-        self.dtype = dtype
-        self.duplicates = duplicates
-        self.keep_ratings = keep_ratings
-        self.checkpoint = checkpoint
-        self.resume = resume
-        self.n_threads = n_threads
-        self.random_state = random_state
-        self.verbose = verbose
+    scikit-learn reads the names from the signature: ``get_params``, ``set_params`` and ``clone`` work.
+    """
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    keywords = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+        for name, default in PARAMETERS.items()
+    ]
+    signature = inspect.Signature([own, *keywords])
 
-    def _options(self) -> CompletionOptions:
-        """Return the options of the whole job; they check themselves."""
-        own = self.get_params(deep=False)
-        shared = {name: own[name] for name in options_of(CompletionOptions) if name in own}
-        options = _JOB.changed(shared | {"seed": self._seed()})
-        return replace(options, fit=replace(options.fit, progress=bool(self.verbose)))
+    def __init__(self: Any, **parameters: Any) -> None:
+        signature.bind(self, **parameters)  # a TypeError names a parameter that there is not
+        for name, value in (PARAMETERS | parameters).items():
+            setattr(self, name, value)
 
-    def _seed(self) -> int:
-        if isinstance(self.random_state, Integral):
-            return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
+    __init__.__signature__ = signature  # type: ignore[attr-defined]
+    estimator.__init__ = __init__  # type: ignore[misc]
+    lines = []
+    for name, option in _OPTIONS.items():
+        text = f"{name}: {option.documentation}"
+        lines += textwrap.wrap(text, 110, initial_indent=" " * 8, subsequent_indent=" " * 12)
+    estimator.__doc__ = (estimator.__doc__ or "").replace("Args:\n", "\n".join(["Args:", *lines, ""]), 1)
+    return estimator
 
-    def _checkpoint(self) -> Path | None:
-        return None if self.checkpoint is None else Path(self.checkpoint)
+
+def completion_options(parameters: Mapping[str, Any]) -> CompletionOptions:
+    """Return the options that the parameters are; they check themselves.
+
+    >>> completion_options(PARAMETERS | {"depth": 3}).depth
+    3
+    """
+    random_state = parameters["random_state"]
+    if isinstance(random_state, Integral):
+        seed = int(random_state)
+    else:
+        seed = int(check_random_state(random_state).randint(2**31 - 1))
+    options = CompletionOptions.of({name: parameters[name] for name in _OPTIONS} | {"seed": seed})
+    return replace(options, fit=replace(options.fit, seed=seed, progress=bool(parameters["verbose"])))

@@ -1,13 +1,18 @@
-"""The best ids, best first."""
+"""Recommendations and similar ids: `dmf_fast.serving` by raw ids."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from dmf_fast.checks import whole_number
 from dmf_fast.data import IdMap
+from dmf_fast.estimator import ids as raw
+from dmf_fast.estimator.fitted import FittedModel
+from dmf_fast.serving import recommend, similar_columns, similar_rows
 
 
 class Ranking(NamedTuple):
@@ -21,6 +26,35 @@ class Ranking(NamedTuple):
     scores: NDArray[np.float64]
 
 
+def recommend_ids(
+    fitted: FittedModel, ids: Any, k: int, *, exclude_seen: bool, device: torch.device
+) -> Ranking:
+    """Return the ``k`` column ids with the highest predictions for every row id; scored on ``device``."""
+    rows = raw.positions(_asked(ids), fitted.row_ids)
+    if exclude_seen and fitted.seen is None:
+        raise ValueError(
+            "`exclude_seen` must be False where the ratings were not kept; or fit with keep_ratings=True"
+        )
+    k = min(whole_number("k", k, least=1), fitted.model.shape[1])
+    seen = fitted.seen if exclude_seen else None
+    best = recommend(fitted.two_factors.to(device), rows, k, seen=seen)
+    columns, scores = best.columns.numpy(), fitted.predictor.clipped(best.scores.double().numpy())
+    return ranking_of(fitted.column_ids, columns, np.where(columns >= 0, scores, -np.inf))
+
+
+def similar_ids(fitted: FittedModel, ids: Any, k: int, axis: int, *, device: torch.device) -> Ranking:
+    """Return the ``k`` other row ids (axis 0) or column ids that are most similar to each of ``ids``."""
+    id_map, given = fitted.ids[axis], _asked(ids)
+    positions = raw.positions(given, id_map)
+    if (positions < 0).any():
+        unknown = raw.id_at(given, int((positions < 0).argmax()))
+        raise ValueError(f"`ids` must be {raw.SIDES[axis]} ids that fit has seen, got {unknown!r}")
+    k = min(whole_number("k", k, least=1), max(1, len(id_map) - 1))
+    similar = (similar_rows, similar_columns)[axis]
+    best = similar(fitted.two_factors.to(device), positions, k)
+    return ranking_of(id_map, best.indices.numpy(), best.similarities.double().numpy())
+
+
 def ranking_of(id_map: IdMap, indices: NDArray[np.int64], scores: NDArray[np.float64]) -> Ranking:
     """Return a ranking of indices, ``(asked, k)``, of which -1 stands for none.
 
@@ -32,3 +66,10 @@ def ranking_of(id_map: IdMap, indices: NDArray[np.int64], scores: NDArray[np.flo
     found = id_map.ids_at(indices[there])
     ids[there] = found if isinstance(found, np.ndarray) else found.to_numpy(zero_copy_only=False)
     return Ranking(ids, scores)
+
+
+def _asked(ids: Any) -> Any:
+    """Return the ids that are asked for as a column."""
+    if isinstance(ids, (str, bytes)) or not hasattr(ids, "__len__") or getattr(ids, "ndim", 1) != 1:
+        raise TypeError(f"`ids` must be a list or an array of ids, (asked,), got {ids!r}; write [{ids!r}]")
+    return raw.read_ids("ids", "id", ids)

@@ -1,10 +1,9 @@
-"""The training job of `dmf_fast.completion`, from observed entries to a fitted matrix."""
+"""The training job of `dmf_fast.completion`, from observed entries to a fitted model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,33 +11,26 @@ import torch
 from dmf_fast.checks import whole_number
 from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix, mean_value, spread
 from dmf_fast.data import IdMap
-from dmf_fast.estimator.fitted import FittedMatrix
+from dmf_fast.estimator.fitted import FittedModel
 from dmf_fast.observations import Observations
 from dmf_fast.serving import Predictor
 from dmf_fast.threads import threads_kept
 
-# The least standard deviation of a rating's noise, beside that of the ratings.
+# The least standard deviation of a rating's noise, compared with that of the ratings.
 _LEAST_NOISE = 1e-4
-
-
-@dataclass(frozen=True)
-class TrainingPlace:
-    """Where a job is done: torch's threads, and the folder that it can go on from."""
-
-    n_threads: int | None = None
-    checkpoint: Path | None = None
-    resume: bool = False
 
 
 def train(
     observed: Observations,
     ids: tuple[IdMap, IdMap],
     options: CompletionOptions,
-    place: TrainingPlace,
     *,
     validation: Observations | None,
     clip: bool,
-) -> tuple[FittedMatrix, CompletedMatrix]:
+    n_threads: int | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> tuple[FittedModel, CompletedMatrix]:
     """Return the trained model, and how the training went.
 
     Raises:
@@ -46,27 +38,22 @@ def train(
         KeyboardInterrupt: the training was interrupted, by Ctrl-C.
 
     """
-    with _threads(place.n_threads):
+    with _threads(n_threads):
         completed = complete_matrix(
-            observed,
-            options,
-            validation=validation,
-            checkpoint=place.checkpoint,
-            resume=place.resume,
+            observed, options, validation=validation, checkpoint=checkpoint, resume=resume
         )
     if completed.interrupted:
         raise KeyboardInterrupt
-    step = completed.result.steps
     if completed.diverged:
         raise ValueError(
-            f"The training diverged: its loss is not finite at step {step}; lower lr or init_scale, or take "
-            "the optimizer 'adaptive-gd', which finds its step size by itself."
+            f"The training diverged: its loss is not finite at step {completed.result.steps}; lower lr "
+            "or init_scale, or take the optimizer 'adaptive-gd', which finds its step size by itself"
         )
     predictor = Predictor.of(completed.model, observed, centred=options.center, clip=clip)
     rmse = completed.validation_rmse
     noise = completed.train_loss if rmse is None else rmse**2
     least = (_LEAST_NOISE * spread(observed, mean_value(observed))) ** 2
-    return FittedMatrix(predictor, *ids, max(noise, least), observed), completed
+    return FittedModel(predictor, *ids, max(noise, least), observed), completed
 
 
 @contextmanager

@@ -9,113 +9,142 @@ import torch
 from torch import Tensor
 
 from dmf_fast.data import IdMap, ObjectIdMap
-from dmf_fast.estimator.fitted import FittedMatrix
-from dmf_fast.estimator.gaussian import Evidence, Prior, line_changes
-from dmf_fast.estimator.lines import Lines, with_vectors
-from dmf_fast.estimator.ratings import IndexedRatings
+from dmf_fast.estimator.fitted import FittedModel
+from dmf_fast.estimator.regression import (
+    gaussian_prior,
+    linear_regression,
+    posterior_changes,
+    with_coefficients,
+)
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.serving import SeenColumns
 
 
-def with_new_ratings(fitted: FittedMatrix, new: Observations) -> FittedMatrix:
-    """Return what is known after ratings of known rows and columns; a pair that has one gets another.
+def partial_fit(fitted: FittedModel, new: Observations) -> FittedModel:
+    """Return what is known after ratings of known rows and columns; one of a rated pair replaces the other.
 
-    First the rows that they belong to change, then the columns, each as `line_changes` says: in proportion to
-    what is new, and the less the more ratings a line has already. Nothing else moves. Ratings that come in
-    many small calls give about what they give in one, and a rating that stands already changes nothing.
+    First the rows that they belong to change, then the columns, each as `posterior_changes` says: in
+    proportion to what is new, and the less the more ratings a row has already. Nothing else moves. Ratings
+    that come in many small calls give about what they give in one, and a rating that is known already changes
+    nothing.
 
     Args:
         fitted: what is known before, ``observed`` included.
-        new: ratings of its shape.
+        new: ratings of its shape, float64.
 
     """
     assert fitted.observed is not None
-    old, entries = IndexedRatings.of(fitted.observed), IndexedRatings.of(new)
-    places = old.places_of(entries, new.shape[1])
-    before = _predictions(fitted.model, entries)
-    wanted = _innovations(entries, old, places, before)
-    kept = old.without(places[places >= 0])
-    merged = kept.followed_by(entries)
+    replaced = _find(new, fitted.observed)
+    before = _predictions(fitted.model, new)
+    residuals = _new_residuals(fitted.observed, new, replaced, before)
+    is_kept = torch.ones(len(fitted.observed), dtype=torch.bool)
+    is_kept[replaced[replaced >= 0]] = False
+    kept = fitted.observed.select(is_kept)
     model = fitted.model
     for axis in (0, 1):
-        left = wanted - (_predictions(model, entries) - before)
-        lines = Lines.of(model, axis)
-        touched, evidence = _touched_lines(axis, kept, entries, left)
-        prior = Prior.of(lines.vectors[fitted.rated(axis)])
-        changes = line_changes(prior.root, lines.features, evidence, fitted.noise_variance)
-        model = with_vectors(model, axis, lines.vectors.index_add(0, touched, changes))
-    observed = merged.observations(new.shape, fitted.observed.dtype)
-    return replace(_with_model(fitted, model, entries), observed=observed)
+        left = residuals - (_predictions(model, new) - before)
+        evidence = _residuals_of_concerned(kept, new.with_values(left, new.weights), axis)
+        coefficients, features, _ = linear_regression(model, axis)
+        _, root = gaussian_prior(coefficients[fitted.is_rated(axis)])
+        changes = posterior_changes(root, features, evidence, fitted.noise_variance)
+        model = with_coefficients(model, axis, coefficients + changes)
+    observed = _concatenated(kept, new).to(dtype=kept.dtype)
+    return replace(_with_model(fitted, model, new), observed=observed)
 
 
-def with_new_lines(fitted: FittedMatrix, axis: int, new_ids: IdMap, new: Observations) -> FittedMatrix:
+def fold_in(fitted: FittedModel, axis: int, new_ids: IdMap, new: Observations) -> FittedModel:
     """Return what is known after ratings of new rows (axis 0) or new columns (axis 1).
 
-    A new line begins at the mean of those that have ratings and changes as `line_changes` says: ridge
-    regression on the fixed factors of the other side, which takes the distribution of the trained lines for
-    its prior. All others stay what they are.
+    A new row begins at the mean of those that have ratings and changes as `posterior_changes` says: ridge
+    regression on the fixed factors of the columns, which takes the distribution of the trained rows for its
+    prior. Everything else stays what it is.
 
     Args:
         fitted: what is known before.
         axis: 0 or 1.
         new_ids: ids that ``fitted`` does not know.
-        new: ratings whose rows, or columns, are indices into ``new_ids``.
+        new: ratings whose rows, or columns, are indices into ``new_ids``, float64.
 
     """
-    lines, entries = Lines.of(fitted.model, axis), IndexedRatings.of(new)
-    prior = Prior.of(lines.vectors[fitted.rated(axis)])
-    own, others = entries.along(axis)
-    expected = lines.features[others] @ prior.mean + lines.offsets[others]
-    evidence = Evidence(own, others, entries.weights, entries.values - expected, len(new_ids))
-    changes = line_changes(prior.root, lines.features, evidence, fitted.noise_variance)
-
+    coefficients, features, offsets = linear_regression(fitted.model, axis)
+    mean, root = gaussian_prior(coefficients[fitted.is_rated(axis)])
+    entries = new if axis == 0 else new.transpose()
+    residuals = entries.values - (features @ mean + offsets)[entries.coordinates()[1]]
+    changes = posterior_changes(
+        root, features, entries.with_values(residuals, entries.weights), fitted.noise_variance
+    )
     ids = _united(fitted.ids[axis], new_ids)
-    places_of_old, places_of_new = (
-        torch.from_numpy(ids.indices(some.ids)) for some in (fitted.ids[axis], new_ids)
-    )
-    vectors = lines.vectors.new_empty(len(ids), lines.vectors.shape[1])
-    vectors[places_of_old], vectors[places_of_new] = lines.vectors, prior.mean + changes
-    result = _with_model(fitted, with_vectors(fitted.model, axis, vectors), entries)
+    old_places, new_places = (torch.from_numpy(ids.indices(some.ids)) for some in (fitted.ids[axis], new_ids))
+    grown = coefficients.new_empty(len(ids), coefficients.shape[1])
+    grown[old_places], grown[new_places] = coefficients, mean + changes
+    result = _with_model(fitted, with_coefficients(fitted.model, axis, grown), new)
     result = replace(result, row_ids=ids) if axis == 0 else replace(result, column_ids=ids)
-    return _with_more_ratings(result, axis, places_of_old, entries.moved(axis, places_of_new))
+    return _with_more_ratings(result, axis, old_places, _reindexed(new, axis, new_places, len(ids)))
 
 
-def _predictions(model: DeepMatrixFactorization, entries: IndexedRatings) -> Tensor:
-    return model.predict(entries.rows, entries.columns).double()
-
-
-def _innovations(entries: IndexedRatings, old: IndexedRatings, places: Tensor, predictions: Tensor) -> Tensor:
-    """Return what entries want their predictions to change by; what a replaced one wanted is taken back."""
-    wanted = entries.values - predictions
-    again = places >= 0
-    before = old.select(places[again])
-    share = before.weights / entries.weights[again]
-    wanted[again] -= share * (before.values - predictions[again])
-    return wanted
-
-
-def _touched_lines(
-    axis: int, kept: IndexedRatings, entries: IndexedRatings, innovations: Tensor
-) -> tuple[Tensor, Evidence]:
-    """Return the lines of ``entries``, and all their ratings: those that they were trained with, too."""
-    touched, own = torch.unique(entries.along(axis)[0], return_inverse=True)
-    trained = kept.select(torch.isin(kept.along(axis)[0], touched))
-    lines = torch.cat([torch.searchsorted(touched, trained.along(axis)[0]), own])
-    both = trained.followed_by(entries)
-    quiet = innovations.new_zeros(len(trained.values))
-    return touched, Evidence(
-        lines, both.along(axis)[1], both.weights, torch.cat([quiet, innovations]), len(touched)
+def _find(wanted: Observations, observed: Observations) -> Tensor:
+    """Return where the pair of every wanted entry stands in ``observed``, -1 where it does not."""
+    rows, columns = observed.coordinates()
+    wanted_rows, wanted_columns = wanted.coordinates()
+    keys, wanted_keys = (
+        rows * wanted.shape[1] + columns,
+        wanted_rows * wanted.shape[1] + wanted_columns,
     )
+    places = torch.full((len(wanted_keys),), -1)
+    in_order, order = wanted_keys.sort()
+    # Few are wanted: the others are looked up among them.
+    nearest = torch.searchsorted(in_order, keys).clamp(max=len(in_order) - 1)
+    found = (in_order[nearest] == keys).nonzero()[:, 0]
+    places[order[nearest[found]]] = found
+    return places
 
 
-def _with_model(
-    fitted: FittedMatrix, model: DeepMatrixFactorization, entries: IndexedRatings
-) -> FittedMatrix:
-    """Return another model, whose predictions may be as low and as high as these entries, too."""
-    before = fitted.predictor
-    lowest = min(before.lowest, entries.values.min().item())
-    highest = max(before.highest, entries.values.max().item())
+def _predictions(model: DeepMatrixFactorization, entries: Observations) -> Tensor:
+    return model.predict(*entries.coordinates()).double()
+
+
+def _new_residuals(observed: Observations, new: Observations, replaced: Tensor, before: Tensor) -> Tensor:
+    """Return the residuals of new ratings; what a rating that is replaced wanted is taken back."""
+    residuals = new.values - before
+    again = replaced >= 0
+    places = replaced[again]
+    share = _weights(observed)[places] / _weights(new)[again]
+    residuals[again] -= share * (observed.values.double()[places] - before[again])
+    return residuals
+
+
+def _residuals_of_concerned(kept: Observations, residuals: Observations, axis: int) -> Observations:
+    """Return residuals with those of all other ratings of their rows: 0, as these were trained with them.
+
+    For axis 1 the same of columns, transposed.
+    """
+    concerned = torch.isin(kept.coordinates()[axis], residuals.coordinates()[axis])
+    trained = kept.select(concerned)
+    trained = trained.with_values(torch.zeros(len(trained)), trained.weights)
+    both = _concatenated(trained, residuals)
+    return both if axis == 0 else both.transpose()
+
+
+def _concatenated(first: Observations, second: Observations) -> Observations:
+    """Return the entries of both, float64."""
+    rows, columns = (torch.cat(pair) for pair in zip(first.coordinates(), second.coordinates(), strict=True))
+    values = torch.cat([first.values.double(), second.values.double()])
+    weights = None
+    if first.weights is not None or second.weights is not None:
+        weights = torch.cat([_weights(first), _weights(second)])
+    return Observations(rows, columns, values, first.shape, weights=weights)
+
+
+def _weights(observed: Observations) -> Tensor:
+    weights = observed.weights
+    return torch.ones(len(observed), dtype=torch.float64) if weights is None else weights.double()
+
+
+def _with_model(fitted: FittedModel, model: DeepMatrixFactorization, new: Observations) -> FittedModel:
+    """Return another model, whose predictions may be as low and as high as the new ratings, too."""
+    before, values = fitted.predictor, new.values
+    lowest, highest = min(before.lowest, values.min().item()), max(before.highest, values.max().item())
     return replace(fitted, predictor=replace(before, model=model, lowest=lowest, highest=highest))
 
 
@@ -126,15 +155,24 @@ def _united(ids: IdMap, new_ids: IdMap) -> IdMap:
     return ObjectIdMap([*ids.ids.tolist(), *new_ids.ids.tolist()])
 
 
-def _with_more_ratings(
-    fitted: FittedMatrix, axis: int, places_of_old: Tensor, entries: IndexedRatings
-) -> FittedMatrix:
-    """Return what is kept of the ratings, with more of them; the lines of the old ones have other places."""
-    shape = fitted.model.shape
+def _reindexed(observed: Observations, axis: int, places: Tensor, size: int) -> Observations:
+    """Return the same entries of a matrix of ``size`` rows, after row k has gone to ``places[k]``."""
+    coordinates, shape = list(observed.coordinates()), list(observed.shape)
+    coordinates[axis], shape[axis] = places[coordinates[axis]], size
+    rows, columns = coordinates
+    return Observations(rows, columns, observed.values, (shape[0], shape[1]), weights=observed.weights)
+
+
+def _with_more_ratings(fitted: FittedModel, axis: int, old_places: Tensor, new: Observations) -> FittedModel:
+    """Return what is kept of the ratings, with the new ones; the rows of the old ones have other places."""
     if fitted.observed is not None:
-        old = IndexedRatings.of(fitted.observed).moved(axis, places_of_old)
-        return replace(fitted, observed=old.followed_by(entries).observations(shape, fitted.observed.dtype))
-    if fitted.seen_places is None:
+        old = _reindexed(fitted.observed, axis, old_places, new.shape[axis])
+        return replace(fitted, observed=_concatenated(old, new).to(dtype=old.dtype))
+    if fitted.seen_columns is None:
         return fitted
-    seen = IndexedRatings.of_places(fitted.seen_places).moved(axis, places_of_old).followed_by(entries)
-    return replace(fitted, seen_places=SeenColumns.of_pairs(seen.rows, seen.columns, shape))
+    seen, (rows, columns) = fitted.seen_columns, new.coordinates()
+    seen_rows = torch.repeat_interleave(torch.arange(seen.shape[0]), seen.offsets.diff())
+    seen_pair = [seen_rows, seen.columns.long()]
+    seen_pair[axis] = old_places[seen_pair[axis]]
+    pairs = torch.cat([seen_pair[0], rows]), torch.cat([seen_pair[1], columns])
+    return replace(fitted, seen_columns=SeenColumns.of_pairs(*pairs, new.shape))

@@ -31,11 +31,11 @@ def run(reproduction: Reproduction) -> Section:
     """Reconstruct matrices from few and from many measurements and compare the errors."""
     results = run_sensing_grid(QUICK if reproduction.quick else FULL, reproduction)
     return Section(
-        title="Matrix sensing: reconstruction error against initialisation",
+        title="Matrix sensing: reconstruction error against initialization",
         introduction=(
             "A random matrix of low rank is reconstructed from its inner products with random matrices, by "
             "gradient descent on the squared error of a product of 2, 3 or 4 square matrices, and by "
-            "nuclear-norm minimisation. The error is the mean square over all entries of the matrix; an "
+            "nuclear-norm minimization. The error is the mean square over all entries of the matrix; an "
             f"entry is about 1 in size. {_convex_only(results)}"
         ),
         settings=results.grid.settings(),
@@ -47,7 +47,7 @@ def run(reproduction: Reproduction) -> Section:
 
 
 def claims(results: SensingResults) -> list[Claim]:
-    """Decide on what the paper claims, at the smallest initialisation."""
+    """Decide on what the paper claims, at the smallest initialization."""
     grid = results.grid
     small, large = min(grid.init_scales), max(grid.init_scales)
     with_many = {f"depth {n}": results.of_runs(_ERROR, measured=grid.many, depth=n) for n in grid.depths}
@@ -106,13 +106,13 @@ def _picture(results: SensingResults) -> Picture:
     for axes, measured in zip(panels[0], grid.measured, strict=True):
         _draw(axes, results, measured)
         axes.set_title(f"{measured:,} measurements")
-        axes.set_xlabel("scale of the initialisation")
+        axes.set_xlabel("scale of the initialization")
     panels[0, 0].set_ylabel("reconstruction error")
     add_legend(panels[0, -1])
     return Picture.of(
         figure,
         f"Rank {grid.rank}, {grid.size} × {grid.size}: reconstruction error against the scale of the "
-        f"initialisation. Medians and ranges over {grid.seeds} seeds; errors below {_LEAST_SHOWN:g} are "
+        f"initialization. Medians and ranges over {grid.seeds} seeds; errors below {_LEAST_SHOWN:g} are "
         "drawn there. Those of factorizations cannot fall far below the train loss at which they stop.",
     )
 

@@ -53,8 +53,8 @@ class SensingGrid:
             "measurement matrices": f"Gaussian entries of standard deviation 1/{self.size}, so that the "
             "train loss is on the scale of the reconstruction error",
             "depths": ", ".join(map(str, self.depths)) + f", all widths {self.size}",
-            "initialisation": "Gaussian, scales " + ", ".join(f"{scale:g}" for scale in self.init_scales),
-            "rule": f"GroupRMSprop, learning rate {self.learning_rate:g}",
+            "initialization": "Gaussian, scales " + ", ".join(f"{scale:g}" for scale in self.init_scales),
+            "optimizer": f"GroupRMSprop, learning rate {self.learning_rate:g}",
             "stopped": f"at a train loss of {self.train_loss_threshold:g}, or after {self.steps:,} steps",
             "seeds": f"{self.seeds}, each with its own matrix, measurements and starts",
             "nuclear norm": "least one that agrees with the measurements, to a relative duality gap of 1e-6",

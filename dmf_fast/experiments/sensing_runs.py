@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import sha256
 from itertools import product
 from typing import Any
@@ -21,15 +22,15 @@ from dmf_fast.experiments.columns import by_seed
 from dmf_fast.experiments.kept_tables import kept_table
 from dmf_fast.experiments.page import Work
 from dmf_fast.experiments.reproduction import Reproduction
+from dmf_fast.experiments.sensing_descent import batched_gradient_descent
 from dmf_fast.experiments.sensing_grid import SensingGrid
 from dmf_fast.experiments.synthetic import low_rank_problem
 from dmf_fast.experiments.text_files import json_text
 from dmf_fast.initialization import initialize
+from dmf_fast.optim import GroupRMSprop
 from dmf_fast.sensing import gaussian_measurements
 from dmf_fast.threads import one_thread_each
 from dmf_fast.training.interrupt import DeferredInterrupt
-from dmf_fast.training.lockstep import descend_in_lockstep
-from dmf_fast.training.rules import GroupRMSprop
 
 # One generator draws measurements and starts: of equal seeds, a start would be one of the measurements.
 _FIRST_SEED_OF_A_START = 1_000
@@ -123,13 +124,13 @@ def _rows(grid: SensingGrid, measured: int, seed: int, interrupted: Callable[[],
     convex = minimum_nuclear_norm_sensing(measurements).product
     rows: list[dict[str, Any]] = [{"reconstruction_mse": _error(convex, truth)}]
     starts = list(product(grid.depths, grid.init_scales)) if measured in grid.measured else []
-    runs = descend_in_lockstep(
+    runs = batched_gradient_descent(
         [
             initialize("gaussian", (grid.size,) * (depth + 1), scale, seed=_FIRST_SEED_OF_A_START + seed)
             for depth, scale in starts
         ],
         measurements,
-        GroupRMSprop(lr=grid.learning_rate),
+        partial(GroupRMSprop, lr=grid.learning_rate),
         steps=grid.steps,
         train_loss_threshold=grid.train_loss_threshold,
         progress=False,

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from dmf_fast.checks import whole_number
 from dmf_fast.observations import Observations
-from dmf_fast.ops import operators
 from dmf_fast.serving.indices import checked_indices
 from dmf_fast.serving.seen_columns import SeenColumns
+from dmf_fast.serving.top_columns import top_columns
 from dmf_fast.serving.two_factors import TwoFactors
 
 
@@ -45,7 +45,7 @@ def recommend(
 
     Columns with equal predictions come in rising order. The work is shared by torch's threads, and the result
     is bitwise the same for any number of them. Scores live in registers: memory is that of the result and of
-    one copy of ``b``.
+    one copy of ``b``. Two factors on a GPU are multiplied there, in blocks; the result is on the CPU.
 
     Args:
         two_factors: see `collapse`.
@@ -71,7 +71,7 @@ def recommend(
     k = whole_number("k", k, least=1)
     lists = _checked_seen(seen, two_factors.shape)
     known = rows >= 0
-    columns, scores = operators.top_columns(
+    columns, scores = top_columns(
         two_factors.a,
         two_factors.b,
         two_factors.column_bias,
@@ -81,7 +81,7 @@ def recommend(
         k,
     )
     if two_factors.row_bias is not None:
-        scores += two_factors.row_bias[rows.clamp(min=0), None]
+        scores += two_factors.row_bias.cpu()[rows.clamp(min=0), None]
     if not known.all():
         columns[~known], scores[~known] = _most_liked(two_factors, k)
     return Recommendations(columns, scores.add_(two_factors.mean), known)
@@ -89,9 +89,9 @@ def recommend(
 
 def _most_liked(two_factors: TwoFactors, k: int) -> tuple[Tensor, Tensor]:
     """Return the columns for a row of which nothing is known, and their scores without the mean."""
-    columns, scores = torch.full((k,), -1), two_factors.a.new_full((k,), -torch.inf)
-    bias = two_factors.column_bias
-    if bias is not None:
+    columns, scores = torch.full((k,), -1), torch.full((k,), -torch.inf, dtype=two_factors.a.dtype)
+    if two_factors.column_bias is not None:
+        bias = two_factors.column_bias.cpu()
         best = torch.argsort(bias, descending=True, stable=True)[:k]
         columns[: len(best)], scores[: len(best)] = best, bias[best]
     return columns, scores

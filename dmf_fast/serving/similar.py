@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dmf_fast.checks import whole_number
-from dmf_fast.ops import operators
 from dmf_fast.serving.indices import checked_indices
+from dmf_fast.serving.top_columns import top_columns
 from dmf_fast.serving.two_factors import TwoFactors
 
 
@@ -77,4 +77,4 @@ def _nearest(factors: Tensor, indices: Tensor, k: int) -> Neighbours:
     # Every line has been seen with itself.
     offsets, itself = torch.arange(lines + 1), torch.arange(lines, dtype=torch.int32)
     transposed = directions.T.contiguous()
-    return Neighbours(*operators.top_columns(directions, transposed, None, indices, offsets, itself, k))
+    return Neighbours(*top_columns(directions, transposed, None, indices, offsets, itself, k))

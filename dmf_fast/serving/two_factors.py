@@ -18,7 +18,7 @@ _MOST_COLUMNS = 2**31 - 1
 
 @dataclass(frozen=True, eq=False)
 class TwoFactors:
-    """An ``(m, n)`` matrix of predictions ``mean + row_bias_i + column_bias_j + a_i · b_j``, on the CPU.
+    """An ``(m, n)`` matrix of predictions ``mean + row_bias_i + column_bias_j + a_i · b_j``.
 
     Attributes:
         a: ``(m, h)``, float32 or float64, contiguous.
@@ -29,8 +29,8 @@ class TwoFactors:
 
     Raises:
         TypeError: the dtypes are others or disagree.
-        ValueError: the shapes do not fit, a number is not finite, a tensor is not on the CPU, or there are
-            2³¹ columns or more.
+        ValueError: the shapes do not fit, a number is not finite, devices disagree, or there are 2³¹ columns
+            or more.
 
     Example:
         >>> TwoFactors(torch.ones(4, 2), torch.ones(2, 3), mean=1.5).shape
@@ -50,7 +50,7 @@ class TwoFactors:
         for name, shape in expected.items():
             given: Tensor | None = getattr(self, name)
             if given is not None:
-                _check(name, given, tuple(shape), self.a.dtype)
+                _check(name, given, tuple(shape), self.a.dtype, self.a.device)
                 object.__setattr__(self, name, given.detach().contiguous())
         if not math.isfinite(self.mean):
             raise ValueError(f"mean must be finite, but {self.mean} came.")
@@ -64,6 +64,19 @@ class TwoFactors:
     def width(self) -> int:
         """``h``, how many numbers a row and a column have."""
         return self.a.shape[1]
+
+    def to(self, device: torch.device | str) -> TwoFactors:
+        """Return the same on ``device``; ``self`` where it is there already.
+
+        >>> TwoFactors(torch.ones(4, 2), torch.ones(2, 3)).to("cpu").shape
+        (4, 3)
+        """
+        if torch.device(device) == self.a.device:
+            return self
+        row_bias, column_bias = (
+            None if bias is None else bias.to(device) for bias in (self.row_bias, self.column_bias)
+        )
+        return TwoFactors(self.a.to(device), self.b.to(device), row_bias, column_bias, self.mean)
 
     @cached_property
     def balanced(self) -> TwoFactors:
@@ -90,7 +103,7 @@ def collapse(model: DeepMatrixFactorization, rank: int | None = None) -> TwoFact
         rank: from 1 to ``min(m, n)``; None keeps the product as it is.
 
     Returns:
-        float64 for a model in float64 and float32 for all others.
+        On the CPU; float64 for a model in float64 and float32 for all others.
 
     Raises:
         TypeError: ``rank`` is no integer.
@@ -155,14 +168,14 @@ def _checked_shape(a: Tensor, b: Tensor) -> tuple[int, int]:
     return a.shape[0], b.shape[1]
 
 
-def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def _check(
+    name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> None:
     if tensor.dtype != dtype:
         raise TypeError(f"{name} must have the dtype of a, {dtype}, but {tensor.dtype} came.")
     if tensor.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, but {tuple(tensor.shape)} came.")
-    if tensor.device.type != "cpu":
-        raise ValueError(
-            f"{name} must be on the CPU, but it is on {tensor.device}; collapse() moves a model."
-        )
+    if tensor.device != device:
+        raise ValueError(f"`{name}` must be on the device of `a`, {device}, got {tensor.device}")
     if not tensor.isfinite().all():
         raise ValueError(f"{name} must be finite, but it holds infinite numbers or NaN: the model diverged.")

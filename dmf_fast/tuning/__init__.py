@@ -1,4 +1,4 @@
-"""Search for the settings of a completion that predict validation entries best, with Optuna."""
+"""Search for the options of a completion that predict validation entries best, with Optuna."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from dmf_fast.tuning.options import TuningOptions
     from dmf_fast.tuning.search import TuningResult, tune
     from dmf_fast.tuning.search_space import SearchSpace
-    from dmf_fast.tuning.trial import TrialState, TuningTrial
+    from dmf_fast.tuning.trial import TuningTrial, TuningTrialState
 
-__all__ = ["SearchSpace", "TrialState", "TuningOptions", "TuningResult", "TuningTrial", "tune"]
+__all__ = ["SearchSpace", "TuningOptions", "TuningResult", "TuningTrial", "TuningTrialState", "tune"]
 
 import_lazily(__name__)

@@ -16,17 +16,17 @@ from dmf_fast.tuning.trial import TuningTrial
 
 @dataclass(frozen=True)
 class Proposal:
-    """Settings to try.
+    """Options to try.
 
     Attributes:
         number: of the trial.
-        settings: what is searched for, by name.
+        values: of the options that are searched for, by name.
         trial: Optuna's, which knows the trials before.
 
     """
 
     number: int
-    settings: dict[str, Any]
+    values: dict[str, Any]
     trial: Any
 
     def is_hopeless(self, step: int, rmse: float) -> bool:
@@ -47,7 +47,7 @@ def propose(
     Every proposal has a study and a sampler of its own, for a search that goes on in another process.
 
     Args:
-        start: the settings of the first trial.
+        start: the options of the first trial.
         space: what is searched for.
         seed: of the search.
         trials: all that have ended.
@@ -74,7 +74,7 @@ def _sampler(seed: int) -> Any:
     import optuna
 
     with warnings.catch_warnings():
-        # Settings depend on one another: weight decay on width, say. Some versions call that experimental.
+        # Options depend on one another: weight decay on width, say. Some versions call that experimental.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.TPESampler(seed=seed, multivariate=True)
 
@@ -101,7 +101,7 @@ def _told(trial: TuningTrial, distributions: dict[str, Any]) -> Any:
     return optuna.trial.create_trial(
         state=states[trial.state],
         value=trial.validation_rmse,
-        params=trial.settings,
+        params=trial.values,
         distributions=distributions,
         intermediate_values=trial.reports,
     )

@@ -1,31 +1,28 @@
-"""Trial after trial: settings that Optuna proposes, each a run that validation entries stop."""
+"""Trial after trial: options that Optuna proposes, each a run that validation entries stop."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from dmf_fast.completion import (
-    CompletedMatrix,
-    CompletionOptions,
-    complete_matrix,
-    split_validation,
-)
+from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix, split_validation
 from dmf_fast.observations import Observations
 from dmf_fast.training import Progress
 from dmf_fast.training.identity import sha256_of
 from dmf_fast.tuning.options import TuningOptions
 from dmf_fast.tuning.proposal import Proposal, propose
 from dmf_fast.tuning.search_space import SearchSpace
-from dmf_fast.tuning.trial import TrialState, TuningTrial, load_trials, save_trials
+from dmf_fast.tuning.trial import TuningTrial, TuningTrialState, load_trials, save_trials
 
 # Evaluations before a trial can be pruned: a small start rests near the biases for some time.
 _WARM_UP = 25
+# Options that may differ where a search goes on: trials are the same.
+_OF_NO_EFFECT = ("checkpoint_every", "singular_values", "refit")
 
 
 @dataclass(frozen=True)
@@ -47,9 +44,9 @@ class TuningResult:
 
     @property
     def table(self) -> pa.Table:
-        """One row a trial: its number, state, measures and settings."""
+        """One row a trial: its number, state, measures and options."""
         names = ("number", "state", "validation_rmse", "best_step", "steps", "seconds")
-        rows = [{name: getattr(one, name) for name in names} | one.settings for one in self.trials]
+        rows = [{name: getattr(one, name) for name in names} | one.values for one in self.trials]
         return pa.Table.from_pylist(rows)
 
 
@@ -57,18 +54,18 @@ def tune(
     observed: Observations,
     options: CompletionOptions = CompletionOptions(),  # noqa: B008 (frozen)
     space: SearchSpace = SearchSpace(),  # noqa: B008 (frozen)
-    tuning: TuningOptions = TuningOptions(),
+    tuning: TuningOptions = TuningOptions(),  # noqa: B008 (frozen)
     *,
     validation: Observations | None = None,
     kept_in: Path | None = None,
     after_trial: Callable[[TuningTrial], None] | None = None,
 ) -> TuningResult:
-    """Search for the settings with the lowest validation RMSE; all trials have the same validation entries.
+    """Search for the options with the lowest validation RMSE; all trials have the same validation entries.
 
     Proposals come from Optuna's tree-structured Parzen estimator: Bergstra, Bardenet, Bengio & Kégl,
     "Algorithms for Hyper-Parameter Optimization" (NeurIPS 2011). They depend on the trials before and on the
     seed alone, so that a search which was interrupted goes on to the same result. The first trial has the
-    settings of ``options``: none that is worse is ever returned.
+    values of ``options``: none that is worse is ever returned.
 
     Args:
         observed: entries to train on; without ``validation`` a part of them validates, as ``options`` say.
@@ -89,19 +86,20 @@ def tune(
     Example:
         >>> from dmf_fast.experiments import low_rank_problem
         >>> observed = low_rank_problem(9, 8, 1, 40, seed=0).train
-        >>> options = CompletionOptions(validation_fraction=0.2).changed({"steps": 4, "evaluate_every": 2})
+        >>> options = CompletionOptions.of({"steps": 4, "evaluate_every": 2, "validation_fraction": 0.2})
         >>> len(tune(observed, options, tuning=TuningOptions(trials=2)).trials)
         2
 
     """
-    if not space.searched:
-        raise ValueError("space must leave a setting to be searched for, but all of them are fixed.")
+    if not space.ranges:
+        raise ValueError("`space` must have an option to search for, got none")
     train = observed
     if validation is None:
         train, validation = split_validation(observed, options)
     if validation is None:
         raise ValueError(
-            "tune needs validation entries: pass some, or options with a validation_fraction that gives some."
+            "`validation` must hold entries, got none; pass some, or options with a validation_fraction that "
+            "gives some"
         )
     search = _Search(train, validation, options, space, tuning, kept_in)
     interrupted = search.run(after_trial)
@@ -150,12 +148,11 @@ class _Search:
         if not complete:
             raise ValueError(f"All {len(self._trials)} trials have diverged; lower init_scale or lr.")
         best = min(complete, key=lambda trial: (trial.validation_rmse, trial.number))
-        options = self._with(best.number, best.settings)
-        return TuningResult(options, best, tuple(self._trials), interrupted)
+        return TuningResult(self._with(best), best, tuple(self._trials), interrupted)
 
-    def _with(self, number: int, settings: dict[str, Any]) -> CompletionOptions:
-        # The first trial is the settings as they are, which may lie outside the space.
-        return self._options.changed(settings) if number else self._options
+    def _with(self, tried: Proposal | TuningTrial) -> CompletionOptions:
+        # The first trial is the options as they are, which may lie outside the space.
+        return self._options.changed(tried.values) if tried.number else self._options
 
     def _next_trial(self) -> TuningTrial | None:
         """Make one run; None where Ctrl-C came."""
@@ -170,24 +167,22 @@ class _Search:
             reports[progress.step] = float(rmse)
             return proposal.is_hopeless(progress.step, float(rmse))
 
-        options = replace(
-            self._with(proposal.number, proposal.settings),
-            fit=replace(self._options.fit, progress=False, checkpoint_every=None),
-            recording=replace(self._options.recording, singular_values=0),
-            refit=False,
+        options = self._with(proposal).changed(
+            {"refit": False, "checkpoint_every": None, "singular_values": 0}
         )
+        options = replace(options, fit=replace(options.fit, progress=False))
         completed = complete_matrix(self._train, options, validation=self._validation, callbacks=[report])
         return None if completed.interrupted else _trial(proposal, completed, reports)
 
 
 def _trial(proposal: Proposal, completed: CompletedMatrix, reports: dict[int, float]) -> TuningTrial:
     result = completed.result
-    states: dict[str, TrialState] = {"diverged": "diverged", "callback": "pruned"}
+    states: dict[str, TuningTrialState] = {"diverged": "diverged", "callback": "pruned"}
     state = states.get(result.stopped_because, "complete")
     return TuningTrial(
         proposal.number,
         state,
-        proposal.settings,
+        proposal.values,
         None if state == "diverged" else completed.validation_rmse,
         result.best_step,
         result.steps,
@@ -204,11 +199,10 @@ def _identity(
     tuning: TuningOptions,
 ) -> dict[str, Any]:
     """Return what must agree between a search and the one that goes on with it."""
-    free = ("progress", "checkpoint_every", "refit", "device")
-    job = {name: value for name, value in options.values().items() if name not in free}
+    decisive = {name: value for name, value in options.values().items() if name not in _OF_NO_EFFECT}
     data = {
         name: sha256_of(*part.coordinates(), part.values)
         for name, part in (("train", train), ("validation", validation))
     }
-    searched = {"space": asdict(space), "seed": tuning.seed, "prune": tuning.prune}
-    return {"job": job, **searched, **data}
+    search = {"ranges": space.ranges, "seed of the search": tuning.seed, "prune": tuning.prune}
+    return {**decisive, **search, **data}

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from dmf_fast.files.atomic import written_whole
 
-TrialState = Literal["complete", "pruned", "diverged"]
+TuningTrialState = Literal["complete", "pruned", "diverged"]
 _FORMAT = 1
 
 
@@ -18,9 +18,9 @@ class TuningTrial:
     """One run of the search.
 
     Attributes:
-        number: from 0, where the settings are those that the search began with.
+        number: from 0, where the options are those that the search began with.
         state: ``"complete"``, ``"pruned"`` (worse than the others at the same step) or ``"diverged"``.
-        settings: the settings that were tried, by name.
+        values: of the options that are searched for, by name.
         validation_rmse: the best; None where it diverged.
         best_step: the step of it.
         steps: updates made.
@@ -30,8 +30,8 @@ class TuningTrial:
     """
 
     number: int
-    state: TrialState
-    settings: dict[str, Any]
+    state: TuningTrialState
+    values: dict[str, Any]
     validation_rmse: float | None
     best_step: int | None
     steps: int

@@ -17,6 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from dmf_fast import MatrixCompleter, Observations
 from dmf_fast.completion import complete_matrix
+from dmf_fast.estimator.parameters import completion_options
 from tests.estimator.ratings import quick, ratings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,7 +29,7 @@ def test_the_model_is_bitwise_that_of_the_training_job_on_the_same_entries() -> 
     completer = quick().fit(X, Y)
     rows, columns = (np.unique(X[:, side], return_inverse=True)[1] for side in (0, 1))
     observed = Observations(rows, columns, Y.astype(np.float32))
-    completed = complete_matrix(observed, completer._options())
+    completed = complete_matrix(observed, completion_options(completer.get_params()))
     for own, expected in zip(completer.model_.parameters(), completed.model.parameters(), strict=True):
         assert torch.equal(own, expected)
     assert completer.n_iter_ == completed.result.steps
@@ -70,7 +71,7 @@ def test_validation_ratings_of_unknown_ids_are_left_out_with_a_warning() -> None
 
 
 def test_a_validation_that_is_no_pair_of_X_and_y_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"validation must be a tuple \(X, y\)"):
+    with pytest.raises(TypeError, match=r"`validation` must be a tuple \(X, y\)"):
         quick().fit(X, Y, validation=X)
 
 
@@ -148,10 +149,10 @@ def test_threads_are_those_that_were_asked_for_and_then_what_they_were(
     assert torch.get_num_threads() == 1
 
 
-@pytest.mark.parametrize("centre", [True, False])
-def test_without_a_known_id_the_prediction_is_the_weighted_mean(centre: bool) -> None:
+@pytest.mark.parametrize("center", [True, False])
+def test_without_a_known_id_the_prediction_is_the_weighted_mean(center: bool) -> None:
     weights = np.where(np.arange(len(Y)) % 3, 0.2, 5.0)
-    completer = quick(centre=centre).fit(X, Y, weights)
+    completer = quick(center=center).fit(X, Y, weights)
     assert completer.mean_ == pytest.approx(np.average(Y, weights=weights), rel=1e-5)
 
 

@@ -113,11 +113,11 @@ def test_models_of_every_kind_take_newcomers(parameters: dict[str, object]) -> N
 
 def test_known_rows_unknown_columns_and_other_axes_are_refused() -> None:
     completer = quick().fit(X, Y)
-    with pytest.raises(ValueError, match=r"adds new rows, but the row id .* is known already.*partial_fit"):
+    with pytest.raises(ValueError, match=r"`X` must hold new row ids, got .* which is known; .*partial_fit"):
         completer.fold_in(X[:1], Y[:1])
-    with pytest.raises(ValueError, match=r"column id 'z' of X\[0\] is not known"):
+    with pytest.raises(ValueError, match=r"known column ids, got 'z' in X\[0\]"):
         completer.fold_in([(-1, "z")], [1.0])
-    with pytest.raises(ValueError, match="axis must be 0"):
+    with pytest.raises(ValueError, match="`axis` must be 0"):
         completer.fold_in([(-1, 0)], [1.0], axis=2)
 
 

@@ -150,32 +150,36 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     ("given", "y", "sentence"),
     [
-        ([1, 2, 3], [1, 2, 3], "X must be a list of pairs"),
-        ([(1, 2), (1,)], [1, 2], "X must be a list of pairs"),
-        (["ab", "cd"], [1, 2], "X must be a list of pairs"),
-        (np.zeros((4, 3)), np.ones(4), r"X must be \(n, 2\).* X has 3 features"),
-        (np.zeros((4, 1)), np.ones(4), r"X must be \(n, 2\).* 1 feature\(s\)"),
-        (np.zeros((2, 2, 2)), [1, 2], r"X must be \(n, 2\).* 3 dimensions"),
-        (np.empty((0, 2)), [], "X must hold a pair"),
-        ([(1, None), (1, 2)], [1, 2], r"X must have every column id, but that of X\[0\] is None"),
-        ([(1, 2), (NAN, 2)], [1, 2], r"X must have every row id, but that of X\[1\] is None"),
-        ([(("a",), 2), (NAN, 2)], [1, 2], r"X must have every row id, but that of X\[1\] is None"),
-        ([(np.inf, 2)], [1], r"row id of X\[0\] is inf"),
+        ([1, 2, 3], [1, 2, 3], "`X` must be a list of pairs"),
+        ([(1, 2), (1,)], [1, 2], "`X` must be a list of pairs"),
+        (["ab", "cd"], [1, 2], "`X` must be a list of pairs"),
+        (np.zeros((4, 3)), np.ones(4), r"`X` must be \(n, 2\).* X has 3 features"),
+        (np.zeros((4, 1)), np.ones(4), r"`X` must be \(n, 2\).* 1 feature\(s\)"),
+        (np.zeros((2, 2, 2)), [1, 2], r"`X` must be \(n, 2\).* 3 dimensions"),
+        (np.empty((0, 2)), [], "`X` must hold a pair"),
+        ([(1, None), (1, 2)], [1, 2], r"`X` must have every column id, got None or NaN in X\[0\]"),
+        ([(1, 2), (NAN, 2)], [1, 2], r"`X` must have every row id, got None or NaN in X\[1\]"),
+        ([(("a",), 2), (NAN, 2)], [1, 2], r"`X` must have every row id, got None or NaN in X\[1\]"),
+        ([(np.inf, 2)], [1], r"row id inf in X\[0\]"),
         (np.ones((2, 2)) * 1j, [1, 2], "Complex data not supported"),
-        ([(1, 2)], [NAN], r"y must be finite, but y\[0\] is nan"),
-        ([(1, 2)], ["good"], "y must hold numbers"),
-        ([(1, 2)], [1e200], "y must hold numbers of at most 1e"),
-        ([(1, 2)], [1, 2], "y must hold a number for each of the 1 pairs"),
-        ([(1, 2), (3, 4)], None, r"shape \(2, 2\) and y is None: pairs of ids need their ratings"),
-        ([("ann", 2), ("bob", 4)], None, "y is None, so X must be a matrix of numbers"),
-        (np.full((3, 4), NAN), None, "X must hold a rating, but the matrix"),
-        (pd.DataFrame({"u": [1], "i": [2]}), None, "X has the columns u, i and y is None"),
+        ([(1, 2)], [NAN], r"`y` must be finite, got y\[0\] = nan"),
+        ([(1, 2)], ["good"], "`y` must hold numbers"),
+        ([(1, 2)], [1e200], "`y` must hold numbers of at most 1e"),
+        ([(1, 2)], [1, 2], "`y` must hold a number for each of the 1 pairs"),
+        (
+            [(1, 2), (3, 4)],
+            None,
+            r"`y` must hold the ratings of pairs of ids, got None and an `X` of shape \(2, 2\)",
+        ),
+        ([("ann", 2), ("bob", 4)], None, "`X` must be a matrix of numbers where `y` is None"),
+        (np.full((3, 4), NAN), None, "`X` must hold a rating, got a matrix"),
+        (pd.DataFrame({"u": [1], "i": [2]}), None, "`X` must have three columns .* got u, i"),
         (
             pd.DataFrame(np.ones((2, 5)), columns=list("abcde")),
             None,
-            "columns a, b, c, d, e .* cannot be told",
+            "names tell row ids, column ids and ratings .* got a, b, c, d, e",
         ),
-        (scipy.sparse.eye_array(3), [1, 2, 3], "X is a sparse matrix where pairs of ids were expected"),
+        (scipy.sparse.eye_array(3), [1, 2, 3], "`X` must hold pairs .* got a sparse matrix"),
     ],
 )
 def test_what_is_no_ratings_ends_in_a_sentence(given: Any, y: Any, sentence: str) -> None:
@@ -186,9 +190,9 @@ def test_what_is_no_ratings_ends_in_a_sentence(given: Any, y: Any, sentence: str
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (([([1], 2), (3, 4)], [1, 2]), "X must hold hashable ids, but a row id"),
-        ((None,), "X must be pairs of ids"),
-        (("u.data",), "X must be pairs of ids"),
+        (([([1], 2), (3, 4)], [1, 2]), "`X` must hold hashable ids, got the row id"),
+        ((None,), "`X` must be pairs of ids"),
+        (("u.data",), "`X` must be pairs of ids"),
     ],
 )
 def test_what_can_hold_no_ids_is_a_type_error(arguments: tuple[Any, ...], sentence: str) -> None:
@@ -199,10 +203,10 @@ def test_what_can_hold_no_ids_is_a_type_error(arguments: tuple[Any, ...], senten
 @pytest.mark.parametrize(
     ("weights", "sentence"),
     [
-        (np.full(200, -1.0), r"sample_weight must be at least 0, but sample_weight\[0\]"),
+        (np.full(200, -1.0), r"`sample_weight` must be at least 0, got sample_weight\[0\] = -1"),
         (np.zeros(200), "every weight is zero"),
-        (np.ones(3), "sample_weight must hold a number for each of the 200 pairs"),
-        (np.full(200, np.inf), "sample_weight must be finite"),
+        (np.ones(3), "`sample_weight` must hold a number for each of the 200 pairs"),
+        (np.full(200, np.inf), "`sample_weight` must be finite"),
     ],
 )
 def test_weights_that_are_none_end_in_a_sentence(weights: Any, sentence: str) -> None:
@@ -211,7 +215,7 @@ def test_weights_that_are_none_end_in_a_sentence(weights: Any, sentence: str) ->
 
 
 def test_weights_of_a_matrix_are_refused() -> None:
-    with pytest.raises(ValueError, match="sample_weight goes with pairs"):
+    with pytest.raises(ValueError, match="`sample_weight` must be None where `X` is a matrix"):
         quick().fit(np.ones((3, 4)), sample_weight=np.ones(3))
 
 
@@ -226,11 +230,11 @@ def test_what_is_masked_in_a_matrix_is_not_known(take: Any) -> None:
 
 def test_masked_pairs_ratings_and_weights_are_refused() -> None:
     mask = np.arange(len(Y)) == 7
-    with pytest.raises(ValueError, match="y must not be masked"):
+    with pytest.raises(ValueError, match="`y` must not be masked"):
         quick().fit(X, np.ma.masked_array(Y, mask))
-    with pytest.raises(ValueError, match="X must not be masked"):
+    with pytest.raises(ValueError, match="`X` must not be masked"):
         quick().fit(np.ma.masked_array(X, np.stack([mask, mask], axis=1)), Y)
-    with pytest.raises(ValueError, match="sample_weight must not be masked"):
+    with pytest.raises(ValueError, match="`sample_weight` must not be masked"):
         quick().fit(X, Y, np.ma.masked_array(np.ones(len(Y)), mask))
 
 
@@ -239,11 +243,11 @@ def test_a_pair_that_stands_twice_is_named_by_its_ids(name: str) -> None:
     completer = quick().fit(X, Y)
     row = "ann" if name == "fold_in" else X[3, 0]
     pairs = [(row, X[4, 1]), (row, X[3, 1]), (row, X[4, 1])]
-    with pytest.raises(ValueError, match=rf"\({row}, {X[4, 1]}\) stands at positions 0 and 2 .*duplicates"):
+    with pytest.raises(ValueError, match=rf"got \({row}, {X[4, 1]}\) at positions 0 and 2 .*duplicates"):
         getattr(completer, name)(pairs, [1.0, 2.0, 3.0])
 
 
 @pytest.mark.parametrize("validation", [([], []), ([(1, 2)], [NAN]), ([(1,)], [2.0])])
 def test_errors_of_validation_ratings_say_whose_they_are(validation: Any) -> None:
-    with pytest.raises(ValueError, match="validation is not as it must be: "):
+    with pytest.raises(ValueError, match="`validation`: `"):
         quick().fit(X, Y, validation=validation)

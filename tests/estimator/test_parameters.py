@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import inspect
 from typing import Any
 
 import numpy as np
@@ -10,49 +10,46 @@ import pytest
 from sklearn.base import clone
 
 from dmf_fast import MatrixCompleter
-from dmf_fast.completion import CompletionOptions, RunSettings
-from dmf_fast.training import FitOptions
+from dmf_fast.completion import CompletionOptions
+from dmf_fast.estimator.parameters import completion_options
 from tests.estimator.ratings import quick, ratings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-RENAMED = {"seed", "progress"}  # random_state and verbose are scikit-learn's names
+OF_A_STUDY = {"norms", "spectrum", "balancedness"}
 
 
-def own_fields(options: type[Any]) -> set[str]:
-    return {field.name for field in fields(options)} - RENAMED
+def options_of(completer: MatrixCompleter) -> CompletionOptions:
+    return completion_options(completer.get_params())
 
 
-def test_every_option_of_the_training_is_a_parameter_with_the_same_default() -> None:
-    parameters, job = MatrixCompleter().get_params(), CompletionOptions()
-    for options in (job.run, job.fit):
-        for name in own_fields(type(options)):
-            assert parameters[name] == getattr(options, name), name
-    assert parameters["validation_fraction"] == job.validation_fraction
-    assert parameters["refit"] == job.refit
-    assert parameters["random_state"] == job.run.seed == job.fit.seed
+def test_every_option_of_a_completion_is_a_parameter_with_the_same_default() -> None:
+    parameters, defaults = MatrixCompleter().get_params(), CompletionOptions().values()
+    assert parameters["random_state"] == defaults.pop("seed")
+    for name, default in defaults.items():
+        assert (name in parameters) == (name not in OF_A_STUDY), name
+        assert name in OF_A_STUDY or parameters[name] == default, name
+
+
+def test_the_constructor_names_its_parameters_and_refuses_others() -> None:
+    signature = inspect.signature(MatrixCompleter)
+    assert {name: one.default for name, one in signature.parameters.items()} == MatrixCompleter().get_params()
+    with pytest.raises(TypeError, match="'sotps'"):
+        MatrixCompleter(sotps=3)
+    with pytest.raises(TypeError, match="positional"):
+        MatrixCompleter(3)
 
 
 def test_the_options_of_a_default_estimator_are_the_default_options() -> None:
-    expected = CompletionOptions()
-    assert MatrixCompleter()._options().run == expected.run
-    for name in own_fields(FitOptions):
-        assert getattr(MatrixCompleter()._options().fit, name) == getattr(expected.fit, name), name
+    assert options_of(MatrixCompleter()).values() == CompletionOptions().values()
 
 
 def test_parameters_that_are_set_reach_the_options() -> None:
-    changed: dict[str, Any] = {
-        "depth": 3,
-        "weight_decay": 0.5,
-        "patience": 2,
-        "batches": 1,
-        "max_seconds": 9.0,
-    }
-    options = MatrixCompleter().set_params(**changed, random_state=5)._options()
-    for name, value in changed.items():
-        holder = options.run if name in own_fields(RunSettings) else options.fit
-        assert getattr(holder, name) == value
-    assert options.run.seed == options.fit.seed == 5
+    changed: dict[str, Any] = {"depth": 3, "weight_decay": 0.5, "patience": 2, "max_seconds": 9.0}
+    changed |= {"evaluate_every": 7, "singular_values": 2, "device": "cpu"}
+    options = options_of(MatrixCompleter().set_params(**changed, random_state=5))
+    assert {name: options.values()[name] for name in changed} == changed
+    assert options.seed == options.fit.seed == 5
 
 
 def test_a_clone_has_the_parameters_and_nothing_that_was_learnt() -> None:
@@ -74,13 +71,17 @@ def test_one_random_state_gives_one_model_and_none_another_every_time() -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"depth": 0}, "depth must be at least 1"),
-        ({"optimizer": "sgdd"}, "optimizer must be one of adaptive-gd"),
+        ({"depth": 0}, "`depth` must be at least 1"),
+        ({"optimizer": "sgdd"}, "`optimizer` must be one of adaptive-gd"),
         ({"dtype": "float16"}, "dtype must be 'float32' or 'float64'"),
         ({"duplicates": "drop"}, "duplicates must be one of 'error'"),
-        ({"n_threads": 0}, "n_threads must be at least 1"),
-        ({"validation_fraction": 1.0}, "validation_fraction must be below 1"),
-        ({"random_state": -1}, "seed must be at least 0"),
+        ({"device": "gpu"}, "`device` must be one of auto, cpu, cuda"),
+        ({"n_threads": 0}, "`n_threads` must be at least 1"),
+        (
+            {"validation_fraction": 1.0},
+            "`validation_fraction` must be a finite number of at least 0 and below 1",
+        ),
+        ({"random_state": -1}, "`seed` must be at least 0"),
     ],
 )
 def test_a_parameter_out_of_range_is_refused_by_fit_by_name(wrong: dict[str, Any], sentence: str) -> None:

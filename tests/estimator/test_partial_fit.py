@@ -90,7 +90,7 @@ def test_what_is_new_widens_the_range_of_the_predictions() -> None:
 def test_an_unknown_id_is_refused_and_nothing_has_changed() -> None:
     completer = quick().fit(X[OLD], Y[OLD])
     before = completer.predict(X)
-    with pytest.raises(ValueError, match=r"row id -5 of X\[1\] is not known \(1 such pairs\).*fold_in"):
+    with pytest.raises(ValueError, match=r"known row ids, got -5 in X\[1\] \(1 such pairs\).*fold_in"):
         completer.partial_fit([X[0], (-5, X[0, 1])], [1.0, 2.0])
     assert np.array_equal(completer.predict(X), before)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from dmf_fast import MatrixCompleter
@@ -59,11 +60,19 @@ def test_similar_ids_are_of_the_same_side_and_not_the_id_itself() -> None:
 @pytest.mark.parametrize(
     ("ask", "error", "sentence"),
     [
-        (lambda completer: completer.recommend("ann"), TypeError, r"ids must be a list .* write \['ann'\]"),
-        (lambda completer: completer.recommend(7), TypeError, r"ids must be a list .* write \[7\]"),
-        (lambda completer: completer.recommend([7], k=0), ValueError, "k must be at least 1"),
-        (lambda completer: completer.similar_items([7]), ValueError, "known column ids, but 7 came"),
-        (lambda completer: completer.similar_users(["x"]), ValueError, "known row ids, but 'x' came"),
+        (lambda completer: completer.recommend("ann"), TypeError, r"`ids` must be a list .* write \['ann'\]"),
+        (lambda completer: completer.recommend(7), TypeError, r"`ids` must be a list .* write \[7\]"),
+        (lambda completer: completer.recommend([7], k=0), ValueError, "`k` must be at least 1"),
+        (
+            lambda completer: completer.similar_items([7]),
+            ValueError,
+            "`ids` must be column ids that fit has seen, got 7",
+        ),
+        (
+            lambda completer: completer.similar_users(["x"]),
+            ValueError,
+            "`ids` must be row ids that fit has seen, got 'x'",
+        ),
     ],
 )
 def test_what_cannot_be_answered_ends_in_a_sentence(
@@ -75,9 +84,21 @@ def test_what_cannot_be_answered_ends_in_a_sentence(
 
 def test_without_kept_ratings_what_was_seen_cannot_be_left_out() -> None:
     completer = quick(keep_ratings=False).fit(X, Y)
-    with pytest.raises(ValueError, match="exclude_seen=False"):
+    with pytest.raises(ValueError, match="`exclude_seen` must be False"):
         completer.recommend(X[:1, 0])
     assert completer.recommend(X[:1, 0], k=3, exclude_seen=False).ids.shape == (1, 3)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_an_estimator_that_was_trained_on_a_gpu_answers_from_there_and_is_kept_on_the_cpu() -> None:
+    completer = quick(device="cuda").fit(X, Y)
+    rows = np.unique(X[:, 0])
+    assert completer.model_.mean.device.type == "cpu"
+    scores = completer.recommend(rows, k=5).scores
+    np.testing.assert_allclose(
+        scores, completer.set_params(device="cpu").recommend(rows, k=5).scores, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -145,17 +166,19 @@ def test_ids_that_files_cannot_hold_are_refused_before_anything_is_replaced(tmp_
 
 
 @pytest.mark.parametrize(
-    ("name", "spoilt", "sentence"),
+    ("name", "damaged", "sentence"),
     [
-        ("estimator.json", b"{}", "estimator.json is spoilt"),
-        ("estimator.json", b"not JSON", "estimator.json is spoilt"),
+        ("estimator.json", b"{}", "estimator.json is damaged"),
+        ("estimator.json", b"not JSON", "estimator.json is damaged"),
         ("ratings.safetensors", b"nothing", "ratings.safetensors is damaged"),
         ("trained.json", b"{}", "trained.json is missing or spoilt"),
     ],
 )
-def test_a_spoilt_folder_ends_in_a_sentence(tmp_path: Path, name: str, spoilt: bytes, sentence: str) -> None:
+def test_a_damaged_folder_ends_in_a_sentence(
+    tmp_path: Path, name: str, damaged: bytes, sentence: str
+) -> None:
     quick().fit(X, Y).save(tmp_path)
-    (tmp_path / name).write_bytes(spoilt)
+    (tmp_path / name).write_bytes(damaged)
     with pytest.raises(DataError, match=sentence):
         MatrixCompleter.load(tmp_path)
 
@@ -163,8 +186,8 @@ def test_a_spoilt_folder_ends_in_a_sentence(tmp_path: Path, name: str, spoilt: b
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("noise_variance", -1.0, "noise_variance must be a finite number above 0"),
-        ("noise_variance", float("nan"), "noise_variance must be a finite number above 0"),
+        ("noise_variance", -1.0, "`noise_variance` must be a finite number of above 0"),
+        ("noise_variance", float("nan"), "`noise_variance` must be a finite number of above 0"),
         ("parameters", [1], r"parameters is \[1\]"),
         ("parameters", {"unheard_of": 1}, "of another version of dmf_fast"),
         ("trained", None, "trained is None"),

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from dmf_fast import info, reference
 from dmf_fast.ops import operators
-from dmf_fast.serving import SeenColumns
+from dmf_fast.serving import SeenColumns, TwoFactors, recommend, similar_columns
+from dmf_fast.serving.top_columns import top_columns_in_blocks
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,37 @@ def test_the_best_columns_are_those_of_the_reference(
 
 
 @pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("scores_a_block", [1, 100, 1 << 24])
+@pytest.mark.parametrize(("seen", "bias", "k"), [(0.3, True, 5), (0.97, False, 60), (1.0, True, 3)])
+def test_torch_s_own_operators_in_blocks_give_what_the_operator_gives(
+    seen: float, bias: bool, k: int, scores_a_block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dmf_fast.serving.top_columns._BLOCK_SCORES", scores_a_block)
+    problem = whole_numbers((30, 40), 6, 25, seen, bias)
+    lists = problem.lists
+    arguments = (problem.a, problem.b, problem.column_bias, problem.rows)
+    for seen_lists in ((lists.offsets, lists.columns), (None, None)):
+        found = top_columns_in_blocks(*arguments, *seen_lists, k)
+        for ours, expected in zip(found, operators.top_columns(*arguments, *seen_lists, k), strict=True):
+            assert torch.equal(ours, expected)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_a_gpu_the_best_columns_are_those_of_the_cpu() -> None:
+    problem = whole_numbers((30, 40), 6, 25)
+    two_factors = TwoFactors(problem.a, problem.b, None, problem.column_bias)
+    on_cpu, on_gpu = (
+        recommend(factors, problem.rows, 5, seen=problem.lists)
+        for factors in (two_factors, two_factors.to("cuda"))
+    )
+    assert torch.equal(on_gpu.columns, on_cpu.columns)
+    assert torch.equal(on_gpu.scores, on_cpu.scores)
+    nearest = similar_columns(two_factors.to("cuda"), range(40), 5).similarities
+    torch.testing.assert_close(nearest, similar_columns(two_factors, range(40), 5).similarities)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("h", [1023, 1024, 1025, 2000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_wide_factors_give_the_best_columns_too(h: int, dtype: torch.dtype, backend: str) -> None:
@@ -128,9 +160,10 @@ def test_results_are_bitwise_equal_for_any_number_of_threads(
 @pytest.mark.usefixtures("one_thread")
 def test_scores_that_are_no_numbers_are_left_out() -> None:
     a, b = torch.tensor([[1.0], [torch.nan]]), torch.tensor([[1.0, torch.nan, torch.inf, -torch.inf]])
-    columns, scores = operators.top_columns(a, b, None, torch.tensor([0, 1]), None, None, 3)
-    assert columns.tolist() == [[2, 0, -1], [-1, -1, -1]]
-    assert scores.tolist() == [[torch.inf, 1.0, -torch.inf], [-torch.inf] * 3]
+    for top_columns in (operators.top_columns, top_columns_in_blocks):
+        columns, scores = top_columns(a, b, None, torch.tensor([0, 1]), None, None, 3)
+        assert columns.tolist() == [[2, 0, -1], [-1, -1, -1]]
+        assert scores.tolist() == [[torch.inf, 1.0, -torch.inf], [-torch.inf] * 3]
 
 
 @pytest.mark.usefixtures("one_thread")

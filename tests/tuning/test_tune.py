@@ -1,4 +1,4 @@
-"""The search for settings: never worse than its begin, the same whenever it is interrupted."""
+"""The search for options: never worse than its begin, the same whenever it is interrupted."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dmf_fast import Observations
-from dmf_fast.completion import CompletionOptions, RunSettings, complete_matrix
+from dmf_fast.completion import CompletionOptions, complete_matrix
 from dmf_fast.experiments import low_rank_problem
-from dmf_fast.training import FitOptions
 from dmf_fast.tuning import SearchSpace, TuningOptions, TuningTrial, tune
 from dmf_fast.tuning.proposal import Proposal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-OPTIONS = CompletionOptions(
-    RunSettings(hidden=4),
-    FitOptions(steps=80, evaluate_every=2, patience=10, seed=0),
-    validation_fraction=0.2,
+OPTIONS = CompletionOptions.of(
+    {"hidden": 4, "steps": 80, "evaluate_every": 2, "patience": 10, "validation_fraction": 0.2}
 )
-SPACE = SearchSpace(hidden=(2, 4))
+SPACE = SearchSpace().changed(hidden=(2, 4))
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +43,10 @@ def measured(trials: tuple[TuningTrial, ...]) -> list[TuningTrial]:
     return [replace(trial, seconds=0.0) for trial in trials]
 
 
-def test_the_first_trial_has_the_settings_that_were_given_so_that_none_worse_is_found(
+def test_the_first_trial_has_the_options_that_were_given_so_that_none_worse_is_found(
     observed: Observations,
 ) -> None:
-    plain = complete_matrix(observed, replace(OPTIONS, refit=False)).run
+    plain = complete_matrix(observed, replace(OPTIONS, refit=False))
 
     found = tune(observed, OPTIONS, SPACE, TuningOptions(trials=12))
 
@@ -63,7 +61,7 @@ def test_the_first_trial_has_the_settings_that_were_given_so_that_none_worse_is_
 def test_the_options_found_repeat_the_best_trial(observed: Observations) -> None:
     found = tune(observed, OPTIONS, SPACE, TuningOptions(trials=12, seed=3))
 
-    again = complete_matrix(observed, replace(found.options, refit=False)).run
+    again = complete_matrix(observed, replace(found.options, refit=False))
 
     assert again.validation_rmse == found.best.validation_rmse
     assert again.result.best_step == found.best.best_step
@@ -72,13 +70,13 @@ def test_the_options_found_repeat_the_best_trial(observed: Observations) -> None
     assert found.best.validation_rmse == min(trial.validation_rmse or 9.0 for trial in complete)
 
 
-def test_a_search_finds_what_settings_given_badly_miss(observed: Observations) -> None:
-    bad = replace(OPTIONS, run=replace(OPTIONS.run, weight_decay=50.0))
+def test_a_search_finds_what_options_given_badly_miss(observed: Observations) -> None:
+    bad = OPTIONS.changed({"weight_decay": 50.0})
 
     found = tune(observed, bad, SPACE, TuningOptions(trials=8))
 
     assert found.best.number > 0
-    assert found.options.run.weight_decay < 50
+    assert found.options.weight_decay < 50
     before = found.trials[0].validation_rmse
     assert before is not None
     assert found.best.validation_rmse is not None
@@ -137,20 +135,20 @@ def test_ctrl_c_ends_the_search_with_the_trials_before(
 
 
 def test_only_what_the_space_names_is_searched_for(observed: Observations) -> None:
-    space = SearchSpace(None, None, None, None, hidden=None, depth=(1, 2))
+    space = SearchSpace({"depth": (1, 2)})
 
     found = tune(observed, OPTIONS, space, TuningOptions(trials=5))
 
-    assert {trial.settings["depth"] for trial in found.trials} == {1, 2}
-    assert replace(found.options.run, depth=2) == OPTIONS.run
+    assert {trial.values["depth"] for trial in found.trials} == {1, 2}
+    assert found.options.changed({"depth": 2}) == OPTIONS
     assert found.table.column_names == [
         "number", "state", "validation_rmse", "best_step", "steps", "seconds", "depth",
     ]  # fmt: skip
 
 
 def test_hopeless_trials_are_pruned_and_only_where_that_is_asked_for(observed: Observations) -> None:
-    long = replace(OPTIONS, fit=replace(OPTIONS.fit, evaluate_every=1, patience=None, steps=120))
-    space = SearchSpace(None, None, None, init_scale=(1e-6, 0.3), hidden=None)
+    long = OPTIONS.changed({"evaluate_every": 1, "patience": None, "steps": 120})
+    space = SearchSpace({"init_scale": (1e-6, 0.3)})
 
     pruned = tune(observed, long, space, TuningOptions(trials=16))
     whole = tune(observed, long, space, TuningOptions(trials=16, prune=False))
@@ -160,20 +158,20 @@ def test_hopeless_trials_are_pruned_and_only_where_that_is_asked_for(observed: O
 
 
 def test_a_trial_that_diverges_is_no_reason_to_stop(observed: Observations) -> None:
-    run = RunSettings(hidden=4, optimizer="gd", lr=0.05, coordinates="plain")
-    space = SearchSpace(None, None, None, init_scale=(1.0, 1e30), hidden=None)
+    options = OPTIONS.changed({"optimizer": "gd", "lr": 0.05, "coordinates": "plain"})
+    space = SearchSpace({"init_scale": (1.0, 1e30)})
 
-    found = tune(observed, replace(OPTIONS, run=run), space, TuningOptions(trials=6))
+    found = tune(observed, options, space, TuningOptions(trials=6))
 
     assert any(trial.state == "diverged" and trial.validation_rmse is None for trial in found.trials)
     assert found.best.state == "complete"
 
 
 def test_where_all_diverge_there_is_no_result(observed: Observations) -> None:
-    run = RunSettings(hidden=4, optimizer="gd", lr=1e30, coordinates="plain")
+    options = OPTIONS.changed({"optimizer": "gd", "lr": 1e30, "coordinates": "plain"})
 
     with pytest.raises(ValueError, match=r"All 2 trials have diverged"):
-        tune(observed, replace(OPTIONS, run=run), SPACE, TuningOptions(trials=2))
+        tune(observed, options, SPACE, TuningOptions(trials=2))
 
 
 def test_no_trial_begins_after_the_time(observed: Observations) -> None:
@@ -184,7 +182,7 @@ def test_trials_of_another_search_are_refused(observed: Observations, tmp_path: 
     file = tmp_path / "trials.json"
     tune(observed, OPTIONS, SPACE, TuningOptions(trials=1), kept_in=file)
 
-    with pytest.raises(ValueError, match=r"another search: seed was 0 there and is 1 here"):
+    with pytest.raises(ValueError, match=r"another search: seed of the search was 0 there and is 1 here"):
         tune(observed, OPTIONS, SPACE, TuningOptions(trials=1, seed=1), kept_in=file)
     file.write_text("{")
     with pytest.raises(ValueError, match=r"does not hold the trials of a search"):
@@ -192,15 +190,28 @@ def test_trials_of_another_search_are_refused(observed: Observations, tmp_path: 
 
 
 def test_bad_arguments_are_refused(observed: Observations) -> None:
-    with pytest.raises(ValueError, match="must leave a setting"):
-        tune(observed, OPTIONS, SearchSpace(None, None, None, None, None))
-    with pytest.raises(ValueError, match="needs validation entries"):
+    with pytest.raises(ValueError, match="`space` must have an option to search for"):
+        tune(observed, OPTIONS, SearchSpace({}))
+    with pytest.raises(ValueError, match="`validation` must hold entries"):
         tune(observed, replace(OPTIONS, validation_fraction=0.0))
-    with pytest.raises(ValueError, match="trials must be at least 1"):
+    with pytest.raises(ValueError, match="`trials` must be at least 1"):
         TuningOptions(trials=0)
-    with pytest.raises(ValueError, match=r"weight_decay must be \(lowest, highest\)"):
-        SearchSpace(weight_decay=(1.0, 0.1))
-    with pytest.raises(ValueError, match="init_scale is searched on a logarithmic scale"):
-        SearchSpace(init_scale=(0.0, 0.1))
-    with pytest.raises(ValueError, match="hidden must name choices"):
-        SearchSpace(hidden=())
+
+
+@pytest.mark.parametrize(
+    ("ranges", "sentence"),
+    [
+        ({"weight_decay": (1.0, 0.1)}, r"`weight_decay` must have a range \(lowest, highest\)"),
+        ({"degree_exponent": (0.0, 2.0)}, "`degree_exponent` .* at most 1, got 2"),
+        ({"weight_decay": (0.0, 0.1)}, "`weight_decay` must have a range above 0"),
+        ({"hidden": ()}, "`hidden` must have choices, got none"),
+        ({"hidden": (0, 8)}, "`hidden` must be at least 1, got 0"),
+        ({"optimizer": ("adam", "sdg")}, "`optimizer` must be one of"),
+        ({"width": (1, 2)}, "`width` must be an option of CompletionOptions"),
+    ],
+)
+def test_a_space_outside_the_bounds_of_the_options_is_refused(
+    ranges: dict[str, tuple[Any, ...]], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        SearchSpace(ranges)

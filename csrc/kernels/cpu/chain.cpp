@@ -7,8 +7,8 @@ namespace {
 
 // Up to so many bytes of its three matrices a product is made by the kernels here, in one thread.
 constexpr int64_t small_product_bytes = 1 << 18;
-// Rows of a slice.
-constexpr int64_t slice_rows = 128;
+// A slice of a product takes about so many flops, which hide what a call of a library costs, or more.
+constexpr int64_t slice_flops = 1 << 23;
 
 template <class T>
 int64_t bytes_of(const DenseMatrix<T>& matrix) {
@@ -18,6 +18,14 @@ int64_t bytes_of(const DenseMatrix<T>& matrix) {
 template <class T>
 BlasOperand operand(const DenseMatrix<T>& matrix, bool transposed = false) {
   return {matrix.data, matrix.rows, matrix.columns, matrix.stride, transposed};
+}
+
+// Of sizes alone, never of the number of threads. Thin slices would cost more: a library packs the right matrix
+// anew for each.
+int64_t slices_of(int64_t rows, int64_t terms, int64_t columns) {
+  const int64_t slice_rows =
+      std::max(slice_flops / (2 * terms * columns), std::clamp<int64_t>(rows / 2, 32, 128));
+  return (rows + slice_rows - 1) / slice_rows;
 }
 
 }  // namespace
@@ -77,7 +85,7 @@ template <class T>
 void Chain<T>::multiply_in_slices(const DenseMatrix<T>& left, bool left_transposed, const DenseMatrix<T>& right,
                                   bool right_transposed, const DenseMatrix<T>& result) {
   constexpr Dtype dtype = sizeof(T) == 8 ? Dtype::float64 : Dtype::float32;
-  const int64_t slices = (result.rows + slice_rows - 1) / slice_rows;
+  const int64_t slices = slices_of(result.rows, left_transposed ? left.rows : left.columns, result.columns);
   for_slices(parallel_, slices, [&](int, int64_t begin, int64_t end) {
     for (int64_t slice = begin; slice < end; ++slice) {
       const int64_t first = result.rows * slice / slices, rows = result.rows * (slice + 1) / slices - first;

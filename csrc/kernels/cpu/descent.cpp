@@ -49,19 +49,25 @@ Descent<T>::Descent(const DescentProgram& program, const ObservedEntries<T>& ent
     parameters_.add(chain_.value(factor), chain_.gradient(factor), scales[factor], rule.weight_decay,
                     rule.moments());
   }
-  if (options.biases) {
-    const int64_t lines[] = {entries.layout.header->rows, entries.layout.header->columns};
-    for (int side = 0; side < 2; ++side) {
-      AlignedNumbers<T>&bias = bias_memory_[side], &gradient = bias_memory_[side + 2];
-      bias = AlignedNumbers<T>(lines[side]);
-      gradient = AlignedNumbers<T>(lines[side]);
-      (side == 0 ? sides_.row_bias : sides_.column_bias) = bias.data();
-      (side == 0 ? sides_.gradient_row_bias : sides_.gradient_column_bias) = gradient.data();
-      parameters_.add({bias.data(), lines[side], 1, 1}, {gradient.data(), lines[side], 1, 1},
-                      scales[program.factors + side], rule.bias_weight_decay, rule.moments());
-    }
-  }
+  if (options.biases || options.mean != 0) add_biases(options, scales);
   observed_pass_ = make_observed_pass(entries_, options.loss_scale, sides_, parallel);
+}
+
+template <class T>
+void Descent<T>::add_biases(const DescentOptions& options, const std::vector<const T*>& scales) {
+  const int64_t lines[] = {entries_.layout.header->rows, entries_.layout.header->columns};
+  for (int side = 0; side < 2; ++side) {
+    AlignedNumbers<T>&bias = bias_memory_[side], &gradient = bias_gradient_memory_[side];
+    bias = AlignedNumbers<T>(lines[side]);
+    if (!options.biases) continue;
+    gradient = AlignedNumbers<T>(lines[side]);
+    parameters_.add({bias.data(), lines[side], 1, 1}, {gradient.data(), lines[side], 1, 1},
+                    scales[factors_ + side], options.rule.bias_weight_decay, options.rule.moments());
+  }
+  sides_.row_bias = bias_memory_[0].data();
+  sides_.column_bias = bias_memory_[1].data();
+  sides_.gradient_row_bias = bias_gradient_memory_[0].data();
+  sides_.gradient_column_bias = bias_gradient_memory_[1].data();
 }
 
 template <class T>

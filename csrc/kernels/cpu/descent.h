@@ -63,6 +63,7 @@ class Descent {
   void go_on_from(int64_t step, const std::vector<double>& scalars);
 
  private:
+  void add_biases(const DescentOptions& options, const std::vector<const T*>& scales);
   bool evaluate();
   void update();
 
@@ -71,7 +72,8 @@ class Descent {
   const double gradient_clip_;
   Parallel& parallel_;
   Chain<T> chain_;
-  AlignedNumbers<T> bias_memory_[4];  // of rows and columns: biases, then their gradients
+  // Of rows and columns: biases, zero where a mean stands without them, and their gradients.
+  AlignedNumbers<T> bias_memory_[2], bias_gradient_memory_[2];
   Sides<T> sides_;
   std::unique_ptr<ObservedPass<T>> observed_pass_;
   Parameters<T> parameters_;

@@ -50,7 +50,7 @@ class FormedPass final : public ObservedPass<T> {
           sides_.gradient_a.row(row)[column] = twice_scale_ * weighted;
           return static_cast<double>(weighted) * static_cast<double>(residual);
         });
-    if (sides_.has_biases()) sum_gradient();
+    if (sides_.learns_biases()) sum_gradient();
     return loss;
   }
 

@@ -11,7 +11,7 @@ namespace DMF_INSTRUCTION_SET {
 // Vectors of a slice up to which that is faster than reading Bᵀ twice.
 constexpr int max_fused_vectors = vector_registers / 4;
 
-template <class Storage, int P>
+template <class Storage, int P, bool biased>
 class FusedRows {
  public:
   using T = accumulator_t<Storage>;
@@ -23,11 +23,11 @@ class FusedRows {
     const FusedRows rows(tile);
     const Storage* a = tile.a();
     T* gradient_a = tile.gradient_a();
-    Residuals<Storage> residuals(tile);
+    Residuals<Storage, biased> residuals(tile);
     EntryCursor<Storage> entries(tile);
     for_sized_groups(tile.row_bundles(), tile.row_bundles_end(), tile.row_of_group(),
                      [&](auto size, int64_t row) __attribute__((always_inline)) {
-                       rows.group<size>(a + row * h, gradient_a + row * h, entries, residuals);
+                       rows.group<size>(a + row * h, gradient_a + row * h, row, entries, residuals);
                      });
     return residuals.loss();
   }
@@ -37,28 +37,29 @@ class FusedRows {
   // Entries whose slices fit the registers beside A[i] and dA[i].
   static constexpr int at_once = P <= max_fused_vectors / 2 ? 4 : 2;
 
-  DMF_INLINE explicit FusedRows(const TileView<Storage>& tile) : b_(tile.b()) {}
+  DMF_INLINE explicit FusedRows(const TileView<Storage>& tile)
+      : b_(tile.b()), gradient_row_bias_(tile.gradient_row_bias()) {}
 
   template <int E>
-  DMF_INLINE void group(const Storage* a, T* gradient_a, EntryCursor<Storage>& entries,
-                        Residuals<Storage>& residuals) const {
+  DMF_INLINE void group(const Storage* a, T* gradient_a, int64_t row, EntryCursor<Storage>& entries,
+                        Residuals<Storage, biased>& residuals) const {
     Register x[P], sum[P];
     Panel<T, P>::load(a, x);
     Panel<T, P>::load(gradient_a, sum);
-    parts<E>(x, sum, entries, residuals);
+    parts<E>(x, sum, row, entries, residuals);
     Panel<T, P>::store(gradient_a, sum);
   }
 
   template <int E>
-  DMF_INLINE void parts(const Register (&x)[P], Register (&sum)[P], EntryCursor<Storage>& entries,
-                        Residuals<Storage>& residuals) const {
-    part<(E < at_once ? E : at_once)>(x, sum, entries, residuals);
-    if constexpr (E > at_once) parts<E - at_once>(x, sum, entries, residuals);
+  DMF_INLINE void parts(const Register (&x)[P], Register (&sum)[P], int64_t row, EntryCursor<Storage>& entries,
+                        Residuals<Storage, biased>& residuals) const {
+    part<(E < at_once ? E : at_once)>(x, sum, row, entries, residuals);
+    if constexpr (E > at_once) parts<E - at_once>(x, sum, row, entries, residuals);
   }
 
   template <int E>
-  DMF_INLINE void part(const Register (&x)[P], Register (&sum)[P], EntryCursor<Storage>& entries,
-                       Residuals<Storage>& residuals) const {
+  DMF_INLINE void part(const Register (&x)[P], Register (&sum)[P], int64_t row, EntryCursor<Storage>& entries,
+                       Residuals<Storage, biased>& residuals) const {
     Register b[E][P], dot[E];
     for (int e = 0; e < E; ++e) {
       Panel<T, P>::load(opaque(b_ + entries.column[e] * h), b[e]);
@@ -67,7 +68,8 @@ class FusedRows {
     }
     T dots[sums_slack] = {};
     V::template sums<E>(dot, dots);
-    const T* coefficient = residuals.template take<E>(dots, entries);
+    const T* coefficient = residuals.template take<E>(dots, row, entries);
+    if constexpr (biased) add_sum<E>(gradient_row_bias_, row, coefficient);
     for (int e = 0; e < E; ++e) {
       const Register factor = V::broadcast(coefficient[e]);
       for (int p = 0; p < P; ++p) sum[p] = V::multiply_add(factor, b[e][p], sum[p]);
@@ -75,6 +77,7 @@ class FusedRows {
   }
 
   const Storage* b_;
+  T* gradient_row_bias_;
 };
 
 }  // namespace DMF_INSTRUCTION_SET

@@ -27,7 +27,7 @@ class LinePass final : public ObservedPass<T> {
         coefficients_(entries.nnz()),
         sides_(sides) {
     sort(entries);
-    if (sides.has_biases()) column_ = lines_.column;
+    if (sides.learns_biases()) column_ = lines_.column;
     // From now on by where their rows begin.
     for (int32_t& column : lines_.column) column *= static_cast<int32_t>(sides.b_transposed.stride);
     for (int32_t& row : lines_.row) row *= static_cast<int32_t>(sides.a.stride);
@@ -38,14 +38,14 @@ class LinePass final : public ObservedPass<T> {
     const LineSide columns{lines_.column_start.data(), lines_.row.data(), lines_.place.data(), lines_.columns};
     T* coefficients = coefficients_.data();
     kernels_.dots(rows, sides_.a, sides_.b_transposed, coefficients);
-    if (sides_.has_biases()) {
+    if (sides_.learns_biases()) {
       kernels_.add_biases(rows, column_.data(), sides_.row_bias, sides_.column_bias, coefficients);
     }
     const double loss = kernels_.residuals(targets_.data(), weights_.empty() ? nullptr : weights_.data(),
                                            lines_.nnz, twice_scale_, coefficients);
     kernels_.gather(rows, coefficients, sides_.b_transposed, sides_.gradient_a);
     kernels_.gather(columns, coefficients, sides_.a, sides_.gradient_b_transposed);
-    if (sides_.has_biases()) {
+    if (sides_.learns_biases()) {
       kernels_.sum_lines(rows, coefficients, sides_.gradient_row_bias);
       kernels_.sum_lines(columns, coefficients, sides_.gradient_column_bias);
     }
@@ -83,7 +83,7 @@ class LinePass final : public ObservedPass<T> {
 
   const StepKernels<T>& kernels_;
   ObservedLines lines_;
-  std::vector<int32_t> column_;       // in row order, where there are biases
+  std::vector<int32_t> column_;       // in row order, where biases are learned
   std::vector<T> targets_, weights_;  // in row order: value − mean; no weights for ones
   const T twice_scale_;
   const AlignedNumbers<T> coefficients_;

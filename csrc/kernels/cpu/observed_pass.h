@@ -28,13 +28,14 @@ template <class T>
 struct Sides {
   DenseMatrix<T> a, b_transposed;
   DenseMatrix<T> gradient_a, gradient_b_transposed;
-  // (m,) and (n,); null where there are no biases.
+  // (m,) and (n,): both or neither, and no mean without them. They have gradients where they are learned.
   T *row_bias = nullptr, *column_bias = nullptr;
   T *gradient_row_bias = nullptr, *gradient_column_bias = nullptr;
   double mean = 0;
 
   bool form_product() const { return b_transposed.data == nullptr; }
   bool has_biases() const { return row_bias != nullptr; }
+  bool learns_biases() const { return gradient_row_bias != nullptr; }
 };
 
 template <class T>

@@ -162,15 +162,16 @@ double sum_of_direction_squares(const ParameterRows<T>& rows, T gradient_factor)
   Squares<T> squares;
   if (rows.weight_decay == 0) {
     for_numbers(rows, [&](auto reader, int64_t k, const auto& scale, int chain) __attribute__((always_inline)) {
-      squares.add(gradient_factor * scale.scale(reader, k) * reader.load(rows.g + k), chain);
+      squares.add(scale.scale(reader, k) * reader.load(rows.g + k), chain);
     });
-  } else {
-    for_numbers(rows, [&](auto reader, int64_t k, const auto& scale, int chain) __attribute__((always_inline)) {
-      squares.add(gradient_factor * scale.scale(reader, k) * reader.load(rows.g + k) +
-                      rows.weight_decay * scale.inverse(reader, k) * reader.load(rows.x + k),
-                  chain);
-    });
+    const double factor = static_cast<double>(gradient_factor);
+    return factor * factor * squares.total();
   }
+  for_numbers(rows, [&](auto reader, int64_t k, const auto& scale, int chain) __attribute__((always_inline)) {
+    squares.add(gradient_factor * scale.scale(reader, k) * reader.load(rows.g + k) +
+                    rows.weight_decay * scale.inverse(reader, k) * reader.load(rows.x + k),
+                chain);
+  });
   return squares.total();
 }
 

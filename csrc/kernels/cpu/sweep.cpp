@@ -75,13 +75,17 @@ class Sweep {
 
   // Blocks on the diagonal come first in their row and in their column.
   void clear_gradients(int64_t stripe) const {
-    clear(operands_.gradient_a, layout_.row_stripe_start + stripe);
-    clear(operands_.gradient_b_transposed, layout_.column_stripe_start + stripe);
+    const int64_t *row = layout_.row_stripe_start + stripe, *column = layout_.column_stripe_start + stripe;
+    clear(operands_.gradient_a, row, operands_.h);
+    clear(operands_.gradient_b_transposed, column, operands_.h);
+    clear(operands_.gradient_row_bias, row, 1);
+    clear(operands_.gradient_column_bias, column, 1);
   }
 
-  void clear(void* gradient, const int64_t* stripe_start) const {
-    if (stripe_start[0] == stripe_start[1]) return;  // an empty matrix has no memory to clear
-    const int64_t line_bytes = operands_.h * accumulator_bytes(dtype_);
+  void clear(void* gradient, const int64_t* stripe_start, int64_t width) const {
+    // An empty matrix has no memory to clear, and biases may have no gradients.
+    if (gradient == nullptr || stripe_start[0] == stripe_start[1]) return;
+    const int64_t line_bytes = width * accumulator_bytes(dtype_);
     std::memset(static_cast<char*>(gradient) + stripe_start[0] * line_bytes, 0,
                 (stripe_start[1] - stripe_start[0]) * line_bytes);
   }

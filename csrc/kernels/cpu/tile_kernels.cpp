@@ -55,13 +55,14 @@ void product_rows(const TileView<Storage>& tile) {
 }
 
 // Loss, coefficients and, where wanted, dA for slices of any width.
-template <class Storage, bool with_gradient>
+template <class Storage, bool biased, bool with_gradient>
 double loss_rows(const TileView<Storage>& tile) {
   using T = accumulator_t<Storage>;
   const Slices<Storage, 0> slices(tile.h());
   const Storage *a = tile.a(), *all_b = tile.b();
   T* gradient_a = with_gradient ? tile.gradient_a() : nullptr;
-  Residuals<Storage> residuals(tile);
+  T* gradient_row_bias = with_gradient ? tile.gradient_row_bias() : nullptr;
+  Residuals<Storage, biased> residuals(tile);
   EntryCursor<Storage> entries(tile);
   for_row_groups(tile, [&](auto size, int64_t row, int64_t) __attribute__((always_inline)) {
     constexpr int E = size;
@@ -69,21 +70,24 @@ double loss_rows(const TileView<Storage>& tile) {
     slices_of(all_b, entries.column, slices.h(), b);
     T dots[sums_slack] = {};
     slices.dots(a + row * slices.h(), b, dots);
-    const T* coefficient = residuals.template take<E>(dots, entries);
-    if constexpr (with_gradient) slices.add(gradient_a + row * slices.h(), b, coefficient);
+    const T* coefficient = residuals.template take<E>(dots, row, entries);
+    if constexpr (with_gradient) {
+      slices.add(gradient_a + row * slices.h(), b, coefficient);
+      if constexpr (biased) add_sum<E>(gradient_row_bias, row, coefficient);
+    }
   });
   return residuals.loss();
 }
 
 // The fused row phase, where a slice has few enough vectors for it.
-template <class Storage, int P = slice_vectors<Storage>>
+template <class Storage, bool biased, int P = slice_vectors<Storage>>
 double loss_gradient_rows(const TileView<Storage>& tile) {
   using V = Vector<accumulator_t<Storage>>;
   if constexpr (P > max_fused_vectors) {
-    return loss_rows<Storage, true>(tile);
+    return loss_rows<Storage, biased, true>(tile);
   } else {
-    return tile.h() > P * V::width ? loss_gradient_rows<Storage, P + slice_vectors<Storage>>(tile)
-                                   : FusedRows<Storage, P>::run(tile);
+    return tile.h() > P * V::width ? loss_gradient_rows<Storage, biased, P + slice_vectors<Storage>>(tile)
+                                   : FusedRows<Storage, P, biased>::run(tile);
   }
 }
 
@@ -100,13 +104,13 @@ void gradient_rows(const TileView<Storage>& tile) {
   });
 }
 
-template <class Storage, int P>
+template <class Storage, bool biased, int P>
 void column_groups(const TileView<Storage>& tile) {
   using T = accumulator_t<Storage>;
   const Slices<Storage, P> slices(tile.h());
   const int64_t h = slices.h();
   const Storage* a = tile.a();
-  T* gradient_b = tile.gradient_b();
+  T *gradient_b = tile.gradient_b(), *gradient_column_bias = tile.gradient_column_bias();
   const uint16_t *row = tile.rows(), *place = tile.places();
   for_sized_groups(tile.column_bundles(), tile.column_bundles_end(), tile.column_of_group(),
                    [&](auto size, int64_t column) __attribute__((always_inline)) {
@@ -116,21 +120,30 @@ void column_groups(const TileView<Storage>& tile) {
                      slices_of(a, row, h, slice);
                      for (int e = 0; e < E; ++e) coefficient[e] = tile.coefficients[place[e]];
                      slices.add(gradient_b + column * h, slice, coefficient);
+                     if constexpr (biased) add_sum<E>(gradient_column_bias, column, coefficient);
                      row += E;
                      place += E;
                    });
 }
 
 // dBᵀ = Gᵀ·A for the coefficients in the buffer.
-template <class Storage, int P = slice_vectors<Storage>>
+template <class Storage, bool biased, int P = slice_vectors<Storage>>
 void column_phase(const TileView<Storage>& tile) {
   using V = Vector<accumulator_t<Storage>>;
   if constexpr (P > max_fused_vectors) {
-    column_groups<Storage, 0>(tile);
+    column_groups<Storage, biased, 0>(tile);
   } else {
-    if (tile.h() > P * V::width) return column_phase<Storage, P + slice_vectors<Storage>>(tile);
-    column_groups<Storage, P>(tile);
+    if (tile.h() > P * V::width) return column_phase<Storage, biased, P + slice_vectors<Storage>>(tile);
+    column_groups<Storage, biased, P>(tile);
   }
+}
+
+template <class Storage, bool biased, bool with_gradients>
+double loss_of(const TileView<Storage>& tile) {
+  if constexpr (!with_gradients) return loss_rows<Storage, biased, false>(tile);
+  const double loss = loss_gradient_rows<Storage, biased>(tile);
+  column_phase<Storage, biased>(tile);
+  return loss;
 }
 
 template <class Storage, Task task>
@@ -138,20 +151,19 @@ double process_tile(const LayoutView& layout, int64_t tile_number, const Operand
   using T = accumulator_t<Storage>;
   const TileView<Storage> tile{layout, layout.tiles[tile_number], layout.tiles[tile_number + 1], operands,
                                static_cast<T*>(buffer)};
-  double loss = 0;
   if constexpr (task == Task::product) product_rows(tile);
-  if constexpr (task == Task::loss) loss = loss_rows<Storage, false>(tile);
-  if constexpr (task == Task::loss_gradients) {
-    loss = loss_gradient_rows(tile);
-    column_phase(tile);
+  if constexpr (task == Task::loss || task == Task::loss_gradients) {
+    constexpr bool with_gradients = task == Task::loss_gradients;
+    return operands.row_bias == nullptr ? loss_of<Storage, false, with_gradients>(tile)
+                                        : loss_of<Storage, true, with_gradients>(tile);
   }
   if constexpr (task == Task::gradients) {
     const T* coefficients = static_cast<const T*>(operands.coefficients);
     for (int64_t k = 0; k < tile.entries(); ++k) tile.coefficients[k] = coefficients[tile.position(k)];
     gradient_rows(tile);
-    column_phase(tile);
+    column_phase<Storage, false>(tile);
   }
-  return loss;
+  return 0;
 }
 
 }  // namespace

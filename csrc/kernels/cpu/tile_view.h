@@ -7,6 +7,11 @@
 namespace dmf {
 namespace DMF_INSTRUCTION_SET {
 
+template <class Number>
+DMF_INLINE Number* moved(Number* numbers, int64_t by) {
+  return numbers == nullptr ? nullptr : numbers + by;
+}
+
 // Pointers moved to the tile's first entry, row and column.
 template <class Storage>
 struct TileView {
@@ -26,12 +31,21 @@ struct TileView {
   T* gradient_a() const { return static_cast<T*>(operands.gradient_a) + begin.first_row * h(); }
   T* gradient_b() const { return static_cast<T*>(operands.gradient_b_transposed) + begin.first_column * h(); }
 
+  // Null where there are none, as are their gradients.
+  const T* row_bias() const { return moved(static_cast<const T*>(operands.row_bias), begin.first_row); }
+  const T* column_bias() const {
+    return moved(static_cast<const T*>(operands.column_bias), begin.first_column);
+  }
+  T* gradient_row_bias() const { return moved(static_cast<T*>(operands.gradient_row_bias), begin.first_row); }
+  T* gradient_column_bias() const {
+    return moved(static_cast<T*>(operands.gradient_column_bias), begin.first_column);
+  }
+
   int64_t entries() const { return end.entry_start - begin.entry_start; }
   const Storage* values() const { return static_cast<const Storage*>(operands.values) + begin.entry_start; }
   // Null when every entry has a weight of one.
   const Storage* weights() const {
-    const Storage* weights = static_cast<const Storage*>(operands.weights);
-    return weights == nullptr ? nullptr : weights + begin.entry_start;
+    return moved(static_cast<const Storage*>(operands.weights), begin.entry_start);
   }
   int64_t position(int64_t entry) const { return layout.position_of(begin.entry_start + entry); }
 

@@ -1,4 +1,4 @@
-"""Columns of raw ids of any hashable type, and where they stand in a map."""
+"""Columns of raw ids of any hashable type, and their indices in a map."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from dmf_fast.data import IdMap, ObjectIdMap
 from dmf_fast.data.arrow_types import id_array, is_id_type
 from dmf_fast.data.object_id_map import as_list
+
+SIDES = ("row", "column")
 
 
 def read_ids(argument: str, kind: str, ids: Any) -> Any:
@@ -48,7 +50,7 @@ def read_ids(argument: str, kind: str, ids: Any) -> Any:
     return _objects(argument, kind, ids) if known is None else known
 
 
-def known_positions(ids: Any, id_map: IdMap) -> NDArray[np.int64]:
+def positions(ids: Any, id_map: IdMap) -> NDArray[np.int64]:
     """Return the index of every id of a column of `read_ids`, -1 where the map does not know it."""
     if isinstance(ids, pa.Array) or isinstance(id_map, ObjectIdMap):
         return id_map.indices(ids)
@@ -60,7 +62,7 @@ def id_at(ids: Any, place: int) -> Any:
     return ids[place].as_py() if isinstance(ids, pa.Array) else ids[place]
 
 
-def selected_ids(ids: Any, kept: NDArray[np.bool_]) -> Any:
+def select(ids: Any, kept: NDArray[np.bool_]) -> Any:
     """Return the ids of a mask."""
     if isinstance(ids, pa.Array):
         return ids.filter(pa.array(kept))
@@ -72,8 +74,8 @@ def _whole_numbers(argument: str, kind: str, array: pa.Array, ids: Any) -> Any:
     if not np.isfinite(numbers).all():
         place = int((~np.isfinite(numbers)).argmax())
         raise ValueError(
-            f"{argument} must hold finite ids, but the {kind} of {argument}[{place}] is {numbers[place]}, "
-            "infinity or NaN."
+            f"`{argument}` must hold finite ids, got the {kind} {numbers[place]} in {argument}[{place}] "
+            "(infinity or NaN)"
         )
     if (numbers == np.rint(numbers)).all() and np.abs(numbers).max(initial=0.0) < 2**53:
         return pa.array(numbers.astype(np.int64))
@@ -89,14 +91,12 @@ def _objects(argument: str, kind: str, ids: Any) -> list[Any]:
         for key in keys:
             hash(key)
     except TypeError as error:
-        raise TypeError(f"{argument} must hold hashable ids, but a {kind} is {key!r}: {error}.") from None
+        raise TypeError(f"`{argument}` must hold hashable ids, got the {kind} {key!r}: {error}") from None
     return keys
 
 
 def _refuse_missing(argument: str, kind: str, place: int) -> None:
-    raise ValueError(
-        f"{argument} must have every {kind}, but that of {argument}[{place}] is None or NaN; drop it."
-    )
+    raise ValueError(f"`{argument}` must have every {kind}, got None or NaN in {argument}[{place}]; drop it")
 
 
 def _as_text(key: Any) -> str | None:

@@ -1,8 +1,9 @@
-"""Many runs of gradient descent on the same measurements, in lockstep.
+"""Batched gradient descent: many chains of factors are fitted to the same measurements together.
 
-The measurement matrices are by far the largest thing that a step of matrix sensing reads. All runs make their
-steps together, so that they are read for all at once: one product gives the residuals of all runs, one more
-the gradients in all their products. What is left is small, and batched over chains of equal shapes.
+The measurement matrices are by far the largest thing that a step of matrix sensing reads. All chains make
+their steps together, so that the matrices are read once a step: one product gives the residuals of all
+chains, one more the gradients in all their products. What is left is small, and batched over chains of equal
+shapes.
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dmf_fast.chain import shape_of
-from dmf_fast.checks import whole_number
+from dmf_fast.checks import real_number, whole_number
+from dmf_fast.optim import GroupRMSprop, OptimizerSpec
 from dmf_fast.sensing import Measurements
 from dmf_fast.training.interrupt import DeferredInterrupt
-from dmf_fast.training.rules import GroupRMSprop
 
-LockstepStoppedBecause = Literal["steps", "train_loss_threshold", "diverged", "interrupted"]
+_OPTIONS = ("lr", "alpha", "eps", "weight_decay")
+SensingStoppedBecause = Literal["steps", "train_loss_threshold", "diverged", "interrupted"]
 
 
 @dataclass(frozen=True)
-class LockstepRun:
-    """How one run of `descend_in_lockstep` went.
+class SensingRun:
+    """What `batched_gradient_descent` has made of one chain.
 
     Attributes:
         factors: ``[W_1, …, W_N]`` at the end.
@@ -40,34 +42,33 @@ class LockstepRun:
     """
 
     factors: list[Tensor]
-    stopped_because: LockstepStoppedBecause
+    stopped_because: SensingStoppedBecause
     steps: int
     train_loss: float
 
 
 @torch.no_grad()
-def descend_in_lockstep(
+def batched_gradient_descent(
     chains: Sequence[Sequence[Tensor]],
     measurements: Measurements,
-    rule: GroupRMSprop,
+    optimizer: Callable[..., torch.optim.Optimizer],
     *,
     steps: int = 100_000,
     train_loss_threshold: float | None = None,
     progress: bool | None = None,
     interrupted: Callable[[], bool] = lambda: False,
-) -> list[LockstepRun]:
-    """Minimise the mean `dmf_fast.sensing.sensing_loss` of many chains, each a run of its own.
+) -> list[SensingRun]:
+    """Minimize the mean `dmf_fast.sensing.sensing_loss` of many chains, each a run of its own.
 
-    Every run does what a loop over the loss and `dmf_fast.optim.GroupRMSprop` does, and what `descend` does
-    for completion; one that has ended leaves the batch. To rounding, a run is the same whatever runs beside
-    it. Ctrl-C ends all runs before their next step, and the results so far are returned; a second one raises
-    `KeyboardInterrupt` at once.
+    Every run does what a loop over the loss and `dmf_fast.optim.GroupRMSprop` does; one that has ended leaves
+    the batch. To rounding, a run does not depend on the others. Ctrl-C ends all runs before their next step,
+    and the results so far are returned; a second one raises `KeyboardInterrupt` at once.
 
     Args:
         chains: the starts, each ``[W_1, …, W_N]`` with ``W_j`` of shape ``(d_j, d_{j-1})``, of any depths and
             hidden widths, of the shape, dtype and device of the measurements; they are left as they are.
         measurements: what all runs fit. For the time of the call they take twice the memory.
-        rule: learning rate and the like.
+        optimizer: `dmf_fast.optim.GroupRMSprop` with its options, as a `functools.partial`.
         steps: most steps of a run.
         train_loss_threshold: a run ends as soon as its mean loss is at most this; looked at in every step.
         progress: a bar on standard error: True, False, or None for only where that is a terminal.
@@ -77,48 +78,53 @@ def descend_in_lockstep(
         A result for every chain, in the order of ``chains``.
 
     Raises:
-        TypeError: dtypes disagree, ``rule`` is another one, or as for `dmf_fast.chain.dims_of`.
+        TypeError: dtypes disagree, ``optimizer`` is another, or as for `dmf_fast.chain.dims_of`.
         ValueError: shapes or devices disagree, ``steps`` or the threshold is out of range, or as for
             `dmf_fast.chain.dims_of`.
 
     Example:
+        >>> from functools import partial
         >>> from dmf_fast.sensing import gaussian_measurements
         >>> measurements = gaussian_measurements(torch.ones(2, 2), count=6, seed=0)
         >>> shallow, deep = [torch.eye(2)], [torch.eye(2), torch.eye(2)]
-        >>> runs = descend_in_lockstep(
-        ...     [shallow, deep], measurements, GroupRMSprop(lr=1e-2), train_loss_threshold=1e-4
+        >>> optimizer = partial(GroupRMSprop, lr=1e-2)
+        >>> runs = batched_gradient_descent(
+        ...     [shallow, deep], measurements, optimizer, train_loss_threshold=1e-4
         ... )
         >>> [run.stopped_because for run in runs]
         ['train_loss_threshold', 'train_loss_threshold']
 
     """
-    _check(chains, measurements, rule)
+    _check(chains, measurements)
+    options = _group_rmsprop_options(optimizer)
     steps = whole_number("steps", steps, least=0)
-    threshold = _checked_threshold(train_loss_threshold)
-    lockstep = _Lockstep(chains, measurements, rule)
-    ended: dict[int, LockstepRun] = {}
+    threshold = -math.inf
+    if train_loss_threshold is not None:
+        threshold = real_number("train_loss_threshold", train_loss_threshold, least=0)
+    batch = _Batch(chains, measurements, options)
+    ended: dict[int, SensingRun] = {}
     bar = tqdm(total=steps, unit="step", unit_scale=True, disable=None if progress is None else not progress)
     with bar, DeferredInterrupt() as interrupt:
-        while lockstep.places:
-            lockstep.measure()
-            goes_on = lockstep.is_finite() & (lockstep.losses > threshold)
-            is_last = lockstep.step == steps
+        while batch.places:
+            batch.measure()
+            goes_on = batch.is_finite() & (batch.losses > threshold)
+            is_last = batch.step == steps
             if is_last or interrupt.requested or interrupted():
                 goes_on.fill_(False)
             if goes_on.all():
-                lockstep.update()
+                batch.update()
                 bar.update()
             else:
-                ended |= lockstep.results(~goes_on, threshold, "steps" if is_last else "interrupted")
-                lockstep.keep(goes_on)
+                ended |= batch.results(~goes_on, threshold, "steps" if is_last else "interrupted")
+                batch.keep(goes_on)
     return [ended[place] for place in range(len(chains))]
 
 
-class _Lockstep:
+class _Batch:
     """The runs that go on: stacks of them, one after the other along the first axis of all arrays.
 
     Attributes:
-        places: of the runs in the call; a stack's are neighbours.
+        places: of the runs in the call; a stack's stand together.
         step: updates made.
         losses: ``(runs,)``, float64, as `measure` has found them.
 
@@ -127,9 +133,9 @@ class _Lockstep:
     losses: Tensor
 
     def __init__(
-        self, chains: Sequence[Sequence[Tensor]], measurements: Measurements, rule: GroupRMSprop
+        self, chains: Sequence[Sequence[Tensor]], measurements: Measurements, options: dict[str, float]
     ) -> None:
-        self._rule = rule
+        self._options = options
         self._matrices = measurements.matrices.flatten(1)
         # A copy, not a view: so laid out, the product with a few rows takes half the time.
         self._transposed = self._matrices.T.contiguous()
@@ -166,20 +172,20 @@ class _Lockstep:
 
     def update(self) -> None:
         """Make a step from the residuals that `measure` has computed."""
-        rule = self._rule
+        lr, alpha, eps, weight_decay = (self._options[name] for name in _OPTIONS)
         # The products are needed no more, so the gradients in them take their place.
         gradients = self._products.addmm_(
             self._residuals, self._matrices, beta=0, alpha=2 / len(self._matrices)
         )
         parts = zip(self._stacks, self._split(gradients), self._split(self._norms), strict=True)
         for stack, product_gradients, norms in parts:
-            stack.differentiate(product_gradients, rule.weight_decay)
+            stack.differentiate(product_gradients, weight_decay)
             torch.linalg.vector_norm(stack.gradients, dim=1, out=norms)
         self.step += 1
         squares = self._norms.double().square_()
-        self._square_average.mul_(rule.alpha).add_(squares, alpha=1 - rule.alpha)
-        root = (self._square_average / (1 - rule.alpha**self.step)).sqrt_()
-        sizes = (rule.lr / (root + rule.eps)).to(self._norms.dtype)
+        self._square_average.mul_(alpha).add_(squares, alpha=1 - alpha)
+        root = (self._square_average / (1 - alpha**self.step)).sqrt_()
+        sizes = (lr / (root + eps)).to(self._norms.dtype)
         for stack, stack_sizes in zip(self._stacks, self._split(sizes), strict=True):
             stack.parameters.addcmul_(stack.gradients, stack_sizes[:, None], value=-1)
 
@@ -192,17 +198,17 @@ class _Lockstep:
         self._allocate()
 
     def results(
-        self, ended: Tensor, threshold: float, otherwise: LockstepStoppedBecause
-    ) -> dict[int, LockstepRun]:
+        self, ended: Tensor, threshold: float, otherwise: SensingStoppedBecause
+    ) -> dict[int, SensingRun]:
         """Return the results of the runs that ``ended`` marks, ``(runs,)`` booleans, by their places."""
         chains = [chain for stack in self._stacks for chain in stack.chains()]
         columns = (self.places, chains, self.losses.tolist(), self.is_finite().tolist(), ended.tolist())
         results = {}
         for place, chain, loss, is_finite, has_ended in zip(*columns, strict=True):
             if has_ended:
-                reached: LockstepStoppedBecause = "train_loss_threshold" if loss <= threshold else otherwise
+                reached: SensingStoppedBecause = "train_loss_threshold" if loss <= threshold else otherwise
                 factors = [factor.clone() for factor in chain]
-                results[place] = LockstepRun(factors, reached if is_finite else "diverged", self.step, loss)
+                results[place] = SensingRun(factors, reached if is_finite else "diverged", self.step, loss)
         return results
 
     def _split(self, runs: Tensor) -> tuple[Tensor, ...]:
@@ -236,8 +242,8 @@ class _Stack:
         """Compute ``gradients`` from those in the products that `multiply` has formed, ``(runs, m·n)``."""
         outer = product_gradients.view(self._product_shape)
         gradients = []
-        for factor, partial in zip(self._factors[:0:-1], self._partial_products[::-1], strict=True):
-            gradients.append(torch.bmm(outer, partial.mT))
+        for factor, product in zip(self._factors[:0:-1], self._partial_products[::-1], strict=True):
+            gradients.append(torch.bmm(outer, product.mT))
             outer = torch.bmm(factor.mT, outer)
         gradients.append(outer)
         torch.cat([gradient.flatten(1) for gradient in gradients[::-1]], dim=1, out=self.gradients)
@@ -249,40 +255,37 @@ class _Stack:
         return list(zip(*self._factors, strict=True))
 
 
-def _checked_threshold(threshold: float | None) -> float:
-    if threshold is None:
-        return -math.inf
-    if not (math.isfinite(threshold) and threshold >= 0):
-        raise ValueError(
-            f"train_loss_threshold must be a finite number of at least 0, or None, but {threshold} came."
-        )
-    return float(threshold)
-
-
-def _check(chains: Sequence[Sequence[Tensor]], measurements: Measurements, rule: GroupRMSprop) -> None:
-    if not isinstance(rule, GroupRMSprop):
+def _group_rmsprop_options(optimizer: Callable[..., torch.optim.Optimizer]) -> dict[str, float]:
+    """Return ``lr``, ``alpha``, ``eps`` and ``weight_decay``."""
+    spec = OptimizerSpec.of(optimizer)
+    if spec.optimizer is not GroupRMSprop:
         raise TypeError(
-            f"rule must be a dmf_fast.training.GroupRMSprop, the only one in lockstep, but "
-            f"{type(rule).__name__} came."
+            f"`optimizer` must be a functools.partial of dmf_fast.optim.GroupRMSprop, got {spec.name}"
         )
+    spec.make([torch.empty(0)])  # checks the options
+    options = spec.all_options()
+    return {name: float(options[name]) for name in _OPTIONS}
+
+
+def _check(chains: Sequence[Sequence[Tensor]], measurements: Measurements) -> None:
     for place, chain in enumerate(chains):
         try:
             shape = shape_of(chain)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"chains[{place}]: {error}") from error
+            raise type(error)(f"`chains[{place}]`: {error}") from error
         if shape != measurements.shape:
             raise ValueError(
-                f"chains[{place}] must multiply to shape {measurements.shape}, as was measured, but its "
-                f"product has shape {shape}."
+                f"`chains[{place}]` must multiply to the shape of the measurements, {measurements.shape}, "
+                f"got {shape}"
             )
         for factor in chain:
             if factor.dtype != measurements.dtype:
                 raise TypeError(
-                    f"chains[{place}] must have the dtype of the measurements, {measurements.dtype}, but "
-                    f"{factor.dtype} came."
+                    f"`chains[{place}]` must have the dtype of the measurements, {measurements.dtype}, got "
+                    f"{factor.dtype}"
                 )
             if factor.device != measurements.device:
                 raise ValueError(
-                    f"chains[{place}] must be on the device of the measurements, {measurements.device}, but "
-                    f"it is on {factor.device}."
+                    f"`chains[{place}]` must be on the device of the measurements, {measurements.device}, "
+                    f"got {factor.device}"
                 )

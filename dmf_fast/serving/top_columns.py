@@ -1,0 +1,97 @@
+"""The columns with the highest scores of many rows: by the operator on the CPU, by torch's own on a GPU."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dmf_fast.ops import operators
+
+_BLOCK_SCORES = 1 << 24
+
+
+def top_columns(
+    a: Tensor,
+    b: Tensor,
+    column_bias: Tensor | None,
+    rows: Tensor,
+    seen_offsets: Tensor | None,
+    seen_columns: Tensor | None,
+    k: int,
+) -> tuple[Tensor, Tensor]:
+    """Return the ``k`` columns with the highest ``a_i · b_j + column_bias_j`` of each row, and these scores.
+
+    The operator `dmf_fast.ops.operators.top_columns` has no CUDA kernel: elsewhere than on the CPU
+    `top_columns_in_blocks` takes its place. Arguments and result are the same; the result is on the CPU.
+    """
+    if a.device.type == "cpu":
+        return operators.top_columns(a, b, column_bias, rows, seen_offsets, seen_columns, k)
+    columns, scores = top_columns_in_blocks(
+        a,
+        b,
+        column_bias,
+        rows.to(a.device),
+        None if seen_offsets is None else seen_offsets.to(a.device),
+        None if seen_columns is None else seen_columns.to(a.device),
+        k,
+    )
+    return columns.cpu(), scores.cpu()
+
+
+def top_columns_in_blocks(
+    a: Tensor,
+    b: Tensor,
+    column_bias: Tensor | None,
+    rows: Tensor,
+    seen_offsets: Tensor | None,
+    seen_columns: Tensor | None,
+    k: int,
+) -> tuple[Tensor, Tensor]:
+    """Return what the operator returns, by torch's own operators on any device.
+
+    Blocks of rows are scored against all columns and sorted: at most 2²⁴ scores at a time.
+
+    Args:
+        a: ``(m, h)``, float32 or float64.
+        b: ``(h, n)``.
+        column_bias: ``(n,)`` or None.
+        rows: ``(asked,)``, int64, from 0 to m-1.
+        seen_offsets: ``(m + 1,)``, int64, or None; see `dmf_fast.serving.SeenColumns`.
+        seen_columns: ``(nnz,)``, int32: columns that are left out.
+        k: at least 1.
+
+    Returns:
+        Columns, int64, and scores, ``(asked, k)`` each. Ties go to the lower column; -1 and minus infinity
+        stand where fewer are left.
+
+    Example:
+        >>> a, b = torch.ones(1, 1), torch.tensor([[1.0, 3.0, 2.0]])
+        >>> top_columns_in_blocks(a, b, None, torch.tensor([0]), None, None, 2)[0]
+        tensor([[1, 2]])
+
+    """
+    n = b.shape[1]
+    columns, scores = rows.new_full((len(rows), k), -1), a.new_full((len(rows), k), -torch.inf)
+    size = max(1, _BLOCK_SCORES // n)
+    for begin in range(0, len(rows), size):
+        block = rows[begin : begin + size]
+        block_scores = a[block] @ b
+        if column_bias is not None:
+            block_scores += column_bias
+        block_scores.masked_fill_(block_scores.isnan(), -torch.inf)
+        if seen_offsets is not None and seen_columns is not None:
+            block_scores[_seen_entries(block, seen_offsets, seen_columns)] = -torch.inf
+        best, order = block_scores.sort(dim=1, descending=True, stable=True)
+        best, order = best[:, :k], order[:, :k]
+        scores[begin : begin + size, :n] = best
+        columns[begin : begin + size, :n] = torch.where(best == -torch.inf, -1, order)
+    return columns, scores
+
+
+def _seen_entries(rows: Tensor, offsets: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the seen columns of ``rows`` as entries: places in ``rows``, and columns."""
+    counts = offsets[rows + 1] - offsets[rows]
+    places = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), counts)
+    first = counts.cumsum(0) - counts
+    entries = torch.arange(len(places), device=rows.device) + (offsets[rows] - first)[places]
+    return places, columns[entries].long()
