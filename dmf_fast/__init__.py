@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from dmf_fast.lazy import import_lazily
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
     from dmf_fast.observations.file import load_observations, save_observations
     from dmf_fast.ops.functional import completion_loss, observed_product
     from dmf_fast.training import FitOptions, Recording, explain, fit, fit_many, gradient_flow
-
-__version__ = version("dmf-fast")
+    from dmf_fast.version import __version__
 
 __all__ = [
     "DeepMatrixFactorization",

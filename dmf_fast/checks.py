@@ -23,8 +23,7 @@ def whole_number(name: str, value: object, *, least: int | None = None, most: in
         whole = index(value)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(f"`{name}` must be a whole number, got {value!r}") from None
-    if not _within(whole, least=least, most=most):
-        raise ValueError(f"`{name}` must be {range_text(least=least, most=most)}, got {whole}")
+    _check_range(name, whole, least=least, most=most)
     return whole
 
 
@@ -47,11 +46,9 @@ def real_number(
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number, got {value!r}")
     number = float(value)
-    if not (math.isfinite(number) and _within(number, least, above, most, below)):
-        allowed = range_text(least, above, most, below)
-        raise ValueError(
-            f"`{name}` must be a finite number{f' of {allowed}' if allowed else ''}, got {value}"
-        )
+    if not math.isfinite(number):
+        raise ValueError(f"`{name}` must be finite, got {value}")
+    _check_range(name, number, least, above, most, below)
     return number
 
 
@@ -93,16 +90,20 @@ def range_text(
     return " and ".join(f"{word} {bound}" for word, bound in bounds.items() if bound is not None)
 
 
-def _within(
+def _check_range(
+    name: str,
     number: float,
     least: float | None = None,
     above: float | None = None,
     most: float | None = None,
     below: float | None = None,
-) -> bool:
-    return (
-        (least is None or number >= least)
-        and (above is None or number > above)
-        and (most is None or number <= most)
-        and (below is None or number < below)
-    )
+) -> None:
+    """Raise a `ValueError` that says the bound beyond which ``number`` lies."""
+    for bound, beyond in (
+        ({"least": least}, least is not None and number < least),
+        ({"above": above}, above is not None and number <= above),
+        ({"most": most}, most is not None and number > most),
+        ({"below": below}, below is not None and number >= below),
+    ):
+        if beyond:
+            raise ValueError(f"`{name}` must be {range_text(**bound)}, got {number}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -22,7 +21,7 @@ Group = TypeVar("Group", bound="Options")
 class Option:
     """What a field of `Options` means, and what it may be.
 
-    The first fields are written where the option is declared, the others come from its annotation and default.
+    The first fields are written where the option is declared; the others come from the field itself.
 
     Attributes:
         help: one sentence or two, for the command line and the documentation.
@@ -93,11 +92,12 @@ class Option:
         if allowed:
             facts.append(allowed)
         if self.optional:
-            facts.append(f"None{', the default' if self.default is None else ''}: {self.none}")
-        if self.default not in (None, ...):
+            facts.append("or None" if self.none == "none" else f"None: {self.none}")
+        if self.default is not ...:
             facts.append(f"default {_shown(self.default)}")
         listed = "; ".join(facts)
-        return " ".join(filter(None, (self.help, self.more, listed[:1].upper() + listed[1:] + ".")))
+        sentences = (self.help, self.more, f"{listed[:1].upper()}{listed[1:]}." if facts else "")
+        return " ".join(filter(None, sentences))
 
 
 def _shown(value: Any) -> str:
@@ -124,12 +124,14 @@ class Options:
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+    _fields: ClassVar[dict[str, Option | type[Options]]] = {}
 
     def __init_subclass__(cls) -> None:
+        cls._fields = _declared(cls)
         cls.__doc__ = _documented(cls)
 
     def __post_init__(self) -> None:
-        for name, option in _own(type(self)).items():
+        for name, option in self._fields.items():
             value = getattr(self, name)
             if isinstance(option, Option):
                 object.__setattr__(self, name, option.checked(name, value))
@@ -164,8 +166,7 @@ def options_of(options: type[Options]) -> dict[str, Option]:
     return {key: option for key, (_, option) in _places(options).items()}
 
 
-@cache
-def _own(options: type[Options]) -> dict[str, Option | type[Options]]:
+def _declared(options: type[Options]) -> dict[str, Option | type[Options]]:
     """Return the options and groups that are fields of ``options``."""
     found: dict[str, Option | type[Options]] = {}
     for name, hint in get_type_hints(options, include_extras=True).items():
@@ -187,7 +188,6 @@ def _kind(hint: Any) -> dict[str, Any]:
     return {"kind": str if choices else kind, "choices": choices, "optional": NoneType in parts}
 
 
-@cache
 def _places(options: type[Options]) -> dict[str, tuple[tuple[str, ...], Option]]:
     """Return the path to every option, and the option, by its key."""
     found: dict[str, tuple[tuple[str, ...], Option]] = {}
@@ -195,7 +195,7 @@ def _places(options: type[Options]) -> dict[str, tuple[tuple[str, ...], Option]]
     while groups:  # level by level, so that outer options come before inner ones of the same key
         inner = []
         for path, group in groups:
-            for name, option in _own(group).items():
+            for name, option in group._fields.items():
                 if not isinstance(option, Option):
                     inner.append(((*path, name), option))
                 elif option.key != "":
@@ -228,10 +228,10 @@ def _changed_fields(options: Any, values: Mapping[tuple[str, ...], Any]) -> dict
 
 def _documented(options: type[Options]) -> str | None:
     """Return the docstring with a section about the options, before those about errors and examples."""
-    if options.__doc__ is None or not _own(options):
+    if options.__doc__ is None or not options._fields:
         return options.__doc__
     lines = ["Attributes:"]
-    for name, option in _own(options).items():
+    for name, option in options._fields.items():
         text = option.documentation if isinstance(option, Option) else f"`{option.__name__}`."
         lines += textwrap.wrap(
             f"{name}: {text}", 110, initial_indent=" " * 8, subsequent_indent=" " * 12, break_on_hyphens=False

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from dmf_fast.data import DataError
 from dmf_fast.evaluation import Biases, Shrinkage
-from dmf_fast.files.atomic import written_whole
+from dmf_fast.files.atomic import atomic_file
 
 _NAME = "biases.safetensors"
 
@@ -23,7 +23,7 @@ def save_biases(biases: Biases, folder: Path) -> None:
         "column_biases": biases.column_biases,
         "shrinkage": np.array([biases.shrinkage.rows, biases.shrinkage.columns]),
     }
-    with written_whole(folder / _NAME) as partial:
+    with atomic_file(folder / _NAME) as partial:
         save_file(tensors, partial)
         partial.chmod(0o644)  # safetensors lets nobody else read its files
 

@@ -2,27 +2,139 @@
 
 from __future__ import annotations
 
-import typer
+import time
+from typing import Any
+
+import click
 
 from dmf_fast.cli.config import config_text
-from dmf_fast.cli.job import running_job
-from dmf_fast.cli.problem import load_problem
-from dmf_fast.cli.report import print_results
-from dmf_fast.cli.settings import CompleteSettings
-from dmf_fast.cli.train_and_write import begin, train_and_write
+from dmf_fast.cli.job import Interrupted, running_job
+from dmf_fast.cli.measuring import fitted_biases, measure
+from dmf_fast.cli.options import CompleteOptions, JobOptions
+from dmf_fast.cli.output import write_output
+from dmf_fast.cli.output_folder import OutputFolder
+from dmf_fast.cli.problem import CompletionProblem, load_problem
+from dmf_fast.cli.progress import duration, say, shows_lines, spoken_progress, tensorboard_log
+from dmf_fast.cli.report import print_results, results_of
+from dmf_fast.completion import CompletedMatrix, complete_matrix
+from dmf_fast.serving import Predictor, SeenColumns, collapse
+from dmf_fast.training import Callback
+from dmf_fast.training.identity import sha256_of
 
 
-def complete(given: CompleteSettings) -> None:
-    """Complete a matrix of ratings: train one model per depth and report how well it does.
-
-    Without RATINGS the paper's own setting runs: rank 5, 100 x 100, 2,000 entries, depths 2 and 3.
-    """
-    settings = given.resolved()
-    if settings.show_config:
-        typer.echo(config_text("complete", settings), nl=False)
+def complete(options: CompleteOptions) -> None:
+    """Train on ratings, or on the paper's matrix, and print the results."""
+    if options.output.show_config:
+        click.echo(config_text("complete", options), nl=False)
         return
-    with running_job("complete", given) as folder:
-        problem = load_problem(settings)
-        begin(settings, problem, folder)
-        results = train_and_write(settings, problem, folder)
-    print_results(results, as_json=settings.as_json)
+    with running_job("complete", options) as folder:
+        problem = load_problem(options)
+        begin(options, problem, folder)
+        results = train_and_write(options, problem, folder)
+    print_results(results, as_json=options.output.as_json)
+
+
+def begin(options: JobOptions, problem: CompletionProblem, folder: OutputFolder | None) -> None:
+    """Say what is trained on, and see to it that a resumed job has the data that it had before."""
+    _introduce(options, problem)
+    if folder is not None:
+        parts = {"ratings": problem.observed, "validation": problem.validation, "test": problem.known_test}
+        folder.agree_on_data(
+            {
+                f"SHA-256 of {name}": sha256_of(part.rows, part.columns, part.values)
+                for name, part in parts.items()
+                if part is not None
+            }
+        )
+
+
+def train_and_write(
+    options: JobOptions,
+    problem: CompletionProblem,
+    folder: OutputFolder | None,
+    more: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train the models of all depths, measure them, fill the folder and return the results, with ``more``."""
+    started = time.perf_counter()
+    models = [train_depth(options, problem, depth, folder) for depth in options.depths]
+    say(f"Trained in {duration(time.perf_counter() - started)}.", quiet=options.output.quiet)
+    trained_on = problem.train if not options.completion.refit else problem.observed
+    biases, validation_rmses = fitted_biases(problem.train, problem.validation, trained_on)
+    seen = SeenColumns.of(problem.observed)
+    predictors = [
+        Predictor.of(completed.model, problem.observed, centred=options.completion.center, clip=options.clip)
+        for completed in models
+    ]
+    evaluations = [
+        None
+        if problem.test is None
+        else measure(
+            predictor,
+            collapse(predictor.model),
+            seen,
+            biases,
+            problem.test,
+            top_k=options.data.top_k,
+            relevant_from=options.data.relevant_from,
+        )
+        for predictor in predictors
+    ]
+    results = results_of(options, problem, models, evaluations, validation_rmses) | (more or {})
+    if folder is not None:
+        write_output(folder.partial, options, problem, models, predictors, seen, biases, results)
+    return results
+
+
+def train_depth(
+    options: JobOptions, problem: CompletionProblem, depth: int, folder: OutputFolder | None
+) -> CompletedMatrix:
+    """Train a model of one depth, or resume it.
+
+    Raises `Interrupted` after Ctrl-C and a `ValueError` where the loss is not finite any more.
+    """
+    checkpoint = None
+    if folder is not None and options.completion.fit.checkpoint_every:
+        checkpoint = folder.checkpoint(f"depth-{depth}")
+    job = options.completion_of(depth)
+    callbacks: list[Callback] = []
+    if shows_lines(quiet=options.output.quiet):
+        callbacks.append(spoken_progress(job.fit.steps, f"depth {depth}"))
+    with tensorboard_log(options.output.tensorboard, f"depth-{depth}") as logged:
+        callbacks += logged
+        completed = complete_matrix(
+            problem.observed,
+            job,
+            train=problem.train,
+            validation=problem.validation,
+            test=problem.known_test,
+            truth=problem.truth,
+            callbacks=callbacks,
+            checkpoint=checkpoint,
+            resume=options.output.resume,
+        )
+    if completed.diverged and folder is not None:
+        folder.discard()
+    _check_ending(completed, depth)
+    return completed
+
+
+def _introduce(options: JobOptions, problem: CompletionProblem) -> None:
+    """Say in one line on standard error what is trained on."""
+    rows, columns = problem.observed.shape
+    validation = 0 if problem.validation is None else len(problem.validation)
+    say(
+        f"{problem.source}: {rows:,} rows, {columns:,} columns, {len(problem.observed):,} entries, of "
+        f"which {validation:,} validate; {problem.bad_rows:,} bad rows; read in {duration(problem.seconds)}.",
+        quiet=options.output.quiet,
+    )
+
+
+def _check_ending(completed: CompletedMatrix, depth: int) -> None:
+    step = completed.result.steps
+    if completed.interrupted:
+        raise Interrupted(f"at step {step} of depth {depth}")
+    if completed.diverged:
+        raise ValueError(
+            f"The run of depth {depth} diverged: its loss is not finite at step {step}; lower --lr or "
+            "--init-scale."
+        )

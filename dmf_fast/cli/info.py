@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+import click
 
-import typer
-from typer import Argument
-
-from dmf_fast.cli.trained_output import CARD
+from dmf_fast.cli.options import InfoOptions
+from dmf_fast.cli.output import CARD
 from dmf_fast.serving.trained_folder import TrainedFolder
 
 
-@dataclass(frozen=True, kw_only=True)
-class InfoSettings:
-    """The options of ``info``."""
-
-    folder: Annotated[
-        Path | None,
-        Argument(metavar="[MODEL]", help="Folder that dmf-fast complete or tune has written."),
-    ] = None
-
-
-def info(settings: InfoSettings) -> None:
-    """Print what a trained folder holds; without one, versions, instruction set, threads and CUDA."""
-    if settings.folder is None:
+def info(options: InfoOptions) -> None:
+    """Print what a trained folder holds, or what is installed."""
+    if options.folder is None:
         from dmf_fast.info import report
 
-        typer.echo(report())
+        click.echo(report())
         return
-    model = TrainedFolder.open(settings.folder).predictor.model
-    card = settings.folder / CARD
+    model = TrainedFolder.open(options.folder).predictor.model
+    card = options.folder / CARD
     if card.is_file():
-        typer.echo(card.read_text(encoding="utf-8"), nl=False)
+        click.echo(card.read_text(encoding="utf-8"), nl=False)
     else:
         rows, columns = model.shape
-        typer.echo(f"A model of depth {len(model.factors)} for {rows:,} rows and {columns:,} columns.")
+        click.echo(f"A model of depth {len(model.factors)} for {rows:,} rows and {columns:,} columns.")

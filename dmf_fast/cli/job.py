@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
-from importlib.metadata import version
 
+import click
 import torch
-import typer
 from safetensors import SafetensorError
 
-from dmf_fast.cli.option import command_line
+from dmf_fast import __version__
+from dmf_fast.cli.command_line import command_line
+from dmf_fast.cli.options import JobOptions
 from dmf_fast.cli.output_folder import OutputFolder
-from dmf_fast.cli.settings import JobSettings
-from dmf_fast.cli.tensorboard_log import check_tensorboard
+from dmf_fast.cli.progress import check_tensorboard
 
 
 class Interrupted(KeyboardInterrupt):
@@ -22,49 +21,50 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def running_job(command: str, given: JobSettings) -> Iterator[OutputFolder | None]:
+def running_job(command: str, options: JobOptions) -> Iterator[OutputFolder | None]:
     """Give the output folder of a job, None without ``--out``; it is there when the block has ended well.
 
     Args:
         command: the name of the job.
-        given: its settings as the user gave them, and not as they were resolved.
+        options: its options.
 
     Raises:
-        typer.Exit: with 130 after Ctrl-C; standard error then has the command that goes on.
+        click.exceptions.Exit: with 130 after Ctrl-C; standard error then has the command that goes on.
         ValueError, OSError: as `OutputFolder` and the block; a full disk keeps the checkpoint before it.
 
     """
-    settings = given.resolved()
-    if settings.tensorboard is not None:
+    output = options.output
+    if output.tensorboard is not None:
         check_tensorboard()
     folder = None
-    if settings.out is not None:
-        folder = OutputFolder(settings.out, overwrite=settings.overwrite, resume=settings.resume)
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    description = {"version": version("dmf-fast"), "command": command, **settings.fingerprint()}
+    if output.out is not None:
+        folder = OutputFolder(output.out, overwrite=output.overwrite, resume=output.resume)
+    if output.threads is not None:
+        torch.set_num_threads(output.threads)
+    description = {"version": __version__, "command": command, **options.fingerprint()}
     try:
         with nullcontext() if folder is None else folder.opened(description):
             yield folder
     except KeyboardInterrupt as interrupt:
         place = f" {interrupt}" if str(interrupt) else ""
-        typer.echo(f"Interrupted{place}: {_how_to_go_on(command, given, folder)}", err=True)
-        raise typer.Exit(130) from None
+        click.echo(f"Interrupted{place}: {_how_to_go_on(command, options, folder)}", err=True)
+        raise click.exceptions.Exit(130) from None
     except (OSError, SafetensorError) as error:
         if folder is None:
             raise
         raise OSError(
-            f"{folder.path} cannot be written ({error}): {_how_to_go_on(command, given, folder)}"
+            f"{folder.path} cannot be written ({error}): {_how_to_go_on(command, options, folder)}"
         ) from error
 
 
-def _how_to_go_on(command: str, given: JobSettings, folder: OutputFolder | None) -> str:
+def _how_to_go_on(command: str, options: JobOptions, folder: OutputFolder | None) -> str:
     if folder is not None and folder.holds_checkpoint:
-        return f"what was done up to the last checkpoint is kept; go on with\n  {_resuming(command, given)}"
-    if folder is not None and given.checkpoint_every != 0:
+        return f"what was done up to the last checkpoint is kept; go on with\n  {_resuming(command, options)}"
+    if folder is not None and options.completion.fit.checkpoint_every != 0:
         return "there was no checkpoint yet, so nothing is kept."
     return "nothing is kept; with --out FOLDER and checkpoints it would be."
 
 
-def _resuming(command: str, given: JobSettings) -> str:
-    return command_line(command, replace(given, overwrite=False, resume=True))
+def _resuming(command: str, options: JobOptions) -> str:
+    given = {key: value for key, value in options.given.items() if key != "overwrite"}
+    return command_line(command, type(options), {**given, "resume": True})

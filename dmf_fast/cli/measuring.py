@@ -1,23 +1,21 @@
-"""Errors and rankings of a model on test ratings, beside the baselines."""
+"""Errors and rankings of a model on test ratings, compared with the baselines."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import torch
-
 from dmf_fast.evaluation import (
+    Baseline,
     Biases,
     Evaluation,
     EvaluationOptions,
+    GlobalMean,
     HeldOut,
     RatingErrors,
     chosen_biases,
     evaluate,
 )
-from dmf_fast.evaluation.finite import Integers
+from dmf_fast.evaluation.numbers import Integers
 from dmf_fast.observations import Observations
 from dmf_fast.serving import Predictor, SeenColumns, TwoFactors, recommend
 
@@ -32,7 +30,7 @@ def measure(
     top_k: int | None = None,
     relevant_from: float | None = None,
 ) -> Evaluation:
-    """Return how good a model is on ``test``, beside the mean and the ``biases`` of its training ratings.
+    """Return how good a model is on ``test``, compared with the mean and ``biases`` of its training ratings.
 
     Args:
         predictor: the model.
@@ -49,8 +47,6 @@ def measure(
         cutoff=top_k or 10,
         relevant_from=relevant_from,
     )
-    # Values are not needed: which ids are known decides, and the mean, which all of them are set to.
-    train = _pattern(seen, biases.mean)
 
     def predicted(rows: Integers, columns: Integers) -> Any:
         return predictor.predict(rows, columns).values
@@ -58,10 +54,9 @@ def measure(
     def recommended(rows: Integers, count: int) -> Any:
         return recommend(two_factors, rows, count, seen=seen).columns.numpy()
 
-    found = evaluate(predicted, train, test, recommend=recommended if top_k else None, options=options)
-    baseline = evaluate(biases.predict, train, test, options=options).model
-    baselines = {"mean": found.baselines["mean"], "biases": baseline}
-    return replace(found, baselines=baselines, shrinkage=biases.shrinkage)
+    return evaluate(
+        predicted, seen, test, _baselines(biases), recommend=recommended if top_k else None, options=options
+    )
 
 
 def fitted_biases(
@@ -75,18 +70,16 @@ def fitted_biases(
         return Biases.fit(trained_on), {"mean": None, "biases": None}
     held_out = HeldOut.of(validation)
     chosen = chosen_biases(train, held_out)
-
-    def rmse(predictions: Any) -> float | None:
-        return RatingErrors.of(predictions, held_out.values, held_out.weights).rmse
-
-    found = {
-        "mean": rmse(np.full(len(held_out), chosen.mean)),
-        "biases": rmse(chosen.predict(held_out.rows, held_out.columns)),
+    validation_rmses = {
+        name: RatingErrors.of(
+            baseline.predict(held_out.rows, held_out.columns), held_out.values, held_out.weights
+        ).rmse
+        for name, baseline in _baselines(chosen).items()
     }
-    return (chosen if trained_on is train else Biases.fit(trained_on, chosen.shrinkage)), found
+    if trained_on is not train:
+        chosen = Biases.fit(trained_on, chosen.shrinkage, start=chosen)
+    return chosen, validation_rmses
 
 
-def _pattern(seen: SeenColumns, value: float) -> Observations:
-    rows = torch.repeat_interleave(torch.arange(seen.shape[0]), seen.offsets.diff())
-    values = torch.full((len(rows),), value, dtype=torch.float64)
-    return Observations(rows, seen.columns, values, seen.shape)
+def _baselines(biases: Biases) -> dict[str, Baseline]:
+    return {"mean": GlobalMean(biases.mean), "biases": biases}

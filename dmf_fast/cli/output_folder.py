@@ -6,16 +6,17 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from dmf_fast.files.atomic import written_whole
+from dmf_fast.files.atomic import atomic_file, atomic_folder
+from dmf_fast.files.identity import first_difference, plain
 from dmf_fast.files.lock import locked
 
 
 class OutputFolder:
-    """A folder that is built beside its place, as ``NAME.partial``, and moved there when it is whole.
+    """A folder of results, there when it is whole, and what the job that makes it keeps meanwhile.
 
     ``NAME.partial/checkpoints`` keeps what an interrupted job goes on from, and the settings of the job.
     """
@@ -26,9 +27,10 @@ class OutputFolder:
         Raises `ValueError` where it is a file, holds something already or an interrupted job is in the way.
         """
         self.path = path.absolute()
-        self.partial = self.path.with_name(self.path.name + ".partial")
-        self._kept = self.partial / "checkpoints"
-        self._replaced = self.path.with_name(self.path.name + ".replaced")
+        self._work = self.path.with_name(self.path.name + ".partial")
+        self._kept = self._work / "checkpoints"
+        self._writing = ExitStack()
+        self._results: Path | None = None
         self._record = self._kept / "settings.json"
         self._resume = resume
         # An interrupted job that was to overwrite still is.
@@ -49,8 +51,8 @@ class OutputFolder:
         Raises `ValueError` where another job holds the folder, where an interrupted job was not to be gone
         on with, or where it had another description.
         """
-        before = self.partial.exists()
-        with locked(self.partial):
+        before = self._work.exists()
+        with locked(self._work):
             try:
                 self._check_path()  # another job may have ended meanwhile
                 if before:
@@ -61,18 +63,26 @@ class OutputFolder:
                     self.discard()
                 raise
             try:
-                yield
-                self._publish()
+                with self._writing:
+                    yield
             except BaseException:
                 if not self.holds_checkpoint:
                     self.discard()
                 raise
+            self.discard()
+
+    @property
+    def results(self) -> Path:
+        """The folder to write results into while the job runs; it appears when that has ended well."""
+        if self._results is None:
+            self._results = self._writing.enter_context(atomic_folder(self.path))
+        return self._results
 
     def agree_on_data(self, digests: dict[str, str]) -> None:
         """Note what data the job works on; a `ValueError` says where an interrupted job had other data."""
         record = self._kept / "data.json"
         if record.exists():
-            _compare(json.loads(record.read_text()), digests, self.partial)
+            _compare(json.loads(record.read_text()), digests, self._work)
         else:
             _write(record, digests)
 
@@ -87,8 +97,8 @@ class OutputFolder:
         return any(path for name in names for path in self._kept.rglob(name))
 
     def discard(self) -> None:
-        """Remove what a job has written, checkpoints included."""
-        shutil.rmtree(self.partial, ignore_errors=True)
+        """Remove what the job has kept, checkpoints included."""
+        shutil.rmtree(self._work, ignore_errors=True)
 
     def _check_path(self) -> None:
         if self.path.exists() and any(self.path.iterdir()) and not self._overwrite:
@@ -100,21 +110,21 @@ class OutputFolder:
             raise ValueError(f"--out {self.path} {done}; name another folder or say --overwrite.")
 
     def _check_partial(self) -> None:
-        if not self._kept.is_dir() and any(path.name != "lock" for path in self.partial.iterdir()):
-            raise ValueError(f"{self.partial} is no interrupted run; move it away, or name another --out.")
+        if not self._kept.is_dir() and any(path.name != "lock" for path in self._work.iterdir()):
+            raise ValueError(f"{self._work} is no interrupted run; move it away, or name another --out.")
         if self.holds_checkpoint and not (self._resume or self._overwrite):
             raise ValueError(
-                f"{self.partial} holds an interrupted run; say --resume to go on with it or --overwrite to "
+                f"{self._work} holds an interrupted run; say --resume to go on with it or --overwrite to "
                 "begin anew."
             )
 
     def _begin(self, description: dict[str, Any]) -> None:
         """Write the description into an empty folder, or compare it with that of an interrupted job."""
         if self._resume and self._record.exists():
-            before, now = self._recorded().get("description", {}), json.loads(json.dumps(description))
-            _compare(before, now, self.partial)
+            before, now = self._recorded().get("description", {}), plain(description)
+            _compare(before, now, self._work)
             return
-        for path in self.partial.iterdir():
+        for path in self._work.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
             elif path.name != "lock":
@@ -128,26 +138,16 @@ class OutputFolder:
         recorded: dict[str, Any] = json.loads(self._record.read_text())
         return recorded
 
-    def _publish(self) -> None:
-        """Move the whole folder to its place, and only then drop the checkpoints: a kill loses nothing."""
-        if self.path.exists():
-            shutil.rmtree(self._replaced, ignore_errors=True)
-            os.replace(self.path, self._replaced)
-        os.replace(self.partial, self.path)
-        shutil.rmtree(self.path / self._kept.name, ignore_errors=True)
-        (self.path / "lock").unlink(missing_ok=True)
-        shutil.rmtree(self._replaced, ignore_errors=True)
-
 
 def _write(path: Path, record: dict[str, Any]) -> None:
-    with written_whole(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def _compare(before: dict[str, Any], now: dict[str, Any], partial: Path) -> None:
-    for name in {**now, **before}:
-        if before.get(name) != now.get(name):
-            raise ValueError(
-                f"the interrupted run in {partial} had {name} = {before.get(name)!r}, this one has "
-                f"{now.get(name)!r}; repeat the same options, or say --overwrite to begin anew."
-            )
+def _compare(before: dict[str, Any], now: dict[str, Any], work: Path) -> None:
+    difference = first_difference(before, now)
+    if difference is not None:
+        raise ValueError(
+            f"the interrupted run in {work} is another job: {difference}; repeat the same options, or say "
+            "--overwrite to begin anew"
+        )

@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
+import click
 import numpy as np
-import typer
+import torch
 from torch import Tensor
 
-from dmf_fast.cli.data_settings import DTYPES
-from dmf_fast.cli.settings import JobSettings
+from dmf_fast.cli.options import JobOptions
 from dmf_fast.completion import split_validation
 from dmf_fast.data import BadRows, DataError, IdMap, Pairs, Ratings, open_ratings, read_ratings
 from dmf_fast.evaluation import HeldOut, time_split
 from dmf_fast.experiments import PaperSetting
 from dmf_fast.observations import Observations
-from dmf_fast.observations.duplicates import Duplicates
 
 
 @dataclass(frozen=True)
@@ -52,18 +50,18 @@ class CompletionProblem:
     seconds: float = 0.0
 
 
-def load_problem(settings: JobSettings) -> CompletionProblem:
-    """Read the files of ``settings``, or draw the paper's matrix where it names none.
+def load_problem(options: JobOptions) -> CompletionProblem:
+    """Read the files of ``options``, or draw the paper's matrix where it names none.
 
     Bad rows are shown on standard error. What cannot be used raises a `DataError`.
     """
-    return _synthetic_problem(settings) if settings.ratings is None else _Reader(settings).problem()
+    return _synthetic_problem(options) if options.ratings is None else _Reader(options).problem()
 
 
 def echo_bad_rows(source: Path, bad_rows: BadRows) -> None:
     """Show how many rows of a file were skipped, and the first ten, on standard error; nothing for none."""
     if bad_rows:
-        typer.echo(f"{source}: {bad_rows}", err=True)
+        click.echo(f"{source}: {bad_rows}", err=True)
 
 
 def refuse_unknown(pairs: Pairs, mapped: Pairs, owner: str) -> None:
@@ -82,10 +80,12 @@ def held_out(ratings: Ratings) -> HeldOut:
     return HeldOut(rows, columns, ratings.values.astype(np.float64))
 
 
-def _synthetic_problem(settings: JobSettings) -> CompletionProblem:
-    problem = PaperSetting(seed=settings.seed).problem()
-    observed, test = (part.to(dtype=DTYPES[settings.dtype]) for part in (problem.train, problem.test))
-    train, validation = split_validation(observed, settings.options(settings.depths[0]))
+def _synthetic_problem(options: JobOptions) -> CompletionProblem:
+    problem = PaperSetting(seed=options.completion.seed).problem()
+    observed, test = (
+        part.to(dtype=getattr(torch, options.data.dtype)) for part in (problem.train, problem.test)
+    )
+    train, validation = split_validation(observed, options.completion)
     rows, columns = (IdMap(np.arange(size)) for size in observed.shape)
     return CompletionProblem(
         observed,
@@ -104,13 +104,13 @@ def _synthetic_problem(settings: JobSettings) -> CompletionProblem:
 class _Reader:
     """Reads all files of a job."""
 
-    settings: JobSettings
+    options: JobOptions
     bad_rows: int = 0
 
     def problem(self) -> CompletionProblem:
-        started, settings = time.perf_counter(), self.settings
+        started, options = time.perf_counter(), self.options
         ratings = self._ratings()
-        test_ratings = self._others(settings.test, ratings)
+        test_ratings = self._others(options.data.test, ratings)
         test = None if test_ratings is None else held_out(test_ratings)
         known_test = None
         if test_ratings is not None and test_ratings.known.any():
@@ -126,20 +126,20 @@ class _Reader:
             None,
             ratings.row_ids,
             ratings.column_ids,
-            str(settings.ratings),
+            str(options.ratings),
             self.bad_rows,
             time.perf_counter() - started,
         )
 
     def _ratings(self) -> Ratings:
-        settings = self.settings
-        assert settings.ratings is not None
-        timed = settings.split == "time"
-        options = settings.read_options(dtype=settings.dtype, times=timed)
-        ratings = open_ratings(settings.ratings, options, cache=settings.cache)
+        options = self.options
+        assert options.ratings is not None
+        timed = options.data.split == "time"
+        read = options.data.read_options(dtype=options.data.dtype, times=timed)
+        ratings = open_ratings(options.ratings, read, cache=options.data.cache)
         if timed and ratings.times is None:
-            raise DataError(f"{settings.ratings} is a store without times: --split time needs them.")
-        self._note(settings.ratings, ratings)
+            raise DataError(f"{options.ratings} is a store without times: --split time needs them.")
+        self._note(options.ratings, ratings)
         return ratings
 
     def _others(self, path: Path | None, ratings: Ratings) -> Ratings | None:
@@ -147,33 +147,36 @@ class _Reader:
         if path is None:
             return None
         text_ids = (ratings.row_ids.holds_text, ratings.column_ids.holds_text)
-        others = read_ratings(path, self.settings.read_options(dtype=self.settings.dtype, text_ids=text_ids))
+        others = read_ratings(
+            path, self.options.data.read_options(dtype=self.options.data.dtype, text_ids=text_ids)
+        )
         self._note(path, others)
-        if self.settings.duplicates == "error":
+        if self.options.data.duplicates == "error":
             others.refuse_duplicates()
         mapped = others.mapped_to(ratings.row_ids, ratings.column_ids)
-        if self.settings.unknown == "raise":
-            refuse_unknown(others, mapped, str(self.settings.ratings))
+        if self.options.data.unknown == "raise":
+            refuse_unknown(others, mapped, str(self.options.ratings))
         return mapped
 
     def _parts(self, ratings: Ratings, observed: Observations) -> tuple[Observations, Observations | None]:
         """Return what is trained on while the best step is searched, and what chooses that."""
-        settings = self.settings
-        if settings.validation is not None:
-            others = self._others(settings.validation, ratings)
+        options = self.options
+        if options.data.validation is not None:
+            others = self._others(options.data.validation, ratings)
             if others is None or not others.known.any():
-                raise DataError(f"{settings.validation} has no pair of ids that {settings.ratings} knows.")
+                raise DataError(f"{options.data.validation} has no pair of ids that {options.ratings} knows.")
             return observed, self._observations(others.select(others.known))
-        if settings.split == "random":
-            return split_validation(observed, settings.options(settings.depths[0]))
+        if options.data.split == "random":
+            return split_validation(observed, options.completion)
         if len(observed) != len(ratings):
-            raise DataError(f"{settings.ratings} has pairs that stand twice; --split time needs each once.")
-        train, validation = time_split(observed, ratings.times, settings.validation_fraction or 0.0)
+            raise DataError(f"{options.ratings} has pairs that stand twice; --split time needs each once.")
+        train, validation = time_split(observed, ratings.times, options.completion.validation_fraction)
         return (train, validation) if len(validation) and len(train) else (observed, None)
 
     def _observations(self, ratings: Ratings) -> Observations:
-        duplicates = cast(Duplicates, self.settings.duplicates)
-        return ratings.observations(duplicates=duplicates, dtype=DTYPES[self.settings.dtype])
+        return ratings.observations(
+            duplicates=self.options.data.duplicates, dtype=getattr(torch, self.options.data.dtype)
+        )
 
     def _note(self, path: Path, ratings: Ratings) -> None:
         self.bad_rows += ratings.bad_rows.count

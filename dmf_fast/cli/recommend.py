@@ -3,103 +3,82 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
+import click
+import numpy as np
 import pyarrow as pa
-import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-from typer import Argument
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import csv
 
-from dmf_fast.cli.model_choice import ModelChoice, check_target
-from dmf_fast.cli.option import option
-from dmf_fast.cli.recommend_many import read_users, write_recommendations
+from dmf_fast.cli.options import RecommendOptions
+from dmf_fast.cli.output import check_target
 from dmf_fast.data import DataError, IdMap
+from dmf_fast.files.atomic import written_whole
 from dmf_fast.serving import recommend as recommend_columns
 from dmf_fast.serving import similar_columns
 from dmf_fast.serving.trained_folder import TrainedFolder
 
-
-@dataclass(frozen=True, kw_only=True)
-class RecommendSettings(ModelChoice):
-    """The options of ``recommend``."""
-
-    user: Annotated[str | None, Argument(help="Id of the row, as in the ratings.")] = None
-    all_users: Annotated[bool, option("Recommend to every row, into the file --out.", "--all")] = False
-    users: Annotated[
-        Path | None, option("File with one id of a row a line, to recommend to these, into --out.")
-    ] = None
-    similar: Annotated[str | None, option("Id of a column: show those most similar to it, for no user.")] = (
-        None
-    )
-    count: Annotated[int, option("How many columns. [default: 10]", min=1)] = 10
-    seen: Annotated[
-        bool, option("Recommend what is in the ratings, too. [default: no]", "--seen/--no-seen")
-    ] = False
-    out: Annotated[Path | None, option("File of --all or --users, .csv or .parquet.")] = None
-    overwrite: Annotated[bool, option("Replace the file --out.", "--overwrite")] = False
-    as_json: Annotated[bool, option("Print one JSON object instead of a table.", "--json")] = False
+USERS_AT_ONCE = 1 << 14
 
 
-def recommend(settings: RecommendSettings) -> None:
-    """Recommend to USER the items with the highest predictions among those not in the ratings.
-
-    --all and --users FILE recommend to many, into a file; --similar ITEM shows items like one.
-    """
-    _check(settings)
-    trained = settings.opened()
-    if settings.similar is not None:
-        _show_similar(settings, trained, settings.similar)
-    elif settings.user is not None:
-        _show_for_user(settings, trained, settings.user)
+def recommend(options: RecommendOptions) -> None:
+    """Print the best columns of a row, or write those of many rows."""
+    _check(options)
+    trained = TrainedFolder.open(options.folder, options.depth)
+    if options.similar is not None:
+        _show_similar(options, trained, options.similar)
+    elif options.user is not None:
+        _show_for_user(options, trained, options.user)
     else:
-        assert settings.out is not None
-        users = trained.row_ids.ids if settings.users is None else read_users(settings.users)
-        write_recommendations(trained, users, settings.count, settings.out, with_seen=settings.seen)
-        typer.echo(f"{len(users):,} users, up to {settings.count} items each: {settings.out}")
+        assert options.out is not None
+        users = trained.row_ids.ids if options.users is None else _read_users(options.users)
+        _write_recommendations(trained, users, options.count, options.out, with_seen=options.seen)
+        click.echo(f"{len(users):,} users, up to {options.count} items each: {options.out}")
 
 
-def _check(settings: RecommendSettings) -> None:
+def _check(options: RecommendOptions) -> None:
     asked = {
-        "USER": settings.user is not None,
-        "--all": settings.all_users,
-        "--users": settings.users is not None,
-        "--similar": settings.similar is not None,
+        "USER": options.user is not None,
+        "--all": options.all_users,
+        "--users": options.users is not None,
+        "--similar": options.similar is not None,
     }
     given = [name for name, is_given in asked.items() if is_given]
     if len(given) != 1:
         came = " and ".join(given) or "none of them"
         raise ValueError(f"Give one of USER, --all, --users FILE and --similar ITEM; {came} came.")
-    to_file = settings.all_users or settings.users is not None
-    if to_file != (settings.out is not None):
+    to_file = options.all_users or options.users is not None
+    if to_file != (options.out is not None):
         raise ValueError("--out FILE belongs to --all and --users: give both, or neither.")
-    if settings.out is not None:
-        check_target(settings.out, (".csv", ".parquet"), overwrite=settings.overwrite)
+    if options.out is not None:
+        check_target(options.out, (".csv", ".parquet"), overwrite=options.overwrite)
 
 
-def _show_for_user(settings: RecommendSettings, trained: TrainedFolder, user: str) -> None:
-    row = _index(trained.row_ids, user, "user", settings.folder)
-    count = min(settings.count, len(trained.column_ids))
-    seen = None if settings.seen else trained.seen
+def _show_for_user(options: RecommendOptions, trained: TrainedFolder, user: str) -> None:
+    row = _index(trained.row_ids, user, "user", options.folder)
+    count = min(options.count, len(trained.column_ids))
+    seen = None if options.seen else trained.seen
     best = recommend_columns(trained.two_factors, [row], count, seen=seen)
     columns = best.columns[0, : int(best.counts)].numpy()
     # The order is that of the scores before they are clipped, so that the best are not one tie.
     predictions = trained.predictor.clipped(best.scores[0, : len(columns)].double().numpy())
     items = zip(trained.column_ids.ids_at(columns).tolist(), predictions.tolist(), strict=True)
     found = [{"column": item, "prediction": prediction} for item, prediction in items]
-    _print(settings, {"row": user, "recommendations": found}, f"For {user}")
+    _print(options, {"row": user, "recommendations": found}, f"For {user}")
 
 
-def _show_similar(settings: RecommendSettings, trained: TrainedFolder, item: str) -> None:
-    column = _index(trained.column_ids, item, "item", settings.folder)
-    nearest = similar_columns(trained.two_factors, [column], min(settings.count, len(trained.column_ids)))
+def _show_similar(options: RecommendOptions, trained: TrainedFolder, item: str) -> None:
+    column = _index(trained.column_ids, item, "item", options.folder)
+    nearest = similar_columns(trained.two_factors, [column], min(options.count, len(trained.column_ids)))
     columns = nearest.indices[0][nearest.indices[0] >= 0].numpy()
     items = zip(trained.column_ids.ids_at(columns).tolist(), nearest.similarities[0].tolist(), strict=False)
     found = [{"column": other, "similarity": similarity} for other, similarity in items]
-    _print(settings, {"column": item, "similar": found}, f"Like {item}")
+    _print(options, {"column": item, "similar": found}, f"Like {item}")
 
 
 def _index(ids: IdMap, wanted: str, kind: str, folder: Path) -> int:
@@ -112,13 +91,91 @@ def _index(ids: IdMap, wanted: str, kind: str, folder: Path) -> int:
     return index
 
 
-def _print(settings: RecommendSettings, found: dict[str, Any], title: str) -> None:
-    if settings.as_json:
-        typer.echo(json.dumps(found, indent=2))
+def _print(options: RecommendOptions, found: dict[str, Any], title: str) -> None:
+    if options.as_json:
+        click.echo(json.dumps(found, indent=2))
         return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     _, items = found.values()
     measure = "similarity" if "similar" in found else "prediction"
     table = Table("rank", "item", measure, title=Text(title))
     for rank, item in enumerate(items, start=1):
         table.add_row(str(rank), Text(str(item["column"])), f"{item[measure]:.3f}")
     Console().print(table)
+
+
+def _read_users(path: Path) -> Any:
+    """Return the ids of a text file, one a line, as an array of text; a `DataError` says what is wrong."""
+    try:
+        lines = pa.array(path.read_text(encoding="utf-8").splitlines(), pa.large_string())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); name a text file, an id a line.") from error
+    users = pc.utf8_trim_whitespace(lines)
+    users = users.filter(pc.not_equal(users, ""))
+    if not len(users):
+        raise DataError(f"{path} holds no ids; write one a line.")
+    return users
+
+
+def _write_recommendations(
+    trained: TrainedFolder, users: Any, count: int, out: Path, *, with_seen: bool = False
+) -> None:
+    """Write the best columns of every user into a CSV or Parquet file, which appears when it is whole.
+
+    Columns: ``row``, ``rank`` from 1, ``column``, ``prediction`` and ``known``, which is False for a user
+    that the model does not know: the columns are then those of the highest bias. Memory is that of one block.
+
+    Args:
+        trained: the model.
+        users: ids of rows, an array of pyarrow; those that the model does not know are allowed.
+        count: how many columns for each.
+        out: ``.csv`` or ``.parquet``.
+        with_seen: whether columns are recommended that a row has been trained with.
+
+    Raises:
+        DataError, OSError: the folder is damaged, the file cannot be written.
+
+    """
+    count = min(count, len(trained.column_ids))
+    with written_whole(out) as partial, _writer(partial, out.suffix, trained, users) as writer:
+        for start in range(0, len(users), USERS_AT_ONCE):
+            block = users[start : start + USERS_AT_ONCE]
+            writer.write_table(_recommended(trained, block, count, with_seen=with_seen))
+
+
+def _recommended(trained: TrainedFolder, users: Any, count: int, *, with_seen: bool) -> pa.Table:
+    rows = trained.row_ids.indices(users)
+    best = recommend_columns(trained.two_factors, rows, count, seen=None if with_seen else trained.seen)
+    user, rank = np.nonzero(best.columns.numpy() >= 0)
+    # In the order of the scores before they are clipped, so that the best are not one tie.
+    predictions = trained.predictor.clipped(best.scores.double().numpy()[user, rank])
+    columns = {
+        "row": users.take(user),
+        "rank": rank.astype(np.int32) + 1,
+        "column": trained.column_ids.ids_at(best.columns.numpy()[user, rank]),
+        "prediction": predictions,
+        "known": best.known.numpy()[user],
+    }
+    return pa.table(columns, schema=_schema(trained, users))
+
+
+def _schema(trained: TrainedFolder, users: Any) -> pa.Schema:
+    return pa.schema(
+        {
+            "row": users.type,
+            "rank": pa.int32(),
+            "column": trained.column_ids.ids.type,
+            "prediction": pa.float64(),
+            "known": pa.bool_(),
+        }
+    )
+
+
+@contextmanager
+def _writer(partial: Path, suffix: str, trained: TrainedFolder, users: Any) -> Iterator[Any]:
+    make = csv.CSVWriter if suffix == ".csv" else pq.ParquetWriter
+    with make(str(partial), _schema(trained, users)) as writer:
+        yield writer

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-from rich.console import Console
-from rich.table import Table
+import click
 
+from dmf_fast.cli.options import JobOptions
 from dmf_fast.cli.problem import CompletionProblem
-from dmf_fast.cli.settings import JobSettings
-from dmf_fast.cli.train import FinishedRun
+from dmf_fast.completion import CompletedMatrix
 from dmf_fast.evaluation import Evaluation, RankingMetrics, RatingScores
 from dmf_fast.experiments.text_files import json_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 # What a person sees of a run: heading and format by name.
 _COLUMNS = {
@@ -30,26 +30,22 @@ _COLUMNS = {
 _RANKING_COLUMNS = {"recall": ("recall", "{:.4f}"), "ndcg": ("NDCG", "{:.4f}")}
 
 
-@dataclass(frozen=True)
-class MeasuredRun:
-    """A finished run with its errors on the test ratings, None where there are none."""
-
-    finished: FinishedRun
-    evaluation: Evaluation | None
-
-
 def results_of(
-    settings: JobSettings,
+    options: JobOptions,
     problem: CompletionProblem,
-    measured: Sequence[MeasuredRun],
+    models: Sequence[CompletedMatrix],
+    evaluations: Sequence[Evaluation | None],
     validation_rmses: dict[str, float | None],
 ) -> dict[str, Any]:
-    """Return all results, ready for JSON; ``validation_rmses`` are those of the baselines."""
-    evaluation = measured[0].evaluation
+    """Return all results, ready for JSON.
+
+    ``evaluations`` are those of the ``models`` on the test ratings, ``validation_rmses`` those of the baselines.
+    """
+    evaluation = evaluations[0]
     groups = {} if evaluation is None else evaluation.model.by_group
     return {
         "version": version("dmf-fast"),
-        "out": None if settings.out is None else str(settings.out),
+        "out": None if options.output.out is None else str(options.output.out),
         "data": {
             "rows": problem.observed.shape[0],
             "columns": problem.observed.shape[1],
@@ -61,16 +57,18 @@ def results_of(
                 errors.count for group, errors in groups.items() if group != "both known"
             ),
         },
-        "runs": [_run(settings, one) for one in measured],
-        "baselines": _baselines(settings, evaluation, validation_rmses),
+        "runs": [_run(options, *one) for one in zip(models, evaluations, strict=True)],
+        "baselines": _baselines(options, evaluation, validation_rmses),
     }
 
 
 def print_results(results: dict[str, Any], *, as_json: bool) -> None:
     """Print the results on standard output: one JSON object, or a short table."""
     if as_json:
-        typer.echo(json_text(results))
+        click.echo(json_text(results))
         return
+    from rich.console import Console
+
     console, data, runs = Console(), results["data"], results["runs"]
     title = f"{data['rows']:,} x {data['columns']:,}, {data['entries']:,} entries, {runs[0]['optimizer']}"
     console.print(_table(results, _COLUMNS, title))
@@ -82,6 +80,8 @@ def print_results(results: dict[str, Any], *, as_json: bool) -> None:
 
 def _table(results: dict[str, Any], columns: dict[str, tuple[str, str]], title: str) -> Table:
     """Return the models and below them the baselines, with those columns that any of them has."""
+    from rich.table import Table
+
     runs = [(f"depth {run['depth']}", run) for run in results["runs"]]
     lines = runs + [(name.replace("_", " "), line) for name, line in results["baselines"].items()]
     shown = [name for name in columns if any(line.get(name) is not None for _, line in lines)]
@@ -93,42 +93,42 @@ def _table(results: dict[str, Any], columns: dict[str, tuple[str, str]], title: 
     return table
 
 
-def _run(settings: JobSettings, one: MeasuredRun) -> dict[str, Any]:
-    completed, evaluation = one.finished.completed, one.evaluation
-    run, search = completed.run, completed.search
+def _run(options: JobOptions, completed: CompletedMatrix, evaluation: Evaluation | None) -> dict[str, Any]:
+    search, refit = completed.search, completed.refit
     return {
-        "depth": run.settings.depth,
-        "optimizer": run.settings.optimizer,
+        "depth": completed.options.depth,
+        "optimizer": completed.options.optimizer,
+        "engine": completed.result.engine,
         "steps": search.steps,
         "seconds": completed.seconds,
-        "train_loss": run.train_loss,
+        "train_loss": completed.train_loss,
         "validation_rmse": completed.validation_rmse,
-        **_test_errors(None if evaluation is None else evaluation.model, settings.unknown),
+        **_test_errors(None if evaluation is None else evaluation.model, options.data.unknown),
         **_ranking(None if evaluation is None else evaluation.ranking),
-        "reconstruction_mse": run.reconstruction_mse,
+        "reconstruction_mse": completed.reconstruction_mse,
         "best_step": search.best_step,
         "stopped_because": search.stopped_because,
-        "refit": completed.refit is not None,
-        "refit_steps": run.result.steps if completed.refit is not None else None,
-        "weight_decay": run.settings.weight_decay,
-        "bias_weight_decay": run.settings.bias_weight_decay,
+        "refit": refit is not None,
+        "refit_steps": None if refit is None else refit.steps,
+        "weight_decay": completed.options.weight_decay,
+        "bias_weight_decay": completed.options.bias_weight_decay,
         "evaluation": None if evaluation is None else evaluation.as_dict(),
     }
 
 
 def _baselines(
-    settings: JobSettings, evaluation: Evaluation | None, validation_rmses: dict[str, float | None]
+    options: JobOptions, evaluation: Evaluation | None, validation_rmses: dict[str, float | None]
 ) -> dict[str, dict[str, float | None]]:
     baselines = {
         name: {
             "validation_rmse": rmse,
-            **_test_errors(None if evaluation is None else evaluation.baselines[name], settings.unknown),
+            **_test_errors(None if evaluation is None else evaluation.baselines[name], options.data.unknown),
             **_ranking(None),
         }
         for name, rmse in validation_rmses.items()
     }
     if evaluation is not None and evaluation.baseline_ranking is not None:
-        errors = {"validation_rmse": None, **_test_errors(None, settings.unknown)}
+        errors = {"validation_rmse": None, **_test_errors(None, options.data.unknown)}
         baselines["most_popular"] = errors | _ranking(evaluation.baseline_ranking)
     return baselines
 

@@ -65,6 +65,12 @@ class CompletedMatrix:
         return self.search.seconds + (0.0 if self.refit is None else self.refit.seconds)
 
     @property
+    def merit(self) -> tuple[float, int]:
+        """What orders models, the best first: validation RMSE; depth, deepest first, where it does not decide."""
+        rmse = self.validation_rmse
+        return (float("inf") if rmse is None else rmse, -self.options.depth)
+
+    @property
     def interrupted(self) -> bool:
         """Whether Ctrl-C has ended the job before its time."""
         return self.result.stopped_because == "interrupted"

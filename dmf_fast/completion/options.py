@@ -10,8 +10,8 @@ from dmf_fast.training.options import FitOptions
 from dmf_fast.training.recording import Recording
 
 Optimizer = Literal[
-    "adaptive-gd", "gd", "momentum", "nesterov", "group-rmsprop", "rmsprop", "adam", "adamw", "nadam",
-    "radam", "adagrad", "adamax",
+    "adaptive-gd", "gd", "momentum", "nesterov", "group-rmsprop", "rmsprop",
+    "adam", "adamw", "nadam", "radam", "adagrad", "adamax",
 ]  # fmt: skip
 Schedule = Literal["constant", "linear", "cosine"]
 Initialization = Literal["gaussian", "balanced", "orthogonal", "identity", "uniform"]
@@ -78,7 +78,7 @@ class CompletionOptions(Options):
             'With ``"adaptive-gd"`` it is a part of the step that is found, 0.5 by default. Group RMSprop in '
             "scaled coordinates makes steps of this length, 0.04 √(m + n) by default.",
             above=0,
-            none="that default",
+            none="that of the optimizer",
         ),
     ] = None
     weight_decay: Annotated[

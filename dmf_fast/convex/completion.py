@@ -11,10 +11,10 @@ import torch
 
 from dmf_fast.checks import real_number
 from dmf_fast.convex.data_terms import DataTerm, SquaredError, Within
+from dmf_fast.convex.douglas_rachford import State, solve_by_splitting
 from dmf_fast.convex.low_rank import LowRank
 from dmf_fast.convex.observed import ObservedEntries
 from dmf_fast.convex.solution import ConvexOptions, ConvexSolution
-from dmf_fast.convex.splitting import State, solve_by_splitting
 from dmf_fast.convex.thresholding import DenseThresholding, Thresholding, TruncatedThresholding
 from dmf_fast.observations import Observations
 from dmf_fast.threads import threads_kept, use_one_thread

@@ -1,11 +1,15 @@
-"""The largest eigenvalue of a symmetric operator by Lanczos' method."""
+"""The largest eigenvalue of a symmetric operator by Lanczos' method.
+
+Not SciPy's `eigsh`: where it does not converge within its iterations it returns nothing, and the certificate
+needs a bound then too; it forms at least 22 products where 2 to 15 are enough (measured on the spectra of
+tests/convex/test_lanczos.py: 1.1 to 20 times as many), and a product passes over all entries twice.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
-from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 _MOST_STEPS = 200
@@ -53,6 +57,8 @@ def largest_eigenvalue(times: Callable[[Tensor], Tensor], start: Tensor, precisi
 
 def _top(diagonal: list[float], beside: list[float]) -> tuple[float, float]:
     """Return the largest eigenvalue of a tridiagonal matrix, and the last number of its eigenvector."""
+    from scipy.linalg import eigh_tridiagonal  # here, as it is slow to import
+
     last = len(diagonal) - 1
     values, vectors = eigh_tridiagonal(diagonal, beside, select="i", select_range=(last, last))
     return float(values[0]), float(vectors[last, 0])

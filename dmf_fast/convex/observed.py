@@ -18,11 +18,10 @@ class ObservedEntries:
     """The pattern Ω of ``(m, n)`` matrices; ``sparse`` stands for the numbers on it, ``(nnz,)`` float64."""
 
     def __init__(self, observations: Observations) -> None:
-        observations = observations.to(dtype=torch.float64)
         self.shape, self.device, self.nnz = observations.shape, observations.device, observations.nnz
-        self.values: Tensor = observations.values
+        self.values: Tensor = observations.values.double()
         weights = observations.weights
-        self.weights: Tensor = torch.ones_like(self.values) if weights is None else weights
+        self.weights: Tensor = torch.ones_like(self.values) if weights is None else weights.double()
         self._layout: Tensor = observations.layout().buffer
 
     def entries_of(self, left: Tensor, right: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from dmf_fast.data.arrow_types import decoded_type, is_id_type
 from dmf_fast.data.bad_rows import BadRowCollector
-from dmf_fast.data.batches import Batch, NumberedPlace, clean_batch
+from dmf_fast.data.chunks import Chunk, NumberedPlace, clean_chunk
 from dmf_fast.data.column_choice import ROLES
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.options import ReadOptions
@@ -17,18 +17,18 @@ from dmf_fast.data.times import to_seconds
 
 def record_batches(
     name: str,
-    batches: Iterable[pa.RecordBatch],
+    chunks: Iterable[pa.RecordBatch],
     columns: list[str],
     options: ReadOptions,
     bad_rows: BadRowCollector,
-) -> Iterator[Batch]:
-    """Yield ``columns`` (row ids, column ids, values, times) of record batches; ``name`` is for errors."""
+) -> Iterator[Chunk]:
+    """Yield ``columns`` (row ids, column ids, values, times) of record chunks; ``name`` is for errors."""
     rows_before = 0
-    for batch in batches:
-        arrays = [_typed(name, batch.column(column), column, role) for role, column in enumerate(columns)]
+    for chunk in chunks:
+        arrays = [_typed(name, chunk.column(column), column, role) for role, column in enumerate(columns)]
         place = NumberedPlace(name, "row", rows_before)
-        yield clean_batch(arrays, place, bad_rows, dtype=options.dtype)
-        rows_before += len(batch)
+        yield clean_chunk(arrays, place, bad_rows, dtype=options.dtype)
+        rows_before += len(chunk)
 
 
 def _typed(name: str, array: pa.Array, column: str, role: int) -> pa.Array:

@@ -38,14 +38,14 @@ class BadRows:
 
 @dataclass(frozen=True)
 class Problem:
-    """Which rows of a batch have one kind of fault, and the words for it at a row."""
+    """Which rows of a chunk have one kind of fault, and the words for it at a row."""
 
     rows: NDArray[np.bool_]
     words: Callable[[int], str]
 
 
 class BadRowCollector:
-    """Gathers the bad rows of a source, file by file and batch by batch."""
+    """Gathers the bad rows of a source, file by file and chunk by chunk."""
 
     def __init__(self, *, strict: bool) -> None:
         self._strict = strict
@@ -75,7 +75,7 @@ class BadRowCollector:
     def bad(
         self, size: int, problems: Sequence[Problem], place: Callable[[int], str]
     ) -> NDArray[np.bool_] | None:
-        """Record the problems of a batch of ``size`` rows and return which rows are bad, None for none.
+        """Record the problems of a chunk of ``size`` rows and return which rows are bad, None for none.
 
         ``place(k)`` says where row ``k`` stands. The first problem that a row has is the one described.
         """

@@ -6,17 +6,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dmf_fast.data.batches import ROWS_A_BATCH, TextIdsFound
+from dmf_fast.data.chunks import ROWS_A_CHUNK, TextIdsFound
 from dmf_fast.data.growing_array import GrowingArray
 from dmf_fast.data.id_map import IdMap
 
-_PENDING_ENTRIES = 8 * ROWS_A_BATCH
+_PENDING_ENTRIES = 8 * ROWS_A_CHUNK
 
 
 class IdCollector:
-    """The ids of a column, batch by batch.
+    """The ids of a column, chunk by chunk.
 
-    Every batch is dictionary-encoded at once. From time to time the dictionaries of the batches are merged
+    Every chunk is dictionary-encoded at once. From time to time the dictionaries of the chunks are merged
     into one, in the order in which its ids were first seen; in the end the int32 codes become indices into
     the sorted ids. So the column is read once and never kept.
     """
@@ -31,7 +31,7 @@ class IdCollector:
         self._pending_entries = 0
 
     def add(self, ids: pa.Array) -> None:
-        """Append a batch; text where integers are collected raises `TextIdsFound`."""
+        """Append a chunk; text where integers are collected raises `TextIdsFound`."""
         if ids.type != self._kind:
             if self._kind == pa.int64():
                 raise TextIdsFound(self._role)
@@ -48,16 +48,16 @@ class IdCollector:
         id_map = IdMap(self._known)
         order = id_map.indices(self._known).astype(np.int32)
         indices = self._codes.finish()
-        for start in range(0, len(indices), ROWS_A_BATCH):
-            part = indices[start : start + ROWS_A_BATCH]
+        for start in range(0, len(indices), ROWS_A_CHUNK):
+            part = indices[start : start + ROWS_A_CHUNK]
             part[:] = order[part]
         return indices, id_map
 
     def _merge(self) -> None:
-        dictionaries = [batch.dictionary for batch in self._pending]
+        dictionaries = [chunk.dictionary for chunk in self._pending]
         merged = pa.concat_arrays([self._known, *dictionaries]).dictionary_encode()
         code_of = merged.indices.to_numpy()[len(self._known) :]
-        for batch in self._pending:
-            self._codes.append(code_of[batch.indices.to_numpy()])
-            code_of = code_of[len(batch.dictionary) :]
+        for chunk in self._pending:
+            self._codes.append(code_of[chunk.indices.to_numpy()])
+            code_of = code_of[len(chunk.dictionary) :]
         self._known, self._pending, self._pending_entries = merged.dictionary, [], 0

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dmf_fast.data.arrow_types import id_array, is_text
@@ -78,11 +77,15 @@ class IdMap:
 
     def save(self, path: str | Path) -> None:
         """Write the map to a Parquet file with one column, ``id``."""
+        import pyarrow.parquet as pq  # here, as it is slow to import
+
         pq.write_table(pa.table({"id": self._ids}), path)
 
     @classmethod
     def load(cls, path: str | Path) -> IdMap:
         """Read a map written by `save`; a `DataError` says why that was not possible."""
+        import pyarrow.parquet as pq  # here, as it is slow to import
+
         try:
             ids = pq.read_table(path, columns=["id"]).column("id")
             loaded = cls(ids)

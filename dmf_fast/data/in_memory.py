@@ -13,11 +13,11 @@ import pyarrow as pa
 from dmf_fast.data.arrow_table import record_batches
 from dmf_fast.data.arrow_types import id_array
 from dmf_fast.data.bad_rows import BadRowCollector
-from dmf_fast.data.batches import ROWS_A_BATCH, Batch
+from dmf_fast.data.chunks import ROWS_A_CHUNK, Chunk
 from dmf_fast.data.column_choice import ROLES, choose_columns
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.id_map import IdMap
-from dmf_fast.data.matrix_file import coordinates, matrix_batches
+from dmf_fast.data.matrix_file import matrix_chunks, stored_entries
 from dmf_fast.data.object_id_map import ObjectIdMap, as_list
 from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.ratings import Ratings
@@ -81,12 +81,12 @@ def _of_columns(columns: list[Any], options: ReadOptions) -> Ratings:
     numbers = [_array(role, column) for role, column in enumerate(columns[2:], start=2)]
     table = pa.table([rows, columns_, *numbers], names=list(ROLES[: len(columns)]))
 
-    def batches(options: ReadOptions, count: int, bad_rows: BadRowCollector) -> Iterator[Batch]:
-        parts = table.to_batches(max_chunksize=ROWS_A_BATCH)
+    def chunks(options: ReadOptions, count: int, bad_rows: BadRowCollector) -> Iterator[Chunk]:
+        parts = table.to_batches(max_chunksize=ROWS_A_CHUNK)
         yield from record_batches(_NAME, parts, table.column_names, options, bad_rows)
         bad_rows.finish_file()
 
-    ratings = collected_ratings(batches, replace(options, columns=None, times=len(columns) == 4))
+    ratings = collected_ratings(chunks, replace(options, columns=None, times=len(columns) == 4))
     return replace(
         ratings,
         row_ids=_decoded(ratings.row_ids, row_objects),
@@ -105,14 +105,14 @@ def _of_matrix(matrix: Any, options: ReadOptions) -> Ratings:
                 f"{_NAME} is a {type(matrix).__name__}: a data frame, a tuple of columns or a matrix was "
                 "expected."
             ) from error
-    entries = coordinates(_NAME, matrix, first_index=0)
+    entries = stored_entries(_NAME, matrix)
 
-    def batches(options: ReadOptions, count: int, bad_rows: BadRowCollector) -> Iterator[Batch]:
-        yield from matrix_batches(_NAME, entries, options, count, bad_rows)
+    def chunks(options: ReadOptions, count: int, bad_rows: BadRowCollector) -> Iterator[Chunk]:
+        yield from matrix_chunks(_NAME, entries, 0, options, count, bad_rows)
         bad_rows.finish_file()
 
     row_ids, column_ids = (IdMap(np.arange(size)) for size in matrix.shape)
-    return collected_ratings(batches, options).mapped_to(row_ids, column_ids)
+    return collected_ratings(chunks, options).mapped_to(row_ids, column_ids)
 
 
 def _array(role: int, column: Any) -> Any:

@@ -6,24 +6,25 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import scipy.io
-import scipy.sparse
-from numpy.typing import NDArray
 
 from dmf_fast.data.bad_rows import BadRowCollector
-from dmf_fast.data.batches import ROWS_A_BATCH, Batch, NumberedPlace, clean_batch
+from dmf_fast.data.chunks import ROWS_A_CHUNK, Chunk, NumberedPlace, clean_chunk
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.sources import RatingsFile
 
+if TYPE_CHECKING:
+    from scipy.sparse import coo_array
 
-def read_matrix_market(file: RatingsFile) -> Coordinates:
-    """Return the stored entries of a Matrix Market file; the ids are its indices, counted from 1."""
+
+def read_matrix_market(file: RatingsFile) -> coo_array:
+    """Return the stored entries of a Matrix Market file."""
+    import scipy.io  # here, as it is slow to import
+
     try:
         with _readable(file) as readable:
             field = scipy.io.mminfo(readable)[4]
@@ -38,11 +39,13 @@ def read_matrix_market(file: RatingsFile) -> Coordinates:
         raise
     except (ValueError, OverflowError, OSError, EOFError, MemoryError, zlib.error) as error:
         raise DataError(f"{file} is not a whole Matrix Market file ({error}); write it again.") from error
-    return coordinates(str(file), matrix, first_index=1)
+    return stored_entries(str(file), matrix)
 
 
-def read_scipy_npz(file: RatingsFile) -> Coordinates:
-    """Return the stored entries of a file of ``scipy.sparse.save_npz``; the ids are indices, from 0."""
+def read_scipy_npz(file: RatingsFile) -> coo_array:
+    """Return the stored entries of a file of ``scipy.sparse.save_npz``."""
+    import scipy.sparse  # here, as it is slow to import
+
     try:
         # Opened here, so that it is closed here: NumPy leaves a spoilt file open.
         with file.opened(decompressed=False) as opened:
@@ -52,58 +55,56 @@ def read_scipy_npz(file: RatingsFile) -> Coordinates:
             f"{file} is not a sparse matrix of scipy.sparse.save_npz ({error.__cause__ or error}); "
             "write it again with save_npz."
         ) from error
-    return coordinates(str(file), matrix, first_index=0)
+    return stored_entries(str(file), matrix)
 
 
-def matrix_batches(
-    name: str, entries: Coordinates, options: ReadOptions, count: int, bad_rows: BadRowCollector
-) -> Iterator[Batch]:
-    """Yield ``count`` columns of the entries of a matrix; ``name`` is the one in errors."""
+def matrix_chunks(
+    name: str,
+    entries: coo_array,
+    first_index: int,
+    options: ReadOptions,
+    count: int,
+    bad_rows: BadRowCollector,
+) -> Iterator[Chunk]:
+    """Yield ``count`` columns of the entries of a matrix, whose ids are its indices from ``first_index``.
+
+    ``name`` is the one in errors.
+    """
     if count > 3:
         raise DataError(f"{name} is a matrix without times; read it without, or from a table that has them.")
-    for start in range(0, len(entries.values), ROWS_A_BATCH):
-        part = slice(start, start + ROWS_A_BATCH)
+    for start in range(0, len(entries.data), ROWS_A_CHUNK):
+        part = slice(start, start + ROWS_A_CHUNK)
         arrays = [
-            pa.array(entries.rows[part].astype(np.int64) + entries.first_index),
-            pa.array(entries.columns[part].astype(np.int64) + entries.first_index),
-            pa.array(entries.values[part].astype(np.float64)),
+            pa.array(entries.row[part].astype(np.int64) + first_index),
+            pa.array(entries.col[part].astype(np.int64) + first_index),
+            pa.array(entries.data[part].astype(np.float64)),
         ]
         place = NumberedPlace(name, "entry", start)
-        yield clean_batch(arrays[:count], place, bad_rows, dtype=options.dtype)
+        yield clean_chunk(arrays[:count], place, bad_rows, dtype=options.dtype)
 
 
-@dataclass(frozen=True)
-class Coordinates:
-    """The entries of a matrix, whose ids are its indices counted from ``first_index``."""
-
-    rows: NDArray[np.integer[Any]]
-    columns: NDArray[np.integer[Any]]
-    values: NDArray[Any]
-    first_index: int
-
-
-def coordinates(name: str, matrix: Any, first_index: int) -> Coordinates:
+def stored_entries(name: str, matrix: Any) -> coo_array:
     """Return the stored entries of a SciPy matrix, or those of an array that are not NaN."""
+    from scipy.sparse import coo_array  # here, as it is slow to import
+
     if isinstance(matrix, np.ndarray):
         if matrix.ndim != 2:
             raise DataError(f"{name} has {matrix.ndim} dimensions: a matrix was expected; reshape it.")
         kept = ~np.isnan(matrix) if matrix.dtype.kind == "f" else np.ones(matrix.shape, dtype=np.bool_)
-        rows, columns = np.nonzero(kept)
-        values = matrix[kept]
-    else:
-        try:
-            stored = matrix.tocoo()
-            rows, columns, values = stored.row, stored.col, stored.data
-            _check_indices(stored)
-        except (ValueError, IndexError, AttributeError) as error:
-            raise DataError(
-                f"{name} holds an inconsistent sparse matrix ({error}); write it again."
-            ) from error
-    if values.dtype.kind not in "biuf":
-        raise DataError(
-            f"{name} holds values of the type {values.dtype}: real numbers were expected; convert it."
-        )
-    return Coordinates(rows, columns, values, first_index)
+        _check_kind(name, matrix.dtype)
+        return coo_array((matrix[kept], np.nonzero(kept)), shape=matrix.shape)
+    try:
+        stored = matrix.tocoo()
+        _check_indices(stored)
+    except (ValueError, IndexError, AttributeError) as error:
+        raise DataError(f"{name} holds an inconsistent sparse matrix ({error}); write it again.") from error
+    _check_kind(name, stored.data.dtype)
+    return stored
+
+
+def _check_kind(name: str, dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "biuf":
+        raise DataError(f"{name} holds values of the type {dtype}: real numbers were expected; convert it.")
 
 
 def _readable(file: RatingsFile) -> AbstractContextManager[Any]:

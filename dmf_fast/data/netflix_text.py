@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dmf_fast.data.bad_rows import BadRowCollector
-from dmf_fast.data.batches import Batch, clean_batch
+from dmf_fast.data.chunks import Chunk, clean_chunk
 from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.sources import RatingsFile
 from dmf_fast.data.text_blocks import LineOfFile, TextBlock, count_filled, text_blocks
@@ -28,9 +28,9 @@ def is_netflix_text(lines: list[str]) -> bool:
     return _HEADING.fullmatch(first.encode()) is not None
 
 
-def netflix_batches(
+def netflix_chunks(
     file: RatingsFile, options: ReadOptions, count: int, bad_rows: BadRowCollector
-) -> Iterator[Batch]:
+) -> Iterator[Chunk]:
     """Yield ``count`` columns: customers as row ids, movies as column ids, ratings, days as times."""
     dialect = TextDialect(separator=",", names=None, width=3, skipped_lines=0, sample=[])
     columns = [id_column(0, 0, text=options.text_ids[0])]
@@ -48,7 +48,7 @@ def netflix_batches(
             }
             place = LineOfFile(file, 0, piece.lines_before, without=_HEADING)
             in_order = [arrays[role] for role in range(count)]
-            yield clean_batch(in_order, place, bad_rows, dtype=options.dtype, problems=parsed.problems)
+            yield clean_chunk(in_order, place, bad_rows, dtype=options.dtype, problems=parsed.problems)
 
 
 def _without_headings(block: TextBlock, movie: int) -> tuple[TextBlock, NDArray[np.int64]]:

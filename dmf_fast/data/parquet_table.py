@@ -1,4 +1,4 @@
-"""Reads columns of a Parquet file, batch by batch."""
+"""Reads columns of a Parquet file, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dmf_fast.data.arrow_table import record_batches
 from dmf_fast.data.bad_rows import BadRowCollector
-from dmf_fast.data.batches import ROWS_A_BATCH, Batch
+from dmf_fast.data.chunks import ROWS_A_CHUNK, Chunk
 from dmf_fast.data.column_choice import choose_columns
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.options import ReadOptions
@@ -20,15 +19,17 @@ from dmf_fast.data.sources import RatingsFile
 
 def parquet_batches(
     file: RatingsFile, options: ReadOptions, count: int, bad_rows: BadRowCollector
-) -> Iterator[Batch]:
+) -> Iterator[Chunk]:
     """Yield ``count`` columns (row ids, column ids, values, times) of a Parquet file."""
+    import pyarrow.parquet as pq  # here, as it is slow to import
+
     try:
         with _readable(file) as readable, pq.ParquetFile(readable) as parquet:
             names = parquet.schema_arrow.names
             chosen = choose_columns(str(file), names, len(names), options.columns, count)
             columns = [names[position] for position in chosen]
-            batches = parquet.iter_batches(ROWS_A_BATCH, columns=columns)
-            yield from record_batches(str(file), batches, columns, options, bad_rows)
+            chunks = parquet.iter_batches(ROWS_A_CHUNK, columns=columns)
+            yield from record_batches(str(file), chunks, columns, options, bad_rows)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file} is not a whole Parquet file ({error}); write it again.") from error
 

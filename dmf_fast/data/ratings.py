@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from dmf_fast.data.bad_rows import BadRows
-from dmf_fast.data.batches import Place
+from dmf_fast.data.chunks import Place
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.id_map import IdMap
 from dmf_fast.observations import Observations
@@ -22,17 +22,17 @@ SomePairs = TypeVar("SomePairs", bound="Pairs")
 
 @dataclass(frozen=True)
 class Places:
-    """Where entries stand: the place of an entry within the batch that it was read in."""
+    """Where entries stand: the place of an entry within the chunk that it was read in."""
 
     starts: Sequence[int] = ()
-    batches: Sequence[Place] = ()
+    chunks: Sequence[Place] = ()
 
     def __call__(self, entry: int) -> str:
         """Return words such as ``"a.csv, line 7"``, or ``"entry 7"`` where no file is known."""
         if not self.starts:
             return f"entry {entry + 1}"
-        batch = int(np.searchsorted(self.starts, entry, side="right")) - 1
-        return self.batches[batch](entry - self.starts[batch])
+        chunk = int(np.searchsorted(self.starts, entry, side="right")) - 1
+        return self.chunks[chunk](entry - self.starts[chunk])
 
 
 @dataclass(frozen=True)

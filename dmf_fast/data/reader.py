@@ -1,4 +1,4 @@
-"""Reads ratings of any size: every file once, in batches, with the memory of what is kept and one batch."""
+"""Reads ratings of any size: every file once, in chunks, with the memory of what is kept and one chunk."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from dmf_fast.data.bad_rows import BadRowCollector
-from dmf_fast.data.batches import Batch, Place, TextIdsFound
+from dmf_fast.data.chunks import Chunk, Place, TextIdsFound
 from dmf_fast.data.errors import DataError
-from dmf_fast.data.formats import batches_of
+from dmf_fast.data.formats import chunks_of
 from dmf_fast.data.growing_array import GrowingArray
 from dmf_fast.data.id_collector import IdCollector
 from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.ratings import Pairs, Places, Ratings
 from dmf_fast.data.sources import Source, ratings_files
 
-BatchSource = Callable[[ReadOptions, int, BadRowCollector], Iterator[Batch]]
+ChunkSource = Callable[[ReadOptions, int, BadRowCollector], Iterator[Chunk]]
 
 
 def read_ratings(source: Source, options: ReadOptions = ReadOptions()) -> Ratings:  # noqa: B008
@@ -31,7 +31,7 @@ def read_ratings(source: Source, options: ReadOptions = ReadOptions()) -> Rating
     else text.
 
     Rows that cannot be used are skipped, counted and described in ``bad_rows`` of the result. Peak memory:
-    12 bytes an entry (20 with times), the distinct ids and one batch.
+    12 bytes an entry (20 with times), the distinct ids and one chunk.
 
     Raises `DataError` where a file is missing, unreadable, empty, or more bad than good where it begins,
     and, with ``options.strict``, at the first bad row.
@@ -55,42 +55,42 @@ def read_pairs(source: Source, options: ReadOptions = ReadOptions()) -> Pairs:  
     return _collect(_of_files(source), options, 2).pairs()
 
 
-def collected_ratings(batches: BatchSource, options: ReadOptions) -> Ratings:
-    """Return the ratings of all batches, with ids of text where any of them has such."""
-    return _collect(batches, options, 4 if options.times else 3).ratings()
+def collected_ratings(chunks: ChunkSource, options: ReadOptions) -> Ratings:
+    """Return the ratings of all chunks, with ids of text where any of them has such."""
+    return _collect(chunks, options, 4 if options.times else 3).ratings()
 
 
-def _of_files(source: Source) -> BatchSource:
+def _of_files(source: Source) -> ChunkSource:
     files = ratings_files(source)
 
-    def batches(options: ReadOptions, count: int, bad_rows: BadRowCollector) -> Iterator[Batch]:
+    def chunks(options: ReadOptions, count: int, bad_rows: BadRowCollector) -> Iterator[Chunk]:
         for file in files:
             bad_rows.start_file()
             entries = 0
-            for batch in batches_of(file, options, count, bad_rows):
-                entries += len(batch)
-                yield batch
+            for chunk in chunks_of(file, options, count, bad_rows):
+                entries += len(chunk)
+                yield chunk
             bad_rows.finish_file()
             if not entries and len(files) == 1:
                 raise DataError(f"{file} holds no entries: at least one was expected; check the file.")
 
-    return batches
+    return chunks
 
 
-def _collect(batches: BatchSource, options: ReadOptions, count: int) -> _Collected:
-    """Return what the batches hold, read from the start again where ids turn out to be text."""
+def _collect(chunks: ChunkSource, options: ReadOptions, count: int) -> _Collected:
+    """Return what the chunks hold, read from the start again where ids turn out to be text."""
     collected = _Collected(options)
     try:
-        for batch in batches(options, count, collected.bad_rows):
-            collected.add(batch)
+        for chunk in chunks(options, count, collected.bad_rows):
+            collected.add(chunk)
         return collected
     except TextIdsFound as found:
         text_ids = (options.text_ids[0] or found.role == 0, options.text_ids[1] or found.role == 1)
-    return _collect(batches, replace(options, text_ids=text_ids), count)
+    return _collect(chunks, replace(options, text_ids=text_ids), count)
 
 
 class _Collected:
-    """What is kept of the batches."""
+    """What is kept of the chunks."""
 
     def __init__(self, options: ReadOptions) -> None:
         self._timed = options.times
@@ -102,16 +102,16 @@ class _Collected:
         self._places: list[Place] = []
         self._entries = 0
 
-    def add(self, batch: Batch) -> None:
-        self._ids[0].add(batch.row_ids)
-        self._ids[1].add(batch.column_ids)
-        if batch.values is not None:
-            self._values.append(batch.values)
-        if batch.times is not None:
-            self._times.append(batch.times)
+    def add(self, chunk: Chunk) -> None:
+        self._ids[0].add(chunk.row_ids)
+        self._ids[1].add(chunk.column_ids)
+        if chunk.values is not None:
+            self._values.append(chunk.values)
+        if chunk.times is not None:
+            self._times.append(chunk.times)
         self._starts.append(self._entries)
-        self._places.append(batch.place)
-        self._entries += len(batch)
+        self._places.append(chunk.place)
+        self._entries += len(chunk)
 
     def pairs(self) -> Pairs:
         """Return the pairs; what was collected is used up."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,8 @@ from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.ratings import Ratings
 from dmf_fast.data.reader import read_ratings
 from dmf_fast.data.sources import STORE_FACTS, Source, ratings_files
-from dmf_fast.files.atomic import flush
+from dmf_fast.files.atomic import atomic_folder
+from dmf_fast.files.identity import Identity, plain
 
 _FORMAT, _VERSION = "dmf_fast ratings", 1
 _ENTRIES, _ROW_IDS, _COLUMN_IDS = "entries.arrow", "row_ids.parquet", "column_ids.parquet"
@@ -124,16 +123,14 @@ def _facts(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} is no store of ratings ({error}); name one, or files of ratings.") from error
 
 
-def _origin(source: Source, options: ReadOptions) -> dict[str, Any]:
-    """Return what decides the content of a store, as JSON gives it back."""
+def _origin(source: Source, options: ReadOptions) -> Identity:
+    """Return what decides the content of a store."""
     files = sorted({file.path.absolute() for file in ratings_files(source)})
     stats = [(str(path), path.stat()) for path in files]
-    origin = {
+    return {
         "files": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
-        "options": asdict(options),
+        "options": plain(options),
     }
-    same: dict[str, Any] = json.loads(json.dumps(origin))
-    return same
 
 
 def _refuse_other_folders(path: Path) -> None:
@@ -143,14 +140,9 @@ def _refuse_other_folders(path: Path) -> None:
         raise DataError(f"{path} is no store of ratings, so it is not replaced; name another folder.")
 
 
-def _write(ratings: Ratings, path: Path, made_of: dict[str, Any] | None) -> None:
-    """Write a store beside its place, and move it there when it is on the disk."""
+def _write(ratings: Ratings, path: Path, made_of: Identity | None) -> None:
     _refuse_other_folders(path)
-    path = path.absolute()
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
+    with atomic_folder(path) as partial:
         _write_entries(ratings, partial / _ENTRIES)
         ratings.row_ids.save(partial / _ROW_IDS)
         ratings.column_ids.save(partial / _COLUMN_IDS)
@@ -158,11 +150,6 @@ def _write(ratings: Ratings, path: Path, made_of: dict[str, Any] | None) -> None
         facts = {"format": _FORMAT, "version": _VERSION, "files": sizes, "made_of": made_of}
         facts |= _summary(ratings)
         (partial / STORE_FACTS).write_text(json.dumps(facts, indent=1) + "\n")
-        for written in [*partial.iterdir(), partial]:
-            flush(written)
-        _replace(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_entries(ratings: Ratings, path: Path) -> None:
@@ -189,15 +176,3 @@ def _summary(ratings: Ratings) -> dict[str, Any]:
         "greatest": float(values.max()) if len(values) else None,
         "bad_rows": asdict(ratings.bad_rows),
     }
-
-
-def _replace(partial: Path, path: Path) -> None:
-    """Move the whole folder to its place, where an older one may be."""
-    replaced = path.with_name(f"{path.name}.replaced-{os.getpid()}")
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(path, replaced)
-        os.replace(partial, path)
-        flush(path.parent)
-    finally:
-        shutil.rmtree(replaced, ignore_errors=True)

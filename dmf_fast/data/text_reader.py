@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dmf_fast.data.bad_rows import BadRowCollector
-from dmf_fast.data.batches import Batch, TextIdsFound, clean_batch
+from dmf_fast.data.chunks import Chunk, TextIdsFound, clean_chunk
 from dmf_fast.data.column_choice import choose_columns
 from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.sources import RatingsFile
@@ -23,9 +23,9 @@ _PIECES = 16
 _REPAIRED_BYTES = 1 << 16
 
 
-def text_batches(
+def text_chunks(
     file: RatingsFile, lines: list[str], options: ReadOptions, count: int, bad_rows: BadRowCollector
-) -> Iterator[Batch]:
+) -> Iterator[Chunk]:
     """Yield ``count`` columns (row ids, column ids, values, times) of a table that begins with ``lines``.
 
     Raises `TextIdsFound` where ids that should be integers, by ``options.text_ids``, are none.
@@ -42,7 +42,7 @@ def text_batches(
         for piece, parsed in parsed_pieces(table, block):
             place = LineOfFile(file, dialect.skipped_lines, piece.lines_before)
             arrays = [parsed.arrays[role] for role in range(count)]
-            yield clean_batch(arrays, place, bad_rows, dtype=options.dtype, problems=parsed.problems)
+            yield clean_chunk(arrays, place, bad_rows, dtype=options.dtype, problems=parsed.problems)
 
 
 def parsed_pieces(table: TextTable, block: TextBlock) -> Iterator[tuple[TextBlock, ParsedBlock]]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from dmf_fast.data.bad_rows import Problem
-from dmf_fast.data.batches import TextIdsFound
+from dmf_fast.data.chunks import TextIdsFound
 from dmf_fast.data.column_choice import ROLES
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.text_blocks import TextBlock, count_filled

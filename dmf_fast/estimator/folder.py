@@ -12,7 +12,7 @@ import numpy as np
 from dmf_fast.checks import real_number
 from dmf_fast.data import DataError, ObjectIdMap
 from dmf_fast.estimator.fitted import FittedModel
-from dmf_fast.files.atomic import written_whole
+from dmf_fast.files.atomic import atomic_file
 from dmf_fast.observations import Observations
 from dmf_fast.observations.file import load_observations, save_observations
 from dmf_fast.serving import SeenColumns
@@ -41,7 +41,7 @@ def save_fitted(fitted: FittedModel, facts: dict[str, Any], path: Path) -> None:
         # safetensors lets nobody else read its files
         shutil.copymode(path / model_name(len(fitted.model.factors)), path / _RATINGS)
     about = {"format": _FORMAT, "version": _VERSION, "noise_variance": fitted.noise_variance}
-    with written_whole(path / _FACTS) as partial:
+    with atomic_file(path / _FACTS) as partial:
         partial.write_text(json.dumps(about | facts, indent=2, default=np.generic.item) + "\n")
 
 

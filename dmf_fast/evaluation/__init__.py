@@ -1,4 +1,4 @@
-"""How good a model is on ratings that it has not seen, beside what every model has to beat."""
+"""How good a model is on ratings that it has not seen, compared with what every model has to beat."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 from dmf_fast.lazy import import_lazily
 
 if TYPE_CHECKING:
-    from dmf_fast.evaluation.baselines import Biases, GlobalMean, Shrinkage, chosen_biases
+    from dmf_fast.evaluation.baselines import (
+        Baseline,
+        Biases,
+        GlobalMean,
+        Shrinkage,
+        chosen_biases,
+        usual_baselines,
+    )
     from dmf_fast.evaluation.calibration import CalibrationBin, calibration
     from dmf_fast.evaluation.errors import RatingErrors
     from dmf_fast.evaluation.evaluate import Predict, Recommend, evaluate
@@ -20,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GROUPS",
+    "Baseline",
     "Biases",
     "CalibrationBin",
     "Evaluation",
@@ -42,6 +50,7 @@ __all__ = [
     "kfold",
     "leave_last_out",
     "time_split",
+    "usual_baselines",
 ]
 
 import_lazily(__name__)

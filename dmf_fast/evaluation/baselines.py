@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
-from typing import Annotated
+from itertools import product, starmap
+from typing import Annotated, Protocol
 
 import numpy as np
-import scipy.sparse
-from scipy.sparse.linalg import LinearOperator, cg
 
 from dmf_fast.evaluation.errors import RatingErrors
-from dmf_fast.evaluation.finite import Floats, Integers
 from dmf_fast.evaluation.held_out import HeldOut
+from dmf_fast.evaluation.numbers import Floats, Integers, finite_numbers, finite_weights
 from dmf_fast.observations import Observations
+from dmf_fast.observations.compression import compressed_rows
 from dmf_fast.options import Option, Options
 
+_TOLERANCE, _ROUGHLY = 1e-8, 1e-3  # of the residual, relative
+_MOST_STEPS = 1000
 STRENGTHS = (1.0, 3.0, 10.0, 30.0)  # what `chosen_biases` tries for rows and for columns
+
+
+class Baseline(Protocol):
+    """What a model is compared with."""
+
+    def predict(self, rows: Integers, columns: Integers) -> Floats:
+        """Return float64 predictions, shape (len,), for int64 indices of which some may be -1."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class GlobalMean:
     @classmethod
     def fit(cls, train: Observations) -> GlobalMean:
         """Return the mean of ``train``; a `ValueError` where it has no entries of positive weight."""
-        return cls(_weighted_mean(HeldOut.of(train)))
+        return cls(_weighted_mean(*_values_and_weights(train)))
 
     def predict(self, rows: Integers, columns: Integers) -> Floats:
         """Return float64 predictions, shape (len,)."""
@@ -71,9 +79,14 @@ class Biases:
     shrinkage: Shrinkage
 
     @classmethod
-    def fit(cls, train: Observations, shrinkage: Shrinkage | None = None) -> Biases:
-        """Return the biases of ``train``; a `ValueError` where it has no entries of positive weight."""
-        return _Equations(train).solved(shrinkage or Shrinkage())
+    def fit(
+        cls, train: Observations, shrinkage: Shrinkage | None = None, *, start: Biases | None = None
+    ) -> Biases:
+        """Return the biases of ``train``; a `ValueError` where it has no entries of positive weight.
+
+        ``start``: the biases of similar entries of the same shape, from which the solver is sooner there.
+        """
+        return _Equations(train).solved(shrinkage or Shrinkage(), start=start)
 
     def predict(self, rows: Integers, columns: Integers) -> Floats:
         """Return float64 predictions, shape (len,), for int64 indices of which some may be -1."""
@@ -97,62 +110,124 @@ def chosen_biases(train: Observations, validation: HeldOut) -> Biases:
         predictions = biases.predict(validation.rows, validation.columns)
         return RatingErrors.of(predictions, validation.values, validation.weights).squared
 
-    usual = Shrinkage()
-    tried = sorted(
-        (Shrinkage(*strengths) for strengths in product(STRENGTHS, STRENGTHS)), key=lambda one: one != usual
-    )
-    return min(map(equations.solved, tried), key=squared_errors)
+    # Roughly, each from the one before; the chosen one is solved on from there.
+    best = found = equations.solved(Shrinkage(), tolerance=_ROUGHLY)
+    least = squared_errors(best)
+    for shrinkage in starmap(Shrinkage, product(STRENGTHS, STRENGTHS)):
+        found = equations.solved(shrinkage, start=found, tolerance=_ROUGHLY)
+        if (errors := squared_errors(found)) < least and shrinkage != Shrinkage():
+            best, least = found, errors
+    return equations.solved(best.shrinkage, start=best)
+
+
+def usual_baselines(train: Observations, validation: HeldOut | None = None) -> dict[str, Baseline]:
+    """Return the mean and the biases of ``train``, which `evaluate` takes.
+
+    Args:
+        train: what the model was trained on.
+        validation: what the model's settings were chosen on, if anything; none of it is in ``train``. It then
+            chooses the shrinkage of the biases too, so that the baseline had the same chance.
+
+    Raises:
+        ValueError: ``train`` has no entries of positive weight.
+
+    Example:
+        >>> list(usual_baselines(Observations([0, 1], [0, 1], [1.0, 4.0])))
+        ['mean', 'biases']
+
+    """
+    biases = Biases.fit(train) if validation is None else chosen_biases(train, validation)
+    return {"mean": GlobalMean(biases.mean), "biases": biases}
 
 
 class _Equations:
-    """The normal equations of the biases, without shrinkage: built once, solved for any."""
+    """The normal equations of the biases, without shrinkage: built once, solved for any.
+
+    On NumPy alone, in one thread: importing SciPy takes longer than all of it.
+    """
 
     def __init__(self, train: Observations) -> None:
-        ratings = HeldOut.of(train)
-        self.mean = _weighted_mean(ratings)
-        weights = np.ones(len(ratings)) if ratings.weights is None else ratings.weights
-        residuals = ratings.values - self.mean
+        rows, columns = (indices.cpu().numpy() for indices in train.coordinates())
+        values, weights = _values_and_weights(train)
+        self.mean = _weighted_mean(values, weights)
+        residuals = values - self.mean
         # Scaled to 1, so that no square of large ratings overflows in the solver.
         self.scale = float(np.abs(residuals).max()) or 1.0
-        pull = weights * (residuals / self.scale)
-        entries = (ratings.rows, ratings.columns)
-        self.pattern = scipy.sparse.csr_array((weights, entries), shape=train.shape)
-        self.weight = [np.bincount(i, weights, size) for i, size in zip(entries, train.shape, strict=True)]
-        self.pull = [np.bincount(i, pull, size) for i, size in zip(entries, train.shape, strict=True)]
+        pull = residuals / self.scale if weights is None else weights * (residuals / self.scale)
+        self.pull = [np.bincount(i, pull, size) for i, size in zip((rows, columns), train.shape, strict=True)]
+        self.by_row = _SparseRows(rows, columns, train.shape, weights)
+        self.by_column = _SparseRows(columns, rows, (train.shape[1], train.shape[0]), weights)
 
-    def solved(self, shrinkage: Shrinkage) -> Biases:
-        row_weight = self.weight[0] + shrinkage.rows
-        column_weight = self.weight[1] + shrinkage.columns
-        transposed = self.pattern.T
+    def solved(
+        self, shrinkage: Shrinkage, *, start: Biases | None = None, tolerance: float = _TOLERANCE
+    ) -> Biases:
+        """Return the biases, by conjugate gradients from ``start``, preconditioned by the diagonal."""
+        row_weight = self.by_row.weight + shrinkage.rows
+        column_weight = self.by_column.weight + shrinkage.columns
+        columns = np.zeros(len(column_weight)) if start is None else start.column_biases / self.scale
+        rows = (self.pull[0] - self.by_row.times(columns)) / row_weight  # the best ones for these columns
+        residual = self.pull[1] - self.by_column.times(rows) - column_weight * columns
+        goal = tolerance * np.linalg.norm(self.pull[1])
+        direction, size = np.zeros_like(columns), 1.0
+        for _ in range(_MOST_STEPS):
+            if np.linalg.norm(residual) <= goal:
+                return Biases(self.mean, rows * self.scale, columns * self.scale, shrinkage)
+            scaled = residual / column_weight
+            size, last = float((residual * scaled).sum()), size
+            direction = scaled + size / last * direction
+            row_direction = -self.by_row.times(direction) / row_weight
+            image = column_weight * direction + self.by_column.times(row_direction)
+            length = size / float((direction * image).sum())
+            columns, rows = columns + length * direction, rows + length * row_direction
+            residual = residual - length * image
+        raise RuntimeError("the biases did not settle: `shrinkage` must be larger")
 
-        def reduced(columns: Floats) -> Floats:
-            by_row: Floats = self.pattern @ columns.ravel()
-            result: Floats = column_weight * columns.ravel() - transposed @ (by_row / row_weight)
-            return result
 
-        size = len(column_weight)
-        column_biases, left = cg(
-            LinearOperator((size, size), matvec=reduced, dtype=np.float64),
-            self.pull[1] - transposed @ (self.pull[0] / row_weight),
-            rtol=1e-8,
-            maxiter=1000,
-            M=scipy.sparse.diags_array(1 / column_weight),
-        )
-        if left:
-            raise RuntimeError(f"The biases did not settle for {shrinkage}; shrink them more.")
-        row_biases = (self.pull[0] - self.pattern @ column_biases) / row_weight
-        return Biases(self.mean, row_biases * self.scale, column_biases * self.scale, shrinkage)
+class _SparseRows:
+    """The matrix of the weights, row by row."""
+
+    def __init__(
+        self, rows: Integers, columns: Integers, shape: tuple[int, int], weights: Floats | None
+    ) -> None:
+        self.weights = None
+        if weights is None:
+            offsets, in_order = compressed_rows(rows, columns, shape)
+            self.columns = in_order.astype(np.int64)
+            self.weight: Floats = np.diff(offsets).astype(np.float64)  # of every row
+        else:
+            order = np.argsort(rows, kind="stable")
+            self.columns, self.weights = columns[order], weights[order]
+            offsets = np.append(0, np.cumsum(np.bincount(rows, minlength=shape[0])))
+            self.weight = np.bincount(rows, weights, shape[0]).astype(np.float64, copy=False)
+        self.entries = np.empty(len(self.columns))
+        self.filled = np.flatnonzero(np.diff(offsets))  # np.add.reduceat takes no empty rows
+        self.starts = offsets[self.filled]
+
+    def times(self, vector: Floats) -> Floats:
+        """Return the matrix times a vector, ``(n,)``."""
+        # Memory of its own, and no checks: new pages and these take longer than the rest.
+        entries = vector.take(self.columns, out=self.entries, mode="clip")
+        if self.weights is not None:
+            entries *= self.weights
+        product = np.zeros(len(self.weight))
+        product[self.filled] = np.add.reduceat(entries, self.starts)
+        return product
 
 
-def _weighted_mean(ratings: HeldOut) -> float:
-    weight = len(ratings) if ratings.weights is None else float(ratings.weights.sum())
-    if weight <= 0:
+def _values_and_weights(train: Observations) -> tuple[Floats, Floats | None]:
+    weights = train.weights
+    values = finite_numbers("values", train.values, len(train))
+    return values, None if weights is None else finite_weights(weights, len(train))
+
+
+def _weighted_mean(values: Floats, weights: Floats | None) -> float:
+    if (len(values) if weights is None else float(weights.sum())) <= 0:
         raise ValueError(
             "train must hold an entry of positive weight, got none; there is nothing to predict from."
         )
-    return float(np.average(ratings.values, weights=ratings.weights))
+    return float(np.average(values, weights=weights))
 
 
 def _taken(biases: Floats, indices: Integers) -> Floats:
-    padded = np.append(biases, 0.0)  # where -1 points to
-    return padded[indices]
+    padded = np.append(biases, 0.0)  # for -1, and for ids beyond the shape
+    return padded[np.minimum(indices, len(biases))]

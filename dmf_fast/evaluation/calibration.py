@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dmf_fast.evaluation.finite import Floats
+from dmf_fast.evaluation.numbers import Floats
 
 MOST_DISTINCT = 20  # so many distinct values, such as half stars, each get a bin of their own
 

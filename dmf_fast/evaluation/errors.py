@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf_fast.evaluation.finite import finite_numbers, finite_weights
+from dmf_fast.evaluation.numbers import finite_numbers, finite_weights
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,11 @@ class RatingErrors:
         """
         true = finite_numbers("values", values, len(values))
         distance = np.abs(finite_numbers("predictions", predictions, len(true)) - true)
+        # No products of vectors: BLAS adds up in an order that depends on its threads.
         if weights is None:
-            return cls(len(true), float(len(true)), float(distance @ distance), float(distance.sum()))
+            return cls(len(true), float(len(true)), float((distance**2).sum()), float(distance.sum()))
         weight = finite_weights(weights, len(true))
-        squared, absolute = float(weight @ distance**2), float(weight @ distance)
+        squared, absolute = float((weight * distance**2).sum()), float((weight * distance).sum())
         return cls(len(true), float(weight.sum()), squared, absolute)
 
     def __add__(self, other: RatingErrors) -> RatingErrors:

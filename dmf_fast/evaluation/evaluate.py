@@ -1,24 +1,25 @@
-"""A model beside its baselines on held-out ratings."""
+"""A model compared with baselines on held-out ratings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dmf_fast.evaluation.baselines import Biases, GlobalMean, chosen_biases
+from dmf_fast.evaluation.baselines import Baseline
 from dmf_fast.evaluation.calibration import calibration
 from dmf_fast.evaluation.errors import RatingErrors
-from dmf_fast.evaluation.finite import LARGEST, Floats, Integers
 from dmf_fast.evaluation.held_out import HeldOut
+from dmf_fast.evaluation.numbers import LARGEST, Floats, Integers
 from dmf_fast.evaluation.popularity import MostPopular
 from dmf_fast.evaluation.ranking import RankingMetrics, Relevant
 from dmf_fast.evaluation.results import GROUPS, Evaluation, EvaluationOptions, RatingScores
 from dmf_fast.observations import Observations
 from dmf_fast.observations.validation import read_numbers, to_tensor
+from dmf_fast.serving.seen_columns import SeenColumns
 
 Predict = Callable[[Integers, Integers], Any]
 """Rows and columns, int64 with -1 for ids that training never saw, to predictions, all of shape (len,)."""
@@ -29,62 +30,64 @@ Recommend = Callable[[Integers, int], Any]
 
 def evaluate(
     predict: Predict,
-    train: Observations,
+    train: Observations | SeenColumns,
     test: HeldOut | Observations,
+    baselines: Mapping[str, Baseline],
     *,
-    validation: HeldOut | Observations | None = None,
     recommend: Recommend | None = None,
     options: EvaluationOptions | None = None,
 ) -> Evaluation:
-    """Return how well ``predict`` does on ``test``, beside the mean and the biases of ``train``.
+    """Return how well ``predict`` does on ``test``, compared with ``baselines``.
 
     An id is cold where training has no rating of it: ``predict`` and ``recommend`` are given -1 for it, and
-    errors are told apart by which ids of a pair are known. A prediction that is not finite is replaced by the
-    training mean, counted, and part of the total: no choice of the model makes a pair go away.
+    errors are told apart by which ids of a pair are known. A prediction that is not finite is replaced by
+    that of the first baseline, counted, and part of the total: no choice of the model makes a pair go away.
 
     Args:
         predict: the model; asked in blocks of ``options.block`` pairs.
-        train: what the model was trained on.
+        train: what the model was trained on; its places alone will do.
         test: what it is measured on, by the same indices.
-        validation: what the model's settings were chosen on, if anything; none of it is in ``train``. It then
-            chooses the shrinkage of the biases too, so that the baseline had the same chance.
-        recommend: what the model recommends, for ranking metrics beside those of `MostPopular`.
+        baselines: by name, such as `usual_baselines`; at least one, whose predictions are all finite.
+        recommend: what the model recommends, for ranking metrics compared with those of `MostPopular`.
         options: see `EvaluationOptions`.
 
     Raises:
-        ValueError: ``train`` is empty, or ``predict`` or ``recommend`` returned another shape.
+        ValueError: there is no baseline, or ``predict`` or ``recommend`` returned another shape.
 
     Example:
+        >>> from dmf_fast.evaluation import usual_baselines
         >>> train = Observations([0, 0, 1], [0, 1, 0], [1.0, 2.0, 3.0])
-        >>> evaluation = evaluate(lambda rows, columns: 2.0 + 0 * rows, train, HeldOut([1], [1], [4.0]))
+        >>> test, baselines = HeldOut([1], [1], [4.0]), usual_baselines(train)
+        >>> evaluation = evaluate(lambda rows, columns: 2.0 + 0 * rows, train, test, baselines)
         >>> evaluation.model.total.rmse, evaluation.baselines["mean"].total.rmse
         (2.0, 2.0)
 
     """
+    if not baselines:
+        raise ValueError("`baselines` must hold at least one, got none; `usual_baselines` fits two")
     options = options or EvaluationOptions()
-    test = _held_out(test)
-    known = _Known(train)
+    test = HeldOut.of(test) if isinstance(test, Observations) else test
+    seen = SeenColumns.of(train) if isinstance(train, Observations) else train
+    known = _Known(seen)
     rows, columns = known.rows(test.rows), known.columns(test.columns)
-    mean = GlobalMean.fit(train)
-    biases = (
-        Biases.fit(train) if validation is None else chosen_biases(train, _known_pairs(known, validation))
-    )
+    first = next(iter(baselines.values()))
 
     def scores(model: Predict) -> RatingScores:
         predictions = _predictions(model, rows, columns, options.block)
-        usable = np.abs(predictions) <= LARGEST
-        predictions[~usable] = mean.mean
+        unusable = ~(np.abs(predictions) <= LARGEST)
+        if unusable.any():
+            predictions[unusable] = first.predict(rows[unusable], columns[unusable])
         if options.clip is not None:
-            predictions = np.clip(predictions, *options.clip)
-        return _scores(rows, columns, predictions, test, int((~usable).sum()), options.bins)
+            np.clip(predictions, *options.clip, out=predictions)
+        return _scores(rows, columns, predictions, test, int(unusable.sum()), options.bins)
 
     ranking = baseline_ranking = None
     if recommend is not None:
         relevant = Relevant(test, options.relevant_from)
         ranking = _ranking(recommend, known, relevant, options)
-        baseline_ranking = _ranking(MostPopular(train).recommend, known, relevant, options)
-    baselines = {"mean": scores(mean.predict), "biases": scores(biases.predict)}
-    return Evaluation(scores(predict), baselines, biases.shrinkage, ranking, baseline_ranking)
+        baseline_ranking = _ranking(MostPopular(seen).recommend, known, relevant, options)
+    compared = {name: scores(baseline.predict) for name, baseline in baselines.items()}
+    return Evaluation(scores(predict), compared, ranking, baseline_ranking)
 
 
 def _scores(
@@ -137,32 +140,19 @@ def _ranking(
 class _Known:
     """Turns indices that training has no rating of into -1."""
 
-    def __init__(self, train: Observations) -> None:
+    def __init__(self, seen: SeenColumns) -> None:
         # One place more, always cold, for -1 and for what lies beyond the shape.
-        self._has_ratings = [
-            np.bincount(indices.cpu().numpy(), minlength=size + 1) > 0
-            for indices, size in zip((train.rows, train.columns), train.shape, strict=True)
-        ]
+        self._rated_rows = np.append(seen.offsets.diff().numpy() > 0, False)
+        self._rated_columns = np.bincount(seen.columns.numpy(), minlength=seen.shape[1] + 1) > 0
 
     def rows(self, indices: Integers) -> Integers:
-        return self._or_unknown(indices, self._has_ratings[0])
+        return self._or_unknown(indices, self._rated_rows)
 
     def columns(self, indices: Integers) -> Integers:
-        return self._or_unknown(indices, self._has_ratings[1])
+        return self._or_unknown(indices, self._rated_columns)
 
     def _or_unknown(self, indices: Integers, has_ratings: NDArray[np.bool_]) -> Integers:
         return np.where(has_ratings[np.minimum(indices, len(has_ratings) - 1)], indices, -1)
-
-
-def _known_pairs(known: _Known, ratings: HeldOut | Observations) -> HeldOut:
-    held_out = _held_out(ratings)
-    return HeldOut(
-        known.rows(held_out.rows), known.columns(held_out.columns), held_out.values, held_out.weights
-    )
-
-
-def _held_out(ratings: HeldOut | Observations) -> HeldOut:
-    return HeldOut.of(ratings) if isinstance(ratings, Observations) else ratings
 
 
 def _blocks(length: int, size: int) -> Iterable[slice]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf_fast.evaluation.finite import Floats, Integers, finite_numbers, finite_weights
+from dmf_fast.evaluation.numbers import Floats, Integers, finite_numbers, finite_weights
 from dmf_fast.observations import Observations
 from dmf_fast.observations.validation import check_length, read_indices
 

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse
 
-from dmf_fast.evaluation.finite import Integers
-from dmf_fast.observations import Observations
+from dmf_fast.evaluation.numbers import Integers
+from dmf_fast.serving.seen_columns import SeenColumns
 
 
 class MostPopular:
     """Recommends the columns with the most training ratings among those that a row has not rated.
 
-    >>> popular = MostPopular(Observations([0, 1, 2, 2], [1, 1, 1, 0], [5.0, 4.0, 3.0, 2.0]))
+    >>> popular = MostPopular(SeenColumns.of_pairs([0, 1, 2, 2], [1, 1, 1, 0], (3, 2)))
     >>> popular.recommend(np.array([0, 2]), 2).tolist()
     [[0, -1], [-1, -1]]
     """
 
-    def __init__(self, train: Observations) -> None:
-        rows, columns = (indices.cpu().numpy() for indices in train.coordinates())
-        counts = np.bincount(columns, minlength=train.shape[1])
+    def __init__(self, seen: SeenColumns) -> None:
+        import scipy.sparse  # here, as it is slow to import
+
+        columns = seen.columns.numpy()
+        counts = np.bincount(columns, minlength=seen.shape[1])
         # Ties go to the smaller index; columns without ratings are known to nobody and are left out.
         self._order = np.argsort(-counts, kind="stable")[: int((counts > 0).sum())]
-        place = np.empty(train.shape[1], dtype=np.int64)
+        place = np.empty(seen.shape[1], dtype=np.int64)
         place[self._order] = np.arange(len(self._order))
-        seen = np.ones(len(rows), dtype=np.bool_)
-        self._seen = scipy.sparse.csr_array((seen, (rows, place[columns])), shape=train.shape)
+        entries = np.ones(len(columns), dtype=np.bool_), place[columns], seen.offsets.numpy()
+        self._seen = scipy.sparse.csr_array(entries, shape=seen.shape)
 
     def recommend(self, rows: Integers, count: int) -> Integers:
         """Return ``(len(rows), count)`` columns, int64, best first, -1 where there are no more.

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pytrec_eval
 
-from dmf_fast.evaluation.finite import Integers
 from dmf_fast.evaluation.held_out import HeldOut
+from dmf_fast.evaluation.numbers import Integers
 
 _ROWS_AT_ONCE = 8192
 
@@ -156,6 +155,8 @@ class Relevant:
 
 
 def _measured(relevant: Iterator[list[str]], recommended: Integers, cutoff: int) -> RankingMetrics:
+    import pytrec_eval  # here, as it is slow to import
+
     judged = {str(row): dict.fromkeys(names, 1) for row, names in enumerate(relevant)}
     scores = range(cutoff, 0, -1)
     runs = {

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from dmf_fast.evaluation.baselines import Shrinkage
 from dmf_fast.evaluation.calibration import CalibrationBin
 from dmf_fast.evaluation.errors import RatingErrors
 from dmf_fast.evaluation.ranking import RankingMetrics
@@ -77,12 +76,11 @@ class RatingScores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model beside its baselines; `table` is for people, `as_dict` for machines.
+    """A model compared with baselines; `evaluation_tables` is for people, `as_dict` for machines.
 
     Attributes:
         model: the scores of the model.
-        baselines: those of ``"mean"`` and ``"biases"``.
-        shrinkage: that of the biases.
+        baselines: those of the baselines, by name.
         ranking: the ranking metrics of the model; None where it was not asked to recommend.
         baseline_ranking: those of the most popular columns, for the same rows.
 
@@ -90,7 +88,6 @@ class Evaluation:
 
     model: RatingScores
     baselines: dict[str, RatingScores]
-    shrinkage: Shrinkage
     ranking: RankingMetrics | None = None
     baseline_ranking: RankingMetrics | None = None
 
@@ -109,6 +106,5 @@ class Evaluation:
             "coverage": self.coverage,
             "model": self.model.as_dict(),
             "baselines": {name: scores.as_dict() for name, scores in self.baselines.items()},
-            "biases_shrinkage": asdict(self.shrinkage),
             "ranking": ranking,
         }

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from dmf_fast.checks import whole_number
-from dmf_fast.evaluation.finite import Integers
+from dmf_fast.evaluation.numbers import Integers
 from dmf_fast.observations import Observations
 from dmf_fast.observations.validation import check_length, read_any_array
 

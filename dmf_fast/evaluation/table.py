@@ -19,9 +19,10 @@ def evaluation_tables(evaluation: Evaluation, name: str = "model") -> Group:
 
     Example:
         >>> from dmf_fast import Observations
-        >>> from dmf_fast.evaluation import HeldOut, evaluate
+        >>> from dmf_fast.evaluation import HeldOut, evaluate, usual_baselines
         >>> train = Observations([0, 1], [0, 1], [1.0, 2.0])
-        >>> evaluation = evaluate(lambda rows, columns: rows * 1.0, train, HeldOut([0], [1], [2.0]))
+        >>> test, baselines = HeldOut([0], [1], [2.0]), usual_baselines(train)
+        >>> evaluation = evaluate(lambda rows, columns: rows * 1.0, train, test, baselines)
         >>> len(evaluation_tables(evaluation).renderables)
         2
 

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 from dmf_fast.convex import ConvexOptions, nuclear_norm_path
-from dmf_fast.experiments.kept_tables import kept_table
+from dmf_fast.experiments.cached_tables import cached_table
 from dmf_fast.experiments.kept_trials import run_trials, work_of
 from dmf_fast.experiments.movielens_data import MovieLensSplit
 from dmf_fast.experiments.page import Work
 from dmf_fast.experiments.reproduction import Reproduction
+from dmf_fast.files.identity import sha256_of
 from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
 from dmf_fast.optim import GroupRMSprop
 from dmf_fast.spectrum import effective_rank
 from dmf_fast.threads import threads_kept, use_one_thread
 from dmf_fast.training import FitOptions, Recording, Trial
-from dmf_fast.training.identity import sha256_of
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def run_movielens(grid: MovieLensGrid, split: MovieLensSplit, reproduction: Repr
     key = sha256_of(*(_numbers(part) for part in (split.train, split.validation, split.test)))[:16]
     weights = "-".join(f"{weight:g}" for weight in grid.regularizations)
     file = reproduction.folder / "nuclear-norm" / f"{key}-{grid.tolerance:g}-{weights}.parquet"
-    path = kept_table(file, lambda: _path(grid, split))
+    path = cached_table(file, lambda: _path(grid, split))
     return MovieLensResults(histories, best, path, work_of(ended.results))
 
 

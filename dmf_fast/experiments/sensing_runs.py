@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from dmf_fast.chain import chain_product
 from dmf_fast.convex.sensing import minimum_nuclear_norm_sensing
+from dmf_fast.experiments.cached_tables import cached_table
 from dmf_fast.experiments.columns import by_seed
-from dmf_fast.experiments.kept_tables import kept_table
 from dmf_fast.experiments.page import Work
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.sensing_descent import batched_gradient_descent
@@ -106,7 +106,7 @@ def run_sensing_grid(grid: SensingGrid, reproduction: Reproduction) -> SensingRe
 
         def solve(measured: int, seed: int) -> pa.Table:
             path = reproduction.folder / "sensing" / f"{_name(grid, measured, seed)}.parquet"
-            return kept_table(path, lambda: _rows(grid, measured, seed, lambda: interrupt.requested))
+            return cached_table(path, lambda: _rows(grid, measured, seed, lambda: interrupt.requested))
 
         solved = pool.map(solve, *zip(*problems, strict=True))
         bar = tqdm(solved, total=len(problems), unit="problem", disable=hidden)

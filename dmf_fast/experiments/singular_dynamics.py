@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dmf_fast.chain import balancedness, chain_product
 from dmf_fast.dynamics import compare_velocities, loss_gradient
-from dmf_fast.experiments.kept_tables import kept_table
+from dmf_fast.experiments.cached_tables import cached_table
 from dmf_fast.experiments.page import Work
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.initialization import initialize
@@ -112,7 +112,7 @@ def work_of(problem: DynamicsProblem, runs: Runs) -> list[Work]:
 def _observe(problem: DynamicsProblem, depth: int, reproduction: Reproduction) -> pa.Table:
     trial = problem.trial(depth, reproduction.progress)
     file = reproduction.folder / "dynamics" / f"{trial.key()}.parquet"
-    return kept_table(file, lambda: _descend(trial, has_velocities=problem.has_velocities))
+    return cached_table(file, lambda: _descend(trial, has_velocities=problem.has_velocities))
 
 
 def _descend(trial: Trial, *, has_velocities: bool) -> pa.Table:

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from dmf_fast.files.atomic import written_whole
+from dmf_fast.files.atomic import atomic_file
 
 
 def json_text(value: Any) -> str:
@@ -22,8 +22,8 @@ def json_text(value: Any) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file, as UTF-8, into its place at once; see `written_whole`."""
-    with written_whole(path) as partial:
+    """Write a file, as UTF-8, into its place at once; see `atomic_file`."""
+    with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

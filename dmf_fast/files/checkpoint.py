@@ -7,14 +7,13 @@ A checkpoint folder holds numbered versions, of which the highest counts::
                          SHA256SUMS             of both, for `sha256sum --check`
                lock                             held by the run that uses the folder
 
-A version is written under another name, flushed to the disk and renamed; only then are older ones removed.
+Only when a version is there, whole and on the disk, are older ones removed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,12 +24,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dmf_fast.files.atomic import flush
+from dmf_fast.files.atomic import atomic_folder
+from dmf_fast.files.identity import first_difference
 from dmf_fast.files.lock import locked
 from dmf_fast.files.packing import pack, unpack
 
 _TENSORS, _STATE, _SUMS = "tensors.safetensors", "state.json", "SHA256SUMS"
-_VERSION, _UNFINISHED = "version-", "unfinished-"
+_VERSION = "version-"
 _FORMAT = 3
 
 
@@ -79,20 +79,13 @@ def save_checkpoint(folder: Path, identity: dict[str, Any], state: dict[str, Any
     """
     tensors: dict[str, Tensor] = {}
     packed = pack({"identity": identity, "state": state}, "run", tensors)
-    folder.mkdir(parents=True, exist_ok=True)
-    version = (_latest_version(folder) or 0) + 1
-    unfinished = folder / f"{_UNFINISHED}{version}"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    save_file(tensors, unfinished / _TENSORS)
-    (unfinished / _STATE).write_text(json.dumps({"format": _FORMAT, "run": packed}))
-    (unfinished / _SUMS).write_text("".join(_sums(unfinished)))
-    for path in (*unfinished.iterdir(), unfinished):
-        flush(path)
-    os.replace(unfinished, folder / f"{_VERSION}{version}")
-    flush(folder)
+    version = folder / f"{_VERSION}{(_latest_version(folder) or 0) + 1}"
+    with atomic_folder(version) as partial:
+        save_file(tensors, partial / _TENSORS)
+        (partial / _STATE).write_text(json.dumps({"format": _FORMAT, "run": packed}))
+        (partial / _SUMS).write_text("".join(_sums(partial)))
     for path in folder.iterdir():
-        if path.name.startswith((_VERSION, _UNFINISHED)) and path.name != f"{_VERSION}{version}":
+        if path.name.startswith(_VERSION) and path.name != version.name:
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -123,12 +116,12 @@ def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_identity(folder: Path, saved: dict[str, Any], given: dict[str, Any]) -> None:
-    for name in {**given, **saved}:
-        if saved.get(name) != given.get(name):
-            raise ValueError(
-                f"the checkpoint in {folder} belongs to another run: {name} was {saved.get(name)} "
-                f"there and is {given.get(name)} here; resume with the same, or choose another folder."
-            )
+    difference = first_difference(saved, given)
+    if difference is not None:
+        raise ValueError(
+            f"the checkpoint in {folder} belongs to another run: {difference}; resume with the same, or "
+            "choose another folder."
+        )
 
 
 def _latest_version(folder: Path) -> int | None:

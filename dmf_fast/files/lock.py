@@ -1,11 +1,10 @@
-"""One run at a time in a folder, by a lock that the kernel releases however a process ends."""
+"""One run at a time in a folder, by a lock that the system releases however a process ends."""
 
 from __future__ import annotations
 
-import fcntl
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 _LOCK = "lock"
@@ -23,24 +22,24 @@ def locked(folder: Path) -> Iterator[None]:
     ...     [path.name for path in Path(folder).iterdir()]
     ['lock']
     """
+    from filelock import FileLock, Timeout  # here, as it takes time to import and most runs hold no folder
+
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} must be a folder, but it is a file; choose another name.")
+        raise ValueError(f"{folder} must be a folder, got a file; choose another name")
     folder.mkdir(parents=True, exist_ok=True)
     # The file stays: a run that has opened it and one that makes it anew would both hold a lock.
-    with (folder / _LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"{folder} is in use by another run; wait until that has ended, or choose another folder."
-            ) from None
-        except OSError as error:  # a file system without locks
-            warnings.warn(
-                f"{folder} cannot be locked ({error}); see to it that no other run uses it.", stacklevel=3
-            )
-        try:
-            yield
-        finally:
-            # Closing alone would leave the lock to a process that was forked meanwhile.
-            with suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_UN)
+    lock = FileLock(folder / _LOCK, timeout=0, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(
+            f"{folder} is in use by another run; wait until that has ended, or choose another folder."
+        ) from None
+    except (OSError, NotImplementedError) as error:  # a file system without locks
+        warnings.warn(
+            f"{folder} cannot be locked ({error}); see to it that no other run uses it.", stacklevel=3
+        )
+    try:
+        yield
+    finally:
+        lock.release()

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dmf_fast.observations.compression import pair_keys
 from dmf_fast.observations.layout import Indices
 
 Duplicates = Literal["error", "first", "last", "mean", "sum"]
@@ -58,23 +59,15 @@ def _positions_of_repeated_pairs(entries: Entries) -> NDArray[np.intp]:
         return np.zeros(0, dtype=np.intp)
     if shape[0] * shape[1] >= 2**63:  # no key holds a pair: any entry may be involved
         return np.arange(len(rows))
-    keys = _keys(rows, columns, shape)
+    keys = pair_keys(rows, columns, shape)
     keys.sort()
     repeated = keys[1:][keys[1:] == keys[:-1]]
     if len(repeated) == 0:
         return np.zeros(0, dtype=np.intp)
-    keys = _keys(rows, columns, shape)
+    keys = pair_keys(rows, columns, shape)
     nearest = np.searchsorted(repeated, keys)
     np.minimum(nearest, len(repeated) - 1, out=nearest)
     return np.flatnonzero(repeated[nearest] == keys)
-
-
-def _keys(rows: Indices, columns: Indices, shape: tuple[int, int]) -> NDArray[Any]:
-    """Return ``row · n + column``, in as few bytes as hold it."""
-    keys = np.empty(len(rows), dtype=np.uint32 if shape[0] * shape[1] < 2**32 else np.int64)
-    np.multiply(rows, shape[1], out=keys, dtype=keys.dtype, casting="unsafe")
-    np.add(keys, columns, out=keys, dtype=keys.dtype, casting="unsafe")
-    return keys
 
 
 def _first_duplicate(entries: Entries, order: NDArray[np.intp], repeats: NDArray[np.bool_]) -> str:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dmf_fast import _native
+from dmf_fast.files.atomic import atomic_file
 from dmf_fast.observations.layout import Layout
 from dmf_fast.observations.observations import Observations
 from dmf_fast.observations.pattern import Pattern
@@ -42,15 +43,11 @@ def save_observations(observations: Observations, path: str | os.PathLike[str]) 
     tensors = {"layout": layout.buffer.view(torch.int64), "values": layout.values}
     if layout.weights is not None:
         tensors["weights"] = layout.weights
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
     try:
-        save_file(tensors, partial, {"format": _FORMAT, "version": _VERSION})
-        os.replace(partial, path)
+        with atomic_file(Path(path)) as partial:
+            save_file(tensors, partial, {"format": _FORMAT, "version": _VERSION})
     except SafetensorError as error:
         raise OSError(f"{path} cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_observations(path: str | os.PathLike[str]) -> Observations:

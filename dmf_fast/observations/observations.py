@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dmf_fast.files.identity import sha256_of
 from dmf_fast.observations import conversion
 from dmf_fast.observations.duplicates import Duplicates
 from dmf_fast.observations.entries import read_entries, read_values, read_weights
@@ -275,6 +276,20 @@ class Observations:
         rows, columns = self._pattern.coordinates()
         return _restore, (rows, columns, self.values, self.shape, self.weights)
 
+    def digest(self) -> str:
+        """Return the SHA-256 of all that these observations hold, in the caller's order.
+
+        Example:
+            >>> import dmf_fast
+            >>> observations = dmf_fast.Observations([0], [1], [2.5])
+            >>> observations.digest() == observations.with_values([2.5]).digest()
+            True
+
+        """
+        tensors = (*self.coordinates(), self.values, self.weights)
+        kind = torch.tensor(list(f"{self.shape} {self.dtype}".encode()), dtype=torch.uint8)
+        return sha256_of(kind, *(tensor for tensor in tensors if tensor is not None))
+
     def layout(self) -> Layout:
         """Return the tiled layout on this device, built at the first call; its tensors are not to be written.
 
@@ -362,7 +377,8 @@ class Observations:
 
         Example:
             >>> import dmf_fast
-            >>> dmf_fast.Observations([0, 0, 1], [0, 1, 0], [1.0, 2.0, 3.0]).select([True, False, True]).values
+            >>> observations = dmf_fast.Observations([0, 0, 1], [0, 1, 0], [1.0, 2.0, 3.0])
+            >>> observations.select([True, False, True]).values
             tensor([1., 3.])
 
         """

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import safetensors.numpy
 from torch import Tensor
 
 from dmf_fast.data.id_map import IdMap
-from dmf_fast.files.atomic import written_whole
+from dmf_fast.files.atomic import atomic_file, atomic_folder
 from dmf_fast.serving.two_factors import TwoFactors
 
 _FORMAT = "dmf_fast factors"
@@ -74,13 +73,13 @@ def export_factors(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, p
 
 def _write_npz(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, path: Path) -> None:
     ids = {"row_ids": _numpy_ids(row_ids), "column_ids": _numpy_ids(column_ids)}
-    with written_whole(path) as partial, partial.open("wb") as file:
+    with atomic_file(path) as partial, partial.open("wb") as file:
         np.savez(file, **(_arrays(two_factors) | ids))  # type: ignore[arg-type]
 
 
 def _write_safetensors(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, path: Path) -> None:
     ids = _id_tensors("row_ids", row_ids) | _id_tensors("column_ids", column_ids)
-    with written_whole(path) as partial:
+    with atomic_file(path) as partial:
         try:
             safetensors.numpy.save_file(_arrays(two_factors) | ids, partial, {"format": _FORMAT})
         except safetensors.SafetensorError as error:
@@ -88,14 +87,19 @@ def _write_safetensors(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMa
 
 
 def _write_parquet(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, path: Path) -> None:
+    import pyarrow.parquet as pq  # here, as it is slow to import
+
     if path.is_file():
-        raise FileExistsError(f"{path} is a file, but a folder is written there; name another or remove it.")
+        raise FileExistsError(f"{path} must be a folder, got a file; name another or remove it")
+    entries = path.iterdir() if path.exists() else ()
+    if other := {entry.name for entry in entries} - {"rows.parquet", "columns.parquet"}:
+        raise FileExistsError(f"{path} must hold factors only, got {min(other)}, too; name another folder")
     arrays = _arrays(two_factors)
     metadata = {"format": _FORMAT, "mean": repr(two_factors.mean)}
-    with written_whole(path / "rows.parquet") as rows, written_whole(path / "columns.parquet") as columns:
-        for side, ids, partial in (("row", row_ids, rows), ("column", column_ids, columns)):
+    with atomic_folder(path) as partial:
+        for side, ids in (("row", row_ids), ("column", column_ids)):
             table = _table(ids, arrays[f"{side}_factors"], arrays[f"{side}_bias"])
-            pq.write_table(table.replace_schema_metadata(metadata), partial)
+            pq.write_table(table.replace_schema_metadata(metadata), partial / f"{side}s.parquet")
 
 
 def _table(ids: IdMap, factors: np.ndarray, bias: np.ndarray) -> pa.Table:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 Fact = str | int | float | bool | None
 
 
@@ -88,6 +86,8 @@ def model_card(card: ModelCard) -> str:
         '# Films'
 
     """
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # here, as it is slow to import
+
     environment = Environment(
         loader=PackageLoader("dmf_fast.serving", package_path=""),
         autoescape=False,  # Markdown; `text` escapes what would change a table

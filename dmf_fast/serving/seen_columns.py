@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-import scipy.sparse
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from dmf_fast.data.errors import DataError
-from dmf_fast.files.atomic import written_whole
+from dmf_fast.files.atomic import atomic_file
 from dmf_fast.observations import Observations
+from dmf_fast.observations.compression import compressed_rows
 from dmf_fast.serving.indices import checked_indices
 
 _FORMAT = "dmf_fast seen columns"
@@ -72,12 +71,10 @@ class SeenColumns:
             raise ValueError(
                 f"rows and columns must have one length, but {len(rows)} and {len(columns)} came."
             )
-        ones = np.ones(len(rows), dtype=np.bool_)
-        lists = scipy.sparse.coo_array((ones, (rows.numpy(), columns.numpy())), shape=shape).tocsr()
-        lists.sum_duplicates()  # sorts them too
+        offsets, in_order = compressed_rows(rows.numpy(), columns.numpy(), shape)
         return cls(
-            torch.from_numpy(lists.indptr.astype(np.int64)),
-            torch.from_numpy(lists.indices.astype(np.int32)),
+            torch.from_numpy(offsets),
+            torch.from_numpy(in_order.astype(np.int32)),
             (int(shape[0]), int(shape[1])),
         )
 
@@ -87,6 +84,8 @@ class SeenColumns:
 
         Raises a `DataError` where the file is none or its pairs lie outside the matrix.
         """
+        import pyarrow.parquet as pq  # here, as it is slow to import
+
         try:
             pairs = pq.read_table(path, columns=["row", "column"])
             rows, columns = (pairs.column(name).to_numpy() for name in ("row", "column"))
@@ -100,7 +99,7 @@ class SeenColumns:
     def save(self, path: str | Path) -> None:
         """Write a safetensors file that `load` maps; it appears when it is whole."""
         shape = torch.tensor(self.shape)
-        with written_whole(Path(path)) as partial:
+        with atomic_file(Path(path)) as partial:
             # The 8-byte numbers first: they then lie at multiples of 8 in the file.
             tensors = {"offsets": self.offsets, "columns": self.columns, "shape": shape}
             save_file(tensors, partial, {"format": _FORMAT})

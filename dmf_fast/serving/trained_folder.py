@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.id_map import IdMap
-from dmf_fast.files.atomic import written_whole
+from dmf_fast.files.atomic import atomic_file
 from dmf_fast.serving.predictor import Predictor
 from dmf_fast.serving.seen_columns import SeenColumns
 from dmf_fast.serving.two_factors import TwoFactors, collapse
@@ -155,7 +155,7 @@ def write_trained_folder(
         predictor.save(path / model_name(depth))
     for file in (_SEEN, *map(model_name, depths)):
         shutil.copymode(path / _ROW_IDS, path / file)  # safetensors lets nobody else read its files
-    with written_whole(path / _FACTS) as partial:
+    with atomic_file(path / _FACTS) as partial:
         partial.write_text(json.dumps({"format": _FORMAT, "version": _VERSION, "depths": depths}) + "\n")
 
 

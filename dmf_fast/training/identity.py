@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dmf_fast.files.identity import sha256_of
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.costs import matmul_precision
@@ -55,7 +55,7 @@ def identity_of_run(
     identity |= {f"recording.{name}": value for name, value in asdict(measures.recording).items()}
     identity |= _of_optimizer(optimizer)
     identity["truth"] = None if measures.truth is None else sha256_of(measures.truth)
-    return identity | {name: _digest(observations) for name, observations in data.items()}
+    return identity | {name: None if one is None else one.digest() for name, one in data.items()}
 
 
 def _of_optimizer(optimizer: torch.optim.Optimizer | OptimizerSpec) -> dict[str, Any]:
@@ -73,33 +73,3 @@ def _of_optimizer(optimizer: torch.optim.Optimizer | OptimizerSpec) -> dict[str,
         }
         identity[f"optimizer.param_groups[{place}].params"] = [tuple(p.shape) for p in group["params"]]
     return identity
-
-
-def sha256_of(*tensors: Tensor) -> str:
-    """Return the SHA-256 of what tensors hold, one after the other.
-
-    >>> sha256_of(torch.zeros(2)) == sha256_of(torch.zeros(1), torch.zeros(1))
-    True
-    """
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(_bytes_of(tensor))
-    return digest.hexdigest()
-
-
-def _digest(observations: Observations | None) -> str | None:
-    """Return the SHA-256 of all that observations hold."""
-    if observations is None:
-        return None
-    digest = hashlib.sha256(repr((observations.shape, observations.dtype)).encode())
-    for tensor in (*observations.coordinates(), observations.values, observations.weights):
-        if tensor is not None:
-            digest.update(_bytes_of(tensor))
-    return digest.hexdigest()
-
-
-def _bytes_of(tensor: Tensor) -> memoryview:
-    # A copy: a tensor that is contiguous may still have strides, where widths are 0 or 1, that no view takes.
-    copy = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-    data: memoryview = copy.view(-1).view(torch.uint8).numpy().data
-    return data

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from dataclasses import fields
 from pathlib import Path
 
 import pyarrow.parquet as pq
 from safetensors.torch import load_file, save_file
 
+from dmf_fast.files.atomic import atomic_folder
 from dmf_fast.training.fit import FitResult
 from dmf_fast.training.trials import Trial, TrialResult
 
@@ -28,16 +27,14 @@ def checkpoint_of(folder: Path) -> Path:
 
 def keep_result(ended: TrialResult, folder: Path) -> None:
     """Write a result; the folder appears when it is whole."""
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
     result = ended.result
-    pq.write_table(result.history, unfinished / _HISTORY)
-    save_file({f"factors.{j}": factor for j, factor in enumerate(ended.factors)}, unfinished / _FACTORS)
     kept = {field.name: getattr(result, field.name) for field in fields(result) if field.name != "history"}
     labels = {"labels": dict(ended.trial.labels), "optimizer": ended.trial.spec.describe()}
-    (unfinished / _SUMMARY).write_text(json.dumps(kept | labels, indent=1) + "\n")
-    os.replace(unfinished, folder)
+    factors = {f"factors.{j}": factor for j, factor in enumerate(ended.factors)}
+    with atomic_folder(folder) as partial:
+        pq.write_table(result.history, partial / _HISTORY)
+        save_file(factors, partial / _FACTORS)
+        (partial / _SUMMARY).write_text(json.dumps(kept | labels, indent=1) + "\n")
 
 
 def load_result(trial: Trial, folder: Path) -> TrialResult:

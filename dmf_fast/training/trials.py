@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
+from dmf_fast.files.identity import sha256_of
 from dmf_fast.observations import Observations
 from dmf_fast.optim.spec import OptimizerLike, OptimizerSpec
 from dmf_fast.training.arguments import bound_or_spec, model_of
 from dmf_fast.training.fit import FitResult
-from dmf_fast.training.identity import identity_of_run, sha256_of
+from dmf_fast.training.identity import identity_of_run
 from dmf_fast.training.measures import Measures
 from dmf_fast.training.options import FitOptions
 from dmf_fast.training.recording import Recording

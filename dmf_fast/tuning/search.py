@@ -13,7 +13,6 @@ import pyarrow as pa
 from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix, split_validation
 from dmf_fast.observations import Observations
 from dmf_fast.training import Progress
-from dmf_fast.training.identity import sha256_of
 from dmf_fast.tuning.options import TuningOptions
 from dmf_fast.tuning.proposal import Proposal, propose
 from dmf_fast.tuning.search_space import SearchSpace
@@ -200,9 +199,6 @@ def _identity(
 ) -> dict[str, Any]:
     """Return what must agree between a search and the one that goes on with it."""
     decisive = {name: value for name, value in options.values().items() if name not in _OF_NO_EFFECT}
-    data = {
-        name: sha256_of(*part.coordinates(), part.values)
-        for name, part in (("train", train), ("validation", validation))
-    }
+    data = {name: part.digest() for name, part in (("train", train), ("validation", validation))}
     search = {"ranges": space.ranges, "seed of the search": tuning.seed, "prune": tuning.prune}
     return {**decisive, **search, **data}

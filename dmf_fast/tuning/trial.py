@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dmf_fast.files.atomic import written_whole
+from dmf_fast.files.atomic import atomic_file
+from dmf_fast.files.identity import first_difference, plain
 
 TuningTrialState = Literal["complete", "pruned", "diverged"]
 _FORMAT = 1
@@ -41,8 +42,8 @@ class TuningTrial:
 
 def save_trials(path: Path, job: dict[str, Any], trials: list[TuningTrial]) -> None:
     """Write the trials of a job, which are there whole whenever the process is killed."""
-    content = {"format": _FORMAT, "job": job, "trials": [asdict(trial) for trial in trials]}
-    with written_whole(path) as partial:
+    content = {"format": _FORMAT, "job": plain(job), "trials": [asdict(trial) for trial in trials]}
+    with atomic_file(path) as partial:
         partial.write_text(json.dumps(content), encoding="utf-8")
 
 
@@ -61,13 +62,11 @@ def load_trials(path: Path, job: dict[str, Any]) -> list[TuningTrial]:
         trials = [_trial(fields) for fields in content["trials"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} does not hold the trials of a search ({error}); remove it.") from error
-    now = json.loads(json.dumps(job))
-    for name in now:
-        if before.get(name) != now[name]:
-            raise ValueError(
-                f"{path} belongs to another search: {name} was {before.get(name)} there and is {now[name]} "
-                "here; repeat the same, or remove the file."
-            )
+    difference = first_difference(before, plain(job))
+    if difference is not None:
+        raise ValueError(
+            f"{path} belongs to another search: {difference}; repeat the same, or remove the file."
+        )
     return trials
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from typer.testing import Result
+from click.testing import Result
 
 Run = Callable[..., Result]
 QUICK = ("--hidden", "4", "--steps", "60", "--evaluate-every", "10", "--quiet")

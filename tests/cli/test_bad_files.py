@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import Result
+from click.testing import Result
 
 Run = Callable[..., Result]
 QUICK = ("--hidden", "4", "--steps", "5", "--quiet")
@@ -96,7 +96,7 @@ def test_a_bad_option_is_refused(
 
 
 @pytest.mark.parametrize(
-    "options", [["--steps", "0"], ["--steps", "many"], ["--nonsense"], ["--hidden", "-1"]]
+    "options", [["--steps", "-1"], ["--steps", "many"], ["--nonsense"], ["--hidden", "-1"]]
 )
 def test_an_option_that_does_not_parse_has_exit_code_2(dmf_fast: Run, options: list[str]) -> None:
     result = dmf_fast("complete", *options)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
 from safetensors.numpy import load_file
-from typer.testing import Result
 
 Run = Callable[..., Result]
 
@@ -44,7 +44,7 @@ def test_an_export_of_a_rank_has_that_width(dmf_fast: Run, trained: Path, tmp_pa
         ("model.csv", [], ".npz or .safetensors or .parquet"),
         ("there.npz", [], "--overwrite"),
         ("nowhere/model.npz", [], "does not exist"),
-        ("model.npz", ["--rank", "21"], "rank must be at most 20"),
+        ("model.npz", ["--rank", "21"], "`rank` must be at most 20"),
     ],
 )
 def test_an_export_that_cannot_be_is_refused(

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import Result
+from click.testing import Result
 
-from dmf_fast.cli import train
+from dmf_fast.cli import complete
 from dmf_fast.files import checkpoint
 from dmf_fast.files.lock import locked
 from dmf_fast.training import Progress
@@ -44,8 +44,8 @@ def ctrl_c_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
         if progress.step == step:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(train, "shows_lines", lambda *, quiet: True)
-    monkeypatch.setattr(train, "spoken_progress", lambda *_: callback)
+    monkeypatch.setattr(complete, "shows_lines", lambda *, quiet: True)
+    monkeypatch.setattr(complete, "spoken_progress", lambda *_: callback)
 
 
 def test_ctrl_c_saves_and_says_the_command_that_goes_on_to_the_same_model(
@@ -184,5 +184,5 @@ def test_ratings_that_have_changed_are_not_gone_on_with(
     refused = dmf_fast("complete", ratings, "--out", tmp_path / "out", "--resume", *OPTIONS)
 
     assert refused.exit_code == 2
-    assert "had SHA-256 of ratings = " in refused.stderr
+    assert "SHA-256 of ratings was " in refused.stderr
     assert (tmp_path / "out.partial").exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dmf_fast.cli.output_folder import OutputFolder
+from dmf_fast.files import atomic
 
 JOB = {"steps": 5}
 
@@ -20,7 +21,7 @@ class Killed(BaseException):
 def fill(folder: OutputFolder) -> None:
     """Do the work of a job: a checkpoint, and a result."""
     (folder.checkpoint("search") / "version-1").mkdir(parents=True, exist_ok=True)
-    (folder.partial / "model").write_text("new")
+    (folder.results / "model").write_text("new")
 
 
 def die_at_work(folder: OutputFolder) -> None:
@@ -69,12 +70,14 @@ def test_a_kill_while_an_older_folder_is_replaced_loses_nothing(
         replace(source, target)
 
     folder = OutputFolder(tmp_path / "out", overwrite=True)
+    monkeypatch.setattr(atomic, "_exchanged", lambda *_: False)  # a file system that cannot
     with monkeypatch.context() as patch, pytest.raises(Killed), folder.opened(JOB):
         _work_until(folder, lambda: patch.setattr(os, "replace", killed))
 
     resumed = OutputFolder(tmp_path / "out", resume=True)
     with resumed.opened(JOB):
-        assert (resumed.partial / "model").read_text() == "new"
+        (resumed.results / "model").write_text("new")
+        assert (tmp_path / "out" / "model").read_text() == "old"
     assert names(tmp_path) == ["out"]
     assert (tmp_path / "out" / "model").read_text() == "new"
 
@@ -84,7 +87,7 @@ def test_a_job_of_other_settings_does_not_go_on(tmp_path: Path) -> None:
     die_at_work(folder)
 
     again = OutputFolder(tmp_path / "out", resume=True)
-    with pytest.raises(ValueError, match="had steps = 5, this one has 6"), again.opened({"steps": 6}):
+    with pytest.raises(ValueError, match="steps was 5 there and is 6 here"), again.opened({"steps": 6}):
         pass
     assert again.holds_checkpoint
 
@@ -113,8 +116,9 @@ def test_a_folder_of_another_kind_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_job_that_has_ended_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     late = OutputFolder(tmp_path / "out")
-    with OutputFolder(tmp_path / "out").opened(JOB) as _:
-        (tmp_path / "out.partial" / "model").write_text("first")
+    first = OutputFolder(tmp_path / "out")
+    with first.opened(JOB):
+        (first.results / "model").write_text("first")
 
     with pytest.raises(ValueError, match="exists and is not empty"), late.opened(JOB):
         pass

@@ -11,7 +11,7 @@ import pytest
 from pyarrow import csv
 from safetensors.numpy import load_file
 
-from dmf_fast.cli import recommend_many
+from dmf_fast.cli import recommend
 from dmf_fast.data import IdMap, read_ratings
 from tests.cli.runs import Run
 
@@ -80,7 +80,7 @@ def test_a_user_that_is_not_there_is_named(dmf_fast: Run, trained: Path, user: s
 def test_recommendations_to_all_are_those_to_each(
     dmf_fast: Run, trained: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recommend_many, "USERS_AT_ONCE", 7)
+    monkeypatch.setattr(recommend, "USERS_AT_ONCE", 7)
     out = tmp_path / f"all{suffix}"
 
     result = dmf_fast("recommend", trained, "--all", "--count", "4", "--out", out)

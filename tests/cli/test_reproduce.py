@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +11,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from typer.testing import Result
+from click.testing import Result
 
 from dmf_fast.experiments import reproduce as experiments
 from dmf_fast.experiments.page import Claim, Section
@@ -108,7 +107,7 @@ def test_threads_are_set(calls: list[Reproduction], dmf_fast: Run, threads: int)
 def test_a_target_that_does_not_exist_is_refused(calls: list[Reproduction], dmf_fast: Run) -> None:
     result = dmf_fast("reproduce", "figure9")
     assert result.exit_code == 2
-    assert result.stderr == "Error: TARGET must be one of figure1, norms or all, but 'figure9' came.\n"
+    assert result.stderr == "Error: TARGET must be one of figure1, norms or all, got 'figure9'\n"
     assert not calls
 
 
@@ -143,10 +142,3 @@ def test_ctrl_c_says_how_to_go_on(
     assert result.exit_code == 130
     assert "Interrupted: here keeps what has ended; the same command again goes on." in result.stderr
     assert "The figure1" in (tmp_path / "here" / "report.html").read_text()
-
-
-def test_the_command_line_starts_without_what_only_some_commands_need() -> None:
-    heavy = "{'matplotlib', 'cvxpy', 'optuna', 'sklearn', 'yaml', 'tensorboard'}"
-    code = f"import sys, dmf_fast.cli.app; print({heavy} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"

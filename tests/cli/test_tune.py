@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from typer.testing import Result
+from click.testing import Result
 
 from dmf_fast.tuning import trial
 

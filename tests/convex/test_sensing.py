@@ -98,5 +98,5 @@ def test_dependent_measurements_are_refused(count: int) -> None:
 @pytest.mark.parametrize(("option", "value"), [("tolerance", 0.0), ("iterations", 0)])
 def test_options_out_of_range_are_refused(option: str, value: Any) -> None:
     measurements = gaussian_measurements(torch.ones(2, 2), 2, seed=0)
-    with pytest.raises(ValueError, match=f"{option} must be .* but {value} came"):
+    with pytest.raises(ValueError, match=f"`{option}` must be .* got {value}"):
         minimum_nuclear_norm_sensing(measurements, **{option: value})

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmf_fast.data import id_collector
-from dmf_fast.data.batches import TextIdsFound
+from dmf_fast.data.chunks import TextIdsFound
 from dmf_fast.data.id_collector import IdCollector
 
 BATCHES = st.lists(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 9), max_size=12), max_size=8)

@@ -80,7 +80,7 @@ def test_no_training_ratings_are_refused() -> None:
         for baseline in (GlobalMean, Biases):
             with pytest.raises(ValueError, match="train must hold an entry of positive weight"):
                 baseline.fit(train)
-    with pytest.raises(ValueError, match="rows must be a finite number above 0"):
+    with pytest.raises(ValueError, match="`rows` must be above 0"):
         Shrinkage(rows=0)
 
 

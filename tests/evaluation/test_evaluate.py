@@ -22,10 +22,13 @@ from dmf_fast.evaluation import (
     MostPopular,
     evaluate,
     evaluation_tables,
+    usual_baselines,
 )
+from dmf_fast.serving import SeenColumns
 
 TRAIN = Observations([0, 0, 1], [0, 1, 0], [1.0, 2.0, 3.0], (3, 4))
 TEST = HeldOut([1, 1, 2, -1, 9], [1, 3, 0, -1, 2], [4.0, 5.0, 2.0, 1.0, 0.0])
+BASELINES = usual_baselines(TRAIN)
 
 
 def twos(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -33,7 +36,7 @@ def twos(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def test_errors_are_told_apart_by_which_ids_training_has_ratings_of() -> None:
-    scores = evaluate(twos, TRAIN, TEST).model
+    scores = evaluate(twos, TRAIN, TEST, BASELINES).model
 
     # Row 2 and columns 2 and 3 lie within the shape, but training has no rating of them.
     counts = {name: errors.count for name, errors in scores.by_group.items()}
@@ -41,7 +44,9 @@ def test_errors_are_told_apart_by_which_ids_training_has_ratings_of() -> None:
     squared = {name: errors.squared for name, errors in scores.by_group.items()}
     assert squared == {"both known": 4.0, "new column": 9.0, "new row": 0.0, "both new": 5.0}
     assert scores.total.rmse == pytest.approx((18 / 5) ** 0.5)
-    assert evaluate(twos, TRAIN, TEST).coverage == dict(zip(GROUPS, (0.2, 0.2, 0.2, 0.4), strict=True))
+    assert evaluate(twos, TRAIN, TEST, BASELINES).coverage == dict(
+        zip(GROUPS, (0.2, 0.2, 0.2, 0.4), strict=True)
+    )
 
 
 def test_the_model_is_given_minus_one_for_ids_without_training_ratings() -> None:
@@ -51,7 +56,7 @@ def test_the_model_is_given_minus_one_for_ids_without_training_ratings() -> None
         asked.extend(zip(rows.tolist(), columns.tolist(), strict=True))
         return torch.zeros(len(rows))
 
-    evaluate(predict, TRAIN, TEST)
+    evaluate(predict, TRAIN, TEST, BASELINES)
 
     assert asked == [(1, 1), (1, -1), (-1, 0), (-1, -1), (-1, -1)]
 
@@ -60,32 +65,32 @@ def test_no_nan_metrics_come_from_cold_start_ids() -> None:
     def predict(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return np.where((rows < 0) | (columns < 0), np.nan, 4.0)
 
-    scores = evaluate(predict, TRAIN, TEST).model
+    scores = evaluate(predict, TRAIN, TEST, BASELINES).model
 
     # The training mean of 2 stands in for four pairs, which are counted and stay in the total.
     assert scores.without_prediction == 4
     assert scores.total.count == 5
     assert scores.total.squared == 0.0 + 9.0 + 0.0 + 1.0 + 4.0
-    json.dumps(evaluate(predict, TRAIN, TEST).as_dict(), allow_nan=False)
+    json.dumps(evaluate(predict, TRAIN, TEST, BASELINES).as_dict(), allow_nan=False)
 
 
 def test_a_model_that_diverged_is_measured_as_one_that_predicts_nothing() -> None:
     for huge, clip in ((np.inf, None), (-np.inf, None), (1e300, None), (np.inf, (1.0, 5.0))):
         options = EvaluationOptions(clip=clip)
-        scores = evaluate(lambda rows, _, huge=huge: np.full(len(rows), huge), TRAIN, TEST, options=options)
+        predict = lambda rows, _, huge=huge: np.full(len(rows), huge)  # noqa: E731
+        scores = evaluate(predict, TRAIN, TEST, BASELINES, options=options)
         assert scores.model.without_prediction == 5
         assert scores.model.total == scores.baselines["mean"].total
 
 
 def test_baselines_stand_beside_the_model() -> None:
-    evaluation = evaluate(twos, TRAIN, TEST)
+    evaluation = evaluate(twos, TRAIN, TEST, BASELINES)
 
     assert evaluation.baselines["mean"].total.squared == 4 + 9 + 0 + 1 + 4  # the mean is 2
     biases = Biases.fit(TRAIN)
     predictions = biases.predict(np.array([1, 1, -1, -1, -1]), np.array([1, -1, 0, -1, -1]))
     expected = float(((predictions - TEST.values) ** 2).sum())
     assert evaluation.baselines["biases"].total.squared == pytest.approx(expected)
-    assert evaluation.shrinkage == biases.shrinkage
 
 
 def test_predictions_in_blocks_give_the_same_evaluation() -> None:
@@ -95,14 +100,17 @@ def test_predictions_in_blocks_give_the_same_evaluation() -> None:
     def predict(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return rows - columns / 2
 
-    whole = evaluate(predict, TRAIN, test)
-    assert evaluate(predict, TRAIN, test, options=EvaluationOptions(block=7)).as_dict() == whole.as_dict()
+    whole = evaluate(predict, TRAIN, test, BASELINES)
+    assert (
+        evaluate(predict, TRAIN, test, BASELINES, options=EvaluationOptions(block=7)).as_dict()
+        == whole.as_dict()
+    )
 
 
 def test_clipping_concerns_the_model_and_the_baselines_alike() -> None:
     options = EvaluationOptions(clip=(2.5, 5.0))
 
-    evaluation = evaluate(twos, TRAIN, HeldOut([0], [0], [2.5]), options=options)
+    evaluation = evaluate(twos, TRAIN, HeldOut([0], [0], [2.5]), BASELINES, options=options)
 
     assert evaluation.model.total.rmse == evaluation.baselines["mean"].total.rmse == 0.0
 
@@ -110,15 +118,26 @@ def test_clipping_concerns_the_model_and_the_baselines_alike() -> None:
 def test_validation_ratings_give_the_biases_the_same_chance() -> None:
     train = Observations([0, 0, 1, 1], [0, 1, 0, 1], [1.0, 3.0, 3.0, 5.0])
 
-    evaluation = evaluate(twos, train, TEST, validation=HeldOut([0, 7], [0, 9], [1.0, 3.0]))
+    biases = usual_baselines(train, HeldOut([0, 7], [0, 9], [1.0, 3.0]))["biases"]
 
-    assert evaluation.shrinkage.rows == evaluation.shrinkage.columns == 1.0
+    assert isinstance(biases, Biases)
+    assert biases.shrinkage.rows == biases.shrinkage.columns == 1.0
+
+
+def test_the_places_of_the_training_ratings_are_all_that_is_needed_of_them() -> None:
+    popular = MostPopular(SeenColumns.of(TRAIN))
+    of_ratings, of_places = (
+        evaluate(twos, train, TEST, BASELINES, recommend=popular.recommend)
+        for train in (TRAIN, SeenColumns.of(TRAIN))
+    )
+
+    assert of_places == of_ratings
 
 
 def test_weights_of_the_test_ratings_count() -> None:
     test = HeldOut([0, 0], [0, 1], [2.0, 4.0], weights=[1.0, 3.0])
 
-    assert evaluate(twos, TRAIN, test).model.total.rmse == pytest.approx(3**0.5)
+    assert evaluate(twos, TRAIN, test, BASELINES).model.total.rmse == pytest.approx(3**0.5)
 
 
 def test_rankings_of_the_model_stand_beside_the_most_popular() -> None:
@@ -129,7 +148,7 @@ def test_rankings_of_the_model_stand_beside_the_most_popular() -> None:
         return np.where(rows[:, None] == 0, np.array([2, 3]), np.array([0, 1]))
 
     options = EvaluationOptions(cutoff=2, relevant_from=4.0, block=1)
-    evaluation = evaluate(twos, TRAIN, test, recommend=recommend, options=options)
+    evaluation = evaluate(twos, TRAIN, test, BASELINES, recommend=recommend, options=options)
 
     assert evaluation.ranking is not None
     assert evaluation.baseline_ranking is not None
@@ -163,11 +182,10 @@ def test_nothing_crashes_on_one_user_one_item_constant_ratings_extreme_skew_or_u
     ratings: tuple[Observations, HeldOut],
 ) -> None:
     train, test = ratings
-    popular = MostPopular(train)
+    popular = MostPopular(SeenColumns.of(train))
+    baselines = usual_baselines(train, test)
 
-    evaluation = evaluate(
-        Biases.fit(train).predict, train, test, validation=test, recommend=popular.recommend
-    )
+    evaluation = evaluate(Biases.fit(train).predict, train, test, baselines, recommend=popular.recommend)
 
     json.dumps(evaluation.as_dict(), allow_nan=False)
     assert evaluation.model.total.count == len(test)
@@ -177,8 +195,8 @@ def test_nothing_crashes_on_one_user_one_item_constant_ratings_extreme_skew_or_u
 def test_the_table_shows_every_group_that_occurs_and_the_name_of_the_model() -> None:
     printed = io.StringIO()
     options = EvaluationOptions(cutoff=2)
-    popular = MostPopular(TRAIN)
-    evaluation = evaluate(twos, TRAIN, TEST, recommend=popular.recommend, options=options)
+    popular = MostPopular(SeenColumns.of(TRAIN))
+    evaluation = evaluate(twos, TRAIN, TEST, BASELINES, recommend=popular.recommend, options=options)
 
     Console(width=120, file=printed).print(evaluation_tables(evaluation, "depth [3]"))
 
@@ -198,12 +216,12 @@ def test_the_table_shows_every_group_that_occurs_and_the_name_of_the_model() -> 
             ValueError,
             r"recommend must return shape \(4, 10\)",
         ),
-        ({"train": Observations([], [], [], (2, 2))}, ValueError, "train must hold an entry"),
+        ({"baselines": {}}, ValueError, "`baselines` must hold at least one"),
     ],
 )
 def test_what_is_no_model_is_refused(change: dict[str, Any], error: type[Exception], message: str) -> None:
     test = HeldOut([0, 1, 2, 3, 3], [0, 1, 2, 3, 4], [1.0] * 5)
-    arguments = {"predict": twos, "train": TRAIN, "test": test, **change}
+    arguments = {"predict": twos, "train": TRAIN, "test": test, "baselines": BASELINES, **change}
 
     with pytest.raises(error, match=message):
         evaluate(**arguments)
@@ -230,10 +248,10 @@ def test_held_out_ratings_are_checked(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bins": 0}, "bins must be at least 1"),
-        ({"cutoff": 0}, "cutoff must be at least 1"),
-        ({"clip": (5.0, 1.0)}, "clip must be"),
-        ({"relevant_from": np.nan}, "relevant_from must be a number"),
+        ({"bins": 0}, "`bins` must be at least 1"),
+        ({"cutoff": 0}, "`cutoff` must be at least 1"),
+        ({"clip": (5.0, 1.0)}, "`clip` must be"),
+        ({"relevant_from": np.nan}, "`relevant_from` must be finite"),
     ],
 )
 def test_options_are_checked(options: dict[str, Any], message: str) -> None:

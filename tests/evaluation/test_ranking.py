@@ -13,6 +13,7 @@ from sklearn.metrics import ndcg_score
 
 from dmf_fast import Observations
 from dmf_fast.evaluation import HeldOut, MostPopular, RankingMetrics, Relevant, ranking
+from dmf_fast.serving import SeenColumns
 
 
 def test_metrics_of_two_rows_are_those_counted_by_hand() -> None:
@@ -123,7 +124,7 @@ def test_the_most_popular_columns_are_the_first_unrated_in_order_of_popularity(
     rows, columns = np.nonzero(rated)
     train = Observations(rows, columns, np.ones(len(rows)), (9, 30), dtype=torch.float32)
 
-    recommended = MostPopular(train).recommend(np.array([*range(9), -1]), count)
+    recommended = MostPopular(SeenColumns.of(train)).recommend(np.array([*range(9), -1]), count)
 
     counts = rated.sum(axis=0).tolist()
     order = sorted((column for column in range(30) if counts[column]), key=lambda column: -counts[column])

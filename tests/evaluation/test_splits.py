@@ -132,17 +132,17 @@ def test_times_of_any_kind_are_compared_exactly(times: Any) -> None:
 @pytest.mark.parametrize(
     ("split", "error", "message"),
     [
-        (lambda o: kfold(o, 1, 0), ValueError, "folds must be at least 2"),
-        (lambda o: kfold(o, 4, 0), ValueError, "folds must be at most 3"),
-        (lambda o: kfold(o, 2, -1), ValueError, "seed must be at least 0"),
-        (lambda o: kfold(o, 2.5, 0), TypeError, "folds must be a whole number"),
+        (lambda o: kfold(o, 1, 0), ValueError, "`folds` must be at least 2"),
+        (lambda o: kfold(o, 4, 0), ValueError, "`folds` must be at most 3"),
+        (lambda o: kfold(o, 2, -1), ValueError, "`seed` must be at least 0"),
+        (lambda o: kfold(o, 2.5, 0), TypeError, "`folds` must be a whole number"),
         (lambda o: time_split(o, [1, 2], 0.5), ValueError, "times must hold one number for each of the 3"),
         (lambda o: time_split(o, [1, 2, np.nan], 0.5), ValueError, r"times\[2\] is"),
         (lambda o: time_split(o, ["a", "b", "c"], 0.5), TypeError, "times must hold integers"),
         (lambda o: time_split(o, [[1, 2, 3]], 0.5), ValueError, "times must be one-dimensional"),
         (lambda o: time_split(o, [1, 2, 3], 20), ValueError, "fraction must lie in"),
         (lambda o: time_split(o, [1, 2, 3], "half"), TypeError, "fraction must be a number"),
-        (lambda o: leave_last_out(o, count=0), ValueError, "count must be at least 1"),
+        (lambda o: leave_last_out(o, count=0), ValueError, "`count` must be at least 1"),
     ],
 )
 def test_wrong_arguments_are_refused(split: Any, error: type[Exception], message: str) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
+=======
+import socket
+from collections.abc import Callable
+>>>>>>> main
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +27,8 @@ def test_what_a_killed_save_leaves_behind_is_ignored_and_cleared_away(tmp_path: 
     saved(tmp_path)
     (newest,) = tmp_path.glob("version-*")
     number = int(newest.name.removeprefix("version-"))
-    for leftover in (f"unfinished-{number + 1}", f"version-{number - 1}"):
+    stray = f".{socket.gethostname()}-{2**22 + 1}-0.version-{number + 1}.partial"  # of no living process
+    for leftover in (stray, f"version-{number - 1}"):
         (tmp_path / leftover).mkdir()
         (tmp_path / leftover / "state.json").write_text("{")
     assert load_checkpoint(tmp_path, IDENTITY)["step"] == 20

@@ -66,9 +66,10 @@ def test_saving_replaces_an_older_file_and_leaves_nothing_else(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["ratings"]
 
 
-def test_a_folder_that_is_not_there_is_an_error_of_the_system(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="cannot be written"):
-        save_observations(Observations([0], [1], [2.5]), tmp_path / "none" / "ratings")
+def test_a_file_in_the_place_of_the_folder_is_an_error_of_the_system(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        save_observations(Observations([0], [1], [2.5]), tmp_path / "file" / "ratings")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -96,6 +96,6 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(tmp_path:
 
 def test_a_file_is_not_taken_for_a_folder(tmp_path: Path) -> None:
     (tmp_path / "factors.parquet").write_text("precious")
-    with pytest.raises(FileExistsError, match="is a file, but a folder is written there"):
+    with pytest.raises(FileExistsError, match="must be a folder, got a file"):
         export_factors(drawn_factors(), USERS, FILMS, tmp_path / "factors.parquet")
     assert (tmp_path / "factors.parquet").read_text() == "precious"

@@ -59,7 +59,7 @@ def test_indices_outside_are_refused() -> None:
         similar_columns(drawn_factors(), [30])
     with pytest.raises(IndexError, match=r"rows\[1\] must be from 0 to 19, but -1 came"):
         similar_rows(drawn_factors(), [0, -1])
-    with pytest.raises(ValueError, match="k must be at least 1"):
+    with pytest.raises(ValueError, match="`k` must be at least 1"):
         similar_rows(drawn_factors(), [0], 0)
 
 

@@ -99,7 +99,7 @@ def test_a_model_that_diverged_is_refused() -> None:
 
 @pytest.mark.parametrize("rank", [0, 11, -1])
 def test_a_rank_out_of_range_is_refused(rank: int) -> None:
-    with pytest.raises(ValueError, match="rank must be at"):
+    with pytest.raises(ValueError, match="`rank` must be at"):
         collapse(drawn_model(), rank)
 
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from dmf_fast import Observations
+from dmf_fast.files.identity import sha256_of
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.optim import OptimizerSpec
 from dmf_fast.training import FitOptions
-from dmf_fast.training.identity import identity_of_run, sha256_of
+from dmf_fast.training.identity import identity_of_run
 from dmf_fast.training.measures import Measures
 
 EMPTY = Observations([], [], [], (3, 4))

@@ -88,8 +88,8 @@ class CudaBlockEngine(CudaEngine):
             runs.add(
                 self.program.native(),
                 train.shape,
-                rows.cpu().numpy().astype(np.int64),
-                columns.cpu().numpy().astype(np.int64),
+                rows.cpu().numpy(),
+                columns.cpu().numpy(),
                 train.values.cpu().numpy(),
                 None if train.weights is None else train.weights.cpu().numpy(),
                 loss_scale(train, options),

@@ -14,13 +14,12 @@ import torch
 
 from dmf_fast.cli.baseline import save_biases
 from dmf_fast.cli.config import config_text
+from dmf_fast.cli.options import JobOptions
 from dmf_fast.cli.problem import CompletionProblem
-from dmf_fast.cli.settings import JobSettings
-from dmf_fast.cli.train import FinishedRun
-from dmf_fast.completion import CompletionRun
+from dmf_fast.completion import CompletedMatrix
 from dmf_fast.evaluation import Biases
 from dmf_fast.experiments.text_files import json_text
-from dmf_fast.serving import DataFacts, ModelCard, SeenColumns, TrainingFacts, model_card
+from dmf_fast.serving import DataFacts, ModelCard, Predictor, SeenColumns, TrainingFacts, model_card
 from dmf_fast.serving.trained_folder import write_trained_folder
 
 CARD = "model_card.md"
@@ -28,55 +27,64 @@ CARD = "model_card.md"
 
 def write_output(
     target: Path,
-    settings: JobSettings,
+    options: JobOptions,
     problem: CompletionProblem,
-    finished: Sequence[FinishedRun],
+    models: Sequence[CompletedMatrix],
+    predictors: Sequence[Predictor],
     seen: SeenColumns,
     biases: Biases,
     results: dict[str, Any],
 ) -> None:
-    """Write all that ``dmf-fast complete --out`` leaves; ``settings`` are resolved."""
+    """Write all that ``dmf-fast complete --out`` leaves."""
     from dmf_fast.cli.plots import plot_losses, plot_singular_values
 
-    best_first = sorted(finished, key=lambda one: one.merit)
-    predictors = [one.predictor for one in best_first]
-    write_trained_folder(target, predictors, problem.row_ids, problem.column_ids, seen)
+    best_first = sorted(zip(models, predictors, strict=True), key=lambda pair: pair[0].merit)
+    best_predictors = [predictor for _, predictor in best_first]
+    write_trained_folder(target, best_predictors, problem.row_ids, problem.column_ids, seen)
     save_biases(biases, target)
-    history = history_table([one.completed.searched for one in finished])
+    history = history_table(models)
     pq.write_table(history, target / "history.parquet")
     plot_losses(history, target / "losses.png")
     plot_singular_values(history, target / "singular_values.png")
     (target / "metrics.json").write_text(json_text(results) + "\n", encoding="utf-8")
-    (target / "config.yaml").write_text(config_text("complete", settings), encoding="utf-8")
-    card = model_card(_card(settings, problem, best_first[0], results))
+    (target / "config.yaml").write_text(config_text("complete", options), encoding="utf-8")
+    card = model_card(_card(options, problem, best_first[0][0], results))
     (target / CARD).write_text(card, encoding="utf-8")
 
 
-def history_table(runs: Sequence[CompletionRun]) -> pa.Table:
-    """Return the histories of all runs, one below the other, with a column ``depth`` in front."""
+def check_target(out: Path, suffixes: tuple[str, ...], *, overwrite: bool) -> None:
+    """Raise a `ValueError` where a file may not be written, before the work that it is for."""
+    if out.suffix not in suffixes:
+        raise ValueError(f"{out.name!r} must end in {' or '.join(suffixes)}; name such a file.")
+    if out.exists() and not overwrite:
+        raise ValueError(f"{out} exists; name another file or say --overwrite.")
+    if not out.absolute().parent.is_dir():
+        raise ValueError(f"{out}: the folder {out.parent} does not exist; create it first.")
+
+
+def history_table(models: Sequence[CompletedMatrix]) -> pa.Table:
+    """Return the histories of all searches, one below the other, with a column ``depth`` in front."""
     tables = []
-    for run in runs:
-        history = run.result.history
-        tables.append(
-            history.add_column(0, "depth", pa.array([run.settings.depth] * len(history), pa.int64()))
-        )
+    for completed in models:
+        history, depth = completed.search.history, completed.options.depth
+        tables.append(history.add_column(0, "depth", pa.array([depth] * len(history), pa.int64())))
     return pa.concat_tables(tables, promote_options="default")
 
 
 def _card(
-    settings: JobSettings, problem: CompletionProblem, best: FinishedRun, results: dict[str, Any]
+    options: JobOptions, problem: CompletionProblem, best: CompletedMatrix, results: dict[str, Any]
 ) -> ModelCard:
     values, (rows, columns) = problem.observed.values, problem.observed.shape
     lowest, highest = values.min().item(), values.max().item()
     mean = values.double().mean().item()
-    searched = best.completed.search
+    search = best.search
     return ModelCard(
-        title="Ratings completed" if settings.out is None else settings.out.name,
+        title="Ratings completed" if options.output.out is None else options.output.out.name,
         data=DataFacts((problem.source,), rows, columns, len(values), lowest, highest, mean),
-        settings={name: value for name, value in settings.fingerprint().items() if value is not None},
-        training=TrainingFacts(searched.steps, best.completed.seconds, searched.stopped_because),
-        metrics=_metrics(results, best.depth, settings.top_k),
-        folder=str(settings.out),
+        settings={name: value for name, value in options.fingerprint().items() if value is not None},
+        training=TrainingFacts(search.steps, best.seconds, search.stopped_because),
+        metrics=_metrics(results, best.options.depth, options.data.top_k),
+        folder=str(options.output.out),
         versions={
             "dmf-fast": version("dmf-fast"),
             "torch": torch.__version__,

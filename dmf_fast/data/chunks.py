@@ -1,4 +1,4 @@
-"""What every reader yields: batches of ids, values and times, and the words for the place of a row."""
+"""What every reader yields: chunks of ids, values and times, and the words for the place of a row."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from dmf_fast.data.bad_rows import BadRowCollector, Problem
 from dmf_fast.data.column_choice import ROLES
 
-ROWS_A_BATCH = 1 << 20
+ROWS_A_CHUNK = 1 << 20
 Place = Callable[[int], str]
 
 
 @dataclass(frozen=True)
-class Batch:
+class Chunk:
     """Entries that follow one another in a file, none of them bad.
 
     ``row_ids`` and ``column_ids``: arrays of int64 or large_string; ``values``: float64, or None for pairs;
@@ -45,7 +45,7 @@ class TextIdsFound(Exception):
 
 @dataclass(frozen=True)
 class NumberedPlace:
-    """Row k of a batch by its number in the file, from 1: ``"a.parquet, row 7"``."""
+    """Row k of a chunk by its number in the file, from 1: ``"a.parquet, row 7"``."""
 
     name: str
     unit: str
@@ -68,15 +68,15 @@ class _PlaceOfKept:
         return self.place(row + int(np.searchsorted(kept_before, row, side="right")))
 
 
-def clean_batch(
+def clean_chunk(
     arrays: Sequence[pa.Array],
     place: Place,
     bad_rows: BadRowCollector,
     *,
     dtype: str,
     problems: Sequence[Problem] = (),
-) -> Batch:
-    """Return the rows of a batch that can be used; the others go to ``bad_rows``.
+) -> Chunk:
+    """Return the rows of a chunk that can be used; the others go to ``bad_rows``.
 
     ``arrays``: row ids, column ids, then for ratings float64 values, then int64 times where those are
     wanted. ``problems`` are those that the reader itself has found.
@@ -89,7 +89,7 @@ def clean_batch(
         place = _PlaceOfKept(place, np.flatnonzero(bad))
     row_ids, column_ids, *numbers = arrays
     values, times = ([array.to_numpy() for array in numbers] + [None, None])[:2]
-    return Batch(row_ids, column_ids, values, times, place)
+    return Chunk(row_ids, column_ids, values, times, place)
 
 
 def _missing(arrays: Sequence[pa.Array]) -> list[Problem]:

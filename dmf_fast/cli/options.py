@@ -1,0 +1,377 @@
+"""The options of every command: those of the job itself, and what is read, written and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from dmf_fast.completion.options import PAPER, CompletionOptions
+from dmf_fast.data.options import ReadOptions
+from dmf_fast.options import Option, Options
+from dmf_fast.tuning.options import TuningOptions
+
+Unknown = Literal["mean", "nan", "raise"]
+Job = TypeVar("Job", bound="JobOptions")
+
+
+_RATINGS = CompletionOptions().changed({"checkpoint_every": 50})  # of some hundred steps, which take seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions(Options):
+    """How files of ratings or pairs are read."""
+
+    columns: Annotated[
+        str | None,
+        Option("Row, column, value columns by name or position: user,item,rating.", none="recognised"),
+    ] = None
+    separator: Annotated[str | None, Option("Separator of a text table.", none="sniffed")] = None
+    strict: Annotated[bool, Option("Stop at the first bad row, instead of skipping it.")] = False
+
+    def read_options(
+        self,
+        *,
+        text_ids: tuple[bool, bool] = (False, False),
+        dtype: Literal["float32", "float64"] = "float32",
+        times: bool = False,
+    ) -> ReadOptions:
+        """Return how to read a file whose ids are text where ``text_ids`` says so."""
+        return ReadOptions(
+            columns=None if self.columns is None else [name.strip() for name in self.columns.split(",")],
+            separator=self.separator,
+            dtype=dtype,
+            times=times,
+            text_ids=text_ids,
+            strict=self.strict,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(TableOptions):
+    """What is trained, validated and tested on."""
+
+    test: Annotated[Path | None, Option("File of test ratings; it chooses nothing.")] = None
+    validation: Annotated[
+        Path | None, Option("File of ratings that choose the best step.", none="a part of RATINGS")
+    ] = None
+    split: Annotated[
+        Literal["random", "time"], Option("Which part of RATINGS is kept aside; time: the latest.")
+    ] = "random"
+    top_k: Annotated[
+        int | None, Option("Measure the first so many recommendations on the test ratings, too.", least=1)
+    ] = None
+    relevant_from: Annotated[
+        float | None,
+        Option("With --top-k: the least value of a relevant test rating.", none="all are relevant"),
+    ] = None
+    unknown: Annotated[
+        Unknown,
+        Option(
+            "Test pairs with an id that RATINGS lacks: mean (plus known bias), nan (left out of the test "
+            "RMSE) or raise."
+        ),
+    ] = "mean"
+    duplicates: Annotated[
+        Literal["error", "first", "last", "mean", "sum"], Option("What a pair that stands twice becomes.")
+    ] = "error"
+    cache: Annotated[Path | None, Option("Folder that keeps RATINGS ready for the next time.")] = None
+    dtype: Annotated[Literal["float32", "float64"], Option("Of the values and the model.")] = "float32"
+
+    def check(self, validation_fraction: float) -> None:
+        """Raise a `ValueError` where options contradict one another."""
+        if self.validation is not None and validation_fraction:
+            raise ValueError("--validation and --validation-fraction exclude one another: give one of them.")
+        if self.split == "time" and not validation_fraction:
+            raise ValueError("--split time needs a --validation-fraction above 0, and no --validation.")
+        if self.test is None and self.top_k is not None:
+            raise ValueError("--top-k needs --test: the test ratings that recommendations are measured on.")
+        check_relevance(self.top_k, self.relevant_from)
+
+    def check_without_ratings(self) -> None:
+        """Raise a `ValueError` where an option makes no sense for the paper's setting."""
+        for name in ("test", "validation", "cache"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"--{name} needs RATINGS: the paper's setting draws its own entries.")
+        if self.split == "time":
+            raise ValueError("--split time needs RATINGS with times: the paper's setting has none.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions(Options):
+    """What a job leaves and shows, and how it goes on after an interruption."""
+
+    out: Annotated[Path | None, Option("Folder to write the model and the results to.")] = None
+    overwrite: Annotated[bool, Option("Replace the folder --out.")] = False
+    resume: Annotated[bool, Option("Go on with an interrupted run of the same --out.")] = False
+    tensorboard: Annotated[Path | None, Option("Folder to log the training to for TensorBoard.")] = None
+    threads: Annotated[int | None, Option("Threads to use.", least=1, none="torch's")] = None
+    show_config: Annotated[bool, Option("Print all options as YAML for --config, and do nothing.")] = False
+    as_json: Annotated[bool, Option("Print one JSON object instead of a table.", key="json")] = False
+    quiet: Annotated[bool, Option("No progress.")] = False
+
+    def check(self) -> None:
+        """Raise a `ValueError` where options contradict one another."""
+        if self.out is None and (self.resume or self.overwrite):
+            raise ValueError("--resume and --overwrite need --out: say which folder.")
+        if self.resume and self.overwrite:
+            raise ValueError("--resume goes on with a run and --overwrite begins anew: give one of them.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions(Options):
+    """The options of a job that trains on ratings.
+
+    ``given`` has those that are not defaults, by their keys.
+    """
+
+    ratings: Annotated[
+        Path | None,
+        Option(
+            "File of (row, column, value): text, Parquet, .mtx or .npz; or a folder of them. Without it the "
+            "paper's setting runs.",
+            argument="RATINGS",
+        ),
+    ] = None
+    depth: Annotated[str, Option("Number of factors, or several: 2,3.")] = "2"
+    clip: Annotated[bool, Option("Clip predictions to the range of RATINGS.")] = True
+    data: DataOptions = DataOptions()
+    completion: CompletionOptions = _RATINGS
+    output: OutputOptions = OutputOptions()
+    given: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def of(cls: type[Job], values: Mapping[str, Any]) -> Job:
+        """Return the defaults of the job with these values; a `ValueError` says where they do not fit."""
+        job = cls._defaults(values).changed(values)
+        if job.data.validation is not None and "validation_fraction" not in values:
+            job = job.changed({"validation_fraction": 0.0})
+        if job.output.out is None:
+            if "checkpoint_every" in values:
+                raise ValueError("--checkpoint-every needs --out: say where to keep the checkpoints.")
+            job = job.changed({"checkpoint_every": None})
+        job = replace(job, given=values)
+        job.check()
+        return job
+
+    @classmethod
+    def _defaults(cls: type[Job], values: Mapping[str, Any]) -> Job:
+        return cls(**{name: values[name] for name in ("ratings",) if name in values})
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """The depths to train, one run each."""
+        try:
+            depths = tuple(int(depth) for depth in self.depth.split(","))
+        except ValueError:
+            depths = ()
+        if not depths or min(depths) < 1 or len(set(depths)) != len(depths):
+            raise ValueError(
+                f"--depth must be a whole number of at least 1, or different ones "
+                f"such as 2,3, got {self.depth!r}"
+            )
+        return depths
+
+    def completion_of(self, depth: int) -> CompletionOptions:
+        """Return what these options mean for the training of one depth."""
+        fit = replace(
+            self.completion.fit,
+            progress=False if self.output.quiet else None,
+            checkpoint_every=self.completion.fit.checkpoint_every or None,
+        )
+        return replace(self.completion, depth=depth, fit=fit)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what decides the numbers of a run, ready for JSON: a resumed run must agree with it."""
+        # The rest may differ between a run and the one that goes on with it.
+        free = {"cache", "checkpoint_every"} | self.output.values().keys() - {"threads"}
+        return {
+            key: str(value) if isinstance(value, Path) else value
+            for key, value in self.values().items()
+            if key not in free
+        }
+
+    def check(self) -> None:
+        """Raise a `ValueError` where options contradict one another."""
+        _ = self.depths
+        if self.ratings is None:
+            self.data.check_without_ratings()
+        self.data.check(self.completion.validation_fraction)
+        self.output.check()
+        if self.output.resume and self.completion.fit.checkpoint_every == 0:
+            raise ValueError("--resume needs checkpoints: leave --checkpoint-every above 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompleteOptions(JobOptions):
+    """Complete a matrix of ratings: train one model per depth and report how well it does.
+
+    Without RATINGS the paper's own setting runs: rank 5, 100 x 100, 2,000 entries, depths 2 and 3.
+    """
+
+    @classmethod
+    def _defaults(cls, values: Mapping[str, Any]) -> CompleteOptions:
+        return cls() if "ratings" in values else PAPER_JOB
+
+
+PAPER_JOB = CompleteOptions(
+    depth="2,3",
+    clip=False,
+    completion=PAPER.changed({"checkpoint_every": 1000}),  # of thousands of steps of less than a millisecond
+    output=OutputOptions(threads=1),  # twice as fast as two at this size
+)
+"""What ``dmf-fast complete`` does without RATINGS."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions(JobOptions):
+    """Search for the settings with the best validation RMSE, and train with them as complete does.
+
+    Searched for are --weight-decay, --bias-weight-decay, --degree-exponent, --init-scale and --hidden, unless
+    they are given, and --depth where several are: --depth 2,3. The first trial has the defaults of complete,
+    so that tuning is never worse. config.yaml in --out then has the best settings.
+    """
+
+    ratings: Annotated[Path, Option("File of ratings, as for dmf-fast complete.", argument="RATINGS")]
+    tuning: TuningOptions = TuningOptions()  # noqa: RUF009 (frozen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(Options):
+    """Which model of which folder is used."""
+
+    folder: Annotated[Path, Option("Folder that dmf-fast complete or tune has written.", argument="MODEL")]
+    depth: Annotated[
+        int | None, Option("Which model, where the folder holds several.", least=1, none="the best")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(TableOptions, ModelOptions):
+    """Measure a trained model on test ratings: RMSE, MAE, calibration and, with --top-k, rankings.
+
+    The mean and the biases of its training ratings are compared with it; pairs with unknown ids are shown
+    apart.
+    """
+
+    test: Annotated[Path, Option("File of test ratings, as RATINGS of dmf-fast complete.", argument="TEST")]
+    ratings: Annotated[
+        Path | None,
+        Option("File that was trained on, for the baselines.", none="those kept in MODEL"),
+    ] = None
+    top_k: Annotated[int | None, Option("Measure the first so many recommendations, too.", least=1)] = None
+    relevant_from: Annotated[
+        float | None, Option("The least value of a relevant test rating.", none="all are relevant")
+    ] = None
+    as_json: Annotated[bool, Option("Print one JSON object instead of tables.", key="json")] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_relevance(self.top_k, self.relevant_from)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(TableOptions, ModelOptions):
+    """Predict the value at every pair of a file; the order of the file is kept.
+
+    The column known says where both ids are known; elsewhere the prediction is a fallback.
+    """
+
+    pairs: Annotated[
+        Path, Option("File of (row, column) pairs: text, Parquet, .mtx or .npz.", argument="PAIRS")
+    ]
+    out: Annotated[Path | None, Option("File to write, .csv or .parquet.", none="CSV on standard output")] = (
+        None
+    )
+    unknown: Annotated[Unknown, Option("Pairs with an unknown id: mean (plus known bias), nan or raise.")] = (
+        "mean"
+    )
+    columns: Annotated[
+        str | None, Option("Row and column by name or position: user,item.", none="recognised")
+    ] = None
+    overwrite: Annotated[bool, Option("Replace the file --out.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecommendOptions(ModelOptions):
+    """Recommend to USER the items with the highest predictions among those not in the ratings.
+
+    --all and --users FILE recommend to many, into a file; --similar ITEM shows items like one.
+    """
+
+    user: Annotated[str | None, Option("Id of the row, as in the ratings.", argument="USER")] = None
+    all_users: Annotated[bool, Option("Recommend to every row, into the file --out.", key="all")] = False
+    users: Annotated[
+        Path | None, Option("File with one id of a row a line, to recommend to these, into --out.")
+    ] = None
+    similar: Annotated[str | None, Option("Id of a column: show those most similar to it, for no user.")] = (
+        None
+    )
+    count: Annotated[int, Option("How many columns.", least=1)] = 10
+    seen: Annotated[bool, Option("Recommend what is in the ratings, too.")] = False
+    out: Annotated[Path | None, Option("File of --all or --users, .csv or .parquet.")] = None
+    overwrite: Annotated[bool, Option("Replace the file --out.")] = False
+    as_json: Annotated[bool, Option("Print one JSON object instead of a table.", key="json")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(ModelOptions):
+    """Write the model as two factors with biases and ids, whatever its depth.
+
+    A prediction is mean + row bias + column bias + row factors · column factors, not clipped.
+    """
+
+    out: Annotated[
+        Path, Option("File to write, .npz or .safetensors; or a folder, .parquet.", argument="OUT")
+    ]
+    rank: Annotated[
+        int | None, Option("Width of the two factors, the closest of that rank.", least=1, none="all")
+    ] = None
+    overwrite: Annotated[bool, Option("Replace OUT.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceOptions(Options):
+    """Reproduce the experiments of the papers and write a page with a verdict on every claim.
+
+    The page is report.html in the folder --out, and results.json has the same for machines. A claim that is
+    not reproduced is a result, not an error.
+    """
+
+    target: Annotated[
+        str, Option("An experiment, such as figure1 or movielens; or all.", argument="TARGET")
+    ] = "all"
+    quick: Annotated[bool, Option("Fewer seeds and steps: a first look in minutes.")] = False
+    out: Annotated[
+        Path | None,
+        Option(
+            "Folder of the page; started again, no finished run is repeated.",
+            none="runs/paper; with --quick runs/paper-quick",
+        ),
+    ] = None
+    movielens: Annotated[
+        Path | None,
+        Option(
+            "Folder of MovieLens 100K, with u.data, u1.base and u1.test.",
+            none="ml-100k in the folder DMF_FAST_DATA",
+        ),
+    ] = None
+    threads: Annotated[int | None, Option("Threads to use.", least=1, none="torch's")] = None
+    as_json: Annotated[bool, Option("Print one JSON object instead of a table.", key="json")] = False
+    quiet: Annotated[bool, Option("No progress bar.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoOptions(Options):
+    """Print what a trained folder holds; without one, versions, instruction set, threads and CUDA."""
+
+    folder: Annotated[
+        Path | None, Option("Folder that dmf-fast complete or tune has written.", argument="MODEL")
+    ] = None
+
+
+def check_relevance(top_k: int | None, relevant_from: float | None) -> None:
+    """Raise a `ValueError` where it is said which recommendations are relevant, but none are measured."""
+    if top_k is None and relevant_from is not None:
+        raise ValueError("--relevant-from needs --top-k: how many recommendations to measure.")
