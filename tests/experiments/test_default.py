@@ -43,13 +43,8 @@ def test_the_error_over_the_whole_matrix_agrees_with_train_and_test(runs: dict[i
 
 
 def test_each_run_is_reported_as_it_ends() -> None:
-<<<<<<< HEAD
     training = PAPER.changed({"steps": 2})
     short = PaperSetting(rows=8, columns=8, rank=1, observed=30, depths=(1, 2), training=training)
-=======
-    setting = PaperSetting(rows=8, columns=8, rank=1, observed=30, depths=(1, 2))
-    short = replace(setting, training=setting.training.changed({"steps": 2}))
->>>>>>> main
     seen: list[int] = []
 
     run(short, after_run=lambda one: seen.append(one.options.depth))

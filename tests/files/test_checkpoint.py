@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-=======
 import socket
-from collections.abc import Callable
->>>>>>> main
 from pathlib import Path
 from typing import Any
 

@@ -113,13 +113,8 @@ def test_a_process_that_was_forked_meanwhile_does_not_go_on_holding(tmp_path: Pa
 
 def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-<<<<<<< HEAD
-    with pytest.raises(ValueError, match="file must be a folder, but it is a file"):
-        fit_many_in(tmp_path / "file")
-=======
     with pytest.raises(ValueError, match="file must be a folder, got a file"):
-        descend_many_in(tmp_path / "file")
->>>>>>> main
+        fit_many_in(tmp_path / "file")
 
 
 def test_a_file_system_without_locks_is_used_with_a_warning(

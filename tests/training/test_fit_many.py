@@ -168,7 +168,6 @@ def test_bad_trials_are_named() -> None:
     wrong = trials()[:2]
     wrong[1] = Trial({"x": 1}, [torch.ones(3, 9)], wrong[1].train, wrong[1].optimizer)
     with pytest.raises(ValueError, match=r"trials\[1\]: .*shape"):
-<<<<<<< HEAD:tests/training/test_fit_many.py
         fit_many(wrong)
     with pytest.raises(ValueError, match="`workers` must be at least 1"):
         fit_many(trials(), workers=0)
@@ -197,11 +196,6 @@ def test_an_engine_that_cannot_make_the_steps_fails_its_trial() -> None:
     options = FitOptions(steps=3, engine="native")
     with pytest.raises(TrialError, match=r"trials\[0\] .* AdamW has no native step"):
         fit_many([Trial({}, factors, observations()[0], torch.optim.AdamW, options)])
-=======
-        descend_many(wrong)
-    with pytest.raises(ValueError, match="`workers` must be at least 1"):
-        descend_many(trials(), workers=0)
->>>>>>> main:tests/training/test_descend_many.py
 
 
 def test_no_trials_give_empty_tables() -> None:
