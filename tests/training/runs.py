@@ -13,6 +13,7 @@ from torch import Tensor
 from dmf_fast import Observations, reference
 from dmf_fast.optim import AdaptiveGradientDescent, GroupRMSprop
 from dmf_fast.training import FitOptions, FitResult, Recording, fit
+from tests import problems
 from tests.problems import Problem, make_problem
 
 Optimizer: TypeAlias = Callable[..., torch.optim.Optimizer]
@@ -61,6 +62,20 @@ def problem(dims: tuple[int, ...] = DIMS) -> Problem:
 def others(seed: int = 2) -> Observations:
     """Other entries of that shape, to validate and test on."""
     return make_problem((DIMS[0], DIMS[-1]), density=0.4, weighted=True, seed=seed).observations()
+
+
+def noisy_rank_one() -> tuple[Observations, Observations]:
+    """Entries of a matrix of rank 1 with noise, to train on and to validate on: runs overfit."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (DIMS[-1], DIMS[0])
+    sides = [torch.randn(size, generator=generator, dtype=torch.float64) for size in shape]
+    noisy = torch.outer(*sides) + torch.randn(shape, generator=generator, dtype=torch.float64)
+    chosen = torch.rand(shape, generator=generator) < 0.6
+    train, validation = (
+        Observations(*mask.nonzero(as_tuple=True), noisy[mask], shape, device=problems.DEVICE)
+        for mask in (chosen, ~chosen)
+    )
+    return train, validation
 
 
 def run(

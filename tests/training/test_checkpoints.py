@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.optim import AdaptiveGradientDescent, GroupRMSprop, OptimizerSpec
@@ -18,7 +19,7 @@ from dmf_fast.training import run as run_module
 from tests.assertions import Ended, assert_same
 from tests.killing import assert_runs
 from tests.problems import make_problem
-from tests.training.runs import PLAIN, RULES, others, problem, run, start
+from tests.training.runs import PLAIN, RULES, noisy_rank_one, others, problem, run, start
 
 pytestmark = pytest.mark.usefixtures("bounded")
 
@@ -46,7 +47,7 @@ def assert_resumes(engine: str, name: str, folder: Path, **rest: Any) -> None:
     for validation in (None, others()):
         given = {"optimizer": RULES[name], "validation": validation} | rest
         whole = run(engine, 60, **given)
-        for stop in (1, 20, 37):
+        for stop in (1, 37):
             parts = folder / f"{validation is None}-{stop}"
             resumed(engine, stop, parts, **given)
             assert_same(resumed(engine, 60, parts, **given), whole)
@@ -173,12 +174,18 @@ def test_a_finished_run_resumes_to_its_own_result(engine: str, tmp_path: Path) -
 
 
 def test_patience_goes_on_counting(engine: str, tmp_path: Path) -> None:
-    given: dict[str, Any] = {"patience": 4, "validation": others()}
-    whole = run(engine, 5000, **given)
+    train, validation = noisy_rank_one()
+    given: dict[str, Any] = {"patience": 4, "train": train, "validation": validation}
+
+    def start_small() -> list[Tensor]:
+        return [0.3 * factor for factor in start(problem())]
+
+    whole = run(engine, 5000, factors=start_small(), **given)
     assert whole[1].stopped_because == "patience"
-    resumed(engine, whole[1].steps - 15, tmp_path, **given)
+    assert whole[1].best_step
+    resumed(engine, whole[1].steps - 15, tmp_path, factors=start_small(), **given)
     for _ in range(2):
-        assert_same(resumed(engine, 5000, tmp_path, **given), whole)
+        assert_same(resumed(engine, 5000, tmp_path, factors=start_small(), **given), whole)
 
 
 def test_what_callbacks_draw_goes_on_too(engine: str, tmp_path: Path) -> None:
@@ -228,7 +235,7 @@ def test_checkpoints_change_no_number_and_come_when_asked_for(
     assert saved == [60]
 
 
-@pytest.mark.parametrize("every", [1, 16, 1000])
+@pytest.mark.parametrize("every", [1, 1000])
 def test_checkpoints_by_time_change_no_row(
     engine: str, every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,25 +279,23 @@ from tests.killing import kill_again_and_again
 from tests.training.runs import RULES, run
 from tests.training.test_checkpoints import SEVERED
 
-engine, rule, options, seconds = SEVERED[{name!r}]
-for name, value in seconds.items():
-    assert hasattr(run_module, name)
-    setattr(run_module, name, value)
-given = {{"optimizer": RULES[rule], "recording": Recording()}}
-run(engine, 1, **given)  # what the first step loads, the children have
-folder = Path({folder!r})
-kill_again_and_again(
-    lambda: run(engine, checkpoint=folder, resume=True, **options, **given),
-    lambda: any(folder.glob("version-*")),
-)
+for name, (engine, rule, options, seconds) in SEVERED.items():
+    for constant, value in seconds.items():
+        assert hasattr(run_module, constant)
+        setattr(run_module, constant, value)
+    given = {{"optimizer": RULES[rule], "recording": Recording()}}
+    run(engine, 1, **given)  # what the first step loads, the children have
+    folder = Path({folder!r}) / name
+    kill_again_and_again(
+        lambda: run(engine, checkpoint=folder, resume=True, **options, **given),
+        lambda: any(folder.glob("version-*")),
+    )
 """
 
 
-@pytest.mark.parametrize("name", SEVERED)
-def test_a_run_killed_at_random_instants_resumes_to_the_same_numbers(tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "kept"
-    assert_runs(KILLED.format(name=name, folder=str(folder)))
-    engine, rule, options, _ = SEVERED[name]
-    given: dict[str, Any] = {"optimizer": RULES[rule], "recording": Recording()}
-    whole = run(engine, options["steps"], **given)
-    assert_same(resumed(engine, options["steps"], folder, **given), whole)
+def test_runs_killed_at_random_instants_resume_to_the_same_numbers(tmp_path: Path) -> None:
+    assert_runs(KILLED.format(folder=str(tmp_path)))
+    for name, (engine, rule, options, _) in SEVERED.items():
+        given: dict[str, Any] = {"optimizer": RULES[rule], "recording": Recording()}
+        whole = run(engine, options["steps"], **given)
+        assert_same(resumed(engine, options["steps"], tmp_path / name, **given), whole)

@@ -19,7 +19,7 @@ from dmf_fast.training import FitResult, Progress, Recording
 from dmf_fast.training import run as run_module
 from tests import problems
 from tests.assertions import assert_equal, assert_same
-from tests.training.runs import PLAIN, SELDOM, others, problem, run, start
+from tests.training.runs import PLAIN, SELDOM, noisy_rank_one, others, problem, run, start
 
 SGD = PLAIN["gradient descent"]
 
@@ -163,8 +163,9 @@ def overfitting(
         states[progress.step] = progress.factors
 
     factors = [0.3 * factor for factor in start(problem())]
-    rest = {"recording": Recording(every=20), "validation": others(), "callbacks": [keep]} | options
-    return *run(engine, steps, optimizer=PLAIN["momentum"], factors=factors, **rest), states
+    train, validation = noisy_rank_one()
+    rest = {"recording": Recording(every=20), "validation": validation, "callbacks": [keep]} | options
+    return *run(engine, steps, factors=factors, train=train, **rest), states
 
 
 def test_the_state_of_the_best_validation_is_restored(engine: str) -> None:
@@ -181,7 +182,7 @@ def test_patience_counts_rows_without_a_better_validation(engine: str) -> None:
     errors = result.history["validation_rmse"].to_pylist()
     assert result.stopped_because == "patience"
     assert errors.index(min(errors)) == len(errors) - 4
-    assert result.best_step is not None
+    assert result.best_step
     assert result.steps == result.best_step + 3 * 20
     assert_equal(factors, states[result.best_step])
 

@@ -145,7 +145,9 @@ def test_what_is_no_trial_is_named() -> None:
 
 def test_an_optimizer_that_is_bound_to_parameters_is_refused() -> None:
     bound = torch.optim.SGD([torch.eye(3, requires_grad=True)], lr=0.1)
-    with pytest.raises(TypeError, match=r"`optimizer` must make .* partial\(SGD, .*, got one that is bound"):
+    with pytest.raises(
+        TypeError, match=r"`optimizer` must make .*functools.partial\(SGD, .*, got one that is bound"
+    ):
         trial({}, optimizer=bound)
 
 
