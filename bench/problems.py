@@ -84,14 +84,14 @@ def movielens(h: int) -> Problem | None:
 
 def movielens_ratings(file: str) -> Observations | None:
     """Return the ratings of a file of MovieLens 100K by the ids less 1, where the user has it."""
-    path = _movielens_folder() / file
+    path = movielens_folder() / file
     if not path.is_file():
         return None
     data = np.loadtxt(path, dtype=np.int64)
     return Observations(data[:, 0] - 1, data[:, 1] - 1, data[:, 2].astype(np.float32), (943, 1682))
 
 
-def _movielens_folder() -> Path:
+def movielens_folder() -> Path:
     shared = Path(__file__).resolve().parents[2] / "shared" / "data"
     return Path(os.environ.get("DMF_FAST_DATA", shared)) / "ml-100k"
 

@@ -19,7 +19,6 @@ from dmf_fast.cli.report import print_results, results_of
 from dmf_fast.completion import CompletedMatrix, complete_matrix
 from dmf_fast.serving import Predictor, SeenColumns, collapse
 from dmf_fast.training import Callback
-from dmf_fast.training.identity import sha256_of
 
 
 def complete(options: CompleteOptions) -> None:
@@ -40,11 +39,7 @@ def begin(options: JobOptions, problem: CompletionProblem, folder: OutputFolder 
     if folder is not None:
         parts = {"ratings": problem.observed, "validation": problem.validation, "test": problem.known_test}
         folder.agree_on_data(
-            {
-                f"SHA-256 of {name}": sha256_of(part.rows, part.columns, part.values)
-                for name, part in parts.items()
-                if part is not None
-            }
+            {f"SHA-256 of {name}": part.digest() for name, part in parts.items() if part is not None}
         )
 
 
@@ -62,7 +57,7 @@ def train_and_write(
     biases, validation_rmses = fitted_biases(problem.train, problem.validation, trained_on)
     seen = SeenColumns.of(problem.observed)
     predictors = [
-        Predictor.of(completed.model, problem.observed, centred=options.completion.center, clip=options.clip)
+        Predictor.of(completed.model, problem.observed, centered=options.completion.center, clip=options.clip)
         for completed in models
     ]
     evaluations = [
@@ -81,7 +76,7 @@ def train_and_write(
     ]
     results = results_of(options, problem, models, evaluations, validation_rmses) | (more or {})
     if folder is not None:
-        write_output(folder.partial, options, problem, models, predictors, seen, biases, results)
+        write_output(folder.results, options, problem, models, predictors, seen, biases, results)
     return results
 
 

@@ -18,7 +18,7 @@ from pyarrow import csv
 from dmf_fast.cli.options import RecommendOptions
 from dmf_fast.cli.output import check_target
 from dmf_fast.data import DataError, IdMap
-from dmf_fast.files.atomic import written_whole
+from dmf_fast.files.atomic import atomic_file
 from dmf_fast.serving import recommend as recommend_columns
 from dmf_fast.serving import similar_columns
 from dmf_fast.serving.trained_folder import TrainedFolder
@@ -140,7 +140,7 @@ def _write_recommendations(
 
     """
     count = min(count, len(trained.column_ids))
-    with written_whole(out) as partial, _writer(partial, out.suffix, trained, users) as writer:
+    with atomic_file(out) as partial, _writer(partial, out.suffix, trained, users) as writer:
         for start in range(0, len(users), USERS_AT_ONCE):
             block = users[start : start + USERS_AT_ONCE]
             writer.write_table(_recommended(trained, block, count, with_seen=with_seen))

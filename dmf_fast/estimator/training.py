@@ -49,7 +49,7 @@ def train(
             f"The training diverged: its loss is not finite at step {completed.result.steps}; lower lr "
             "or init_scale, or take the optimizer 'adaptive-gd', which finds its step size by itself"
         )
-    predictor = Predictor.of(completed.model, observed, centred=options.center, clip=clip)
+    predictor = Predictor.of(completed.model, observed, centered=options.center, clip=clip)
     rmse = completed.validation_rmse
     noise = completed.train_loss if rmse is None else rmse**2
     least = (_LEAST_NOISE * spread(observed, mean_value(observed))) ** 2

@@ -151,7 +151,7 @@ class CompletionLoss(Function):
         if torch.is_grad_enabled():
             pair = _differentiable_gradients(a, b_transposed, layout, values, weights, gradient * ctx.scale)
         else:
-            pair = tuple((gradient * ready).to(a.dtype) for ready in (gradient_a, gradient_b))
+            pair = _scaled(gradient_a, gradient).to(a.dtype), _scaled(gradient_b, gradient).to(a.dtype)
         return *pair, None, None, None, None, None
 
 
@@ -180,6 +180,14 @@ def _differentiable_gradients(
     products = observed_product(a, b_transposed, layout, values.numel())
     coefficients = _coefficients(products, layout, values, weights, scale)
     return ObservedProductGradients.apply(coefficients, a, b_transposed, layout)
+
+
+def _scaled(ready: Tensor, gradient: Tensor) -> Tensor:
+    """Return ``gradient * ready``; where the loss itself is differentiated, without a copy."""
+    # Reading the number would make a GPU wait, and torch.compile does not know it.
+    if not torch.compiler.is_compiling() and gradient.device.type == "cpu" and gradient.item() == 1.0:
+        return ready
+    return gradient * ready
 
 
 def _spare_zeros(ctx: Any) -> None:
@@ -224,7 +232,7 @@ class DenseLoss(Function):
             return (None,) * 5
         dense, layout, values, weights, ready = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            return (gradient * ready).to(dense.dtype), None, None, None, None
+            return _scaled(ready, gradient).to(dense.dtype), None, None, None, None
         products = gather_observed(dense, layout, values.numel()).to(ready.dtype)
         coefficients = _coefficients(products, layout, values, weights, gradient * ctx.scale).to(dense.dtype)
         return ScatterObserved.apply(coefficients, layout, *dense.shape), None, None, None, None

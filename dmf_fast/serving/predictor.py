@@ -66,32 +66,32 @@ class Predictor:
 
     @classmethod
     def of(
-        cls, model: DeepMatrixFactorization, observed: Observations, *, centred: bool, clip: bool
+        cls, model: DeepMatrixFactorization, observed: Observations, *, centered: bool, clip: bool
     ) -> Predictor:
         """Return the predictor of a model that was trained on ``observed``.
 
         Args:
             model: trained on all of the entries, or on most of them.
-            observed: what the range of the values and, unless ``centred``, their mean are taken from.
-            centred: whether ``model.mean`` is the mean of what it was trained on.
+            observed: what the range of the values and, unless ``centered``, their mean are taken from.
+            centered: whether ``model.mean`` is the mean of what it was trained on.
             clip: whether predictions are clipped to the range of the values.
 
         Example:
             >>> observed = Observations([0, 1], [0, 0], [1.0, 5.0])
             >>> model = DeepMatrixFactorization((2, 1), 2)
-            >>> Predictor.of(model, observed, centred=False, clip=True).training_mean
+            >>> Predictor.of(model, observed, centered=False, clip=True).training_mean
             3.0
 
         """
         values = observed.values
-        mean = model.mean.item() if centred else mean_value(observed)
+        mean = model.mean.item() if centered else mean_value(observed)
         return cls(model, mean, values.min().item(), values.max().item(), clip=clip)
 
     def predict(self, rows: Any, columns: Any, *, clip: bool = True) -> Predictions:
         """Return the predictions, in blocks: never the dense matrix.
 
         A pair with an unknown id falls back to the mean of the training values, plus the biases that are
-        known where the model was trained on centred values. Such pairs are flagged.
+        known where the model was trained on centered values. Such pairs are flagged.
 
         Args:
             rows: integers from 0 to m-1, or -1 for an id that the model does not know, ``(len,)``.
@@ -124,9 +124,9 @@ class Predictor:
     def _fallback(self, rows: Tensor, columns: Tensor) -> Tensor:
         level = torch.full((len(rows),), self.training_mean, dtype=torch.float64)
         # Without centring the biases hold the mean themselves, which cannot be told apart.
-        centred = self.model.mean.item() != 0.0 or self.training_mean == 0.0
+        centered = self.model.mean.item() != 0.0 or self.training_mean == 0.0
         for bias, indices in ((self.model.row_bias, rows), (self.model.column_bias, columns)):
-            if bias is not None and centred:
+            if bias is not None and centered:
                 level += torch.where(indices >= 0, bias.detach().double().cpu()[indices], 0.0)
         return level
 

@@ -173,6 +173,23 @@ def test_first_and_second_derivatives_agree_with_finite_differences(
 
 
 @on_every_device
+def test_gradients_scale_with_what_the_loss_is_multiplied_by_and_survive_a_retained_graph() -> None:
+    problem = make_problem((20, 6, 30))
+    factors = problem.factors
+    loss = dmf_fast.completion_loss(factors, problem.observations())
+    alone = torch.autograd.grad(loss, factors, retain_graph=True)
+    tripled = torch.autograd.grad(3 * loss, factors, retain_graph=True)
+    loss.backward(retain_graph=True)
+    for factor in factors:
+        assert factor.grad is not None
+        factor.grad.mul_(2)
+    loss.backward()
+    for factor, once, thrice in zip(factors, alone, tripled, strict=True):
+        torch.testing.assert_close(thrice, 3 * once)
+        torch.testing.assert_close(factor.grad, 3 * once)
+
+
+@on_every_device
 def test_only_the_factors_that_require_gradients_get_them() -> None:
     problem = make_problem((20, 6, 5, 30))
     frozen = [problem.factors[0].detach(), problem.factors[1], problem.factors[2].detach()]

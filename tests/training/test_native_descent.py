@@ -1,0 +1,103 @@
+"""The native run checks what it is given: a wrong call ends in a sentence, never in a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dmf_fast import _native
+from dmf_fast._native import Descent32, ObservedEntries32, Part, Rule, RuleKind
+from dmf_fast.observations import Observations
+
+RULE = Rule(RuleKind.gradient_descent, lr=0.1)
+
+
+def floats(*shape: int) -> NDArray[np.float32]:
+    return np.ones(shape, np.float32)
+
+
+def program(a: tuple[int, int] = (3, 2), b: tuple[int, int] = (4, 2), end: int = 1) -> _native.DescentProgram:
+    return _native.DescentProgram(2, [a, b], [], 0, end)
+
+
+def layout(rows: int = 3, columns: int = 4) -> NDArray[np.uint8]:
+    return Observations([0, 1, 2], [0, 3, 1], [1.0, 2.0, 3.0], shape=(rows, columns)).layout().buffer.numpy()
+
+
+def train(rows: int = 3, columns: int = 4) -> ObservedEntries32:
+    return ObservedEntries32(layout(rows, columns), floats(3), None)
+
+
+def descent(**arguments: object) -> Descent32:
+    given = {"loss_scale": 1.0, "rule": RULE, **arguments}
+    return Descent32(given.pop("program", program()), given.pop("train", train()), **given)  # type: ignore[arg-type]
+
+
+def with_entry_outside() -> NDArray[np.uint8]:
+    buffer = layout().copy()
+    places = _native.describe_layout(buffer)["position_offset"]
+    buffer[places - 192 : places].view(np.uint16)[:] = 60000  # columns, rows and places of the entries
+    return buffer
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: ObservedEntries32(layout()[:-8].copy(), floats(3), None), "layout must hold a layout"),
+        (lambda: ObservedEntries32(with_entry_outside(), floats(3), None), "layout must hold a layout"),
+        (lambda: ObservedEntries32(layout(), floats(4), None), "values must be one number an entry"),
+        (lambda: ObservedEntries32(layout(), floats(3), floats(2)), "weights must be one number an entry"),
+        (lambda: ObservedEntries32(layout(), floats(3), 0 * floats(3)), "must have a sum above 0"),
+        (lambda: descent(train=None), "train must be ObservedEntries, got None"),
+        (lambda: descent(program=program(a=(5, 2))), "a must have the rows of W"),
+        (lambda: descent(program=program(b=(4, 3))), "b_transposed must have"),
+        (lambda: descent(program=program(b=(3, 2), end=0), train=train(3, 3)), "must be used once"),
+        (lambda: descent(program=program(a=(3, 1 << 61))), "matrices must have a row and a column"),
+        (lambda: descent(threads=0), "threads must be from 1 to 4096, got 0"),
+        (lambda: descent(loss_scale=float("nan")), "loss_scale and mean must be finite"),
+        (lambda: descent(rule=Rule(RuleKind.adam, lr=-1.0)), "lr must be at least 0"),
+        (lambda: descent(rule=Rule(RuleKind.adam, lr=1.0, beta1=1.0)), "must be from 0 to below 1"),
+        (lambda: descent(scales=[floats(3)]), "one for each of 2 parameters, got 1"),
+        (lambda: descent(scales=[floats(4), None]), "parameter's 3 rows"),
+        (lambda: descent(scales=[0 * floats(3), None]), "scales must be above 0"),
+        (lambda: descent(rule=Rule(RuleKind.adam, lr=1.0), scales=[floats(3), None]), "Adam takes no scales"),
+        (lambda: descent().read(Part.parameter, 2), "parameter must be below 2, got 2"),
+        (lambda: descent().read(Part.parameter, -1), "parameter must be below 2, got -1"),
+        (lambda: descent().read(Part.first_moment, 0), "the rule keeps no such moment"),
+        (lambda: descent().read(Part.kept, 0), "nothing is kept yet"),
+        (lambda: descent().write(Part.parameter, 0, floats(2, 3)), "must have the shape of the parameter"),
+        (lambda: descent(biases=True).write(Part.parameter, 2, floats(3, 1)), "must have the shape"),
+        (lambda: descent().mean_squared_error(train(3, 5)), "of a matrix of the shape of train's"),
+        (lambda: descent().go_on_from(1, [1.0]), "scalars must be 0 numbers for this rule, got 1"),
+        (lambda: descent().go_on_from(-1, []), "step must be at least 0, got -1"),
+    ],
+)
+def test_a_wrong_call_ends_in_a_sentence(call: Callable[[], object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [
+        (RuleKind.gradient_descent, 0),
+        (RuleKind.group_rmsprop, 1),
+        (RuleKind.adam, 0),
+        (RuleKind.adaptive_gradient_descent, 3),
+    ],
+)
+def test_rules_take_the_scalars_that_they_keep(kind: RuleKind, count: int) -> None:
+    run = descent(rule=Rule(kind, lr=0.1), biases=True)
+    assert run.parameters == 4
+    assert len(run.scalars()) == count
+    run.go_on_from(3, run.scalars())
+    assert run.step == 3
+
+
+def test_entries_outlive_their_arrays() -> None:
+    run = descent(mean=3.0)  # of values that are 1, by factors that are zero
+    run.run(2, -1.0, -1.0, 60.0)
+    assert run.loss == run.mean_squared_error(train()) == 4.0
