@@ -65,11 +65,11 @@ def others(seed: int = 2) -> Observations:
 
 
 def noisy_rank_one() -> tuple[Observations, Observations]:
-    """Entries of a matrix of rank 1 with noise, to train on and to validate on: runs overfit."""
-    generator = torch.Generator().manual_seed(0)
+    """Entries of a matrix of rank 1 with noise, to train on and to validate on: runs from 0.6 overfit."""
+    generator = torch.Generator().manual_seed(3)
     shape = (DIMS[-1], DIMS[0])
     sides = [torch.randn(size, generator=generator, dtype=torch.float64) for size in shape]
-    noisy = torch.outer(*sides) + torch.randn(shape, generator=generator, dtype=torch.float64)
+    noisy = torch.outer(*sides) + 0.6 * torch.randn(shape, generator=generator, dtype=torch.float64)
     chosen = torch.rand(shape, generator=generator) < 0.6
     train, validation = (
         Observations(*mask.nonzero(as_tuple=True), noisy[mask], shape, device=problems.DEVICE)

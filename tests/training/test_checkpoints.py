@@ -178,7 +178,7 @@ def test_patience_goes_on_counting(engine: str, tmp_path: Path) -> None:
     given: dict[str, Any] = {"patience": 4, "train": train, "validation": validation}
 
     def start_small() -> list[Tensor]:
-        return [0.3 * factor for factor in start(problem())]
+        return [0.6 * factor for factor in start(problem())]
 
     whole = run(engine, 5000, factors=start_small(), **given)
     assert whole[1].stopped_because == "patience"

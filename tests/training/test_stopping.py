@@ -162,18 +162,18 @@ def overfitting(
     def keep(progress: Progress) -> None:
         states[progress.step] = progress.factors
 
-    factors = [0.3 * factor for factor in start(problem())]
+    factors = [0.6 * factor for factor in start(problem())]
     train, validation = noisy_rank_one()
     rest = {"recording": Recording(every=20), "validation": validation, "callbacks": [keep]} | options
     return *run(engine, steps, factors=factors, train=train, **rest), states
 
 
 def test_the_state_of_the_best_validation_is_restored(engine: str) -> None:
-    factors, result, states = overfitting(engine, 1000)
+    factors, result, states = overfitting(engine, 300)
     errors, steps = (result.history[name].to_pylist() for name in ("validation_rmse", "step"))
     assert result.best_step == steps[errors.index(min(errors))]
     assert result.best_step is not None
-    assert 0 < result.best_step < 1000
+    assert 0 < result.best_step < 300
     assert_equal(factors, states[result.best_step])
 
 
