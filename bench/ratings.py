@@ -1,10 +1,10 @@
 """`python -m bench.ratings`: what a job on ratings costs: a step compared with its sweep, and the whole job.
 
 The step is that of the native engine with the defaults: scaled coordinates, biases, decay, the adaptive step.
-Its sweep is the raw operator that gives loss and gradients of the same entries, at the width of the factors,
-and with two columns more, which is how that operator has biases. With `--before FOLDER`, a checkout of another
-commit whose libraries are built, the whole job is run there too, in processes that take turns; medians. Writes
-one JSON file.
+Its sweep is the raw operator that gives loss and gradients of the same entries, at the width of the
+factors, and with two columns more, which is how that operator has biases. With `--before FOLDER`, a checkout
+of another commit whose libraries are built, the whole job is run there too, in processes that take turns;
+medians. Writes one JSON file.
 """
 
 from __future__ import annotations

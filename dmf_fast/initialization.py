@@ -114,7 +114,7 @@ INITIALIZATIONS: dict[str, Draw] = {
     "identity": _identity,
     "uniform": _uniform,
 }
-"""Every initialisation by name: a function of dims, scale and generator."""
+"""Every initialization by name: a function of dims, scale and generator."""
 
 
 def _standard_deviation(dims: Sequence[int], init_scale: float) -> float:

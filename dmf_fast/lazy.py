@@ -35,10 +35,13 @@ class _LazyPackage(ModuleType):
         if name not in self.__dict__["_sources"]:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         source, original = self._sources[name]
-        if source == self.__name__:
-            value: Any = import_module(f"{source}.{original}")
-        else:
-            value = getattr(import_module(source), original)
+        try:
+            if source == self.__name__:
+                value: Any = import_module(f"{source}.{original}")
+            else:
+                value = getattr(import_module(source), original)
+        except AttributeError as error:  # which Python would take for a name that does not exist
+            raise ImportError(f"{source} cannot be imported: {error}") from error
         self.__dict__[name] = value
         return value
 

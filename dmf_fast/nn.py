@@ -53,7 +53,7 @@ class DeepMatrixFactorization(torch.nn.Module):
         init_scale: size of the product at the start, see `dmf_fast.initialization.initialize`.
         initialization: ``"gaussian"``, ``"balanced"``, ``"orthogonal"``, ``"identity"`` or ``"uniform"``.
         bias: whether rows and columns have biases; they start at zero.
-        seed: of the initialisation; None takes torch's global generator.
+        seed: of the initialization; None takes torch's global generator.
         dtype: float64, float32, bfloat16 or float16.
         device: where the parameters live.
 
@@ -65,7 +65,7 @@ class DeepMatrixFactorization(torch.nn.Module):
 
     Raises:
         TypeError: ``shape``, ``depth`` or ``hidden`` are not integers, or ``dtype`` is none of the four.
-        ValueError: one of them is below 1, their number is wrong, or the initialisation is unknown.
+        ValueError: one of them is below 1, their number is wrong, or the initialization is unknown.
 
     Example:
         >>> model = DeepMatrixFactorization((4, 3), depth=2, seed=0)

@@ -79,7 +79,7 @@ def test_the_spectrum_of_a_matrix_too_large_to_be_formed() -> None:
 
 
 @pytest.mark.parametrize("dims", DIMS)
-def test_balancedness_is_the_largest_gap_between_neighbours(dims: tuple[int, ...]) -> None:
+def test_balancedness_is_the_largest_gap_between_neighbors(dims: tuple[int, ...]) -> None:
     factors = make_factors(dims)
     gaps = [np.linalg.norm(outer.T @ outer - inner @ inner.T) for inner, outer in pairwise(arrays(factors))]
     assert float(balancedness(factors)) == pytest.approx(max(gaps, default=0.0))

@@ -191,7 +191,7 @@ def test_the_product_is_differentiable_and_a_tensor_of_its_own() -> None:
     assert model.product().data_ptr() != model.factors[0].data_ptr()
 
 
-def test_balancedness_is_the_largest_gap_between_neighbours() -> None:
+def test_balancedness_is_the_largest_gap_between_neighbors() -> None:
     model = make_model((5, 6), 4, [3, 7, 2])
     gaps = [
         float(((outer.T @ outer - inner @ inner.T) ** 2).sum()) ** 0.5

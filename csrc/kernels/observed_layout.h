@@ -9,7 +9,7 @@
 // Inside a tile the entries stand twice, in row order and in column order, cut into groups of eight, four,
 // three, two or one entries of one row (or column): what a kernel takes at a time. The rows of a tile form
 // bundles of 32. A bundle lists all groups of eight, then those of four and so on, so that a kernel runs
-// through it without a branch that depends on the data; neighbouring groups of eight belong to different
+// through it without a branch that depends on the data; neighboring groups of eight belong to different
 // rows, so that they do not wait for each other's sums. Rows rise from bundle to bundle: the processor's
 // prefetchers stream A and dA through a tile.
 //

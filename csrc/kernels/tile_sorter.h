@@ -58,7 +58,7 @@ class TileSorter {
     count_entries(entries, count);
     by_column_.resize(count);
     by_line_.resize(count);
-    // Ordering by column first makes every row's entries rise in column: neighbouring rows of Bᵀ.
+    // Ordering by column first makes every row's entries rise in column: neighboring rows of Bᵀ.
     set_starts(column_count_);
     for (int64_t k = 0; k < count; ++k) by_column_[start_[entries[k].column]++] = k;
     set_starts(row_count_);

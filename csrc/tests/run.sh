@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the C++ tests of the kernels under ASan with UBSan and under TSan, and runs both at once. As they ship,
-# optimised, the kernels meet their oracle from Python; `run.sh plain` tests that build from here too.
+# optimized, the kernels meet their oracle from Python; `run.sh plain` tests that build from here too.
 # Needs cmake, ninja and pip on the path; Catch2's single header comes as a wheel.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -28,7 +28,7 @@ address=$!
 passed=true
 echo "C++ tests, thread sanitizer:"
 build/cpp-tests-thread/kernel_tests || passed=false
-echo "C++ tests, address and undefined-behaviour sanitizers:"
+echo "C++ tests, address and undefined-behavior sanitizers:"
 wait "$address" || passed=false
 cat build/cpp-tests-address.log
 $passed

@@ -36,7 +36,7 @@ std::map<int64_t, Place> decoded(const LineOrder& order) {
   return entries;
 }
 
-// Lines have one segment, or several with neighbouring slots of their own that one split names.
+// Lines have one segment, or several with neighboring slots of their own that one split names.
 void check_segments(const LineOrder& order, int64_t longest) {
   std::map<int64_t, std::vector<int64_t>> slots_of;
   for (const Segment& segment : used_segments(order)) {

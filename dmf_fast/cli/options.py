@@ -25,7 +25,7 @@ class TableOptions(Options):
 
     columns: Annotated[
         str | None,
-        Option("Row, column, value columns by name or position: user,item,rating.", none="recognised"),
+        Option("Row, column, value columns by name or position: user,item,rating.", none="recognized"),
     ] = None
     separator: Annotated[str | None, Option("Separator of a text table.", none="sniffed")] = None
     strict: Annotated[bool, Option("Stop at the first bad row, instead of skipping it.")] = False
@@ -288,7 +288,7 @@ class PredictOptions(TableOptions, ModelOptions):
         "mean"
     )
     columns: Annotated[
-        str | None, Option("Row and column by name or position: user,item.", none="recognised")
+        str | None, Option("Row and column by name or position: user,item.", none="recognized")
     ] = None
     overwrite: Annotated[bool, Option("Replace the file --out.")] = False
 

@@ -39,7 +39,7 @@ def results_of(
 ) -> dict[str, Any]:
     """Return all results, ready for JSON.
 
-    ``evaluations`` are those of the ``models`` on the test ratings, ``validation_rmses`` those of the baselines.
+    ``evaluations`` are those of the ``models`` on the test ratings, ``validation_rmses`` those of baselines.
     """
     evaluation = evaluations[0]
     groups = {} if evaluation is None else evaluation.model.by_group

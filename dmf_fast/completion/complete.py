@@ -66,7 +66,7 @@ class CompletedMatrix:
 
     @property
     def merit(self) -> tuple[float, int]:
-        """What orders models, the best first: validation RMSE; depth, deepest first, where it does not decide."""
+        """What orders models, the best first: validation RMSE, then depth, the deepest first."""
         rmse = self.validation_rmse
         return (float("inf") if rmse is None else rmse, -self.options.depth)
 

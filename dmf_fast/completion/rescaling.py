@@ -1,4 +1,4 @@
-"""From a model of standardised values to one of the values themselves."""
+"""From a model of standardized values to one of the values themselves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def rescaled(model: DeepMatrixFactorization, *, mean: float, scale: float) -> De
     """Return a copy that predicts ``mean + scale * p`` wherever ``model`` predicts ``p``.
 
     For a model of ``(values - mean) / scale``: the last factor and the biases take up the scale, the buffer
-    ``mean`` the mean, and nothing else has to remember that the values were standardised.
+    ``mean`` the mean, and nothing else has to remember that the values were standardized.
 
     Args:
         model: left as it is.

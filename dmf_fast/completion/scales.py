@@ -41,20 +41,20 @@ def mean_value(observations: Observations) -> float:
     return (values @ weights.double()).item() / observations.total_weight
 
 
-def spread(observations: Observations, centre: float) -> float:
-    """Return the root mean square of the values around ``centre``; 1 where all of them are equal to it.
+def spread(observations: Observations, center: float) -> float:
+    """Return the root mean square of the values around ``center``; 1 where all of them are equal to it.
 
     What differs by rounding is equal.
 
-    >>> spread(Observations([0, 1], [0, 0], [1.0, 5.0]), centre=3.0)
+    >>> spread(Observations([0, 1], [0, 0], [1.0, 5.0]), center=3.0)
     2.0
     """
-    squares = (observations.values.double() - centre).square_()
+    squares = (observations.values.double() - center).square_()
     weights = observations.weights
     if weights is not None:
         squares *= weights.double()
     root = math.sqrt(squares.sum().item() / observations.total_weight)
-    return root if root > _ROUNDING * abs(centre) else 1.0
+    return root if root > _ROUNDING * abs(center) else 1.0
 
 
 def noise_level(

@@ -1,4 +1,4 @@
-"""Convex programming: nuclear-norm minimisation with certificates, the rival of deep factorization."""
+"""Convex programming: nuclear-norm minimization with certificates, the rival of deep factorization."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class DataTerm(Protocol):
     """A convex function φ of the observed entries, all tensors ``(nnz,)`` and float64."""
 
     def proximal(self, entries: Tensor, step: float) -> Tensor:
-        """Return the minimiser of ``step · φ(x) + ½ ‖x − entries‖²``."""
+        """Return the minimizer of ``step · φ(x) + ½ ‖x − entries‖²``."""
 
     def value(self, entries: Tensor) -> float:
         """Return φ, where it is finite; 0 beyond, where `violation` tells how far."""

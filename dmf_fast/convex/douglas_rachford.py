@@ -44,7 +44,7 @@ class State:
 def solve_by_splitting(
     term: DataTerm, threshold: Thresholding, state: State, options: ConvexOptions
 ) -> ConvexSolution:
-    """Minimise ``‖W‖_* + term(W_Ω)`` from ``state`` until the certificate is within the tolerance."""
+    """Minimize ``‖W‖_* + term(W_Ω)`` from ``state`` until the certificate is within the tolerance."""
     solution, _ = _certified(term, threshold, state, 0, options.tolerance)
     for iteration in range(1, options.iterations + 1):
         if solution.converged:

@@ -39,7 +39,7 @@ class SensedMatrix:
 def minimum_nuclear_norm_sensing(
     measurements: Measurements, *, tolerance: float = 1e-6, iterations: int = 10_000
 ) -> SensedMatrix:
-    """Minimise ``‖W‖_*`` over all ``W`` with ``⟨X_k, W⟩ = y_k``.
+    """Minimize ``‖W‖_*`` over all ``W`` with ``⟨X_k, W⟩ = y_k``.
 
     The convex relaxation of the least rank: Recht, Fazel & Parrilo, "Guaranteed Minimum-Rank Solutions of
     Linear Matrix Equations via Nuclear Norm Minimization" (SIAM Review 2010). Arora, Cohen, Hu & Luo (NeurIPS

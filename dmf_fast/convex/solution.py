@@ -49,7 +49,7 @@ class ConvexSolution:
 
     Attributes:
         matrix: the solution: ``matrix.dense()``, or ``matrix.factors()`` for `dmf_fast.observed_product`.
-        objective: what is minimised, at ``matrix``.
+        objective: what is minimized, at ``matrix``.
         lower_bound: no matrix has a smaller objective. It is a dual value, whatever the iterations did; with
             truncated decompositions up to the 1e-6 of a largest singular value.
         violation: how far ``matrix`` is from the constraints: root mean square over Ω, relative to that of

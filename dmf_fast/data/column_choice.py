@@ -37,7 +37,7 @@ def choose_columns(
             f"({', '.join(ROLES[:count])}); check the file, or its separator."
         )
     if names is not None:
-        return _recognised(table, names, count)
+        return _recognized(table, names, count)
     if width > 4:
         raise DataError(
             f"{table}: {_columns(width)} and no header; say which to use by their positions, "
@@ -72,7 +72,7 @@ def _position(table: str, names: list[str], width: int, column: str) -> int:
     raise DataError(f"{table}: there is no column {column!r}; the file has {there}.")
 
 
-def _recognised(table: str, names: Sequence[str], count: int) -> list[int]:
+def _recognized(table: str, names: Sequence[str], count: int) -> list[int]:
     plain = [re.sub(r"[^a-z]", "", name.lower()) for name in names]
     positions = [
         next((position for position, name in enumerate(plain) if name in known), None)
@@ -81,7 +81,7 @@ def _recognised(table: str, names: Sequence[str], count: int) -> list[int]:
     missing = [role for role, position in zip(ROLES, positions, strict=False) if position is None]
     if missing:
         raise DataError(
-            f"{table}: no column is recognised as {' or '.join(missing)} among {', '.join(names)}; "
+            f"{table}: no column is recognized as {' or '.join(missing)} among {', '.join(names)}; "
             f"say which to use, such as --columns {','.join(_EXAMPLE[:count])}."
         )
     return [position for position in positions if position is not None]

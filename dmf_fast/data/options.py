@@ -12,7 +12,7 @@ class ReadOptions:
     """What to read of a source, and what to do with rows that cannot be used.
 
     ``columns``: names, or positions from 1, of the row, column and value columns of a table, and of a fourth
-    with times, which sets ``times``; None recognises them. ``separator`` of text tables; None sniffs it.
+    with times, which sets ``times``; None recognizes them. ``separator`` of text tables; None sniffs it.
     ``times``: keep the time of every entry, too. ``dtype`` of the values. ``text_ids``: whether row ids and
     column ids are text even where all are integers, so that ``007`` stays apart from ``7``. ``strict``:
     the first bad row is an error; otherwise bad rows are skipped and counted.

@@ -64,7 +64,7 @@ class Shrinkage(Options):
 class Biases:
     """Predicts mean + row bias + column bias; the bias of an unknown id (-1) is 0.
 
-    The biases minimise Σ w (value − mean − row bias − column bias)² + shrinkage.rows Σ (row bias)² +
+    The biases minimize Σ w (value − mean − row bias − column bias)² + shrinkage.rows Σ (row bias)² +
     shrinkage.columns Σ (column bias)², exactly: by conjugate gradients on the columns, the rows eliminated.
 
     >>> train = Observations([0, 0, 1, 1], [0, 1, 0, 1], [1.0, 3.0, 3.0, 5.0])

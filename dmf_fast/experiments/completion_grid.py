@@ -1,4 +1,4 @@
-"""Matrix completion over depths, scales, learning rates and seeds, beside nuclear-norm minimisation."""
+"""Matrix completion over depths, scales, learning rates and seeds, beside nuclear-norm minimization."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CompletionGrid:
     """Square matrices of one rank, completed from several numbers of observed entries.
 
     Source of the defaults: Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization"
-    (NeurIPS 2019), section 2.2 and appendix B. ``epsilon`` is what nuclear-norm minimisation may miss every
+    (NeurIPS 2019), section 2.2 and appendix B. ``epsilon`` is what nuclear-norm minimization may miss every
     entry by, about the root of ``train_loss_threshold``.
     """
 
@@ -66,7 +66,7 @@ class CompletionGrid:
             "rank": str(self.rank),
             "observed entries": ", ".join(f"{count:,}" for count in self.observed),
             "depths": ", ".join(map(str, self.depths)),
-            "initialisation": "Gaussian, scales " + ", ".join(f"{scale:g}" for scale in self.init_scales),
+            "initialization": "Gaussian, scales " + ", ".join(f"{scale:g}" for scale in self.init_scales),
             "rule": "GroupRMSprop, learning rates " + ", ".join(f"{lr:g}" for lr in self.learning_rates),
             "stopped": f"at a train loss of {self.train_loss_threshold:g}, or after {self.steps:,} steps",
             "seeds": f"{self.seeds}, each with its own matrix, entries and starts",

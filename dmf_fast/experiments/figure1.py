@@ -1,7 +1,7 @@
 """Figure 1 of Arora, Cohen, Hu & Luo (NeurIPS 2019): depth completes a matrix better than the nuclear norm.
 
-Reconstruction error against the scale of the initialisation, for depths 2, 3 and 4, beside nuclear-norm
-minimisation, with few and with many observed entries.
+Reconstruction error against the scale of the initialization, for depths 2, 3 and 4, beside nuclear-norm
+minimization, with few and with many observed entries.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def run(reproduction: Reproduction) -> Section:
     grids = [QUICK] if reproduction.quick else [FULL, _RANK_10]
     results = [run_grid(grid, reproduction) for grid in grids]
     return Section(
-        title="Matrix completion: reconstruction error against initialisation",
+        title="Matrix completion: reconstruction error against initialization",
         introduction=(
             "A random matrix of low rank is completed from some of its entries, by gradient descent on the "
-            "squared error of a product of 2, 3 or 4 square matrices, and by nuclear-norm minimisation. The "
+            "squared error of a product of 2, 3 or 4 square matrices, and by nuclear-norm minimization. The "
             "error is the mean square over all entries of the matrix; an entry is about 1 in size. Lines are "
             "medians over the seeds, bands reach from the least to the largest."
         ),
@@ -52,7 +52,7 @@ def run(reproduction: Reproduction) -> Section:
 
 
 def claims(results: GridResults) -> list[Claim]:
-    """Decide on what figure 1 claims, at the smallest initialisation and learning rate."""
+    """Decide on what figure 1 claims, at the smallest initialization and learning rate."""
     grid = results.grid
     small, large = min(grid.init_scales), max(grid.init_scales)
     with_many = {f"depth {n}": results.of_runs(_ERROR, observed=grid.many, depth=n) for n in grid.depths}
@@ -99,12 +99,12 @@ def _picture(results: GridResults) -> Picture:
             axes.set_title(f"{observed:,} observed entries, learning rate {lr:g}")
         row[0].set_ylabel("reconstruction error")
     for axes in panels[-1]:
-        axes.set_xlabel("scale of the initialisation")
+        axes.set_xlabel("scale of the initialization")
     add_legend(panels[0, -1])
     return Picture.of(
         figure,
         f"Rank {grid.rank}, {grid.size} × {grid.size}: reconstruction error against the scale of the "
-        f"initialisation. Medians and ranges over {grid.seeds} seeds.",
+        f"initialization. Medians and ranges over {grid.seeds} seeds.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Figure 2 of Arora, Cohen, Hu & Luo (NeurIPS 2019): what depth favours is not a small nuclear norm.
+"""Figure 2 of Arora, Cohen, Hu & Luo (NeurIPS 2019): what depth favors is not a small nuclear norm.
 
 Nuclear norm, effective rank and reconstruction error of what gradient descent finds, beside those of the
 matrix of least nuclear norm, with few and with many observed entries.
@@ -39,19 +39,19 @@ def run(reproduction: Reproduction) -> Section:
         title="Not a norm: the spectrum of what gradient descent finds",
         introduction=(
             "The runs of the figure before, looked at by their nuclear norm and by their effective rank, the "
-            "exponential of the entropy of the normalised singular values. Where many entries are observed, "
+            "exponential of the entropy of the normalized singular values. Where many entries are observed, "
             "all solutions agree; where few are, the question is whether depth prefers a lower rank over a "
             "smaller nuclear norm. Lines are medians over the seeds, bands their ranges."
         ),
         settings=grid.settings() | {"learning rate shown": f"{min(grid.learning_rates):g}"},
         claims=claims(results),
         figures=[_picture(results)],
-        tables=[ResultTable(_table(results), "Medians over the seeds at the smallest initialisation.")],
+        tables=[ResultTable(_table(results), "Medians over the seeds at the smallest initialization.")],
     )
 
 
 def claims(results: GridResults) -> list[Claim]:
-    """Decide on what figure 2 claims, at the smallest initialisation and learning rate."""
+    """Decide on what figure 2 claims, at the smallest initialization and learning rate."""
     grid = results.grid
     found = {measure: results.of_runs(measure, observed=grid.few, depth=3) for measure in _MEASURES}
     least = {measure: results.of_convex(measure, grid.few) for measure in _MEASURES}
@@ -64,7 +64,7 @@ def claims(results: GridResults) -> list[Claim]:
     misses = {depth: _largest_miss(results, grid.many, depth) for depth in grid.depths}
     return [
         Claim(
-            "With few observed entries gradient descent does not minimise the nuclear norm: it gives up some "
+            "With few observed entries gradient descent does not minimize the nuclear norm: it gives up some "
             "of it for a lower effective rank.",
             _SOURCE,
             f"With {grid.few:,} entries at depth 3 the nuclear norm is above the least one in every seed, by "
@@ -82,7 +82,7 @@ def claims(results: GridResults) -> list[Claim]:
             error.evidence,
         ),
         Claim(
-            "With many observed entries, where nuclear-norm minimisation recovers the matrix, gradient "
+            "With many observed entries, where nuclear-norm minimization recovers the matrix, gradient "
             "descent finds a matrix of least nuclear norm too.",
             _SOURCE,
             f"With {grid.many:,} entries the nuclear norm at every depth is within {_SAME_NORM:.0%} of the "
@@ -125,7 +125,7 @@ def _picture(results: GridResults) -> Picture:
             axes.set_ylabel(title)
             axes.set_title(f"{observed:,} observed entries")
     for axes in panels[-1]:
-        axes.set_xlabel("scale of the initialisation")
+        axes.set_xlabel("scale of the initialization")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     add_legend(figure, handles=handles, labels=labels, loc="outside lower center", ncols=len(labels))
     return Picture.of(

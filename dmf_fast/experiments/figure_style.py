@@ -1,4 +1,4 @@
-"""How all figures look: colours that colour-blind eyes tell apart, lines and markers that grey print does.
+"""How all figures look: colors that color-blind eyes tell apart, lines and markers that grey print does.
 
 A curve style is a set of keywords for ``axes.plot``: ``axes.plot(x, y, **DEPTH_STYLES[2])``.
 """
@@ -27,7 +27,7 @@ class CurveStyle(TypedDict):
     linestyle: str | tuple[int, tuple[int, ...]]
 
 
-# The colours are those of Okabe & Ito, "Color Universal Design", 2008, without yellow, too pale on white.
+# The colors are those of Okabe & Ito, "Color Universal Design", 2008, without yellow, too pale on white.
 CURVE_STYLES = (
     CurveStyle(color="#CC79A7", marker="v", linestyle=":"),
     CurveStyle(color="#0072B2", marker="o", linestyle="-"),

@@ -1,4 +1,4 @@
-"""MovieLens 100K: deep factorization without regularisation beside the tuned nuclear norm.
+"""MovieLens 100K: deep factorization without regularization beside the tuned nuclear norm.
 
 Arora, Cohen, Hu & Luo (NeurIPS 2019) show on MovieLens how singular values move (figure 3). What is compared
 here, the error on held-out ratings, is an addition of this project.
@@ -27,7 +27,7 @@ from dmf_fast.experiments.reproduction import Reproduction
 
 _SOURCE = "an addition of this project; on MovieLens Arora et al. 2019 show the dynamics alone, in figure 3"
 _STATEMENTS = {
-    "convex": "On MovieLens deep factorization without regularisation errs less than the tuned nuclear norm.",
+    "convex": "On MovieLens deep factorization without regularization errs less than the tuned nuclear norm.",
     "depth 3": "On MovieLens depth 3 has a lower effective rank than depth 2 at its best step.",
     "depth 4": "On MovieLens depth 4 has a lower effective rank than depth 3 at its best step.",
     "error": "On MovieLens depth 3 or more errs less than depth 2, as on random matrices of low rank.",
@@ -50,8 +50,8 @@ def run(reproduction: Reproduction) -> Section:
     title = "MovieLens: held-out ratings"
     introduction = (
         "Ratings of the official split u1, less their mean, are completed by products of factors that begin "
-        "near zero and are trained without regularisation until the error on validation entries is least, "
-        "and by nuclear-norm regularisation, whose weight the same entries choose. All depths share one "
+        "near zero and are trained without regularization until the error on validation entries is least, "
+        "and by nuclear-norm regularization, whose weight the same entries choose. All depths share one "
         "learning rate, initial scale and width. The paper shows only the dynamics on MovieLens; this "
         "comparison of errors is an addition."
     )
@@ -70,7 +70,7 @@ def run(reproduction: Reproduction) -> Section:
             ResultTable(
                 _table(results, split), "At what the validation entries chose; means over the seeds."
             ),
-            ResultTable(results.path, "The nuclear norm from strong to weak regularisation."),
+            ResultTable(results.path, "The nuclear norm from strong to weak regularization."),
         ],
         work=results.work,
     )
@@ -114,7 +114,7 @@ def _settings(grid: MovieLensGrid, split: MovieLensSplit) -> dict[str, str]:
     return {
         "ratings": f"{split.train.nnz:,} of u1.base to train on, {split.validation.nnz:,} to choose by; "
         f"{split.test.nnz:,} of u1.test; all less the mean {split.mean:.3f} of u1.base",
-        "factorization": f"Gaussian initialisation of scale {grid.init_scale:g}, hidden width {grid.hidden}",
+        "factorization": f"Gaussian initialization of scale {grid.init_scale:g}, hidden width {grid.hidden}",
         "depths": ", ".join(map(str, grid.depths)),
         "seeds": f"{grid.seeds}, each with its own start",
         "rule": f"GroupRMSprop, learning rate {grid.lr:g}, {grid.steps:,} steps, looked at every "

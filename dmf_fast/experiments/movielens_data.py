@@ -37,7 +37,7 @@ class MovieLensSplit:
 
 
 def read_some_ratings(folder: Path, count: int, seed: int) -> Observations:
-    """Return ``count`` ratings drawn at random from ``u.data``, min–max normalised to [0, 1], float32.
+    """Return ``count`` ratings drawn at random from ``u.data``, min–max normalized to [0, 1], float32.
 
     Raises `dmf_fast.data.DataError` where the file cannot be read.
     """

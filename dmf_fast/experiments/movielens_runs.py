@@ -1,4 +1,4 @@
-"""MovieLens 100K completed by deep factorization and by nuclear-norm regularisation, on the same ratings."""
+"""MovieLens 100K completed by deep factorization and by nuclear-norm regularization, on the same ratings."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class ReconstructionErrors:
     Attributes:
         data: what the matrix is reconstructed from, such as ``"observed entries"``.
         few, many: how many of them.
-        init_scales: the smallest and the largest scale of the initialisation.
+        init_scales: the smallest and the largest scale of the initialization.
         by_depth: with few, at the smallest scale.
         from_large_start: with few, at depth 2 and the largest scale.
         convex: with few, of the matrix of least nuclear norm.
@@ -90,7 +90,7 @@ def reconstruction_claims(errors: ReconstructionErrors, at: str, source: str) ->
             than_convex.evidence,
         ),
         Claim(
-            "At depth 2 a smaller initialisation reconstructs better.",
+            "At depth 2 a smaller initialization reconstructs better.",
             source,
             f"With {few} the error at the smallest scale is below that at the largest, {PAIRED_RULE}.",
             verdict(smaller_start.holds),

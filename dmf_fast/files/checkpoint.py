@@ -2,7 +2,7 @@
 
 A checkpoint folder holds numbered versions, of which the highest counts::
 
-    checkpoint/version-7/tensors.safetensors    model, best model, optimiser, random generators
+    checkpoint/version-7/tensors.safetensors    model, best model, optimizer, random generators
                          state.json             everything that is not a tensor
                          SHA256SUMS             of both, for `sha256sum --check`
                lock                             held by the run that uses the folder

@@ -41,7 +41,7 @@ class Plan:
         chain_flops: flops of the dense products, forward and backward.
         observed_flops: flops over the observed entries.
         bytes: bytes moved by the dense products and read or written at the split, at 4 bytes a number.
-        cost: what the planner minimises, in flops of a BLAS product.
+        cost: what the planner minimizes, in flops of a BLAS product.
         tile_precision: ``"tf32"``, ``"tf32x3"`` or ``"bfloat16"`` where tensor cores compute loss and
             gradients at the split; None where the sweep does.
         alternatives: cost of every split considered and of the dense plan, by name.

@@ -27,11 +27,11 @@ class AdaptiveGradientDescent(torch.optim.Optimizer):
     (Malitsky & Mishchenko, "Adaptive Gradient Descent without Descent", ICML 2020, algorithm 1.) There is
     nothing to choose: the path is that of gradient descent, and so is its preference for low rank, without
     oscillations where the loss is steep nor idle steps where it is flat. Every step must see the same
-    function, the loss of all entries: with minibatches take another optimiser. Two numbers are read from the
+    function, the loss of all entries: with minibatches take another optimizer. Two numbers are read from the
     device in every step.
 
     Args:
-        params: parameters or groups of them, as for every torch optimiser.
+        params: parameters or groups of them, as for every torch optimizer.
         lr: multiplies every step; 1 is the published method.
         weight_decay: added to the gradients: ``g ← g + weight_decay · W``.
 

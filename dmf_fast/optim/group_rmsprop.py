@@ -18,8 +18,8 @@ class GroupRMSprop(torch.optim.Optimizer):
         v ← alpha · v + (1 − alpha) · Σ‖g‖²
         W ← W − lr / (sqrt(v / (1 − alpha^t)) + eps) · g
 
-    The direction is that of gradient descent, so its implicit regularisation stays, while small
-    initialisations leave the origin in reasonable time. A CUDA graph of a step would repeat the bias
+    The direction is that of gradient descent, so its implicit regularization stays, while small
+    initializations leave the origin in reasonable time. A CUDA graph of a step would repeat the bias
     correction of the step that was captured.
 
     Args:

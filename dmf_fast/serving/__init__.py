@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from dmf_fast.serving.predictor import Predictions, Predictor
     from dmf_fast.serving.recommend import Recommendations, recommend
     from dmf_fast.serving.seen_columns import SeenColumns
-    from dmf_fast.serving.similar import Neighbours, similar_columns, similar_rows
+    from dmf_fast.serving.similar import Neighbors, similar_columns, similar_rows
     from dmf_fast.serving.two_factors import TwoFactors, collapse
 
 __all__ = [
     "DataFacts",
     "ModelCard",
-    "Neighbours",
+    "Neighbors",
     "Predictions",
     "Predictor",
     "Recommendations",

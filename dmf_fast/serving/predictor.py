@@ -46,7 +46,7 @@ class Predictor:
 
     Attributes:
         model: a model of the values themselves; `dmf_fast.completion.rescaled` makes one of a
-            model of standardised values.
+            model of standardized values.
         training_mean: the mean of the training values.
         lowest: the least training value.
         highest: the largest training value.

@@ -15,7 +15,7 @@ from dmf_fast.serving.two_factors import TwoFactors
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbours:
+class Neighbors:
     """The most similar lines of every one that was asked for, the most similar first.
 
     Attributes:
@@ -28,7 +28,7 @@ class Neighbours:
     similarities: Tensor
 
 
-def similar_columns(two_factors: TwoFactors, columns: Any, k: int = 10) -> Neighbours:
+def similar_columns(two_factors: TwoFactors, columns: Any, k: int = 10) -> Neighbors:
     """Return the ``k`` other columns whose factors have the largest cosine with those of each column.
 
     Factors are those of `TwoFactors.balanced`, so that the answer depends on the predictions and not on how
@@ -55,7 +55,7 @@ def similar_columns(two_factors: TwoFactors, columns: Any, k: int = 10) -> Neigh
     return _nearest(two_factors.balanced.b.T, indices, whole_number("k", k, least=1))
 
 
-def similar_rows(two_factors: TwoFactors, rows: Any, k: int = 10) -> Neighbours:
+def similar_rows(two_factors: TwoFactors, rows: Any, k: int = 10) -> Neighbors:
     """Return the ``k`` other rows whose factors have the largest cosine with those of each row.
 
     Everything is as for `similar_columns`.
@@ -69,7 +69,7 @@ def similar_rows(two_factors: TwoFactors, rows: Any, k: int = 10) -> Neighbours:
     return _nearest(two_factors.balanced.a, indices, whole_number("k", k, least=1))
 
 
-def _nearest(factors: Tensor, indices: Tensor, k: int) -> Neighbours:
+def _nearest(factors: Tensor, indices: Tensor, k: int) -> Neighbors:
     # In float64, which holds the square of every float32.
     directions = torch.nn.functional.normalize(factors.double(), eps=torch.finfo(torch.float64).tiny)
     directions = directions.to(factors.dtype).contiguous()
@@ -77,4 +77,4 @@ def _nearest(factors: Tensor, indices: Tensor, k: int) -> Neighbours:
     # Every line has been seen with itself.
     offsets, itself = torch.arange(lines + 1), torch.arange(lines, dtype=torch.int32)
     transposed = directions.T.contiguous()
-    return Neighbours(*top_columns(directions, transposed, None, indices, offsets, itself, k))
+    return Neighbors(*top_columns(directions, transposed, None, indices, offsets, itself, k))

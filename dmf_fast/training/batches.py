@@ -69,5 +69,5 @@ def _parts(train: Observations, count: int, seed: int) -> Iterator[Observations]
 
 
 def _mixed(seed: int, epoch: int) -> int:
-    """Return one seed for the pair: neighbouring ones have nothing in common."""
+    """Return one seed for the pair: neighboring ones have nothing in common."""
     return int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(seed)).item()) ^ (epoch + 1)

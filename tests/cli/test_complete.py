@@ -254,5 +254,5 @@ def test_movielens_with_the_defaults_is_better_than_tuned_alternating_least_squa
     run = measures(dmf_fast("complete", train, "--test", test, "--quiet", "--json"))
 
     # The mean of the train ratings is off by 1.154 on this split, biases alone by 0.96, an ALS library
-    # with biases and scaled regularisation, best of five settings, by 0.928.
+    # with biases and scaled regularization, best of five settings, by 0.928.
     assert float(str(run["test_rmse"])) <= 0.928

@@ -1,4 +1,4 @@
-"""Nuclear-norm minimisation: another solver, closed forms, and what does not change the solution."""
+"""Nuclear-norm minimization: another solver, closed forms, and what does not change the solution."""
 
 from __future__ import annotations
 

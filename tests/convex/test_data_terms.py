@@ -1,4 +1,4 @@
-"""Data terms: proximal points are minimisers, and dual bounds are what Fenchel's duality allows."""
+"""Data terms: proximal points are minimizers, and dual bounds are what Fenchel's duality allows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def penalty(name: str, place: int, x: float) -> float:
 
 @pytest.mark.parametrize("name", TERMS)
 @pytest.mark.parametrize("step", [0.1, 1.0, 30.0])
-def test_the_proximal_point_is_the_minimiser_entry_by_entry(name: str, step: float) -> None:
+def test_the_proximal_point_is_the_minimizer_entry_by_entry(name: str, step: float) -> None:
     found = TERMS[name].proximal(ENTRIES, step)
     for place, entry in enumerate(ENTRIES.tolist()):
         least = step * penalty(name, place, float(found[place])) + (float(found[place]) - entry) ** 2 / 2

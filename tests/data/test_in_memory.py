@@ -33,7 +33,7 @@ def test_columns_of_a_frame_are_picked_by_name() -> None:
     frame = pandas.DataFrame({"film": [1, 2], "viewer": ["ann", "bob"], "stars": [3, 4]})
 
     assert row_ids(as_ratings(frame, ReadOptions(columns=["viewer", "film", "stars"]))) == ["ann", "bob"]
-    with pytest.raises(DataError, match="no column is recognised"):
+    with pytest.raises(DataError, match="no column is recognized"):
         as_ratings(frame)
 
 

@@ -237,7 +237,7 @@ def test_the_quick_runs_reproduce_every_claim_on_movielens(
     assert with_movielens.work[-1].dims == (1682, 943, 943)
 
 
-def test_some_ratings_are_drawn_and_normalised(tmp_path: Path) -> None:
+def test_some_ratings_are_drawn_and_normalized(tmp_path: Path) -> None:
     lines = [f"{1 + place}\t{1 + 2 * place}\t{1 + place % 5}\t0" for place in range(100)]
     (tmp_path / "u.data").write_text("\n".join(lines))
 

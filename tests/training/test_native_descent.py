@@ -24,7 +24,7 @@ def program(a: tuple[int, int] = (3, 2), b: tuple[int, int] = (4, 2), end: int =
 
 
 def layout(rows: int = 3, columns: int = 4) -> NDArray[np.uint8]:
-    return Observations([0, 1, 2], [0, 3, 1], [1.0, 2.0, 3.0], shape=(rows, columns)).layout().buffer.numpy()
+    return Observations([0, 1, 2], [0, 2, 1], [1.0, 2.0, 3.0], shape=(rows, columns)).layout().buffer.numpy()
 
 
 def train(rows: int = 3, columns: int = 4) -> ObservedEntries32:

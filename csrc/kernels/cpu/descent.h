@@ -28,7 +28,7 @@ struct DescentOptions {
 template <class T>
 class Descent {
  public:
-  // Minimises loss_scale · Σ w (prediction − value)². Parameters are the factors, then, with biases, those of
+  // Minimizes loss_scale · Σ w (prediction − value)². Parameters are the factors, then, with biases, those of
   // the rows and those of the columns; they are zero until they are written. `scales`: for every parameter one
   // number a row, copied, or null for ones (ParameterRows). What `entries` points to, `blas` and `parallel`
   // must outlive the run.

@@ -47,7 +47,7 @@ class Sweep {
   }
 
  private:
-  // Several parts a thread, so that a thread that waits for a neighbour finds other work.
+  // Several parts a thread, so that a thread that waits for a neighbor finds other work.
   int64_t parts_for(int threads) const {
     const double flops = 6.0 * static_cast<double>(layout_.header->nnz) * static_cast<double>(operands_.h);
     if (threads == 1 || flops < serial_flops) return 1;

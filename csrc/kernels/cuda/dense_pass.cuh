@@ -1,6 +1,6 @@
 // For the plan that forms W: the observed entries of a dense m × n matrix, and the order of the entries.
 //
-// A warp takes a segment of the row order, a thread an entry of it: neighbouring threads read a row of W from
+// A warp takes a segment of the row order, a thread an entry of it: neighboring threads read a row of W from
 // left to right. An entry costs 32 bytes of the matrix (a sector of DRAM), of its gradient as many, and 6 of
 // the layout.
 #pragma once

@@ -7,7 +7,7 @@
 
 namespace dmf::cuda {
 
-// Neighbouring numbers, read and written at once where they begin at a multiple of their size or of 16 bytes.
+// Neighboring numbers, read and written at once where they begin at a multiple of their size or of 16 bytes.
 template <class T, int count>
 struct alignas(count * sizeof(T) < 16 ? count * sizeof(T) : 16) Together {
   T number[count];

@@ -18,9 +18,9 @@ namespace dmf::cuda {
 
 constexpr int tile_rows = 4, tile_columns = 10;
 
-// Where a thread's tile lies. Its columns are neighbours; but where the right operand is transposed, and they
+// Where a thread's tile lies. Its columns are neighbors; but where the right operand is transposed, and they
 // are rows of it, they are two runs of five, `apart` rows apart: an odd number of rows from thread to thread,
-// so that neighbouring threads read from different banks.
+// so that neighboring threads read from different banks.
 struct ProductTile {
   int row, column, apart;
 

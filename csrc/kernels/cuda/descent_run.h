@@ -3,7 +3,7 @@
 //
 // A matrix lies in rows of `stride` numbers. Rows and columns are padded to multiples of 4 with zeros, so that
 // a product may take four terms of a sum at a time; the stride is an odd multiple of 4, so that 16-byte loads
-// from neighbouring rows fall into different banks of shared memory; and 8 numbers follow the last row, which a
+// from neighboring rows fall into different banks of shared memory; and 8 numbers follow the last row, which a
 // tile at the right edge may read but never uses.
 //
 // A run has a piece of memory on the device, in which every array that outlives a launch has its *home*:
@@ -70,7 +70,7 @@ struct BlockObserved {
 struct alignas(16) BlockRun {
   Rule rule;
   StopRules stop;
-  double scale = 0;         // the minimised loss is scale · Σ w (p − b)²
+  double scale = 0;         // the minimized loss is scale · Σ w (p − b)²
   double total_weight = 0;  // Σ w
   int64_t memory = 0;       // where the run's memory begins: bytes into that of all runs
   int32_t factors = 0, products = 0;

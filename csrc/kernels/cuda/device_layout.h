@@ -8,7 +8,7 @@
 // A line's entries in a block are cut into **segments** of at most segment_entries entries, of about equal
 // length: what one warp does. Where a line has one segment, its warp writes the line's gradient. A line with
 // more is **split**: every segment writes a partial sum into a slot of its own, and the slots of a line, which
-// are neighbours, are added in order. A line without entries has one empty segment, which writes zeros.
+// are neighbors, are added in order. A line without entries has one empty segment, which writes zeros.
 //
 // The buffer holds these arrays, each at a multiple of 256 bytes:
 //

@@ -112,7 +112,7 @@ class SegmentWalk {
   __device__ __forceinline__ double run() {
     double loss = 0;
     for (int batch = 0; batch < segment_.count; batch += warp_size) {
-      // Neighbouring threads of different groups own neighbouring entries.
+      // Neighboring threads of different groups own neighboring entries.
       entry_ = owned_entry<Storage, pass>(p_, segment_, batch + in_group_ * groups + group_);
       left_ = min(warp_size, segment_.count - batch);
       dot_ = 0;

@@ -10,7 +10,7 @@ class Workspace {
  public:
   virtual ~Workspace() = default;
 
-  // `bytes` bytes at a multiple of 256, uninitialised; null for 0 bytes.
+  // `bytes` bytes at a multiple of 256, uninitialized; null for 0 bytes.
   void* take(int64_t bytes) { return bytes == 0 ? nullptr : take_some(bytes); }
 
   template <class T>
