@@ -27,8 +27,8 @@ settings.register_profile(
 )
 settings.load_profile("default")
 
-# One thread a test process: two processes with two spinning threads each would fight for two cores. Tests
-# that are about threads take the fixture `threads`.
+# One thread a test process, here for fixtures of modules: two processes with two spinning threads each would
+# fight for two cores. Tests that are about threads take the fixture `threads`.
 torch.set_num_threads(1)
 
 
@@ -115,19 +115,16 @@ def descent_plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     return str(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Torch's threads are one meanwhile."""
-    before = torch.get_num_threads()
+    """Torch has one thread when a test begins, whatever the one before has done."""
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(params=[1, 2])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+def threads(request: pytest.FixtureRequest, one_thread: None) -> int:
     """One thread and two."""
-    before = torch.get_num_threads()
     torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+    return int(request.param)

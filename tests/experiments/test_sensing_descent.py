@@ -31,10 +31,6 @@ OPTIMIZERS = [
 ]
 
 
-# Steps of these sizes take longer in two threads, and very long where the cores are busy.
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def assert_close(actual: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> None:
     torch.testing.assert_close(list(actual), list(expected), rtol=0.0, atol=tolerance, check_dtype=False)
 
