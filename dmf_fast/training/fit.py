@@ -18,7 +18,7 @@ from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.optim.spec import OptimizerLike, OptimizerSpec
 from dmf_fast.training.arguments import bound_or_spec, check_fit, checked_callbacks, model_of
-from dmf_fast.training.engines import make_engine
+from dmf_fast.training.engines.choice import make_engine
 from dmf_fast.training.history import history_table
 from dmf_fast.training.identity import identity_of_run
 from dmf_fast.training.interrupt import DeferredInterrupt

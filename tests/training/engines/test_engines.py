@@ -15,7 +15,7 @@ from dmf_fast._native import Outcome
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.optim import OptimizerSpec
 from dmf_fast.training import FitOptions, Recording, Trial, fit, fit_many
-from dmf_fast.training.engines import make_engine
+from dmf_fast.training.engines.choice import make_engine
 from dmf_fast.training.engines.protocol import Engine
 from tests.assertions import assert_close, assert_equal
 from tests.conftest import on_gpu
