@@ -15,7 +15,7 @@ run: $(VENV)/installed
 test: test-cpp test-cuda test-python
 
 test-python: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --durations=15
 
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow

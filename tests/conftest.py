@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +27,10 @@ settings.register_profile(
 )
 settings.load_profile("default")
 
+# One thread a test process, here for fixtures of modules: two processes with two spinning threads each would
+# fight for two cores. Tests that are about threads take the fixture `threads`.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(scope="session")
 def movielens_folder() -> Path:
@@ -42,6 +48,19 @@ HAS_GPU = cuda.missing_reason() is None and torch.cuda.is_available()
 GPU = [pytest.param("cuda", marks=pytest.mark.cuda)] if HAS_GPU else []
 
 
+def on_gpu(function: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that needs a GPU."""
+    reason = f"no GPU here: {cuda.missing_reason() or 'torch finds none'}"
+    return pytest.mark.cuda(pytest.mark.skipif(not HAS_GPU, reason=reason)(function))
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Draw problems on the GPU."""
+    monkeypatch.setattr(problems, "DEVICE", "cuda")
+    return "cuda"
+
+
 @pytest.fixture(params=["cpu", *GPU])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The CPU and, where there is one, the GPU: problems are drawn there."""
@@ -49,16 +68,32 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
+@contextmanager
+def using_instruction_set(name: str) -> Iterator[None]:
+    """Have kernels use one instruction set meanwhile."""
+    before = info.active_instruction_set()
+    info.set_instruction_set(name)
+    yield
+    info.set_instruction_set(before)
+
+
 @pytest.fixture(params=[*info.available_instruction_sets(), *GPU])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Every instruction set of this machine in turn and, where there is one, the GPU."""
-    before = info.active_instruction_set()
     if request.param == "cuda":
         monkeypatch.setattr(problems, "DEVICE", "cuda")
+        yield "cuda"
     else:
-        info.set_instruction_set(request.param)
-    yield request.param
-    info.set_instruction_set(before)
+        with using_instruction_set(request.param):
+            yield request.param
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python's own handler of Ctrl-C, also where tests run in the background and SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(params=["chosen plan", "split"])
@@ -72,19 +107,24 @@ def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     planner._plan_chain.cache_clear()
 
 
-@pytest.fixture
+@pytest.fixture(params=["split", "formed"])
+def descent_plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The plan that splits the chain, wherever there is a split, and the one that forms the matrix."""
+    cost = -1e15 if request.param == "split" else 1e15
+    monkeypatch.setattr(planner, "DESCENT", replace(planner.DESCENT, split=cost))
+    return str(request.param)
+
+
+@pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Torch's threads are one meanwhile."""
-    before = torch.get_num_threads()
+    """Torch has one thread when a test begins, whatever the one before has done."""
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(params=[1, 2])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+def threads(request: pytest.FixtureRequest, one_thread: None) -> int:
     """One thread and two."""
-    before = torch.get_num_threads()
     torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+    return int(request.param)

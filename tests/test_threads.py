@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from dmf_fast import Observations
 from dmf_fast.initialization import initialize
 from dmf_fast.threads import threads_kept, use_one_thread
-from dmf_fast.training import DescentOptions, GradientDescent, Trial, descend_many
+from dmf_fast.training import FitOptions, Trial, fit_many
 
 Result = TypeVar("Result")
 
@@ -66,13 +67,15 @@ def test_uses_that_overlap_leave_the_number_of_before() -> None:
     assert torch.get_num_threads() == in_a_new_thread(torch.get_num_threads) == 3
 
 
-def test_calls_of_descend_many_in_several_threads_leave_the_number_of_before() -> None:
+def test_calls_of_fit_many_in_several_threads_leave_the_number_of_before() -> None:
     train = Observations([0, 1, 2], [0, 1, 2], [1.0, 2.0, 3.0], (3, 3))
 
     def run(seed: int) -> int:
         factors = initialize("gaussian", (3, 3), 0.3, seed=seed)
-        options = DescentOptions(steps=200 * seed)
-        descend_many([Trial({"seed": seed}, factors, train, GradientDescent(lr=0.1), options)], workers=2)
+        options = FitOptions(steps=200 * seed)
+        fit_many(
+            [Trial({"seed": seed}, factors, train, partial(torch.optim.SGD, lr=0.1), options)], workers=2
+        )
         return torch.get_num_threads()
 
     with ThreadPoolExecutor(4) as pool:

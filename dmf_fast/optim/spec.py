@@ -81,11 +81,19 @@ class OptimizerSpec:
         return described
 
     def make(self, factors: Iterable[Tensor], biases: Iterable[Tensor] = ()) -> torch.optim.Optimizer:
-        """Return the torch optimizer of these parameters, the biases in a group of their own."""
-        groups: list[dict[str, Any]] = [{"params": list(factors)}]
-        if biases := list(biases):
-            groups.append({"params": biases, **self.bias_options})
-        return self.optimizer(groups, **self.options)
+        """Return the torch optimizer of these parameters; biases with other options are a group of their own.
+
+        Without such options there is one group, the only thing that some optimizers take, such as LBFGS.
+        """
+        first, last = list(factors), list(biases)
+        apart = [{"params": first}, {"params": last, **self.bias_options}]
+        made = self.optimizer(apart if last and self.bias_options else first + last, **self.options)
+        if not isinstance(made, torch.optim.Optimizer):
+            raise TypeError(
+                f"`optimizer` must make a torch optimizer of parameters, got {self.name}, which makes "
+                f"{type(made).__name__}"
+            )
+        return made
 
 
 OptimizerLike: TypeAlias = torch.optim.Optimizer | Callable[..., torch.optim.Optimizer] | OptimizerSpec

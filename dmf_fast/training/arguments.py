@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -14,6 +14,7 @@ from dmf_fast.observations import Observations
 from dmf_fast.optim.spec import OptimizerSpec
 from dmf_fast.training.measures import Measures
 from dmf_fast.training.options import FitOptions
+from dmf_fast.training.recording import Recording
 
 
 def model_of(model: DeepMatrixFactorization | Sequence[Tensor]) -> DeepMatrixFactorization:
@@ -50,53 +51,78 @@ def check_fit(
     given: Sequence[Tensor] | None = None,
 ) -> None:
     """Raise what `fit` raises for its arguments; ``given`` are the factors where there was no model."""
-    if not isinstance(train, Observations):
-        raise TypeError(f"`train` must be dmf_fast.Observations, got {type(train).__name__}")
-    if not isinstance(options, FitOptions):
-        raise TypeError(f"`options` must be dmf_fast.FitOptions, got {type(options).__name__}")
+    _check_types(train, measures, options)
     name = "model.factors" if given is None else "factors"
     for place, factor in enumerate(model.factors):
         _check_factor(f"{name}[{place}]", factor, train)
     _check_memory(list(model.factors))
     if model.shape != train.shape:
-        raise ValueError(f"train has shape {train.shape}, but the factors multiply to shape {model.shape}.")
+        raise ValueError(
+            f"`train` must have the shape of the product of the factors, {model.shape}, got {train.shape}"
+        )
     if train.total_weight == 0:
-        raise ValueError("train must hold an entry with a weight above zero, but it holds none.")
+        raise ValueError("`train` must hold an entry with a weight above zero, got none")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError("`model` must have a parameter that requires a gradient, got none")
     _check_truth(measures.truth)
     measures.check_shapes(model.shape)
     _check_devices(measures, train.device)
     if measures.validation is not None and measures.validation.total_weight == 0:
-        raise ValueError("validation must hold an entry with a weight above zero, or be None; it holds none.")
+        raise ValueError("`validation` must hold an entry with a weight above zero, or be None, got none")
     if measures.validation is None and options.patience is not None:
         raise ValueError(
-            f"patience must be None where there is no validation set to be patient with, but "
-            f"{options.patience} came; pass validation=... too."
+            "`patience` must be None where there is no validation set to be patient with, got "
+            f"{options.patience}; pass validation=... too"
         )
     if isinstance(optimizer, torch.optim.Optimizer):
         _check_bound(optimizer, model.parameter_list if given is None else given)
 
 
+def checked_callbacks(callbacks: Any) -> tuple[Callable[..., Any], ...]:
+    """Return the callbacks; a `TypeError` says where they are not functions.
+
+    >>> checked_callbacks([print])
+    (<built-in function print>,)
+    """
+    if not isinstance(callbacks, Iterable) or not all(map(callable, given := tuple(callbacks))):
+        raise TypeError(f"`callbacks` must be a list of functions, got {callbacks!r}")
+    return given
+
+
+def _check_types(train: Observations, measures: Measures, options: FitOptions) -> None:
+    expected: list[tuple[str, Any, type, bool]] = [
+        ("train", train, Observations, False),
+        ("validation", measures.validation, Observations, True),
+        ("test", measures.test, Observations, True),
+        ("options", options, FitOptions, False),
+        ("recording", measures.recording, Recording, False),
+    ]
+    for name, given, kind, may_be_none in expected:
+        if not (isinstance(given, kind) or (may_be_none and given is None)):
+            raise TypeError(f"`{name}` must be dmf_fast.{kind.__name__}, got {type(given).__name__}")
+
+
 def _check_bound(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> None:
     own = {id(parameter) for parameter in parameters}
     if not any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
-        raise ValueError("optimizer must hold parameters of the model, but it holds none of them.")
+        raise ValueError("`optimizer` must hold parameters of the model, got one of other parameters")
 
 
 def _check_factor(name: str, factor: Tensor, train: Observations) -> None:
     if factor.dtype not in DTYPES or factor.dtype != train.dtype:
         raise TypeError(
-            f"{name} must have the dtype of the observations, {train.dtype}, but {factor.dtype} came; use "
-            f"observations.to(dtype={factor.dtype})."
+            f"`{name}` must have the dtype of the observations, {train.dtype}, got {factor.dtype}; use "
+            f"observations.to(dtype={factor.dtype})"
         )
     if factor.device != train.device:
         raise ValueError(
-            f"{name} is on {factor.device}, but the observations are on {train.device}; "
-            f"use observations.to({str(factor.device)!r})."
+            f"`{name}` must be on the device of the observations, {train.device}, got {factor.device}; "
+            f"use observations.to({str(factor.device)!r})"
         )
     if not (factor.is_contiguous() or factor.T.is_contiguous()) and _coincide(factor):
         raise ValueError(
-            f"{name} must have memory of its own for every number, as it is changed in place, "
-            f"but a tensor came that repeats some, such as an expanded one; use {name}.clone()."
+            f"`{name}` must have memory of its own for every number, since it is changed in place, got a "
+            f"tensor that repeats some, such as an expanded one; use {name}.clone()"
         )
 
 
@@ -105,8 +131,8 @@ def _check_memory(factors: Sequence[Tensor]) -> None:
         (begin, end), (other_begin, other_end) = _span(one), _span(other)
         if begin < other_end and other_begin < end and _coincide(one, other):
             raise ValueError(
-                f"factors must be different tensors, as each is changed in place, but factors[{place}] and "
-                f"factors[{other_place}] share memory; use .clone()."
+                "factors must be different tensors, since each is changed in place, got "
+                f"factors[{place}] and factors[{other_place}] that share memory; use .clone()"
             )
 
 
@@ -137,11 +163,9 @@ def _check_truth(truth: Tensor | None) -> None:
     if truth is None:
         return
     if not isinstance(truth, Tensor):
-        raise TypeError(
-            f"truth must be a tensor, but a {type(truth).__name__} came; use torch.as_tensor(truth)."
-        )
+        raise TypeError(f"`truth` must be a tensor, got {type(truth).__name__}; use torch.as_tensor(truth)")
     if truth.dtype == torch.bool or truth.is_complex():
-        raise TypeError(f"truth must hold real numbers, but {truth.dtype} came; use truth.to(torch.float64).")
+        raise TypeError(f"`truth` must hold real numbers, got {truth.dtype}; use truth.to(torch.float64)")
 
 
 def _check_devices(measures: Measures, device: torch.device) -> None:
@@ -149,6 +173,6 @@ def _check_devices(measures: Measures, device: torch.device) -> None:
         other = getattr(measures, name)
         if other is not None and other.device != device:
             raise ValueError(
-                f"{name} is on {other.device}, but the factors are on {device}; "
-                f"use {name}.to({str(device)!r})."
+                f"`{name}` must be on the device of the factors, {device}, got {other.device}; "
+                f"use {name}.to({str(device)!r})"
             )

@@ -12,7 +12,7 @@ from dmf_fast.observations import Observations
 from dmf_fast.ops.planner import Plan, plan_for
 from dmf_fast.optim.spec import OptimizerLike
 from dmf_fast.training.arguments import bound_or_spec, model_of
-from dmf_fast.training.engines import engine_for
+from dmf_fast.training.engines.choice import engine_for
 from dmf_fast.training.options import FitOptions
 
 

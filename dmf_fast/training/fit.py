@@ -17,8 +17,8 @@ from dmf_fast.files.checkpoint import held_folder
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.optim.spec import OptimizerLike, OptimizerSpec
-from dmf_fast.training.arguments import bound_or_spec, check_fit, model_of
-from dmf_fast.training.engines import make_engine
+from dmf_fast.training.arguments import bound_or_spec, check_fit, checked_callbacks, model_of
+from dmf_fast.training.engines.choice import make_engine
 from dmf_fast.training.history import history_table
 from dmf_fast.training.identity import identity_of_run
 from dmf_fast.training.interrupt import DeferredInterrupt
@@ -124,6 +124,7 @@ def fit(
     trained = model_of(model)
     rule = bound_or_spec(optimizer)
     check_fit(trained, train, rule, measures, options, given)
+    called = checked_callbacks(callbacks)
     with (
         held_folder(checkpoint, every=options.checkpoint_every, resume=resume) as folder,
         DeferredInterrupt() as interrupt,
@@ -137,7 +138,7 @@ def fit(
             measures,
             given=given,
             scheduler=scheduler,
-            callbacks=tuple(callbacks),
+            callbacks=called,
             checkpoint=folder,
             interrupted=lambda: interrupt.requested,
             advanced=bar.update,

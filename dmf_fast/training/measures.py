@@ -109,7 +109,7 @@ class Measures:
             other = getattr(self, name)
             if other is not None and tuple(other.shape) != shape:
                 raise ValueError(
-                    f"{name} must have shape {shape}, that of the product of the factors, got "
+                    f"`{name}` must have the shape of the product of the factors, {shape}, got "
                     f"{tuple(other.shape)}"
                 )
 

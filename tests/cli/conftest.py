@@ -13,11 +13,6 @@ from dmf_fast.cli.app import app
 from tests.cli.runs import QUICK
 
 
-@pytest.fixture(autouse=True)
-def _one_thread(one_thread: None) -> None:
-    """Problems here are small."""
-
-
 @pytest.fixture(scope="session")
 def dmf_fast() -> Callable[..., Result]:
     """Run ``dmf-fast`` with the given arguments; the result has exit_code, stdout and stderr."""

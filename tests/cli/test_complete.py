@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from dmf_fast.data import IdMap, read_ratings
 from dmf_fast.experiments import PaperSetting
 from tests.cli.runs import QUICK, Run
-from tests.training.killing import assert_runs
+from tests.killing import assert_runs
 
 COMMAND = [sys.executable, "-m", "dmf_fast.cli"]
 
@@ -221,7 +221,7 @@ def test_a_run_killed_at_any_moment_resumes_to_bitwise_the_same_model(
         f"""
 from pathlib import Path
 from dmf_fast.cli.app import app
-from tests.training.killing import kill_again_and_again
+from tests.killing import kill_again_and_again
 
 partial = Path({str(killed)!r} + ".partial")
 kill_again_and_again(

@@ -11,19 +11,15 @@ import torch
 
 from dmf_fast import Observations
 from dmf_fast.completion import (
-    SCHEDULES,
+    CompletedMatrix,
     CompletionOptions,
-    RunSettings,
     complete_matrix,
-    make_scheduler,
     mean_value,
-    run_completion,
     split_validation,
     spread,
 )
-from dmf_fast.training import FitOptions, Progress
-
-pytestmark = pytest.mark.usefixtures("one_thread")
+from dmf_fast.training import FitOptions, Progress, Recording
+from tests.assertions import assert_close, assert_equal
 
 
 def ratings(seed: int = 0, noise: float = 0.3) -> Observations:
@@ -36,11 +32,24 @@ def ratings(seed: int = 0, noise: float = 0.3) -> Observations:
     return Observations(rows, columns, dense[rows, columns], dense.shape)
 
 
-FIT = FitOptions(steps=80, evaluate_every=5, patience=4, seed=0)
+FIT = FitOptions(steps=80, patience=4, seed=0)
 
 
-def options(**run: Any) -> CompletionOptions:
-    return CompletionOptions(run=RunSettings(hidden=8, **run), fit=FIT, validation_fraction=0.1)
+def options(**changes: Any) -> CompletionOptions:
+    recording = Recording(every=5, norms=False)
+    given: dict[str, Any] = {"hidden": 8, "fit": FIT, "recording": recording, "validation_fraction": 0.1}
+    return CompletionOptions(**given | changes)
+
+
+@pytest.fixture(scope="module")
+def plainly_completed() -> CompletedMatrix:
+    """The job of most tests, which only read it."""
+    return complete_matrix(ratings(), options())
+
+
+def assert_same_model(one: CompletedMatrix, other: CompletedMatrix) -> None:
+    assert_equal(list(one.model.parameters()), list(other.model.parameters()))
+    assert torch.equal(one.model.mean, other.model.mean)
 
 
 def test_defaults_predict_held_out_entries_far_better_than_the_mean() -> None:
@@ -55,11 +64,11 @@ def test_values_of_another_scale_and_origin_give_the_same_model(scale: float) ->
     observed = ratings()
     moved = observed.with_values(scale * (observed.values.double() - 7.0))
     first, second = (complete_matrix(one.to(dtype=torch.float64), options()) for one in (observed, moved))
-    assert first.searched.result.best_step == second.searched.result.best_step
-    places = observed.rows[:20], observed.columns[:20]
+    assert first.search.best_step == second.search.best_step
+    places = [side[:20] for side in observed.coordinates()]
     torch.testing.assert_close(
-        second.run.model.predict(*places) / scale + 7.0,
-        first.run.model.predict(*places),
+        second.model.predict(*places) / scale + 7.0,
+        first.model.predict(*places),
         rtol=1e-3,
         atol=1e-3,
     )
@@ -79,47 +88,67 @@ def test_one_row_or_one_column_is_no_special_case(shape: tuple[int, int]) -> Non
     assert torch.isfinite(completed.model.predict([0], [0])).all()
 
 
-def test_the_refit_learns_from_all_entries_up_to_the_train_loss_of_the_best_step() -> None:
-    observed = ratings()
-    completed = complete_matrix(observed, options())
-    history = completed.search.history.to_pydict()
-    reached = history["train_loss"][history["step"].index(completed.search.best_step)]
-    again = run_completion(options().run, replace(FIT, patience=None, train_loss_threshold=reached), observed)
-    assert completed.result.stopped_because == again.result.stopped_because == "train_loss_threshold"
-    assert completed.train_loss <= reached
-    for own, expected in zip(completed.model.parameters(), again.model.parameters(), strict=True):
-        assert torch.equal(own, expected)
+def test_the_refit_learns_from_all_entries_up_to_the_train_loss_of_the_best_step(
+    plainly_completed: CompletedMatrix,
+) -> None:
+    history = plainly_completed.search.history.to_pydict()
+    reached = history["train_loss"][history["step"].index(plainly_completed.search.best_step)]
+    fit = replace(FIT, patience=None, train_loss_threshold=reached)
+    again = complete_matrix(ratings(), options(fit=fit, validation_fraction=0.0))
+    assert again.refit is None
+    assert plainly_completed.result.stopped_because == again.result.stopped_because == "train_loss_threshold"
+    assert plainly_completed.train_loss <= reached
+    assert_same_model(plainly_completed, again)
 
 
 def test_with_batches_the_refit_makes_as_many_steps_as_were_best() -> None:
-    fit = replace(FIT, batches=2, evaluate_every=4)
-    job = CompletionOptions(run=RunSettings(hidden=8, optimizer="group-rmsprop"), fit=fit)
-    completed = complete_matrix(ratings(), job)
+    fit = replace(FIT, batches=2)
+    completed = complete_matrix(ratings(), options(optimizer="group-rmsprop", fit=fit))
     assert completed.refit is not None
     assert completed.result.steps == completed.search.best_step
 
 
-def test_a_part_that_is_given_is_put_back_for_the_refit() -> None:
+def test_the_search_and_the_refit_run_in_native_code_by_default(plainly_completed: CompletedMatrix) -> None:
+    assert plainly_completed.refit is not None
+    assert plainly_completed.search.engine == plainly_completed.refit.engine == "native"
+
+
+@pytest.mark.parametrize("coordinates", ["scaled", "plain"])
+def test_native_code_and_torch_complete_alike(coordinates: Any) -> None:
+    train, test = (part.to(dtype=torch.float64) for part in ratings().split(0.1, seed=1))
+    rule = {"optimizer": "group-rmsprop", "lr": 0.01 if coordinates == "plain" else None}
+    ended = [
+        complete_matrix(
+            train, options(coordinates=coordinates, fit=replace(FIT, engine=engine), **rule), test=test
+        )
+        for engine in ("native", "torch")
+    ]
+    native, by_torch = ended
+    assert native.search.best_step == by_torch.search.best_step
+    assert native.test_rmse == pytest.approx(by_torch.test_rmse, rel=1e-8)
+    assert native.train_loss == pytest.approx(by_torch.train_loss, rel=1e-8)
+    assert_close(list(native.model.parameters()), list(by_torch.model.parameters()), 1e-7)
+
+
+def test_a_part_that_is_given_is_put_back_for_the_refit(plainly_completed: CompletedMatrix) -> None:
     observed = ratings()
-    drawn = complete_matrix(observed, options())
     train, validation = split_validation(observed, options())
     given = complete_matrix(observed, options(), train=train, validation=validation)
-    for own, expected in zip(given.run.model.parameters(), drawn.run.model.parameters(), strict=True):
-        assert torch.equal(own, expected)
+    assert_same_model(given, plainly_completed)
 
 
 def test_validation_entries_that_are_given_are_used_instead_of_a_random_part() -> None:
     train, validation = ratings().split(0.2, seed=9)
     completed = complete_matrix(train, options(), validation=validation)
-    assert not completed.refit is not None
+    assert completed.refit is None
     with torch.no_grad():
         rmse = completed.model.loss(validation).sqrt().item()
     assert completed.validation_rmse == pytest.approx(rmse)
 
 
 def test_without_validation_or_refit_there_is_one_run() -> None:
-    assert not complete_matrix(ratings(), replace(options(), validation_fraction=0.0)).refitted
-    assert not complete_matrix(ratings(), replace(options(), refit=False)).refitted
+    assert complete_matrix(ratings(), options(validation_fraction=0.0)).refit is None
+    assert complete_matrix(ratings(), options(refit=False)).refit is None
 
 
 def test_both_runs_call_back_and_are_timed() -> None:
@@ -133,8 +162,9 @@ def test_both_runs_call_back_and_are_timed() -> None:
     assert completed.seconds > completed.result.seconds
 
 
-def test_a_job_that_was_stopped_in_its_refit_resumes_to_the_same_model(tmp_path: Path) -> None:
-    whole = complete_matrix(ratings(), options())
+def test_a_job_that_was_stopped_in_its_refit_resumes_to_the_same_model(
+    tmp_path: Path, plainly_completed: CompletedMatrix
+) -> None:
     starts = 0
 
     def stop(progress: Progress) -> bool:
@@ -149,14 +179,13 @@ def test_a_job_that_was_stopped_in_its_refit_resumes_to_the_same_model(tmp_path:
     with pytest.raises(RuntimeError, match="switched off"):
         complete_matrix(ratings(), kept, callbacks=[stop], checkpoint=tmp_path)
     resumed = complete_matrix(ratings(), kept, checkpoint=tmp_path, resume=True)
-    for own, expected in zip(resumed.run.model.parameters(), whole.run.model.parameters(), strict=True):
-        assert torch.equal(own, expected)
+    assert_same_model(resumed, plainly_completed)
 
 
 def test_a_run_that_diverges_says_so_and_is_not_trained_again() -> None:
     completed = complete_matrix(ratings(), options(optimizer="gd", lr=1e9, coordinates="plain"))
     assert completed.diverged
-    assert not completed.refit is not None
+    assert completed.refit is None
 
 
 def test_the_validation_part_is_left_out_where_it_would_be_empty() -> None:
@@ -164,63 +193,19 @@ def test_the_validation_part_is_left_out_where_it_would_be_empty() -> None:
     assert split_validation(observed, options()) == (observed, None)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "sentence"),
-    [
-        ({"depth": 0}, "depth must be at least 1"),
-        ({"optimizer": "sgdd"}, "optimizer must be one of adaptive-gd, .* 'sgdd' came"),
-        ({"schedule": "exp"}, "schedule must be one of constant, linear, cosine"),
-        ({"coordinates": "polar"}, "coordinates must be one of scaled, plain"),
-        ({"initialization": "zeros"}, "initialization must be one of gaussian"),
-        ({"degree_exponent": 1.5}, "degree_exponent must be at most 1"),
-        ({"weight_decay": -1.0}, "weight_decay must be a finite number of at least 0"),
-        ({"optimizer": "adam"}, "lr must be given for the optimizer 'adam'"),
-    ],
-)
-def test_settings_out_of_range_are_refused_by_name(wrong: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        RunSettings(**wrong)
-
-
 def test_batches_are_refused_where_every_step_must_see_the_same_function() -> None:
-    with pytest.raises(ValueError, match="adaptive-gd takes all entries in every step, but batches is 4"):
-        run_completion(RunSettings(), FitOptions(steps=3, batches=4), ratings())
+    with pytest.raises(ValueError, match=r"`batches` must be 1 with adaptive-gd, .*, got 4"):
+        complete_matrix(ratings(), CompletionOptions(fit=FitOptions(steps=3, batches=4)))
 
 
 def test_batches_train_with_group_rmsprop() -> None:
     train, test = ratings().split(0.1, seed=1)
-    fit = replace(FIT, batches=4, steps=400, evaluate_every=8)
-    job = CompletionOptions(run=RunSettings(hidden=8, optimizer="group-rmsprop"), fit=fit)
+    fit = replace(FIT, batches=4, steps=400)
+    job = options(optimizer="group-rmsprop", fit=fit, recording=Recording(every=8, norms=False))
     completed = complete_matrix(train, job, test=test)
+    assert completed.search.engine == "torch"
+    assert completed.test_rmse is not None
     assert completed.test_rmse < 0.45
-
-
-@pytest.mark.parametrize("fraction", [-0.1, 1.0])
-def test_a_validation_fraction_out_of_range_is_refused(fraction: float) -> None:
-    with pytest.raises(ValueError, match="validation_fraction must be"):
-        CompletionOptions(validation_fraction=fraction)
-
-
-def rates(name: str, warmup: int) -> list[float]:
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
-    scheduler = make_scheduler(name, optimizer, steps=10, warmup=warmup)
-    seen = []
-    for _ in range(11):
-        seen.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        if scheduler is not None:
-            scheduler.step()
-    return seen
-
-
-def test_schedules_begin_at_the_rate_after_the_warmup_and_end_where_they_should() -> None:
-    assert rates("constant", 0) == [2.0] * 11
-    assert rates("linear", 0)[:3] == pytest.approx([2.0, 1.8, 1.6])
-    assert rates("cosine", 0)[5] == pytest.approx(1.0)
-    for name in SCHEDULES:
-        seen = rates(name, 4)
-        assert seen[:5] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
-        assert seen[10] == pytest.approx(2.0 if name == "constant" else 0.0)
 
 
 @pytest.mark.parametrize("scale", [1e-35, 1e-18, 1e-8, 1e8, 1e18, 1e35])
@@ -232,14 +217,14 @@ def test_values_whose_squares_leave_float32_give_the_same_model_and_measures(sca
         complete_matrix(parts[0], replace(options(), fit=fit), test=parts[1])
         for parts, fit in zip(((train, test), scaled), fits, strict=True)
     )
-    assert second.run.test_rmse == pytest.approx(scale * first.run.test_rmse, rel=0.02)
-    assert second.run.train_loss == pytest.approx(scale**2 * first.run.train_loss, rel=0.05)
-    assert second.searched.result.stopped_because == first.searched.result.stopped_because
-    histories = [one.searched.result.history for one in (first, second)]
+    assert second.test_rmse == pytest.approx(scale * first.test_rmse, rel=0.02)
+    assert second.train_loss == pytest.approx(scale**2 * first.train_loss, rel=0.05)
+    assert second.search.stopped_because == first.search.stopped_because
+    histories = [one.search.history for one in (first, second)]
     for name, power in (("validation_rmse", 1), ("train_loss", 2), ("step", 0)):
         before, after = (history[name][:5].to_numpy() for history in histories)
         assert after == pytest.approx(scale**power * before, rel=0.02)
-    predictions = [one.run.model.predict(test.rows, test.columns) for one in (first, second)]
+    predictions = [one.model.predict(*test.coordinates()) for one in (first, second)]
     torch.testing.assert_close(predictions[1] / scale, predictions[0], rtol=0.05, atol=0.05)
 
 
@@ -248,7 +233,7 @@ def test_a_random_part_without_weight_does_not_validate() -> None:
     weights = torch.zeros(len(observed))
     weights[0] = 1.0
     completed = complete_matrix(observed.with_values(observed.values, weights), options())
-    assert not completed.refit is not None
+    assert completed.refit is None
     assert completed.validation_rmse is None
 
 
@@ -256,7 +241,7 @@ def test_a_random_part_without_weight_does_not_validate() -> None:
 def test_without_entries_of_any_weight_the_error_is_a_sentence(weights: list[float] | None) -> None:
     places: list[int] = [] if weights is None else [0, 1]
     observed = Observations(places, places, [1.0] * len(places), (3, 3), weights=weights)
-    with pytest.raises(ValueError, match="train must hold an entry with a weight above zero"):
+    with pytest.raises(ValueError, match=r"`?train`? must hold an entry with a weight above zero"):
         complete_matrix(observed, options())
 
 
@@ -267,11 +252,18 @@ def test_values_that_are_all_equal_have_no_spread_of_rounding(value: float) -> N
 
 
 @pytest.mark.parametrize(("optimizer", "batches"), [("adaptive-gd", 1), ("group-rmsprop", 4)])
-def test_weight_decay_means_the_same_for_sums_as_for_means(optimizer: str, batches: int) -> None:
+def test_weight_decay_means_the_same_for_sums_as_for_means(optimizer: Any, batches: int) -> None:
     observed = ratings().to(dtype=torch.float64)
-    settings = RunSettings(hidden=8, optimizer=optimizer, weight_decay=0.5)
     first, second = (
-        run_completion(settings, replace(FIT, reduction=reduction, batches=batches, steps=40), observed)
+        complete_matrix(
+            observed,
+            options(
+                optimizer=optimizer,
+                weight_decay=0.5,
+                validation_fraction=0.0,
+                fit=replace(FIT, reduction=reduction, batches=batches, steps=40),
+            ),
+        )
         for reduction in ("mean", "sum")
     )
     assert second.train_loss == pytest.approx(first.train_loss, rel=0.01)

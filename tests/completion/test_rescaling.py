@@ -8,8 +8,6 @@ import torch
 from dmf_fast import DeepMatrixFactorization
 from dmf_fast.completion import rescaled
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("bias", [False, True])

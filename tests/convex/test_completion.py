@@ -273,7 +273,7 @@ def test_two_calls_give_the_same_bits(thresholding: str) -> None:
 
 
 def with_threads(train: Observations, thresholding: str) -> list[ConvexSolution]:
-    """Solve with one thread and with two; the fixture `one_thread` puts their number back."""
+    """Solve with one thread and with two."""
     found = []
     for threads in (1, 2):
         torch.set_num_threads(threads)

@@ -19,8 +19,6 @@ from sklearn.model_selection import GridSearchCV
 from dmf_fast.evaluation import RatingErrors
 from tests.estimator.ratings import quick, ratings
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 X, Y = ratings()
 
 

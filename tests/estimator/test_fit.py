@@ -20,8 +20,6 @@ from dmf_fast.completion import complete_matrix
 from dmf_fast.estimator.parameters import completion_options
 from tests.estimator.ratings import quick, ratings
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 X, Y = ratings()
 
 

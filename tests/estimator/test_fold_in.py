@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from dmf_fast.data import read_ratings
 from tests.estimator.ratings import quick, ratings
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 X, Y = ratings(rows=60, count=1200)
 NEWCOMER = X[:, 0] >= 1000 + 7 * 50  # the last ten rows
 

@@ -14,8 +14,6 @@ import scipy.sparse
 
 from tests.estimator.ratings import quick, ratings
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 X, Y = ratings(count=200)
 EXPECTED = quick().fit(X, Y).predict(X)
 

@@ -14,8 +14,6 @@ from dmf_fast.completion import CompletionOptions
 from dmf_fast.estimator.parameters import completion_options
 from tests.estimator.ratings import quick, ratings
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 OF_A_STUDY = {"norms", "spectrum", "balancedness"}
 
 

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from dmf_fast.data import read_ratings
 from tests.estimator.ratings import quick, ratings
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 X, Y = ratings(count=900)
 OLD, NEW, TEST = slice(0, 400), slice(400, 750), slice(750, 900)
 

@@ -11,7 +11,6 @@ from dmf_fast import Observations
 from dmf_fast.estimator import regression
 from dmf_fast.estimator.regression import gaussian_prior, posterior_changes
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 Floats = NDArray[np.float64]
 
 

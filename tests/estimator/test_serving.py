@@ -17,8 +17,6 @@ from dmf_fast.cli.app import app
 from dmf_fast.data import DataError
 from tests.estimator.ratings import quick, ratings
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 X, Y = ratings()
 COLUMNS = np.unique(X[:, 1])
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from dmf_fast import MatrixCompleter
 from tests.estimator.wide_completer import WideCompleter
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 # The checks draw the same pair of ids again and again.
 PARAMETERS: dict[str, Any] = {"duplicates": "mean", "hidden": 2, "steps": 5}

@@ -175,7 +175,6 @@ def odd_ratings(draw: st.DrawFn) -> tuple[Observations, HeldOut]:
     return train, HeldOut(draw(indices), draw(indices), [draw(VALUES) for _ in range(size)])
 
 
-@pytest.mark.usefixtures("one_thread")
 @settings(max_examples=50)
 @given(odd_ratings())
 def test_nothing_crashes_on_one_user_one_item_constant_ratings_extreme_skew_or_unbounded_ratings(

@@ -11,7 +11,6 @@ from dmf_fast import Observations
 from dmf_fast.evaluation import Biases, HeldOut, RatingErrors
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_ratings_have_the_size_mean_spread_and_biases_of_movielens_1m() -> None:
     rows, columns, values = movielens_like((6040, 3706), 1_000_209, seed=2)
 

@@ -20,7 +20,7 @@ from dmf_fast.experiments.page import Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.singular_dynamics import LEADING, DynamicsProblem, observe_dynamics
 from dmf_fast.experiments.synthetic import low_rank_problem
-from dmf_fast.training import DescentResult, descend
+from dmf_fast.training import FitResult, fit
 
 TINY = DynamicsProblem(
     name="tiny",
@@ -38,7 +38,7 @@ THEOREM, GAPS, MOVIELENS_GAPS, ALIGNED, MOVIELENS_ALIGNED, BALANCED = range(6)
 
 def end_of(problem: DynamicsProblem, depth: int, steps: int) -> np.ndarray:
     trial = problem.trial(depth)
-    descend(trial.factors, trial.train, trial.rule, replace(trial.options, steps=steps))
+    fit(trial.factors, trial.train, trial.optimizer, replace(trial.options, steps=steps))
     product = np.eye(problem.train.shape[1])
     for factor in trial.factors:
         product = factor.numpy() @ product
@@ -84,7 +84,7 @@ def test_velocities_are_those_of_the_next_step(tmp_path: Path) -> None:
 def test_what_has_been_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reproduction = Reproduction(tmp_path, progress=False)
     first = observe_dynamics(TINY, reproduction)
-    monkeypatch.setattr(singular_dynamics, "descend", None)
+    monkeypatch.setattr(singular_dynamics, "fit", None)
 
     assert observe_dynamics(TINY, reproduction) == first
     with pytest.raises(TypeError):
@@ -94,10 +94,10 @@ def test_what_has_been_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.
 def test_an_interrupted_run_is_neither_reported_nor_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object, **__: object) -> DescentResult:
-        return DescentResult(pa.table({}), None, "interrupted", 0, 0.0)
+    def interrupted(*_: object, **__: object) -> FitResult:
+        return FitResult(pa.table({}), None, "interrupted", 0, 0.0, "native")
 
-    monkeypatch.setattr(singular_dynamics, "descend", interrupted)
+    monkeypatch.setattr(singular_dynamics, "fit", interrupted)
 
     with pytest.raises(KeyboardInterrupt):
         observe_dynamics(TINY, Reproduction(tmp_path, progress=False))
@@ -221,7 +221,7 @@ def test_without_movielens_its_claims_are_not_tested(section: Section) -> None:
 def test_a_second_call_says_the_same_without_a_step(
     quick: Reproduction, section: Section, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(singular_dynamics, "descend", None)
+    monkeypatch.setattr(singular_dynamics, "fit", None)
 
     assert figure3.run(quick) == section
 

@@ -61,7 +61,7 @@ def test_every_depth_and_scale_completes_the_same_entries(tmp_path: Path) -> Non
 def test_what_has_been_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reproduction = Reproduction(tmp_path, progress=False)
     first = run_grid(TINY, reproduction)
-    monkeypatch.setattr(sys.modules["dmf_fast.training.descend_many"], "start_run", None)
+    monkeypatch.setattr(sys.modules["dmf_fast.training.fit_many"], "train_until_done", None)
 
     assert run_grid(TINY, reproduction).runs.equals(first.runs)
 
@@ -70,7 +70,7 @@ def test_interrupted_grids_report_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     def interrupted(trials: list[Trial], **_: object) -> Trials:
         return Trials([])
 
-    monkeypatch.setattr("dmf_fast.experiments.kept_trials.descend_many", interrupted)
+    monkeypatch.setattr("dmf_fast.experiments.kept_trials.fit_many", interrupted)
 
     with pytest.raises(KeyboardInterrupt):
         run_grid(TINY, Reproduction(tmp_path, progress=False))

@@ -25,7 +25,7 @@ from dmf_fast.experiments.greedy_phases import (
 )
 from dmf_fast.experiments.page import Claim, Section
 from dmf_fast.experiments.reproduction import Reproduction
-from dmf_fast.training import Trials, descend_many
+from dmf_fast.training import Trials, fit_many
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_the_same_call_again_repeats_no_run(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a run was repeated")
 
-    monkeypatch.setattr(import_module("dmf_fast.training.descend_many"), "start_run", refuse)
+    monkeypatch.setattr(import_module("dmf_fast.training.fit_many"), "train_until_done", refuse)
     assert greedy.run(Reproduction(folder, quick=True, progress=False)) == section
 
 
@@ -57,8 +57,8 @@ def test_the_same_call_again_repeats_no_run(
 def test_an_interrupted_call_reports_nothing(
     calls: int, section: Section, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = [descend_many] * calls + [lambda *_, **__: Trials([])]
-    monkeypatch.setattr(kept_trials, "descend_many", lambda *some, **named: answers.pop(0)(*some, **named))
+    answers = [fit_many] * calls + [lambda *_, **__: Trials([])]
+    monkeypatch.setattr(kept_trials, "fit_many", lambda *some, **named: answers.pop(0)(*some, **named))
     with pytest.raises(KeyboardInterrupt):
         greedy.run(Reproduction(folder, quick=True, progress=False))
 
@@ -72,15 +72,15 @@ def test_entries_are_those_of_a_matrix_with_the_singular_values() -> None:
 
 def test_narrow_factors_end_at_the_best_fit_of_their_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(greedy, "OBSERVED", greedy.DIM**2)  # then the truncated SVD is the best
-    ended = descend_many([greedy._narrow_trial(width, seed=0) for width in (1, 2)], progress=False).results
+    ended = fit_many([greedy._narrow_trial(width, seed=0) for width in (1, 2)], progress=False).results
     losses = [measured(one, "train_loss")[-1] for one in ended]
     np.testing.assert_allclose(losses, [(10**2 + 5**2) / 400, 5**2 / 400], rtol=1e-9)
 
 
 def test_phases_measure_what_they_say() -> None:
-    narrow = descend_many([greedy._narrow_trial(width, seed=0) for width in (1, 2)], progress=False).results
+    narrow = fit_many([greedy._narrow_trial(width, seed=0) for width in (1, 2)], progress=False).results
     trial = greedy._wide_trial(2, 1e-4, 0, narrow)
-    (wide,) = descend_many([trial], progress=False).results
+    (wide,) = fit_many([trial], progress=False).results
     first, second = phases_of(wide, narrow)
     assert (first.depth, first.init_scale, first.seed, first.rank, second.rank) == (2, 1e-4, 0, 1, 2)
 
@@ -91,7 +91,7 @@ def test_phases_measure_what_they_say() -> None:
         row = int(np.argmin(measured(wide, name)))
         step = int(measured(wide, "step")[row])
         stopped = replace(trial, options=replace(trial.options, steps=step))
-        (there,) = descend_many([stopped], progress=False).results
+        (there,) = fit_many([stopped], progress=False).results
         w_r = chain_product(solution.factors)
         distance = torch.linalg.matrix_norm(chain_product(there.factors) - w_r) / torch.linalg.matrix_norm(
             w_r

@@ -63,7 +63,7 @@ def test_what_has_been_run_is_not_run_again(
 ) -> None:
     reproduction = Reproduction(tmp_path, progress=False)
     first = run_movielens(TINY, split, reproduction)
-    monkeypatch.setattr(sys.modules["dmf_fast.training.descend_many"], "start_run", None)
+    monkeypatch.setattr(sys.modules["dmf_fast.training.fit_many"], "train_until_done", None)
     monkeypatch.setattr(movielens_runs, "nuclear_norm_path", None)
 
     assert run_movielens(TINY, split, reproduction) == first
@@ -77,7 +77,7 @@ def test_interrupted_runs_report_nothing(
     def interrupted(trials: list[Trial], **_: object) -> Trials:
         return Trials([])
 
-    monkeypatch.setattr(kept_trials, "descend_many", interrupted)
+    monkeypatch.setattr(kept_trials, "fit_many", interrupted)
 
     with pytest.raises(KeyboardInterrupt):
         run_movielens(TINY, split, Reproduction(tmp_path, progress=False))

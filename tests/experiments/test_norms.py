@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from dmf_fast.experiments import kept_trials, norms
 from dmf_fast.experiments.norms import Curve, bounded_entry, falling_rank, least_entry, unbounded_entry
 from dmf_fast.experiments.page import Section
 from dmf_fast.experiments.reproduction import Reproduction
-from dmf_fast.training import DescentOptions, GradientDescent, Trials, descend
+from dmf_fast.training import FitOptions, Trials, fit
 
 LOSS = np.geomspace(0.5, 1e-5, 200)
 EPSILON = np.sqrt(3 * LOSS)
@@ -42,12 +43,12 @@ def test_the_same_call_again_repeats_no_run(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a run was repeated")
 
-    monkeypatch.setattr(import_module("dmf_fast.training.descend_many"), "start_run", refuse)
+    monkeypatch.setattr(import_module("dmf_fast.training.fit_many"), "train_until_done", refuse)
     assert norms.run(Reproduction(folder, quick=True, progress=False)) == section
 
 
 def test_an_interrupted_call_reports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_trials, "descend_many", lambda *_, **__: Trials([]))
+    monkeypatch.setattr(kept_trials, "fit_many", lambda *_, **__: Trials([]))
     with pytest.raises(KeyboardInterrupt):
         norms.run(Reproduction(tmp_path, quick=True, progress=False))
 
@@ -87,7 +88,7 @@ def test_the_start_is_small_balanced_and_of_the_wanted_determinant(depth: int, d
 def test_at_depth_2_the_factors_remain_transposes_of_each_other() -> None:
     trial = norms._trial(2, 1, 0, steps=0)
     factors = [factor.clone() for factor in trial.factors]
-    descend(factors, trial.train, GradientDescent(1e-2), DescentOptions(steps=20_000, progress=False))
+    fit(factors, trial.train, partial(torch.optim.SGD, lr=1e-2), FitOptions(steps=20_000, progress=False))
     assert torch.equal(factors[0], factors[1].T)
 
 

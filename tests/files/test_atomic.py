@@ -12,7 +12,7 @@ import pytest
 
 from dmf_fast.files import atomic
 from dmf_fast.files.atomic import atomic_file, atomic_folder
-from tests.training.killing import assert_runs
+from tests.killing import assert_runs
 
 Writer = Callable[[Path], AbstractContextManager[Path]]
 

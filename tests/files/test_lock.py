@@ -17,28 +17,20 @@ import torch
 
 from dmf_fast import Observations
 from dmf_fast.files.lock import locked
-from dmf_fast.nn import DeepMatrixFactorization
-from dmf_fast.training import DescentOptions, FitOptions, GradientDescent, Trial, descend, descend_many, fit
-from tests.training.killing import ROOT, assert_runs
+from dmf_fast.training import FitOptions, Trial, fit, fit_many
+from tests.killing import ROOT, assert_runs
 
 TRAIN = Observations([0, 1], [0, 1], [2.0, 3.0], (2, 2))
-RULE = GradientDescent(lr=0.01)
 IN_USE = "is in use by another run; wait until that has ended, or choose another folder"
 
 
-def descend_in(folder: Path, **arguments: Any) -> None:
-    options = DescentOptions(steps=3)
-    descend([torch.eye(2)], TRAIN, RULE, options, checkpoint=folder, resume=True, **arguments)
-
-
 def fit_in(folder: Path, **arguments: Any) -> None:
-    model = DeepMatrixFactorization((2, 2), 2, seed=0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    fit(model, TRAIN, optimizer, FitOptions(steps=3), checkpoint=folder, resume=True, **arguments)
+    options = FitOptions(steps=3)
+    fit([torch.eye(2)], TRAIN, torch.optim.SGD, options, checkpoint=folder, resume=True, **arguments)
 
 
-def descend_many_in(folder: Path) -> None:
-    descend_many([Trial({"seed": 0}, [torch.eye(2)], TRAIN, RULE, DescentOptions(steps=3))], folder=folder)
+def fit_many_in(folder: Path) -> None:
+    fit_many([Trial({"seed": 0}, [torch.eye(2)], TRAIN, torch.optim.SGD, FitOptions(steps=3))], folder=folder)
 
 
 HOLD = """
@@ -51,7 +43,7 @@ with locked(Path({folder!r})):
 """
 
 
-@pytest.mark.parametrize("run_in", [descend_in, fit_in, descend_many_in])
+@pytest.mark.parametrize("run_in", [fit_in, fit_many_in])
 def test_a_folder_that_another_process_uses_is_refused_until_that_is_killed(
     tmp_path: Path, run_in: Callable[[Path], None]
 ) -> None:
@@ -69,18 +61,17 @@ def test_a_folder_that_another_process_uses_is_refused_until_that_is_killed(
     assert len(list(folder.iterdir())) == 2
 
 
-@pytest.mark.parametrize("run_in", [descend_in, fit_in])
-def test_a_run_holds_its_folder_until_it_ends(tmp_path: Path, run_in: Callable[..., None]) -> None:
+def test_a_run_holds_its_folder_until_it_ends(tmp_path: Path) -> None:
     refused = []
 
     def run_there_too(progress: object) -> None:
         with pytest.raises(ValueError, match=IN_USE):
-            run_in(tmp_path)
+            fit_in(tmp_path)
         refused.append(progress)
 
-    run_in(tmp_path, callbacks=[run_there_too])
+    fit_in(tmp_path, callbacks=[run_there_too])
     assert len(refused) >= 2
-    run_in(tmp_path)
+    fit_in(tmp_path)
 
 
 def test_a_refused_run_leaves_the_lock_to_its_holder(tmp_path: Path) -> None:
@@ -123,7 +114,7 @@ def test_a_process_that_was_forked_meanwhile_does_not_go_on_holding(tmp_path: Pa
 def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="file must be a folder, got a file"):
-        descend_many_in(tmp_path / "file")
+        fit_many_in(tmp_path / "file")
 
 
 def test_a_file_system_without_locks_is_used_with_a_warning(
@@ -134,5 +125,5 @@ def test_a_file_system_without_locks_is_used_with_a_warning(
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
     with pytest.warns(UserWarning, match="cannot be locked .* see to it that no other run uses it"):
-        descend_in(tmp_path)
+        fit_in(tmp_path)
     assert any(tmp_path.glob("version-*"))

@@ -83,3 +83,23 @@ def test_explain_names_the_plan_its_flops_and_the_alternatives() -> None:
     )
     for expected in ("1000 × 900", "depth 3", "GFLOP", "split at 1", "split at 2", "dense", "MB"):
         assert expected in text
+
+
+def test_the_planner_uses_tiles_where_the_pattern_is_dense_and_follows_matmul_precision() -> None:
+    dims, nnz = (3706, 64, 6040), 1_000_000
+
+    def plan(precision: str, dtype: torch.dtype = torch.float32, **changes) -> planner.Plan:
+        return planner.plan_chain(**{"dims": dims, "nnz": nnz, "dtype": dtype, "device": "cuda",
+                                     "precision": precision, **changes})  # fmt: skip
+
+    assert plan("high").tile_precision == "tf32"
+    assert plan("medium").tile_precision == "bfloat16"
+    assert plan("highest", torch.bfloat16).tile_precision == "tf32"
+    assert plan("highest", torch.float64).tile_precision is None
+    assert plan("high", nnz=100_000).tile_precision is None
+    assert plan("high", dims=(3706, 200, 6040)).tile_precision is None
+    assert plan("high", device="cpu").tile_precision is None
+    for dense_enough in (plan("highest", nnz=8_000_000), plan("high")):
+        text = str(dense_enough)
+        assert f"tensor cores ({dense_enough.tile_precision})" in text
+        assert "split at 1, tiles" in text

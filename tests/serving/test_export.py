@@ -17,8 +17,6 @@ from dmf_fast.data import IdMap
 from dmf_fast.data.object_id_map import ObjectIdMap
 from dmf_fast.serving import TwoFactors, export_factors
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 USERS = IdMap(pa.array([7, -3, 2**62]))
 FILMS = IdMap(pa.array(["Amélie", "東京物語", "", "a film\nof two lines"]))
 

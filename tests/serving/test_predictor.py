@@ -12,8 +12,6 @@ from dmf_fast import DeepMatrixFactorization
 from dmf_fast.data import DataError
 from dmf_fast.serving import Predictor, predictor
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SHAPE = (6, 5)
 ROWS, COLUMNS = np.array([0, 5, 2, 2]), np.array([4, 0, 1, 3])
 

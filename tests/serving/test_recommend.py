@@ -9,8 +9,6 @@ import torch
 from dmf_fast import Observations
 from dmf_fast.serving import SeenColumns, TwoFactors, recommend
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SHAPE = (30, 40)
 
 

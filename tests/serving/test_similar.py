@@ -7,8 +7,6 @@ import torch
 
 from dmf_fast.serving import TwoFactors, similar_columns, similar_rows
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def drawn_factors() -> TwoFactors:
     generator = torch.Generator().manual_seed(0)

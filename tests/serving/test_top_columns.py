@@ -60,7 +60,6 @@ def whole_numbers(
     )
 
 
-@pytest.mark.usefixtures("one_thread")
 @settings(max_examples=150)
 @given(
     shape=st.tuples(st.integers(1, 30), st.integers(1, 150)),
@@ -96,7 +95,6 @@ def test_the_best_columns_are_those_of_the_reference(
     assert scores.tolist() == expected_scores.tolist()
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("scores_a_block", [1, 100, 1 << 24])
 @pytest.mark.parametrize(("seen", "bias", "k"), [(0.3, True, 5), (0.97, False, 60), (1.0, True, 3)])
 def test_torch_s_own_operators_in_blocks_give_what_the_operator_gives(
@@ -127,7 +125,6 @@ def test_on_a_gpu_the_best_columns_are_those_of_the_cpu() -> None:
     torch.testing.assert_close(nearest, similar_columns(two_factors, range(40), 5).similarities)
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("h", [1023, 1024, 1025, 2000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_wide_factors_give_the_best_columns_too(h: int, dtype: torch.dtype, backend: str) -> None:
@@ -157,7 +154,6 @@ def test_results_are_bitwise_equal_for_any_number_of_threads(
     assert torch.equal(columns[:500], columns[500:])
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_scores_that_are_no_numbers_are_left_out() -> None:
     a, b = torch.tensor([[1.0], [torch.nan]]), torch.tensor([[1.0, torch.nan, torch.inf, -torch.inf]])
     for top_columns in (operators.top_columns, top_columns_in_blocks):
@@ -166,7 +162,6 @@ def test_scores_that_are_no_numbers_are_left_out() -> None:
         assert scores.tolist() == [[torch.inf, 1.0, -torch.inf], [-torch.inf] * 3]
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_opcheck_passes(dtype: torch.dtype) -> None:
     problem = whole_numbers((12, 40), 5, 9)

@@ -8,8 +8,6 @@ import torch
 from dmf_fast import DeepMatrixFactorization
 from dmf_fast.serving import TwoFactors, collapse
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def drawn_model(
     hidden: tuple[int, ...] = (9, 6, 8), shape: tuple[int, int] = (12, 10), dtype: torch.dtype = torch.float64

@@ -1,37 +1,48 @@
-"""Fixtures of the tests of `descend`."""
+"""Fixtures of the tests of `fit`: the engines that make its steps."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import nullcontext
 from types import FrameType
 
 import pytest
 
 from dmf_fast import info
-from dmf_fast.ops import planner
+from tests import problems
+from tests.conftest import HAS_GPU, using_instruction_set
+
+# An engine and where its problems lie; cuda_graph makes its steps on the CPU too, without a graph.
+_ENGINES = [("native", "cpu"), ("torch", "cpu"), ("cuda_graph", "cpu")]
+_ON_GPU = [("cuda_block", "cuda"), ("cuda_graph", "cuda"), ("torch", "cuda")] if HAS_GPU else []
 
 
-@pytest.fixture(params=info.available_instruction_sets())
-def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Every instruction set of this machine in turn."""
-    before = info.active_instruction_set()
-    info.set_instruction_set(request.param)
-    yield request.param
-    info.set_instruction_set(before)
+def _engine_param(name: str, place: str) -> object:
+    marks = [pytest.mark.cuda] if place == "cuda" else []
+    return pytest.param((name, place), id=f"{name} on {place}", marks=marks)
 
 
-@pytest.fixture(params=["split", "formed"])
-def descent_plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The plan that splits the chain, wherever there is a split, and the one that forms the matrix."""
-    cost = -1e15 if request.param == "split" else 1e15
-    monkeypatch.setattr(planner, "DESCENT", replace(planner.DESCENT, split=cost))
-    return str(request.param)
+@pytest.fixture(params=[_engine_param(*one) for one in _ENGINES + _ON_GPU])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every engine in turn; problems are drawn on its device."""
+    name, place = request.param
+    monkeypatch.setattr(problems, "DEVICE", place)
+    return str(name)
+
+
+@pytest.fixture(params=[*info.available_instruction_sets(), *(_engine_param(*one) for one in _ON_GPU[:2])])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Every engine of native code in turn, that of the CPU with every instruction set."""
+    on_cpu = isinstance(request.param, str)
+    name, place = ("native", "cpu") if on_cpu else request.param
+    monkeypatch.setattr(problems, "DEVICE", place)
+    with using_instruction_set(request.param) if on_cpu else nullcontext():
+        yield name
 
 
 @pytest.fixture
-def bounded() -> Iterator[None]:
+def bounded(interruptible: None) -> Iterator[None]:
     """A minute, after which a test fails that would go on for ever: for runs that only a rule ends."""
 
     def fail(number: int, frame: FrameType | None) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dmf_fast import DeepMatrixFactorization, Observations
-from dmf_fast.training import FitOptions, fit
+from dmf_fast.training import FitOptions, Recording, fit
 from dmf_fast.training.batches import Batches
 
 
@@ -17,6 +17,11 @@ def observations(nnz: int = 23, weighted: bool = False) -> Observations:
     values = torch.arange(nnz, dtype=torch.float64)
     weights = values + 1 if weighted else None
     return Observations(places // 6, places % 6, values, (10, 6), weights=weights)
+
+
+def entries_of(part: Observations) -> list[tuple[int, int, float]]:
+    rows, columns = (side.tolist() for side in part.coordinates())
+    return list(zip(rows, columns, part.values.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -28,8 +33,10 @@ def test_an_epoch_sees_every_entry_once_with_its_weight(count: int, weighted: bo
         parts = [batches.at(epoch * count + step) for step in range(count)]
         sizes = [len(part) for part in parts]
         assert max(sizes) - min(sizes) <= 1
-        seen = torch.cat([torch.stack([p.rows.double(), p.columns.double(), p.values]) for p in parts], dim=1)
-        expected = torch.stack([train.rows.double(), train.columns.double(), train.values])
+        seen = torch.cat(
+            [torch.stack([*(side.double() for side in p.coordinates()), p.values]) for p in parts], dim=1
+        )
+        expected = torch.stack([*(side.double() for side in train.coordinates()), train.values])
         assert sorted(seen.T.tolist()) == sorted(expected.T.tolist())
         if weighted:
             for part in parts:
@@ -59,7 +66,7 @@ def test_a_batch_without_weight_is_refused() -> None:
 
 
 def test_a_step_of_fit_takes_the_gradient_of_its_batch() -> None:
-    train, options = observations(), FitOptions(steps=4, batches=3, seed=7, evaluate_every=1)
+    train, options = observations(), FitOptions(steps=4, batches=3, seed=7)
     batches = Batches(train, 3, seed=7)
     model, twin = (DeepMatrixFactorization((10, 6), 2, 3, 0.5, seed=0, dtype=torch.float64) for _ in range(2))
     losses = []
@@ -70,7 +77,9 @@ def test_a_step_of_fit_takes_the_gradient_of_its_batch() -> None:
         with torch.no_grad():
             for factor, gradient in zip(twin.factors, gradients, strict=True):
                 factor -= 1e-3 * gradient
-    result = fit(model, train, torch.optim.SGD(model.parameters(), 1e-3), options)
+    result = fit(
+        model, train, torch.optim.SGD(model.parameters(), 1e-3), options, recording=Recording(every=1)
+    )
     assert result.history["train_loss"].to_pylist()[:4] == pytest.approx(losses)
     for own, expected in zip(model.factors, twin.factors, strict=True):
         assert torch.equal(own, expected)

@@ -238,7 +238,7 @@ def test_a_failed_integration_says_so_in_scipys_words(monkeypatch: pytest.Monkey
         ({"factors": [1e200 * matrix(9, 7, 0)]}, ValueError, "finite loss and gradient"),
         ({"train": Observations([], [], [], (9, 7), dtype=torch.float64)}, ValueError, "train must hold"),
         ({"train": Observations([0], [0], [1.0], (9, 7))}, TypeError, "observations have torch.float32"),
-        ({"truth": torch.ones(7, 9)}, ValueError, "truth has shape"),
+        ({"truth": torch.ones(7, 9)}, ValueError, "`truth` must have the shape"),
     ],
 )
 def test_bad_input_is_named(change: dict[str, Any], error: type[Exception], words: str) -> None:

@@ -10,8 +10,11 @@ from torch import Tensor
 
 from dmf_fast import Observations
 from dmf_fast.files.identity import sha256_of
-from dmf_fast.training import DescentOptions, GradientDescent, Recording
-from dmf_fast.training.identity import identity_of_descent
+from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.optim import OptimizerSpec
+from dmf_fast.training import FitOptions
+from dmf_fast.training.identity import identity_of_run
+from dmf_fast.training.measures import Measures
 
 EMPTY = Observations([], [], [], (3, 4))
 MATRIX = torch.arange(12.0).reshape(3, 4)
@@ -42,7 +45,8 @@ def test_digests_of_before_still_hold() -> None:
 
 
 def identity(**data: Observations | None) -> dict[str, object]:
-    return identity_of_descent([torch.eye(2)], GradientDescent(lr=0.1), DescentOptions(), Recording(), data)
+    model = DeepMatrixFactorization.of_factors([torch.eye(2)])
+    return identity_of_run(model, OptimizerSpec(torch.optim.SGD), FitOptions(), Measures(), data, "native")
 
 
 def test_observations_without_entries_have_a_digest_too() -> None:

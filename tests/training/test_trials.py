@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,32 +16,23 @@ import torch
 from torch import Tensor
 
 from dmf_fast import Observations
-from dmf_fast.training import (
-    Adam,
-    DescentOptions,
-    GradientDescent,
-    Recording,
-    Trial,
-    TrialError,
-    Trials,
-    descend_many,
-)
-from dmf_fast.training.descend_many import default_workers
-from dmf_fast.training.descent_run import DescentRun
-from tests.training.descents import assert_equal
+from dmf_fast.training import FitOptions, Recording, Trial, TrialError, Trials, fit_many
+from dmf_fast.training.fit_many import default_workers
+from dmf_fast.training.run import Run
+from tests import assertions
+from tests.assertions import assert_equal
 
 TRAIN = Observations([0, 1, 2], [0, 1, 2], [1.0, 2.0, 3.0], (3, 3))
 
 
 def trial(labels: dict[str, Any], **changes: Any) -> Trial:
-    plain = Trial(labels, [torch.eye(3)], TRAIN, GradientDescent(lr=0.1), DescentOptions(steps=20))
+    plain = Trial(labels, [torch.eye(3)], TRAIN, partial(torch.optim.SGD, lr=0.1), FitOptions(steps=20))
     return replace(plain, **changes)
 
 
 def assert_same(one: Trials, other: Trials) -> None:
     for first, second in zip(one.results, other.results, strict=True):
-        assert_equal(first.factors, second.factors)
-        assert first.result.history.equals(second.result.history)
+        assertions.assert_same((first.factors, first.result), (second.factors, second.result))
 
 
 @pytest.mark.parametrize(
@@ -53,26 +45,24 @@ def assert_same(one: Trials, other: Trials) -> None:
 )
 def test_starts_of_any_strides_are_kept_in_a_folder(factors: list[Tensor], tmp_path: Path) -> None:
     given = [trial({"seed": 0}, factors=factors)]
-    ended = descend_many(given, folder=tmp_path)
-    assert_equal(ended.results[0].factors, descend_many(given).results[0].factors)
-    assert_same(descend_many(given, folder=tmp_path), ended)
+    ended = fit_many(given, folder=tmp_path)
+    assert_equal(ended.results[0].factors, fit_many(given).results[0].factors)
+    assert_same(fit_many(given, folder=tmp_path), ended)
     alike = [trial({"seed": 0}, factors=[factor.clone() for factor in factors])]
     assert alike[0].key() == given[0].key()
 
 
 def test_numbers_of_numpy_are_those_of_python(tmp_path: Path) -> None:
     labels = {"seed": np.int64(3), "scale": np.float32(0.5), "kind": np.str_("a"), "on": np.bool_(True)}
-    options = DescentOptions(
-        steps=np.int64(20), max_seconds=np.float32(60), train_loss_threshold=np.float32(0)
-    )
+    options = FitOptions(steps=np.int64(20), max_seconds=np.float32(60), train_loss_threshold=np.float32(0))
     of_numpy = trial(labels, options=options, recording=Recording(every=np.int32(5)))
     plain = trial(
         {"seed": 3, "scale": 0.5, "kind": "a", "on": True},
-        options=DescentOptions(steps=20, max_seconds=60.0, train_loss_threshold=0.0),
+        options=FitOptions(steps=20, max_seconds=60.0, train_loss_threshold=0.0),
         recording=Recording(every=5),
     )
-    ended = descend_many([of_numpy], folder=tmp_path)
-    assert_same(descend_many([plain], folder=tmp_path), ended)
+    ended = fit_many([of_numpy], folder=tmp_path)
+    assert_same(fit_many([plain], folder=tmp_path), ended)
     (summary,) = tmp_path.glob("trial-*/summary.json")
     assert json.loads(summary.read_text())["labels"] == plain.labels
 
@@ -104,19 +94,20 @@ def test_labels_are_those_of_when_the_trial_was_made() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["step", "seconds", "train_loss", "test_rmse", "rule", "stopped_because", "best_step", "beta1"]
+    "name",
+    ["step", "seconds", "train_loss", "test_rmse", "optimizer", "stopped_because", "best_step", "betas_1"],
 )
 def test_a_label_may_not_hide_a_column(name: str) -> None:
-    given = [trial({"seed": 0}, rule=Adam(lr=0.1)), trial({name: 0.5})]
+    given = [trial({"seed": 0}, optimizer=torch.optim.Adam), trial({name: 0.5})]
     with pytest.raises(ValueError, match=rf"trials\[1\] has the label '{name}' = 0.5, .* another name"):
-        descend_many(given)
+        fit_many(given)
 
 
-def test_a_label_may_repeat_an_option_of_the_rule_and_nothing_else_of_that_name() -> None:
-    given = [trial({"lr": lr}, rule=GradientDescent(lr)) for lr in (0.1, 0.2)]
-    assert descend_many(given).summary()["lr"].to_pylist() == [0.1, 0.2]
+def test_a_label_may_repeat_an_option_of_the_optimizer_and_nothing_else_of_that_name() -> None:
+    given = [trial({"lr": lr}, optimizer=partial(torch.optim.SGD, lr=lr)) for lr in (0.1, 0.2)]
+    assert fit_many(given).summary()["lr"].to_pylist() == [0.1, 0.2]
     with pytest.raises(ValueError, match=r"trials\[0\] has the label 'lr' = 0.3"):
-        descend_many([trial({"lr": 0.3})])
+        fit_many([trial({"lr": 0.3})])
 
 
 @pytest.mark.parametrize(
@@ -131,34 +122,42 @@ def test_a_label_may_repeat_an_option_of_the_rule_and_nothing_else_of_that_name(
 def test_labels_that_cannot_stand_in_one_column_are_refused(values: tuple[Any, Any], words: str) -> None:
     given = [trial({"kind": value, "place": place}) for place, value in enumerate(values)]
     with pytest.raises(ValueError, match=f"the label 'kind' must be of one kind in all trials, .* {words}"):
-        descend_many(given)
+        fit_many(given)
 
 
 def test_labels_may_be_missing_and_whole_numbers_stand_beside_others() -> None:
     given = [trial({"scale": 1}), trial({"scale": 0.5, "seed": 3}), trial({"seed": 4})]
-    ended = descend_many(given)
+    ended = fit_many(given)
     for table in (ended.summary(), ended.history()):
         assert list(dict.fromkeys(table["scale"].to_pylist())) == [1.0, 0.5, None]
         assert list(dict.fromkeys(table["seed"].to_pylist())) == [None, 3, 4]
 
 
 def test_trials_may_come_from_a_generator() -> None:
-    ended = descend_many(trial({"seed": seed}) for seed in range(3))
+    ended = fit_many(trial({"seed": seed}) for seed in range(3))
     assert [one.trial.labels["seed"] for one in ended.results] == [0, 1, 2]
 
 
 def test_what_is_no_trial_is_named() -> None:
     with pytest.raises(TypeError, match=r"trials\[1\] must be a Trial, but a dict came"):
-        descend_many([trial({}), {}])  # type: ignore[list-item]
+        fit_many([trial({}), {}])  # type: ignore[list-item]
+
+
+def test_an_optimizer_that_is_bound_to_parameters_is_refused() -> None:
+    bound = torch.optim.SGD([torch.eye(3, requires_grad=True)], lr=0.1)
+    with pytest.raises(
+        TypeError, match=r"`optimizer` must make .*functools.partial\(SGD, .*, got one that is bound"
+    ):
+        trial({}, optimizer=bound)
 
 
 def test_patience_of_a_trial_needs_its_validation_set() -> None:
-    with pytest.raises(ValueError, match=r"trials\[0\]: patience must be None"):
-        descend_many([trial({}, options=DescentOptions(patience=3))])
+    with pytest.raises(ValueError, match=r"trials\[0\]: `patience` must be None"):
+        fit_many([trial({}, options=FitOptions(patience=3))])
 
 
-FAILS = DescentOptions(steps=21)
-ENDLESS = DescentOptions(steps=10**12, max_seconds=30.0)  # or it would hang where it is not stopped
+FAILS = FitOptions(steps=21)
+ENDLESS = FitOptions(steps=10**12, max_seconds=30.0)  # or it would hang where it is not stopped
 MODULE = sys.modules[default_workers.__module__]
 
 
@@ -176,30 +175,30 @@ def fail_in(holder: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("name", "holder"),
-    [("key", Trial), ("load_result", MODULE), ("keep_result", MODULE), ("train_until_done", DescentRun)],
+    [("key", Trial), ("load_result", MODULE), ("keep_result", MODULE), ("train_until_done", Run)],
 )
 def test_a_trial_that_fails_is_named_and_stops_the_others(
     name: str, holder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = [trial({"seed": seed}) for seed in (0, 1)] + [trial({"seed": 2}, options=FAILS)]
     if name == "load_result":
-        descend_many(given, folder=tmp_path)
+        fit_many(given, folder=tmp_path)
     fail_in(holder, name, monkeypatch)
     endless = [trial({"seed": seed}, options=ENDLESS, recording=Recording(every=10**9)) for seed in (3, 4)]
     with pytest.raises(
         TrialError, match=r"^trials\[2\] .*'seed': 2.* failed: LookupError: not mine"
     ) as error:
-        descend_many([*given, *endless], folder=tmp_path, workers=2)
+        fit_many([*given, *endless], folder=tmp_path, workers=2)
     assert isinstance(error.value.__cause__, LookupError)
     assert [one.trial.labels["seed"] for one in error.value.ended.results] == [0, 1]
 
 
 def test_results_are_there_without_a_folder_when_a_trial_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     given = [trial({"seed": 0}), trial({"seed": 2}, options=FAILS)]
-    whole = descend_many(given[:1])
-    fail_in(DescentRun, "train_until_done", monkeypatch)
+    whole = fit_many(given[:1])
+    fail_in(Run, "train_until_done", monkeypatch)
     with pytest.raises(TrialError, match=r"trials\[1\]") as error:
-        descend_many(given, workers=1)
+        fit_many(given, workers=1)
     assert error.value.ended.summary().num_rows == 1
     assert_equal(error.value.ended.results[0].factors, whole.results[0].factors)
 

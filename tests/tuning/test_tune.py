@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from dmf_fast.experiments import low_rank_problem
 from dmf_fast.tuning import SearchSpace, TuningOptions, TuningTrial, tune
 from dmf_fast.tuning.proposal import Proposal
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 OPTIONS = CompletionOptions.of(
     {"hidden": 4, "steps": 80, "evaluate_every": 2, "patience": 10, "validation_fraction": 0.2}
 )
@@ -28,14 +25,6 @@ SPACE = SearchSpace().changed(hidden=(2, 4))
 def observed() -> Observations:
     """A noisy matrix of rank 2."""
     return low_rank_problem(30, 20, 2, 250, seed=0, noise=0.3).train
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Python's own handler, also where the tests run in the background and SIGINT is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def measured(trials: tuple[TuningTrial, ...]) -> list[TuningTrial]:

@@ -15,7 +15,7 @@ from dmf_fast._native import Outcome, Part
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.planner import plan_descent
-from dmf_fast.optim.native import NotNative, OptimizerState
+from dmf_fast.optim.native import NativeOptimizer, NotNative, OptimizerState
 from dmf_fast.optim.spec import OptimizerSpec
 from dmf_fast.training.engines.program import DescentProgram
 from dmf_fast.training.engines.protocol import loss_scale, thresholds
@@ -65,6 +65,20 @@ class CudaBlockEngine(CudaEngine):
             self._write(Part.parameter, [factor.detach() for factor in model.factors])
         self._known = runs.states()[0]
         self._begin_with_optimizer()
+
+    @classmethod
+    def rule_of(
+        cls,
+        model: DeepMatrixFactorization,
+        train: Observations,
+        optimizer: torch.optim.Optimizer | OptimizerSpec,
+        options: FitOptions,
+        given: Sequence[Tensor] | None,
+    ) -> NativeOptimizer:
+        """Return the update rule; see `RuleEngine.rule_of`."""
+        if train.device.type != "cuda":
+            raise NotNative(f"the observations are on {train.device}")
+        return super().rule_of(model, train, optimizer, options, given)
 
     def _planned(self, train: Observations, options: FitOptions) -> _native.BlockRuns32 | _native.BlockRuns64:
         limit = torch.ops.dmf_fast.block_shared_memory(train.layout().values)

@@ -111,7 +111,7 @@ class RuleEngine(ABC):
 
     def finish(self, *, best: bool) -> None:
         """Leave the model with the kept or the present parameters, the optimizer with its state."""
-        if isinstance(self._optimizer, torch.optim.Optimizer):
+        if isinstance(self._optimizer, torch.optim.Optimizer) and self.step:
             write_state(self._optimizer, self._rule, self._given, self._turned_state(self._optimizer_state()))
         kept = self._kept_parameters() if best else None
         self._fill_model(self._parameters() if kept is None else kept)

@@ -6,6 +6,7 @@ import inspect
 import math
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -119,9 +120,9 @@ class TorchEngine:
 
     def state(self) -> EngineState:
         """Return copies of all that changes from step to step, but for torch's own generators."""
-        optimizer: dict[str, Any] = {"optimizer": self._optimizer.state_dict()}
+        optimizer: dict[str, Any] = {"optimizer": deepcopy(self._optimizer.state_dict())}
         if self._scheduler is not None:
-            optimizer["scheduler"] = self._scheduler.state_dict()
+            optimizer["scheduler"] = deepcopy(self._scheduler.state_dict())
         return EngineState(self._step, _copies(self._model), self._kept, optimizer)
 
     def resume(self, state: EngineState) -> None:

@@ -8,7 +8,7 @@ import pytest
 from dmf_fast import _native
 from dmf_fast._native import Part
 from dmf_fast.ops.planner import plan_descent
-from dmf_fast.training.program import DescentProgram
+from dmf_fast.training.engines.program import DescentProgram
 
 ROWS = np.array([0, 3, 3, 1, 4])
 COLUMNS = np.array([2, 0, 5, 5, 1])
@@ -41,7 +41,7 @@ def test_factors_and_moments_have_places_of_their_own() -> None:
     before = memory.copy()
     seen = []
     for run, factors in ((0, 3), (1, 2)):
-        for part in (Part.factor, Part.first_moment, Part.second_moment):
+        for part in (Part.parameter, Part.first_moment, Part.second_moment):
             for factor in range(factors):
                 numbers = view(runs, memory, run, part, factor)
                 assert (numbers == 0).all()
@@ -92,6 +92,6 @@ def test_runs_that_are_none_for_a_block_are_refused() -> None:
     with pytest.raises(ValueError, match="no such moment"):
         runs.place(0, Part.first_moment, 0)
     with pytest.raises(ValueError, match="no such factor"):
-        runs.place(0, Part.factor, 3)
+        runs.place(0, Part.parameter, 3)
     with pytest.raises(ValueError, match="no such run"):
-        runs.place(1, Part.factor, 0)
+        runs.place(1, Part.parameter, 0)

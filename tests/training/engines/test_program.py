@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dmf_fast.ops.planner import plan_descent
-from dmf_fast.training.program import DescentProgram
+from dmf_fast.training.engines.program import DescentProgram
 from tests.problems import Problem, make_problem, problems
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 KILLS = 5
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def assert_runs(script: str) -> None:

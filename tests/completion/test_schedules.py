@@ -1,0 +1,30 @@
+"""Learning rates over the steps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dmf_fast.completion import SCHEDULES, make_scheduler
+
+
+def rates(name: str, warmup: int) -> list[float]:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
+    scheduler = make_scheduler(name, optimizer, steps=10, warmup=warmup)
+    seen = []
+    for _ in range(11):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+    return seen
+
+
+def test_schedules_begin_at_the_rate_after_the_warmup_and_end_where_they_should() -> None:
+    assert rates("constant", 0) == [2.0] * 11
+    assert rates("linear", 0)[:3] == pytest.approx([2.0, 1.8, 1.6])
+    assert rates("cosine", 0)[5] == pytest.approx(1.0)
+    for name in SCHEDULES:
+        seen = rates(name, 4)
+        assert seen[:5] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
+        assert seen[10] == pytest.approx(2.0 if name == "constant" else 0.0)
