@@ -1,13 +1,21 @@
-"""Scales of a completion problem: how well rows and columns are known, and how loud the noise is."""
+"""Scales of a completion problem: how well rows and columns are known, and how loud the noise is.
+
+All of it is NumPy in one thread: sums of a few passes over the entries, which more threads would not add up
+in the same order.
+"""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dmf_fast.observations import Observations
+
+Floats = NDArray[np.float64]
 
 # Of a mean of many numbers in float64.
 _ROUNDING = 1e-14
@@ -25,8 +33,12 @@ def degree_scales(observations: Observations, exponent: float) -> tuple[Tensor, 
     >>> (rows[1] / rows[0]).item()
     2.0
     """
-    row_degrees, column_degrees = _degrees(observations)
-    return _scale(row_degrees, exponent), _scale(column_degrees, exponent)
+    weights = _weights(observations)
+    rows, columns = (
+        torch.from_numpy(_scale(np.bincount(places, weights, length), exponent)).to(observations.device)
+        for places, length in zip(_places(observations), observations.shape, strict=True)
+    )
+    return rows, columns
 
 
 def mean_value(observations: Observations) -> float:
@@ -35,10 +47,7 @@ def mean_value(observations: Observations) -> float:
     >>> mean_value(Observations([0, 1], [0, 0], [1.0, 5.0], weights=[3.0, 1.0]))
     2.0
     """
-    values, weights = observations.values.double(), observations.weights
-    if weights is None:
-        return values.mean().item()
-    return (values @ weights.double()).item() / observations.total_weight
+    return float(np.average(_values(observations), weights=_weights(observations)))
 
 
 def spread(observations: Observations, center: float) -> float:
@@ -49,11 +58,8 @@ def spread(observations: Observations, center: float) -> float:
     >>> spread(Observations([0, 1], [0, 0], [1.0, 5.0]), center=3.0)
     2.0
     """
-    squares = (observations.values.double() - center).square_()
-    weights = observations.weights
-    if weights is not None:
-        squares *= weights.double()
-    root = math.sqrt(squares.sum().item() / observations.total_weight)
+    squares = np.square(_values(observations) - center)
+    root = math.sqrt(np.average(squares, weights=_weights(observations)))
     return root if root > _ROUNDING * abs(center) else 1.0
 
 
@@ -72,33 +78,35 @@ def noise_level(
     >>> noise_level(Observations([0, 0, 0, 0, 1], [0, 1, 2, 3, 0], [1.0] * 5), rows, torch.ones(4), 1.0) > 0
     True
     """
-    places, weights = observations.coordinates(), observations.weights
-    strengths = 1.0 if weights is None else weights.double().square()
-    row_squares, column_squares = row_scale.double().square(), column_scale.double().square()
-    rows = row_squares * _sums(places[0], column_squares[places[1]] * strengths, len(row_scale))
-    columns = column_squares * _sums(places[1], row_squares[places[0]] * strengths, len(column_scale))
-    largest = math.sqrt(rows.max().item()) + math.sqrt(columns.max().item())
+    places, weights = _places(observations), _weights(observations)
+    squares = [scale.double().square().cpu().numpy() for scale in (row_scale, column_scale)]
+    largest = 0.0
+    for own, other in ((0, 1), (1, 0)):
+        strengths = squares[other][places[other]]
+        if weights is not None:
+            strengths *= np.square(weights)
+        sums = squares[own] * np.bincount(places[own], strengths, len(squares[own]))
+        largest += math.sqrt(sums.max())
     return 2 * value_scale**2 * largest / observations.total_weight
 
 
-def _degrees(observations: Observations) -> tuple[Tensor, Tensor]:
-    weights = observations.weights
-    strengths = torch.ones(1, dtype=torch.float64).expand(len(observations))
-    if weights is not None:
-        strengths = weights.double()
-    rows, columns = (
-        _sums(places, strengths, length)
-        for places, length in zip(observations.coordinates(), observations.shape, strict=True)
-    )
+def _places(observations: Observations) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    rows, columns = (places.cpu().numpy() for places in observations.coordinates())
     return rows, columns
 
 
-def _sums(places: Tensor, numbers: Tensor, length: int) -> Tensor:
-    return torch.bincount(places, numbers, minlength=length)
+def _values(observations: Observations) -> Floats:
+    values: Floats = observations.values.cpu().double().numpy()
+    return values
 
 
-def _scale(degrees: Tensor, exponent: float) -> Tensor:
+def _weights(observations: Observations) -> Floats | None:
+    weights = observations.weights
+    return None if weights is None else weights.cpu().double().numpy()
+
+
+def _scale(degrees: NDArray[np.number], exponent: float) -> Floats:
     known = degrees > 0
-    filled = torch.where(known, degrees, degrees[known].min())
+    filled = np.where(known, degrees, degrees[known].min()).astype(np.float64)
     squares = filled**-exponent
-    return (squares * (degrees.sum() / (squares * degrees).sum())).sqrt()
+    return np.sqrt(squares * (degrees.sum() / (squares * degrees).sum()))

@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dmf_fast.observations import Observations
 from dmf_fast.training import FitOptions
@@ -66,10 +65,15 @@ def measured(name: str, number: float | None, unit: float) -> float | None:
 
 def measured_history(history: pa.Table, unit: float) -> pa.Table:
     """Return the history of a run whose values were divided by ``unit`` in the values themselves."""
-    for place, name in enumerate(history.column_names):
-        for _ in range(_power(name)):
-            history = history.set_column(place, name, pc.multiply(history.column(place), unit))
-    return history
+    if unit == 1:
+        return history
+    return pa.table(
+        {
+            name: [measured(name, number, unit) for number in history[name].to_pylist()]
+            for name in history.column_names
+        },
+        schema=history.schema,
+    )
 
 
 def _power(name: str) -> int:
