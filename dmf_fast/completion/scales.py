@@ -109,4 +109,5 @@ def _scale(degrees: NDArray[np.number], exponent: float) -> Floats:
     known = degrees > 0
     filled = np.where(known, degrees, degrees[known].min()).astype(np.float64)
     squares = filled**-exponent
-    return np.sqrt(squares * (degrees.sum() / (squares * degrees).sum()))
+    scale: Floats = np.sqrt(squares * (degrees.sum() / (squares * degrees).sum()))
+    return scale
