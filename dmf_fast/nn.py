@@ -17,8 +17,8 @@ from dmf_fast.ops import functional
 from dmf_fast.ops.functional import Reduction
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-# Numbers that `predict` gathers at once: 64 MiB in float32 for each side.
-_CHUNK_NUMBERS = 1 << 24
+# Numbers that `predict` gathers at once, for each side: they stay in the cache.
+_CHUNK_NUMBERS = 1 << 17
 
 
 @dataclass(frozen=True)

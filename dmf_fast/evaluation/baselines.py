@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import product, starmap
+from itertools import chain
 from typing import Annotated, Protocol
 
 import numpy as np
+import torch
 
 from dmf_fast.evaluation.errors import RatingErrors
 from dmf_fast.evaluation.held_out import HeldOut
@@ -110,13 +112,20 @@ def chosen_biases(train: Observations, validation: HeldOut) -> Biases:
         predictions = biases.predict(validation.rows, validation.columns)
         return RatingErrors.of(predictions, validation.values, validation.weights).squared
 
-    # Roughly, each from the one before; the chosen one is solved on from there.
-    best = found = equations.solved(Shrinkage(), tolerance=_ROUGHLY)
-    least = squared_errors(best)
-    for shrinkage in starmap(Shrinkage, product(STRENGTHS, STRENGTHS)):
-        found = equations.solved(shrinkage, start=found, tolerance=_ROUGHLY)
-        if (errors := squared_errors(found)) < least and shrinkage != Shrinkage():
-            best, least = found, errors
+    usual = equations.solved(Shrinkage(), tolerance=_ROUGHLY)
+
+    def along_columns(rows: float) -> list[tuple[float, Biases]]:
+        """Return the biases for one strength of the rows, roughly, each from the one before."""
+        found, tried = usual, []
+        for columns in STRENGTHS:
+            found = equations.solved(Shrinkage(rows, columns), start=found, tolerance=_ROUGHLY)
+            tried.append((squared_errors(found), found))
+        return tried
+
+    # NumPy lets others run while it gathers and adds up.
+    with ThreadPoolExecutor(min(len(STRENGTHS), torch.get_num_threads())) as pool:
+        tried = [(squared_errors(usual), usual), *chain.from_iterable(pool.map(along_columns, STRENGTHS))]
+    best = min(tried, key=lambda one: one[0])[1]
     return equations.solved(best.shrinkage, start=best)
 
 
@@ -143,7 +152,7 @@ def usual_baselines(train: Observations, validation: HeldOut | None = None) -> d
 class _Equations:
     """The normal equations of the biases, without shrinkage: built once, solved for any.
 
-    On NumPy alone, in one thread: importing SciPy takes longer than all of it.
+    On NumPy alone: importing SciPy takes longer than all of it.
     """
 
     def __init__(self, train: Observations) -> None:
@@ -165,8 +174,9 @@ class _Equations:
         row_weight = self.by_row.weight + shrinkage.rows
         column_weight = self.by_column.weight + shrinkage.columns
         columns = np.zeros(len(column_weight)) if start is None else start.column_biases / self.scale
-        rows = (self.pull[0] - self.by_row.times(columns)) / row_weight  # the best ones for these columns
-        residual = self.pull[1] - self.by_column.times(rows) - column_weight * columns
+        entries = np.empty(len(self.by_row.columns))  # of every product here: new pages take longer
+        rows = (self.pull[0] - self.by_row.times(columns, entries)) / row_weight  # the best for these columns
+        residual = self.pull[1] - self.by_column.times(rows, entries) - column_weight * columns
         goal = tolerance * np.linalg.norm(self.pull[1])
         direction, size = np.zeros_like(columns), 1.0
         for _ in range(_MOST_STEPS):
@@ -175,8 +185,8 @@ class _Equations:
             scaled = residual / column_weight
             size, last = float((residual * scaled).sum()), size
             direction = scaled + size / last * direction
-            row_direction = -self.by_row.times(direction) / row_weight
-            image = column_weight * direction + self.by_column.times(row_direction)
+            row_direction = -self.by_row.times(direction, entries) / row_weight
+            image = column_weight * direction + self.by_column.times(row_direction, entries)
             length = size / float((direction * image).sum())
             columns, rows = columns + length * direction, rows + length * row_direction
             residual = residual - length * image
@@ -199,14 +209,12 @@ class _SparseRows:
             self.columns, self.weights = columns[order], weights[order]
             offsets = np.append(0, np.cumsum(np.bincount(rows, minlength=shape[0])))
             self.weight = np.bincount(rows, weights, shape[0]).astype(np.float64, copy=False)
-        self.entries = np.empty(len(self.columns))
         self.filled = np.flatnonzero(np.diff(offsets))  # np.add.reduceat takes no empty rows
         self.starts = offsets[self.filled]
 
-    def times(self, vector: Floats) -> Floats:
-        """Return the matrix times a vector, ``(n,)``."""
-        # Memory of its own, and no checks: new pages and these take longer than the rest.
-        entries = vector.take(self.columns, out=self.entries, mode="clip")
+    def times(self, vector: Floats, entries: Floats) -> Floats:
+        """Return the matrix times a vector, ``(n,)``; ``entries``, ``(nnz,)``, are overwritten."""
+        vector.take(self.columns, out=entries, mode="clip")  # checks would take longer than the rest
         if self.weights is not None:
             entries *= self.weights
         product = np.zeros(len(self.weight))
