@@ -1,7 +1,7 @@
 """`python -m bench.contention`: what other processes cost that keep all cores busy.
 
 Beside an endless loop for every core: the whole command `dmf-fast complete u1.base --test u1.test`, of
-MovieLens 100K; `fit` with a torch optimizer on 100 x 100; and `completion_loss` with backward on a million
+MovieLens 100K; `fit` on 100 x 100, by torch and natively; and `completion_loss` with backward on a million
 entries. Quiet and busy rounds take turns; medians, and their ratio. A fair share of the cores is a ratio of
 2; waiting for threads that the system has set aside costs more. Writes one JSON file.
 """
@@ -30,6 +30,7 @@ from dmf_fast.training import FitOptions
 
 ROUNDS = 5
 STEPS = 200
+LOSSES = 20
 H = 64
 
 Pass = Callable[[], object]
@@ -44,28 +45,29 @@ def complete_command() -> Pass | None:
     return lambda: subprocess.run(command, check=True, capture_output=True)
 
 
-def fit_with_torch() -> Pass:
+def fit_with(engine: str) -> Pass:
     """Return steps of gradient descent on the paper's own problem."""
     train = low_rank_problem(100, 100, 5, 2_000, seed=0).train
 
     def one_pass() -> None:
         model = DeepMatrixFactorization((100, 100), 2, 100)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        fit(model, train, optimizer, FitOptions(steps=STEPS))
+        fit(model, train, optimizer, FitOptions(steps=STEPS, engine=engine))
 
     return one_pass
 
 
 def loss_and_backward() -> Pass:
-    """Return one loss with its gradients."""
+    """Return losses with their gradients, one after the other."""
     problem = skewed(*MILLION, H)
     observations = problem.observations()
     factors = [problem.b_transposed.T.contiguous().requires_grad_(), problem.a.clone().requires_grad_()]
 
     def one_pass() -> None:
-        for factor in factors:
-            factor.grad = None
-        torch.autograd.backward(completion_loss(factors, observations))
+        for _ in range(LOSSES):
+            for factor in factors:
+                factor.grad = None
+            torch.autograd.backward(completion_loss(factors, observations))
 
     return one_pass
 
@@ -112,8 +114,9 @@ def main() -> None:
     arguments = parser.parse_args()
     passes = {
         "complete u1.base --test u1.test": complete_command(),
-        f"fit, {STEPS} steps of SGD, 100 x 100": fit_with_torch(),
-        f"completion_loss and backward, 1M entries, h {H}": loss_and_backward(),
+        f"fit, {STEPS} steps of SGD, 100 x 100, torch": fit_with("torch"),
+        f"fit, {STEPS} steps of SGD, 100 x 100, native": fit_with("native"),
+        f"completion_loss and backward, {LOSSES} times, 1M entries, h {H}": loss_and_backward(),
     }
     cases = {}
     for name, one_pass in passes.items():

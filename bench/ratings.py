@@ -18,6 +18,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+# Else threads of torch that still spin disturb the pass that comes next.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import numpy as np
 import torch
 
@@ -112,7 +115,7 @@ def jobs(
                 done = subprocess.run(
                     [sys.executable, "-c", JOB, str(file), str(threads), "3"],
                     cwd=folder,
-                    env=os.environ | {"PYTHONPATH": str(folder)},
+                    env=_environment(folder),
                     capture_output=True,
                     text=True,
                     check=True,
@@ -123,6 +126,12 @@ def jobs(
     finally:
         file.unlink()
     return {name: found[name] | {"seconds": median(seconds[name])} for name in checkouts}
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Return what a user of a checkout has."""
+    kept = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    return kept | {"PYTHONPATH": str(folder)}
 
 
 def main() -> None:
