@@ -16,7 +16,7 @@ from dmf_fast.cli.options import CompleteOptions, TuneOptions
 from dmf_fast.cli.output_folder import OutputFolder
 from dmf_fast.cli.problem import CompletionProblem, load_problem
 from dmf_fast.cli.progress import say, shows_lines
-from dmf_fast.cli.report import print_results
+from dmf_fast.cli.summary import print_results
 
 if TYPE_CHECKING:
     from dmf_fast.tuning import SearchSpace, TuningResult, TuningTrial
