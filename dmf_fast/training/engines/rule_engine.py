@@ -71,6 +71,7 @@ class RuleEngine(ABC):
             raise NotNative(f"{train.dtype} has no native step")
         if not all(parameter.requires_grad for parameter in model.parameters()):
             raise NotNative("a parameter does not require a gradient")
+        _refuse_other_code(model, optimizer)
         parameters, depth = model.parameter_list if given is None else given, len(model.factors)
         clip = options.gradient_clip or 0.0
         return native_optimizer(optimizer, parameters[:depth], parameters[depth:], gradient_clip=clip)
@@ -173,6 +174,23 @@ class RuleEngine(ABC):
     @abstractmethod
     def _set_optimizer_state(self, state: OptimizerState) -> None:
         """Take up another state of the rule."""
+
+
+def _refuse_other_code(
+    model: DeepMatrixFactorization, optimizer: torch.optim.Optimizer | OptimizerSpec
+) -> None:
+    """Raise `NotNative` where a step would run code of the user's, which native code does not know."""
+    kind, base = type(model), DeepMatrixFactorization
+    same_loss = kind.loss is base.loss and kind.forward is base.forward
+    same_chain = kind.chain_and_biases is base.chain_and_biases
+    if not same_loss or (not same_chain and kind.parameter_scales is base.parameter_scales):
+        raise NotNative(f"{kind.__name__} computes its loss itself")
+    if any(parameter._backward_hooks for parameter in model.parameters()):
+        raise NotNative("a parameter has a hook")
+    if isinstance(optimizer, torch.optim.Optimizer) and (
+        optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+    ):
+        raise NotNative("the optimizer has a hook")
 
 
 class CudaEngine(RuleEngine):

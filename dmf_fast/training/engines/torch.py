@@ -56,9 +56,8 @@ class TorchEngine:
         self._thresholds = thresholds(options)
         self._needs_closure = _needs_closure(optimizer)
         self._step = 0
-        self._loss: Tensor | None = (
-            None  # of the present parameters, with its graph until it is differentiated
-        )
+        # Of the present parameters, with its graph until it is differentiated.
+        self._loss: Tensor | None = None
         self._gradient_norm: Tensor | None = None
         self._kept: dict[str, Tensor] | None = None
         # On a GPU reading a number makes the host wait, so it is done only where something depends on it.

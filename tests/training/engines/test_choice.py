@@ -134,6 +134,30 @@ def test_a_dtype_without_native_steps_gets_torchs() -> None:
     assert (result.engine, result.not_native_because) == ("torch", "torch.bfloat16 has no native step")
 
 
+class Doubled(DeepMatrixFactorization):
+    """A model whose loss is its own."""
+
+    def loss(self, *arguments: Any) -> torch.Tensor:
+        return 2 * super().loss(*arguments)
+
+
+def test_code_of_the_user_in_a_step_is_run_by_torchs_engine() -> None:
+    own = Doubled((8, 9), 2, 4, 0.3, seed=0, dtype=torch.float64)
+    hooked = model()
+    halved = hooked.factors[0].register_hook(lambda gradient: gradient / 2)
+    watched = model()
+    optimizer = torch.optim.SGD(watched.parameters(), lr=0.01)
+    optimizer.register_step_post_hook(lambda *arguments: None)
+    for given, rule, reason in (
+        (own, SGD, "Doubled computes its loss itself"),
+        (hooked, SGD, "a parameter has a hook"),
+        (watched, optimizer, "the optimizer has a hook"),
+    ):
+        assert fit(given, TRAIN, rule, FitOptions(steps=2)).not_native_because == reason
+    halved.remove()
+    assert fit(hooked, TRAIN, SGD, FitOptions(steps=2)).engine == "native"
+
+
 def test_a_scheduler_gets_torchs_engine() -> None:
     schedule = partial(torch.optim.lr_scheduler.StepLR, step_size=1)
     result = fit(model(), TRAIN, SGD, FitOptions(steps=2), scheduler=schedule)
