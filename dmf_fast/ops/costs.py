@@ -59,7 +59,7 @@ CPU = Costs(
     layout_bytes=11,
 )
 
-# Measured for runs of `descend`, whose steps call and clear nothing (`python -m bench.descent`): a product of
+# Measured for native runs, whose steps call and clear nothing (`python -m bench.steps`): a product of
 # 100 × 100 matrices makes 160 flops a nanosecond, the passes at the split take 6.5 ns an entry at h 100.
 DESCENT = Costs(
     chain_flop=1.0,

@@ -1,4 +1,4 @@
-"""What a step of `descend` computes, as data that the kernels of every device take.
+"""What a native step computes, as data that the kernels of every device take.
 
 ``csrc/kernels/descent/program.h`` explains it: matrices by number, first the factors, then the products that
 the plan forms. Right of the split everything is kept transposed.
