@@ -38,10 +38,12 @@ std::vector<InstructionSet> detect() {
 #if defined(DMF_HAS_X86_KERNELS)
   const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   if (has_avx2) found.push_back(DMF_KERNELS_OF(avx2));
+#if defined(DMF_HAS_AVX512_KERNELS)
   if (has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
     found.push_back(DMF_KERNELS_OF(avx512));
   }
+#endif
 #endif
   return found;
 }

@@ -9,7 +9,11 @@ namespace dmf {
 namespace DMF_INSTRUCTION_SET {
 
 // Vectors of a slice up to which that is faster than reading Bᵀ twice.
+#if defined(DMF_FEW_WIDTHS)  // for sanitizers, with which all widths take minutes to compile
+constexpr int max_fused_vectors = 2;
+#else
 constexpr int max_fused_vectors = vector_registers / 4;
+#endif
 
 template <class Storage, int P, bool biased>
 class FusedRows {
