@@ -59,7 +59,9 @@ def running_job(command: str, options: JobOptions) -> Iterator[OutputFolder | No
 
 def _how_to_go_on(command: str, options: JobOptions, folder: OutputFolder | None) -> str:
     if folder is not None and folder.holds_checkpoint:
-        return f"what was done up to the last checkpoint is kept; go on with\n  {_resuming(command, options)}"
+        return (
+            f"what was done up to the last checkpoint is kept; resume with\n  {_resuming(command, options)}"
+        )
     if folder is not None and options.completion.fit.checkpoint_every != 0:
         return "there was no checkpoint yet, so nothing is kept."
     return "nothing is kept; with --out FOLDER and checkpoints it would be."

@@ -36,10 +36,10 @@ class OutputFolder:
         # An interrupted job that was to overwrite still is.
         self._overwrite = overwrite or (resume and bool(self._recorded().get("overwrite")))
         if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"--out {path} is a file; name a folder.")
+            raise ValueError(f"--out {path} is a file; name a folder")
         above = next(parent for parent in self.path.parents if parent.exists())
         if not (above.is_dir() and os.access(above, os.W_OK)):
-            raise ValueError(f"--out {path} cannot be made: {above} is a file or may not be written to.")
+            raise ValueError(f"--out {path} cannot be made: {above} is a file or may not be written to")
         self._check_path()
 
     @contextmanager
@@ -107,15 +107,15 @@ class OutputFolder:
                 if self._resume
                 else "exists and is not empty"
             )
-            raise ValueError(f"--out {self.path} {done}; name another folder or say --overwrite.")
+            raise ValueError(f"--out {self.path} {done}; name another folder or say --overwrite")
 
     def _check_partial(self) -> None:
         if not self._kept.is_dir() and any(path.name != "lock" for path in self._work.iterdir()):
-            raise ValueError(f"{self._work} is no interrupted run; move it away, or name another --out.")
+            raise ValueError(f"{self._work} is no interrupted run; move it away, or name another --out")
         if self.holds_checkpoint and not (self._resume or self._overwrite):
             raise ValueError(
-                f"{self._work} holds an interrupted run; say --resume to go on with it or --overwrite to "
-                "begin anew."
+                f"{self._work} holds an interrupted run; say --resume to resume it or --overwrite to "
+                "begin anew"
             )
 
     def _begin(self, description: dict[str, Any]) -> None:

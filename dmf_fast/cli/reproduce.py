@@ -61,7 +61,7 @@ def _folder(options: ReproduceOptions) -> Path:
     """Return where the page goes; a file in its place raises a `ValueError`."""
     folder = options.out or Path("runs", "paper-quick" if options.quick else "paper")
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out {folder} is a file; name a folder.")
+        raise ValueError(f"--out {folder} is a file; name a folder")
     return folder
 
 
@@ -72,7 +72,7 @@ def _movielens_folder(given: Path | None) -> Path | None:
         if missing:
             raise ValueError(
                 f"--movielens must be the folder of MovieLens 100K, but {given} has no "
-                f"{' and no '.join(missing)}; name the folder ml-100k that its archive holds."
+                f"{' and no '.join(missing)}; name the folder ml-100k that its archive holds"
             )
         return given
     if "DMF_FAST_DATA" not in os.environ:

@@ -310,12 +310,12 @@ def _check(observed: Observations, options: CompletionOptions) -> None:
             f"{options.fit.batches}; choose another optimizer, such as group-rmsprop"
         )
     if observed.total_weight == 0:
-        raise ValueError("train must hold an entry with a weight above zero, but it holds none.")
+        raise ValueError("`train` must hold an entry with a weight above zero, got none")
 
 
 def _refuse_lost_squares(train: Observations, unit: float) -> None:
     if train.dtype != torch.float64 and not 1 / _SQUARABLE < unit < _SQUARABLE:
         raise ValueError(
-            f"train holds values of about {unit:.0e}, whose squares float32 loses: in plain coordinates "
-            "divide them, or take float64."
+            f"`train` must hold values whose squares fit float32, got some of about {unit:.0e}; scale the "
+            "values, or use float64"
         )

@@ -276,7 +276,7 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         try:
             completer = cls(**(parameters | facts.get("parameters", {})))
         except TypeError as error:
-            raise DataError(f"{folder} is of another version of dmf_fast ({error}); fit it again.") from error
+            raise DataError(f"{folder} is of another version of dmf_fast ({error}); fit it again") from error
         completer._fitted = fitted
         completer.n_features_in_ = 2
         for name, value in facts.get("trained", {}).items():

@@ -140,7 +140,7 @@ def _check_width(shape: tuple[int, ...]) -> None:
         raise ValueError(f"{_PAIRS}, got the shape {shape}; it seems to be transposed: pass X.T")
     if width < 2:
         raise ValueError(
-            f"{_PAIRS}: found array with {width} feature(s) (shape={shape}) while a minimum of 2 is required."
+            f"{_PAIRS}: found array with {width} feature(s) (shape={shape}) while a minimum of 2 is required"
         )
     if width > 2:
         raise ValueError(

@@ -39,7 +39,7 @@ def finite_numbers(name: str, given: Any, length: int) -> Floats:
     if too_large.any():
         position = int(too_large.argmax())
         raise ValueError(
-            f"{name} must be at most {LARGEST:g} in size, got {name}[{position}] = {array[position]:g}; "
+            f"`{name}` must be at most {LARGEST:g} in size, got {name}[{position}] = {array[position]:g}; "
             "scale them down"
         )
     return array

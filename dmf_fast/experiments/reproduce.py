@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from dmf_fast.checks import one_of
 from dmf_fast.experiments.page import Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.text_files import json_text, write_whole
@@ -71,8 +72,7 @@ def reproduce(
 
 def _check(names: Sequence[str]) -> None:
     for name in names:
-        if name not in EXPERIMENTS:
-            raise ValueError(f"names must be among {', '.join(EXPERIMENTS)}, but {name!r} came.")
+        one_of("names", name, EXPERIMENTS)
 
 
 class _TimeBook:

@@ -460,7 +460,7 @@ def _sum(weights: Tensor) -> float:
     with np.errstate(over="ignore"):
         total = float(weights.to("cpu", torch.float64).numpy().sum())
     if not np.isfinite(total):
-        raise ValueError("weights must have a finite sum, got one beyond float64; scale the weights down")
+        raise ValueError("`weights` must have a finite sum, got one beyond float64; scale the weights down")
     return total
 
 

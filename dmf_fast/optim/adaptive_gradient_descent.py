@@ -58,7 +58,7 @@ class AdaptiveGradientDescent(torch.optim.Optimizer):
         options = {**self.defaults, **param_group}
         for name in ("lr", "weight_decay"):
             if not options[name] >= 0:
-                raise ValueError(f"{name} must be at least 0, but {options[name]} came.")
+                raise ValueError(f"`{name}` must be at least 0, got {options[name]}")
         super().add_param_group(param_group)
 
     @overload

@@ -99,9 +99,9 @@ def _most_liked(two_factors: TwoFactors, k: int) -> tuple[Tensor, Tensor]:
 
 def _checked_seen(seen: Any, shape: tuple[int, int]) -> SeenColumns | None:
     if not (seen is None or isinstance(seen, SeenColumns | Observations)):
-        raise TypeError(f"seen must be SeenColumns, Observations or None, but {type(seen).__name__} came.")
+        raise TypeError(f"`seen` must be SeenColumns, Observations or None, got {type(seen).__name__}")
     if seen is None:
         return None
     if seen.shape != shape:
-        raise ValueError(f"seen must be of the model's shape {shape}, but {seen.shape} came.")
+        raise ValueError(f"`seen` must have the shape of the model, {shape}, got {seen.shape}")
     return SeenColumns.of(seen) if isinstance(seen, Observations) else seen

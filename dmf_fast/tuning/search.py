@@ -145,7 +145,7 @@ class _Search:
         if not complete and interrupted:
             raise KeyboardInterrupt
         if not complete:
-            raise ValueError(f"All {len(self._trials)} trials have diverged; lower init_scale or lr.")
+            raise ValueError(f"All {len(self._trials)} trials have diverged; lower init_scale or lr")
         best = min(complete, key=lambda trial: (trial.validation_rmse, trial.number))
         return TuningResult(self._with(best), best, tuple(self._trials), interrupted)
 
