@@ -216,7 +216,7 @@ def compare_velocities(
     reduction: Reduction = "mean",
     k: int | None = None,
 ) -> VelocityComparison:
-    """Return how fast the singular values moved from state to state, beside what theorem 3 predicts.
+    """Return how fast the singular values moved from state to state, and what theorem 3 predicts.
 
     The prediction is that of `singular_value_velocities`, averaged over both ends of an interval as by the
     trapezoidal rule: right to the second order of the duration. Plain gradient descent of step size ``lr`` is

@@ -65,7 +65,7 @@ class DeepMatrixFactorization(torch.nn.Module):
         mean: buffer, 0-dim, 0 at first; set it with ``model.mean.fill_(...)`` to the mean of the values.
 
     Raises:
-        TypeError: ``shape``, ``depth`` or ``hidden`` are not integers, or ``dtype`` is none of the four.
+        TypeError: ``shape``, ``depth`` or ``hidden`` are not integers, or ``dtype`` is not one of the four.
         ValueError: one of them is below 1, their number is wrong, or the initialization is unknown.
 
     Example:

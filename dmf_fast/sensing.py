@@ -25,7 +25,7 @@ class Measurements:
         values: ``y_k``, ``(k,)``, of the same dtype and device.
 
     Raises:
-        TypeError: one is no tensor, or the dtypes disagree or are neither float32 nor float64.
+        TypeError: one is not a tensor, or the dtypes disagree or are neither float32 nor float64.
         ValueError: the shapes do not fit, the devices disagree, or a number is not finite.
 
     Example:
@@ -101,7 +101,7 @@ def sensing_product(product: Tensor, measurements: Measurements) -> Tensor:
         ``(k,)`` or ``(…, k)``, differentiable any number of times in ``product``.
 
     Raises:
-        TypeError: ``product`` is no tensor, or the dtypes disagree.
+        TypeError: ``product`` is not a tensor, or the dtypes disagree.
         ValueError: shapes or devices disagree.
 
     Example:
@@ -163,7 +163,7 @@ def gaussian_measurements(truth: Tensor, count: int, seed: int, *, noise: float 
             completion.
 
     Raises:
-        TypeError: ``truth`` is no tensor of float32 or float64.
+        TypeError: ``truth`` is not a tensor of float32 or float64.
         ValueError: ``truth`` is not a finite matrix, ``count`` is below 1, or ``noise`` is negative.
 
     Example:

@@ -1,4 +1,4 @@
-"""The biases that every model has to beat, kept beside it, so that the ratings need not be read again."""
+"""The biases that every model has to beat, kept next to it, so that the ratings need not be read again."""
 
 from __future__ import annotations
 

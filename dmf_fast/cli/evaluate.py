@@ -1,4 +1,4 @@
-"""``dmf-fast evaluate``: a trained model on ratings that it has not seen, beside the baselines."""
+"""``dmf-fast evaluate``: a trained model on ratings that it has not seen, compared with the baselines."""
 
 from __future__ import annotations
 

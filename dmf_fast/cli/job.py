@@ -1,4 +1,4 @@
-"""The frame of a job that trains: its folder, and how it goes on after Ctrl-C or a full disk."""
+"""The frame of a job that trains: its folder, and how it resumes after Ctrl-C or a full disk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def running_job(command: str, options: JobOptions) -> Iterator[OutputFolder | No
         options: its options.
 
     Raises:
-        click.exceptions.Exit: with 130 after Ctrl-C; standard error then has the command that goes on.
+        click.exceptions.Exit: with 130 after Ctrl-C; standard error then has the command that resumes.
         ValueError, OSError: as `OutputFolder` and the block; a full disk keeps the checkpoint before it.
 
     """

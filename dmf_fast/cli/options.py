@@ -100,7 +100,7 @@ class DataOptions(TableOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions(Options):
-    """What a job leaves and shows, and how it goes on after an interruption."""
+    """What a job leaves and shows, and how it resumes after an interruption."""
 
     out: Annotated[Path | None, Option("Folder to write the model and the results to.")] = None
     overwrite: Annotated[bool, Option("Replace the folder --out.")] = False
@@ -184,7 +184,7 @@ class JobOptions(Options):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what decides the numbers of a run, ready for JSON: a resumed run must agree with it."""
-        # The rest may differ between a run and the one that goes on with it.
+        # The rest may differ between a run and the one that resumes it.
         free = {"cache", "checkpoint_every"} | self.output.values().keys() - {"threads"}
         return {
             key: str(value) if isinstance(value, Path) else value

@@ -18,7 +18,7 @@ from dmf_fast.files.lock import locked
 class OutputFolder:
     """A folder of results, there when it is whole, and what the job that makes it keeps meanwhile.
 
-    ``NAME.partial/checkpoints`` keeps what an interrupted job goes on from, and the settings of the job.
+    ``NAME.partial/checkpoints`` keeps what an interrupted job resumes from, and the settings of the job.
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False, resume: bool = False) -> None:
@@ -46,10 +46,10 @@ class OutputFolder:
     def opened(self, description: dict[str, Any]) -> Iterator[None]:
         """Hold the folder for a job of this description, and publish it when the job has ended well.
 
-        Where the job fails, what it has written is removed, unless checkpoints make it worth going on.
+        Where the job fails, what it has written is removed, unless checkpoints make it worth resuming.
 
-        Raises `ValueError` where another job holds the folder, where an interrupted job was not to be gone
-        on with, or where it had another description.
+        Raises `ValueError` where another job holds the folder, where an interrupted job was not to be
+        resumed, or where it had another description.
         """
         before = self._work.exists()
         with locked(self._work):
@@ -92,7 +92,7 @@ class OutputFolder:
 
     @property
     def holds_checkpoint(self) -> bool:
-        """Whether there is something to go on from."""
+        """Whether there is something to resume from."""
         names = ("version-*", "trials.json")
         return any(path for name in names for path in self._kept.rglob(name))
 
@@ -111,7 +111,7 @@ class OutputFolder:
 
     def _check_partial(self) -> None:
         if not self._kept.is_dir() and any(path.name != "lock" for path in self._work.iterdir()):
-            raise ValueError(f"{self._work} is no interrupted run; move it away, or name another --out")
+            raise ValueError(f"{self._work} is not an interrupted run; move it away, or name another --out")
         if self.holds_checkpoint and not (self._resume or self._overwrite):
             raise ValueError(
                 f"{self._work} holds an interrupted run; say --resume to resume it or --overwrite to "

@@ -24,7 +24,7 @@ class CompletionProblem:
     """What is trained on and measured against.
 
     Attributes:
-        observed: all ratings that may be learnt from.
+        observed: all ratings that may be learned from.
         train: those without the ones that validate.
         validation: the ones that choose the best step, or None.
         test: the test ratings, -1 for an id that the ratings lack; None without any.

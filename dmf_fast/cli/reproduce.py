@@ -37,7 +37,7 @@ def reproduce(options: ReproduceOptions) -> None:
     try:
         sections = experiments.reproduce(names, reproduction, out)
     except KeyboardInterrupt:
-        click.echo(f"Interrupted: {out} keeps what has ended; the same command again goes on.", err=True)
+        click.echo(f"Interrupted: {out} keeps what has ended; the same command again resumes.", err=True)
         raise click.exceptions.Exit(130) from None
     if options.as_json:
         click.echo((out / "results.json").read_text(encoding="utf-8"), nl=False)

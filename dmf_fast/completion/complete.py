@@ -111,7 +111,7 @@ def complete_matrix(
     """Train on ``observed`` as `CompletionOptions` says.
 
     Args:
-        observed: all entries that may be learnt from.
+        observed: all entries that may be learned from.
         options: model, training, validation and refit.
         train: the entries of ``observed`` that the search trains on, where ``validation`` is given.
         validation: entries that choose the best step, instead of a random part of ``observed``. Without
@@ -120,7 +120,7 @@ def complete_matrix(
         truth: the whole matrix, ``(m, n)``, to measure against.
         callbacks: as for `dmf_fast.training.fit`; both runs call them.
         checkpoint: folder for the states of both runs, ``search`` and ``refit``.
-        resume: go on from them.
+        resume: resume from them.
 
     Raises:
         ValueError, TypeError, OSError: as `dmf_fast.training.fit` raises.

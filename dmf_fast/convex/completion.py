@@ -1,4 +1,4 @@
-"""Matrix completion by convex programming: the nuclear norm beside observed entries."""
+"""Matrix completion by convex programming: the nuclear norm and observed entries."""
 
 from __future__ import annotations
 

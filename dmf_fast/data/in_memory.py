@@ -40,7 +40,7 @@ def as_ratings(data: Any, options: ReadOptions = ReadOptions()) -> Ratings:  # n
     Ids may be of any hashable type; those that are neither integers nor text cannot be saved. Rows without
     an id or a finite value are bad rows.
 
-    Raises `DataError` where ``data`` is none of these, or as `read_ratings`.
+    Raises `DataError` where ``data`` is not one of these, or as `read_ratings`.
 
     >>> as_ratings(([(1, "a"), (0, "b")], ["x", "y"], [1.0, 2.0])).row_ids.ids.tolist()
     [(0, 'b'), (1, 'a')]
@@ -121,7 +121,7 @@ def _array(role: int, column: Any) -> Any:
     try:
         return pa.array(column if hasattr(column, "__array__") else list(column))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{_NAME}: the {ROLES[role]} column is no array of one type ({error})") from error
+        raise DataError(f"{_NAME}: the {ROLES[role]} column is not an array of one type ({error})") from error
 
 
 def _encoded(role: int, ids: Any) -> tuple[Any, ObjectIdMap | None]:

@@ -83,7 +83,7 @@ def ratings_files(source: Source) -> list[RatingsFile]:
 
 def _files_at(path: Path) -> list[RatingsFile]:
     if (path / STORE_FACTS).is_file():
-        raise DataError(f"{path} is a store of ratings, no folder of files; open it with open_ratings")
+        raise DataError(f"{path} is a store of ratings, not a folder of files; open it with open_ratings")
     if path.is_dir():
         inside = sorted(p for p in path.rglob("*") if p.is_file())
         chosen = _tables(path, [p.relative_to(path).as_posix() for p in inside])

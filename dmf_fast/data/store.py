@@ -118,7 +118,9 @@ def _facts(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path} is no store of ratings ({error}); name one, or files of ratings") from error
+        raise DataError(
+            f"{path} is not a store of ratings ({error}); name one, or files of ratings"
+        ) from error
 
 
 def _origin(source: Source, options: ReadOptions) -> Identity:
@@ -135,7 +137,7 @@ def _refuse_other_folders(path: Path) -> None:
     """Refuse to replace what is neither a store nor an empty folder."""
     empty = path.is_dir() and not any(path.iterdir())
     if path.exists() and not empty and not (path / STORE_FACTS).is_file():
-        raise DataError(f"{path} is no store of ratings, so it is not replaced; name another folder")
+        raise DataError(f"{path} is not a store of ratings, so it is not replaced; name another folder")
 
 
 def _write(ratings: Ratings, path: Path, made_of: Identity | None) -> None:

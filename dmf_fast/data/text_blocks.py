@@ -45,7 +45,7 @@ def text_blocks(file: RatingsFile, skipped_lines: int = 0) -> Iterator[TextBlock
             data, rest = data[:end], data[end:]
             if len(rest) > _LONGEST_LINE:
                 raise DataError(
-                    f"{file} has a line of more than {_LONGEST_LINE >> 20} MB: this is no text table"
+                    f"{file} has a line of more than {_LONGEST_LINE >> 20} MB: this is not a text table"
                 )
             while lines_before < skipped_lines and data:
                 data = data[data.find(b"\n") + 1 or len(data) :]

@@ -61,7 +61,7 @@ def read_pairs(X: Any) -> IdColumns:
 
     Raises:
         ValueError: X is of another shape, sparse, or lacks an id.
-        TypeError: X is no array at all.
+        TypeError: X is not an array at all.
 
     Example:
         >>> rows, columns = read_pairs([("ann", 7), ("bob", 9)])

@@ -51,7 +51,7 @@ def kfold(observations: Observations, folds: int, seed: int) -> Iterator[Split]:
         seed: in [0, 2**63).
 
     Raises:
-        TypeError, ValueError: ``folds`` or ``seed`` is no integer or outside its range.
+        TypeError, ValueError: ``folds`` or ``seed`` is not an integer or outside its range.
 
     Example:
         >>> observations = Observations([0, 0, 1, 1, 1], [0, 1, 0, 1, 2], [1.0, 2.0, 3.0, 4.0, 5.0])
@@ -79,7 +79,7 @@ def time_split(observations: Observations, times: Any, fraction: float) -> Split
         fraction: the test part has ``round(fraction * nnz)`` entries; in [0, 1].
 
     Raises:
-        TypeError: ``times`` are no times, or ``fraction`` no number.
+        TypeError: ``times`` are not times, or ``fraction`` is not a number.
         ValueError: lengths disagree, a time is missing, or ``fraction`` is outside [0, 1].
 
     Example:
@@ -108,7 +108,7 @@ def leave_last_out(observations: Observations, times: Any = None, count: int = 1
             the first are.
 
     Raises:
-        TypeError, ValueError: as for `time_split`, or ``count`` is no integer above 0.
+        TypeError, ValueError: as for `time_split`, or ``count`` is not an integer above 0.
 
     Example:
         >>> observations = Observations([0, 1, 0, 0], [0, 0, 1, 2], [1.0, 2.0, 3.0, 4.0])

@@ -33,7 +33,7 @@ def reproduce(
 ) -> dict[str, tuple[Section, float]]:
     """Run experiments in turn and write ``report.html`` and ``results.json`` into ``out`` after each.
 
-    An interrupted call leaves a page of the experiments so far, and the same call again goes on.
+    An interrupted call leaves a page of the experiments so far, and the same call again resumes.
 
     Args:
         names: among `EXPERIMENTS`.

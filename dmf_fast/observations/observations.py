@@ -313,7 +313,7 @@ class Observations:
         """Return these observations on ``device`` and in ``dtype``; ``self`` where nothing changes.
 
         Raises:
-            TypeError: ``device`` is no device or ``dtype`` is not supported.
+            TypeError: ``device`` is not a device or ``dtype`` is not supported.
             ValueError: a value or weight is too large for ``dtype``.
 
         Example:

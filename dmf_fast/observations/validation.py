@@ -99,7 +99,7 @@ def check_dtype(dtype: Any) -> torch.dtype:
 
 
 def check_device(device: Any) -> torch.device:
-    """Return ``device`` with its index, refusing what is none or cannot be used here."""
+    """Return ``device`` with its index, refusing what is not a device or cannot be used here."""
     try:
         return torch.empty(0, device=device).device
     except (TypeError, RuntimeError, AssertionError) as error:

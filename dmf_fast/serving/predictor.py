@@ -1,4 +1,4 @@
-"""A trained model as it is kept in a file, with what predictions need beside the factors."""
+"""A trained model as it is kept in a file, with what predictions need besides the factors."""
 
 from __future__ import annotations
 

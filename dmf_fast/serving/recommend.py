@@ -22,7 +22,7 @@ class Recommendations:
 
     Attributes:
         columns: ``(rows, k)``, int64; -1 where a row has fewer left.
-        scores: the predictions there, of the dtype of the factors; minus infinity beside -1.
+        scores: the predictions there, of the dtype of the factors; minus infinity where the column is -1.
         known: ``(rows,)``, False for rows given as -1, whose columns are those of the highest bias.
 
     """

@@ -82,7 +82,7 @@ class SeenColumns:
     def read_parquet(cls, path: str | Path, shape: tuple[int, int]) -> SeenColumns:
         """Return the pairs of a Parquet file with the integer columns ``row`` and ``column``.
 
-        Raises a `DataError` where the file is none or its pairs lie outside the matrix.
+        Raises a `DataError` where the file cannot be read or its pairs lie outside the matrix.
         """
         import pyarrow.parquet as pq  # here, as it is slow to import
 

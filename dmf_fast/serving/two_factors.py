@@ -106,7 +106,7 @@ def collapse(model: DeepMatrixFactorization, rank: int | None = None) -> TwoFact
         On the CPU; float64 for a model in float64 and float32 for all others.
 
     Raises:
-        TypeError: ``rank`` is no integer.
+        TypeError: ``rank`` is not an integer.
         ValueError: ``rank`` is out of range, or the product is not finite, as after a run that diverged.
 
     Example:
