@@ -114,7 +114,7 @@ class OutputOptions(Options):
     def check(self) -> None:
         """Raise a `ValueError` where options contradict one another."""
         if self.out is None and (self.resume or self.overwrite):
-            raise ValueError("--resume and --overwrite need --out: say which folder")
+            raise ValueError("--resume and --overwrite need --out: name a folder")
         if self.resume and self.overwrite:
             raise ValueError("--resume and --overwrite exclude one another: give one of them")
 
@@ -149,7 +149,7 @@ class JobOptions(Options):
             job = job.changed({"validation_fraction": 0.0})
         if job.output.out is None:
             if "checkpoint_every" in values:
-                raise ValueError("--checkpoint-every needs --out: say where to keep the checkpoints")
+                raise ValueError("--checkpoint-every needs --out: name a folder for the checkpoints")
             job = job.changed({"checkpoint_every": None})
         job = replace(job, given=values)
         job.check()

@@ -57,7 +57,7 @@ def check_target(out: Path, suffixes: tuple[str, ...], *, overwrite: bool) -> No
     if out.suffix not in suffixes:
         raise ValueError(f"{out.name!r} must end in {' or '.join(suffixes)}; name such a file")
     if out.exists() and not overwrite:
-        raise ValueError(f"{out} exists; name another file or say --overwrite")
+        raise ValueError(f"{out} exists; name another file or pass --overwrite")
     if not out.absolute().parent.is_dir():
         raise ValueError(f"{out}: the folder {out.parent} does not exist; create it first")
 

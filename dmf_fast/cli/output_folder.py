@@ -107,14 +107,14 @@ class OutputFolder:
                 if self._resume
                 else "exists and is not empty"
             )
-            raise ValueError(f"--out {self.path} {done}; name another folder or say --overwrite")
+            raise ValueError(f"--out {self.path} {done}; name another folder or pass --overwrite")
 
     def _check_partial(self) -> None:
         if not self._kept.is_dir() and any(path.name != "lock" for path in self._work.iterdir()):
             raise ValueError(f"{self._work} is not an interrupted run; move it away, or name another --out")
         if self.holds_checkpoint and not (self._resume or self._overwrite):
             raise ValueError(
-                f"{self._work} holds an interrupted run; say --resume to resume it or --overwrite to "
+                f"{self._work} holds an interrupted run; pass --resume to resume it, or --overwrite to "
                 "begin anew"
             )
 
@@ -148,6 +148,6 @@ def _compare(before: dict[str, Any], now: dict[str, Any], work: Path) -> None:
     difference = first_difference(before, now)
     if difference is not None:
         raise ValueError(
-            f"the interrupted run in {work} is another job: {difference}; repeat the same options, or say "
+            f"the interrupted run in {work} is another job: {difference}; repeat the same options, or pass "
             "--overwrite to begin anew"
         )

@@ -70,7 +70,7 @@ def refuse_unknown(pairs: Pairs, mapped: Pairs, owner: str) -> None:
         first = int(mapped.known.argmin())
         raise DataError(
             f"{pairs.place(first)}: the pair {pairs.pair_text(first)} has an id that {owner} lacks; drop it, "
-            "or say --unknown mean or --unknown nan"
+            "or pass --unknown mean or --unknown nan"
         )
 
 

@@ -40,7 +40,7 @@ def choose_columns(
         return _recognized(table, names, count)
     if width > 4:
         raise DataError(
-            f"{table}: {_columns(width)} and no header; say which to use by their positions, "
+            f"{table}: {_columns(width)} and no header; choose them by their positions, "
             f"such as --columns {','.join('1234'[:count])}"
         )
     return list(range(count))
@@ -82,7 +82,7 @@ def _recognized(table: str, names: Sequence[str], count: int) -> list[int]:
     if missing:
         raise DataError(
             f"{table}: no column is recognized as {' or '.join(missing)} among {', '.join(names)}; "
-            f"say which to use, such as --columns {','.join(_EXAMPLE[:count])}"
+            f"choose them, such as --columns {','.join(_EXAMPLE[:count])}"
         )
     return [position for position in positions if position is not None]
 

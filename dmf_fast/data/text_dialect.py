@@ -116,7 +116,7 @@ def _guess_separator(file: RatingsFile, lines: list[str]) -> str:
             return separator
     raise DataError(
         f"{file} has one column: row, column and value were expected, separated by a tab, comma, "
-        "semicolon, '|', space or '::'; add the missing columns or say --separator"
+        "semicolon, '|', space or '::'; add the missing columns or pass --separator"
     )
 
 

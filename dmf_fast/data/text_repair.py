@@ -111,8 +111,8 @@ def _numbers(text: pa.Array) -> tuple[pa.Array, Problem]:
 
     def words(row: int) -> str:
         return (
-            f"the {ROLES[2]} is {text[row].as_py()!r} where a number was expected; mend the line, or say "
-            "which column holds the numbers with --columns"
+            f"the {ROLES[2]} is {text[row].as_py()!r} where a number was expected; mend the line, or "
+            "name the column of numbers with --columns"
         )
 
     return pc.if_else(numbers, trimmed, None).cast(pa.float64()), Problem(_false(numbers), words)

@@ -58,7 +58,7 @@ def held_folder(checkpoint: Path | str | None, *, every: int | None, resume: boo
     if checkpoint is None:
         if resume or every is not None:
             what = "resume" if resume else "checkpoint_every"
-            raise ValueError(f"{what} needs a folder for checkpoints; pass checkpoint=...")
+            raise ValueError(f"`checkpoint` must be a folder where `{what}` is given, got None")
         yield None
         return
     folder = Path(checkpoint)

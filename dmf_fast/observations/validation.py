@@ -59,10 +59,10 @@ def read_any_array(name: str, given: Any) -> NDArray[Any] | Tensor:
             )
         return given.detach().cpu()
     if hasattr(given, "tocoo"):
-        raise TypeError(f"`{name}` must not be a sparse matrix; use Observations.from_scipy")
+        raise TypeError(f"`{name}` must be dense, got a sparse matrix; use Observations.from_scipy")
     if isinstance(given, np.ma.MaskedArray):
         raise TypeError(
-            f"`{name}` must not be a masked array, whose mask would be lost; "
+            f"`{name}` must not be masked, got a masked array, whose mask would be lost; "
             "use .compressed(), or Observations.from_dense(array.data, ~np.ma.getmaskarray(array))"
         )
     try:
@@ -85,7 +85,7 @@ def default_dtype(values: Any) -> torch.dtype:
     known = {2: torch.float16, 4: torch.float32, 8: torch.float64}
     if numbers.itemsize not in known:
         raise TypeError(
-            f"values have dtype {numbers.dtype}, which torch does not know; choose one with dtype="
+            f"`values` must have a dtype that torch knows, got {numbers.dtype}; choose one with dtype="
         )
     return known[numbers.itemsize]
 
@@ -123,7 +123,7 @@ def resolve_shape(shape: Any, rows: NDArray[Any], columns: NDArray[Any]) -> tupl
     """Return ``shape`` as two checked Python integers, or the smallest shape that holds all entries."""
     if shape is None:
         if len(rows) == 0:
-            raise ValueError("`shape` must be given as (m, n) where there are no entries to infer it from")
+            raise ValueError("`shape` must be (m, n) where there are no entries to infer it from, got None")
         return max(0, int(rows.max())) + 1, max(0, int(columns.max())) + 1
     try:
         sizes = tuple(operator.index(size) for size in shape)

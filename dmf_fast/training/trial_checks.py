@@ -22,7 +22,7 @@ def check_trials(trials: Sequence[Trial]) -> None:
             model = model_of(trial.factors)
             check_fit(model, trial.train, trial.spec, trial.measures(), trial.options, trial.factors)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"trials[{place}]: {error}") from error
+            raise type(error)(f"`trials[{place}]`: {error}") from error
     _check_distinct(trials)
     _check_names(trials)
     _check_kinds(trials)

@@ -100,7 +100,7 @@ def test_a_matrix_keeps_its_empty_rows_and_its_stored_zeros() -> None:
         (([1], [2, 3], [1.0]), "one length"),
         (([[1]], [2], [1.0]), "hashable"),
         (([1], [2], ["x"]), "numbers were expected"),
-        (([1], [2], [object()]), "no array of one type"),
+        (([1], [2], [object()]), "is not an array of one type"),
         ("ratings.csv", "read_ratings"),
         ([[1], [2, 3]], "data frame"),
         (np.ones(3), "dimensions"),

@@ -85,7 +85,11 @@ NAN, INFINITY = float("nan"), float("inf")
         ({"values": torch.zeros(3, dtype=torch.complex64)}, TypeError, "`values` must hold real numbers"),
         ({"weights": [False, True, True]}, TypeError, "`weights` must hold real numbers, got bool"),
         ({"values": torch.eye(3).to_sparse()}, TypeError, "use Observations.from_torch_sparse"),
-        ({"values": np.ma.array([1.0, 2.0, 3.0])}, TypeError, "`values` must not be a masked array"),
+        (
+            {"values": np.ma.array([1.0, 2.0, 3.0])},
+            TypeError,
+            "`values` must not be masked, got a masked array",
+        ),
         ({"dtype": torch.int32}, TypeError, "`dtype` must be one of torch.float64"),
         ({"dtype": "float32"}, TypeError, "`dtype` must be one of torch.float64"),
         (
@@ -99,7 +103,11 @@ NAN, INFINITY = float("nan"), float("inf")
         ({"shape": (3, 3, 3)}, ValueError, "`shape` must be a pair of integers"),
         ({"shape": 3}, TypeError, "`shape` must be a pair of integers"),
         ({"shape": (3.0, 3.0)}, TypeError, "`shape` must be a pair of integers"),
-        ({"rows": [], "columns": [], "values": [], "shape": None}, ValueError, "`shape` must be given"),
+        (
+            {"rows": [], "columns": [], "values": [], "shape": None},
+            ValueError,
+            "`shape` must be \\(m, n\\) where",
+        ),
         ({"device": "nowhere"}, ValueError, "`device` must be one that torch can use here"),
     ],
 )

@@ -119,8 +119,12 @@ EMPTY = Observations([], [], [], TRAIN.shape, dtype=torch.float64)
         ),
         ({"callbacks": ["print"]}, TypeError, r"`callbacks` must be a list of functions, got \['print'\]"),
         ({"scheduler": "cosine"}, TypeError, "`scheduler` must be .*, or a function .*, got str"),
-        ({"resume": True}, ValueError, "resume needs a folder"),
-        ({"options": FitOptions(checkpoint_every=3)}, ValueError, "checkpoint_every needs a folder"),
+        ({"resume": True}, ValueError, "`checkpoint` must be a folder where `resume` is given, got None"),
+        (
+            {"options": FitOptions(checkpoint_every=3)},
+            ValueError,
+            "`checkpoint` must be a folder where `checkpoint_every` is given, got None",
+        ),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(

@@ -169,7 +169,7 @@ def test_bad_trials_are_named() -> None:
         fit_many([trials()[0], trials()[0]])
     wrong = trials()[:2]
     wrong[1] = Trial({"x": 1}, [torch.ones(3, 9)], wrong[1].train, wrong[1].optimizer)
-    with pytest.raises(ValueError, match=r"trials\[1\]: .*shape"):
+    with pytest.raises(ValueError, match=r"`trials\[1\]`: .*shape"):
         fit_many(wrong)
     with pytest.raises(ValueError, match="`workers` must be at least 1"):
         fit_many(trials(), workers=0)

@@ -154,7 +154,7 @@ def test_an_optimizer_that_is_bound_to_parameters_is_refused() -> None:
 
 
 def test_patience_of_a_trial_needs_its_validation_set() -> None:
-    with pytest.raises(ValueError, match=r"trials\[0\]: `patience` must be None"):
+    with pytest.raises(ValueError, match=r"`trials\[0\]`: `patience` must be None"):
         fit_many([trial({}, options=FitOptions(patience=3))])
 
 
