@@ -72,7 +72,7 @@ def test_a_split_is_nearly_uniform_over_long_and_short_rows() -> None:
     ("arguments", "error", "message"),
     [
         ((1.5, 0), ValueError, "`test_fraction` must be in"),
-        ((float("nan"), 0), ValueError, "`test_fraction` must lie in"),
+        ((float("nan"), 0), ValueError, "`test_fraction` must be in"),
         (("many", 0), TypeError, "`test_fraction` must be a number"),
         ((0.2, 1.0), TypeError, "`seed` must be an integer"),
         ((0.2, -1), ValueError, "`seed` must be from 0"),
