@@ -99,7 +99,7 @@ def singular_value_velocities(
         The singular values, descending, and their velocities, both ``(k,)`` and float64.
 
     Raises:
-        TypeError: ``product`` or ``gradient`` is not a tensor of real numbers, or ``depth`` is not a whole number.
+        TypeError: ``product`` or ``gradient`` is not a real tensor, or ``depth`` is not a whole number.
         ValueError: they are not matrices of one shape, or ``depth`` or ``k`` is out of range.
         torch.linalg.LinAlgError: they are not finite.
 
