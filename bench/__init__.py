@@ -1,1 +1,1 @@
-"""Benchmarks: the fused sweep beside its rivals and beside the machine's own limits, measured in one run."""
+"""Benchmarks: the fused sweep compared with its rivals and with the machine's limits, measured in one run."""

@@ -1,4 +1,4 @@
-"""`python -m bench.convex`: nuclear-norm minimization beside cvxpy with SCS, and on MovieLens 100K.
+"""`python -m bench.convex`: nuclear-norm minimization compared with cvxpy with SCS, and on MovieLens 100K.
 
 The paper's problem, 100 × 100 of rank 5, every entry within 1e-3: both solve it from scratch and in turns,
 ours with its default tolerance, cvxpy with its problem compiled beforehand and SCS with its default

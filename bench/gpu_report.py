@@ -1,4 +1,4 @@
-"""`python -m bench.gpu_report --output FILE`: every case on the GPU beside its rivals and the GPU's limits.
+"""`python -m bench.gpu_report --output FILE`: every case on the GPU, its rivals and the GPU's limits.
 
 Rivals take turns, timed by the GPU; medians are reported, and errors against float64. A rival that fails
 costs its own numbers only. FILE is written after every case: a run that is stopped leaves what it has.
@@ -52,7 +52,7 @@ def compare(problem: Problem, rivals: Iterable[str], rounds: int) -> dict[str, o
 
 @contextmanager
 def surviving(name: str, failures: dict[str, str]) -> Iterator[None]:
-    """Print and keep the exception of a block, and go on: one rival must not cost the others' numbers."""
+    """Print and keep the exception of a block, and continue: one rival must not cost the others' numbers."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""`python -m bench.gpu_small`: every operator on small problems of every dtype, beside the CPU's results.
+"""`python -m bench.gpu_small`: operators on small problems of every dtype, compared with the CPU's.
 
 For compute-sanitizer, under which all is many times slower: few entries, but every kind of pattern that the
 kernels treat differently. Inputs are made on the CPU and copied, which its initcheck follows.

@@ -2,7 +2,7 @@
 
 For every problem of a grid (dims, density, depth) all plans are timed: each split and the dense product, each
 in every order of its products. A step is the loss with all gradients. Plans take turns; medians are compared.
-Writes one JSON file and prints the problems in which the choice is slowest beside the best.
+Writes one JSON file and prints the problems in which the choice is slowest compared with the best.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`python -m bench.report`: every case beside its rivals and the machine's limits, in one run.
+"""`python -m bench.report`: every case compared with its rivals and the machine's limits, in one run.
 
 Rivals take turns, so that noise of the machine falls on all alike; medians are reported. Writes one JSON file
-and a roofline beside it, and prints one table.
+and a roofline next to it, and prints one table.
 """
 
 from __future__ import annotations

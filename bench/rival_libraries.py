@@ -1,4 +1,4 @@
-"""dmf_fast beside cmfrec and LIBMF on the same ratings: test RMSE, seconds, rate of passes.
+"""dmf_fast compared with cmfrec and LIBMF on the same ratings: test RMSE, seconds, rate of passes.
 
     python -m bench.rival_libraries [--ten-million] [--untuned] [--threads 2] [--out FILE]
 

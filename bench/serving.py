@@ -122,7 +122,7 @@ def compare(problem: Problem, names: list[str], rounds: int) -> dict[str, Any]:
     expected = passes["whole product + topk"]()
     for name, one_pass in passes.items():
         torch.testing.assert_close(one_pass(), expected, rtol=1e-4, atol=1e-4, msg=name)
-    # implicit's BLAS has threads of its own, which go on spinning into the next pass: its turns come last.
+    # implicit's BLAS has threads of its own, which keep spinning into the next pass: its turns come last.
     alone = {name: passes.pop(name) for name in names if name == "implicit"}
     seconds = median_seconds(passes, rounds) | median_seconds(alone, rounds)
     processor_seconds = median_processor_seconds(passes, rounds) | median_processor_seconds(alone, rounds)

@@ -97,7 +97,7 @@ def _entries(
     """Return distinct (user, item) pairs: every item once, the rest by activity and popularity."""
     users, items = shape
     if not max(users, items) <= entries <= users * items // 2:
-        raise ValueError(f"entries must lie in {max(users, items)} … {users * items // 2}, got {entries}")
+        raise ValueError(f"`entries` must be from {max(users, items)} to {users * items // 2}, got {entries}")
     activity = _activity(users, items, entries, population, random)
     distribution = np.cumsum(popularity) / popularity.sum()
     first = random.choice(users, items, p=activity / activity.sum())

@@ -58,7 +58,7 @@ def singular_values(factors: Sequence[Tensor], k: int | None = None) -> Tensor:
     dims = dims_of(factors)
     full = min(dims[0], dims[-1])
     if k is not None and not 1 <= k <= full:
-        raise ValueError(f"k must be from 1 to min(m, n) = {full}, but {k} came.")
+        raise ValueError(f"`k` must be from 1 to min(m, n) = {full}, got {k}")
     factors = [factor.double() for factor in factors]
     split = narrowest_split(dims)
     if split is None or dims[split] >= full:
@@ -111,24 +111,24 @@ def dims_of(factors: Sequence[Tensor]) -> tuple[int, ...]:
     """
     if isinstance(factors, Tensor):
         raise TypeError(
-            "factors must be a sequence [W_1, …, W_N] of matrices, got one tensor; wrap it in a list"
+            "`factors` must be a sequence [W_1, …, W_N] of matrices, got one tensor; wrap it in a list"
         )
     if len(factors) == 0:
-        raise ValueError("factors must hold at least one matrix, got an empty sequence")
+        raise ValueError("`factors` must hold at least one matrix, got an empty sequence")
     for place, factor in enumerate(factors):
         if not isinstance(factor, Tensor):
-            raise TypeError(f"factors[{place}] must be a torch.Tensor, got {type(factor).__name__}")
+            raise TypeError(f"`factors[{place}]` must be a torch.Tensor, got {type(factor).__name__}")
         if factor.dim() != 2:
-            raise ValueError(f"factors[{place}] must be a matrix, got shape {tuple(factor.shape)}")
+            raise ValueError(f"`factors[{place}]` must be a matrix, got shape {tuple(factor.shape)}")
     for place in range(1, len(factors)):
         inner, outer = factors[place - 1].shape, factors[place].shape
         if outer[1] != inner[0]:
             raise ValueError(
-                f"factors[{place}] @ factors[{place - 1}] must be possible, but their shapes are "
-                f"{tuple(outer)} and {tuple(inner)}; factors are given as [W_1, …, W_N], W_N leftmost"
+                f"`factors[{place}]` must have as many columns as `factors[{place - 1}]` has rows, got "
+                f"shapes {tuple(outer)} and {tuple(inner)}; give factors as [W_1, …, W_N], W_N leftmost"
             )
         if inner[0] == 0:
-            raise ValueError(f"factors[{place - 1}] must have at least one row, got shape {tuple(inner)}")
+            raise ValueError(f"`factors[{place - 1}]` must have at least one row, got shape {tuple(inner)}")
     return (factors[0].shape[1], *(factor.shape[0] for factor in factors))
 
 
@@ -154,5 +154,5 @@ def narrowest_split(dims: Sequence[int]) -> int | None:
 def _finite(matrix: Tensor) -> Tensor:
     """Refuse what LAPACK answers with NaN, with an error or with messages on standard output."""
     if not matrix.isfinite().all():
-        raise LinAlgError("factors must have a finite product, but it holds infinite numbers or NaN.")
+        raise LinAlgError("`factors` must have a finite product, got infinite numbers or NaN in it")
     return matrix

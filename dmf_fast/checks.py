@@ -11,7 +11,7 @@ from operator import index
 def whole_number(name: str, value: object, *, least: int | None = None, most: int | None = None) -> int:
     """Return ``value`` as a plain int: JSON does not take NumPy's.
 
-    Raises a `TypeError` where it is no whole number, a `ValueError` where it is out of range.
+    Raises a `TypeError` where it is not a whole number, a `ValueError` where it is out of range.
 
     >>> whole_number("steps", 3, least=0)
     3
@@ -38,7 +38,7 @@ def real_number(
 ) -> float:
     """Return ``value`` as a plain float; it must be finite.
 
-    Raises a `TypeError` where it is no number, a `ValueError` where it is out of range.
+    Raises a `TypeError` where it is not a number, a `ValueError` where it is out of range.
 
     >>> real_number("tolerance", 1, above=0)
     1.0
@@ -53,7 +53,7 @@ def real_number(
 
 
 def true_or_false(name: str, value: object) -> bool:
-    """Return ``value`` as a plain bool; a `TypeError` says where it is none.
+    """Return ``value`` as a plain bool; a `TypeError` where it is not one.
 
     >>> true_or_false("refit", True)
     True
@@ -64,7 +64,7 @@ def true_or_false(name: str, value: object) -> bool:
 
 
 def one_of(name: str, value: object, choices: Iterable[str]) -> str:
-    """Return ``value``; a `ValueError` says where it is none of the ``choices``.
+    """Return ``value``; a `ValueError` where it is not one of the ``choices``.
 
     >>> one_of("reduction", "sum", ("mean", "sum"))
     'sum'

@@ -51,7 +51,10 @@ def check_usable(device: torch.device) -> None:
         return
     reason = missing_reason() if device.type == "cuda" else "there are kernels for cpu and cuda only"
     if reason is not None:
-        raise ValueError(f'observations are on {device}, but {reason}; or use observations.to("cpu")')
+        raise ValueError(
+            f"`observations` must be on a device with kernels, got {device}: {reason}; "
+            'or use observations.to("cpu")'
+        )
 
 
 # What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes: the

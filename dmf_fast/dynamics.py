@@ -16,6 +16,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from torch.nn.functional import pad
 
 from dmf_fast.chain import chain_product, dims_of
+from dmf_fast.checks import whole_number
 from dmf_fast.observations import Observations
 from dmf_fast.ops.functional import Reduction, completion_loss
 
@@ -98,7 +99,7 @@ def singular_value_velocities(
         The singular values, descending, and their velocities, both ``(k,)`` and float64.
 
     Raises:
-        TypeError: ``product`` or ``gradient`` is not a tensor of real numbers.
+        TypeError: ``product`` or ``gradient`` is not a real tensor, or ``depth`` is not a whole number.
         ValueError: they are not matrices of one shape, or ``depth`` or ``k`` is out of range.
         torch.linalg.LinAlgError: they are not finite.
 
@@ -215,7 +216,7 @@ def compare_velocities(
     reduction: Reduction = "mean",
     k: int | None = None,
 ) -> VelocityComparison:
-    """Return how fast the singular values moved from state to state, beside what theorem 3 predicts.
+    """Return how fast the singular values moved from state to state, and what theorem 3 predicts.
 
     The prediction is that of `singular_value_velocities`, averaged over both ends of an interval as by the
     trapezoidal rule: right to the second order of the duration. Plain gradient descent of step size ``lr`` is
@@ -263,7 +264,7 @@ def _singular_triples(
     What rounding leaves of a zero is zero again: theory takes roots of it, 1e-17 to 1e-2 at a depth of 17.
     """
     if k is not None and not 1 <= k <= min(matrix.shape):
-        raise ValueError(f"k must be from 1 to min(m, n) = {min(matrix.shape)}, but {k} came.")
+        raise ValueError(f"`k` must be from 1 to min(m, n) = {min(matrix.shape)}, got {k}")
     left, values, right_transposed = torch.linalg.svd(matrix, full_matrices=full_matrices)
     rounding = max(matrix.shape) * torch.finfo(values.dtype).eps * values[:1]
     return left[:, :k], values.where(values > rounding, 0.0)[:k], right_transposed[:k].T
@@ -274,27 +275,28 @@ def _real_matrices(**matrices: Tensor) -> list[Tensor]:
     for name, matrix in matrices.items():
         if not isinstance(matrix, Tensor) or matrix.is_complex():
             got = matrix.dtype if isinstance(matrix, Tensor) else type(matrix).__name__
-            raise TypeError(f"{name} must be a tensor of real numbers, but {got} came.")
+            raise TypeError(f"`{name}` must be a tensor of real numbers, got {got}")
         if matrix.dim() != 2:
-            raise ValueError(f"{name} must be a matrix, but shape {tuple(matrix.shape)} came.")
+            raise ValueError(f"`{name}` must be a matrix, got shape {tuple(matrix.shape)}")
         if not matrix.isfinite().all():
-            raise LinAlgError(f"{name} must be finite, but it holds infinite numbers or NaN.")
+            raise LinAlgError(f"`{name}` must be finite, got infinite numbers or NaN")
     shapes = [tuple(matrix.shape) for matrix in matrices.values()]
     if len(set(shapes)) > 1:
-        raise ValueError(f"{' and '.join(matrices)} must have one shape, but {shapes} came.")
+        raise ValueError(
+            f"{' and '.join(f'`{name}`' for name in matrices)} must have one shape, got {shapes}"
+        )
     return [matrix.detach().double() for matrix in matrices.values()]
 
 
 def _check_depth(depth: int) -> None:
-    if not isinstance(depth, int) or depth < 1:
-        raise ValueError(f"depth must be the number of factors, an integer from 1 on, but {depth!r} came.")
+    whole_number("depth", depth, least=1)
 
 
 def _checked_times(times: Sequence[float], states: int) -> Tensor:
     checked = torch.as_tensor(times, dtype=torch.float64, device="cpu")
     if not (len(checked) == states >= 2 and checked.isfinite().all() and (checked.diff() > 0).all()):
         raise ValueError(
-            "times must be one for each of two or more states, finite, each above the one before, but "
-            f"{checked.tolist()} came for {states} states."
+            "`times` must hold a finite time for each of two or more states, each above the one before, got "
+            f"{checked.tolist()} for {states} states"
         )
     return checked

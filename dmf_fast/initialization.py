@@ -12,6 +12,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from dmf_fast.checks import one_of, real_number
+
 Draw = Callable[[Sequence[int], float, torch.Generator], list[Tensor]]
 
 
@@ -58,14 +60,12 @@ def initialize(
         [(2, 5), (4, 2)]
 
     """
-    if name not in INITIALIZATIONS:
-        raise ValueError(f"initialization must be one of {', '.join(INITIALIZATIONS)}, but {name!r} came.")
+    one_of("initialization", name, INITIALIZATIONS)
     if len(dims) < 2 or min(dims) < 1:
         raise ValueError(
-            f"dims must be (columns, hidden widths …, rows), each at least 1, but {tuple(dims)} came."
+            f"`dims` must be (columns, hidden widths …, rows), each at least 1, got {tuple(dims)}"
         )
-    if not (math.isfinite(init_scale) and init_scale > 0):
-        raise ValueError(f"init_scale must be a finite number above 0, but {init_scale} came.")
+    real_number("init_scale", init_scale, above=0)
     if seed is None:
         seed = int(torch.randint(2**63 - 1, ()))
     factors = INITIALIZATIONS[name](dims, init_scale, torch.Generator().manual_seed(seed))

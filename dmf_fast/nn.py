@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dmf_fast import chain
+from dmf_fast.checks import whole_number
 from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
 from dmf_fast.ops import functional
@@ -64,7 +65,7 @@ class DeepMatrixFactorization(torch.nn.Module):
         mean: buffer, 0-dim, 0 at first; set it with ``model.mean.fill_(...)`` to the mean of the values.
 
     Raises:
-        TypeError: ``shape``, ``depth`` or ``hidden`` are not integers, or ``dtype`` is none of the four.
+        TypeError: ``shape``, ``depth`` or ``hidden`` are not integers, or ``dtype`` is not one of the four.
         ValueError: one of them is below 1, their number is wrong, or the initialization is unknown.
 
     Example:
@@ -91,7 +92,7 @@ class DeepMatrixFactorization(torch.nn.Module):
     ) -> None:
         super().__init__()
         if dtype not in DTYPES:
-            raise TypeError(f"dtype must be one of {', '.join(map(str, DTYPES))}, but {dtype} came.")
+            raise TypeError(f"`dtype` must be one of {', '.join(map(str, DTYPES))}, got {dtype}")
         dims = _checked_dims(shape, depth, hidden)
         factors = initialize(initialization, dims, init_scale, seed=seed, dtype=dtype, device=device)
         self.factors = torch.nn.ParameterList(factors)
@@ -206,9 +207,7 @@ class DeepMatrixFactorization(torch.nn.Module):
         rows = _checked_indices("rows", rows, self.shape[0], self.mean.device)
         columns = _checked_indices("columns", columns, self.shape[1], self.mean.device)
         if rows.shape != columns.shape:
-            raise ValueError(
-                f"rows and columns must have one length, but {len(rows)} and {len(columns)} came."
-            )
+            raise ValueError(f"`rows` and `columns` must have one length, got {len(rows)} and {len(columns)}")
         dtype = torch.float64 if self.mean.dtype == torch.float64 else torch.float32
         factors, row_bias, column_bias = self.chain_and_biases()
         predictions = self._product_at(factors, rows, columns, dtype) + self.mean.to(dtype)
@@ -297,19 +296,18 @@ def _checked_dims(shape: tuple[int, int], depth: int, hidden: int | Sequence[int
         hidden = [index(width) for width in hidden]
     except (TypeError, ValueError):
         raise TypeError(
-            "shape must be (rows, columns), depth an integer and hidden an integer or a sequence of them, "
-            f"but shape={shape!r}, depth={depth!r}, hidden={hidden!r} came."
+            "`shape` must be (rows, columns), `depth` an integer and `hidden` an integer or a sequence of "
+            f"them, got shape={shape!r}, depth={depth!r}, hidden={hidden!r}"
         ) from None
-    if depth < 1:
-        raise ValueError(f"depth must be at least 1, but {depth} came.")
+    whole_number("depth", depth, least=1)
     if len(hidden) != depth - 1:
         raise ValueError(
-            f"hidden must give {depth - 1} widths for depth {depth}, but {len(hidden)} came: {hidden}."
+            f"`hidden` must give {depth - 1} widths for depth {depth}, got {len(hidden)}: {hidden}"
         )
     dims = (columns, *hidden, rows)
     if min(dims) < 1:
         raise ValueError(
-            f"shape and hidden must be at least 1, but shape=({rows}, {columns}), hidden={hidden} came."
+            f"`shape` and `hidden` must be at least 1, got shape=({rows}, {columns}), hidden={hidden}"
         )
     return dims
 
@@ -319,12 +317,12 @@ def _checked_indices(name: str, given: Any, size: int, device: torch.device) -> 
     if indices.numel() == 0:
         indices = indices.long()  # an empty list comes as floating
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
-        raise TypeError(f"{name} must be integers, but {indices.dtype} came.")
+        raise TypeError(f"`{name}` must be integers, got {indices.dtype}")
     if indices.dim() != 1:
-        raise ValueError(f"{name} must be one-dimensional, but shape {tuple(indices.shape)} came.")
+        raise ValueError(f"`{name}` must be one-dimensional, got shape {tuple(indices.shape)}")
     indices = indices.long()
     outside = (indices < 0) | (indices >= size)
     if outside.any():
         place = int(outside.int().argmax())
-        raise IndexError(f"{name}[{place}] must be from 0 to {size - 1}, but {int(indices[place])} came.")
+        raise IndexError(f"`{name}[{place}]` must be from 0 to {size - 1}, got {int(indices[place])}")
     return indices

@@ -208,7 +208,7 @@ def _changes(options: Options | type[Options], values: Mapping[str, Any]) -> dic
     """Return the fields of ``options`` that these values change."""
     places = _places(options if isinstance(options, type) else type(options))
     for key in values.keys() - places.keys():
-        raise TypeError(f"there is no option `{key}`; it must be one of {', '.join(places)}")
+        raise TypeError(f"options must be among {', '.join(places)}, got `{key}`")
     return _changed_fields(options, {places[key][0]: value for key, value in values.items()})
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dmf_fast.checks import one_of, real_number, whole_number
 from dmf_fast.ops.functional import Reduction
 
 
@@ -24,7 +25,7 @@ class Measurements:
         values: ``y_k``, ``(k,)``, of the same dtype and device.
 
     Raises:
-        TypeError: one is no tensor, or the dtypes disagree or are neither float32 nor float64.
+        TypeError: one is not a tensor, or the dtypes disagree or are neither float32 nor float64.
         ValueError: the shapes do not fit, the devices disagree, or a number is not finite.
 
     Example:
@@ -42,23 +43,23 @@ class Measurements:
         matrices, values = self.matrices, self.values
         if matrices.dim() != 3 or matrices.numel() == 0:
             raise ValueError(
-                "matrices must have shape (k, m, n) with k, m and n of at least 1, but shape "
-                f"{tuple(matrices.shape)} came."
+                "`matrices` must have shape (k, m, n) with k, m and n of at least 1, got shape "
+                f"{tuple(matrices.shape)}"
             )
         if values.shape != matrices.shape[:1]:
             raise ValueError(
-                f"values must have shape ({len(matrices)},), one for each of matrices, but shape "
-                f"{tuple(values.shape)} came."
+                f"`values` must have shape ({len(matrices)},), one for each of `matrices`, got shape "
+                f"{tuple(values.shape)}"
             )
         if values.dtype != matrices.dtype:
             raise TypeError(
-                f"values must have the dtype of matrices, {matrices.dtype}, but {values.dtype} came; "
-                "use values.to(matrices.dtype)."
+                f"`values` must have the dtype of `matrices`, {matrices.dtype}, got {values.dtype}; "
+                "use values.to(matrices.dtype)"
             )
         if values.device != matrices.device:
             raise ValueError(
-                f"values must be on the device of matrices, {matrices.device}, but they are on "
-                f"{values.device}; use values.to(matrices.device)."
+                f"`values` must be on the device of `matrices`, {matrices.device}, got "
+                f"{values.device}; use values.to(matrices.device)"
             )
         object.__setattr__(self, "matrices", matrices.detach().contiguous())
         object.__setattr__(self, "values", values.detach())
@@ -100,7 +101,7 @@ def sensing_product(product: Tensor, measurements: Measurements) -> Tensor:
         ``(k,)`` or ``(…, k)``, differentiable any number of times in ``product``.
 
     Raises:
-        TypeError: ``product`` is no tensor, or the dtypes disagree.
+        TypeError: ``product`` is not a tensor, or the dtypes disagree.
         ValueError: shapes or devices disagree.
 
     Example:
@@ -141,8 +142,7 @@ def sensing_loss(product: Tensor, measurements: Measurements, reduction: Reducti
         tensor(4.)
 
     """
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f'reduction must be "mean" or "sum", but {reduction!r} came.')
+    one_of("reduction", reduction, ("mean", "sum"))
     residual = sensing_product(product, measurements) - measurements.values
     total = residual.square().sum(-1, dtype=torch.float64)
     return (total / len(measurements) if reduction == "mean" else total).to(residual.dtype)
@@ -163,7 +163,7 @@ def gaussian_measurements(truth: Tensor, count: int, seed: int, *, noise: float 
             completion.
 
     Raises:
-        TypeError: ``truth`` is no tensor of float32 or float64.
+        TypeError: ``truth`` is not a tensor of float32 or float64.
         ValueError: ``truth`` is not a finite matrix, ``count`` is below 1, or ``noise`` is negative.
 
     Example:
@@ -173,11 +173,9 @@ def gaussian_measurements(truth: Tensor, count: int, seed: int, *, noise: float 
     """
     _check_real("truth", truth)
     if truth.dim() != 2 or truth.numel() == 0:
-        raise ValueError(f"truth must be a matrix (m, n) with entries, but shape {tuple(truth.shape)} came.")
-    if count < 1:
-        raise ValueError(f"count must be at least 1, but {count} came.")
-    if not (math.isfinite(noise) and noise >= 0):
-        raise ValueError(f"noise is a standard deviation and must be at least 0, but {noise} came.")
+        raise ValueError(f"`truth` must be a matrix (m, n) with entries, got shape {tuple(truth.shape)}")
+    whole_number("count", count, least=1)
+    real_number("noise", noise, least=0)
     generator = torch.Generator().manual_seed(seed)
     matrices = torch.randn(count, *truth.shape, generator=generator, dtype=torch.float64)
     matrices = matrices.div_(math.sqrt(truth.numel())).to(truth.dtype)
@@ -189,31 +187,31 @@ def gaussian_measurements(truth: Tensor, count: int, seed: int, *, noise: float 
 
 def _check_real(name: str, tensor: Tensor) -> None:
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, but {type(tensor).__name__} came.")
+        raise TypeError(f"`{name}` must be a torch.Tensor, got {type(tensor).__name__}")
     if tensor.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"{name} must be float32 or float64, but {tensor.dtype} came; use {name}.float().")
+        raise TypeError(f"`{name}` must be float32 or float64, got {tensor.dtype}; use {name}.float()")
     if not tensor.isfinite().all():
-        raise ValueError(f"{name} must hold finite numbers, but an infinite one or NaN came.")
+        raise ValueError(f"`{name}` must hold finite numbers, got an infinite one or NaN")
 
 
 def _check_product(product: Tensor, measurements: Measurements) -> None:
     if not isinstance(product, Tensor):
         raise TypeError(
-            f"product must be a torch.Tensor, but {type(product).__name__} came; for a chain of factors use "
-            "dmf_fast.chain.chain_product."
+            f"`product` must be a torch.Tensor, got {type(product).__name__}; use "
+            "dmf_fast.chain.chain_product for a chain of factors"
         )
     if product.dtype != measurements.dtype:
         raise TypeError(
-            f"product must have the dtype of the measurements, {measurements.dtype}, but {product.dtype} "
-            "came; use product.to(measurements.dtype)."
+            f"`product` must have the dtype of `measurements`, {measurements.dtype}, got {product.dtype}; "
+            "use product.to(measurements.dtype)"
         )
     if tuple(product.shape[-2:]) != measurements.shape:
         raise ValueError(
-            f"product must have shape (…, m, n) with (m, n) = {measurements.shape}, as was measured, but "
-            f"shape {tuple(product.shape)} came."
+            f"`product` must have shape (…, m, n) with (m, n) = {measurements.shape}, as was measured, got "
+            f"shape {tuple(product.shape)}"
         )
     if product.device != measurements.device:
         raise ValueError(
-            f"product must be on the device of the measurements, {measurements.device}, but it is on "
-            f"{product.device}; use product.to(measurements.device)."
+            f"`product` must be on the device of `measurements`, {measurements.device}, got "
+            f"{product.device}; use product.to(measurements.device)"
         )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
+
+from dmf_fast.checks import real_number
 
 
 def effective_rank(singular_values: Tensor) -> Tensor:
@@ -83,8 +83,7 @@ def schatten_norm(singular_values: Tensor, p: float) -> Tensor:
         tensor(9., dtype=torch.float64)
 
     """
-    if not (math.isfinite(p) and p > 0):
-        raise ValueError(f"p must be a finite number above 0, but {p} came.")
+    real_number("p", p, above=0)
     shares, largest = _scaled(singular_values)
     if largest == 0:
         return largest
@@ -101,17 +100,17 @@ def _scaled(singular_values: Tensor) -> tuple[Tensor, Tensor]:
 def _checked(singular_values: Tensor) -> Tensor:
     if not isinstance(singular_values, Tensor) or singular_values.is_complex():
         got = singular_values.dtype if isinstance(singular_values, Tensor) else type(singular_values).__name__
-        raise TypeError(f"singular_values must be a tensor of real numbers, but {got} came.")
+        raise TypeError(f"`singular_values` must be a tensor of real numbers, got {got}")
     if singular_values.dim() != 1:
         raise ValueError(
-            f"singular_values must be one-dimensional, but shape {tuple(singular_values.shape)} came; "
-            "torch.linalg.svdvals gives those of a matrix."
+            f"`singular_values` must be one-dimensional, got shape {tuple(singular_values.shape)}; "
+            "torch.linalg.svdvals gives those of a matrix"
         )
     values = singular_values.double()
     bad = ~(values >= 0)
     if bad.any():
         place = int(bad.int().argmax())
         raise ValueError(
-            f"singular_values must be at least 0, but singular_values[{place}] = {float(values[place])} came."
+            f"`singular_values` must be at least 0, got singular_values[{place}] = {float(values[place])}"
         )
     return values

@@ -104,13 +104,13 @@ def test_a_product_that_is_not_finite_has_no_singular_values(
 ) -> None:
     factors = make_factors(dims)
     factors[-1][1, 1] = number
-    with pytest.raises(torch.linalg.LinAlgError, match="factors must have a finite product"):
+    with pytest.raises(torch.linalg.LinAlgError, match="`factors` must have a finite product"):
         singular_values(factors)
     assert capfd.readouterr().out == ""
 
 
 def test_factors_that_overflow_only_in_their_product_have_no_singular_values() -> None:
-    with pytest.raises(torch.linalg.LinAlgError, match="factors must have a finite product"):
+    with pytest.raises(torch.linalg.LinAlgError, match="`factors` must have a finite product"):
         singular_values([1e200 * factor for factor in make_factors((5, 2, 6))])
 
 
@@ -120,10 +120,14 @@ def test_factors_that_overflow_only_in_their_product_have_no_singular_values() -
     [
         (torch.ones(2, 3), TypeError, "must be a sequence .* wrap it in a list"),
         ([], ValueError, "at least one matrix"),
-        ([torch.ones(2, 2), [[1.0, 2.0]]], TypeError, r"factors\[1\] must be a torch.Tensor, got list"),
-        ([torch.ones(3)], ValueError, r"factors\[0\] must be a matrix, got shape \(3,\)"),
-        ([torch.ones(4, 3), torch.ones(2, 5)], ValueError, r"factors\[1\] @ factors\[0\] must be possible"),
-        ([torch.ones(0, 3), torch.ones(2, 0)], ValueError, r"factors\[0\] must have at least one row"),
+        ([torch.ones(2, 2), [[1.0, 2.0]]], TypeError, r"`factors\[1\]` must be a torch.Tensor, got list"),
+        ([torch.ones(3)], ValueError, r"`factors\[0\]` must be a matrix, got shape \(3,\)"),
+        (
+            [torch.ones(4, 3), torch.ones(2, 5)],
+            ValueError,
+            r"`factors\[1\]` must have as many columns as `factors\[0\]` has rows",
+        ),
+        ([torch.ones(0, 3), torch.ones(2, 0)], ValueError, r"`factors\[0\]` must have at least one row"),
     ],
 )
 def test_what_is_no_chain_is_named(function: Any, factors: Any, error: type[Exception], words: str) -> None:
@@ -133,5 +137,5 @@ def test_what_is_no_chain_is_named(function: Any, factors: Any, error: type[Exce
 
 @pytest.mark.parametrize("k", [0, -1, 4])
 def test_a_bad_number_of_singular_values_is_named(k: int) -> None:
-    with pytest.raises(ValueError, match=r"k must be from 1 to min\(m, n\) = 3, but"):
+    with pytest.raises(ValueError, match=r"`k` must be from 1 to min\(m, n\) = 3, got"):
         singular_values(make_factors((3, 5, 4)), k)

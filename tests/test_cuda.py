@@ -35,14 +35,14 @@ for setting, expected in {
 
 @pytest.mark.skipif(HAS_GPU, reason="there is a GPU here")
 def test_observations_on_a_gpu_that_is_not_there_name_the_device() -> None:
-    with pytest.raises(ValueError, match="device must be one that torch can use here, got 'cuda'"):
+    with pytest.raises(ValueError, match="`device` must be one that torch can use here, got 'cuda'"):
         Observations([0], [1], [1.0], device="cuda")
 
 
 def test_a_torch_without_cuda_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "cuda", None)
     cuda.missing_reason.cache_clear()
-    with pytest.raises(ValueError, match=r"on cuda:0, but torch .* has no CUDA; install one that has"):
+    with pytest.raises(ValueError, match=r"got cuda:0: torch .* has no CUDA; install one that has"):
         cuda.check_usable(torch.device("cuda:0"))
     cuda.missing_reason.cache_clear()
 

@@ -205,7 +205,7 @@ def test_balancedness_is_the_largest_gap_between_neighbors() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"depth": 0}, ValueError, "depth must be at least 1"),
+        ({"depth": 0}, ValueError, "`depth` must be at least 1"),
         ({"depth": 2.0}, TypeError, "depth"),
         ({"shape": (4,)}, TypeError, "shape"),
         ({"shape": (0, 4)}, ValueError, "shape"),
@@ -225,12 +225,12 @@ def test_a_bad_argument_is_named(arguments: dict[str, Any], error: type[Exceptio
 @pytest.mark.parametrize(
     ("rows", "columns", "error", "words"),
     [
-        ([0, 4], [0, 0], IndexError, r"rows\[1\] must be from 0 to 3, but 4"),
-        ([0, 0], [0, -1], IndexError, r"columns\[1\] must be from 0 to 2, but -1"),
+        ([0, 4], [0, 0], IndexError, r"`rows\[1\]` must be from 0 to 3, got 4"),
+        ([0, 0], [0, -1], IndexError, r"`columns\[1\]` must be from 0 to 2, got -1"),
         ([0, 1], [0], ValueError, "one length"),
         ([[0]], [[0]], ValueError, "one-dimensional"),
-        ([0.0], [0], TypeError, "rows must be integers"),
-        ([True], [0], TypeError, "rows must be integers"),
+        ([0.0], [0], TypeError, "`rows` must be integers"),
+        ([True], [0], TypeError, "`rows` must be integers"),
     ],
 )
 def test_bad_pairs_are_named(rows: Any, columns: Any, error: type[Exception], words: str) -> None:
@@ -240,5 +240,5 @@ def test_bad_pairs_are_named(rows: Any, columns: Any, error: type[Exception], wo
 
 @pytest.mark.parametrize("k", [0, -1, 4])
 def test_a_bad_number_of_singular_values_is_named(k: int) -> None:
-    with pytest.raises(ValueError, match="k must be from 1"):
+    with pytest.raises(ValueError, match="`k` must be from 1"):
         DeepMatrixFactorization((4, 3), 2).singular_values(k)

@@ -88,7 +88,7 @@ def test_numbers_of_numpy_are_kept_as_plain_ones(plain: Any) -> None:
         ({"speed": 2.5}, ValueError, "`pace` must be at most 2, got 2.5"),
         ({"speed": float("nan")}, ValueError, "`pace` must be finite, got nan"),
         ({"speed": "1"}, TypeError, "`pace` must be a number, got '1'"),
-        ({"hidden": True}, TypeError, "no option `hidden`; it must be one of where, how, steps, seed, speed"),
+        ({"hidden": True}, TypeError, "options must be among where, how, steps, seed, speed, got `hidden`"),
     ],
 )
 def test_what_an_option_cannot_be_is_said_in_one_form(

@@ -137,35 +137,40 @@ def test_a_seed_decides_and_dtypes_share_the_draw() -> None:
 @pytest.mark.parametrize(
     ("matrices", "values", "error", "message"),
     [
-        ([[1.0]], torch.ones(1), TypeError, "matrices must be a torch.Tensor, but list came"),
+        ([[1.0]], torch.ones(1), TypeError, "`matrices` must be a torch.Tensor, got list"),
         (
             torch.ones(1, 2, 2).long(),
             torch.ones(1),
             TypeError,
-            "matrices must be float32 or float64, but torch.int64",
+            "`matrices` must be float32 or float64, got torch.int64",
         ),
         (
             torch.ones(1, 2, 2),
             torch.ones(1).half(),
             TypeError,
-            "values must be float32 or float64, but torch.float16",
+            "`values` must be float32 or float64, got torch.float16",
         ),
-        (torch.ones(1, 2, 2), torch.ones(1).double(), TypeError, "values must have the dtype of matrices"),
+        (
+            torch.ones(1, 2, 2),
+            torch.ones(1).double(),
+            TypeError,
+            "`values` must have the dtype of `matrices`, ",
+        ),
         (
             torch.ones(2, 2),
             torch.ones(2),
             ValueError,
-            r"matrices must have shape \(k, m, n\) .* shape \(2, 2\) came",
+            r"`matrices` must have shape \(k, m, n\) .*, got shape \(2, 2\)",
         ),
         (torch.ones(0, 2, 2), torch.ones(0), ValueError, "k, m and n of at least 1"),
         (
             torch.ones(3, 2, 2),
             torch.ones(2),
             ValueError,
-            r"values must have shape \(3,\).* shape \(2,\) came",
+            r"`values` must have shape \(3,\).*, got shape \(2,\)",
         ),
-        (torch.ones(1, 2, 2), torch.tensor([math.nan]), ValueError, "values must hold finite numbers"),
-        (torch.full((1, 2, 2), math.inf), torch.ones(1), ValueError, "matrices must hold finite numbers"),
+        (torch.ones(1, 2, 2), torch.tensor([math.nan]), ValueError, "`values` must hold finite numbers"),
+        (torch.full((1, 2, 2), math.inf), torch.ones(1), ValueError, "`matrices` must hold finite numbers"),
     ],
 )
 def test_measurements_that_make_no_sense_are_refused(
@@ -178,17 +183,21 @@ def test_measurements_that_make_no_sense_are_refused(
 def test_devices_must_agree() -> None:
     # Numbers on "meta" cannot be looked at, so the device is checked where no number is: of the product.
     measurements = Measurements(torch.ones(1, 2, 2), torch.ones(1))
-    with pytest.raises(ValueError, match="product must be on the device of the measurements, cpu"):
+    with pytest.raises(ValueError, match="`product` must be on the device of `measurements`, cpu, got"):
         sensing_product(torch.ones(2, 2, device="meta"), measurements)
 
 
 @pytest.mark.parametrize(
     ("product", "error", "message"),
     [
-        ([[1.0]], TypeError, "product must be a torch.Tensor, but list came"),
-        (torch.ones(SHAPE), TypeError, "product must have the dtype of the measurements, torch.float64"),
-        (draw(*SHAPE[::-1]), ValueError, r"\(m, n\) = \(4, 3\), as was measured, but shape \(3, 4\) came"),
-        (draw(3), ValueError, r"shape \(3,\) came"),
+        ([[1.0]], TypeError, "`product` must be a torch.Tensor, got list"),
+        (
+            torch.ones(SHAPE),
+            TypeError,
+            "`product` must have the dtype of `measurements`, torch.float64, got torch.float32",
+        ),
+        (draw(*SHAPE[::-1]), ValueError, r"\(m, n\) = \(4, 3\), as was measured, got shape \(3, 4\)"),
+        (draw(3), ValueError, r"as was measured, got shape \(3,\)"),
     ],
 )
 def test_products_that_do_not_fit_are_refused(
@@ -200,17 +209,17 @@ def test_products_that_do_not_fit_are_refused(
 
 
 def test_an_unknown_reduction_is_refused(measurements: Measurements) -> None:
-    with pytest.raises(ValueError, match='reduction must be "mean" or "sum", but \'none\' came'):
+    with pytest.raises(ValueError, match="`reduction` must be one of mean, sum, got 'none'"):
         sensing_loss(draw(*SHAPE), measurements, "none")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("truth", "options", "message"),
     [
-        (torch.ones(3), {}, r"truth must be a matrix \(m, n\) with entries, but shape \(3,\)"),
-        (torch.ones(2, 2), {"count": 0}, "count must be at least 1, but 0 came"),
-        (torch.ones(2, 2), {"noise": -1.0}, "noise is a standard deviation"),
-        (torch.full((2, 2), math.nan), {}, "truth must hold finite numbers"),
+        (torch.ones(3), {}, r"`truth` must be a matrix \(m, n\) with entries, got shape \(3,\)"),
+        (torch.ones(2, 2), {"count": 0}, "`count` must be at least 1, got 0"),
+        (torch.ones(2, 2), {"noise": -1.0}, "`noise` must be at least 0, got -"),
+        (torch.full((2, 2), math.nan), {}, "`truth` must hold finite numbers"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(truth: Tensor, options: dict[str, Any], message: str) -> None:

@@ -103,4 +103,4 @@ def _have_pyarrow_do_without_pandas() -> None:
 def _sentence(error: BaseException) -> str:
     """Return an error as a sentence; only a command to repeat has a line of its own."""
     lines = [" ".join(line.split()) for line in str(error).split("\n  dmf-fast")]
-    return "\n  dmf-fast ".join(lines) or f"{type(error).__name__} without a message."
+    return "\n  dmf-fast ".join(lines) or f"{type(error).__name__} without a message"

@@ -1,4 +1,4 @@
-"""The biases that every model has to beat, kept beside it, so that the ratings need not be read again."""
+"""The biases that every model has to beat, kept next to it, so that the ratings need not be read again."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ def load_biases(folder: Path) -> Biases:
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise DataError(
             f"{path} does not hold the biases to compare with ({error}); give the ratings that were trained "
-            "on: --ratings FILE."
+            "on: --ratings FILE"
         ) from error

@@ -131,5 +131,5 @@ def _check_ending(completed: CompletedMatrix, depth: int) -> None:
     if completed.diverged:
         raise ValueError(
             f"The run of depth {depth} diverged: its loss is not finite at step {step}; lower --lr or "
-            "--init-scale."
+            "--init-scale"
         )

@@ -57,15 +57,15 @@ def config_text(command: str, options: Options) -> str:
 
 def _read(path: Path) -> Mapping[str, Any]:
     if path.suffix not in (".yaml", ".yml", ".toml"):
-        raise click.BadParameter(f"{path} must end in .yaml, .yml or .toml; name such a file.")
+        raise click.BadParameter(f"{path} must end in .yaml, .yml or .toml; name such a file")
     try:
         text = path.read_text(encoding="utf-8")
         options = _parsed_toml(text) if path.suffix == ".toml" else _parsed_yaml(text)
     except (OSError, ValueError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-        raise click.BadParameter(f"{path} cannot be read: {reason}; check the file.") from error
+        raise click.BadParameter(f"{path} cannot be read: {reason}; check the file") from error
     if not isinstance(options, dict):
-        raise click.BadParameter(f"{path} must hold lines such as 'steps: 100', but holds {options!r}.")
+        raise click.BadParameter(f"{path} must hold lines such as 'steps: 100', got {options!r}")
     return options
 
 

@@ -1,4 +1,4 @@
-"""``dmf-fast evaluate``: a trained model on ratings that it has not seen, beside the baselines."""
+"""``dmf-fast evaluate``: a trained model on ratings that it has not seen, compared with the baselines."""
 
 from __future__ import annotations
 
@@ -50,5 +50,5 @@ def _fitted(options: EvaluateOptions, trained: TrainedFolder) -> Biases:
     assert options.ratings is not None
     ratings = _read(options, options.ratings, trained)
     if not ratings.known.any():
-        raise DataError(f"{options.ratings} has no pair of ids that {options.folder} knows.")
+        raise DataError(f"{options.ratings} has no pair of ids that {options.folder} knows")
     return Biases.fit(ratings.select(ratings.known).observations(duplicates="mean"))

@@ -1,4 +1,4 @@
-"""The frame of a job that trains: its folder, and how it goes on after Ctrl-C or a full disk."""
+"""The frame of a job that trains: its folder, and how it resumes after Ctrl-C or a full disk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def running_job(command: str, options: JobOptions) -> Iterator[OutputFolder | No
         options: its options.
 
     Raises:
-        click.exceptions.Exit: with 130 after Ctrl-C; standard error then has the command that goes on.
+        click.exceptions.Exit: with 130 after Ctrl-C; standard error then has the command that resumes.
         ValueError, OSError: as `OutputFolder` and the block; a full disk keeps the checkpoint before it.
 
     """
@@ -59,7 +59,9 @@ def running_job(command: str, options: JobOptions) -> Iterator[OutputFolder | No
 
 def _how_to_go_on(command: str, options: JobOptions, folder: OutputFolder | None) -> str:
     if folder is not None and folder.holds_checkpoint:
-        return f"what was done up to the last checkpoint is kept; go on with\n  {_resuming(command, options)}"
+        return (
+            f"what was done up to the last checkpoint is kept; resume with\n  {_resuming(command, options)}"
+        )
     if folder is not None and options.completion.fit.checkpoint_every != 0:
         return "there was no checkpoint yet, so nothing is kept."
     return "nothing is kept; with --out FOLDER and checkpoints it would be."

@@ -82,25 +82,25 @@ class DataOptions(TableOptions):
     def check(self, validation_fraction: float) -> None:
         """Raise a `ValueError` where options contradict one another."""
         if self.validation is not None and validation_fraction:
-            raise ValueError("--validation and --validation-fraction exclude one another: give one of them.")
+            raise ValueError("--validation and --validation-fraction exclude one another: give one of them")
         if self.split == "time" and not validation_fraction:
-            raise ValueError("--split time needs a --validation-fraction above 0, and no --validation.")
+            raise ValueError("--split time needs a --validation-fraction above 0 and no --validation")
         if self.test is None and self.top_k is not None:
-            raise ValueError("--top-k needs --test: the test ratings that recommendations are measured on.")
+            raise ValueError("--top-k needs --test: the test ratings that recommendations are measured on")
         check_relevance(self.top_k, self.relevant_from)
 
     def check_without_ratings(self) -> None:
         """Raise a `ValueError` where an option makes no sense for the paper's setting."""
         for name in ("test", "validation", "cache"):
             if getattr(self, name) is not None:
-                raise ValueError(f"--{name} needs RATINGS: the paper's setting draws its own entries.")
+                raise ValueError(f"--{name} needs RATINGS: the paper's setting draws its own entries")
         if self.split == "time":
-            raise ValueError("--split time needs RATINGS with times: the paper's setting has none.")
+            raise ValueError("--split time needs RATINGS with times: the paper's setting has none")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions(Options):
-    """What a job leaves and shows, and how it goes on after an interruption."""
+    """What a job leaves and shows, and how it resumes after an interruption."""
 
     out: Annotated[Path | None, Option("Folder to write the model and the results to.")] = None
     overwrite: Annotated[bool, Option("Replace the folder --out.")] = False
@@ -114,9 +114,9 @@ class OutputOptions(Options):
     def check(self) -> None:
         """Raise a `ValueError` where options contradict one another."""
         if self.out is None and (self.resume or self.overwrite):
-            raise ValueError("--resume and --overwrite need --out: say which folder.")
+            raise ValueError("--resume and --overwrite need --out: name a folder")
         if self.resume and self.overwrite:
-            raise ValueError("--resume goes on with a run and --overwrite begins anew: give one of them.")
+            raise ValueError("--resume and --overwrite exclude one another: give one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,7 @@ class JobOptions(Options):
             job = job.changed({"validation_fraction": 0.0})
         if job.output.out is None:
             if "checkpoint_every" in values:
-                raise ValueError("--checkpoint-every needs --out: say where to keep the checkpoints.")
+                raise ValueError("--checkpoint-every needs --out: name a folder for the checkpoints")
             job = job.changed({"checkpoint_every": None})
         job = replace(job, given=values)
         job.check()
@@ -184,7 +184,7 @@ class JobOptions(Options):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what decides the numbers of a run, ready for JSON: a resumed run must agree with it."""
-        # The rest may differ between a run and the one that goes on with it.
+        # The rest may differ between a run and the one that resumes it.
         free = {"cache", "checkpoint_every"} | self.output.values().keys() - {"threads"}
         return {
             key: str(value) if isinstance(value, Path) else value
@@ -200,7 +200,7 @@ class JobOptions(Options):
         self.data.check(self.completion.validation_fraction)
         self.output.check()
         if self.output.resume and self.completion.fit.checkpoint_every == 0:
-            raise ValueError("--resume needs checkpoints: leave --checkpoint-every above 0.")
+            raise ValueError("--resume needs checkpoints: leave --checkpoint-every above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -374,4 +374,4 @@ class InfoOptions(Options):
 def check_relevance(top_k: int | None, relevant_from: float | None) -> None:
     """Raise a `ValueError` where it is said which recommendations are relevant, but none are measured."""
     if top_k is None and relevant_from is not None:
-        raise ValueError("--relevant-from needs --top-k: how many recommendations to measure.")
+        raise ValueError("--relevant-from needs --top-k: how many recommendations to measure")

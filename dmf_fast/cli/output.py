@@ -55,11 +55,11 @@ def write_output(
 def check_target(out: Path, suffixes: tuple[str, ...], *, overwrite: bool) -> None:
     """Raise a `ValueError` where a file may not be written, before the work that it is for."""
     if out.suffix not in suffixes:
-        raise ValueError(f"{out.name!r} must end in {' or '.join(suffixes)}; name such a file.")
+        raise ValueError(f"{out.name!r} must end in {' or '.join(suffixes)}; name such a file")
     if out.exists() and not overwrite:
-        raise ValueError(f"{out} exists; name another file or say --overwrite.")
+        raise ValueError(f"{out} exists; name another file or pass --overwrite")
     if not out.absolute().parent.is_dir():
-        raise ValueError(f"{out}: the folder {out.parent} does not exist; create it first.")
+        raise ValueError(f"{out}: the folder {out.parent} does not exist; create it first")
 
 
 def history_table(models: Sequence[CompletedMatrix]) -> pa.Table:

@@ -18,7 +18,7 @@ from dmf_fast.files.lock import locked
 class OutputFolder:
     """A folder of results, there when it is whole, and what the job that makes it keeps meanwhile.
 
-    ``NAME.partial/checkpoints`` keeps what an interrupted job goes on from, and the settings of the job.
+    ``NAME.partial/checkpoints`` keeps what an interrupted job resumes from, and the settings of the job.
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False, resume: bool = False) -> None:
@@ -36,20 +36,20 @@ class OutputFolder:
         # An interrupted job that was to overwrite still is.
         self._overwrite = overwrite or (resume and bool(self._recorded().get("overwrite")))
         if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"--out {path} is a file; name a folder.")
+            raise ValueError(f"--out {path} is a file; name a folder")
         above = next(parent for parent in self.path.parents if parent.exists())
         if not (above.is_dir() and os.access(above, os.W_OK)):
-            raise ValueError(f"--out {path} cannot be made: {above} is a file or may not be written to.")
+            raise ValueError(f"--out {path} cannot be made: {above} is a file or may not be written to")
         self._check_path()
 
     @contextmanager
     def opened(self, description: dict[str, Any]) -> Iterator[None]:
         """Hold the folder for a job of this description, and publish it when the job has ended well.
 
-        Where the job fails, what it has written is removed, unless checkpoints make it worth going on.
+        Where the job fails, what it has written is removed, unless checkpoints make it worth resuming.
 
-        Raises `ValueError` where another job holds the folder, where an interrupted job was not to be gone
-        on with, or where it had another description.
+        Raises `ValueError` where another job holds the folder, where an interrupted job was not to be
+        resumed, or where it had another description.
         """
         before = self._work.exists()
         with locked(self._work):
@@ -92,7 +92,7 @@ class OutputFolder:
 
     @property
     def holds_checkpoint(self) -> bool:
-        """Whether there is something to go on from."""
+        """Whether there is something to resume from."""
         names = ("version-*", "trials.json")
         return any(path for name in names for path in self._kept.rglob(name))
 
@@ -107,15 +107,15 @@ class OutputFolder:
                 if self._resume
                 else "exists and is not empty"
             )
-            raise ValueError(f"--out {self.path} {done}; name another folder or say --overwrite.")
+            raise ValueError(f"--out {self.path} {done}; name another folder or pass --overwrite")
 
     def _check_partial(self) -> None:
         if not self._kept.is_dir() and any(path.name != "lock" for path in self._work.iterdir()):
-            raise ValueError(f"{self._work} is no interrupted run; move it away, or name another --out.")
+            raise ValueError(f"{self._work} is not an interrupted run; move it away, or name another --out")
         if self.holds_checkpoint and not (self._resume or self._overwrite):
             raise ValueError(
-                f"{self._work} holds an interrupted run; say --resume to go on with it or --overwrite to "
-                "begin anew."
+                f"{self._work} holds an interrupted run; pass --resume to resume it, or --overwrite to "
+                "begin anew"
             )
 
     def _begin(self, description: dict[str, Any]) -> None:
@@ -148,6 +148,6 @@ def _compare(before: dict[str, Any], now: dict[str, Any], work: Path) -> None:
     difference = first_difference(before, now)
     if difference is not None:
         raise ValueError(
-            f"the interrupted run in {work} is another job: {difference}; repeat the same options, or say "
+            f"the interrupted run in {work} is another job: {difference}; repeat the same options, or pass "
             "--overwrite to begin anew"
         )

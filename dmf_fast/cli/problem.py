@@ -24,7 +24,7 @@ class CompletionProblem:
     """What is trained on and measured against.
 
     Attributes:
-        observed: all ratings that may be learnt from.
+        observed: all ratings that may be learned from.
         train: those without the ones that validate.
         validation: the ones that choose the best step, or None.
         test: the test ratings, -1 for an id that the ratings lack; None without any.
@@ -70,7 +70,7 @@ def refuse_unknown(pairs: Pairs, mapped: Pairs, owner: str) -> None:
         first = int(mapped.known.argmin())
         raise DataError(
             f"{pairs.place(first)}: the pair {pairs.pair_text(first)} has an id that {owner} lacks; drop it, "
-            "or say --unknown mean or --unknown nan."
+            "or pass --unknown mean or --unknown nan"
         )
 
 
@@ -138,7 +138,7 @@ class _Reader:
         read = options.data.read_options(dtype=options.data.dtype, times=timed)
         ratings = open_ratings(options.ratings, read, cache=options.data.cache)
         if timed and ratings.times is None:
-            raise DataError(f"{options.ratings} is a store without times: --split time needs them.")
+            raise DataError(f"{options.ratings} is a store without times: --split time needs them")
         self._note(options.ratings, ratings)
         return ratings
 
@@ -164,12 +164,12 @@ class _Reader:
         if options.data.validation is not None:
             others = self._others(options.data.validation, ratings)
             if others is None or not others.known.any():
-                raise DataError(f"{options.data.validation} has no pair of ids that {options.ratings} knows.")
+                raise DataError(f"{options.data.validation} has no pair of ids that {options.ratings} knows")
             return observed, self._observations(others.select(others.known))
         if options.data.split == "random":
             return split_validation(observed, options.completion)
         if len(observed) != len(ratings):
-            raise DataError(f"{options.ratings} has pairs that stand twice; --split time needs each once.")
+            raise DataError(f"{options.ratings} has pairs that stand twice; --split time needs each once")
         train, validation = time_split(observed, ratings.times, options.completion.validation_fraction)
         return (train, validation) if len(validation) and len(train) else (observed, None)
 

@@ -102,7 +102,7 @@ def check_tensorboard() -> None:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:
         raise ValueError(
-            f"--tensorboard needs the package tensorboard ({error}): pip install 'dmf-fast[tensorboard]'."
+            f"--tensorboard needs the package tensorboard ({error}): pip install 'dmf-fast[tensorboard]'"
         ) from error
 
 

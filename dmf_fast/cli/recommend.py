@@ -50,11 +50,11 @@ def _check(options: RecommendOptions) -> None:
     }
     given = [name for name, is_given in asked.items() if is_given]
     if len(given) != 1:
-        came = " and ".join(given) or "none of them"
-        raise ValueError(f"Give one of USER, --all, --users FILE and --similar ITEM; {came} came.")
+        got = " and ".join(given) or "none of them"
+        raise ValueError(f"Give one of USER, --all, --users FILE and --similar ITEM, got {got}")
     to_file = options.all_users or options.users is not None
     if to_file != (options.out is not None):
-        raise ValueError("--out FILE belongs to --all and --users: give both, or neither.")
+        raise ValueError("--out FILE belongs to --all and --users: give both, or neither")
     if options.out is not None:
         check_target(options.out, (".csv", ".parquet"), overwrite=options.overwrite)
 
@@ -86,7 +86,7 @@ def _index(ids: IdMap, wanted: str, kind: str, folder: Path) -> int:
     if index < 0:
         raise DataError(
             f"The {kind} {wanted!r} is not among the {len(ids)} of {folder}; give one that is in the "
-            f"ratings, such as {ids.ids[0]}."
+            f"ratings, such as {ids.ids[0]}"
         )
     return index
 
@@ -112,11 +112,11 @@ def _read_users(path: Path) -> Any:
     try:
         lines = pa.array(path.read_text(encoding="utf-8").splitlines(), pa.large_string())
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); name a text file, an id a line.") from error
+        raise DataError(f"{path} cannot be read ({error}); name a text file, an id a line") from error
     users = pc.utf8_trim_whitespace(lines)
     users = users.filter(pc.not_equal(users, ""))
     if not len(users):
-        raise DataError(f"{path} holds no ids; write one a line.")
+        raise DataError(f"{path} holds no ids; write one a line")
     return users
 
 

@@ -37,7 +37,7 @@ def reproduce(options: ReproduceOptions) -> None:
     try:
         sections = experiments.reproduce(names, reproduction, out)
     except KeyboardInterrupt:
-        click.echo(f"Interrupted: {out} keeps what has ended; the same command again goes on.", err=True)
+        click.echo(f"Interrupted: {out} keeps what has ended; the same command again resumes.", err=True)
         raise click.exceptions.Exit(130) from None
     if options.as_json:
         click.echo((out / "results.json").read_text(encoding="utf-8"), nl=False)
@@ -61,7 +61,7 @@ def _folder(options: ReproduceOptions) -> Path:
     """Return where the page goes; a file in its place raises a `ValueError`."""
     folder = options.out or Path("runs", "paper-quick" if options.quick else "paper")
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out {folder} is a file; name a folder.")
+        raise ValueError(f"--out {folder} is a file; name a folder")
     return folder
 
 
@@ -72,7 +72,7 @@ def _movielens_folder(given: Path | None) -> Path | None:
         if missing:
             raise ValueError(
                 f"--movielens must be the folder of MovieLens 100K, but {given} has no "
-                f"{' and no '.join(missing)}; name the folder ml-100k that its archive holds."
+                f"{' and no '.join(missing)}; name the folder ml-100k that its archive holds"
             )
         return given
     if "DMF_FAST_DATA" not in os.environ:

@@ -30,7 +30,9 @@ def tune(options: TuneOptions) -> None:
         click.echo(config_text("tune", options), nl=False)
         return
     if not options.completion.validation_fraction and options.data.validation is None:
-        raise ValueError("tune needs a --validation-fraction above 0, or --validation: what else decides?")
+        raise ValueError(
+            "tune needs a --validation-fraction above 0, or --validation, to choose the best trial"
+        )
     space = _space(SearchSpace(), options)
     with running_job("tune", options) as folder:
         problem = load_problem(options)
@@ -50,7 +52,7 @@ def _space(space: SearchSpace, options: TuneOptions) -> SearchSpace:
     fixed = dict.fromkeys(name for name in space.ranges if name in options.given)
     space = space.changed(**{**fixed, "depth": depths if len(depths) > 1 else None})
     if not space.ranges:
-        raise ValueError("Nothing is left to be searched for: leave out one of --weight-decay, --hidden, ….")
+        raise ValueError("Nothing is left to search for: leave out one of --weight-decay, --hidden, …")
     return space
 
 

@@ -111,7 +111,7 @@ def complete_matrix(
     """Train on ``observed`` as `CompletionOptions` says.
 
     Args:
-        observed: all entries that may be learnt from.
+        observed: all entries that may be learned from.
         options: model, training, validation and refit.
         train: the entries of ``observed`` that the search trains on, where ``validation`` is given.
         validation: entries that choose the best step, instead of a random part of ``observed``. Without
@@ -120,7 +120,7 @@ def complete_matrix(
         truth: the whole matrix, ``(m, n)``, to measure against.
         callbacks: as for `dmf_fast.training.fit`; both runs call them.
         checkpoint: folder for the states of both runs, ``search`` and ``refit``.
-        resume: go on from them.
+        resume: resume from them.
 
     Raises:
         ValueError, TypeError, OSError: as `dmf_fast.training.fit` raises.
@@ -310,12 +310,12 @@ def _check(observed: Observations, options: CompletionOptions) -> None:
             f"{options.fit.batches}; choose another optimizer, such as group-rmsprop"
         )
     if observed.total_weight == 0:
-        raise ValueError("train must hold an entry with a weight above zero, but it holds none.")
+        raise ValueError("`train` must hold an entry with a weight above zero, got none")
 
 
 def _refuse_lost_squares(train: Observations, unit: float) -> None:
     if train.dtype != torch.float64 and not 1 / _SQUARABLE < unit < _SQUARABLE:
         raise ValueError(
-            f"train holds values of about {unit:.0e}, whose squares float32 loses: in plain coordinates "
-            "divide them, or take float64."
+            f"`train` must hold values whose squares fit float32, got some of about {unit:.0e}; scale the "
+            "values, or use float64"
         )

@@ -23,7 +23,7 @@ def rescaled(model: DeepMatrixFactorization, *, mean: float, scale: float) -> De
         scale: what they were divided by, finite and above 0.
 
     Raises:
-        TypeError: ``scale`` is no number.
+        TypeError: ``scale`` is not a number.
         ValueError: ``scale`` is out of range.
 
     Example:

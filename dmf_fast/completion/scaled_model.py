@@ -67,7 +67,7 @@ class ScaledFactorization(DeepMatrixFactorization):
         }
         for name, scale in scales.items():
             if not bool((scale > 0).all()):
-                raise ValueError(f"{name} must be above 0, but its least number is {scale.min().item()}.")
+                raise ValueError(f"`{name}` must be above 0, got {scale.min().item()}")
             self.register_buffer(name, scale)
 
     def parameter_scales(self) -> ParameterScales:

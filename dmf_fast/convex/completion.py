@@ -1,4 +1,4 @@
-"""Matrix completion by convex programming: the nuclear norm beside observed entries."""
+"""Matrix completion by convex programming: the nuclear norm and observed entries."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def minimum_nuclear_norm(
     observed = _observed(observations)
     if observations.weights is not None:
         raise ValueError(
-            "observations must have no weights, as a constraint has none, but weights came; use "
-            "observations.with_values(observations.values)."
+            "`observations` must have no weights, as a constraint has none, got weights; use "
+            "observations.with_values(observations.values)"
         )
     return _solved(observed, Within(observed.values, epsilon), None, options)
 
@@ -135,8 +135,8 @@ def nuclear_norm_path(
 def _observed(observations: Observations) -> ObservedEntries:
     if not isinstance(observations, Observations):
         raise TypeError(
-            f"observations must be dmf_fast.Observations, but {type(observations).__name__} came; "
-            "use Observations.from_dense or Observations.from_scipy."
+            f"`observations` must be dmf_fast.Observations, got {type(observations).__name__}; "
+            "use Observations.from_dense or Observations.from_scipy"
         )
     return ObservedEntries(observations)
 
@@ -145,9 +145,7 @@ def _checked_sequence(regularizations: Sequence[float]) -> list[float]:
     try:
         given = list(regularizations)
     except TypeError:
-        raise TypeError(
-            f"regularizations must be a sequence of numbers, but {regularizations!r} came."
-        ) from None
+        raise TypeError(f"`regularizations` must be a sequence of numbers, got {regularizations!r}") from None
     return [real_number("regularizations", each, above=0) for each in given]
 
 
@@ -155,8 +153,8 @@ def _check_start(start: ConvexSolution, observed: ObservedEntries) -> None:
     shape = (len(start.matrix.left), len(start.matrix.right))
     if len(start.dual) != observed.nnz or shape != observed.shape:
         raise ValueError(
-            f"start must be a solution for these {observed.nnz} entries of shape {observed.shape}, but one "
-            f"for {len(start.dual)} of shape {shape} came."
+            f"`start` must be a solution for these {observed.nnz} entries of shape {observed.shape}, got one "
+            f"for {len(start.dual)} of shape {shape}"
         )
 
 

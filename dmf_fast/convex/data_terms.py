@@ -1,4 +1,4 @@
-"""What ties a matrix to its observed entries: a convex term beside the nuclear norm, and its dual.
+"""What ties a matrix to its observed entries: a convex term added to the nuclear norm, and its dual.
 
 Both problems are ``min ‖W‖_* + φ(W_Ω)``. By Fenchel's duality the minimum is the largest value of
 ``−φ*(−y)`` over all ``y`` on Ω whose sparse matrix has an operator norm of at most 1; any such ``y`` bounds

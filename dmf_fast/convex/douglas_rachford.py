@@ -31,7 +31,7 @@ _LEAST_CHANGE_OF_STEP, _LARGEST_CHANGE_OF_STEP = 2 / 3, 10.0
 
 @dataclass
 class State:
-    """``matrix`` and ``dual`` (on Ω) so far, and the step; beside them the dual that is relaxed."""
+    """``matrix`` and ``dual`` (on Ω) so far, and the step; with them the dual that is relaxed."""
 
     matrix: LowRank
     dual: Tensor

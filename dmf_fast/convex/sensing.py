@@ -97,8 +97,8 @@ class _FeasibleSet:
         diagonal = triangle.diagonal().abs()
         if count > numbers or diagonal.min() <= numbers * torch.finfo(torch.float64).eps * diagonal.max():
             raise ValueError(
-                f"matrices must be linearly independent, but these {count} of shape {self._shape} are not; "
-                "leave out those that follow from others."
+                f"`measurements.matrices` must be linearly independent, got {count} of shape "
+                f"{self._shape} that are not; leave out those that follow from others"
             )
         values = measurements.values.double()[:, None]
         self._coordinates = torch.linalg.solve_triangular(triangle.T, values, upper=False)[:, 0]

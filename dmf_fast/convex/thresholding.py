@@ -23,7 +23,7 @@ _LEAST_OF_SQUARES = 1e-4
 
 
 class Thresholding(Protocol):
-    """Singular value thresholding beside a relaxed matrix."""
+    """Singular value thresholding, and a relaxed matrix that follows it."""
 
     observed: ObservedEntries
 

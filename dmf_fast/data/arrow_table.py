@@ -51,5 +51,5 @@ def _typed(name: str, array: pa.Array, column: str, role: int) -> pa.Array:
     except pa.ArrowException as error:
         raise DataError(
             f"{name}: the column {column!r} was taken as {ROLES[role]}, where {expected} were expected, "
-            f"but {error}; convert it or say --columns."
+            f"but {error}; convert it or pass --columns"
         ) from error

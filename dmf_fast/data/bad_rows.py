@@ -67,9 +67,9 @@ class BadRowCollector:
         """Refuse a file that is mostly bad where it begins: it holds no ratings, or other columns do."""
         if 2 * self._bad_in_head > self._head:
             others = (
-                f" So are {self._bad_in_head} of the first {self._head} rows: these are no ratings, or other "
+                f"; so are {self._bad_in_head} of the first {self._head} rows: these are not ratings, or "
+                "other columns hold them (--columns)"
             )
-            others += "columns hold them (--columns)."
             raise DataError(f"{self._first_in_file}{others if self._bad_in_head > 1 else ''}")
 
     def bad(

@@ -96,7 +96,7 @@ def _missing(arrays: Sequence[pa.Array]) -> list[Problem]:
     return [
         Problem(
             array.is_null().to_numpy(zero_copy_only=False),
-            lambda _, role=role: f"the {role} is missing; fill it in or drop the line.",  # type: ignore[misc]
+            lambda _, role=role: f"the {role} is missing; fill it in or drop the line",  # type: ignore[misc]
         )
         for role, array in zip(ROLES, arrays, strict=False)
         if array.null_count
@@ -114,7 +114,7 @@ def _not_finite(arrays: Sequence[pa.Array], dtype: str) -> list[Problem]:
 
     def words(row: int) -> str:
         if np.isfinite(values[row]):
-            return f"the {ROLES[2]} is {values[row]:g}, which {dtype} cannot hold; read it as float64."
-        return f"the {ROLES[2]} is {values[row]}, where a finite number was expected; mend or drop the line."
+            return f"the {ROLES[2]} is {values[row]:g}, which {dtype} cannot hold; read it as float64"
+        return f"the {ROLES[2]} is {values[row]}, where a finite number was expected; mend or drop the line"
 
     return [Problem(~fits, words)]

@@ -34,14 +34,14 @@ def choose_columns(
     if width < count:
         raise DataError(
             f"{table}: {_columns(width)} found where at least {count} were expected "
-            f"({', '.join(ROLES[:count])}); check the file, or its separator."
+            f"({', '.join(ROLES[:count])}); check the file, or its separator"
         )
     if names is not None:
         return _recognized(table, names, count)
     if width > 4:
         raise DataError(
-            f"{table}: {_columns(width)} and no header; say which to use by their positions, "
-            f"such as --columns {','.join('1234'[:count])}."
+            f"{table}: {_columns(width)} and no header; choose them by their positions, "
+            f"such as --columns {','.join('1234'[:count])}"
         )
     return list(range(count))
 
@@ -53,10 +53,10 @@ def _picked(
         raise DataError(
             f"{table}: {_columns(len(columns))} picked where {count} are needed "
             f"({', '.join(ROLES[:count])}); name exactly {count}, such as "
-            f"--columns {','.join(_EXAMPLE[:count])}."
+            f"--columns {','.join(_EXAMPLE[:count])}"
         )
     if len(set(columns)) != count:
-        raise DataError(f"{table}: --columns names the same column twice; name {count} different ones.")
+        raise DataError(f"{table}: --columns names the same column twice; name {count} different ones")
     known = list(names) if names is not None else []
     return [_position(table, known, width, column) for column in columns]
 
@@ -69,7 +69,7 @@ def _position(table: str, names: list[str], width: int, column: str) -> int:
     there = (
         ", ".join(names) if names else f"{_columns(width)} without names (use positions from 1 to {width})"
     )
-    raise DataError(f"{table}: there is no column {column!r}; the file has {there}.")
+    raise DataError(f"{table}: there is no column {column!r}; the file has {there}")
 
 
 def _recognized(table: str, names: Sequence[str], count: int) -> list[int]:
@@ -82,7 +82,7 @@ def _recognized(table: str, names: Sequence[str], count: int) -> list[int]:
     if missing:
         raise DataError(
             f"{table}: no column is recognized as {' or '.join(missing)} among {', '.join(names)}; "
-            f"say which to use, such as --columns {','.join(_EXAMPLE[:count])}."
+            f"choose them, such as --columns {','.join(_EXAMPLE[:count])}"
         )
     return [position for position in positions if position is not None]
 

@@ -22,7 +22,7 @@ def chunks_of(
     """Yield ``count`` columns (row ids, column ids, values, times) of a file of any known kind."""
     start = file.first_bytes(16, decompressed=False)
     if not start:
-        raise DataError(f"{file} is empty (0 bytes): row, column and value were expected; check the file.")
+        raise DataError(f"{file} is empty (0 bytes): row, column and value were expected; check the file")
     if start.startswith(b"PAR1"):
         return parquet_batches(file, options, count, bad_rows)
     if start.startswith(b"PK\x03\x04"):
@@ -31,7 +31,7 @@ def chunks_of(
         return matrix_chunks(str(file), read_matrix_market(file), 1, options, count, bad_rows)
     for ending in (".parquet", ".npz"):
         if file.name.endswith(ending):
-            raise DataError(f"{file} is not a {ending} file (its first bytes say otherwise); write it again.")
+            raise DataError(f"{file} is not a {ending} file (its first bytes say otherwise); write it again")
     lines = first_lines(file)
     if is_netflix_text(lines):
         return netflix_chunks(file, options, count, bad_rows)

@@ -29,9 +29,9 @@ class IdMap:
         """Build the map of the distinct ``ids``: integers or text in an array of any kind, none missing."""
         kept = id_array(ids)
         if kept is None:
-            raise TypeError("ids must be integers or text; for others there is id_map_of.")
+            raise TypeError("`ids` must be integers or text, got others; use id_map_of for them")
         if kept.null_count:
-            raise ValueError(f"ids must not be missing, but {kept.null_count} are null; drop them first.")
+            raise ValueError(f"`ids` must not be missing, got {kept.null_count} nulls; drop them first")
         # Dictionary encoding finds the distinct ids in one pass over the entries.
         encoded = kept.dictionary_encode()
         distinct = encoded.unify_dictionaries().chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded
@@ -61,7 +61,7 @@ class IdMap:
         """
         wanted = id_array(ids)
         if wanted is None:
-            raise TypeError("ids must be integers or text, as those of the map are.")
+            raise TypeError("`ids` must be integers or text, as those of the map are, got others")
         found = pc.index_in(self._like_mine(wanted), value_set=self._ids)
         positions: NDArray[np.int64] = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
         return positions
@@ -71,7 +71,7 @@ class IdMap:
         positions = np.asarray(indices, dtype=np.int64)
         if positions.size and not (positions.min() >= 0 and positions.max() < len(self)):
             raise IndexError(
-                f"indices must lie in 0..{len(self) - 1}, but {positions.min()}..{positions.max()} came."
+                f"`indices` must be from 0 to {len(self) - 1}, got {positions.min()} to {positions.max()}"
             )
         return self._ids.take(positions)
 
@@ -91,11 +91,11 @@ class IdMap:
             loaded = cls(ids)
         except (pa.ArrowException, OSError, KeyError, IndexError, TypeError, ValueError) as error:
             raise DataError(
-                f"{path} is not an id map ({error}); take the one that came with the model."
+                f"{path} is not an id map ({error}); take the one that came with the model"
             ) from error
         if len(loaded) != len(ids):
             raise DataError(
-                f"{path} is not an id map: ids stand twice; take the one that came with the model."
+                f"{path} is not an id map: ids stand twice; take the one that came with the model"
             )
         return loaded
 

@@ -40,13 +40,13 @@ def as_ratings(data: Any, options: ReadOptions = ReadOptions()) -> Ratings:  # n
     Ids may be of any hashable type; those that are neither integers nor text cannot be saved. Rows without
     an id or a finite value are bad rows.
 
-    Raises `DataError` where ``data`` is none of these, or as `read_ratings`.
+    Raises `DataError` where ``data`` is not one of these, or as `read_ratings`.
 
     >>> as_ratings(([(1, "a"), (0, "b")], ["x", "y"], [1.0, 2.0])).row_ids.ids.tolist()
     [(0, 'b'), (1, 'a')]
     """
     if isinstance(data, (str, os.PathLike)):
-        raise DataError(f"{_NAME} is the path {str(data)!r}; for files there is read_ratings.")
+        raise DataError(f"{_NAME} is the path {str(data)!r}; for files there is read_ratings")
     if isinstance(data, tuple):
         return _of_columns(list(data), options)
     if hasattr(data, "columns") and hasattr(data, "shape"):
@@ -69,14 +69,14 @@ def _of_columns(columns: list[Any], options: ReadOptions) -> Ratings:
     if len(columns) not in (3, 4):
         raise DataError(
             f"{_NAME} is a tuple of {len(columns)} sequences: 3 (row ids, column ids, values) or 4 (with "
-            "times) were expected."
+            "times) were expected"
         )
     if options.times and len(columns) == 3:
-        raise DataError(f"{_NAME} is a tuple without times: give them as a fourth sequence.")
+        raise DataError(f"{_NAME} is a tuple without times: give them as a fourth sequence")
     lengths = {role: len(column) for role, column in zip(ROLES, columns, strict=False)}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{length} for {role}" for role, length in lengths.items())
-        raise DataError(f"{_NAME} must hold columns of one length, but there are {found}.")
+        raise DataError(f"{_NAME} must hold columns of one length, got {found}")
     (rows, row_objects), (columns_, column_objects) = (_encoded(role, columns[role]) for role in (0, 1))
     numbers = [_array(role, column) for role, column in enumerate(columns[2:], start=2)]
     table = pa.table([rows, columns_, *numbers], names=list(ROLES[: len(columns)]))
@@ -103,7 +103,7 @@ def _of_matrix(matrix: Any, options: ReadOptions) -> Ratings:
         except (TypeError, ValueError) as error:
             raise DataError(
                 f"{_NAME} is a {type(matrix).__name__}: a data frame, a tuple of columns or a matrix was "
-                "expected."
+                "expected"
             ) from error
     entries = stored_entries(_NAME, matrix)
 
@@ -121,7 +121,7 @@ def _array(role: int, column: Any) -> Any:
     try:
         return pa.array(column if hasattr(column, "__array__") else list(column))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{_NAME}: the {ROLES[role]} column is no array of one type ({error}).") from error
+        raise DataError(f"{_NAME}: the {ROLES[role]} column is not an array of one type ({error})") from error
 
 
 def _encoded(role: int, ids: Any) -> tuple[Any, ObjectIdMap | None]:
@@ -135,7 +135,7 @@ def _encoded(role: int, ids: Any) -> tuple[Any, ObjectIdMap | None]:
         objects = ObjectIdMap(key for key, none in zip(keys, missing, strict=True) if not none)
         return pa.array(objects.indices(keys), mask=missing), objects
     except TypeError as error:
-        raise DataError(f"{_NAME}: the {ROLES[role]} ids must be hashable, but {error}.") from error
+        raise DataError(f"{_NAME}: the {ROLES[role]} ids must be hashable, but {error}") from error
 
 
 def _decoded(ids: IdMap, objects: ObjectIdMap | None) -> IdMap:

@@ -31,14 +31,14 @@ def read_matrix_market(file: RatingsFile) -> coo_array:
         if field not in ("real", "integer", "unsigned-integer"):
             raise DataError(
                 f"{file} is a Matrix Market file of the field {field!r}: real or integer values were "
-                "expected; write it with values."
+                "expected; write it with values"
             )
         with _readable(file) as readable:
             matrix = scipy.io.mmread(readable)
     except DataError:
         raise
     except (ValueError, OverflowError, OSError, EOFError, MemoryError, zlib.error) as error:
-        raise DataError(f"{file} is not a whole Matrix Market file ({error}); write it again.") from error
+        raise DataError(f"{file} is not a whole Matrix Market file ({error}); write it again") from error
     return stored_entries(str(file), matrix)
 
 
@@ -53,7 +53,7 @@ def read_scipy_npz(file: RatingsFile) -> coo_array:
     except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{file} is not a sparse matrix of scipy.sparse.save_npz ({error.__cause__ or error}); "
-            "write it again with save_npz."
+            "write it again with save_npz"
         ) from error
     return stored_entries(str(file), matrix)
 
@@ -71,7 +71,7 @@ def matrix_chunks(
     ``name`` is the one in errors.
     """
     if count > 3:
-        raise DataError(f"{name} is a matrix without times; read it without, or from a table that has them.")
+        raise DataError(f"{name} is a matrix without times; read it without, or from a table that has them")
     for start in range(0, len(entries.data), ROWS_A_CHUNK):
         part = slice(start, start + ROWS_A_CHUNK)
         arrays = [
@@ -89,7 +89,7 @@ def stored_entries(name: str, matrix: Any) -> coo_array:
 
     if isinstance(matrix, np.ndarray):
         if matrix.ndim != 2:
-            raise DataError(f"{name} has {matrix.ndim} dimensions: a matrix was expected; reshape it.")
+            raise DataError(f"{name} has {matrix.ndim} dimensions: a matrix was expected; reshape it")
         kept = ~np.isnan(matrix) if matrix.dtype.kind == "f" else np.ones(matrix.shape, dtype=np.bool_)
         _check_kind(name, matrix.dtype)
         return coo_array((matrix[kept], np.nonzero(kept)), shape=matrix.shape)
@@ -97,14 +97,14 @@ def stored_entries(name: str, matrix: Any) -> coo_array:
         stored = matrix.tocoo()
         _check_indices(stored)
     except (ValueError, IndexError, AttributeError) as error:
-        raise DataError(f"{name} holds an inconsistent sparse matrix ({error}); write it again.") from error
+        raise DataError(f"{name} holds an inconsistent sparse matrix ({error}); write it again") from error
     _check_kind(name, stored.data.dtype)
     return stored
 
 
 def _check_kind(name: str, dtype: np.dtype[Any]) -> None:
     if dtype.kind not in "biuf":
-        raise DataError(f"{name} holds values of the type {dtype}: real numbers were expected; convert it.")
+        raise DataError(f"{name} holds values of the type {dtype}: real numbers were expected; convert it")
 
 
 def _readable(file: RatingsFile) -> AbstractContextManager[Any]:

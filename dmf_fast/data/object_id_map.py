@@ -50,7 +50,7 @@ class ObjectIdMap(IdMap):
         examples = ", ".join(repr(key) for key in self._ids[:3])
         raise DataError(
             f"{path} can hold ids that are integers or text, but these are others ({examples}); make "
-            "them text first, as with str."
+            "them text first, as with str"
         )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from dmf_fast.checks import one_of
+
 
 @dataclass(frozen=True)
 class ReadOptions:
@@ -30,10 +32,9 @@ class ReadOptions:
 
     def __post_init__(self) -> None:
         """Refuse what no reader can follow."""
-        if self.dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype must be 'float32' or 'float64', but {self.dtype!r} came.")
+        one_of("dtype", self.dtype, ("float32", "float64"))
         if isinstance(self.columns, str):
-            raise TypeError(f"columns must be a list of names, but the text {self.columns!r} came; split it.")
+            raise TypeError(f"`columns` must be a list of names, got the text {self.columns!r}; split it")
         if self.columns is not None:
             object.__setattr__(self, "columns", tuple(str(column) for column in self.columns))
             if len(self.columns) == 4:

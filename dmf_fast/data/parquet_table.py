@@ -31,7 +31,7 @@ def parquet_batches(
             chunks = parquet.iter_batches(ROWS_A_CHUNK, columns=columns)
             yield from record_batches(str(file), chunks, columns, options, bad_rows)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{file} is not a whole Parquet file ({error}); write it again.") from error
+        raise DataError(f"{file} is not a whole Parquet file ({error}); write it again") from error
 
 
 def _readable(file: RatingsFile) -> AbstractContextManager[Any]:

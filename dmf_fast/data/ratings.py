@@ -157,7 +157,7 @@ class Ratings(Pairs):
         first = int((keys == keys[second]).argmax())
         raise DataError(
             f"{self.place(second)}: the pair {self.pair_text(second)} stands already at {self.place(first)}; "
-            "remove one, or say which counts with --duplicates first, last, mean or sum."
+            "remove one, or choose with --duplicates first, last, mean or sum"
         ) from cause
 
 

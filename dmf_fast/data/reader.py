@@ -72,7 +72,7 @@ def _of_files(source: Source) -> ChunkSource:
                 yield chunk
             bad_rows.finish_file()
             if not entries and len(files) == 1:
-                raise DataError(f"{file} holds no entries: at least one was expected; check the file.")
+                raise DataError(f"{file} holds no entries: at least one was expected; check the file")
 
     return chunks
 

@@ -59,7 +59,7 @@ class RatingsFile:
         except _UNREADABLE as error:
             reason = getattr(error, "strerror", None) or error
             raise DataError(
-                f"{self} cannot be read ({reason}); check the file and its permissions."
+                f"{self} cannot be read ({reason}); check the file and its permissions"
             ) from error
 
     def first_bytes(self, count: int, *, decompressed: bool = True) -> bytes:
@@ -77,25 +77,25 @@ def ratings_files(source: Source) -> list[RatingsFile]:
     """
     paths = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     if not paths:
-        raise DataError("No file is named; name at least one.")
+        raise DataError("No file is named; name at least one")
     return [file for path in paths for file in _files_at(Path(path))]
 
 
 def _files_at(path: Path) -> list[RatingsFile]:
     if (path / STORE_FACTS).is_file():
-        raise DataError(f"{path} is a store of ratings, no folder of files; open it with open_ratings.")
+        raise DataError(f"{path} is a store of ratings, not a folder of files; open it with open_ratings")
     if path.is_dir():
         inside = sorted(p for p in path.rglob("*") if p.is_file())
         chosen = _tables(path, [p.relative_to(path).as_posix() for p in inside])
         return [file for name in chosen for file in _files_at(path / name)]
     if not path.exists():
-        raise DataError(f"{path} does not exist; check the path.")
+        raise DataError(f"{path} does not exist; check the path")
     if path.suffix == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
                 members = sorted(info.filename for info in archive.infolist() if not info.is_dir())
         except (zipfile.BadZipFile, OSError) as error:
-            raise DataError(f"{path} is not a whole .zip archive ({error}); download it again.") from error
+            raise DataError(f"{path} is not a whole .zip archive ({error}); download it again") from error
         return [RatingsFile(path, member) for member in _tables(path, members)]
     return [RatingsFile(path)]
 
@@ -112,7 +112,7 @@ def _tables(place: Path, names: list[str]) -> list[str]:
         what = "directory" if place.is_dir() else "archive"
         raise DataError(
             f"{place} is a {what} without ratings: files that end in one of {', '.join(_KNOWN_SUFFIXES)} "
-            "(or these compressed) were expected; name the file."
+            "(or these compressed) were expected; name the file"
         )
     return tables
 

@@ -60,7 +60,7 @@ def open_ratings(
         pass  # Not there yet, or damaged: it is made again.
     ratings = read_ratings(source, options)
     if _origin(source, options) != made_of:
-        raise DataError(f"{source} has changed while it was read; read it again.")
+        raise DataError(f"{source} has changed while it was read; read it again")
     _write(ratings, Path(cache), made_of)
     return ratings
 
@@ -99,7 +99,7 @@ def load_ratings(path: str | os.PathLike[str]) -> Ratings:
         rows, columns = arrays.pop("rows"), arrays.pop("columns")
         return Ratings(rows, columns, *maps, bad_rows=bad_rows, **arrays)
     except (pa.ArrowException, OSError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is a damaged store of ratings ({error}); write it again.") from error
+        raise DataError(f"{path} is a damaged store of ratings ({error}); write it again") from error
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -109,18 +109,18 @@ def _facts(path: Path) -> dict[str, Any]:
         if facts["format"] != _FORMAT or facts["version"] != _VERSION:
             raise DataError(
                 f"{path} is a store of version {facts['version']}, this dmf_fast reads {_VERSION}; read the "
-                "ratings again."
+                "ratings again"
             )
         for name, size in facts["files"].items():
             if (path / name).stat().st_size != size:
-                raise DataError(
-                    f"{path} is a damaged store: {name} has not its {size} bytes; write it again."
-                )
+                raise DataError(f"{path} is a damaged store: {name} has not its {size} bytes; write it again")
         return facts
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path} is no store of ratings ({error}); name one, or files of ratings.") from error
+        raise DataError(
+            f"{path} is not a store of ratings ({error}); name one, or files of ratings"
+        ) from error
 
 
 def _origin(source: Source, options: ReadOptions) -> Identity:
@@ -137,7 +137,7 @@ def _refuse_other_folders(path: Path) -> None:
     """Refuse to replace what is neither a store nor an empty folder."""
     empty = path.is_dir() and not any(path.iterdir())
     if path.exists() and not empty and not (path / STORE_FACTS).is_file():
-        raise DataError(f"{path} is no store of ratings, so it is not replaced; name another folder.")
+        raise DataError(f"{path} is not a store of ratings, so it is not replaced; name another folder")
 
 
 def _write(ratings: Ratings, path: Path, made_of: Identity | None) -> None:

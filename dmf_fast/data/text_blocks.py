@@ -45,7 +45,7 @@ def text_blocks(file: RatingsFile, skipped_lines: int = 0) -> Iterator[TextBlock
             data, rest = data[:end], data[end:]
             if len(rest) > _LONGEST_LINE:
                 raise DataError(
-                    f"{file} has a line of more than {_LONGEST_LINE >> 20} MB: this is no text table."
+                    f"{file} has a line of more than {_LONGEST_LINE >> 20} MB: this is not a text table"
                 )
             while lines_before < skipped_lines and data:
                 data = data[data.find(b"\n") + 1 or len(data) :]
@@ -81,7 +81,7 @@ class LineOfFile:
         """Return the name of the file and the number of the line."""
         number = next(islice(self._numbers(), entry, None), None)
         if number is None:
-            raise DataError(f"{self.file} has changed while it was read; read it again.")
+            raise DataError(f"{self.file} has changed while it was read; read it again")
         return f"{self.file}, line {number}"
 
     def _numbers(self) -> Iterator[int]:

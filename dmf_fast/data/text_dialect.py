@@ -50,7 +50,7 @@ class TextDialect:
 def check_separator(separator: str | None) -> None:
     """Refuse a separator that is no character of its own."""
     if separator is not None and separator != "::" and (len(separator) != 1 or not separator.isascii()):
-        raise DataError(f"The separator must be one ASCII character or '::', not {separator!r}.")
+        raise DataError(f"`separator` must be one ASCII character or '::', got {separator!r}")
 
 
 def sniff(file: RatingsFile, lines: list[str], separator: str | None = None) -> TextDialect:
@@ -61,12 +61,12 @@ def sniff(file: RatingsFile, lines: list[str], separator: str | None = None) -> 
     check_separator(separator)
     filled = list(islice((line for line in lines if line.strip()), _SAMPLE_LINES))
     if not filled:
-        raise DataError(f"{file} is empty: lines of row, column and value were expected; check the file.")
+        raise DataError(f"{file} is empty: lines of row, column and value were expected; check the file")
     separator = separator if separator is not None else _guess_separator(file, filled)
     cells = [_split(line, separator) for line in filled]
     has_header = not any(_is_number(cell) for cell in cells[0])
     if has_header and len(cells) == 1:
-        raise DataError(f"{file} is empty below its header {filled[0].strip()!r}; add the data lines.")
+        raise DataError(f"{file} is empty below its header {filled[0].strip()!r}; add the data lines")
     return TextDialect(
         separator=separator,
         names=[cell.strip() for cell in cells[0]] if has_header else None,
@@ -82,12 +82,11 @@ def first_lines(file: RatingsFile) -> list[str]:
     if b"\0" in sample:
         raise DataError(
             f"{file} is a binary file of unknown kind: a text table, Parquet, Matrix Market (.mtx) or "
-            "SciPy (.npz) was expected; convert it to one of these."
+            "SciPy (.npz) was expected; convert it to one of these"
         )
     if b"\n" not in sample and b"\r" in sample.rstrip(b"\r"):
         raise DataError(
-            f"{file} ends its lines in carriage returns alone, as old Macintoshes did; end them in "
-            "line feeds."
+            f"{file} ends its lines in carriage returns alone, as old Macintoshes did; end them in line feeds"
         )
     whole = sample if len(sample) < _SAMPLE_BYTES else sample[: sample.rfind(b"\n") + 1] or sample
     # Not splitlines, which cuts at U+2028 and others too: these are letters of ids.
@@ -102,7 +101,7 @@ def decoded(file: RatingsFile, data: bytes, lines_before: int = 0, encoding: str
         line = lines_before + data[: error.start].count(b"\n") + 1
         raise DataError(
             f"{file}, line {line}: the text is not UTF-8 (a binary file, or another encoding); "
-            "save it as UTF-8."
+            "save it as UTF-8"
         ) from error
 
 
@@ -117,7 +116,7 @@ def _guess_separator(file: RatingsFile, lines: list[str]) -> str:
             return separator
     raise DataError(
         f"{file} has one column: row, column and value were expected, separated by a tab, comma, "
-        "semicolon, '|', space or '::'; add the missing columns or say --separator."
+        "semicolon, '|', space or '::'; add the missing columns or pass --separator"
     )
 
 

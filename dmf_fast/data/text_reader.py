@@ -28,7 +28,7 @@ def text_chunks(
 ) -> Iterator[Chunk]:
     """Yield ``count`` columns (row ids, column ids, values, times) of a table that begins with ``lines``.
 
-    Raises `TextIdsFound` where ids that should be integers, by ``options.text_ids``, are none.
+    Raises `TextIdsFound` where ids that should be integers, by ``options.text_ids``, are not.
     """
     dialect = sniff(file, lines, options.separator)
     positions = choose_columns(str(file), dialect.names, dialect.width, options.columns, count)
@@ -89,7 +89,7 @@ def _refuse_leading_zeros(table: TextTable, data: bytes) -> None:
 
 
 def _has_leading_zeros(data: bytes, delimiter: str) -> bool:
-    """Return whether some cell begins with a zero and goes on with a digit or an x."""
+    """Return whether some cell begins with a zero that a digit or an x follows."""
     digits = b"0123456789xX"
     letters = np.frombuffer(data, np.uint8)
     if len(letters) < 3:

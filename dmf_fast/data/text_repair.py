@@ -57,7 +57,7 @@ def _cells(table: TextTable, block: TextBlock) -> tuple[dict[int, pa.Array], lis
         except pa.ArrowInvalid as error:
             raise DataError(
                 f"{table.file} cannot be read as a table ({error}) from line {block.lines_before + 1} on; "
-                "check the file."
+                "check the file"
             ) from error
     found = {row.number - 1: row.actual_columns for row in wrong}
     good = np.ones(len(arrays[0]) + len(wrong), dtype=np.bool_)
@@ -67,11 +67,11 @@ def _cells(table: TextTable, block: TextBlock) -> tuple[dict[int, pa.Array], lis
 
     def words(row: int) -> str:
         if row in unclosed:
-            return "a quotation mark is opened and not closed; mend the line."
+            return "a quotation mark is opened and not closed; mend the line"
         dialect = table.dialect
         return (
             f"{dialect.width} columns separated by {dialect.separator!r} were expected, as in the first "
-            f"line, but {found[row]} found; mend the line (a truncated file ends like this)."
+            f"line, but {found[row]} found; mend the line (a truncated file ends like this)"
         )
 
     return cells, [Problem(~good, words)]
@@ -111,8 +111,8 @@ def _numbers(text: pa.Array) -> tuple[pa.Array, Problem]:
 
     def words(row: int) -> str:
         return (
-            f"the {ROLES[2]} is {text[row].as_py()!r} where a number was expected; mend the line, or say "
-            "which column holds the numbers with --columns."
+            f"the {ROLES[2]} is {text[row].as_py()!r} where a number was expected; mend the line, or "
+            "name the column of numbers with --columns"
         )
 
     return pc.if_else(numbers, trimmed, None).cast(pa.float64()), Problem(_false(numbers), words)
@@ -124,7 +124,7 @@ def _times(text: pa.Array) -> tuple[pa.Array, Problem]:
     def words(row: int) -> str:
         return (
             f"the {ROLES[3]} is {text[row].as_py()!r} where seconds, a date or an ISO 8601 time was "
-            "expected; mend the line."
+            "expected; mend the line"
         )
 
     return seconds, Problem(wrong, words)
@@ -144,7 +144,7 @@ def _integers(text: pa.Array, role: int, problems: list[Problem]) -> tuple[pa.Ar
     def words(row: int) -> str:
         return (
             f"the {ROLES[role]} id {trimmed[row].as_py()} does not fit 64 bits; ids are integers from -2^63 "
-            "to 2^63 - 1 or text, so renumber the ids or put a letter before them."
+            "to 2^63 - 1 or text, so renumber the ids or put a letter before them"
         )
 
     fitting = pc.and_(integers, pa.array(~wide))

@@ -30,7 +30,7 @@ def time_type(cell: str) -> pa.DataType:
 def to_seconds(times: pa.Array) -> pa.Array:
     """Return int64 seconds since 1970 (UTC where no zone is given), missing where ``times`` are.
 
-    Raises `pyarrow.ArrowException` where the type is none of a time.
+    Raises `pyarrow.ArrowException` where the type is not one of times.
     """
     kind = times.type
     if is_text(kind):
@@ -49,7 +49,7 @@ def text_to_seconds(times: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
     """Return seconds of text, missing where it is no time, and where that is."""
     trimmed = pc.utf8_trim_whitespace(times)
     integer = pc.match_substring_regex(trimmed, r"^[+-]?\d{1,18}$")
-    # Only lines beside a bad one come here, so that a loop over the others is short.
+    # Only lines of a block with a bad one come here, so that a loop over the others is short.
     seconds = [_seconds(cell) for cell in pc.if_else(integer, None, trimmed).to_pylist()]
     whole = pc.coalesce(pc.if_else(integer, trimmed, None).cast(pa.int64()), pa.array(seconds, pa.int64()))
     wrong = pc.and_(whole.is_null(), pc.invert(times.is_null()))

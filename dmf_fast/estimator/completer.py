@@ -47,7 +47,7 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             what has been seen in `recommend` need them.
         checkpoint: folder for the state of the training, see `dmf_fast.completion.complete_matrix`.
             Estimators that are trained at the same time, as in a grid search, need different ones or none.
-        resume: whether `fit` goes on from ``checkpoint``, bitwise as if it had never stopped.
+        resume: whether `fit` resumes from ``checkpoint``, bit for bit.
         n_threads: of torch while `fit` runs; None leaves their number alone. At depth 2 the model is bitwise
             the same for any number.
         random_state: seed of the start and of the validation part: a whole number, None for another one every
@@ -95,7 +95,7 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError: something is missing, not finite, of another shape, or out of range; a pair is given
                 twice; the training diverged.
-            TypeError: an id is not hashable, or a number is none.
+            TypeError: an id is not hashable, or what must be a number is not.
 
         """
         options = completion_options(self.get_params(deep=False))
@@ -264,7 +264,7 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         chooses a model where the folder has several.
 
         Raises:
-            DataError: the folder is none of these, damaged, or of another version.
+            DataError: the folder is neither of these, damaged, or of another version.
 
         """
         fitted, facts = load_fitted(Path(folder), depth)
@@ -276,7 +276,7 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         try:
             completer = cls(**(parameters | facts.get("parameters", {})))
         except TypeError as error:
-            raise DataError(f"{folder} is of another version of dmf_fast ({error}); fit it again.") from error
+            raise DataError(f"{folder} is of another version of dmf_fast ({error}); fit it again") from error
         completer._fitted = fitted
         completer.n_features_in_ = 2
         for name, value in facts.get("trained", {}).items():

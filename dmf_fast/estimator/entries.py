@@ -105,7 +105,7 @@ def _matrix(X: Any, sample_weight: Any) -> Any:
     if X is None or isinstance(X, (str, bytes)):
         raise TypeError(f"`X` must be pairs of ids, a data frame or a matrix, got {X!r}")
     if sample_weight is not None:
-        raise ValueError("`sample_weight` must be None where `X` is a matrix and `y` is None")
+        raise ValueError("`sample_weight` must be None where `X` is a matrix and `y` is None, got weights")
     if hasattr(X, "tocoo"):
         return X
     if isinstance(X, np.ma.MaskedArray):

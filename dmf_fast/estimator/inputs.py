@@ -61,7 +61,7 @@ def read_pairs(X: Any) -> IdColumns:
 
     Raises:
         ValueError: X is of another shape, sparse, or lacks an id.
-        TypeError: X is no array at all.
+        TypeError: X is not an array at all.
 
     Example:
         >>> rows, columns = read_pairs([("ann", 7), ("bob", 9)])
@@ -95,7 +95,7 @@ def read_rated_pairs(X: Any, y: Any, sample_weight: Any = None) -> tuple[IdColum
         raise ValueError(f"`sample_weight` must be at least 0, got sample_weight[{place}] = {weights[place]}")
     counts = weights > 0
     if not counts.any():
-        raise ValueError("`sample_weight` must hold a weight above 0, but every weight is zero")
+        raise ValueError("`sample_weight` must hold a weight above 0, got zeros only")
     if not counts.all():
         pairs = select(pairs[0], counts), select(pairs[1], counts)
     return pairs, values[counts], weights[counts]
@@ -156,7 +156,7 @@ def _check_width(shape: tuple[int, ...]) -> None:
 
 def _refuse_mask(name: str, given: Any) -> None:
     if np.ma.is_masked(given):
-        raise ValueError(f"`{name}` must not be masked, as what is masked is unknown; leave such pairs out")
+        raise ValueError(f"`{name}` must not be masked, got masked numbers; leave such pairs out")
 
 
 def _numbers(name: str, given: Any, length: int) -> Floats:
@@ -179,6 +179,6 @@ def _numbers(name: str, given: Any, length: int) -> Floats:
         raise ValueError(f"`{name}` must be finite, got {name}[{place}] = {numbers[place]} (NaN or infinity)")
     if np.abs(numbers).max(initial=0.0) > _LARGEST:
         raise ValueError(
-            f"`{name}` must hold numbers of at most {_LARGEST:g} in size, whose squares are finite"
+            f"`{name}` must be at most {_LARGEST:g} in size, got {np.abs(numbers).max():g}; scale them down"
         )
     return numbers

@@ -19,7 +19,7 @@ class Ranking(NamedTuple):
     """The best ids for every one that was asked for, best first.
 
     ``ids``: ``(asked, k)``, objects; None where there are fewer. ``scores``: ``(asked, k)``, float64; minus
-    infinity beside None.
+    infinity where the id is None.
     """
 
     ids: NDArray[np.object_]

@@ -231,7 +231,7 @@ def _values_and_weights(train: Observations) -> tuple[Floats, Floats | None]:
 def _weighted_mean(values: Floats, weights: Floats | None) -> float:
     if (len(values) if weights is None else float(weights.sum())) <= 0:
         raise ValueError(
-            "train must hold an entry of positive weight, got none; there is nothing to predict from."
+            "`train` must hold an entry of positive weight, got none; there is nothing to predict from"
         )
     return float(np.average(values, weights=weights))
 

@@ -46,7 +46,7 @@ class RatingErrors:
             weights: ``(len,)`` numbers ≥ 0, or None for weights of 1.
 
         Raises:
-            TypeError: what should be a number is none.
+            TypeError: what must be a number is not.
             ValueError: lengths disagree, a number is not finite or beyond 1e140, or a weight is negative.
 
         Example:

@@ -110,11 +110,10 @@ def _scores(
 def _predictions(model: Predict, rows: Integers, columns: Integers, block_size: int) -> Floats:
     predictions = np.empty(len(rows))
     for block in _blocks(len(rows), block_size):
-        given = read_numbers("what predict returns", model(rows[block], columns[block]))
+        given = read_numbers("predictions", model(rows[block], columns[block]))
         if len(given) != len(rows[block]):
             raise ValueError(
-                f"predict must return a prediction for each of {len(rows[block])} pairs, but returned "
-                f"{len(given)}."
+                f"`predict` must return a prediction for each of {len(rows[block])} pairs, got {len(given)}"
             )
         predictions[block] = to_tensor(given, torch.float64).numpy()
     return predictions
@@ -130,8 +129,8 @@ def _ranking(
         recommended = np.asarray(recommend(known.rows(rows), options.cutoff))
         if recommended.shape != (len(rows), options.cutoff):
             raise ValueError(
-                f"recommend must return shape ({len(rows)}, {options.cutoff}), columns for each row, but "
-                f"returned {recommended.shape}; pad with -1 where there are fewer columns."
+                f"`recommend` must return shape ({len(rows)}, {options.cutoff}), columns for each row, got "
+                f"{recommended.shape}; pad with -1 where there are fewer columns"
             )
         total += relevant.measure(rows, recommended)
     return total

@@ -72,7 +72,7 @@ def _indices(name: str, given: Any) -> Integers:
     if indices.size and indices.min() < -1:
         position = int(indices.argmin())
         raise IndexError(
-            f"{name} must be at least -1, which stands for an unknown id, but {name}[{position}] is "
-            f"{indices[position]}."
+            f"`{name}` must be at least -1, which stands for an unknown id, got {name}[{position}] = "
+            f"{indices[position]}"
         )
     return indices

@@ -25,7 +25,7 @@ LARGEST = 1e140  # the sum of the squares of 1e28 larger numbers might be beyond
 def finite_numbers(name: str, given: Any, length: int) -> Floats:
     """Return ``given`` as a float64 array of ``length`` finite numbers of at most 1e140 in size.
 
-    Raises a `TypeError` where they are no real numbers, else a `ValueError`.
+    Raises a `TypeError` where they are not real numbers, else a `ValueError`.
 
     >>> finite_numbers("values", [1, 2], 2).tolist()
     [1.0, 2.0]
@@ -39,7 +39,7 @@ def finite_numbers(name: str, given: Any, length: int) -> Floats:
     if too_large.any():
         position = int(too_large.argmax())
         raise ValueError(
-            f"{name} must be at most {LARGEST:g} in size, got {name}[{position}] = {array[position]:g}; "
+            f"`{name}` must be at most {LARGEST:g} in size, got {name}[{position}] = {array[position]:g}; "
             "scale them down"
         )
     return array

@@ -50,7 +50,7 @@ class RankingMetrics:
             return NotImplemented
         if self.cutoff != other.cutoff:
             raise ValueError(
-                f"cutoffs must be the same to be added, but {self.cutoff} and {other.cutoff} came."
+                f"`cutoff` must be the same in both to add them, got {self.cutoff} and {other.cutoff}"
             )
         sums = (getattr(self, name) + getattr(other, name) for name in _SUMS)
         return RankingMetrics(self.cutoff, **dict(zip(_SUMS, sums, strict=True)))
@@ -140,7 +140,9 @@ class Relevant:
         _check_recommended(rows, recommended)
         places = np.searchsorted(self.rows, rows)
         if not np.isin(rows, self.rows).all():
-            raise ValueError("rows must be rows with something relevant; take them from Relevant.rows.")
+            raise ValueError(
+                "`rows` must have something relevant, got one without; take them from Relevant.rows"
+            )
         total = RankingMetrics(max(1, recommended.shape[1]))
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
@@ -181,18 +183,19 @@ def _measured(relevant: Iterator[list[str]], recommended: Integers, cutoff: int)
 def _check_recommended(rows: Integers, recommended: Integers) -> None:
     if recommended.ndim != 2 or len(recommended) != len(rows):
         raise ValueError(
-            f"recommended must be of shape ({len(rows)}, k), a row of columns for each of rows, got "
-            f"{recommended.shape}."
+            f"`recommended` must be of shape ({len(rows)}, k), a row of columns for each of rows, got "
+            f"{recommended.shape}"
         )
     if recommended.dtype.kind not in "iu":
         raise ValueError(
-            f"recommended must hold integers, got {recommended.dtype}; -1 where there are fewer."
+            f"`recommended` must hold integers, got {recommended.dtype}; -1 where there are fewer"
         )
     if len(np.unique(rows)) != len(rows):
-        raise ValueError("rows must be distinct; recommend to each row once.")
+        raise ValueError("`rows` must be distinct, got one twice; recommend to each row once")
     in_order = np.sort(recommended, axis=1)
     twice = ((in_order[:, 1:] == in_order[:, :-1]) & (in_order[:, 1:] >= 0)).any(axis=1)
     if twice.any():
         raise ValueError(
-            f"recommended must not name a column twice to a row, but does to {rows[int(twice.argmax())]}."
+            f"`recommended` must not name a column twice to a row, got one twice to row "
+            f"{rows[int(twice.argmax())]}"
         )

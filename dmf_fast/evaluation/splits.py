@@ -51,7 +51,7 @@ def kfold(observations: Observations, folds: int, seed: int) -> Iterator[Split]:
         seed: in [0, 2**63).
 
     Raises:
-        TypeError, ValueError: ``folds`` or ``seed`` is no integer or outside its range.
+        TypeError, ValueError: ``folds`` or ``seed`` is not an integer or outside its range.
 
     Example:
         >>> observations = Observations([0, 0, 1, 1, 1], [0, 1, 0, 1, 2], [1.0, 2.0, 3.0, 4.0, 5.0])
@@ -60,7 +60,7 @@ def kfold(observations: Observations, folds: int, seed: int) -> Iterator[Split]:
 
     """
     if len(observations) < 2:
-        raise ValueError(f"observations must hold at least 2 entries to be split, got {len(observations)}.")
+        raise ValueError(f"`observations` must hold at least 2 entries to be split, got {len(observations)}")
     folds = whole_number("folds", folds, least=2, most=len(observations))
     seed = whole_number("seed", seed, least=0, most=2**63 - 1)
     order = torch.randperm(len(observations), generator=torch.Generator().manual_seed(seed)).numpy()
@@ -79,7 +79,7 @@ def time_split(observations: Observations, times: Any, fraction: float) -> Split
         fraction: the test part has ``round(fraction * nnz)`` entries; in [0, 1].
 
     Raises:
-        TypeError: ``times`` are no times, or ``fraction`` no number.
+        TypeError: ``times`` are not times, or ``fraction`` is not a number.
         ValueError: lengths disagree, a time is missing, or ``fraction`` is outside [0, 1].
 
     Example:
@@ -89,9 +89,9 @@ def time_split(observations: Observations, times: Any, fraction: float) -> Split
 
     """
     if not isinstance(fraction, (int, float)) or isinstance(fraction, bool):
-        raise TypeError(f"fraction must be a number in [0, 1], got {fraction!r}.")
+        raise TypeError(f"`fraction` must be a number in [0, 1], got {fraction!r}")
     if not 0 <= fraction <= 1:
-        raise ValueError(f"fraction must lie in [0, 1], got {fraction}; 0.1 tests on the latest tenth.")
+        raise ValueError(f"`fraction` must be in [0, 1], got {fraction}; 0.1 tests on the latest tenth")
     order = np.argsort(_read_times(times, len(observations)), kind="stable")
     in_test = np.zeros(len(order), dtype=np.bool_)
     in_test[order[len(order) - round(fraction * len(order)) :]] = True
@@ -108,7 +108,7 @@ def leave_last_out(observations: Observations, times: Any = None, count: int = 1
             the first are.
 
     Raises:
-        TypeError, ValueError: as for `time_split`, or ``count`` is no integer above 0.
+        TypeError, ValueError: as for `time_split`, or ``count`` is not an integer above 0.
 
     Example:
         >>> observations = Observations([0, 1, 0, 0], [0, 0, 1, 2], [1.0, 2.0, 3.0, 4.0])
@@ -136,13 +136,15 @@ def _split(observations: Observations, in_test: NDArray[np.bool_]) -> Split:
 def _read_times(given: Any, length: int) -> NDArray[Any]:
     times = np.asarray(read_any_array("times", given))
     if times.dtype.kind not in "iufM":
-        raise TypeError(f"times must hold integers, floating-point numbers or datetime64, got {times.dtype}.")
+        raise TypeError(
+            f"`times` must hold integers, floating-point numbers or datetime64, got {times.dtype}"
+        )
     if times.ndim != 1:
-        raise ValueError(f"times must be one-dimensional, got shape {times.shape}; use .ravel().")
+        raise ValueError(f"`times` must be one-dimensional, got shape {times.shape}; use .ravel()")
     check_length("times", len(times), length)
     missing = np.isnat(times) if times.dtype.kind == "M" else np.isnan(times)
     if missing.any():
         raise ValueError(
-            f"times must not be missing, but times[{int(missing.argmax())}] is; drop such entries."
+            f"`times` must not be missing, got times[{int(missing.argmax())}] missing; drop such entries"
         )
     return times

@@ -1,4 +1,4 @@
-"""Matrix completion over depths, scales, learning rates and seeds, beside nuclear-norm minimization."""
+"""Matrix completion over depths, scales, learning rates and seeds, and nuclear-norm minimization."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Figure 1 of Arora, Cohen, Hu & Luo (NeurIPS 2019): depth completes a matrix better than the nuclear norm.
 
-Reconstruction error against the scale of the initialization, for depths 2, 3 and 4, beside nuclear-norm
+Reconstruction error against the scale of the initialization, for depths 2, 3 and 4, and for nuclear-norm
 minimization, with few and with many observed entries.
 """
 

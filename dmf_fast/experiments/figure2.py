@@ -1,7 +1,7 @@
 """Figure 2 of Arora, Cohen, Hu & Luo (NeurIPS 2019): what depth favors is not a small nuclear norm.
 
-Nuclear norm, effective rank and reconstruction error of what gradient descent finds, beside those of the
-matrix of least nuclear norm, with few and with many observed entries.
+Nuclear norm, effective rank and reconstruction error of what gradient descent finds, compared with those of
+the matrix of least nuclear norm, with few and with many observed entries.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""MovieLens 100K: deep factorization without regularization beside the tuned nuclear norm.
+"""MovieLens 100K: deep factorization without regularization compared with the tuned nuclear norm.
 
 Arora, Cohen, Hu & Luo (NeurIPS 2019) show on MovieLens how singular values move (figure 3). What is compared
 here, the error on held-out ratings, is an addition of this project.
@@ -119,8 +119,8 @@ def _settings(grid: MovieLensGrid, split: MovieLensSplit) -> dict[str, str]:
         "seeds": f"{grid.seeds}, each with its own start",
         "rule": f"GroupRMSprop, learning rate {grid.lr:g}, {grid.steps:,} steps, looked at every "
         f"{grid.record_every}",
-        "nuclear norm": f"weights {weights} beside the summed squared error, solved to a relative duality "
-        f"gap of {grid.tolerance:g}",
+        "nuclear norm": f"weights {weights} relative to the summed squared error, solved to a relative "
+        f"duality gap of {grid.tolerance:g}",
     }
 
 

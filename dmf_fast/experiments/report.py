@@ -1,4 +1,4 @@
-"""The page of all results, ``report.html``, and beside it the same for machines, ``results.json``."""
+"""The page of all results, ``report.html``, and next to it the same for machines, ``results.json``."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from dmf_fast.checks import one_of
 from dmf_fast.experiments.page import Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.text_files import json_text, write_whole
@@ -32,7 +33,7 @@ def reproduce(
 ) -> dict[str, tuple[Section, float]]:
     """Run experiments in turn and write ``report.html`` and ``results.json`` into ``out`` after each.
 
-    An interrupted call leaves a page of the experiments so far, and the same call again goes on.
+    An interrupted call leaves a page of the experiments so far, and the same call again resumes.
 
     Args:
         names: among `EXPERIMENTS`.
@@ -71,8 +72,7 @@ def reproduce(
 
 def _check(names: Sequence[str]) -> None:
     for name in names:
-        if name not in EXPERIMENTS:
-            raise ValueError(f"names must be among {', '.join(EXPERIMENTS)}, but {name!r} came.")
+        one_of("names", name, EXPERIMENTS)
 
 
 class _TimeBook:

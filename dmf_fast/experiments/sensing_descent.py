@@ -121,7 +121,7 @@ def batched_gradient_descent(
 
 
 class _Batch:
-    """The runs that go on: stacks of them, one after the other along the first axis of all arrays.
+    """The runs that continue: stacks of them, one after the other along the first axis of all arrays.
 
     Attributes:
         places: of the runs in the call; a stack's stand together.

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dmf_fast.checks import real_number, whole_number
 from dmf_fast.observations import Observations
 
 
@@ -44,12 +45,9 @@ def low_rank_problem(
     >>> problem.truth.shape, len(problem.train), len(problem.test)
     (torch.Size([6, 4]), 10, 14)
     """
-    if not 1 <= rank <= min(rows, columns):
-        raise ValueError(f"rank must lie in 1..min(rows, columns) = {min(rows, columns)}, but {rank} came.")
-    if not 1 <= observed <= rows * columns:
-        raise ValueError(f"observed must lie in 1..rows * columns = {rows * columns}, but {observed} came.")
-    if noise < 0:
-        raise ValueError(f"noise is a standard deviation and must be at least 0, but {noise} came.")
+    whole_number("rank", rank, least=1, most=min(rows, columns))
+    whole_number("observed", observed, least=1, most=rows * columns)
+    real_number("noise", noise, least=0)
     random = np.random.default_rng(seed)
     truth = random.standard_normal((rows, rank)) @ random.standard_normal((rank, columns))
     truth *= np.sqrt(rows * columns) / np.linalg.norm(truth)

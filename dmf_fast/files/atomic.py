@@ -1,6 +1,6 @@
 """Files and folders that are never there in part.
 
-What is written stands under a name of the writer's own beside its place, is flushed to the disk, and only
+What is written stands under a name of the writer's own next to its place, is flushed to the disk, and only
 then is renamed. Whenever the process is killed, the old one is there or the new one. What a killed writer has
 left is removed by the next one for the same place.
 """
@@ -86,7 +86,7 @@ def flush(path: Path) -> None:
 
 @contextmanager
 def _own_name(path: Path) -> Iterator[tuple[Path, Path]]:
-    """Give the place that is meant and a name beside it, which is removed again; strays are, too."""
+    """Give the place that is meant and a name next to it, which is removed again; strays are, too."""
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     _clean(path)

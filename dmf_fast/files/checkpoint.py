@@ -58,15 +58,15 @@ def held_folder(checkpoint: Path | str | None, *, every: int | None, resume: boo
     if checkpoint is None:
         if resume or every is not None:
             what = "resume" if resume else "checkpoint_every"
-            raise ValueError(f"{what} needs a folder for checkpoints; pass checkpoint=...")
+            raise ValueError(f"`checkpoint` must be a folder where `{what}` is given, got None")
         yield None
         return
     folder = Path(checkpoint)
     with locked(folder):
         if not resume and has_checkpoint(folder):
             raise ValueError(
-                f"{folder} holds a checkpoint already; pass resume=True to go on with it, remove it, or "
-                "choose another folder."
+                f"{folder} holds a checkpoint already; pass resume=True to resume it, remove it, or "
+                "choose another folder"
             )
         yield folder
 
@@ -97,7 +97,7 @@ def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
     """
     version = _latest_version(folder)
     if version is None:
-        raise ValueError(f"{folder} holds no checkpoint; start without resume.")
+        raise ValueError(f"{folder} holds no checkpoint; start without resume")
     path = folder / f"{_VERSION}{version}"
     try:
         if (path / _SUMS).read_text() != "".join(_sums(path)):
@@ -109,7 +109,7 @@ def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
         state: dict[str, Any] = run["state"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ValueError(
-            f"the checkpoint {path} is damaged ({error}); remove {folder} and start anew."
+            f"the checkpoint {path} is damaged ({error}); remove {folder} and start anew"
         ) from error
     _check_identity(folder, run["identity"], identity)
     return state
@@ -120,7 +120,7 @@ def _check_identity(folder: Path, saved: dict[str, Any], given: dict[str, Any]) 
     if difference is not None:
         raise ValueError(
             f"the checkpoint in {folder} belongs to another run: {difference}; resume with the same, or "
-            "choose another folder."
+            "choose another folder"
         )
 
 

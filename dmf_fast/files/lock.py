@@ -33,11 +33,11 @@ def locked(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise ValueError(
-            f"{folder} is in use by another run; wait until that has ended, or choose another folder."
+            f"{folder} is in use by another run; wait until that has ended, or choose another folder"
         ) from None
     except (OSError, NotImplementedError) as error:  # a file system without locks
         warnings.warn(
-            f"{folder} cannot be locked ({error}); see to it that no other run uses it.", stacklevel=3
+            f"{folder} cannot be locked ({error}); see to it that no other run uses it", stacklevel=3
         )
     try:
         yield

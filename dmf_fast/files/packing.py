@@ -31,7 +31,7 @@ def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         return {"items": [[key, pack(item, f"{name}.{key}", tensors)] for key, item in value.items()]}
     raise TypeError(
         f"{name} holds a {type(value).__name__}, which a checkpoint cannot keep; it keeps tensors, numbers, "
-        "strings, lists, tuples and dictionaries of them."
+        "strings, lists, tuples and dictionaries of them"
     )
 
 

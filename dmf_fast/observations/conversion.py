@@ -20,11 +20,11 @@ def scipy_entries(matrix: Any) -> Arguments:
 
     if not scipy.sparse.issparse(matrix):
         raise TypeError(
-            f"matrix must be a SciPy sparse matrix or array, got {type(matrix).__name__}; "
+            f"`matrix` must be a SciPy sparse matrix or array, got {type(matrix).__name__}; "
             "use Observations.from_dense for a dense one"
         )
     if matrix.ndim != 2:
-        raise ValueError(f"matrix must have two dimensions, got shape {matrix.shape}")
+        raise ValueError(f"`matrix` must have two dimensions, got shape {matrix.shape}")
     coordinates = matrix.tocoo()
     return coordinates.row, coordinates.col, coordinates.data, coordinates.shape
 
@@ -38,10 +38,10 @@ def dense_entries(array: Any, mask: Any) -> Arguments:
     else:
         observed = np.asarray(read_any_array("mask", mask))
         if observed.dtype != np.bool_:
-            raise TypeError(f"mask must hold booleans, True where observed, got {observed.dtype}")
+            raise TypeError(f"`mask` must hold booleans, True where observed, got {observed.dtype}")
         if observed.shape != tuple(numbers.shape):
             raise ValueError(
-                f"mask must have the shape of array, {tuple(numbers.shape)}, got {observed.shape}"
+                f"`mask` must have the shape of `array`, {tuple(numbers.shape)}, got {observed.shape}"
             )
     rows, columns = np.nonzero(observed)
     return rows, columns, numbers[rows, columns], (int(numbers.shape[0]), int(numbers.shape[1]))
@@ -52,17 +52,17 @@ def torch_sparse_entries(tensor: Any) -> Arguments:
     if not isinstance(tensor, Tensor) or tensor.layout not in _READERS:
         got = tensor.layout if isinstance(tensor, Tensor) else type(tensor).__name__
         hint = "use Observations.from_dense for a dense matrix, .to_sparse() for another layout"
-        raise TypeError(f"tensor must be a sparse COO, CSR or CSC tensor, got {got}; {hint}")
+        raise TypeError(f"`tensor` must be a sparse COO, CSR or CSC tensor, got {got}; {hint}")
     _check_matrix("tensor", tensor)
     rows, columns, values = _READERS[tensor.layout](tensor.detach())
     if values.ndim != 1:
-        raise ValueError(f"tensor must hold one number an entry, got values of shape {tuple(values.shape)}")
+        raise ValueError(f"`tensor` must hold one number an entry, got values of shape {tuple(values.shape)}")
     return rows, columns, values, (int(tensor.shape[0]), int(tensor.shape[1]))
 
 
 def _check_matrix(name: str, matrix: Any) -> None:
     if matrix.ndim != 2:
-        raise ValueError(f"{name} must have two dimensions, got shape {tuple(matrix.shape)}")
+        raise ValueError(f"`{name}` must have two dimensions, got shape {tuple(matrix.shape)}")
 
 
 def _not_nan(numbers: Any) -> Any:
@@ -76,7 +76,7 @@ def _from_coo(tensor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     # The public accessors refuse tensors that hold duplicates.
     indices = tensor._indices()
     if indices.shape[0] != 2:
-        raise ValueError(f"tensor must have two sparse dimensions, got {indices.shape[0]}")
+        raise ValueError(f"`tensor` must have two sparse dimensions, got {indices.shape[0]}")
     return indices[0], indices[1], tensor._values()
 
 

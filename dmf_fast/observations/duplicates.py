@@ -31,7 +31,7 @@ def check_policy(policy: str) -> None:
     """Refuse an unknown policy."""
     if policy not in get_args(Duplicates):
         names = ", ".join(repr(name) for name in get_args(Duplicates))
-        raise ValueError(f"duplicates must be one of {names}, got {policy!r}")
+        raise ValueError(f"`duplicates` must be one of {names}, got {policy!r}")
 
 
 def merge_duplicates(entries: Entries, policy: Duplicates) -> Entries:
@@ -116,7 +116,7 @@ def _replaced(name: str, numbers: Tensor, places: Tensor, combined: NDArray[Any]
     if len(beyond) > 0:
         place = int(beyond[0])
         raise ValueError(
-            f"{name} of a repeated pair must combine to a finite {numbers.dtype}, "
+            f"`{name}` of a repeated pair must combine to a finite {numbers.dtype}, "
             f"got {combined[place]:g} at position {int(places[place])}; choose a wider dtype"
         )
     numbers[places] = rounded  # our own copy of what the user gave
@@ -147,7 +147,7 @@ def _common_weights(
         first = order[starts[run]]
         pair = (int(entries.rows[first]), int(entries.columns[first]))
         raise ValueError(
-            f"weights of repeated pairs must agree with duplicates='sum', got {smallest[run]:g} and "
+            f"`weights` of repeated pairs must agree with duplicates='sum', got {smallest[run]:g} and "
             f"{largest[run]:g} for {pair}, first at position {first}; choose duplicates='mean'"
         )
     return smallest

@@ -313,7 +313,7 @@ class Observations:
         """Return these observations on ``device`` and in ``dtype``; ``self`` where nothing changes.
 
         Raises:
-            TypeError: ``device`` is no device or ``dtype`` is not supported.
+            TypeError: ``device`` is not a device or ``dtype`` is not supported.
             ValueError: a value or weight is too large for ``dtype``.
 
         Example:
@@ -460,7 +460,7 @@ def _sum(weights: Tensor) -> float:
     with np.errstate(over="ignore"):
         total = float(weights.to("cpu", torch.float64).numpy().sum())
     if not np.isfinite(total):
-        raise ValueError("weights must have a finite sum, got one beyond float64; scale the weights down")
+        raise ValueError("`weights` must have a finite sum, got one beyond float64; scale the weights down")
     return total
 
 

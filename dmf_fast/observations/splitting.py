@@ -34,9 +34,9 @@ def _checked_size(test_fraction: Any, nnz: int) -> int:
     try:
         fraction = float(test_fraction)
     except (TypeError, ValueError):
-        raise TypeError(f"test_fraction must be a number in [0, 1], got {test_fraction!r}") from None
+        raise TypeError(f"`test_fraction` must be a number in [0, 1], got {test_fraction!r}") from None
     if not (math.isfinite(fraction) and 0 <= fraction <= 1):
-        raise ValueError(f"test_fraction must lie in [0, 1], got {fraction}; 0.2 tests on a fifth")
+        raise ValueError(f"`test_fraction` must be in [0, 1], got {fraction}; 0.2 tests on a fifth")
     return round(fraction * nnz)
 
 
@@ -44,7 +44,7 @@ def _checked_seed(seed: Any) -> int:
     try:
         number = operator.index(seed)
     except TypeError:
-        raise TypeError(f"seed must be an integer, got {seed!r}") from None
+        raise TypeError(f"`seed` must be an integer, got {seed!r}") from None
     if not 0 <= number < 2**63:
-        raise ValueError(f"seed must lie in 0 … 2**63 - 1, got {number}")
+        raise ValueError(f"`seed` must be from 0 to 2**63 - 1, got {number}")
     return number

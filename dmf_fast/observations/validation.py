@@ -24,7 +24,7 @@ def read_indices(name: str, given: Any) -> NDArray[Any]:
         return np.zeros(0, dtype=np.int64)  # an empty list has no dtype
     if _kind(numbers) not in "iu":
         hint = "convert with .astype(np.int64) or .long() where that is what you mean"
-        raise TypeError(f"{name} must hold integers, got {numbers.dtype}; {hint}")
+        raise TypeError(f"`{name}` must hold integers, got {numbers.dtype}; {hint}")
     _check_one_dimensional(name, numbers)
     return numbers.numpy() if isinstance(numbers, Tensor) else numbers
 
@@ -34,7 +34,7 @@ def read_numbers(name: str, given: Any) -> NDArray[Any] | Tensor:
     numbers = read_any_array(name, given)
     if _kind(numbers) not in "iuf":
         raise TypeError(
-            f"{name} must hold real numbers, got {numbers.dtype}; convert to a floating dtype first"
+            f"`{name}` must hold real numbers, got {numbers.dtype}; convert to a floating dtype first"
         )
     _check_one_dimensional(name, numbers)
     return numbers
@@ -44,9 +44,9 @@ def read_mask(name: str, given: Any, nnz: int) -> NDArray[np.bool_]:
     """Return ``given`` as an ``(nnz,)`` array of booleans, without a copy where possible."""
     mask = np.asarray(read_any_array(name, given))
     if mask.dtype != np.bool_ and mask.size:
-        raise TypeError(f"{name} must hold booleans, got {mask.dtype}")
+        raise TypeError(f"`{name}` must hold booleans, got {mask.dtype}")
     if mask.shape != (nnz,):
-        raise ValueError(f"{name} must hold one boolean for each of {nnz} entries, got shape {mask.shape}")
+        raise ValueError(f"`{name}` must hold one boolean for each of {nnz} entries, got shape {mask.shape}")
     return mask.astype(np.bool_, copy=False)
 
 
@@ -55,21 +55,21 @@ def read_any_array(name: str, given: Any) -> NDArray[Any] | Tensor:
     if isinstance(given, Tensor):
         if given.layout != torch.strided:
             raise TypeError(
-                f"{name} must be a dense tensor, got {given.layout}; use Observations.from_torch_sparse"
+                f"`{name}` must be a dense tensor, got {given.layout}; use Observations.from_torch_sparse"
             )
         return given.detach().cpu()
     if hasattr(given, "tocoo"):
-        raise TypeError(f"{name} must not be a sparse matrix; use Observations.from_scipy")
+        raise TypeError(f"`{name}` must be dense, got a sparse matrix; use Observations.from_scipy")
     if isinstance(given, np.ma.MaskedArray):
         raise TypeError(
-            f"{name} must not be a masked array, whose mask would be lost; "
+            f"`{name}` must not be masked, got a masked array, whose mask would be lost; "
             "use .compressed(), or Observations.from_dense(array.data, ~np.ma.getmaskarray(array))"
         )
     try:
         return np.asarray(given)
     except (ValueError, TypeError) as error:
         raise TypeError(
-            f"{name} must be an array, a tensor or a list of numbers, got {given!r:.80}"
+            f"`{name}` must be an array, a tensor or a list of numbers, got {given!r:.80}"
         ) from error
 
 
@@ -85,7 +85,7 @@ def default_dtype(values: Any) -> torch.dtype:
     known = {2: torch.float16, 4: torch.float32, 8: torch.float64}
     if numbers.itemsize not in known:
         raise TypeError(
-            f"values have dtype {numbers.dtype}, which torch does not know; choose one with dtype="
+            f"`values` must have a dtype that torch knows, got {numbers.dtype}; choose one with dtype="
         )
     return known[numbers.itemsize]
 
@@ -94,19 +94,19 @@ def check_dtype(dtype: Any) -> torch.dtype:
     """Refuse dtypes that the kernels do not know."""
     if dtype not in DTYPES:
         names = ", ".join(str(supported) for supported in DTYPES)
-        raise TypeError(f"dtype must be one of {names}, got {dtype!r}; choose one with dtype=")
+        raise TypeError(f"`dtype` must be one of {names}, got {dtype!r}; choose one with dtype=")
     return dtype  # type: ignore[no-any-return]
 
 
 def check_device(device: Any) -> torch.device:
-    """Return ``device`` with its index, refusing what is none or cannot be used here."""
+    """Return ``device`` with its index, refusing what is not a device or cannot be used here."""
     try:
         return torch.empty(0, device=device).device
     except (TypeError, RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         hint = "; write dtype= before a dtype" if isinstance(device, torch.dtype) else ""
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"device must be one that torch can use here, got {device!r}: {reason}{hint}") from error
+        raise kind(f"`device` must be one that torch can use here, got {device!r}: {reason}{hint}") from error
 
 
 def to_tensor(numbers: NDArray[Any] | Tensor, dtype: torch.dtype) -> Tensor:
@@ -123,17 +123,17 @@ def resolve_shape(shape: Any, rows: NDArray[Any], columns: NDArray[Any]) -> tupl
     """Return ``shape`` as two checked Python integers, or the smallest shape that holds all entries."""
     if shape is None:
         if len(rows) == 0:
-            raise ValueError("shape must be given as (m, n) where there are no entries to infer it from")
+            raise ValueError("`shape` must be (m, n) where there are no entries to infer it from, got None")
         return max(0, int(rows.max())) + 1, max(0, int(columns.max())) + 1
     try:
         sizes = tuple(operator.index(size) for size in shape)
     except TypeError:
-        raise TypeError(f"shape must be a pair of integers (m, n), got {shape!r}") from None
+        raise TypeError(f"`shape` must be a pair of integers (m, n), got {shape!r}") from None
     if len(sizes) != 2:
-        raise ValueError(f"shape must be a pair of integers (m, n), got {len(sizes)} of them: {shape!r}")
+        raise ValueError(f"`shape` must be a pair of integers (m, n), got {len(sizes)} of them: {shape!r}")
     for axis, size in zip(("rows", "columns"), sizes, strict=True):
         if not 0 <= size <= _LARGEST_INT64:
-            raise ValueError(f"shape must hold a positive number of {axis}, below 2**63, got {size}")
+            raise ValueError(f"`shape` must hold a positive number of {axis}, below 2**63, got {size}")
     return sizes
 
 
@@ -141,7 +141,7 @@ def check_length(name: str, length: int, expected: int) -> None:
     """Refuse arrays that do not belong to the same entries."""
     if length != expected:
         raise ValueError(
-            f"{name} must hold one number for each of the {expected} rows given, got {length}; "
+            f"`{name}` must hold one number for each of the {expected} rows given, got {length}; "
             "rows, columns, values and weights are as long as each other"
         )
 
@@ -151,9 +151,9 @@ def check_range(name: str, indices: NDArray[Any], size: int) -> None:
     if len(indices) == 0 or (indices.min() >= 0 and indices.max() < size):
         return
     position = int(np.argmax((indices < 0) | (indices >= size)))
-    limit = f"lie in 0 … {size - 1}" if size > 0 else f"not occur: the shape has no {name}"
+    limit = f"be from 0 to {size - 1}" if size > 0 else f"not occur: the shape has no {name}"
     raise IndexError(
-        f"{name} must {limit}, got {name}[{position}] = {indices[position]}; indices count from 0, "
+        f"`{name}` must {limit}, got {name}[{position}] = {indices[position]}; indices count from 0, "
         "give shape=(m, n) if the matrix is larger"
     )
 
@@ -169,7 +169,7 @@ def check_finite(name: str, numbers: Tensor, given: NDArray[Any] | Tensor) -> No
         what = f"{number:g}, which {numbers.dtype} cannot hold; choose a wider dtype or scale the {name}"
     else:
         what = f"{number}; leave entries out that are not known"
-    raise ValueError(f"{name} must be finite, got {name}[{position}] = {what}")
+    raise ValueError(f"`{name}` must be finite, got {name}[{position}] = {what}")
 
 
 def check_not_negative(name: str, numbers: Tensor) -> None:
@@ -177,7 +177,7 @@ def check_not_negative(name: str, numbers: Tensor) -> None:
     if numbers.numel() > 0 and bool(numbers.min() < 0):
         position = int((numbers < 0).nonzero()[0])
         raise ValueError(
-            f"{name} must not be negative, got {name}[{position}] = {float(numbers[position]):g}; "
+            f"`{name}` must not be negative, got {name}[{position}] = {float(numbers[position]):g}; "
             "a weight of 0 switches an entry off"
         )
 
@@ -185,7 +185,7 @@ def check_not_negative(name: str, numbers: Tensor) -> None:
 def _check_one_dimensional(name: str, numbers: NDArray[Any] | Tensor) -> None:
     if numbers.ndim != 1:
         raise ValueError(
-            f"{name} must be one-dimensional, got shape {tuple(numbers.shape)}; "
+            f"`{name}` must be one-dimensional, got shape {tuple(numbers.shape)}; "
             "use .ravel(), or Observations.from_dense for a matrix"
         )
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dmf_fast import cuda
 from dmf_fast.chain import shape_of
+from dmf_fast.checks import one_of
 from dmf_fast.observations import Observations
 from dmf_fast.ops import autograd
 from dmf_fast.ops.operators import accumulator_dtype
@@ -176,14 +177,14 @@ def _multiply_transposed(factors: Sequence[Tensor], order: Order) -> Tensor:
 
 
 def _scale_of(reduction: str, observations: Observations) -> float:
-    if reduction == "sum":
+    if one_of("reduction", reduction, ("mean", "sum")) == "sum":
         return 1.0
-    if reduction != "mean":
-        raise ValueError(f'reduction must be "mean" or "sum", got {reduction!r}')
     total = observations.total_weight
     if total == 0:
         reason = "observations are empty" if observations.nnz == 0 else "all weights are zero"
-        raise ValueError(f'reduction "mean" divides by the sum of the weights, but {reason}; use "sum"')
+        raise ValueError(
+            f"`reduction` must be 'sum' where {reason}, got 'mean', which divides by the sum of the weights"
+        )
     return 1.0 / total
 
 
@@ -195,7 +196,7 @@ def _checked_plan(
 ) -> Plan:
     """Return the plan, after the errors that a user should see."""
     if not isinstance(observations, Observations):
-        raise TypeError(f"observations must be dmf_fast.Observations, got {type(observations).__name__}")
+        raise TypeError(f"`observations` must be dmf_fast.Observations, got {type(observations).__name__}")
     if observations.device.type != "cpu":
         cuda.check_usable(observations.device)
     shape = shape_of(factors)
@@ -203,7 +204,7 @@ def _checked_plan(
         _check_tensor(f"factors[{place}]", factor, observations)
     if shape != observations.shape:
         raise ValueError(
-            f"factors multiply to shape {shape}, but the observations have shape {observations.shape}"
+            f"`factors` must multiply to the shape of `observations`, {observations.shape}, got {shape}"
         )
     for name, bias, length in (
         ("row_bias", row_bias, observations.shape[0]),
@@ -212,20 +213,20 @@ def _checked_plan(
         if bias is not None:
             _check_tensor(name, bias, observations)
             if bias.shape != (length,):
-                raise ValueError(f"{name} must have shape ({length},), got {tuple(bias.shape)}")
+                raise ValueError(f"`{name}` must have shape ({length},), got {tuple(bias.shape)}")
     return plan_for(factors, observations, (row_bias is not None) + (column_bias is not None))
 
 
 def _check_tensor(name: str, tensor: Tensor, observations: Observations) -> None:
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+        raise TypeError(f"`{name}` must be a torch.Tensor, got {type(tensor).__name__}")
     if tensor.dtype != observations.dtype:
         raise TypeError(
-            f"{name} has dtype {tensor.dtype}, but the observations have {observations.dtype}; "
+            f"`{name}` must have the dtype of `observations`, {observations.dtype}, got {tensor.dtype}; "
             f"use observations.to(dtype={tensor.dtype})"
         )
     if tensor.device != observations.device:
         raise ValueError(
-            f"{name} is on {tensor.device}, but the observations are on {observations.device}; "
+            f"`{name}` must be on the device of `observations`, {observations.device}, got {tensor.device}; "
             f"use observations.to({str(tensor.device)!r})"
         )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-# Length of the first step, from which the curvature is learnt, beside the norm of the parameters.
+# Length of the first step, from which the curvature is learned, relative to the norm of the parameters.
 _FIRST_LENGTH = 1e-3
 # Below it squares of float32 lose digits.
 _LEAST_NORM = 1e-16
@@ -58,7 +58,7 @@ class AdaptiveGradientDescent(torch.optim.Optimizer):
         options = {**self.defaults, **param_group}
         for name in ("lr", "weight_decay"):
             if not options[name] >= 0:
-                raise ValueError(f"{name} must be at least 0, but {options[name]} came.")
+                raise ValueError(f"`{name}` must be at least 0, got {options[name]}")
         super().add_param_group(param_group)
 
     @overload

@@ -58,13 +58,13 @@ class GroupRMSprop(torch.optim.Optimizer):
         options = {**self.defaults, **param_group}
         for name in ("lr", "eps", "weight_decay"):
             if not options[name] >= 0:
-                raise ValueError(f"{name} must be at least 0, but {options[name]} came.")
+                raise ValueError(f"`{name}` must be at least 0, got {options[name]}")
         if not 0 <= options["alpha"] < 1:
-            raise ValueError(f"alpha must be from 0 to below 1, but {options['alpha']} came.")
+            raise ValueError(f"`alpha` must be at least 0 and below 1, got {options['alpha']}")
         if self.param_groups and options["alpha"] != self.param_groups[0]["alpha"]:
             raise ValueError(
-                f"alpha must be one for all groups, as the average is, but {options['alpha']} came after "
-                f"{self.param_groups[0]['alpha']}."
+                f"`alpha` must be the same in all groups, as the average is one, got {options['alpha']} "
+                f"after {self.param_groups[0]['alpha']}"
             )
         super().add_param_group(param_group)
 
@@ -126,7 +126,7 @@ def _with_gradients(group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
     gradients = [parameter.grad for parameter in parameters]
     if any(gradient.layout != torch.strided for gradient in gradients):
         raise RuntimeError(
-            "GroupRMSprop takes dense gradients, but a sparse one came; use gradient.to_dense()."
+            "the gradients must be dense for GroupRMSprop, got a sparse one; use gradient.to_dense()"
         )
     if group["weight_decay"] and parameters:
         gradients = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"]))

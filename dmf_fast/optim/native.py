@@ -110,7 +110,7 @@ def native_optimizer(
     Raises:
         NotNative: no kernel computes the same.
         ValueError: an option is out of range.
-        TypeError: the optimizer has no such option, or a number is none.
+        TypeError: the optimizer has no such option, or what must be a number is not.
 
     """
     if isinstance(optimizer, OptimizerSpec):

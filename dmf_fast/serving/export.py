@@ -58,15 +58,15 @@ def export_factors(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, p
     path = Path(path)
     writers = {".npz": _write_npz, ".safetensors": _write_safetensors, ".parquet": _write_parquet}
     if path.suffix not in writers:
-        raise ValueError(f"{path} must end in one of {', '.join(writers)}; name such a file.")
+        raise ValueError(f"{path} must end in one of {', '.join(writers)}; name such a file")
     for name, ids, count in zip(("row", "column"), (row_ids, column_ids), two_factors.shape, strict=True):
         if not isinstance(ids.ids, pa.Array):
             raise ValueError(
-                f"{name}_ids must be integers or text, but others came; make them text, as by str."
+                f"`{name}_ids` must be integers or text, got others; make them text, as with str"
             )
         if len(ids) != count:
             raise ValueError(
-                f"{name}_ids must hold {count} ids, one for each {name} of the model, but {len(ids)} came."
+                f"`{name}_ids` must hold {count} ids, one for each {name} of the model, got {len(ids)}"
             )
     writers[path.suffix](two_factors, row_ids, column_ids, path)
 
@@ -128,7 +128,7 @@ def _numpy_ids(ids: IdMap) -> np.ndarray:
         array: np.ndarray = ids.ids.to_numpy()
         return array
     if pc.any(pc.ends_with(ids.ids, "\0")).as_py():
-        raise ValueError("NumPy drops the NUL that an id ends in; export to .safetensors or .parquet.")
+        raise ValueError("ids must not end in NUL, which NumPy drops; export to .safetensors or .parquet")
     return np.array(ids.ids.to_pylist(), dtype=np.str_)
 
 

@@ -35,5 +35,5 @@ def checked_indices(name: str, given: Any, size: int, *, unknown: bool = False) 
     if outside.any():
         place = int(outside.argmax())
         allowed = f"from 0 to {size - 1}" + (", or -1 for an unknown id" if unknown else "")
-        raise IndexError(f"{name}[{place}] must be {allowed}, but {indices[place]} came.")
+        raise IndexError(f"`{name}[{place}]` must be {allowed}, got {indices[place]}")
     return torch.from_numpy(np.array(indices, dtype=np.int64))

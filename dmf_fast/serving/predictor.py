@@ -1,4 +1,4 @@
-"""A trained model as it is kept in a file, with what predictions need beside the factors."""
+"""A trained model as it is kept in a file, with what predictions need besides the factors."""
 
 from __future__ import annotations
 
@@ -107,9 +107,7 @@ class Predictor:
         rows = checked_indices("rows", rows, self.model.shape[0], unknown=True)
         columns = checked_indices("columns", columns, self.model.shape[1], unknown=True)
         if rows.shape != columns.shape:
-            raise ValueError(
-                f"rows and columns must have one length, but {len(rows)} and {len(columns)} came."
-            )
+            raise ValueError(f"`rows` and `columns` must have one length, got {len(rows)} and {len(columns)}")
         known = (rows >= 0) & (columns >= 0)
         values = self._fallback(rows, columns)
         for block in known.nonzero()[:, 0].split(_BLOCK):
@@ -166,6 +164,6 @@ class Predictor:
             measures = {name: description[name] for name in ("training_mean", "lowest", "highest", "clip")}
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DataError(
-                f"{path} is not a model of dmf-fast complete ({error}); name the folder that it wrote."
+                f"{path} is not a model of dmf-fast complete ({error}); name the folder that it wrote"
             ) from error
         return cls(model=model, **measures)

@@ -22,7 +22,7 @@ class Recommendations:
 
     Attributes:
         columns: ``(rows, k)``, int64; -1 where a row has fewer left.
-        scores: the predictions there, of the dtype of the factors; minus infinity beside -1.
+        scores: the predictions there, of the dtype of the factors; minus infinity where the column is -1.
         known: ``(rows,)``, False for rows given as -1, whose columns are those of the highest bias.
 
     """
@@ -99,9 +99,9 @@ def _most_liked(two_factors: TwoFactors, k: int) -> tuple[Tensor, Tensor]:
 
 def _checked_seen(seen: Any, shape: tuple[int, int]) -> SeenColumns | None:
     if not (seen is None or isinstance(seen, SeenColumns | Observations)):
-        raise TypeError(f"seen must be SeenColumns, Observations or None, but {type(seen).__name__} came.")
+        raise TypeError(f"`seen` must be SeenColumns, Observations or None, got {type(seen).__name__}")
     if seen is None:
         return None
     if seen.shape != shape:
-        raise ValueError(f"seen must be of the model's shape {shape}, but {seen.shape} came.")
+        raise ValueError(f"`seen` must have the shape of the model, {shape}, got {seen.shape}")
     return SeenColumns.of(seen) if isinstance(seen, Observations) else seen

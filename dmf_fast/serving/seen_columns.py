@@ -47,7 +47,9 @@ class SeenColumns:
     def __post_init__(self) -> None:
         problem = _problem_with(self.offsets, self.columns, self.shape)
         if problem is not None:
-            raise ValueError(f"these are no seen columns of a matrix of shape {self.shape}: {problem}.")
+            raise ValueError(
+                f"`offsets` and `columns` must describe a matrix of shape {self.shape}: {problem}"
+            )
 
     @classmethod
     def of(cls, observations: Observations) -> SeenColumns:
@@ -68,9 +70,7 @@ class SeenColumns:
         """
         rows, columns = checked_indices("rows", rows, shape[0]), checked_indices("columns", columns, shape[1])
         if rows.shape != columns.shape:
-            raise ValueError(
-                f"rows and columns must have one length, but {len(rows)} and {len(columns)} came."
-            )
+            raise ValueError(f"`rows` and `columns` must have one length, got {len(rows)} and {len(columns)}")
         offsets, in_order = compressed_rows(rows.numpy(), columns.numpy(), shape)
         return cls(
             torch.from_numpy(offsets),
@@ -82,7 +82,7 @@ class SeenColumns:
     def read_parquet(cls, path: str | Path, shape: tuple[int, int]) -> SeenColumns:
         """Return the pairs of a Parquet file with the integer columns ``row`` and ``column``.
 
-        Raises a `DataError` where the file is none or its pairs lie outside the matrix.
+        Raises a `DataError` where the file cannot be read or its pairs lie outside the matrix.
         """
         import pyarrow.parquet as pq  # here, as it is slow to import
 
@@ -93,7 +93,7 @@ class SeenColumns:
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, IndexError) as error:
             raise DataError(
                 f"{path} does not hold the pairs (row, column) of a matrix of shape {shape} ({error}); train "
-                "the model again."
+                "the model again"
             ) from error
 
     def save(self, path: str | Path) -> None:
@@ -118,27 +118,27 @@ class SeenColumns:
             return cls(offsets, columns, tuple(shape.tolist()))
         except (SafetensorError, OSError, ValueError) as error:
             raise DataError(
-                f"{path} does not hold seen columns ({error}); write it with SeenColumns.save."
+                f"{path} does not hold seen columns ({error}); write it with SeenColumns.save"
             ) from error
 
 
 def _problem_with(offsets: Tensor, columns: Tensor, shape: tuple[int, int]) -> str | None:
     """Return what is wrong: kernels trust what is said here."""
     if len(shape) != 2 or min(shape) < 0:
-        return "the shape must be two numbers of at least 0"
+        return "`shape` must be two numbers of at least 0"
     if offsets.dtype != torch.int64 or offsets.shape != (shape[0] + 1,) or not offsets.is_contiguous():
-        return f"offsets must be {shape[0] + 1} contiguous int64 numbers"
+        return f"`offsets` must be {shape[0] + 1} contiguous int64 numbers"
     if columns.dtype != torch.int32 or columns.dim() != 1 or not columns.is_contiguous():
-        return "columns must be contiguous int32 numbers, one-dimensional"
+        return "`columns` must be contiguous int32 numbers, one-dimensional"
     if offsets.device.type != "cpu" or columns.device.type != "cpu":
-        return "offsets and columns must be on the CPU"
+        return "`offsets` and `columns` must be on the CPU"
     nnz = len(columns)
     if offsets[0] != 0 or offsets[-1] != nnz or (offsets[1:] < offsets[:-1]).any():
-        return f"offsets must rise from 0 to the number of columns, {nnz}"
+        return f"`offsets` must rise from 0 to the number of columns, {nnz}"
     if nnz == 0:
         return None
     if columns.min() < 0 or columns.max() >= shape[1]:
-        return f"columns must be from 0 to {shape[1] - 1}"
+        return f"`columns` must be from 0 to {shape[1] - 1}"
     rises = columns[1:] > columns[:-1]
     begins = offsets[1:-1]
     rises[begins[(begins > 0) & (begins < nnz)] - 1] = True  # a row's first column may be lower

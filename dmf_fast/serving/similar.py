@@ -20,7 +20,7 @@ class Neighbors:
 
     Attributes:
         indices: ``(lines, k)``, int64; -1 where there are fewer others.
-        similarities: the cosines, of the dtype of the factors; minus infinity beside -1.
+        similarities: the cosines, of the dtype of the factors; minus infinity where the index is -1.
 
     """
 

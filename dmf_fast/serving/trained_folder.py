@@ -76,7 +76,7 @@ class TrainedFolder:
         depths = _depths(path)
         depth = depths[0] if depth is None else depth
         if depth not in depths:
-            raise DataError(f"{path} has no model of depth {depth}, only {', '.join(map(str, depths))}.")
+            raise DataError(f"{path} has no model of depth {depth}, only {', '.join(map(str, depths))}")
         trained = cls(
             path,
             Predictor.load(path / model_name(depth)),
@@ -87,7 +87,7 @@ class TrainedFolder:
         if shape != trained.predictor.model.shape:
             raise DataError(
                 f"{path} is damaged: it holds {shape[0]} row ids and {shape[1]} column ids for a model of "
-                f"shape {trained.predictor.model.shape}; train it again."
+                f"shape {trained.predictor.model.shape}; train it again"
             )
         return trained
 
@@ -106,7 +106,7 @@ class TrainedFolder:
         if seen.shape != self.predictor.model.shape:
             raise DataError(
                 f"{self.path / _SEEN} is of shape {seen.shape}, but the model of "
-                f"{self.predictor.model.shape}; train it again."
+                f"{self.predictor.model.shape}; train it again"
             )
         return seen
 
@@ -138,13 +138,13 @@ def write_trained_folder(
     path = Path(path)
     depths = [len(predictor.model.factors) for predictor in predictors]
     if not depths or len(set(depths)) != len(depths):
-        raise ValueError(f"predictors must be one or several of different depths, but depths {depths} came.")
+        raise ValueError(f"`predictors` must be one or several of different depths, got {depths}")
     shape = (len(row_ids), len(column_ids))
     for given in (*(predictor.model.shape for predictor in predictors), seen.shape):
         if given != shape:
             raise ValueError(
-                f"predictors and seen must be of shape {shape}, one row and column an id, but a shape of "
-                f"{given} came."
+                f"`predictors` and `seen` must have shape {shape}, one row and column for each id, got "
+                f"{given}"
             )
     path.mkdir(parents=True, exist_ok=True)
     (path / _FACTS).unlink(missing_ok=True)
@@ -171,7 +171,7 @@ def model_name(depth: int) -> str:
 def _depths(path: Path) -> list[int]:
     """Return the depths of the models of a folder, the one that counts first."""
     if not path.is_dir():
-        raise DataError(f"{path} is not a folder; name one that dmf-fast complete --out wrote.")
+        raise DataError(f"{path} is not a folder; name one that dmf-fast complete --out wrote")
     try:
         facts = json.loads((path / _FACTS).read_text())
         if facts["format"] != _FORMAT or facts["version"] != _VERSION:
@@ -180,5 +180,5 @@ def _depths(path: Path) -> list[int]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} is not a folder of dmf-fast complete: its {_FACTS} is missing or spoilt ({error}); name "
-            "one, or train the model again."
+            "one, or train the model again"
         ) from error

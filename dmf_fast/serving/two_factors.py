@@ -53,7 +53,7 @@ class TwoFactors:
                 _check(name, given, tuple(shape), self.a.dtype, self.a.device)
                 object.__setattr__(self, name, given.detach().contiguous())
         if not math.isfinite(self.mean):
-            raise ValueError(f"mean must be finite, but {self.mean} came.")
+            raise ValueError(f"`mean` must be finite, got {self.mean}")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -106,7 +106,7 @@ def collapse(model: DeepMatrixFactorization, rank: int | None = None) -> TwoFact
         On the CPU; float64 for a model in float64 and float32 for all others.
 
     Raises:
-        TypeError: ``rank`` is no integer.
+        TypeError: ``rank`` is not an integer.
         ValueError: ``rank`` is out of range, or the product is not finite, as after a run that diverged.
 
     Example:
@@ -148,7 +148,7 @@ def _balance(a: Tensor, b: Tensor, rank: int | None) -> tuple[Tensor, Tensor]:
     """Return the ``rank`` leading singular vectors, times the roots of their values, in float64."""
     for factor in (a, b):
         if not factor.isfinite().all():
-            raise ValueError("the model's product must be finite, but it holds infinite numbers or NaN.")
+            raise ValueError("`model` must have a finite product, got infinite numbers or NaN")
     outer, inner = torch.linalg.qr(a), torch.linalg.qr(b.T)
     left, values, right = torch.linalg.svd(outer.R @ inner.R.T, full_matrices=False)
     roots = values[:rank].sqrt()
@@ -157,14 +157,14 @@ def _balance(a: Tensor, b: Tensor, rank: int | None) -> tuple[Tensor, Tensor]:
 
 def _checked_shape(a: Tensor, b: Tensor) -> tuple[int, int]:
     if a.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"a must have dtype float32 or float64, but {a.dtype} came.")
+        raise TypeError(f"`a` must have dtype float32 or float64, got {a.dtype}")
     if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[0] or 0 in (*a.shape, *b.shape):
         raise ValueError(
-            "a must be (m, h) and b (h, n), all at least 1, but shapes "
-            f"{tuple(a.shape)} and {tuple(b.shape)} came."
+            "`a` must have shape (m, h) and `b` (h, n), all at least 1, got shapes "
+            f"{tuple(a.shape)} and {tuple(b.shape)}"
         )
     if b.shape[1] > _MOST_COLUMNS:
-        raise ValueError(f"b must have at most {_MOST_COLUMNS} columns, but {b.shape[1]} came.")
+        raise ValueError(f"`b` must have at most {_MOST_COLUMNS} columns, got {b.shape[1]}")
     return a.shape[0], b.shape[1]
 
 
@@ -172,10 +172,10 @@ def _check(
     name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
 ) -> None:
     if tensor.dtype != dtype:
-        raise TypeError(f"{name} must have the dtype of a, {dtype}, but {tensor.dtype} came.")
+        raise TypeError(f"`{name}` must have the dtype of `a`, {dtype}, got {tensor.dtype}")
     if tensor.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, but {tuple(tensor.shape)} came.")
+        raise ValueError(f"`{name}` must have shape {shape}, got {tuple(tensor.shape)}")
     if tensor.device != device:
         raise ValueError(f"`{name}` must be on the device of `a`, {device}, got {tensor.device}")
     if not tensor.isfinite().all():
-        raise ValueError(f"{name} must be finite, but it holds infinite numbers or NaN: the model diverged.")
+        raise ValueError(f"`{name}` must be finite, got infinite numbers or NaN: the model diverged")

@@ -131,7 +131,7 @@ def _check_memory(factors: Sequence[Tensor]) -> None:
         (begin, end), (other_begin, other_end) = _span(one), _span(other)
         if begin < other_end and other_begin < end and _coincide(one, other):
             raise ValueError(
-                "factors must be different tensors, since each is changed in place, got "
+                "`factors` must be different tensors, since each is changed in place, got "
                 f"factors[{place}] and factors[{other_place}] that share memory; use .clone()"
             )
 

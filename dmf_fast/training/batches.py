@@ -34,13 +34,15 @@ class Batches:
 
     def __init__(self, train: Observations, count: int, seed: int) -> None:
         if count > len(train):
-            raise ValueError(f"batches must be at most the {len(train)} entries of train, but {count} came.")
+            raise ValueError(f"`batches` must be at most the {len(train)} entries of `train`, got {count}")
         self._parts = [train] if count == 1 else list(_parts(train, count, seed))
         self._seed = seed
         self._epoch, self._order = -1, torch.zeros(1, dtype=torch.long)
         for part in self._parts:
             if part.total_weight == 0:
-                raise ValueError("train must hold an entry with a weight above zero in every batch.")
+                raise ValueError(
+                    "`train` must hold an entry with a weight above zero in every batch, got none in one"
+                )
 
     def at(self, step: int) -> Observations:
         """Return the entries of a step, counted from 0."""

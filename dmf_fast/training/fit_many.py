@@ -35,7 +35,7 @@ def fit_many(
     """Run all trials, ``workers`` of them at once, each in one thread.
 
     Every trial is bitwise the same as `fit` with the same arguments under ``torch.set_num_threads(1)``,
-    whatever runs beside it. A trial that diverges is recorded as such, and the others go on. Ctrl-C ends all
+    whatever else runs. A trial that diverges is recorded as such, and the others continue. Ctrl-C ends all
     within about a tenth of a second or a step; the trials that have ended by then are returned.
 
     Args:

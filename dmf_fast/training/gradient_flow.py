@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dmf_fast.chain import shape_of
+from dmf_fast.checks import one_of, real_number
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.functional import Reduction, completion_loss
@@ -192,16 +193,16 @@ def _checked_times(times: Sequence[float]) -> list[float]:
     try:
         checked = [float(then) for then in times]
     except (TypeError, ValueError):
-        raise TypeError(f"times must be a sequence of numbers, but {times!r} came.") from None
+        raise TypeError(f"`times` must be a sequence of numbers, got {times!r}") from None
     if not checked:
-        raise ValueError("times must hold at least one time, but it is empty.")
+        raise ValueError("`times` must hold at least one time, got none")
     before = -math.inf
     for place, then in enumerate(checked):
         if not (math.isfinite(then) and then >= 0):
-            raise ValueError(f"times must be finite and at least 0, but times[{place}] = {then} came.")
+            raise ValueError(f"`times` must be finite and at least 0, got times[{place}] = {then}")
         if then <= before:
             raise ValueError(
-                f"times must rise, but times[{place}] = {then} came after times[{place - 1}] = {before}."
+                f"`times` must rise, got times[{place}] = {then} after times[{place - 1}] = {before}"
             )
         before = then
     return checked
@@ -212,11 +213,11 @@ def _check_factors(factors: Sequence[Tensor], train: Observations, measures: Mea
     for place, factor in enumerate(factors):
         if factor.dtype != torch.float64:
             raise TypeError(
-                f"factors[{place}] must be float64, as an integration needs the digits, but {factor.dtype} "
-                "came; use .double()."
+                f"`factors[{place}]` must be float64, as an integration needs the digits, got "
+                f"{factor.dtype}; use .double()"
             )
     if train.total_weight == 0:
-        raise ValueError("train must hold an entry with a weight above zero, but it holds none.")
+        raise ValueError("`train` must hold an entry with a weight above zero, got none")
     measures.check_shapes(shape)
 
 
@@ -224,13 +225,10 @@ def _check_start(flow: _Flow, factors: Sequence[Tensor]) -> None:
     """Refuse what is not finite, with which SciPy would look for a first step for ever."""
     loss, gradients = flow.loss_and_gradients(factors)
     if not (math.isfinite(loss) and all(gradient.isfinite().all() for gradient in gradients)):
-        raise ValueError(f"factors must have a finite loss and gradient, but the loss is {loss}.")
+        raise ValueError(f"`factors` must have a finite loss and gradient, got the loss {loss}")
 
 
 def _check_integrator(rtol: float, atol: float, method: str) -> None:
-    if method not in get_args(Method):
-        raise ValueError(f"method must be one of {', '.join(get_args(Method))}, but {method!r} came.")
-    if not (math.isfinite(rtol) and rtol >= _LEAST_RTOL):
-        raise ValueError(f"rtol must be a finite number of at least {_LEAST_RTOL}, but {rtol} came.")
-    if not (math.isfinite(atol) and atol > 0):
-        raise ValueError(f"atol must be a finite number above 0, but {atol} came.")
+    one_of("method", method, get_args(Method))
+    real_number("rtol", rtol, least=_LEAST_RTOL)
+    real_number("atol", atol, above=0)

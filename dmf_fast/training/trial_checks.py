@@ -17,12 +17,12 @@ def check_trials(trials: Sequence[Trial]) -> None:
     """
     for place, trial in enumerate(trials):
         if not isinstance(trial, Trial):
-            raise TypeError(f"trials[{place}] must be a Trial, but a {type(trial).__name__} came.")
+            raise TypeError(f"`trials[{place}]` must be a Trial, got {type(trial).__name__}")
         try:
             model = model_of(trial.factors)
             check_fit(model, trial.train, trial.spec, trial.measures(), trial.options, trial.factors)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"trials[{place}]: {error}") from error
+            raise type(error)(f"`trials[{place}]`: {error}") from error
     _check_distinct(trials)
     _check_names(trials)
     _check_kinds(trials)
@@ -34,8 +34,8 @@ def _check_distinct(trials: Sequence[Trial]) -> None:
         first = seen.setdefault(frozenset(trial.labels.items()), place)
         if first != place:
             raise ValueError(
-                f"trials must have distinct labels, but trials[{first}] and trials[{place}] both have "
-                f"{dict(trial.labels)}."
+                f"`trials` must have distinct labels, got {dict(trial.labels)} in both trials[{first}] "
+                f"and trials[{place}]"
             )
 
 
@@ -47,8 +47,8 @@ def _check_names(trials: Sequence[Trial]) -> None:
         for name, value in trial.labels.items():
             if name in columns and not (name in optimizer and optimizer[name] == value):
                 raise ValueError(
-                    f"trials[{place}] has the label {name!r} = {value!r}, but the tables have a column of "
-                    "that name for something else; choose another name."
+                    f"`trials[{place}]` must not have a label named as a column of the tables, got "
+                    f"{name!r} = {value!r}; choose another name"
                 )
 
 
@@ -61,6 +61,6 @@ def _check_kinds(trials: Sequence[Trial]) -> None:
         except pa.ArrowException as error:
             kinds = " and ".join(repr(value) for value in {type(value): value for value in values}.values())
             raise ValueError(
-                f"the label {name!r} must be of one kind in all trials, as it is a column of the tables, but "
-                f"{kinds} came ({error}); convert them."
+                f"the label `{name}` must be of one kind in all trials, as it is a column of the tables, got "
+                f"{kinds} ({error}); convert them"
             ) from error

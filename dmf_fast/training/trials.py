@@ -154,12 +154,12 @@ class TrialError(RuntimeError):
 
 def _plain_label(name: str, value: object) -> Label:
     if not isinstance(name, str):
-        raise TypeError(f"labels must be called by strings, but one is called {name!r}.")
+        raise TypeError(f"`labels` must have strings as names, got {name!r}")
     plain = value.item() if isinstance(value, np.generic) else value
     if not isinstance(plain, (int, float, str)):
-        raise TypeError(f"the label {name!r} must be a number or a string, but {value!r} came.")
+        raise TypeError(f"the label `{name}` must be a number or a string, got {value!r}")
     if isinstance(plain, int) and not -(2**63) <= plain < 2**63:
-        raise ValueError(f"the label {name!r} must fit into 64 bits, but {value} came; make it a string.")
+        raise ValueError(f"the label `{name}` must fit into 64 bits, got {value}; make it a string")
     return plain
 
 

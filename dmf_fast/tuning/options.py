@@ -1,4 +1,4 @@
-"""How long a search goes on."""
+"""How long a search lasts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class TuningOptions(Options):
     """How long `dmf_fast.tuning.tune` searches.
 
     Raises:
-        ValueError, TypeError: a number is out of range or none.
+        ValueError, TypeError: an option is out of range or not a number.
 
     Example:
         >>> TuningOptions(trials=10).seed

@@ -44,7 +44,7 @@ def propose(
 ) -> Proposal:
     """Return what to try after ``trials``: it depends on these and on the seed alone.
 
-    Every proposal has a study and a sampler of its own, for a search that goes on in another process.
+    Every proposal has a study and a sampler of its own, for a search that is resumed in another process.
 
     Args:
         start: the options of the first trial.

@@ -20,7 +20,7 @@ from dmf_fast.tuning.trial import TuningTrial, TuningTrialState, load_trials, sa
 
 # Evaluations before a trial can be pruned: a small start rests near the biases for some time.
 _WARM_UP = 25
-# Options that may differ where a search goes on: trials are the same.
+# Options that may differ where a search is resumed: trials are the same.
 _OF_NO_EFFECT = ("checkpoint_every", "singular_values", "refit")
 
 
@@ -63,7 +63,7 @@ def tune(
 
     Proposals come from Optuna's tree-structured Parzen estimator: Bergstra, Bardenet, Bengio & Kégl,
     "Algorithms for Hyper-Parameter Optimization" (NeurIPS 2011). They depend on the trials before and on the
-    seed alone, so that a search which was interrupted goes on to the same result. The first trial has the
+    seed alone, so that a search which was interrupted resumes to the same result. The first trial has the
     values of ``options``: none that is worse is ever returned.
 
     Args:
@@ -72,7 +72,7 @@ def tune(
         space: what is searched for.
         tuning: how long.
         validation: entries that choose, instead of a part of ``observed``.
-        kept_in: file that keeps the trials; where it holds some of the same search, that goes on. A trial
+        kept_in: file that keeps the trials; where it holds some of the same search, it is resumed. A trial
             that was not finished is made again.
         after_trial: called with every trial that has ended in this call.
 
@@ -145,7 +145,7 @@ class _Search:
         if not complete and interrupted:
             raise KeyboardInterrupt
         if not complete:
-            raise ValueError(f"All {len(self._trials)} trials have diverged; lower init_scale or lr.")
+            raise ValueError(f"All {len(self._trials)} trials have diverged; lower init_scale or lr")
         best = min(complete, key=lambda trial: (trial.validation_rmse, trial.number))
         return TuningResult(self._with(best), best, tuple(self._trials), interrupted)
 
@@ -197,7 +197,7 @@ def _identity(
     space: SearchSpace,
     tuning: TuningOptions,
 ) -> dict[str, Any]:
-    """Return what must agree between a search and the one that goes on with it."""
+    """Return what must agree between a search and the one that resumes it."""
     decisive = {name: value for name, value in options.values().items() if name not in _OF_NO_EFFECT}
     data = {name: part.digest() for name, part in (("train", train), ("validation", validation))}
     search = {"ranges": space.ranges, "seed of the search": tuning.seed, "prune": tuning.prune}

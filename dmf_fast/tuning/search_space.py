@@ -98,7 +98,7 @@ def _is_logarithmic(option: Option) -> bool:
 
 def _checked(name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
     if name not in _OPTIONS:
-        raise ValueError(f"`{name}` must be an option of CompletionOptions: {', '.join(_OPTIONS)}")
+        raise ValueError(f"`{name}` must be an option of CompletionOptions, one of {', '.join(_OPTIONS)}")
     option = _OPTIONS[name]
     values = tuple(option.checked(name, value) for value in values)
     if not _has_range(option):

@@ -61,11 +61,11 @@ def load_trials(path: Path, job: dict[str, Any]) -> list[TuningTrial]:
         before = content["job"]
         trials = [_trial(fields) for fields in content["trials"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} does not hold the trials of a search ({error}); remove it.") from error
+        raise ValueError(f"{path} does not hold the trials of a search ({error}); remove it") from error
     difference = first_difference(before, plain(job))
     if difference is not None:
         raise ValueError(
-            f"{path} belongs to another search: {difference}; repeat the same, or remove the file."
+            f"{path} belongs to another search: {difference}; repeat the same, or remove the file"
         )
     return trials
 

@@ -96,7 +96,7 @@ def test_an_interrupted_job_is_not_overwritten_unasked(tmp_path: Path) -> None:
     folder = OutputFolder(tmp_path / "out")
     die_at_work(folder)
 
-    with pytest.raises(ValueError, match="say --resume"), OutputFolder(tmp_path / "out").opened(JOB):
+    with pytest.raises(ValueError, match="pass --resume"), OutputFolder(tmp_path / "out").opened(JOB):
         pass
     assert folder.holds_checkpoint
     with OutputFolder(tmp_path / "out", overwrite=True).opened(JOB):

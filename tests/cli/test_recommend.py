@@ -143,8 +143,8 @@ def test_similar_items_have_the_largest_cosines(dmf_fast: Run, trained: Path) ->
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ([], "none of them came"),
-        (["100", "--all"], "USER and --all came"),
+        ([], "got none of them"),
+        (["100", "--all"], "got USER and --all"),
         (["--all"], "--out FILE belongs to"),
         (["100", "--out", "x.csv"], "--out FILE belongs to"),
         (["--all", "--out", "x.txt"], ".csv or .parquet"),

@@ -127,7 +127,7 @@ def test_a_file_in_place_of_the_folder_is_refused(
     (tmp_path / "file").touch()
     result = dmf_fast("reproduce", "--out", tmp_path / "file")
     assert result.exit_code == 2
-    assert "is a file; name a folder." in result.stderr
+    assert "is a file; name a folder\n" in result.stderr
     assert not calls
 
 
@@ -140,5 +140,5 @@ def test_ctrl_c_says_how_to_go_on(
     monkeypatch.setattr(sys.modules["fake_norms"], "run", stopped)
     result = dmf_fast("reproduce", "--out", "here")
     assert result.exit_code == 130
-    assert "Interrupted: here keeps what has ended; the same command again goes on." in result.stderr
+    assert "Interrupted: here keeps what has ended; the same command again resumes." in result.stderr
     assert "The figure1" in (tmp_path / "here" / "report.html").read_text()

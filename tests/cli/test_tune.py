@@ -83,7 +83,7 @@ def test_a_search_that_was_interrupted_goes_on_to_the_same_model(
         result = dmf_fast("tune", ratings_file, "--out", out, *TRIALS, *QUICK)
 
     assert result.exit_code == 130
-    assert "go on with" in result.stderr
+    assert "resume with" in result.stderr
     resumed = dmf_fast(*shlex.split(result.stderr.splitlines()[-1])[1:])
     assert resumed.exit_code == 0, resumed.stderr
     assert (out / MODEL).read_bytes() == (tuned / MODEL).read_bytes()

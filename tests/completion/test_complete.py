@@ -273,5 +273,5 @@ def test_weight_decay_means_the_same_for_sums_as_for_means(optimizer: Any, batch
 def test_plain_coordinates_refuse_values_whose_squares_float32_loses(scale: float) -> None:
     observed = ratings()
     extreme = observed.with_values(scale * observed.values.double())
-    with pytest.raises(ValueError, match="whose squares float32 loses"):
+    with pytest.raises(ValueError, match="whose squares fit float32, got some of about"):
         complete_matrix(extreme, options(coordinates="plain"))

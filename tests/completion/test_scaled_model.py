@@ -85,7 +85,7 @@ def test_the_plain_copy_shares_no_memory_with_the_model() -> None:
 
 @pytest.mark.parametrize("wrong", [0.0, -1.0])
 def test_a_scale_that_is_not_above_zero_is_refused(wrong: float) -> None:
-    with pytest.raises(ValueError, match=f"column_scale must be above 0, but its least number is {wrong}"):
+    with pytest.raises(ValueError, match=f"`column_scale` must be above 0, got {wrong}"):
         ScaledFactorization(ROWS, torch.tensor([1.0, wrong]), 1.0, 2, 2)
 
 

@@ -41,13 +41,13 @@ def test_what_is_no_number_is_named(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [1.0, torch.ones(()), None])
 def test_regularizations_that_are_no_sequence_are_named(value: Any) -> None:
-    with pytest.raises(TypeError, match=r"^regularizations must be a sequence of numbers, but .* came\.$"):
+    with pytest.raises(TypeError, match=r"^`regularizations` must be a sequence of numbers, got .*[^.]$"):
         nuclear_norm_path(TRAIN, value)
 
 
 @pytest.mark.parametrize("value", [[[1.0, 2.0]], torch.ones(2, 2), None])
 def test_what_are_no_observations_is_named(value: Any) -> None:
-    expected = r"^observations must be dmf_fast\.Observations, but \w+ came; use Observations\.from_dense "
+    expected = r"^`observations` must be dmf_fast\.Observations, got \w+; use Observations\.from_dense "
     for solve in (minimum_nuclear_norm, lambda given: nuclear_norm_regression(given, 1.0)):
         with pytest.raises(TypeError, match=expected):
             solve(value)
@@ -56,22 +56,22 @@ def test_what_are_no_observations_is_named(value: Any) -> None:
 def test_a_constraint_takes_no_weights() -> None:
     weighted = TRAIN.with_values(TRAIN.values, weights=[1.0, 2.0, 3.0])
     with pytest.raises(
-        ValueError, match=r"^observations must have no weights, .*; use observations\.with_va"
+        ValueError, match=r"^`observations` must have no weights, .*; use observations\.with_va"
     ):
         minimum_nuclear_norm(weighted)
 
 
 @pytest.mark.parametrize(
-    ("other", "came"),
+    ("other", "described"),
     [
         (Observations([0, 1], [0, 1], [1.0, 2.0], (3, 2)), r"2 of shape \(3, 2\)"),
         (TRAIN.transpose(), r"3 of shape \(2, 3\)"),
         (Observations([], [], [], (3, 2)), r"0 of shape \(3, 2\)"),
     ],
 )
-def test_a_start_of_other_entries_is_refused(other: Observations, came: str) -> None:
+def test_a_start_of_other_entries_is_refused(other: Observations, described: str) -> None:
     start = nuclear_norm_regression(other, 1.0)
-    expected = rf"^start must be a solution for these 3 entries of shape \(3, 2\), but one for {came} came\.$"
+    expected = rf"^`start` must be a solution for these 3 entries of shape \(3, 2\), got one for {described}$"
     with pytest.raises(ValueError, match=expected):
         nuclear_norm_regression(TRAIN, 1.0, start=start)
 

@@ -91,7 +91,7 @@ def test_too_few_iterations_leave_an_honest_gap() -> None:
 
 @pytest.mark.parametrize("count", [2, 5])
 def test_dependent_measurements_are_refused(count: int) -> None:
-    with pytest.raises(ValueError, match=f"linearly independent, but these {count} of shape \\(2, 2\\)"):
+    with pytest.raises(ValueError, match=f"linearly independent, got {count} of shape \\(2, 2\\)"):
         minimum_nuclear_norm_sensing(Measurements(torch.ones(count, 2, 2), torch.zeros(count)))
 
 

@@ -142,7 +142,7 @@ def test_a_failed_save_leaves_the_old_store_and_nothing_else(
 
 def test_a_folder_that_is_no_store_is_neither_loaded_nor_replaced(source: Path, tmp_path: Path) -> None:
     ratings = read_ratings(source)
-    with pytest.raises(DataError, match="no store of ratings"):
+    with pytest.raises(DataError, match="is not a store of ratings"):
         load_ratings(tmp_path)
     with pytest.raises(DataError, match="not replaced"):
         save_ratings(ratings, tmp_path)

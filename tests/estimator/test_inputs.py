@@ -162,7 +162,7 @@ NAN = float("nan")
         (np.ones((2, 2)) * 1j, [1, 2], "Complex data not supported"),
         ([(1, 2)], [NAN], r"`y` must be finite, got y\[0\] = nan"),
         ([(1, 2)], ["good"], "`y` must hold numbers"),
-        ([(1, 2)], [1e200], "`y` must hold numbers of at most 1e"),
+        ([(1, 2)], [1e200], "`y` must be at most 1e"),
         ([(1, 2)], [1, 2], "`y` must hold a number for each of the 1 pairs"),
         (
             [(1, 2), (3, 4)],
@@ -202,7 +202,7 @@ def test_what_can_hold_no_ids_is_a_type_error(arguments: tuple[Any, ...], senten
     ("weights", "sentence"),
     [
         (np.full(200, -1.0), r"`sample_weight` must be at least 0, got sample_weight\[0\] = -1"),
-        (np.zeros(200), "every weight is zero"),
+        (np.zeros(200), "must hold a weight above 0, got zeros only"),
         (np.ones(3), "`sample_weight` must hold a number for each of the 200 pairs"),
         (np.full(200, np.inf), "`sample_weight` must be finite"),
     ],

@@ -78,7 +78,7 @@ def test_validation_ratings_choose_the_shrinkage() -> None:
 def test_no_training_ratings_are_refused() -> None:
     for train in (Observations([], [], [], (2, 2)), Observations([0], [0], [1.0], weights=[0.0])):
         for baseline in (GlobalMean, Biases):
-            with pytest.raises(ValueError, match="train must hold an entry of positive weight"):
+            with pytest.raises(ValueError, match="`train` must hold an entry of positive weight"):
                 baseline.fit(train)
     with pytest.raises(ValueError, match="`rows` must be above 0"):
         Shrinkage(rows=0)

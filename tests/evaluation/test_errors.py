@@ -72,13 +72,13 @@ def test_huge_ratings_of_either_sign_are_measured() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (([1.0], [1.0, 2.0]), ValueError, "predictions must hold one number for each of the 2"),
-        (([math.nan], [1.0]), ValueError, r"predictions must be finite, got predictions\[0\]"),
-        (([1.0], [math.inf]), ValueError, "values must be finite"),
-        (([1e200], [1.0]), ValueError, "predictions must be at most 1e\\+140 in size"),
-        (([1.0], [1.0], [-1.0]), ValueError, "weights must not be negative"),
-        ((["a"], [1.0]), TypeError, "predictions must hold real numbers"),
-        (([[1.0]], [1.0]), ValueError, "predictions must be one-dimensional"),
+        (([1.0], [1.0, 2.0]), ValueError, "`predictions` must hold one number for each of the 2"),
+        (([math.nan], [1.0]), ValueError, r"`predictions` must be finite, got predictions\[0\]"),
+        (([1.0], [math.inf]), ValueError, "`values` must be finite"),
+        (([1e200], [1.0]), ValueError, "`predictions` must be at most 1e\\+140 in size"),
+        (([1.0], [1.0], [-1.0]), ValueError, "`weights` must not be negative"),
+        ((["a"], [1.0]), TypeError, "`predictions` must hold real numbers"),
+        (([[1.0]], [1.0]), ValueError, "`predictions` must be one-dimensional"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(

@@ -209,11 +209,11 @@ def test_the_table_shows_every_group_that_occurs_and_the_name_of_the_model() -> 
     ("change", "error", "message"),
     [
         ({"predict": lambda rows, columns: np.zeros(1)}, ValueError, "prediction for each of 5 pairs"),
-        ({"predict": lambda rows, columns: None}, TypeError, "what predict returns must hold real numbers"),
+        ({"predict": lambda rows, columns: None}, TypeError, "`predictions` must hold real numbers"),
         (
             {"recommend": lambda rows, count: np.zeros((1, 2), dtype=int)},
             ValueError,
-            r"recommend must return shape \(4, 10\)",
+            r"`recommend` must return shape \(4, 10\)",
         ),
         ({"baselines": {}}, ValueError, "`baselines` must hold at least one"),
     ],
@@ -229,12 +229,12 @@ def test_what_is_no_model_is_refused(change: dict[str, Any], error: type[Excepti
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (([-2], [0], [1.0]), IndexError, r"rows must be at least -1, .* rows\[0\] is -2"),
-        (([0], [0, 1], [1.0]), ValueError, "columns must hold one number for each of the 1"),
-        (([0.5], [0], [1.0]), TypeError, "rows must hold integers"),
-        (([0], [0], [np.nan]), ValueError, "values must be finite"),
-        (([0], [0], [1e200]), ValueError, "values must be at most"),
-        (([0], [0], [1.0], [-1.0]), ValueError, "weights must not be negative"),
+        (([-2], [0], [1.0]), IndexError, r"`rows` must be at least -1, .* got rows\[0\] = -2"),
+        (([0], [0, 1], [1.0]), ValueError, "`columns` must hold one number for each of the 1"),
+        (([0.5], [0], [1.0]), TypeError, "`rows` must hold integers"),
+        (([0], [0], [np.nan]), ValueError, "`values` must be finite"),
+        (([0], [0], [1e200]), ValueError, "`values` must be at most"),
+        (([0], [0], [1.0], [-1.0]), ValueError, "`weights` must not be negative"),
     ],
 )
 def test_held_out_ratings_are_checked(

@@ -94,18 +94,18 @@ def test_parts_of_the_rows_add_up_to_all(monkeypatch: pytest.MonkeyPatch) -> Non
 
     for other in (parts[0] + parts[1], in_chunks):
         assert other.as_dict() == pytest.approx(whole.as_dict())
-    with pytest.raises(ValueError, match="cutoffs must be the same"):
+    with pytest.raises(ValueError, match="`cutoff` must be the same in both"):
         whole + RankingMetrics(9)
 
 
 @pytest.mark.parametrize(
     ("rows", "recommended", "message"),
     [
-        ([0], [[1, 1]], "recommended must not name a column twice to a row, but does to 0"),
-        ([0], [1, 2], r"recommended must be of shape \(1, k\)"),
-        ([0, 5], [[1], [2]], "rows must be rows with something relevant"),
-        ([0, 0], [[1], [2]], "rows must be distinct"),
-        ([0], [[0.5]], "recommended must hold integers"),
+        ([0], [[1, 1]], "`recommended` must not name a column twice to a row, got one twice to row 0"),
+        ([0], [1, 2], r"`recommended` must be of shape \(1, k\)"),
+        ([0, 5], [[1], [2]], "`rows` must have something relevant, got"),
+        ([0, 0], [[1], [2]], "`rows` must be distinct"),
+        ([0], [[0.5]], "`recommended` must hold integers"),
     ],
 )
 def test_recommendations_that_cannot_be_measured_are_refused(

@@ -136,12 +136,16 @@ def test_times_of_any_kind_are_compared_exactly(times: Any) -> None:
         (lambda o: kfold(o, 4, 0), ValueError, "`folds` must be at most 3"),
         (lambda o: kfold(o, 2, -1), ValueError, "`seed` must be at least 0"),
         (lambda o: kfold(o, 2.5, 0), TypeError, "`folds` must be a whole number"),
-        (lambda o: time_split(o, [1, 2], 0.5), ValueError, "times must hold one number for each of the 3"),
-        (lambda o: time_split(o, [1, 2, np.nan], 0.5), ValueError, r"times\[2\] is"),
-        (lambda o: time_split(o, ["a", "b", "c"], 0.5), TypeError, "times must hold integers"),
-        (lambda o: time_split(o, [[1, 2, 3]], 0.5), ValueError, "times must be one-dimensional"),
-        (lambda o: time_split(o, [1, 2, 3], 20), ValueError, "fraction must lie in"),
-        (lambda o: time_split(o, [1, 2, 3], "half"), TypeError, "fraction must be a number"),
+        (lambda o: time_split(o, [1, 2], 0.5), ValueError, "`times` must hold one number for each of the 3"),
+        (
+            lambda o: time_split(o, [1, 2, np.nan], 0.5),
+            ValueError,
+            r"`times` must not be missing, got times\[2\] missing",
+        ),
+        (lambda o: time_split(o, ["a", "b", "c"], 0.5), TypeError, "`times` must hold integers"),
+        (lambda o: time_split(o, [[1, 2, 3]], 0.5), ValueError, "`times` must be one-dimensional"),
+        (lambda o: time_split(o, [1, 2, 3], 20), ValueError, "`fraction` must be in"),
+        (lambda o: time_split(o, [1, 2, 3], "half"), TypeError, "`fraction` must be a number"),
         (lambda o: leave_last_out(o, count=0), ValueError, "`count` must be at least 1"),
     ],
 )
@@ -153,6 +157,6 @@ def test_wrong_arguments_are_refused(split: Any, error: type[Exception], message
 def test_a_single_entry_cannot_be_folded_and_stays_in_training() -> None:
     single = Observations([0], [0], [1.0])
 
-    with pytest.raises(ValueError, match="observations must hold at least 2 entries"):
+    with pytest.raises(ValueError, match="`observations` must hold at least 2 entries"):
         kfold(single, 2, 0)
     assert [len(part) for part in leave_last_out(single)] == [1, 0]

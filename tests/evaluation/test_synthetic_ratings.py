@@ -36,7 +36,7 @@ def test_small_ratings_are_distinct_as_many_as_asked_and_the_same_again(
     assert len(np.unique(rows * shape[1] + columns)) == len(values) == entries
     assert all(np.array_equal(*pair) for pair in zip(first, again, strict=True))
     assert not np.array_equal(values, other[2])
-    with pytest.raises(ValueError, match="entries must lie in"):
+    with pytest.raises(ValueError, match="`entries` must be from"):
         movielens_like((3, 3), 9, seed=0)
 
 

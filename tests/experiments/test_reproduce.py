@@ -98,7 +98,7 @@ def test_time_of_earlier_calls_counts_an_interrupted_one_too(
 
 def test_an_unknown_name_is_refused_before_anything_runs(fake: Callable[..., None], tmp_path: Path) -> None:
     fake(first=stopped)
-    with pytest.raises(ValueError, match=r"names must be among first, but 'third' came\."):
+    with pytest.raises(ValueError, match=r"`names` must be one of first, got 'third'"):
         reproduce(["first", "third"], Reproduction(tmp_path), tmp_path)
     assert not list(tmp_path.iterdir())
 

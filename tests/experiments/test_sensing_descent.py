@@ -199,7 +199,7 @@ def test_a_deep_factorization_recovers_a_matrix_of_rank_one() -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"chains": [torch.ones(7, 5)]}, TypeError, r"`chains\[0\]`: .*actors must be a sequence"),
+        ({"chains": [torch.ones(7, 5)]}, TypeError, r"`chains\[0\]`: `factors` must be a sequence"),
         (
             {"chains": [[torch.ones(7, 5)]]},
             TypeError,

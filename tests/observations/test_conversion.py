@@ -86,11 +86,11 @@ def test_dense_integers_are_observed_everywhere_in_row_order() -> None:
 @pytest.mark.parametrize(
     ("array", "mask", "error", "message"),
     [
-        ([1.0, 2.0], None, ValueError, "array must have two dimensions"),
+        ([1.0, 2.0], None, ValueError, "`array` must have two dimensions"),
         ([[1.0, float("nan")]], [[True, True]], ValueError, r"values\[1\] = nan"),
         ([[1.0, float("inf")]], None, ValueError, r"values\[1\] = inf"),
-        ([[1.0, 2.0]], [[1, 0]], TypeError, "mask must hold booleans"),
-        ([[1.0, 2.0]], [[True], [False]], ValueError, r"mask must have the shape of array, \(1, 2\)"),
+        ([[1.0, 2.0]], [[1, 0]], TypeError, "`mask` must hold booleans"),
+        ([[1.0, 2.0]], [[True], [False]], ValueError, r"`mask` must have the shape of `array`, \(1, 2\)"),
         ([[True, False]], None, TypeError, "real numbers, got bool"),
         ([[1j, 2.0]], None, TypeError, "real numbers, got complex"),
         (np.ma.array([[1.0, 2.0]], mask=[[True, False]]), None, TypeError, "masked array"),
@@ -129,7 +129,7 @@ def test_torch_duplicates_and_stored_zeros() -> None:
 @pytest.mark.parametrize(
     ("tensor", "error", "message"),
     [
-        (torch.eye(2), TypeError, "tensor must be a sparse COO, CSR or CSC tensor, got torch.strided"),
+        (torch.eye(2), TypeError, "`tensor` must be a sparse COO, CSR or CSC tensor, got torch.strided"),
         (DENSE, TypeError, "got ndarray"),
         (torch.ones(2, 2, 2).to_sparse(), ValueError, "two dimensions"),
         (torch.ones(2, 2).to_sparse(1), ValueError, "two sparse dimensions"),

@@ -64,7 +64,7 @@ def test_sum_keeps_weights_that_agree() -> None:
 
 
 def test_sum_refuses_weights_that_disagree() -> None:
-    with pytest.raises(ValueError, match=r"weights of repeated pairs must agree.*got 1 and 2 for \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"`weights` of repeated pairs must agree.*got 1 and 2 for \(1, 2\)"):
         merged("sum", WEIGHTS)
 
 
@@ -74,7 +74,7 @@ def test_a_sum_beyond_the_dtype_is_refused() -> None:
 
 
 def test_an_unknown_policy_is_refused() -> None:
-    with pytest.raises(ValueError, match="duplicates must be one of 'error', 'first'"):
+    with pytest.raises(ValueError, match="`duplicates` must be one of 'error', 'first'"):
         Observations([0], [0], [1.0], duplicates="drop")  # type: ignore[arg-type]
 
 

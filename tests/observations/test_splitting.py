@@ -71,11 +71,11 @@ def test_a_split_is_nearly_uniform_over_long_and_short_rows() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((1.5, 0), ValueError, "test_fraction must lie in"),
-        ((float("nan"), 0), ValueError, "test_fraction must lie in"),
-        (("many", 0), TypeError, "test_fraction must be a number"),
-        ((0.2, 1.0), TypeError, "seed must be an integer"),
-        ((0.2, -1), ValueError, "seed must lie in"),
+        ((1.5, 0), ValueError, "`test_fraction` must be in"),
+        ((float("nan"), 0), ValueError, "`test_fraction` must be in"),
+        (("many", 0), TypeError, "`test_fraction` must be a number"),
+        ((0.2, 1.0), TypeError, "`seed` must be an integer"),
+        ((0.2, -1), ValueError, "`seed` must be from 0"),
     ],
 )
 def test_a_split_refuses_bad_arguments(arguments: Any, error: type[Exception], message: str) -> None:

@@ -298,19 +298,19 @@ class TestErrors:
     good = (torch.ones(4, 3), torch.ones(2, 4))
 
     def test_a_single_tensor_is_not_a_chain(self) -> None:
-        with pytest.raises(TypeError, match="factors must be a sequence"):
+        with pytest.raises(TypeError, match="`factors` must be a sequence"):
             dmf_fast.completion_loss(torch.ones(2, 3), self.observations)
 
     def test_no_factors(self) -> None:
-        with pytest.raises(ValueError, match="factors must hold at least one matrix"):
+        with pytest.raises(ValueError, match="`factors` must hold at least one matrix"):
             dmf_fast.completion_loss([], self.observations)
 
     def test_a_factor_that_is_no_tensor(self) -> None:
-        with pytest.raises(TypeError, match=r"factors\[1\] must be a torch.Tensor, got list"):
+        with pytest.raises(TypeError, match=r"`factors\[1\]` must be a torch.Tensor, got list"):
             dmf_fast.completion_loss([self.good[0], [[1.0]]], self.observations)
 
     def test_a_factor_that_is_no_matrix(self) -> None:
-        with pytest.raises(ValueError, match=r"factors\[0\] must be a matrix, got shape \(3,\)"):
+        with pytest.raises(ValueError, match=r"`factors\[0\]` must be a matrix, got shape \(3,\)"):
             dmf_fast.completion_loss([torch.ones(3)], self.observations)
 
     def test_factors_in_the_wrong_order(self) -> None:
@@ -318,7 +318,10 @@ class TestErrors:
             dmf_fast.completion_loss(self.good[::-1], Observations([0], [0], [1.0], (3, 3)))
 
     def test_factors_of_another_shape_than_the_observations(self) -> None:
-        with pytest.raises(ValueError, match=r"multiply to shape \(5, 3\), but .* \(2, 3\)"):
+        with pytest.raises(
+            ValueError,
+            match=r"`factors` must multiply to the shape of `observations`, \(2, 3\), got \(5, 3\)",
+        ):
             dmf_fast.completion_loss([torch.ones(4, 3), torch.ones(5, 4)], self.observations)
 
     def test_a_hidden_width_of_zero(self) -> None:
@@ -326,38 +329,46 @@ class TestErrors:
             dmf_fast.completion_loss([torch.ones(0, 3), torch.ones(2, 0)], self.observations)
 
     def test_factors_of_another_dtype(self) -> None:
-        with pytest.raises(TypeError, match=r"factors\[0\] has dtype torch.float64.*observations.to\(dtype"):
+        with pytest.raises(
+            TypeError,
+            match=r"`factors\[0\]` must have the dtype .*, got torch.float64; use observations.to\(dtype",
+        ):
             dmf_fast.completion_loss([factor.double() for factor in self.good], self.observations)
 
     def test_factors_on_another_device(self) -> None:
-        with pytest.raises(ValueError, match=r"factors\[0\] is on meta, but the observations are on cpu"):
+        with pytest.raises(
+            ValueError, match=r"`factors\[0\]` must be on the device of `observations`, cpu, got meta"
+        ):
             dmf_fast.completion_loss([factor.to("meta") for factor in self.good], self.observations)
 
     def test_a_device_without_kernels(self) -> None:
         elsewhere = [factor.to("meta") for factor in self.good]
         with pytest.raises(
-            ValueError, match="observations are on meta, but there are kernels for cpu and cuda only"
+            ValueError,
+            match=r"`observations` must be .*, got meta: there are kernels for cpu and cuda only",
         ):
             dmf_fast.completion_loss(elsewhere, self.observations.to("meta"))
 
     def test_a_bias_of_the_wrong_length(self) -> None:
-        with pytest.raises(ValueError, match=r"row_bias must have shape \(2,\), got \(3,\)"):
+        with pytest.raises(ValueError, match=r"`row_bias` must have shape \(2,\), got \(3,\)"):
             dmf_fast.completion_loss(self.good, self.observations, row_bias=torch.ones(3))
-        with pytest.raises(ValueError, match=r"column_bias must have shape \(3,\), got \(2,\)"):
+        with pytest.raises(ValueError, match=r"`column_bias` must have shape \(3,\), got \(2,\)"):
             dmf_fast.observed_product(self.good, self.observations, column_bias=torch.ones(2))
 
     def test_an_unknown_reduction(self) -> None:
-        with pytest.raises(ValueError, match=r"reduction must be .*, got 'none'"):
+        with pytest.raises(ValueError, match=r"`reduction` must be .*, got 'none'"):
             dmf_fast.completion_loss(self.good, self.observations, "none")
 
     def test_something_else_than_observations(self) -> None:
-        with pytest.raises(TypeError, match=r"observations must be dmf_fast.Observations, got Tensor"):
+        with pytest.raises(TypeError, match=r"`observations` must be dmf_fast.Observations, got Tensor"):
             dmf_fast.completion_loss(self.good, torch.ones(2, 3))
 
     def test_the_mean_of_nothing(self) -> None:
         empty = Observations([], [], [], (2, 3), dtype=torch.float32)
         assert float(dmf_fast.completion_loss(self.good, empty, "sum")) == 0.0
-        with pytest.raises(ValueError, match='observations are empty; use "sum"'):
+        with pytest.raises(
+            ValueError, match="`reduction` must be 'sum' where observations are empty, got 'mean'"
+        ):
             dmf_fast.completion_loss(self.good, empty)
 
     def test_the_mean_with_weights_of_zero(self) -> None:

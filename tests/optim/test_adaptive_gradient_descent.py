@@ -108,7 +108,7 @@ def test_parameters_without_a_gradient_are_left_alone() -> None:
 
 @pytest.mark.parametrize("option", ["lr", "weight_decay"])
 def test_a_negative_option_is_refused(option: str) -> None:
-    with pytest.raises(ValueError, match=f"{option} must be at least 0, but -1"):
+    with pytest.raises(ValueError, match=f"`{option}` must be at least 0, got -1"):
         AdaptiveGradientDescent([torch.nn.Parameter(torch.ones(1))], **{option: -1.0})
 
 

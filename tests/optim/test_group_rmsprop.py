@@ -168,5 +168,5 @@ def test_an_option_out_of_range_is_named(options: dict[str, float]) -> None:
 
 def test_groups_must_agree_about_alpha() -> None:
     one, other = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
-    with pytest.raises(ValueError, match="alpha must be one for all groups"):
+    with pytest.raises(ValueError, match="`alpha` must be the same in all groups"):
         GroupRMSprop([{"params": [one]}, {"params": [other], "alpha": 0.9}], 0.1)

@@ -82,12 +82,12 @@ def test_parquet_keeps_factors_as_lists_of_fixed_size(tmp_path: Path) -> None:
 def test_what_cannot_be_exported_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"factors.csv must end in one of .npz, .safetensors, .parquet"):
         export_factors(drawn_factors(), USERS, FILMS, tmp_path / "factors.csv")
-    with pytest.raises(ValueError, match="row_ids must hold 3 ids, one for each row"):
+    with pytest.raises(ValueError, match="`row_ids` must hold 3 ids, one for each row"):
         export_factors(drawn_factors(), FILMS, FILMS, tmp_path / "factors.npz")
-    with pytest.raises(ValueError, match="row_ids must be integers or text, but others came"):
+    with pytest.raises(ValueError, match="`row_ids` must be integers or text, got others"):
         export_factors(drawn_factors(), ObjectIdMap([1.5, 2.5, 3.5]), FILMS, tmp_path / "factors.npz")
     ends_in_nul = IdMap(pa.array(["a", "a\0", "b", "c"]))
-    with pytest.raises(ValueError, match=r"NumPy drops the NUL"):
+    with pytest.raises(ValueError, match=r"must not end in NUL, which NumPy drops"):
         export_factors(drawn_factors(), USERS, ends_in_nul, tmp_path / "factors.npz")
     assert list(tmp_path.iterdir()) == []
 

@@ -65,11 +65,11 @@ def test_no_pairs_give_no_predictions() -> None:
 
 
 def test_indices_outside_the_matrix_are_refused() -> None:
-    with pytest.raises(IndexError, match=r"rows\[0\] must be from 0 to 5, or -1 for an unknown id"):
+    with pytest.raises(IndexError, match=r"`rows\[0\]` must be from 0 to 5, or -1 for an unknown id"):
         drawn().predict([6], [-1])
     with pytest.raises(IndexError, match=r"columns\[1\]"):
         drawn().predict([0, 0], [0, -2])
-    with pytest.raises(ValueError, match="one length, but 1 and 2 came"):
+    with pytest.raises(ValueError, match="one length, got 1 and 2"):
         drawn().predict([0], [0, 1])
 
 

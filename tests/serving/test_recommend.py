@@ -101,14 +101,20 @@ def test_one_row_and_one_column_are_enough() -> None:
 @pytest.mark.parametrize(
     ("rows", "k", "seen", "error", "message"),
     [
-        ([30], 3, None, IndexError, r"rows\[0\] must be from 0 to 29, or -1 for an unknown id, but 30 came"),
+        ([30], 3, None, IndexError, r"`rows\[0\]` must be from 0 to 29, or -1 for an unknown id, got 30"),
         ([0, -2], 3, None, IndexError, r"rows\[1\]"),
-        ([0.5], 3, None, TypeError, "rows must hold integers"),
-        (4, 3, None, ValueError, "rows must be one-dimensional"),
+        ([0.5], 3, None, TypeError, "`rows` must hold integers"),
+        (4, 3, None, ValueError, "`rows` must be one-dimensional"),
         ([0], 0, None, ValueError, "`k` must be at least 1"),
         ([0], 2.5, None, TypeError, "`k` must be a whole number"),
-        ([0], 3, [[0, 1]], TypeError, "seen must be SeenColumns, Observations or None, but list came"),
-        ([0], 3, SeenColumns.of_pairs([], [], (30, 41)), ValueError, r"shape \(30, 40\), but \(30, 41\)"),
+        ([0], 3, [[0, 1]], TypeError, "`seen` must be SeenColumns, Observations or None, got list"),
+        (
+            [0],
+            3,
+            SeenColumns.of_pairs([], [], (30, 41)),
+            ValueError,
+            r"shape of the model, \(30, 40\), got \(30, 41\)",
+        ),
     ],
 )
 def test_what_cannot_be_recommended_from_is_refused(

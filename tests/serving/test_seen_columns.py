@@ -72,13 +72,13 @@ def test_files_of_another_kind_are_named(tmp_path: Path, content: bytes) -> None
 @pytest.mark.parametrize(
     ("offsets", "columns", "message"),
     [
-        ([0, 1], [0], "offsets must be 3 contiguous int64"),
+        ([0, 1], [0], "`offsets` must be 3 contiguous int64"),
         ([0, 2, 1], [0], "must rise from 0 to the number of columns, 1"),
         ([1, 1, 1], [0], "must rise from 0"),
         ([0, 0, 2], [0], "must rise from 0"),
         ([0, -1, 1], [0], "must rise from 0"),
-        ([0, 1, 1], [7], "columns must be from 0 to 6"),
-        ([0, 1, 1], [-1], "columns must be from 0 to 6"),
+        ([0, 1, 1], [7], "`columns` must be from 0 to 6"),
+        ([0, 1, 1], [-1], "`columns` must be from 0 to 6"),
         ([0, 2, 3], [3, 3, 0], "the columns of a row must rise"),
         ([0, 1, 3], [3, 5, 4], "the columns of a row must rise"),
     ],
@@ -91,9 +91,9 @@ def test_lists_that_would_mislead_a_kernel_are_refused(
 
 
 def test_pairs_outside_the_matrix_are_refused() -> None:
-    with pytest.raises(IndexError, match=r"rows\[1\] must be from 0 to 4, but 5 came"):
+    with pytest.raises(IndexError, match=r"`rows\[1\]` must be from 0 to 4, got 5"):
         SeenColumns.of_pairs([0, 5], [0, 0], SHAPE)
-    with pytest.raises(IndexError, match=r"columns\[0\] must be from 0 to 6, but -1 came"):
+    with pytest.raises(IndexError, match=r"`columns\[0\]` must be from 0 to 6, got -1"):
         SeenColumns.of_pairs([0], [-1], SHAPE)
-    with pytest.raises(ValueError, match="one length, but 2 and 1 came"):
+    with pytest.raises(ValueError, match="one length, got 2 and 1"):
         SeenColumns.of_pairs([0, 1], [0], SHAPE)

@@ -53,9 +53,9 @@ def test_where_there_are_fewer_others_minus_one_stands() -> None:
 
 
 def test_indices_outside_are_refused() -> None:
-    with pytest.raises(IndexError, match=r"columns\[0\] must be from 0 to 29, but 30 came"):
+    with pytest.raises(IndexError, match=r"`columns\[0\]` must be from 0 to 29, got 30"):
         similar_columns(drawn_factors(), [30])
-    with pytest.raises(IndexError, match=r"rows\[1\] must be from 0 to 19, but -1 came"):
+    with pytest.raises(IndexError, match=r"`rows\[1\]` must be from 0 to 19, got -1"):
         similar_rows(drawn_factors(), [0, -1])
     with pytest.raises(ValueError, match="`k` must be at least 1"):
         similar_rows(drawn_factors(), [0], 0)

@@ -44,7 +44,7 @@ def test_what_is_written_comes_back(folder: Path, asked: int | None, expected: i
 
 
 def test_a_depth_that_is_not_there_is_named(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"no model of depth 7, only 3, 2\."):
+    with pytest.raises(DataError, match=r"no model of depth 7, only 3, 2$"):
         TrainedFolder.open(folder, 7)
 
 
@@ -86,10 +86,10 @@ def test_what_does_not_fit_together_is_not_written(tmp_path: Path) -> None:
         write_trained_folder(tmp_path / "out", [], ROW_IDS, COLUMN_IDS, SEEN)
     with pytest.raises(ValueError, match="different depths"):
         write_trained_folder(tmp_path / "out", [predictor(2), predictor(2)], ROW_IDS, COLUMN_IDS, SEEN)
-    with pytest.raises(ValueError, match=r"shape of \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"got \(2, 4\)"):
         write_trained_folder(tmp_path / "out", [predictor(2, (2, 4))], ROW_IDS, COLUMN_IDS, SEEN)
     other = SeenColumns.of_pairs([0], [0], (5, 3))
-    with pytest.raises(ValueError, match=r"shape of \(5, 3\)"):
+    with pytest.raises(ValueError, match=r"got \(5, 3\)"):
         write_trained_folder(tmp_path / "out", [predictor(2)], ROW_IDS, COLUMN_IDS, other)
     assert not (tmp_path / "out").exists()
 

@@ -91,7 +91,7 @@ def test_a_model_that_diverged_is_refused() -> None:
     model.factors[0].data[0, 0] = torch.nan
     with pytest.raises(ValueError, match=r"must be finite.*diverged"):
         collapse(model)
-    with pytest.raises(ValueError, match="must be finite"):
+    with pytest.raises(ValueError, match="`model` must have a finite product"):
         collapse(model, 2)
 
 
@@ -109,11 +109,11 @@ def test_factors_that_do_not_fit_are_refused() -> None:
         TwoFactors(torch.ones(3, 0), torch.ones(0, 4))
     with pytest.raises(TypeError, match="float16"):
         TwoFactors(a.half(), b.half())
-    with pytest.raises(TypeError, match="b must have the dtype of a"):
+    with pytest.raises(TypeError, match="`b` must have the dtype of `a`, "):
         TwoFactors(a, b.double())
-    with pytest.raises(ValueError, match=r"row_bias must have shape \(3,\), but \(4,\)"):
+    with pytest.raises(ValueError, match=r"`row_bias` must have shape \(3,\), got \(4,\)"):
         TwoFactors(a, b, torch.ones(4))
-    with pytest.raises(ValueError, match="column_bias must be finite"):
+    with pytest.raises(ValueError, match="`column_bias` must be finite"):
         TwoFactors(a, b, None, torch.full((4,), torch.inf))
-    with pytest.raises(ValueError, match="mean must be finite"):
+    with pytest.raises(ValueError, match="`mean` must be finite"):
         TwoFactors(a, b, mean=float("nan"))

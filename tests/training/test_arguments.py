@@ -40,17 +40,25 @@ EMPTY = Observations([], [], [], TRAIN.shape, dtype=torch.float64)
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"model": []}, ValueError, "factors must hold at least one matrix"),
+        ({"model": []}, ValueError, "`factors` must hold at least one matrix"),
         (
             {"model": torch.eye(3)},
             TypeError,
             "`model` must be .* or a list of factors .* got Tensor",
         ),
         ({"model": "deep"}, TypeError, "`model` must be .* or a list of factors .* got str"),
-        ({"model": [np.eye(3)]}, TypeError, r"factors\[0\] must be a torch.Tensor, got ndarray"),
-        ({"model": [torch.ones(6, 9), torch.ones(8, 5)]}, ValueError, r"factors\[1\] @ factors\[0\]"),
-        ({"model": [torch.ones(9)]}, ValueError, r"factors\[0\] must be a matrix"),
-        ({"model": [torch.ones(8, 9).double()] * 2}, ValueError, r"factors\[1\] @ factors\[0\]"),
+        ({"model": [np.eye(3)]}, TypeError, r"`factors\[0\]` must be a torch.Tensor, got ndarray"),
+        (
+            {"model": [torch.ones(6, 9), torch.ones(8, 5)]},
+            ValueError,
+            r"`factors\[1\]` must have as many columns as `factors\[0\]`",
+        ),
+        ({"model": [torch.ones(9)]}, ValueError, r"`factors\[0\]` must be a matrix"),
+        (
+            {"model": [torch.ones(8, 9).double()] * 2},
+            ValueError,
+            r"`factors\[1\]` must have as many columns as `factors\[0\]`",
+        ),
         ({"model": [torch.ones(9, 8).double()]}, ValueError, r"`train` must .*, \(9, 8\), got \(8, 9\)"),
         (
             {"model": [torch.ones(8, 9)]},
@@ -111,8 +119,12 @@ EMPTY = Observations([], [], [], TRAIN.shape, dtype=torch.float64)
         ),
         ({"callbacks": ["print"]}, TypeError, r"`callbacks` must be a list of functions, got \['print'\]"),
         ({"scheduler": "cosine"}, TypeError, "`scheduler` must be .*, or a function .*, got str"),
-        ({"resume": True}, ValueError, "resume needs a folder"),
-        ({"options": FitOptions(checkpoint_every=3)}, ValueError, "checkpoint_every needs a folder"),
+        ({"resume": True}, ValueError, "`checkpoint` must be a folder where `resume` is given, got None"),
+        (
+            {"options": FitOptions(checkpoint_every=3)},
+            ValueError,
+            "`checkpoint` must be a folder where `checkpoint_every` is given, got None",
+        ),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(
@@ -171,7 +183,7 @@ def test_a_factor_that_comes_twice_is_refused() -> None:
     square = torch.eye(3)
     train = Observations([0], [0], [1.0], (3, 3))
     for factors in ([square, square], [square, square.T], [square, square[:]]):
-        with pytest.raises(ValueError, match="factors must be different tensors"):
+        with pytest.raises(ValueError, match="`factors` must be different tensors"):
             fit(factors, train, SGD)
 
 

@@ -55,7 +55,7 @@ def test_the_order_depends_on_the_seed_and_the_step_alone() -> None:
 
 
 def test_more_batches_than_entries_are_refused() -> None:
-    with pytest.raises(ValueError, match="batches must be at most the 23 entries of train, but 24 came"):
+    with pytest.raises(ValueError, match="`batches` must be at most the 23 entries of `train`, got 24"):
         Batches(observations(), 24, seed=0)
 
 

@@ -163,11 +163,13 @@ def test_ctrl_c_returns_what_has_ended(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_bad_trials_are_named() -> None:
-    with pytest.raises(ValueError, match=r"trials\[0\] and trials\[1\] both have"):
+    with pytest.raises(
+        ValueError, match=r"`trials` must have distinct labels, got .* in both trials\[0\] and trials\[1\]"
+    ):
         fit_many([trials()[0], trials()[0]])
     wrong = trials()[:2]
     wrong[1] = Trial({"x": 1}, [torch.ones(3, 9)], wrong[1].train, wrong[1].optimizer)
-    with pytest.raises(ValueError, match=r"trials\[1\]: .*shape"):
+    with pytest.raises(ValueError, match=r"`trials\[1\]`: .*shape"):
         fit_many(wrong)
     with pytest.raises(ValueError, match="`workers` must be at least 1"):
         fit_many(trials(), workers=0)

@@ -70,9 +70,9 @@ def test_numbers_of_numpy_are_those_of_python(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        ({"seed": None}, "the label 'seed' must be a number or a string, but None came"),
-        ({"seed": [1]}, r"the label 'seed' must be a number or a string, but \[1\] came"),
-        ({3: 1}, "labels must be called by strings, but one is called 3"),
+        ({"seed": None}, "the label `seed` must be a number or a string, got None"),
+        ({"seed": [1]}, r"the label `seed` must be a number or a string, got \[1\]"),
+        ({3: 1}, "`labels` must have strings as names, got 3"),
     ],
 )
 def test_what_is_no_label_is_named(labels: dict[Any, Any], words: str) -> None:
@@ -81,7 +81,7 @@ def test_what_is_no_label_is_named(labels: dict[Any, Any], words: str) -> None:
 
 
 def test_a_label_of_more_than_64_bits_is_refused() -> None:
-    with pytest.raises(ValueError, match=f"the label 'seed' must fit into 64 bits, but {2**63} came"):
+    with pytest.raises(ValueError, match=f"the label `seed` must fit into 64 bits, got {2**63}"):
         trial({"seed": 2**63})
     assert trial({"seed": 2**63 - 1}).labels == {"seed": 2**63 - 1}
 
@@ -99,29 +99,31 @@ def test_labels_are_those_of_when_the_trial_was_made() -> None:
 )
 def test_a_label_may_not_hide_a_column(name: str) -> None:
     given = [trial({"seed": 0}, optimizer=torch.optim.Adam), trial({name: 0.5})]
-    with pytest.raises(ValueError, match=rf"trials\[1\] has the label '{name}' = 0.5, .* another name"):
+    with pytest.raises(
+        ValueError, match=rf"`trials\[1\]` must not have a label .*, got '{name}' = 0.5; choose another name"
+    ):
         fit_many(given)
 
 
 def test_a_label_may_repeat_an_option_of_the_optimizer_and_nothing_else_of_that_name() -> None:
     given = [trial({"lr": lr}, optimizer=partial(torch.optim.SGD, lr=lr)) for lr in (0.1, 0.2)]
     assert fit_many(given).summary()["lr"].to_pylist() == [0.1, 0.2]
-    with pytest.raises(ValueError, match=r"trials\[0\] has the label 'lr' = 0.3"):
+    with pytest.raises(ValueError, match=r"`trials\[0\]` must not have a label .*, got 'lr' = 0.3"):
         fit_many([trial({"lr": 0.3})])
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ((1, "a"), "but 1 and 'a' came"),
-        (("a", 0.5), "but 'a' and 0.5 came"),
-        ((True, 1.5), "but True and 1.5 came"),
-        ((2**60 + 1, 0.5), "but 1152921504606846977 and 0.5 came"),
+        ((1, "a"), "got 1 and 'a'"),
+        (("a", 0.5), "got 'a' and 0.5"),
+        ((True, 1.5), "got True and 1.5"),
+        ((2**60 + 1, 0.5), "got 1152921504606846977 and 0.5"),
     ],
 )
 def test_labels_that_cannot_stand_in_one_column_are_refused(values: tuple[Any, Any], words: str) -> None:
     given = [trial({"kind": value, "place": place}) for place, value in enumerate(values)]
-    with pytest.raises(ValueError, match=f"the label 'kind' must be of one kind in all trials, .* {words}"):
+    with pytest.raises(ValueError, match=f"the label `kind` must be of one kind in all trials, .* {words}"):
         fit_many(given)
 
 
@@ -139,7 +141,7 @@ def test_trials_may_come_from_a_generator() -> None:
 
 
 def test_what_is_no_trial_is_named() -> None:
-    with pytest.raises(TypeError, match=r"trials\[1\] must be a Trial, but a dict came"):
+    with pytest.raises(TypeError, match=r"`trials\[1\]` must be a Trial, got dict"):
         fit_many([trial({}), {}])  # type: ignore[list-item]
 
 
@@ -152,7 +154,7 @@ def test_an_optimizer_that_is_bound_to_parameters_is_refused() -> None:
 
 
 def test_patience_of_a_trial_needs_its_validation_set() -> None:
-    with pytest.raises(ValueError, match=r"trials\[0\]: `patience` must be None"):
+    with pytest.raises(ValueError, match=r"`trials\[0\]`: `patience` must be None"):
         fit_many([trial({}, options=FitOptions(patience=3))])
 
 

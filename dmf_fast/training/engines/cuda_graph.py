@@ -28,7 +28,7 @@ _CAPTURING = threading.Lock()
 class CudaGraphEngine(CudaEngine):
     """A run of any size, one step after the other by `completion_loss` and autograd.
 
-    Whether a run goes on is decided on the device, in the step itself: a step after the end changes nothing.
+    Whether a run continues is decided on the device, in the step: a step after the end changes nothing.
     So steps can be captured in a graph, and be replayed without a look at each. On the CPU, where tests run
     it, there is no graph.
 
@@ -130,7 +130,7 @@ class CudaGraphEngine(CudaEngine):
             self._one_step()
 
     def _one_step(self) -> None:
-        """Measure the present factors and, where the run goes on, update them."""
+        """Measure the present factors and, where the run continues, update them."""
         with torch.enable_grad():
             loss = completion_loss(self._factors, self._train, self._reduction)
         gradients = torch.autograd.grad(loss, self._factors)

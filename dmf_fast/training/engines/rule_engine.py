@@ -30,7 +30,7 @@ _NAMES_OF_BIASES = ("row_bias", "column_bias")
 
 
 class RuleEngine(ABC):
-    """Holds the parameters while a run goes on, and writes them into the model where it is asked for.
+    """Holds the parameters during a run, and writes them into the model where it is asked for.
 
     An optimizer that is bound to parameters begins with the state that it has, and ends with the one that it
     would have had if it had made the steps itself.
