@@ -7,8 +7,8 @@ namespace {
 
 // Up to so many bytes of its three matrices a product is made by the kernels here, in one thread.
 constexpr int64_t small_product_bytes = 1 << 18;
-// A slice of a product takes about so many flops, which hide what a call of a library costs, or more.
-constexpr int64_t slice_flops = 1 << 23;
+// A block of a product takes about so many flops, which hide what a call of a library costs, or more.
+constexpr int64_t block_flops = 1 << 23;
 
 template <class T>
 int64_t bytes_of(const DenseMatrix<T>& matrix) {
@@ -20,12 +20,28 @@ BlasOperand operand(const DenseMatrix<T>& matrix, bool transposed = false) {
   return {matrix.data, matrix.rows, matrix.columns, matrix.stride, transposed};
 }
 
-// Of sizes alone, never of the number of threads. Thin slices would cost more: a library packs the right matrix
-// anew for each.
-int64_t slices_of(int64_t rows, int64_t terms, int64_t columns) {
-  const int64_t slice_rows =
-      std::max(slice_flops / (2 * terms * columns), std::clamp<int64_t>(rows / 2, 32, 128));
-  return (rows + slice_rows - 1) / slice_rows;
+// The blocks of a result that are made one by one: of sizes alone, never of the number of threads. Thin blocks
+// would cost more: a library packs its rows of the left and its columns of the right matrix anew for each.
+struct Grid {
+  int64_t row_blocks, column_blocks;
+
+  Grid(int64_t rows, int64_t terms, int64_t columns) {
+    column_blocks = columns > 512 ? (columns + 255) / 256 : 1;
+    const int64_t block_columns = (columns + column_blocks - 1) / column_blocks;
+    const int64_t block_rows =
+        std::max(block_flops / (2 * terms * block_columns), std::clamp<int64_t>(rows / 2, 32, 512));
+    row_blocks = (rows + block_rows - 1) / block_rows;
+  }
+};
+
+// `count` rows, or columns, from `first` on.
+template <class T>
+DenseMatrix<T> rows_of(const DenseMatrix<T>& matrix, int64_t first, int64_t count) {
+  return {matrix.row(first), count, matrix.columns, matrix.stride};
+}
+template <class T>
+DenseMatrix<T> columns_of(const DenseMatrix<T>& matrix, int64_t first, int64_t count) {
+  return {matrix.data + first, matrix.rows, count, matrix.stride};
 }
 
 }  // namespace
@@ -69,7 +85,7 @@ template <class T>
 void Chain<T>::multiply(const DenseMatrix<T>& left, bool left_transposed, const DenseMatrix<T>& right,
                         bool right_transposed, const DenseMatrix<T>& result) {
   if (bytes_of(left) + bytes_of(right) + bytes_of(result) > small_product_bytes) {
-    multiply_in_slices(left, left_transposed, right, right_transposed, result);
+    multiply_in_blocks(left, left_transposed, right, right_transposed, result);
   } else if (left_transposed) {
     kernels_.multiply_transposed(left, right, result);
   } else if (right_transposed) {
@@ -82,19 +98,21 @@ void Chain<T>::multiply(const DenseMatrix<T>& left, bool left_transposed, const 
 }
 
 template <class T>
-void Chain<T>::multiply_in_slices(const DenseMatrix<T>& left, bool left_transposed, const DenseMatrix<T>& right,
+void Chain<T>::multiply_in_blocks(const DenseMatrix<T>& left, bool left_transposed, const DenseMatrix<T>& right,
                                   bool right_transposed, const DenseMatrix<T>& result) {
   constexpr Dtype dtype = sizeof(T) == 8 ? Dtype::float64 : Dtype::float32;
-  const int64_t slices = slices_of(result.rows, left_transposed ? left.rows : left.columns, result.columns);
-  for_slices(parallel_, slices, [&](int, int64_t begin, int64_t end) {
-    for (int64_t slice = begin; slice < end; ++slice) {
-      const int64_t first = result.rows * slice / slices, rows = result.rows * (slice + 1) / slices - first;
-      const DenseMatrix<T> of_left = left_transposed
-                                         ? DenseMatrix<T>{left.data + first, left.rows, rows, left.stride}
-                                         : DenseMatrix<T>{left.row(first), rows, left.columns, left.stride};
-      const DenseMatrix<T> of_result{result.row(first), rows, result.columns, result.stride};
-      blas_.multiply(dtype, operand(of_left, left_transposed), operand(right, right_transposed),
-                     operand(of_result));
+  const Grid grid(result.rows, left_transposed ? left.rows : left.columns, result.columns);
+  for_slices(parallel_, grid.row_blocks * grid.column_blocks, [&](int, int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block) {
+      const int64_t i = block / grid.column_blocks, j = block % grid.column_blocks;
+      const int64_t row = result.rows * i / grid.row_blocks, column = result.columns * j / grid.column_blocks;
+      const int64_t rows = result.rows * (i + 1) / grid.row_blocks - row,
+                    columns = result.columns * (j + 1) / grid.column_blocks - column;
+      const DenseMatrix<T> of_left = left_transposed ? columns_of(left, row, rows) : rows_of(left, row, rows);
+      const DenseMatrix<T> of_right =
+          right_transposed ? rows_of(right, column, columns) : columns_of(right, column, columns);
+      blas_.multiply(dtype, operand(of_left, left_transposed), operand(of_right, right_transposed),
+                     operand(columns_of(rows_of(result, row, rows), column, columns)));
     }
   });
 }

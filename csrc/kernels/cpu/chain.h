@@ -33,7 +33,7 @@ class Chain {
  private:
   void multiply(const DenseMatrix<T>& left, bool left_transposed, const DenseMatrix<T>& right,
                 bool right_transposed, const DenseMatrix<T>& result);
-  void multiply_in_slices(const DenseMatrix<T>& left, bool left_transposed, const DenseMatrix<T>& right,
+  void multiply_in_blocks(const DenseMatrix<T>& left, bool left_transposed, const DenseMatrix<T>& right,
                           bool right_transposed, const DenseMatrix<T>& result);
 
   const std::vector<Product> products_;
