@@ -119,20 +119,26 @@ class Measures:
 
     def _of_model(self, model: DeepMatrixFactorization) -> Row:
         row: Row = {}
-        wide = [factor.double() for factor in model.chain_and_biases()[0]]
+        chain, row_bias, column_bias = model.chain_and_biases()
+        wide = [factor.double() for factor in chain]
         if self.truth is not None:
-            row["reconstruction_mse"] = _reconstruction_mse(model, wide, self.truth)
+            wide = [chain_product(wide)]  # of which the singular values are the same
+            predictions = wide[0] + model.mean.double()
+            if row_bias is not None and column_bias is not None:
+                predictions += row_bias.double()[:, None] + column_bias.double()
+            difference = predictions - self.truth.to(predictions.device)
+            row["reconstruction_mse"] = difference.square().mean(dtype=torch.float64).item()
         if self.recording.norms:
             norms = [torch.linalg.vector_norm(p.detach().double()).item() for p in model.parameters()]
             row["parameter_norm"] = math.hypot(*norms)
-        row |= self._spectrum(wide, model.shape)
+        row |= self._spectrum(wide, model)
         if self.recording.balancedness:
             row["balancedness"] = balancedness([f.double() for f in model.factors]).item()
         return row
 
-    def _spectrum(self, wide: Sequence[Tensor], shape: tuple[int, int]) -> Row:
+    def _spectrum(self, wide: Sequence[Tensor], model: DeepMatrixFactorization) -> Row:
         """Return what the singular values say; they are computed once, and only where they are needed."""
-        count = self.recording.singular_value_count(shape)
+        count, depth = self.recording.singular_value_count(model.shape), len(model.factors)
         if not (count or self.recording.spectrum):
             return {}
         try:
@@ -141,7 +147,7 @@ class Measures:
             return {}
         row: Row = dict(zip(singular_value_names(count), values[:count].tolist(), strict=True))
         if self.recording.spectrum:
-            measures = (effective_rank(values), nuclear_norm(values), schatten_norm(values, 2 / len(wide)))
+            measures = (effective_rank(values), nuclear_norm(values), schatten_norm(values, 2 / depth))
             row |= zip(_SPECTRUM, torch.stack(measures).tolist(), strict=True)
         return row
 
@@ -151,12 +157,3 @@ def _rmse(state: Measured, observations: Observations | None) -> float | None:
     if observations is None or observations.total_weight == 0:
         return None
     return math.sqrt(state.mean_squared_error(observations))
-
-
-def _reconstruction_mse(model: DeepMatrixFactorization, wide: list[Tensor], truth: Tensor) -> float:
-    """Return the mean squared error over the whole matrix."""
-    predictions = chain_product(wide) + model.mean.double()
-    _, row_bias, column_bias = model.chain_and_biases()
-    if row_bias is not None and column_bias is not None:
-        predictions += row_bias.double()[:, None] + column_bias.double()
-    return (predictions - truth.to(predictions.device)).square().mean(dtype=torch.float64).item()
