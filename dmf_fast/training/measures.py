@@ -122,12 +122,14 @@ class Measures:
         chain, row_bias, column_bias = model.chain_and_biases()
         wide = [factor.double() for factor in chain]
         if self.truth is not None:
-            wide = [chain_product(wide)]  # of which the singular values are the same
-            predictions = wide[0] + model.mean.double()
+            product = chain_product(wide)
+            predictions = product + model.mean.double()
             if row_bias is not None and column_bias is not None:
                 predictions += row_bias.double()[:, None] + column_bias.double()
             difference = predictions - self.truth.to(predictions.device)
             row["reconstruction_mse"] = difference.square().mean(dtype=torch.float64).item()
+            if min(model.dims) == min(model.shape):  # a narrower chain has zeros that only it shows exactly
+                wide = [product]
         if self.recording.norms:
             norms = [torch.linalg.vector_norm(p.detach().double()).item() for p in model.parameters()]
             row["parameter_norm"] = math.hypot(*norms)
