@@ -13,8 +13,8 @@ import pyarrow as pa
 import torch
 
 from dmf_fast.convex import minimum_nuclear_norm
+from dmf_fast.experiments.cached_trials import run_trials, work_of
 from dmf_fast.experiments.columns import by_seed
-from dmf_fast.experiments.kept_trials import run_trials, work_of
 from dmf_fast.experiments.page import Work
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.synthetic import LowRankProblem, low_rank_problem

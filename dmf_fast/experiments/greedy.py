@@ -15,6 +15,7 @@ import torch
 from matplotlib.figure import Figure
 
 from dmf_fast.chain import chain_product
+from dmf_fast.experiments.cached_trials import run_trials, work_of
 from dmf_fast.experiments.figure_style import (
     CURVE_STYLES,
     DEPTH_STYLES,
@@ -24,7 +25,6 @@ from dmf_fast.experiments.figure_style import (
     new_figure,
 )
 from dmf_fast.experiments.greedy_phases import Phase, claims, measured, over_seeds, phases_of
-from dmf_fast.experiments.kept_trials import run_trials, work_of
 from dmf_fast.experiments.page import Picture, ResultTable, Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.initialization import initialize

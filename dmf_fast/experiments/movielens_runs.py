@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dmf_fast.convex import ConvexOptions, nuclear_norm_path
 from dmf_fast.experiments.cached_tables import cached_table
-from dmf_fast.experiments.kept_trials import run_trials, work_of
+from dmf_fast.experiments.cached_trials import run_trials, work_of
 from dmf_fast.experiments.movielens_data import MovieLensSplit
 from dmf_fast.experiments.page import Work
 from dmf_fast.experiments.reproduction import Reproduction

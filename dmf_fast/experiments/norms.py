@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from dmf_fast.experiments.cached_trials import run_trials, work_of
 from dmf_fast.experiments.columns import column
 from dmf_fast.experiments.figure_style import DEPTH_STYLES, add_legend, draw_curve, new_figure
-from dmf_fast.experiments.kept_trials import run_trials, work_of
 from dmf_fast.experiments.page import Claim, Picture, ResultTable, Section, verdict
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.observations import Observations

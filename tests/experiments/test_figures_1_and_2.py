@@ -70,7 +70,7 @@ def test_interrupted_grids_report_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     def interrupted(trials: list[Trial], **_: object) -> Trials:
         return Trials([])
 
-    monkeypatch.setattr("dmf_fast.experiments.kept_trials.fit_many", interrupted)
+    monkeypatch.setattr("dmf_fast.experiments.cached_trials.fit_many", interrupted)
 
     with pytest.raises(KeyboardInterrupt):
         run_grid(TINY, Reproduction(tmp_path, progress=False))

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dmf_fast.chain import chain_product
-from dmf_fast.experiments import greedy, kept_trials
+from dmf_fast.experiments import cached_trials, greedy
 from dmf_fast.experiments.greedy_phases import (
     Phase,
     closer_from_smaller,
@@ -58,7 +58,7 @@ def test_an_interrupted_call_reports_nothing(
     calls: int, section: Section, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = [fit_many] * calls + [lambda *_, **__: Trials([])]
-    monkeypatch.setattr(kept_trials, "fit_many", lambda *some, **named: answers.pop(0)(*some, **named))
+    monkeypatch.setattr(cached_trials, "fit_many", lambda *some, **named: answers.pop(0)(*some, **named))
     with pytest.raises(KeyboardInterrupt):
         greedy.run(Reproduction(folder, quick=True, progress=False))
 

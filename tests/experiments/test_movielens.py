@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from dmf_fast.experiments import kept_trials, movielens, movielens_runs
+from dmf_fast.experiments import cached_trials, movielens, movielens_runs
 from dmf_fast.experiments.movielens_data import NOT_HERE, SHAPE, MovieLensSplit, read_u1
 from dmf_fast.experiments.movielens_runs import QUICK, MovieLensGrid, MovieLensResults, run_movielens
 from dmf_fast.experiments.reproduction import Reproduction
@@ -77,7 +77,7 @@ def test_interrupted_runs_report_nothing(
     def interrupted(trials: list[Trial], **_: object) -> Trials:
         return Trials([])
 
-    monkeypatch.setattr(kept_trials, "fit_many", interrupted)
+    monkeypatch.setattr(cached_trials, "fit_many", interrupted)
 
     with pytest.raises(KeyboardInterrupt):
         run_movielens(TINY, split, Reproduction(tmp_path, progress=False))

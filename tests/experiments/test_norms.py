@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dmf_fast.chain import balancedness, chain_product
-from dmf_fast.experiments import kept_trials, norms
+from dmf_fast.experiments import cached_trials, norms
 from dmf_fast.experiments.norms import Curve, bounded_entry, falling_rank, least_entry, unbounded_entry
 from dmf_fast.experiments.page import Section
 from dmf_fast.experiments.reproduction import Reproduction
@@ -48,7 +48,7 @@ def test_the_same_call_again_repeats_no_run(
 
 
 def test_an_interrupted_call_reports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_trials, "fit_many", lambda *_, **__: Trials([]))
+    monkeypatch.setattr(cached_trials, "fit_many", lambda *_, **__: Trials([]))
     with pytest.raises(KeyboardInterrupt):
         norms.run(Reproduction(tmp_path, quick=True, progress=False))
 
