@@ -3,6 +3,7 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 CUDA_TORCH ?= torch==2.11.0
+CUDA_ARCHITECTURES ?= 80-real;90-real;100-real;120
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE_SOURCES := CMakeLists.txt setup.py $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
@@ -12,6 +13,8 @@ NATIVE_SOURCES := CMakeLists.txt setup.py $(shell find csrc -name '*.cpp' -o -na
 run: $(VENV)/installed
 	$(BIN)/dmf-fast complete --out runs/default --overwrite
 
+# Of the GPUs' architectures one is enough to find an error; `make test-cuda` compiles for all.
+test: CUDA_ARCHITECTURES = 90-real
 test: test-cpp test-cuda test-python
 
 test-python: $(VENV)/installed
@@ -25,7 +28,7 @@ test-cpp: $(VENV)/installed
 
 # Compiles the CUDA sources, where there is nvcc; no GPU is needed.
 test-cuda: $(VENV)/installed
-	PATH="$(CURDIR)/$(BIN):$$PATH" sh csrc/tests/check_cuda.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh csrc/tests/check_cuda.sh "$(CUDA_ARCHITECTURES)"
 
 # Builds, links and loads the CUDA library with a torch that has CUDA (5 GB); no GPU is needed.
 cuda-link:

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Compiles the CUDA sources for all architectures against whatever torch there is, without a GPU and without
-# linking, and says which kernels spill registers. Needs cmake and ninja on the path, and nvcc or CUDA_HOME.
+# Compiles the CUDA sources for the architectures that are given, such as "90-real", against whatever torch there
+# is, without a GPU and without linking, and says which kernels spill registers. Needs cmake and ninja on the path,
+# and nvcc or CUDA_HOME.
 set -eu
 cd "$(dirname "$0")/../.."
 nvcc=$(command -v nvcc || command -v "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" || true)
@@ -12,7 +13,7 @@ folder=build/cuda-check
 mkdir -p build
 torch=$(python -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parent / "include")')
 cmake -S . -B "$folder" -G Ninja -DDMF_FAST_PYTHON=OFF -DDMF_FAST_CUDA=check -DCMAKE_CUDA_COMPILER="$nvcc" \
-  -DDMF_FAST_TORCH_INCLUDE="$torch" >"$folder.log" 2>&1 || { cat "$folder.log"; exit 1; }
+  -DDMF_FAST_CUDA_ARCHITECTURES="$1" -DDMF_FAST_TORCH_INCLUDE="$torch" >"$folder.log" 2>&1 || { cat "$folder.log"; exit 1; }
 # A fresh build each time, so that the log has every kernel.
 cmake --build "$folder" --clean-first --target cuda_objects >"$folder.log" 2>&1 ||
   { grep -E 'error|warning' "$folder.log" | head -40; exit 1; }
