@@ -235,14 +235,14 @@ void scale(DescentProblem& problem, int split) {
 
 TEMPLATE_TEST_CASE("products of a chain agree with plain loops", "[descent]", float, double) {
   const DescentProblem large(random_pattern(31, 200, 50, 1, 1), {200, 300, 20, 31}, false, 5);
-  const DescentProblem in_slices(random_pattern(90, 300, 50, 1, 1), {300, 320, 90}, false, 5);
+  const DescentProblem in_blocks(random_pattern(90, 600, 50, 1, 1), {600, 320, 90}, false, 5);
   const DescentProblem small = small_problem({}, false);
   on_every_instruction_set([&] {
     for (const int split : {0, 1, 2}) check_chain<TestType>(small, split, 0);
     for (const int split : {0, 1, 2}) {
       check_chain<TestType>(large, split, split == 1 ? 0 : 3);  // products with W_1, forward and backward
     }
-    check_chain<TestType>(in_slices, 0, 2 + 2 + 3);
+    check_chain<TestType>(in_blocks, 0, 2 * 3 + 2 + 2 * 3);  // three blocks of columns, two of rows
   });
 }
 
