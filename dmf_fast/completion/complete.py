@@ -140,6 +140,8 @@ def complete_matrix(
     _check(observed, options)
     phase = _Phase.of(observed, options, test, truth, tuple(callbacks), checkpoint, resume)
     fit_options = options_in_unit(options.fit, phase.unit)
+    if fit_options.seed is None:
+        fit_options = replace(fit_options, seed=options.seed)
     if validation is None:
         fit_options = replace(fit_options, patience=None)
     searched = phase.run("search", train, validation, fit_options)

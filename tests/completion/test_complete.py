@@ -198,6 +198,16 @@ def test_batches_are_refused_where_every_step_must_see_the_same_function() -> No
         complete_matrix(ratings(), CompletionOptions(fit=FitOptions(steps=3, batches=4)))
 
 
+def test_the_seed_of_the_job_is_that_of_its_batches() -> None:
+    fit = FitOptions(steps=3, batches=4)
+    job = options(optimizer="group-rmsprop", fit=fit, validation_fraction=0.0, seed=7)
+    losses = [
+        complete_matrix(ratings(), replace(job, fit=replace(fit, seed=seed))).search.history["train_loss"]
+        for seed in (None, 7, 8)
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
 def test_batches_train_with_group_rmsprop() -> None:
     train, test = ratings().split(0.1, seed=1)
     fit = replace(FIT, batches=4, steps=400)
