@@ -235,20 +235,22 @@ void scale(DescentProblem& problem, int split) {
 
 TEMPLATE_TEST_CASE("products of a chain agree with plain loops", "[descent]", float, double) {
   const DescentProblem large(random_pattern(31, 200, 50, 1, 1), {200, 300, 20, 31}, false, 5);
-  const DescentProblem in_blocks(random_pattern(90, 600, 50, 1, 1), {600, 320, 90}, false, 5);
+  const DescentProblem in_rows(random_pattern(90, 300, 50, 1, 1), {300, 320, 90}, false, 5);
+  const DescentProblem in_columns(random_pattern(90, 520, 50, 1, 1), {520, 64, 90}, false, 5);
   const DescentProblem small = small_problem({}, false);
   on_every_instruction_set([&] {
     for (const int split : {0, 1, 2}) check_chain<TestType>(small, split, 0);
     for (const int split : {0, 1, 2}) {
       check_chain<TestType>(large, split, split == 1 ? 0 : 3);  // products with W_1, forward and backward
     }
-    check_chain<TestType>(in_blocks, 0, 2 * 3 + 2 + 2 * 3);  // three blocks of columns, two of rows
+    check_chain<TestType>(in_rows, 0, 2 + 2 + 2);
+    check_chain<TestType>(in_columns, 0, 3 + 1 + 3);
   });
 }
 
 TEMPLATE_TEST_CASE("runs agree with plain loops, in one or in pieces", "[descent]", float, double) {
   // Large enough for the pass by tiles and for threads in the update.
-  DescentProblem large(random_pattern(450, 500, 4000, 1, 2), {500, 300, 450}, true, 6);
+  DescentProblem large(random_pattern(250, 260, 10000, 1, 2), {260, 150, 250}, true, 6);
   for (const Rule& rule : rules()) {
     INFO("rule " << static_cast<int>(rule.kind) << ", momentum " << rule.momentum);
     for (const int split : {0, 1, 2}) {
@@ -265,7 +267,7 @@ TEMPLATE_TEST_CASE("runs agree with plain loops, in one or in pieces", "[descent
 }
 
 TEMPLATE_TEST_CASE("biases, a mean, clipping and scales agree with plain loops", "[descent]", float, double) {
-  DescentProblem large(random_pattern(450, 500, 4000, 1, 2), {500, 300, 450}, true, 6);
+  DescentProblem large(random_pattern(250, 260, 10000, 1, 2), {260, 150, 250}, true, 6);
   rate(large);
   for (const Rule& rule : rules()) {
     INFO("rule " << static_cast<int>(rule.kind) << ", momentum " << rule.momentum);
