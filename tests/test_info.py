@@ -27,7 +27,7 @@ def test_the_environment_variable_chooses_the_instruction_set(name: str) -> None
 def test_an_instruction_set_that_is_not_there_is_refused_when_kernels_are_loaded() -> None:
     environment = {**os.environ, "DMF_FAST_INSTRUCTION_SET": "mmx"}
     done = subprocess.run(
-        [sys.executable, "-c", "from dmf_fast import Observations"],
+        [sys.executable, "-c", "from dmf_fast import completion_loss"],
         env=environment,
         capture_output=True,
         text=True,
