@@ -114,8 +114,8 @@ def _matrix(X: Any, sample_weight: Any) -> Any:
         array = np.asarray(X, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"`X` must be a matrix of numbers where `y` is None, NaN where there is none: {error}; pairs "
-            "of ids need their ratings as `y`"
+            f"`X` must be a matrix of numbers where `y` is None, with NaN for missing entries: {error}; "
+            "pairs of ids need their ratings as `y`"
         ) from None
     if array.ndim == 2 and array.shape[1] == 2 and not np.isnan(array).any():
         raise ValueError(

@@ -22,7 +22,7 @@ class EngineState:
     Attributes:
         step: updates made so far.
         parameters: factors and biases by name, as the engine keeps them.
-        kept: those of the best step so far, None where there is none.
+        kept: those of the best step so far, or None before the first.
         optimizer: what the update rule keeps, in values that a checkpoint takes.
 
     """
