@@ -34,7 +34,7 @@ class Option:
         argument: its name in the usage of a command, where it is no flag.
         name: of the field.
         kind: ``int``, ``float``, ``bool``, ``str`` or ``Path``; others are not checked.
-        choices: what a text may be; empty for anything.
+        choices: what a text may be, of a number beside those in its bounds; empty for anything.
         optional: whether it may be None.
         default: ``...`` where one must be given.
 
@@ -62,8 +62,11 @@ class Option:
         """
         if value is None and self.optional:
             return None
-        if self.choices:
+        if self.choices and (self.kind is str or value in self.choices):
             return one_of(name, value, self.choices)
+        if self.choices and isinstance(value, str):
+            words = ", ".join(self.choices)
+            raise ValueError(f"`{name}` must be a whole number or one of {words}, got {value!r}")
         if self.kind is bool:
             return true_or_false(name, value)
         if self.kind is int:
@@ -86,9 +89,9 @@ class Option:
     def documentation(self) -> str:
         """All sentences about the option."""
         facts = []
-        if self.choices:
-            facts.append("one of " + ", ".join(map(_shown, self.choices)))
-        allowed = range_text(**self.bounds)
+        choices, allowed = ", ".join(map(_shown, self.choices)), range_text(**self.bounds)
+        if choices:
+            facts.append(f"one of {choices}" if self.kind is str else f"{choices}, or a number")
         if allowed:
             facts.append(allowed)
         if self.optional:
@@ -183,9 +186,9 @@ def _declared(options: type[Options]) -> dict[str, Option | type[Options]]:
 
 def _kind(hint: Any) -> dict[str, Any]:
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    kind = next(part for part in parts if part is not NoneType)
-    choices = get_args(kind) if get_origin(kind) is Literal else ()
-    return {"kind": str if choices else kind, "choices": choices, "optional": NoneType in parts}
+    choices = tuple(choice for part in parts if get_origin(part) is Literal for choice in get_args(part))
+    kinds = [part for part in parts if part is not NoneType and get_origin(part) is not Literal]
+    return {"kind": kinds[0] if kinds else str, "choices": choices, "optional": NoneType in parts}
 
 
 def _places(options: type[Options]) -> dict[str, tuple[tuple[str, ...], Option]]:

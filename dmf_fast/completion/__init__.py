@@ -7,31 +7,36 @@ from typing import TYPE_CHECKING
 from dmf_fast.lazy import import_lazily
 
 if TYPE_CHECKING:
-    from dmf_fast.completion.complete import CompletedMatrix, complete_matrix, split_validation
+    from dmf_fast.completion.complete import CompletedMatrix, complete_matrix
+    from dmf_fast.completion.decay import DecayUnit
+    from dmf_fast.completion.folds import validation_folds
     from dmf_fast.completion.optimizers import OPTIMIZERS, optimizer_spec
     from dmf_fast.completion.options import PAPER, CompletionOptions
     from dmf_fast.completion.rescaling import rescaled
     from dmf_fast.completion.scaled_model import ScaledFactorization
-    from dmf_fast.completion.scales import degree_scales, mean_value, noise_level, spread
+    from dmf_fast.completion.scales import degree_scales, mean_value, spread
     from dmf_fast.completion.schedules import SCHEDULES, make_scheduler
+    from dmf_fast.completion.search import Candidate, PhaseRun
     from dmf_fast.completion.units import value_unit
 
 __all__ = [
     "OPTIMIZERS",
     "PAPER",
     "SCHEDULES",
+    "Candidate",
     "CompletedMatrix",
     "CompletionOptions",
+    "DecayUnit",
+    "PhaseRun",
     "ScaledFactorization",
     "complete_matrix",
     "degree_scales",
     "make_scheduler",
     "mean_value",
-    "noise_level",
     "optimizer_spec",
     "rescaled",
-    "split_validation",
     "spread",
+    "validation_folds",
     "value_unit",
 ]
 

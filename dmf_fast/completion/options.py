@@ -14,16 +14,16 @@ Optimizer = Literal[
     "adam", "adamw", "nadam", "radam", "adagrad", "adamax",
 ]  # fmt: skip
 Schedule = Literal["constant", "linear", "cosine"]
-Initialization = Literal["gaussian", "balanced", "orthogonal", "identity", "uniform"]
+Initialization = Literal["spectral", "gaussian", "balanced", "orthogonal", "identity", "uniform"]
 Coordinates = Literal["scaled", "plain"]
 
 
 @dataclass(frozen=True)
 class CompletionOptions(Options):
-    """A whole job: a run that is stopped by validation entries, and another one on all entries.
+    """A whole job: a search that validation entries decide, and training of what they chose on all entries.
 
-    The defaults are for ratings. They were chosen on MovieLens 100K, by validation entries of several splits,
-    and are in units that carry over to other sizes and scales of values.
+    The defaults are for ratings. They were chosen on MovieLens 100K and synthetic ratings, by validation
+    entries of several splits, and are in units that are measured on the training entries.
 
     Raises:
         ValueError: an option is out of range or unknown.
@@ -35,20 +35,35 @@ class CompletionOptions(Options):
 
     """
 
-    depth: Annotated[int, Option("Number of factors.", least=1)] = 2
+    depth: Annotated[
+        int | Literal["auto"],
+        Option(
+            "Number of factors; auto: biases alone, 2, 3 or 4, as validation entries choose.",
+            "Auto needs the spectral initialization. Without validation entries it is 2.",
+            least=1,
+        ),
+    ] = "auto"
     hidden: Annotated[
         int | None, Option("Width between the factors.", least=1, none="``min(m, n)``, as in the paper")
     ] = 64
     init_scale: Annotated[
         float,
         Option(
-            "Size of the start: of an entry; in plain coordinates, of the product.",
+            "Size of a start that is not spectral: of an entry; in plain coordinates, of the product.",
             "In scaled coordinates it is compared with the spread of the values; for plain ones see "
             "`dmf_fast.initialization.initialize`.",
             above=0,
         ),
     ] = 2e-5
-    initialization: Annotated[Initialization, Option("How the factors start.")] = "gaussian"
+    initialization: Annotated[
+        Initialization | None,
+        Option(
+            "How the factors start; spectral: from the steepest directions of the loss of the biases.",
+            "Spectral starts are for scaled coordinates. They go through depth 2 to the depth that is asked "
+            "for; the others begin at it.",
+            none="spectral in scaled coordinates, gaussian in plain ones",
+        ),
+    ] = None
     bias: Annotated[bool, Option("Learn a bias per row and column.")] = True
     center: Annotated[
         bool,
@@ -84,9 +99,9 @@ class CompletionOptions(Options):
     weight_decay: Annotated[
         float,
         Option(
-            "L2 decay of the factors; in scaled coordinates in units of the noise.",
-            "Below 1 such a decay is smaller than what noise alone would pull, see `noise_level`; in plain "
-            "coordinates it is torch's own.",
+            "L2 decay of the factors; in scaled coordinates in a unit that is the same at all depths.",
+            "The unit is about what noise pulls, see `dmf_fast.completion.DecayUnit`; in plain coordinates it "
+            "is torch's own.",
             least=0,
         ),
     ] = 0.13
@@ -97,9 +112,14 @@ class CompletionOptions(Options):
     warmup: Annotated[int, Option("Steps over which the learning rate rises from 0.", least=0)] = 0
     validation_fraction: Annotated[
         float,
-        Option("Part of the entries kept aside to choose the best step; 0 for none.", least=0, below=1),
+        Option(
+            "Part of the entries kept aside to choose depth and best step; 0 for none.",
+            "Small sets have several such parts, see `dmf_fast.completion.validation_folds`.",
+            least=0,
+            below=1,
+        ),
     ] = 0.05
-    refit: Annotated[bool, Option("Train again on all entries, up to the train loss that was best.")] = True
+    refit: Annotated[bool, Option("Train again on all entries, as long as was best.")] = True
     seed: Annotated[int, Option("Seed of the start and of the entries kept aside.", least=0)] = 0
     device: Annotated[
         str, Option("Where training runs: cpu, cuda, or auto: cuda where there is a usable GPU.")
@@ -109,14 +129,31 @@ class CompletionOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.start == "spectral" and self.coordinates == "plain":
+            raise ValueError(
+                "`initialization` must be another one than 'spectral' in plain coordinates; take 'gaussian'"
+            )
+        if self.depth == "auto" and self.start != "spectral":
+            raise ValueError(
+                f"`depth` must be a number where the factors start as {self.start!r}, got 'auto', which needs "
+                "scaled coordinates and the spectral initialization; give a depth such as 2"
+            )
         scaled_rmsprop = self.optimizer == "group-rmsprop" and self.coordinates == "scaled"
         if self.lr is None and self.optimizer != "adaptive-gd" and not scaled_rmsprop:
             raise ValueError(
                 f"`lr` must be given for the optimizer {self.optimizer!r}, got None; adaptive-gd needs none"
             )
 
+    @property
+    def start(self) -> str:
+        """How the factors start, where ``initialization`` does not say it, too."""
+        if self.initialization is not None:
+            return self.initialization
+        return "spectral" if self.coordinates == "scaled" else "gaussian"
+
 
 PAPER = CompletionOptions(
+    depth=3,
     hidden=100,
     init_scale=1e-3,
     bias=False,

@@ -43,6 +43,7 @@ class ScaledFactorization(DeepMatrixFactorization):
     row_scale: Tensor
     column_scale: Tensor
     value_scale: Tensor
+    bias_scales: tuple[float, float]
 
     def __init__(
         self,
@@ -60,20 +61,54 @@ class ScaledFactorization(DeepMatrixFactorization):
     ) -> None:
         shape = (len(row_scale), len(column_scale))
         super().__init__(shape, depth, hidden, init_scale, initialization, bias=bias, seed=seed, dtype=dtype)
+        self._set_scales(row_scale, column_scale, value_scale)
+
+    @classmethod
+    def of_scaled_factors(
+        cls,
+        factors: Sequence[Tensor],
+        row_scale: Tensor,
+        column_scale: Tensor,
+        value_scale: float,
+        bias_scales: tuple[float, float] | None = None,
+    ) -> ScaledFactorization:
+        """Return a model with copies of these parameters, on their device, and biases of zero.
+
+        ``bias_scales``: in which the biases of rows and columns are halved by default; None for no biases.
+        """
+        model = cls.of_factors([factor.clone() for factor in factors])
+        assert isinstance(model, ScaledFactorization)
+        if bias_scales is not None:
+            rows, columns = model.shape
+            model.row_bias = torch.nn.Parameter(factors[0].new_zeros(rows))
+            model.column_bias = torch.nn.Parameter(factors[0].new_zeros(columns))
+        model._set_scales(row_scale, column_scale, value_scale, bias_scales)
+        return model
+
+    def _set_scales(
+        self,
+        row_scale: Tensor,
+        column_scale: Tensor,
+        value_scale: float,
+        bias_scales: tuple[float, float] | None = None,
+    ) -> None:
+        dtype = self.mean.dtype
         scales = {
             "row_scale": row_scale.to(dtype),
             "column_scale": column_scale.to(dtype),
-            "value_scale": torch.tensor(value_scale, dtype=dtype),
+            "value_scale": torch.tensor(value_scale, dtype=dtype, device=row_scale.device),
         }
         for name, scale in scales.items():
             if not bool((scale > 0).all()):
                 raise ValueError(f"`{name}` must be above 0, got {scale.min().item()}")
             self.register_buffer(name, scale)
+        self.bias_scales = bias_scales or (self.BIAS_SCALE, self.BIAS_SCALE)
 
     def parameter_scales(self) -> ParameterScales:
         """Return the scales of the factors at the ends, and those of the biases."""
         rows, columns = self.value_scale * self.row_scale, self.value_scale * self.column_scale
-        return ParameterScales(rows, self.column_scale, self.BIAS_SCALE * rows, self.BIAS_SCALE * columns)
+        row_bias, column_bias = self.bias_scales
+        return ParameterScales(rows, self.column_scale, row_bias * rows, column_bias * columns)
 
     def chain_and_biases(self) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
         """Return the factors and biases of ``W`` itself: the scales are in the first and the last."""

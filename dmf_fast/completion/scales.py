@@ -1,4 +1,4 @@
-"""Scales of a completion problem: how well rows and columns are known, and how loud the noise is.
+"""Scales of a completion problem: how well rows and columns are known, and how far values spread.
 
 All of it is NumPy in one thread: sums of a few passes over the entries, which more threads would not add up
 in the same order.
@@ -61,33 +61,6 @@ def spread(observations: Observations, center: float) -> float:
     squares = np.square(_values(observations) - center)
     root = math.sqrt(np.average(squares, weights=_weights(observations)))
     return root if root > _ROUNDING * abs(center) else 1.0
-
-
-def noise_level(
-    observations: Observations, row_scale: Tensor, column_scale: Tensor, value_scale: float
-) -> float:
-    """Return about how large the spectral norm of the mean loss's gradient is where all values are noise.
-
-    A step along a singular vector that explains less than the noise does lowers the test error by nothing, so
-    a weight decay is well measured in this unit. For independent errors of the size ``value_scale`` the norm
-    of the sparse matrix of residuals is about the largest norm of a row plus that of a column (Seginer, "The
-    Expected Norm of Random Matrices", 2000), which needs one pass over the entries and no random numbers.
-    Both scales as in `ScaledFactorization`; the model's coordinates bring one more ``value_scale``.
-
-    >>> rows, columns = torch.ones(2), torch.ones(3)
-    >>> noise_level(Observations([0, 0, 0, 0, 1], [0, 1, 2, 3, 0], [1.0] * 5), rows, torch.ones(4), 1.0) > 0
-    True
-    """
-    places, weights = _places(observations), _weights(observations)
-    squares = [scale.double().square().cpu().numpy() for scale in (row_scale, column_scale)]
-    largest = 0.0
-    for own, other in ((0, 1), (1, 0)):
-        strengths = squares[other][places[other]]
-        if weights is not None:
-            strengths *= np.square(weights)
-        sums = squares[own] * np.bincount(places[own], strengths, len(squares[own]))
-        largest += math.sqrt(sums.max())
-    return 2 * value_scale**2 * largest / observations.total_weight
 
 
 def _places(observations: Observations) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

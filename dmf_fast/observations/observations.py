@@ -16,7 +16,7 @@ from dmf_fast.observations.duplicates import Duplicates
 from dmf_fast.observations.entries import read_entries, read_values, read_weights
 from dmf_fast.observations.layout import Indices, Layout
 from dmf_fast.observations.pattern import Pattern
-from dmf_fast.observations.splitting import split_mask
+from dmf_fast.observations.splitting import split_masks
 from dmf_fast.observations.validation import (
     check_device,
     check_dtype,
@@ -406,9 +406,27 @@ class Observations:
             [2, 2]
 
         """
-        in_test = split_mask(self._pattern.coordinates()[0], self.shape[0], test_fraction, seed)
-        train, test = self._parts(~in_test, in_test)
-        return train, test
+        return self.folds(test_fraction, 1, seed)[0]
+
+    def folds(self, test_fraction: float, count: int, seed: int) -> list[tuple[Observations, Observations]]:
+        """Return training and test parts, as `split` does, ``count`` times with disjoint test parts.
+
+        The first are those of `split`. Where the entries do not suffice for ``count`` there are fewer.
+
+        Raises:
+            TypeError, ValueError: as `split` raises.
+
+        Example:
+            >>> import dmf_fast
+            >>> observations = dmf_fast.Observations([0, 0, 0, 1], [0, 1, 2, 0], [1.0, 2.0, 3.0, 4.0])
+            >>> [len(test) for _, test in observations.folds(0.25, 2, seed=0)]
+            [1, 1]
+
+        """
+        rows = self._pattern.coordinates()[0]
+        masks = split_masks(rows, self.shape[0], test_fraction, seed, count)
+        parts = self._parts(*(part for mask in masks for part in (~mask, mask)))
+        return list(zip(parts[::2], parts[1::2], strict=True))
 
     def _parts(self, *masks: NDArray[np.bool_]) -> list[Observations]:
         """Return the entries of each mask; all are decoded once."""

@@ -13,21 +13,27 @@ from numpy.typing import NDArray
 from dmf_fast.observations.layout import Indices
 
 
-def split_mask(rows: Indices, row_count: int, test_fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Return which entries are test entries; the others are training entries.
+def split_masks(
+    rows: Indices, row_count: int, test_fraction: float, seed: int, count: int = 1
+) -> list[NDArray[np.bool_]]:
+    """Return which entries are test entries of ``count`` disjoint test parts; the others train.
 
-    Entries go to the test part in a random order, except the last of each row in that order, until the
-    part is full: a plain random split, changed only where it would empty a row.
+    Entries go to the test parts in a random order, except the last of each row in that order, until each
+    part is full: plain random splits, changed only where they would empty a row. Where the entries do not
+    suffice there are fewer parts, but one in any case.
     """
     size, seed = _checked_size(test_fraction, len(rows)), _checked_seed(seed)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).numpy()
     last_of_row = np.empty(row_count, dtype=np.int64)
     shuffled = rows[order]
     last_of_row[shuffled] = np.arange(len(rows))  # NumPy keeps the last of repeated assignments
-    may_leave = last_of_row[shuffled] != np.arange(len(rows))
-    in_test = np.zeros(len(rows), dtype=np.bool_)
-    in_test[order[may_leave][:size]] = True
-    return in_test
+    may_leave = order[last_of_row[shuffled] != np.arange(len(rows))]
+    masks = []
+    for part in range(max(1, min(count, len(may_leave) // max(1, size)))):
+        mask = np.zeros(len(rows), dtype=np.bool_)
+        mask[may_leave[part * size : (part + 1) * size]] = True
+        masks.append(mask)
+    return masks
 
 
 def _checked_size(test_fraction: Any, nnz: int) -> int:

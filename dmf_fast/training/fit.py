@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ from dmf_fast.training.measures import Measures
 from dmf_fast.training.options import FitOptions
 from dmf_fast.training.recording import Recording
 from dmf_fast.training.run import Callback, Run, StoppedBecause
+from dmf_fast.training.start import has_left_start
+
+# A run of fewer steps is not expected to have left its start, unless it has come to rest there.
+_STEPS_TO_LEAVE = 100
+_AT_REST = ("patience", "gradient_norm_threshold")
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,9 @@ class FitResult:
         seconds: of training, those before a resume included.
         engine: what made the steps: ``"native"``, ``"torch"``, ``"cuda_block"`` or ``"cuda_graph"``.
         not_native_because: why it was ``"torch"``; None where it was not.
+        left_start: False where the product of the factors still contributes nothing: with and without it the
+            train loss is the same to a thousandth. Near zero the gradients of all factors vanish, and from
+            depth 3 on a weight decay makes zero a local minimum.
 
     """
 
@@ -54,6 +63,7 @@ class FitResult:
     seconds: float
     engine: str
     not_native_because: str | None = None
+    left_start: bool = True
 
 
 def fit(
@@ -83,6 +93,8 @@ def fit(
     The row of a step measures the state *before* its update. With a validation set the parameters have the
     state of the best recorded RMSE at the end. Ctrl-C ends the run within about a tenth of a second or one
     step, and the result so far is returned; a second one raises `KeyboardInterrupt` at once.
+
+    A run that ends without having left its start near zero warns and says so, ``FitResult.left_start``.
 
     Args:
         model: trained in place: a `dmf_fast.DeepMatrixFactorization`, or bare factors ``[W_1, …, W_N]``,
@@ -128,9 +140,9 @@ def fit(
     with (
         held_folder(checkpoint, every=options.checkpoint_every, resume=resume) as folder,
         DeferredInterrupt() as interrupt,
-        _bar(options) as bar,
+        progress_bar(options) as bar,
     ):
-        return train_until_done(
+        result = train_until_done(
             trained,
             train,
             rule,
@@ -143,6 +155,8 @@ def fit(
             interrupted=lambda: interrupt.requested,
             advanced=bar.update,
         )
+    _warn_of_start(result)
+    return result
 
 
 def train_until_done(
@@ -167,11 +181,19 @@ def train_until_done(
         identity = identity_of_run(model, optimizer, options, measures, data, engine.name)
         identity["scheduler"] = "none" if scheduler is None else getattr(type(scheduler), "__name__", "")
     run = Run(engine, options, measures, callbacks, checkpoint, identity, interrupted, advanced)
-    with torch.random.fork_rng(_gpus(model), enabled=options.seed is not None):
+    result = run_until_done(run, model.mean.device, reason)
+    return replace(result, left_start=has_left_start(model, train))
+
+
+def run_until_done(run: Run, device: torch.device, not_native_because: str | None) -> FitResult:
+    """Make the steps of a run and leave its model in the state that counts."""
+    engine, options = run.engine, run.options
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(gpus, enabled=options.seed is not None):
         if options.seed is not None:
             torch.manual_seed(options.seed)
         run.open_checkpoint()
-        advanced(engine.step)
+        run.advanced(engine.step)
         stopped_because = run.train_until_done()
     engine.finish(best=run.best.step is not None)
     return FitResult(
@@ -181,16 +203,23 @@ def train_until_done(
         engine.step,
         run.seconds,
         engine.name,
-        reason if engine.name == "torch" else None,
+        not_native_because if engine.name == "torch" else None,
     )
 
 
-def _gpus(model: DeepMatrixFactorization) -> list[torch.device]:
-    device = model.mean.device
-    return [device] if device.type == "cuda" else []
-
-
-def _bar(options: FitOptions) -> tqdm:
-    # tqdm's None: only where standard error is a terminal.
+def progress_bar(options: FitOptions) -> tqdm:
+    """Return the bar of a run; it is shown only where standard error is a terminal, unless options say."""
     hidden = None if options.progress is None else not options.progress
     return tqdm(total=options.steps, unit="step", unit_scale=True, disable=hidden)
+
+
+def _warn_of_start(result: FitResult) -> None:
+    """Warn of a run that had the time to leave its start, and has not."""
+    if result.left_start or (result.steps < _STEPS_TO_LEAVE and result.stopped_because not in _AT_REST):
+        return
+    warnings.warn(
+        f"The run has not left its start in {result.steps:,} steps: the product of the factors contributes "
+        "nothing to the predictions. Begin with larger factors, make more steps, or lower the weight decay, "
+        "which from depth 3 on keeps small factors at zero",
+        stacklevel=3,
+    )

@@ -1,0 +1,99 @@
+"""The coordinates that a model of ratings is trained in: mean, biases and scales of its training entries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dmf_fast.completion.options import CompletionOptions
+from dmf_fast.completion.scaled_model import ScaledFactorization
+from dmf_fast.completion.scales import degree_scales, mean_value, spread
+from dmf_fast.evaluation.baselines import Biases, Shrinkage
+from dmf_fast.observations import Observations
+
+# The shrinkage at which biases have the scale that a ScaledFactorization gives them by itself.
+_USUAL = Shrinkage()
+
+
+@dataclass(frozen=True, eq=False)
+class Coordinates:
+    """What every model of some training entries begins with, whatever its factors.
+
+    Attributes:
+        mean: added to every prediction; 0 where the job does not center.
+        spread: ``c``, of the values around the mean.
+        row_scale: ``r``, ``(m,)``, float64.
+        column_scale: ``s``, ``(n,)``, float64.
+        biases: jointly fitted, in the values themselves; None where the job has none.
+        dtype: of the model.
+
+    """
+
+    mean: float
+    spread: float
+    row_scale: Tensor
+    column_scale: Tensor
+    biases: Biases | None
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, train: Observations, options: CompletionOptions, biases: Biases | None) -> Coordinates:
+        """Return the coordinates of ``train``, given its biases."""
+        mean = mean_value(train) if options.center else 0.0
+        rows, columns = degree_scales(train, options.degree_exponent)
+        return cls(mean, spread(train, mean), rows, columns, biases, train.dtype)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(m, n)``, rows and columns of the matrix."""
+        return len(self.row_scale), len(self.column_scale)
+
+    def model(
+        self, factors: Sequence[Tensor], learned: tuple[Tensor, Tensor] | None = None
+    ) -> ScaledFactorization:
+        """Return a model with these factors, which it copies.
+
+        Its biases are ``learned`` ones, in the parameters of such a model, or else the fitted ones. A bias
+        that is shrunk more is given a smaller scale: a weight decay of all parameters then pulls at it more.
+        """
+        model = ScaledFactorization.of_scaled_factors(
+            [factor.to(self.dtype) for factor in factors],
+            self.row_scale,
+            self.column_scale,
+            self.spread,
+            self._bias_scales(),
+        )
+        model.mean.fill_(self.mean)
+        if self.biases is not None:
+            self._set_biases(model, self.biases, learned)
+        return model
+
+    def _bias_scales(self) -> tuple[float, float] | None:
+        if self.biases is None:
+            return None
+        shrinkage, scale = self.biases.shrinkage, ScaledFactorization.BIAS_SCALE
+        rows, columns = _USUAL.rows / shrinkage.rows, _USUAL.columns / shrinkage.columns
+        return scale * rows**0.5, scale * columns**0.5
+
+    def without_factors(self) -> ScaledFactorization:
+        """Return the model that predicts mean and biases alone: two factors of width 1, all zero."""
+        zeros = self.row_scale.new_zeros
+        return self.model([zeros(1, self.shape[1]), zeros(self.shape[0], 1)])
+
+    @torch.no_grad()
+    def _set_biases(
+        self, model: ScaledFactorization, biases: Biases, learned: tuple[Tensor, Tensor] | None
+    ) -> None:
+        scales = model.parameter_scales()
+        # Where the job does not center, the rows have the mean.
+        fitted = (biases.row_biases + (biases.mean - self.mean), biases.column_biases)
+        for place, (own, scale) in enumerate(
+            zip(model.biases, (scales.row_bias, scales.column_bias), strict=True)
+        ):
+            if learned is None:
+                own.copy_(torch.from_numpy(fitted[place]).to(own.device) / scale.double())
+            else:
+                own.copy_(learned[place])

@@ -1,0 +1,68 @@
+"""One unit of weight decay for all depths.
+
+The L2 decay of balanced factors is a penalty on the singular values s of their product, the Schatten-2/N quasi
+norm: ``(λ_N/2) Σ_j ‖W_j‖² = (N λ_N / 2) Σ s^(2/N)``. Its slope, ``λ_N s^(2/N − 1)``, is what pulls a singular
+value down against the gradient g of the loss that pulls it up. One number λ_N therefore means something else
+at every depth; ``λ_N = λ · u · s_ref^(1 − 2/N)`` has the slope ``λ u`` at s_ref at all of them, where u is about
+what noise pulls. `docs/theory.md` derives it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from dmf_fast.completion.coordinates import Coordinates
+from dmf_fast.completion.gradient import LEADING, LeadingDirections
+
+# The median of 64 leading singular values over the norm of the noise, as on MovieLens 100K.
+_MEDIAN_TO_NOISE = 0.39
+# Of the singular value at which the noise is in balance with the curvature of the loss.
+_PART_OF_NOISE = 0.03
+# Where slopes agree for factors that are split, compared with the median singular value of their product.
+_ABOVE_MEDIAN = 15.0
+_LEAST_MEDIAN = 5e-3  # compared with the reference of the start
+
+
+@dataclass(frozen=True)
+class DecayUnit:
+    """The decay of which ``weight_decay`` is a multiple.
+
+    Attributes:
+        noise: ``u``, of the gradient with respect to the product.
+        reference: ``s_ref``, the singular value of the product at which it means the same at all depths.
+
+    """
+
+    noise: float
+    reference: float
+
+    def at_depth(self, depth: int) -> float:
+        """Return the unit of the decay of every one of ``depth`` factors.
+
+        >>> DecayUnit(0.5, 16.0).at_depth(2), DecayUnit(0.5, 16.0).at_depth(4)
+        (0.5, 2.0)
+        """
+        return self.noise * self.reference ** (1 - 2 / depth) if self.reference else 0.0
+
+    @classmethod
+    def of_start(cls, directions: LeadingDirections, coordinates: Coordinates) -> DecayUnit:
+        """Return the unit for factors that begin near zero, from the gradient there.
+
+        The mean loss of m × n entries has the curvature ``2c²/(m n)``: noise that pulls with u is in balance
+        at the singular value ``u m n / (2c²)``. The reference is a small part of that.
+        """
+        noise = directions.noise / _MEDIAN_TO_NOISE
+        rows, columns = coordinates.shape
+        return cls(noise, _PART_OF_NOISE * noise * rows * columns / (2 * coordinates.spread**2))
+
+    def of_product(self, directions: LeadingDirections, singular_values: Tensor) -> DecayUnit:
+        """Return the unit for factors that a product is split into.
+
+        The median singular value of a product of depth 2 is one of noise. Above it, at the reference, all
+        depths pull alike; below, the more the deeper.
+        """
+        median = singular_values[:LEADING].median().item()
+        floor = _LEAST_MEDIAN * self.reference
+        return DecayUnit(directions.noise / _MEDIAN_TO_NOISE, _ABOVE_MEDIAN * max(median, floor))

@@ -1,0 +1,50 @@
+"""Entries to search on and entries that choose: one part kept aside, or several on small sets."""
+
+from __future__ import annotations
+
+import math
+
+from dmf_fast.completion.options import CompletionOptions
+from dmf_fast.evaluation.baselines import Biases, chosen_biases
+from dmf_fast.evaluation.held_out import HeldOut
+from dmf_fast.observations import Observations
+
+Parts = tuple[Observations, Observations | None]
+
+# Fewer tell two models apart only by chance.
+_ENOUGH_TO_CHOOSE = 5_000
+_MOST_FOLDS = 10
+
+
+def validation_folds(observed: Observations, options: CompletionOptions) -> list[Parts]:
+    """Return the entries to train on and those that validate: one pair, or one for every fold.
+
+    A part of `validation_fraction` chooses. Where it has fewer than 5,000 entries, there are more folds with
+    disjoint parts, so that together they have as many, but at most 10; without a refit there is one, as the
+    model that it chooses is the result. None validates where there would be none.
+
+    >>> observed = Observations([0, 0, 1], [0, 1, 0], [1.0, 2.0, 3.0])
+    >>> [len(part) for part in validation_folds(observed, CompletionOptions(validation_fraction=0.3))[0]]
+    [2, 1]
+    """
+    fraction = options.validation_fraction
+    if not fraction:
+        return [(observed, None)]
+    chosen = max(1, round(fraction * len(observed)))
+    count = min(_MOST_FOLDS, math.ceil(_ENOUGH_TO_CHOOSE / chosen)) if options.refit else 1
+    folds: list[Parts] = [
+        (train, validation)
+        for train, validation in observed.folds(fraction, count, options.seed)
+        if train.total_weight and validation.total_weight
+    ]
+    return folds or [(observed, None)]
+
+
+def fitted_biases(folds: list[Parts], options: CompletionOptions) -> list[Biases | None]:
+    """Return the biases of every fold, with one shrinkage that the validation entries of all choose."""
+    if not options.bias:
+        return [None] * len(folds)
+    parts = [(train, HeldOut.of(validation)) for train, validation in folds if validation is not None]
+    if len(parts) < len(folds):
+        return [Biases.fit(train) for train, _ in folds]
+    return list(chosen_biases(parts))

@@ -1,0 +1,193 @@
+"""Which model of a job predicts validation entries best: the biases alone, depth 2, or a deeper one.
+
+Every phase begins where the one before was best, so that depth is added only where it pays: the product of
+depth 2 is split into balanced factors of depth 3, whose decay drops the directions of noise and hardly shrinks
+the others, and so on. Where depth 2 finds little beyond the biases, there is nothing to build on, and the
+leading directions of the gradient are tried at depth 3 at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from dmf_fast.completion.options import CompletionOptions
+from dmf_fast.completion.starts import Phase, Prepared, Start, begin
+from dmf_fast.training import FitResult
+from dmf_fast.training.errors import mean_squared_error
+from dmf_fast.training.options import FitOptions
+
+# What `depth="auto"` goes up to.
+MOST_DEPTH = 4
+# Where depth 2 lowers the error of the biases by less, its product is no better a start than the gradient.
+_GAIN_TO_BUILD_ON = 0.01
+# The patience of a phase that begins at the best of another is this part of the patience near zero.
+_SOONER = 4
+_UNFINISHED = ("interrupted", "diverged", "callback", "max_seconds")
+
+
+@dataclass(frozen=True, eq=False)
+class PhaseRun:
+    """A phase that has been run.
+
+    Attributes:
+        phase: which.
+        result: how it went.
+        loss_ratio: train loss of its best step, or of its last one, compared with that of its first.
+
+    """
+
+    phase: Phase
+    result: FitResult
+    loss_ratio: float
+
+    @property
+    def steps(self) -> int:
+        """Of the state that counts."""
+        best = self.result.best_step
+        return self.result.steps if best is None else best
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has come to its own end."""
+        return self.result.stopped_because not in _UNFINISHED
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A model that may be chosen.
+
+    Attributes:
+        name: such as ``"biases"``, ``"depth 3"`` or ``"depth 3, spectral start"``.
+        depth: number of factors; 0 for the biases alone.
+        validation_rmse: over all folds; None without validation entries.
+        runs: the phases that lead to it.
+        starts: of the last phase, one a fold, with the trained models; None for the biases alone.
+
+    """
+
+    name: str
+    depth: int
+    validation_rmse: float | None
+    runs: tuple[PhaseRun, ...] = ()
+    starts: tuple[Start, ...] | None = None
+
+
+class PhaseRunner(Protocol):
+    """What makes the steps of a phase on all folds."""
+
+    def __call__(
+        self, name: str, starts: Sequence[Start], parts: Sequence[Prepared], options: FitOptions
+    ) -> PhaseRun:
+        """Train the models of ``starts`` in place, to the best step of all."""
+
+
+class Search:
+    """All phases of a search, in their order, and the candidates that they bring.
+
+    Attributes:
+        parts: the folds.
+        runs: the phases so far.
+        candidates: the models so far, the biases first.
+
+    """
+
+    def __init__(
+        self, parts: Sequence[Prepared], options: CompletionOptions, fit: FitOptions, run: PhaseRunner
+    ) -> None:
+        """Take the folds, and what trains on them."""
+        self.parts, self._options, self._fit, self._run = parts, options, fit, run
+        self.runs: list[PhaseRun] = []
+        self.candidates: list[Candidate] = []
+
+    @property
+    def chosen(self) -> Candidate:
+        """The candidate of the least validation error; the first of equals, which is the simplest."""
+        candidates = self.candidates
+        return min(
+            candidates, key=lambda one: math.inf if one.validation_rmse is None else one.validation_rmse
+        )
+
+    def search(self) -> None:
+        """Run all phases."""
+        options = self._options
+        depth = 2 if options.depth == "auto" else options.depth
+        if options.start != "spectral" or self.parts[0].validation is None or depth == 1:
+            self._add(f"depth {depth}", self._phase(Phase(depth, options.start)))
+            return
+        biases = self._biases()
+        self.candidates.append(biases)
+        first = self._phase(Phase(2, "spectral"))
+        if depth == 2:
+            self._add("depth 2", first)
+        last = MOST_DEPTH if options.depth == "auto" else depth
+        if last == 2 or not self.runs[-1].is_finished:
+            return
+        assert biases.validation_rmse is not None
+        assert first.validation_rmse is not None
+        self._deepen(first, last)
+        gains_little = first.validation_rmse > (1 - _GAIN_TO_BUILD_ON) * biases.validation_rmse
+        if gains_little and self.runs[-1].is_finished:
+            start = Phase(max(3, depth), "spectral")
+            self._add(f"depth {start.depth}, spectral start", self._phase(start))
+
+    def _deepen(self, before: Candidate, last: int) -> None:
+        """Split the product again and again, at automatic depth as long as this pays."""
+        automatic = self._options.depth == "auto"
+        if automatic and not before.runs[-1].steps:
+            return
+        for depth in range(3, last + 1):
+            deeper = self._phase(Phase(depth, "product"), before)
+            if automatic or depth == last:
+                self._add(f"depth {depth}", deeper)
+            run = deeper.runs[-1]
+            if not run.is_finished or (automatic and not run.steps):
+                return
+            before = deeper
+
+    def _phase(self, phase: Phase, before: Candidate | None = None) -> Candidate:
+        """Run a phase on all folds."""
+        befores: Sequence[Start | None] = [None] * len(self.parts)
+        if before is not None and before.starts is not None:
+            befores = before.starts
+        starts = [
+            begin(phase, part, self._options, own) for part, own in zip(self.parts, befores, strict=True)
+        ]
+        run = self._run(f"search-{phase.name}", starts, self.parts, self._options_of(phase))
+        self.runs.append(run)
+        earlier = () if before is None else before.runs
+        rmse = best_rmse(run.result)
+        return Candidate(phase.name, phase.depth, rmse, (*earlier, run), tuple(starts))
+
+    def _options_of(self, phase: Phase) -> FitOptions:
+        """Return how long a phase runs: one that begins at the best of another is soon at its own."""
+        patience = self._fit.patience
+        if phase.start != "product" or patience is None:
+            return self._fit
+        return replace(self._fit, patience=max(1, patience // _SOONER))
+
+    def _add(self, name: str, candidate: Candidate) -> None:
+        if candidate.runs[-1].result.stopped_because == "diverged" and self.candidates:
+            return
+        self.candidates.append(replace(candidate, name=name))
+
+    def _biases(self) -> Candidate:
+        """Return the biases alone, which every other candidate has to beat."""
+        squares = []
+        for part in self.parts:
+            assert part.coordinates is not None
+            assert part.validation is not None
+            squares.append(mean_squared_error(part.coordinates.without_factors(), part.validation))
+        name = "mean" if self.parts[0].coordinates.biases is None else "biases"
+        return Candidate(name, 0, math.sqrt(math.fsum(squares) / len(squares)))
+
+
+def best_rmse(result: FitResult) -> float | None:
+    """Return the validation RMSE of the best step."""
+    if result.best_step is None:
+        return None
+    rows = result.history
+    rmse: float = rows["validation_rmse"][rows["step"].to_pylist().index(result.best_step)].as_py()
+    return rmse

@@ -1,0 +1,247 @@
+"""Where the runs of a job begin: a model before its first step, and its optimizer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dmf_fast.completion.coordinates import Coordinates
+from dmf_fast.completion.decay import DecayUnit
+from dmf_fast.completion.gradient import LEADING, LeadingDirections, leading_directions
+from dmf_fast.completion.optimizers import optimizer_spec
+from dmf_fast.completion.options import CompletionOptions
+from dmf_fast.completion.scaled_model import ScaledFactorization
+from dmf_fast.completion.scales import mean_value
+from dmf_fast.evaluation.baselines import Biases
+from dmf_fast.initialization import initialize
+from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.observations import Observations
+from dmf_fast.optim import OptimizerSpec
+from dmf_fast.threads import threads_kept, use_one_thread
+
+# Of adaptive-gd: with whole steps the loss rises now and then, with halves it hardly does.
+_ADAPTIVE_RATE = 0.5
+# Length of a step of group-rmsprop compared with the root of the number of rows and columns.
+_RMSPROP_STEP = 0.04
+# Singular values of a spectral start compared with the reference of the decay. At depth 2 they are small
+# enough for the leading directions to get ahead, from depth 3 on large enough to survive the decay.
+_SHALLOW_START, _DEEP_START = 1e-4, 0.3
+_MOST_ABOVE_NOISE = 10.0  # of a leading singular value, compared with the noise
+# Times the weight decay: what a start near zero survives, and what drops the noise of a product.
+_DEEP_DECAY, _PRODUCT_DECAY = 1.5, 2.3
+# Over the entries: until the directions that a start follows have settled, or until their median has.
+_PASSES, _PASSES_FOR_NOISE = 6, 2
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A run of a job, of those that a model goes through one after the other.
+
+    Attributes:
+        depth: of the factors.
+        start: ``"spectral"``: leading singular vectors of the gradient, near zero; ``"product"``: the product
+            of the phase before, split into balanced factors; or an initialization of factors of small size.
+
+    """
+
+    depth: int
+    start: str
+
+    @property
+    def name(self) -> str:
+        """What checkpoints and tables call it.
+
+        >>> Phase(3, "product").name
+        'depth-3-product'
+        """
+        return f"depth-{self.depth}-{self.start}"
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Training entries, and what is computed of them before the first step.
+
+    Attributes:
+        train: the entries.
+        validation: entries that choose, or None.
+        coordinates: of every model of them; None for plain ones.
+        directions: in which the loss of the biases alone is steepest; None in plain coordinates.
+        unit: of the weight decay near zero; that of torch in plain coordinates.
+
+    """
+
+    train: Observations
+    validation: Observations | None = None
+    coordinates: Coordinates | None = None
+    directions: LeadingDirections | None = None
+    unit: DecayUnit = DecayUnit(1.0, 1.0)
+
+    @classmethod
+    def of(
+        cls,
+        train: Observations,
+        validation: Observations | None,
+        options: CompletionOptions,
+        biases: Biases | None,
+    ) -> Prepared:
+        """Return the entries with their coordinates, given their biases."""
+        if options.coordinates == "plain":
+            return cls(train, validation)
+        coordinates = Coordinates.of(train, options, biases)
+        count = max(LEADING, options.hidden or min(train.shape))
+        directions = leading_directions(
+            coordinates.without_factors(), train, count, passes=_PASSES, seed=options.seed
+        )
+        return cls(train, validation, coordinates, directions, DecayUnit.of_start(directions, coordinates))
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A model before its first step.
+
+    Attributes:
+        phase: that begins here.
+        model: trained in place.
+        unit: of its weight decay.
+        optimizer: of its parameters.
+
+    """
+
+    phase: Phase
+    model: DeepMatrixFactorization
+    unit: DecayUnit
+    optimizer: OptimizerSpec
+
+
+def begin(phase: Phase, prepared: Prepared, options: CompletionOptions, before: Start | None = None) -> Start:
+    """Return where a phase begins, after the phase ``before`` has ended, whose model is left as it is."""
+    if prepared.coordinates is None:
+        return _plain_start(phase, prepared, options)
+    if phase.start == "product":
+        assert before is not None
+        model, unit = _split_product(phase, prepared, before)
+        return Start(phase, model, unit, _optimizer(phase, prepared, options, unit, _PRODUCT_DECAY))
+    if phase.start == "spectral":
+        model = _spectral_model(phase.depth, prepared, options)
+    else:
+        model = _small_model(phase, prepared, options)
+    decay = _DEEP_DECAY if phase.start == "spectral" and phase.depth > 2 else 1.0
+    return Start(phase, model, prepared.unit, _optimizer(phase, prepared, options, prepared.unit, decay))
+
+
+def balanced_factors(directions: LeadingDirections, singular_values: Tensor, depth: int) -> list[Tensor]:
+    """Return ``[W_1, …, W_N]`` with the product ``U · diag(s) · Vᵀ`` and ``W_{j+1}ᵀ W_{j+1} = W_j W_jᵀ``.
+
+    >>> directions = LeadingDirections(torch.eye(3)[:, :1], torch.ones(1), torch.eye(2)[:, :1])
+    >>> [tuple(factor.shape) for factor in balanced_factors(directions, torch.tensor([8.0]), depth=3)]
+    [(1, 2), (1, 1), (3, 1)]
+    """
+    if depth == 1:
+        return [(directions.left * singular_values) @ directions.right.T]
+    root = singular_values ** (1 / depth)
+    middle = [torch.diag(root) for _ in range(depth - 2)]
+    return [root[:, None] * directions.right.T, *middle, directions.left * root]
+
+
+@torch.no_grad()
+def product_directions(model: DeepMatrixFactorization) -> LeadingDirections:
+    """Return the singular value decomposition of the product of the parameters, as wide as they are.
+
+    Two thin QR decompositions and one of an h × h matrix, in one thread: bitwise the same for any number.
+    """
+    left, *others = reversed([factor.detach() for factor in model.factors])
+    with threads_kept():
+        use_one_thread()
+        for factor in others[:-1]:
+            left = left @ factor
+        q_left, r_left = torch.linalg.qr(left)
+        q_right, r_right = torch.linalg.qr(others[-1].T)
+        vectors, values, turned = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
+        return LeadingDirections(q_left @ vectors, values, q_right @ turned.T)
+
+
+def _spectral_model(depth: int, prepared: Prepared, options: CompletionOptions) -> ScaledFactorization:
+    """Return factors of the leading directions of the gradient, whose sizes follow its squares."""
+    coordinates, directions = prepared.coordinates, prepared.directions
+    assert coordinates is not None
+    assert directions is not None
+    chosen = directions.first(options.hidden or min(coordinates.shape))
+    noise = directions.noise or 1.0
+    above_noise = (chosen.values / noise).clamp(max=_MOST_ABOVE_NOISE)
+    size = (_DEEP_START if depth > 2 else _SHALLOW_START) * prepared.unit.reference
+    return coordinates.model(balanced_factors(chosen, size * above_noise**2, depth))
+
+
+def _small_model(phase: Phase, prepared: Prepared, options: CompletionOptions) -> ScaledFactorization:
+    """Return factors that an initialization of the paper draws."""
+    coordinates = prepared.coordinates
+    assert coordinates is not None
+    rows, columns = coordinates.shape
+    widths = [options.hidden or min(rows, columns)] * (phase.depth - 1)
+    scale = options.init_scale * math.sqrt(max(rows, columns))
+    factors = initialize(
+        phase.start, (columns, *widths, rows), scale, seed=options.seed, dtype=prepared.train.dtype
+    )
+    return coordinates.model([factor.to(prepared.train.device) for factor in factors])
+
+
+def _split_product(phase: Phase, prepared: Prepared, before: Start) -> tuple[ScaledFactorization, DecayUnit]:
+    """Return the model of the phase before in balanced factors, and the unit of their decay.
+
+    The first split measures the unit; phases after it keep that, as noise is gone from their products.
+    """
+    coordinates = prepared.coordinates
+    assert coordinates is not None
+    product = product_directions(before.model)
+    unit = before.unit
+    if before.phase.start != "product":
+        steepest = leading_directions(before.model, prepared.train, LEADING, passes=_PASSES_FOR_NOISE)
+        unit = prepared.unit.of_product(steepest, product.values)
+    row_bias, column_bias = before.model.row_bias, before.model.column_bias
+    learned = None if row_bias is None or column_bias is None else (row_bias.detach(), column_bias.detach())
+    factors = balanced_factors(product, product.values, phase.depth)
+    return coordinates.model(factors, learned), unit
+
+
+def _plain_start(phase: Phase, prepared: Prepared, options: CompletionOptions) -> Start:
+    train = prepared.train
+    model = DeepMatrixFactorization(
+        train.shape,
+        phase.depth,
+        options.hidden,
+        options.init_scale,
+        phase.start,
+        bias=options.bias,
+        seed=options.seed,
+        dtype=train.dtype,
+        device=train.device,
+    )
+    model.mean.fill_(mean_value(train) if options.center else 0.0)
+    decays = (options.weight_decay, options.bias_weight_decay)
+    optimizer = optimizer_spec(options.optimizer, _rate(options, train), *decays)
+    return Start(phase, model, prepared.unit, optimizer)
+
+
+def _optimizer(
+    phase: Phase, prepared: Prepared, options: CompletionOptions, unit: DecayUnit, times: float
+) -> OptimizerSpec:
+    """Return the optimizer; the decay of the biases is in the unit of the start in all phases."""
+    train = prepared.train
+    whole = train.total_weight / options.fit.batches if options.fit.reduction == "sum" else 1.0
+    bias_decay = options.weight_decay if options.bias_weight_decay is None else options.bias_weight_decay
+    return optimizer_spec(
+        options.optimizer,
+        _rate(options, train),
+        options.weight_decay * times * unit.at_depth(phase.depth) * whole,
+        bias_decay * prepared.unit.noise * ScaledFactorization.BIAS_SCALE**2 * whole,
+    )
+
+
+def _rate(options: CompletionOptions, train: Observations) -> float:
+    if options.lr is not None:
+        return options.lr
+    adaptive = options.optimizer == "adaptive-gd"
+    return _ADAPTIVE_RATE if adaptive else _RMSPROP_STEP * math.sqrt(sum(train.shape))
