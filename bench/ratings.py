@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
+from dmf_fast.completion.start import gaussian_start
 
 from bench.problems import movielens_ratings
 from bench.record import origin, results_file
@@ -30,7 +31,6 @@ from bench.rival_libraries import MILLION, ratings_problem
 from bench.timing import median_seconds
 from dmf_fast import FitOptions, Observations
 from dmf_fast.completion import CompletionOptions
-from dmf_fast.completion.start import gaussian_start
 from dmf_fast.training.engines.native import NativeEngine
 
 ROUNDS = 15

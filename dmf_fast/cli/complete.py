@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -19,6 +19,11 @@ from dmf_fast.cli.summary import print_results, results_of
 from dmf_fast.completion import CompletedMatrix, complete_matrix
 from dmf_fast.serving import Predictor, SeenColumns, collapse
 from dmf_fast.training import Callback
+
+_ON_BIASES_ALONE = (
+    "The factors of depth {depth} contribute nothing: biases alone predict as well. More ratings may change "
+    "that, or another --depth, a lower --weight-decay or more --steps."
+)
 
 
 def complete(options: CompleteOptions) -> None:
@@ -37,7 +42,8 @@ def begin(options: JobOptions, problem: CompletionProblem, folder: OutputFolder 
     """Say what is trained on, and see to it that a resumed job has the data that it had before."""
     _introduce(options, problem)
     if folder is not None:
-        parts = {"ratings": problem.observed, "validation": problem.validation, "test": problem.known_test}
+        validation = problem.folds[0][1]
+        parts = {"ratings": problem.observed, "validation": validation, "test": problem.known_test}
         folder.agree_on_data(
             {f"SHA-256 of {name}": part.digest() for name, part in parts.items() if part is not None}
         )
@@ -53,8 +59,8 @@ def train_and_write(
     started = time.perf_counter()
     models = [train_depth(options, problem, depth, folder) for depth in options.depths]
     say(f"Trained in {duration(time.perf_counter() - started)}.", quiet=options.output.quiet)
-    trained_on = problem.train if not options.completion.refit else problem.observed
-    biases, validation_rmses = fitted_biases(problem.train, problem.validation, trained_on)
+    trained_on = problem.observed if options.completion.refit else problem.folds[0][0]
+    biases, validation_rmses = fitted_biases(problem.folds, trained_on, models[0])
     seen = SeenColumns.of(problem.observed)
     predictors = [
         Predictor.of(completed.model, problem.observed, centered=options.completion.center, clip=options.clip)
@@ -81,9 +87,9 @@ def train_and_write(
 
 
 def train_depth(
-    options: JobOptions, problem: CompletionProblem, depth: int, folder: OutputFolder | None
+    options: JobOptions, problem: CompletionProblem, depth: int | Literal["auto"], folder: OutputFolder | None
 ) -> CompletedMatrix:
-    """Train a model of one depth, or resume it.
+    """Train a model of one depth, or of the depth that validation entries choose, or resume it.
 
     Raises `Interrupted` after Ctrl-C and a `ValueError` where the loss is not finite any more.
     """
@@ -99,8 +105,7 @@ def train_depth(
         completed = complete_matrix(
             problem.observed,
             job,
-            train=problem.train,
-            validation=problem.validation,
+            folds=problem.folds,
             test=problem.known_test,
             truth=problem.truth,
             callbacks=callbacks,
@@ -110,21 +115,23 @@ def train_depth(
     if completed.diverged and folder is not None:
         folder.discard()
     _check_ending(completed, depth)
+    if not completed.left_start:
+        click.echo(_ON_BIASES_ALONE.format(depth=depth), err=True)
     return completed
 
 
 def _introduce(options: JobOptions, problem: CompletionProblem) -> None:
     """Say in one line on standard error what is trained on."""
     rows, columns = problem.observed.shape
-    validation = 0 if problem.validation is None else len(problem.validation)
     say(
         f"{problem.source}: {rows:,} rows, {columns:,} columns, {len(problem.observed):,} entries, of "
-        f"which {validation:,} validate; {problem.bad_rows:,} bad rows; read in {duration(problem.seconds)}.",
+        f"which {problem.validation_count:,} validate; {problem.bad_rows:,} bad rows; read in "
+        f"{duration(problem.seconds)}.",
         quiet=options.output.quiet,
     )
 
 
-def _check_ending(completed: CompletedMatrix, depth: int) -> None:
+def _check_ending(completed: CompletedMatrix, depth: int | Literal["auto"]) -> None:
     step = completed.result.steps
     if completed.interrupted:
         raise Interrupted(f"at step {step} of depth {depth}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from dmf_fast.completion import CompletedMatrix
+from dmf_fast.completion.folds import Parts
 from dmf_fast.evaluation import (
     Baseline,
     Biases,
@@ -60,25 +63,28 @@ def measure(
 
 
 def fitted_biases(
-    train: Observations, validation: Observations | None, trained_on: Observations
+    folds: Sequence[Parts], trained_on: Observations, completed: CompletedMatrix
 ) -> tuple[Biases, dict[str, float | None]]:
-    """Return the biases of ``trained_on``, and the validation RMSE of both baselines of ``train``.
+    """Return the biases of ``trained_on``, and the validation RMSE of both baselines over all folds.
 
-    As the model's best step, their shrinkage is chosen by the validation entries, where there are any.
+    A model that begins with the biases brings them. Else their shrinkage is chosen by the validation entries,
+    where there are any, as the model's best step is.
     """
-    if validation is None:
-        return Biases.fit(trained_on), {"mean": None, "biases": None}
-    held_out = HeldOut.of(validation)
-    chosen = chosen_biases(train, held_out)
-    validation_rmses = {
-        name: RatingErrors.of(
-            baseline.predict(held_out.rows, held_out.columns), held_out.values, held_out.weights
-        ).rmse
-        for name, baseline in _baselines(chosen).items()
-    }
-    if trained_on is not train:
-        chosen = Biases.fit(trained_on, chosen.shrinkage, start=chosen)
-    return chosen, validation_rmses
+    parts = [(train, HeldOut.of(validation)) for train, validation in folds if validation is not None]
+    if not parts:
+        return completed.biases or Biases.fit(trained_on), {"mean": None, "biases": None}
+    mean = sum((_errors(GlobalMean.fit(train), part) for train, part in parts), start=RatingErrors()).rmse
+    if completed.biases is not None:
+        return completed.biases, {"mean": mean, "biases": completed.candidates[0].validation_rmse}
+    chosen = chosen_biases(parts)
+    own = [_errors(biases, part) for biases, (_, part) in zip(chosen, parts, strict=True)]
+    biases = Biases.fit(trained_on, chosen[0].shrinkage, start=chosen[0])
+    return biases, {"mean": mean, "biases": sum(own, start=RatingErrors()).rmse}
+
+
+def _errors(baseline: Baseline, held_out: HeldOut) -> RatingErrors:
+    predictions = baseline.predict(held_out.rows, held_out.columns)
+    return RatingErrors.of(predictions, held_out.values, held_out.weights)
 
 
 def _baselines(biases: Biases) -> dict[str, Baseline]:

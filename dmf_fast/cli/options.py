@@ -134,7 +134,9 @@ class JobOptions(Options):
             argument="RATINGS",
         ),
     ] = None
-    depth: Annotated[str, Option("Number of factors, or several: 2,3.")] = "2"
+    depth: Annotated[
+        str, Option("Number of factors, or several: 2,3; auto: as validation entries choose.")
+    ] = "auto"
     clip: Annotated[bool, Option("Clip predictions to the range of RATINGS.")] = True
     data: DataOptions = DataOptions()
     completion: CompletionOptions = _RATINGS
@@ -160,20 +162,22 @@ class JobOptions(Options):
         return cls(**{name: values[name] for name in ("ratings",) if name in values})
 
     @property
-    def depths(self) -> tuple[int, ...]:
-        """The depths to train, one run each."""
+    def depths(self) -> tuple[int | Literal["auto"], ...]:
+        """The depths to train, one model each."""
+        if self.depth == "auto":
+            return ("auto",)
         try:
             depths = tuple(int(depth) for depth in self.depth.split(","))
         except ValueError:
             depths = ()
         if not depths or min(depths) < 1 or len(set(depths)) != len(depths):
             raise ValueError(
-                f"--depth must be a whole number of at least 1, or different ones "
+                f"--depth must be auto, a whole number of at least 1, or different ones "
                 f"such as 2,3, got {self.depth!r}"
             )
         return depths
 
-    def completion_of(self, depth: int) -> CompletionOptions:
+    def completion_of(self, depth: int | Literal["auto"]) -> CompletionOptions:
         """Return what these options mean for the training of one depth."""
         fit = replace(
             self.completion.fit,
@@ -194,7 +198,8 @@ class JobOptions(Options):
 
     def check(self) -> None:
         """Raise a `ValueError` where options contradict one another."""
-        _ = self.depths
+        for depth in self.depths:
+            self.completion_of(depth).check_depth()
         if self.ratings is None:
             self.data.check_without_ratings()
         self.data.check(self.completion.validation_fraction)
@@ -228,8 +233,8 @@ PAPER_JOB = CompleteOptions(
 class TuneOptions(JobOptions):
     """Search for the settings with the best validation RMSE, and train with them as complete does.
 
-    Searched for are --weight-decay, --bias-weight-decay, --degree-exponent, --init-scale and --hidden, unless
-    they are given, and --depth where several are: --depth 2,3. The first trial has the defaults of complete,
+    Searched for are --weight-decay, --bias-weight-decay, --degree-exponent and --hidden, unless they are
+    given, and --depth where several are: --depth 2,3. The first trial has the defaults of complete,
     so that tuning is never worse. config.yaml in --out then has the best settings.
     """
 

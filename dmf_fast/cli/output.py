@@ -63,11 +63,12 @@ def check_target(out: Path, suffixes: tuple[str, ...], *, overwrite: bool) -> No
 
 
 def history_table(models: Sequence[CompletedMatrix]) -> pa.Table:
-    """Return the histories of all searches, one below the other, with a column ``depth`` in front."""
+    """Return the histories of all searches, one below the other, with a column ``model`` in front."""
     tables = []
     for completed in models:
-        history, depth = completed.search.history, completed.options.depth
-        tables.append(history.add_column(0, "depth", pa.array([depth] * len(history), pa.int64())))
+        history, depth = completed.history, completed.options.depth
+        name = depth if depth == "auto" else f"depth {depth}"
+        tables.append(history.add_column(0, "model", pa.array([name] * len(history), pa.string())))
     return pa.concat_tables(tables, promote_options="default")
 
 
@@ -77,13 +78,12 @@ def _card(
     values, (rows, columns) = problem.observed.values, problem.observed.shape
     lowest, highest = values.min().item(), values.max().item()
     mean = values.double().mean().item()
-    search = best.search
     return ModelCard(
         title="Ratings completed" if options.output.out is None else options.output.out.name,
         data=DataFacts((problem.source,), rows, columns, len(values), lowest, highest, mean),
         settings={name: value for name, value in options.fingerprint().items() if value is not None},
-        training=TrainingFacts(search.steps, best.seconds, search.stopped_because),
-        metrics=_metrics(results, best.options.depth, options.data.top_k),
+        training=TrainingFacts(best.steps, best.seconds, best.chosen.name, _choices(best)),
+        metrics=_metrics(results, best.depth, options.data.top_k),
         folder=str(options.output.out),
         versions={
             "dmf-fast": version("dmf-fast"),
@@ -91,6 +91,11 @@ def _card(
             "python": platform.python_version(),
         },
     )
+
+
+def _choices(completed: CompletedMatrix) -> dict[str, float]:
+    """Return the validation RMSE of what was chosen among, by name."""
+    return {one.name: one.validation_rmse for one in completed.candidates if one.validation_rmse is not None}
 
 
 def _metrics(

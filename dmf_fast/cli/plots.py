@@ -14,38 +14,38 @@ _LOSS_COLUMNS = {"train_loss": "-", "validation_rmse": "--", "test_rmse": ":"}
 
 
 def plot_losses(history: pa.Table, path: Path) -> None:
-    """Draw the train loss and, where there are any, the validation and test RMSE of every depth."""
+    """Draw the train loss and, where there are any, the validation and test RMSE of every model."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    for color, (depth, table) in enumerate(_by_depth(history)):
+    for color, (model, table) in enumerate(_by_model(history)):
         for name, style in _LOSS_COLUMNS.items():
             values = _column(table, name)
             if np.isfinite(values).any():
-                label = f"depth {depth}, {name.replace('_', ' ')}"
+                label = f"{model}, {name.replace('_', ' ')}"
                 axes.plot(_column(table, "step"), values, style, color=f"C{color}", label=label)
     axes.set(xlabel="step", yscale="log", title="Losses")
     _finish(figure, axes, path)
 
 
 def plot_singular_values(history: pa.Table, path: Path) -> None:
-    """Draw the largest singular values of the product over the steps, one panel a depth; none: no file."""
+    """Draw the largest singular values of the product over the steps, one panel a model; none: no file."""
     names = [name for name in history.column_names if name.startswith("singular_value_")]
     if not names:
         return
-    depths = _by_depth(history)
-    figure = Figure(figsize=(1 + 4.5 * len(depths), 4), layout="constrained")
-    panels = figure.subplots(1, len(depths), sharey=True, squeeze=False)[0]
-    for axes, (depth, table) in zip(panels, depths, strict=True):
+    models = _by_model(history)
+    figure = Figure(figsize=(1 + 4.5 * len(models), 4), layout="constrained")
+    panels = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
+    for axes, (model, table) in zip(panels, models, strict=True):
         for name in names:
             axes.plot(_column(table, "step"), _column(table, name))
-        axes.set(xlabel="step", title=f"depth {depth}: singular values")
+        axes.set(xlabel="step", title=f"{model}: singular values")
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
 
 
-def _by_depth(history: pa.Table) -> list[tuple[int, pa.Table]]:
-    depths = history.column("depth")
-    return [(depth, history.filter(pc.equal(depths, depth))) for depth in pc.unique(depths).to_pylist()]
+def _by_model(history: pa.Table) -> list[tuple[str, pa.Table]]:
+    models = history.column("model")
+    return [(model, history.filter(pc.equal(models, model))) for model in pc.unique(models).to_pylist()]
 
 
 def _column(table: pa.Table, name: str) -> np.ndarray:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from dmf_fast.cli.options import JobOptions
-from dmf_fast.completion import split_validation
+from dmf_fast.completion import validation_folds
+from dmf_fast.completion.folds import Parts
 from dmf_fast.data import BadRows, DataError, IdMap, Pairs, Ratings, open_ratings, read_ratings
 from dmf_fast.evaluation import HeldOut, time_split
 from dmf_fast.experiments import PaperSetting
@@ -25,8 +26,7 @@ class CompletionProblem:
 
     Attributes:
         observed: all ratings that may be learned from.
-        train: those without the ones that validate.
-        validation: the ones that choose the best step, or None.
+        folds: parts of them to search on and parts that choose, see `dmf_fast.completion.validation_folds`.
         test: the test ratings, -1 for an id that the ratings lack; None without any.
         known_test: those of them whose ids are known, to be measured while training.
         truth: the whole matrix, ``(m, n)``, where it is known.
@@ -38,8 +38,7 @@ class CompletionProblem:
     """
 
     observed: Observations
-    train: Observations
-    validation: Observations | None
+    folds: list[Parts]
     test: HeldOut | None
     known_test: Observations | None
     truth: Tensor | None
@@ -48,6 +47,11 @@ class CompletionProblem:
     source: str
     bad_rows: int = 0
     seconds: float = 0.0
+
+    @property
+    def validation_count(self) -> int:
+        """How many entries validate, over all folds."""
+        return sum(len(validation) for _, validation in self.folds if validation is not None)
 
 
 def load_problem(options: JobOptions) -> CompletionProblem:
@@ -85,12 +89,10 @@ def _synthetic_problem(options: JobOptions) -> CompletionProblem:
     observed, test = (
         part.to(dtype=getattr(torch, options.data.dtype)) for part in (problem.train, problem.test)
     )
-    train, validation = split_validation(observed, options.completion)
     rows, columns = (IdMap(np.arange(size)) for size in observed.shape)
     return CompletionProblem(
         observed,
-        train,
-        validation,
+        validation_folds(observed, options.completion),
         HeldOut.of(test),
         test,
         problem.truth,
@@ -116,11 +118,9 @@ class _Reader:
         if test_ratings is not None and test_ratings.known.any():
             known_test = self._observations(test_ratings.select(test_ratings.known))
         observed = self._observations(ratings)
-        train, validation = self._parts(ratings, observed)
         return CompletionProblem(
             observed,
-            train,
-            validation,
+            self._folds(ratings, observed),
             test,
             known_test,
             None,
@@ -158,20 +158,20 @@ class _Reader:
             refuse_unknown(others, mapped, str(self.options.ratings))
         return mapped
 
-    def _parts(self, ratings: Ratings, observed: Observations) -> tuple[Observations, Observations | None]:
-        """Return what is trained on while the best step is searched, and what chooses that."""
+    def _folds(self, ratings: Ratings, observed: Observations) -> list[Parts]:
+        """Return what is trained on during the search, and what chooses."""
         options = self.options
         if options.data.validation is not None:
             others = self._others(options.data.validation, ratings)
             if others is None or not others.known.any():
                 raise DataError(f"{options.data.validation} has no pair of ids that {options.ratings} knows")
-            return observed, self._observations(others.select(others.known))
+            return [(observed, self._observations(others.select(others.known)))]
         if options.data.split == "random":
-            return split_validation(observed, options.completion)
+            return validation_folds(observed, options.completion)
         if len(observed) != len(ratings):
             raise DataError(f"{options.ratings} has pairs that stand twice; --split time needs each once")
         train, validation = time_split(observed, ratings.times, options.completion.validation_fraction)
-        return (train, validation) if len(validation) and len(train) else (observed, None)
+        return [(train, validation) if len(validation) and len(train) else (observed, None)]
 
     def _observations(self, ratings: Ratings) -> Observations:
         return ratings.observations(

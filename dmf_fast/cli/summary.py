@@ -51,7 +51,7 @@ def results_of(
             "columns": problem.observed.shape[1],
             "entries": len(problem.observed),
             "bad_rows": problem.bad_rows,
-            "validation_entries": 0 if problem.validation is None else len(problem.validation),
+            "validation_entries": problem.validation_count,
             "test_entries": 0 if problem.test is None else len(problem.test),
             "test_entries_with_unknown_ids": sum(
                 errors.count for group, errors in groups.items() if group != "both known"
@@ -82,7 +82,7 @@ def _table(results: dict[str, Any], columns: dict[str, tuple[str, str]], title: 
     """Return the models and below them the baselines, with those columns that any of them has."""
     from rich.table import Table
 
-    runs = [(f"depth {run['depth']}", run) for run in results["runs"]]
+    runs = [line for run in results["runs"] for line in _lines(run)]
     lines = runs + [(name.replace("_", " "), line) for name, line in results["baselines"].items()]
     shown = [name for name in columns if any(line.get(name) is not None for _, line in lines)]
     table = Table("", *(columns[name][0] for name in shown), title=title)
@@ -93,23 +93,42 @@ def _table(results: dict[str, Any], columns: dict[str, tuple[str, str]], title: 
     return table
 
 
+def _lines(run: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the line of a model and, where it was chosen among several, those of the others."""
+    others = [(one["name"], one) for one in run["candidates"] if one["name"] not in (run["chosen"], "biases")]
+    automatic = ", auto" if run["asked_depth"] == "auto" else ""
+    return [(f"{run['chosen']}{automatic}", run), *((f"  {name}", one) for name, one in others)]
+
+
 def _run(options: JobOptions, completed: CompletedMatrix, evaluation: Evaluation | None) -> dict[str, Any]:
-    search, refit = completed.search, completed.refit
+    last = completed.chosen.runs[-1] if completed.chosen.runs else completed.search[-1]
     return {
-        "depth": completed.options.depth,
+        "depth": completed.depth,
+        "asked_depth": completed.options.depth,
+        "chosen": completed.chosen.name,
+        "candidates": [
+            {
+                "name": one.name,
+                "depth": one.depth,
+                "validation_rmse": one.validation_rmse,
+                "steps": sum(run.steps for run in one.runs),
+            }
+            for one in completed.candidates
+        ],
+        "left_start": completed.left_start,
         "optimizer": completed.options.optimizer,
         "engine": completed.result.engine,
-        "steps": search.steps,
+        "steps": completed.steps,
         "seconds": completed.seconds,
         "train_loss": completed.train_loss,
         "validation_rmse": completed.validation_rmse,
         **_test_errors(None if evaluation is None else evaluation.model, options.data.unknown),
         **_ranking(None if evaluation is None else evaluation.ranking),
         "reconstruction_mse": completed.reconstruction_mse,
-        "best_step": search.best_step,
-        "stopped_because": search.stopped_because,
-        "refit": refit is not None,
-        "refit_steps": None if refit is None else refit.steps,
+        "best_step": completed.best_step,
+        "stopped_because": last.result.stopped_because,
+        "refit": bool(completed.refit),
+        "refit_steps": completed.refit_steps or None,
         "weight_decay": completed.options.weight_decay,
         "bias_weight_decay": completed.options.bias_weight_decay,
         "evaluation": None if evaluation is None else evaluation.as_dict(),

@@ -76,11 +76,11 @@ def _search(
                 say(_line(trial, tuning.trials, best), quiet=False)
 
         found = search(
-            problem.train,
+            problem.folds[0][0],
             options.completion_of(options.depths[0]),
             space,
             tuning,
-            validation=problem.validation,
+            validation=problem.folds[0][1],
             kept_in=None if folder is None else folder.checkpoint("trials.json"),
             after_trial=after_trial,
         )

@@ -87,9 +87,9 @@ class CompletedMatrix:
         return sum(run.result.steps for run in self.search)
 
     @property
-    def best_step(self) -> int:
-        """Updates that lead to the chosen candidate."""
-        return sum(run.steps for run in self.chosen.runs)
+    def best_step(self) -> int | None:
+        """Updates that lead to the chosen candidate; None without validation entries."""
+        return None if self.validation_rmse is None else sum(run.steps for run in self.chosen.runs)
 
     @property
     def refit_steps(self) -> int:
@@ -290,7 +290,7 @@ class _Job:
     def refitted(self, search: Search, folds: Sequence[Parts]) -> CompletedMatrix:
         """Go through the phases of the chosen candidate again, on all entries."""
         observed = self._moved(self.observed)
-        biases = [None]
+        biases: list[Biases | None] = [None]
         if search.parts[0].coordinates is not None and self.options.bias:
             chosen = search.parts[0].coordinates.biases
             assert chosen is not None
@@ -424,6 +424,7 @@ def _refit_options(options: FitOptions, before: PhaseRun, start: Start, whole: P
 
 
 def _check(observed: Observations, options: CompletionOptions) -> None:
+    options.check_depth()
     if options.optimizer == "adaptive-gd" and options.fit.batches > 1:
         raise ValueError(
             f"`batches` must be 1 with adaptive-gd, which takes all entries in every step, got "

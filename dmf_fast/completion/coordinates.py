@@ -59,7 +59,7 @@ class Coordinates:
         Its biases are ``learned`` ones, in the parameters of such a model, or else the fitted ones. A bias
         that is shrunk more is given a smaller scale: a weight decay of all parameters then pulls at it more.
         """
-        model = ScaledFactorization.of_scaled_factors(
+        model = ScaledFactorization(
             [factor.to(self.dtype) for factor in factors],
             self.row_scale,
             self.column_scale,

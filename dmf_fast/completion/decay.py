@@ -1,10 +1,10 @@
 """One unit of weight decay for all depths.
 
-The L2 decay of balanced factors is a penalty on the singular values s of their product, the Schatten-2/N quasi
-norm: ``(λ_N/2) Σ_j ‖W_j‖² = (N λ_N / 2) Σ s^(2/N)``. Its slope, ``λ_N s^(2/N − 1)``, is what pulls a singular
-value down against the gradient g of the loss that pulls it up. One number λ_N therefore means something else
-at every depth; ``λ_N = λ · u · s_ref^(1 − 2/N)`` has the slope ``λ u`` at s_ref at all of them, where u is about
-what noise pulls. `docs/theory.md` derives it.
+The L2 decay of balanced factors is a penalty on the singular values s of their product, the Schatten-2/N
+quasi norm: ``(λ_N/2) Σ_j ‖W_j‖² = (N λ_N / 2) Σ s^(2/N)``. Its slope, ``λ_N s^(2/N − 1)``, is what pulls a
+singular value down against the gradient g of the loss that pulls it up. One number λ_N therefore means
+something else at every depth; ``λ_N = λ · u · s_ref^(1 − 2/N)`` has the slope ``λ u`` at s_ref at all of
+them, where u is about what noise pulls. `docs/theory.md` derives it.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def leading_directions(
     Example:
         >>> train = Observations([0, 1], [0, 1], [3.0, 1.0])
         >>> model = DeepMatrixFactorization.of_factors([torch.zeros(1, 2), torch.zeros(2, 1)])
-        >>> leading_directions(model, train, 2, passes=4).values
+        >>> leading_directions(model, train, 2, passes=4).values.round()
         tensor([3., 1.])
 
     """
@@ -128,5 +128,7 @@ def _orthonormal(block: Tensor) -> Tensor:
         use_one_thread()
         triangle, failed = torch.linalg.cholesky_ex(block.T @ block, upper=True)
         if failed or not triangle.diagonal().min() > _INDEPENDENT * triangle.diagonal().max():
-            return torch.linalg.qr(block)[0]
-        return torch.linalg.solve_triangular(triangle, block, upper=True, left=False)
+            basis: Tensor = torch.linalg.qr(block)[0]
+        else:
+            basis = torch.linalg.solve_triangular(triangle, block, upper=True, left=False)
+        return basis

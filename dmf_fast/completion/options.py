@@ -47,14 +47,15 @@ class CompletionOptions(Options):
         int | None, Option("Width between the factors.", least=1, none="``min(m, n)``, as in the paper")
     ] = 64
     init_scale: Annotated[
-        float,
+        float | None,
         Option(
             "Size of a start that is not spectral: of an entry; in plain coordinates, of the product.",
             "In scaled coordinates it is compared with the spread of the values; for plain ones see "
-            "`dmf_fast.initialization.initialize`.",
+            "`dmf_fast.initialization.initialize`. A spectral start has the size of the gradient.",
             above=0,
+            none="2e-5",
         ),
-    ] = 2e-5
+    ] = None
     initialization: Annotated[
         Initialization | None,
         Option(
@@ -99,9 +100,9 @@ class CompletionOptions(Options):
     weight_decay: Annotated[
         float,
         Option(
-            "L2 decay of the factors; in scaled coordinates in a unit that is the same at all depths.",
-            "The unit is about what noise pulls, see `dmf_fast.completion.DecayUnit`; in plain coordinates it "
-            "is torch's own.",
+            "L2 decay of the factors; in scaled coordinates in a unit that fits all depths.",
+            "The unit is about what noise pulls, see `dmf_fast.completion.DecayUnit`; in plain coordinates "
+            "it is torch's own.",
             least=0,
         ),
     ] = 0.13
@@ -133,16 +134,29 @@ class CompletionOptions(Options):
             raise ValueError(
                 "`initialization` must be another one than 'spectral' in plain coordinates; take 'gaussian'"
             )
-        if self.depth == "auto" and self.start != "spectral":
+        if self.start == "spectral" and self.init_scale is not None:
             raise ValueError(
-                f"`depth` must be a number where the factors start as {self.start!r}, got 'auto', which needs "
-                "scaled coordinates and the spectral initialization; give a depth such as 2"
+                "`init_scale` must be None for the spectral initialization, which has the size of the "
+                f"gradient, got {self.init_scale}; choose another initialization, such as 'gaussian'"
             )
         scaled_rmsprop = self.optimizer == "group-rmsprop" and self.coordinates == "scaled"
         if self.lr is None and self.optimizer != "adaptive-gd" and not scaled_rmsprop:
             raise ValueError(
                 f"`lr` must be given for the optimizer {self.optimizer!r}, got None; adaptive-gd needs none"
             )
+
+    def check_depth(self) -> None:
+        """Raise a `ValueError` where the depth is to be found, but the factors do not begin as that needs."""
+        if self.depth == "auto" and self.start != "spectral":
+            raise ValueError(
+                f"`depth` must be a number where the factors start as {self.start!r}, got 'auto', which "
+                "needs scaled coordinates and the spectral initialization; give a depth such as 2"
+            )
+
+    @property
+    def small_scale(self) -> float:
+        """Size of a start that is not spectral."""
+        return 2e-5 if self.init_scale is None else self.init_scale
 
     @property
     def start(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dmf_fast import chain
 from dmf_fast.nn import DeepMatrixFactorization, ParameterScales
 
 
@@ -17,22 +18,22 @@ class ScaledFactorization(DeepMatrixFactorization):
     coordinates that is the trace norm of ``diag(r)⁻¹ · W · diag(s)⁻¹``, weighted as in Salakhutdinov &
     Srebro, "Collaborative Filtering in a Non-Uniform World: Learning with the Weighted Trace Norm" (NeurIPS
     2010), where ``r`` and ``s`` fall with the number of entries, see `dmf_fast.completion.degree_scales`.
-    Biases are scaled alike, and halved: else the step that they bear, not that of the factors, is what limits
-    gradient descent.
+    Biases, which begin at zero, are scaled alike, and halved: else the step that they bear, not that of the
+    factors, is what limits gradient descent.
 
     Args:
+        factors: ``[W_1, …, W_N]``, which are copied.
         row_scale: ``r``, ``(m,)``, above 0.
         column_scale: ``s``, ``(n,)``, above 0.
         value_scale: ``c``, the size of the values around their mean, above 0.
-        depth, hidden, init_scale, initialization, bias, seed: of the parameters, as for
-            `dmf_fast.DeepMatrixFactorization`.
+        bias_scales: of the biases of rows and of columns, besides ``c·r`` and ``c·s``; None for no biases.
 
     Raises:
-        TypeError, ValueError: as there, or a scale is not above 0.
+        TypeError, ValueError: the factors are no chain, or a scale is not above 0.
 
     Example:
         >>> scales = torch.tensor([2.0, 1.0]), torch.tensor([1.0, 0.5, 1.0])
-        >>> model = ScaledFactorization(*scales, 3.0, depth=2, init_scale=1.0, initialization="identity")
+        >>> model = ScaledFactorization([torch.eye(2, 3), torch.eye(2)], *scales, 3.0)
         >>> model.product().tolist()
         [[6.0, 0.0, 0.0], [0.0, 1.5, 0.0]]
 
@@ -47,62 +48,32 @@ class ScaledFactorization(DeepMatrixFactorization):
 
     def __init__(
         self,
-        row_scale: Tensor,
-        column_scale: Tensor,
-        value_scale: float,
-        depth: int,
-        hidden: int | Sequence[int] | None = None,
-        init_scale: float = 1e-3,
-        initialization: str = "gaussian",
-        *,
-        bias: bool = False,
-        seed: int | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        shape = (len(row_scale), len(column_scale))
-        super().__init__(shape, depth, hidden, init_scale, initialization, bias=bias, seed=seed, dtype=dtype)
-        self._set_scales(row_scale, column_scale, value_scale)
-
-    @classmethod
-    def of_scaled_factors(
-        cls,
         factors: Sequence[Tensor],
         row_scale: Tensor,
         column_scale: Tensor,
         value_scale: float,
-        bias_scales: tuple[float, float] | None = None,
-    ) -> ScaledFactorization:
-        """Return a model with copies of these parameters, on their device, and biases of zero.
-
-        ``bias_scales``: in which the biases of rows and columns are halved by default; None for no biases.
-        """
-        model = cls.of_factors([factor.clone() for factor in factors])
-        assert isinstance(model, ScaledFactorization)
-        if bias_scales is not None:
-            rows, columns = model.shape
-            model.row_bias = torch.nn.Parameter(factors[0].new_zeros(rows))
-            model.column_bias = torch.nn.Parameter(factors[0].new_zeros(columns))
-        model._set_scales(row_scale, column_scale, value_scale, bias_scales)
-        return model
-
-    def _set_scales(
-        self,
-        row_scale: Tensor,
-        column_scale: Tensor,
-        value_scale: float,
-        bias_scales: tuple[float, float] | None = None,
+        bias_scales: tuple[float, float] | None = (BIAS_SCALE, BIAS_SCALE),
     ) -> None:
-        dtype = self.mean.dtype
+        torch.nn.Module.__init__(self)
+        chain.dims_of(factors)
+        own = [torch.nn.Parameter(factor.detach().clone()) for factor in factors]
+        self.factors = torch.nn.ParameterList(own)
+        self.register_buffer("mean", own[0].detach().new_zeros(()))
+        self._known_mean = None
+        self.row_bias = self.column_bias = None
+        if bias_scales is not None:
+            self.row_bias = torch.nn.Parameter(self.mean.new_zeros(own[-1].shape[0]))
+            self.column_bias = torch.nn.Parameter(self.mean.new_zeros(own[0].shape[1]))
+        self.bias_scales = bias_scales or (self.BIAS_SCALE, self.BIAS_SCALE)
         scales = {
-            "row_scale": row_scale.to(dtype),
-            "column_scale": column_scale.to(dtype),
-            "value_scale": torch.tensor(value_scale, dtype=dtype, device=row_scale.device),
+            "row_scale": row_scale.to(self.mean),
+            "column_scale": column_scale.to(self.mean),
+            "value_scale": self.mean.new_tensor(value_scale),
         }
         for name, scale in scales.items():
             if not bool((scale > 0).all()):
                 raise ValueError(f"`{name}` must be above 0, got {scale.min().item()}")
             self.register_buffer(name, scale)
-        self.bias_scales = bias_scales or (self.BIAS_SCALE, self.BIAS_SCALE)
 
     def parameter_scales(self) -> ParameterScales:
         """Return the scales of the factors at the ends, and those of the biases."""

@@ -1,9 +1,9 @@
 """Which model of a job predicts validation entries best: the biases alone, depth 2, or a deeper one.
 
 Every phase begins where the one before was best, so that depth is added only where it pays: the product of
-depth 2 is split into balanced factors of depth 3, whose decay drops the directions of noise and hardly shrinks
-the others, and so on. Where depth 2 finds little beyond the biases, there is nothing to build on, and the
-leading directions of the gradient are tried at depth 3 at once.
+depth 2 is split into balanced factors of depth 3, whose decay drops the directions of noise and hardly
+shrinks the others, and so on. Where depth 2 finds little beyond the biases, there is nothing to build on, and
+the leading directions of the gradient are tried at depth 3 at once.
 """
 
 from __future__ import annotations
@@ -175,12 +175,12 @@ class Search:
 
     def _biases(self) -> Candidate:
         """Return the biases alone, which every other candidate has to beat."""
-        squares = []
+        squares, name = [], "mean"
         for part in self.parts:
             assert part.coordinates is not None
             assert part.validation is not None
             squares.append(mean_squared_error(part.coordinates.without_factors(), part.validation))
-        name = "mean" if self.parts[0].coordinates.biases is None else "biases"
+            name = "mean" if part.coordinates.biases is None else "biases"
         return Candidate(name, 0, math.sqrt(math.fsum(squares) / len(squares)))
 
 

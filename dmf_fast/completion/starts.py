@@ -77,7 +77,7 @@ class Prepared:
     validation: Observations | None = None
     coordinates: Coordinates | None = None
     directions: LeadingDirections | None = None
-    unit: DecayUnit = DecayUnit(1.0, 1.0)
+    unit: DecayUnit = DecayUnit(1.0, 1.0)  # noqa: RUF009 (frozen)
 
     @classmethod
     def of(
@@ -181,7 +181,7 @@ def _small_model(phase: Phase, prepared: Prepared, options: CompletionOptions) -
     assert coordinates is not None
     rows, columns = coordinates.shape
     widths = [options.hidden or min(rows, columns)] * (phase.depth - 1)
-    scale = options.init_scale * math.sqrt(max(rows, columns))
+    scale = options.small_scale * math.sqrt(max(rows, columns))
     factors = initialize(
         phase.start, (columns, *widths, rows), scale, seed=options.seed, dtype=prepared.train.dtype
     )
@@ -212,7 +212,7 @@ def _plain_start(phase: Phase, prepared: Prepared, options: CompletionOptions) -
         train.shape,
         phase.depth,
         options.hidden,
-        options.init_scale,
+        options.small_scale,
         phase.start,
         bias=options.bias,
         seed=options.seed,

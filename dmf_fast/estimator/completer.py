@@ -62,7 +62,8 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             there were none.
         n_iter_: steps of the training that counts.
         best_step_: the step that the validation ratings chose, or None.
-        history_: pyarrow table with a row for every evaluation of the search for it.
+        candidates_: validation RMSE of the models that they chose among, by name.
+        history_: pyarrow table with a row for every evaluation of the search.
         n_features_in_: 2.
         feature_names_in_: names of the two columns, where X was a data frame.
 
@@ -116,9 +117,10 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             resume=bool(self.resume),
         )
         self._fitted = fitted if self.keep_ratings else replace(fitted, observed=None)
-        self.n_iter_ = completed.result.steps
-        self.best_step_ = completed.search.best_step
-        self.history_ = completed.search.history
+        self.n_iter_ = completed.refit_steps or completed.steps
+        self.best_step_ = completed.best_step
+        self.history_ = completed.history
+        self.candidates_ = {one.name: one.validation_rmse for one in completed.candidates}
         return self
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> MatrixCompleter:
@@ -250,7 +252,9 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         facts = {
             "parameters": parameters,
             "trained": {
-                name: getattr(self, name) for name in ("n_iter_", "best_step_") if hasattr(self, name)
+                name: getattr(self, name)
+                for name in ("n_iter_", "best_step_", "candidates_")
+                if hasattr(self, name)
             },
             "feature_names": list(getattr(self, "feature_names_in_", [])),
         }

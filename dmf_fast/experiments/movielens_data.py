@@ -47,6 +47,12 @@ def read_some_ratings(folder: Path, count: int, seed: int) -> Observations:
     return _observations(ratings, (ratings.values - lowest) / (highest - lowest), drawn)
 
 
+def read_all_ratings(folder: Path) -> Observations:
+    """Return all ratings of ``u.data``, float32; raises `dmf_fast.data.DataError` where it cannot be read."""
+    ratings = read_ratings(folder / "u.data", _OPTIONS)
+    return _observations(ratings, ratings.values)
+
+
 def read_u1(folder: Path, validation_fraction: float, seed: int) -> MovieLensSplit:
     """Return the split ``u1``, with a random part of ``u1.base`` for validation.
 

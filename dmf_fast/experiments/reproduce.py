@@ -19,12 +19,12 @@ from dmf_fast.experiments.text_files import json_text, write_whole
 
 EXPERIMENTS = {
     name: f"dmf_fast.experiments.{name}"
-    for name in ("figure1", "figure2", "figure3", "sensing", "movielens", "norms", "greedy")
+    for name in ("figure1", "figure2", "figure3", "sensing", "movielens", "ratings", "norms", "greedy")
 }
 """Name to module, in the order of the page; every module has ``run(reproduction: Reproduction) -> Section``.
 
-Figures, sensing and movielens are those of Arora et al. 2019; norms, that fit without bound, of Razin & Cohen
-2020; greedy low-rank learning of Li, Luo & Lyu 2021.
+Figures, sensing and movielens are those of Arora et al. 2019; ratings is of this project; norms, that fit
+without bound, of Razin & Cohen 2020; greedy low-rank learning of Li, Luo & Lyu 2021.
 """
 
 

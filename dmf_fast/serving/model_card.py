@@ -39,13 +39,15 @@ class TrainingFacts:
     Attributes:
         steps: how many there were.
         seconds: how long they took.
-        stopped_because: the reason, as `FitResult` has it.
+        chosen: what validation ratings chose.
+        candidates: name to validation RMSE of what they chose among; empty where nothing was chosen.
 
     """
 
     steps: int
     seconds: float
-    stopped_because: str
+    chosen: str
+    candidates: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def model_card(card: ModelCard) -> str:
 
     Example:
         >>> data = DataFacts(("u.data",), 943, 1682, 100_000, 1, 5, 3.53)
-        >>> training = TrainingFacts(9, 0.5, "steps")
+        >>> training = TrainingFacts(9, 0.5, "depth 2", {})
         >>> card = ModelCard("Films", data, {"depth": 2}, training, {}, "model", {"dmf-fast": "0.1.0"})
         >>> model_card(card).splitlines()[0]
         '# Films'

@@ -1,7 +1,7 @@
 """Several runs that make their steps side by side, as one: the folds of a cross-validation.
 
-Every fold has a model, training entries and validation entries of its own. What a row records is the mean over
-the folds, so that one curve chooses one best step for all of them.
+Every fold has a model, training entries and validation entries of its own. What a row records is the mean
+over the folds, so that one curve chooses one best step for all of them.
 """
 
 from __future__ import annotations

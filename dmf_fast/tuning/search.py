@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix, split_validation
+from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix, validation_folds
 from dmf_fast.observations import Observations
 from dmf_fast.training import Progress
 from dmf_fast.tuning.options import TuningOptions
@@ -94,7 +94,7 @@ def tune(
         raise ValueError("`space` must have an option to search for, got none")
     train = observed
     if validation is None:
-        train, validation = split_validation(observed, options)
+        train, validation = validation_folds(observed, options)[0]
     if validation is None:
         raise ValueError(
             "`validation` must hold entries, got none; pass some, or options with a validation_fraction that "
@@ -161,7 +161,7 @@ class _Search:
 
         def report(progress: Progress) -> bool:
             rmse = progress.row["validation_rmse"]
-            if rmse is None:
+            if rmse is None or progress.step in reports:  # where one phase ends and the next begins
                 return False
             reports[progress.step] = float(rmse)
             return proposal.is_hopeless(progress.step, float(rmse))
@@ -175,17 +175,17 @@ class _Search:
 
 
 def _trial(proposal: Proposal, completed: CompletedMatrix, reports: dict[int, float]) -> TuningTrial:
-    result = completed.result
+    stops = {run.result.stopped_because for run in completed.search}
     states: dict[str, TuningTrialState] = {"diverged": "diverged", "callback": "pruned"}
-    state = states.get(result.stopped_because, "complete")
+    state: TuningTrialState = next((states[stop] for stop in states if stop in stops), "complete")
     return TuningTrial(
         proposal.number,
         state,
         proposal.values,
         None if state == "diverged" else completed.validation_rmse,
-        result.best_step,
-        result.steps,
-        result.seconds,
+        completed.best_step,
+        completed.steps,
+        completed.seconds,
         reports,
     )
 

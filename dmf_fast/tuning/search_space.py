@@ -18,7 +18,6 @@ _RANGES: dict[str, tuple[Any, ...]] = {
     "weight_decay": (0.02, 1.0),
     "bias_weight_decay": (0.002, 1.0),
     "degree_exponent": (0.0, 1.0),
-    "init_scale": (1e-6, 3e-3),
     "hidden": (16, 32, 64, 128),
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 from click.testing import Result
 
 Run = Callable[..., Result]
-QUICK = ("--hidden", "4", "--steps", "60", "--evaluate-every", "10", "--quiet")
+QUICK = ("--depth", "2", "--hidden", "4", "--steps", "60", "--evaluate-every", "10", "--quiet")
 MODEL = "model-depth-2.safetensors"
 
 

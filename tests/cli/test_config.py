@@ -72,7 +72,11 @@ def test_every_option_can_be_shown_and_so_be_given_in_a_file(dmf_fast: Run) -> N
 @settings(max_examples=25)
 @given(
     st.fixed_dictionaries(
-        {"lr": st.floats(1e-300, 1e300)},
+        {
+            "lr": st.floats(1e-300, 1e300),
+            "initialization": st.just("gaussian"),  # which has a scale
+            "depth": st.just("2"),
+        },
         optional={
             "hidden": st.integers(1, 10**6),
             "weight_decay": st.floats(0, 1e300),
@@ -104,7 +108,7 @@ def test_the_config_in_a_trained_folder_trains_the_same_model(
 ) -> None:
     first, again = tmp_path / "first", tmp_path / "again"
     options = ("--weight-decay", "0.3", "--depth", "3", "--seed", "5")
-    assert dmf_fast("complete", ratings_file, "--out", first, *options, *QUICK).exit_code == 0
+    assert dmf_fast("complete", ratings_file, "--out", first, *QUICK, *options).exit_code == 0
 
     result = dmf_fast("complete", "--config", first / "config.yaml", "--out", again, "--quiet")
 

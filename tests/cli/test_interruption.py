@@ -19,7 +19,10 @@ from dmf_fast.files.lock import locked
 from dmf_fast.training import Progress
 
 Run = Callable[..., Result]
-OPTIONS = ("--hidden", "4", "--steps", "60", "--evaluate-every", "10", "--checkpoint-every", "10", "--quiet")
+OPTIONS = (
+    "--depth", "2", "--hidden", "4", "--steps", "60", "--evaluate-every", "10", "--checkpoint-every", "10",
+    "--quiet",
+)  # fmt: skip
 MODEL = "model-depth-2.safetensors"
 
 

@@ -30,7 +30,8 @@ def timed_file(timed_lines: list[str], tmp_path: Path) -> Path:
 def test_the_latest_ratings_validate_and_are_trained_on_in_the_end(
     dmf_fast: Run, timed_file: Path, tmp_path: Path
 ) -> None:
-    options = ("--split", "time", "--validation-fraction", "0.2", "--json", *QUICK)
+    # The shrinkage of biases is chosen in a search.
+    options = ("--no-bias", "--split", "time", "--validation-fraction", "0.2", "--json", *QUICK)
 
     found = json_of(dmf_fast("complete", timed_file, "--out", tmp_path / "out", *options))
 
@@ -42,6 +43,9 @@ def test_the_latest_ratings_validate_and_are_trained_on_in_the_end(
         run["refit_steps"],
         "--validation-fraction",
         "0",
+        "--no-bias",
+        "--depth",
+        "2",
         "--hidden",
         "4",
         "--quiet",

@@ -15,29 +15,25 @@ from dmf_fast.completion import (
     CompletionOptions,
     complete_matrix,
     mean_value,
-    split_validation,
     spread,
+    validation_folds,
 )
 from dmf_fast.training import FitOptions, Progress, Recording
 from tests.assertions import assert_close, assert_equal
-
-
-def ratings(seed: int = 0, noise: float = 0.3) -> Observations:
-    """Entries of biases and rank 1 with noise, around 3.5."""
-    generator = torch.Generator().manual_seed(seed)
-    sides = [torch.randn(size, generator=generator) for size in (40, 30, 40, 30)]
-    dense = 3.5 + 0.5 * (sides[0][:, None] + sides[1]) + sides[2][:, None] * sides[3]
-    dense += noise * torch.randn(dense.shape, generator=generator)
-    rows, columns = (torch.rand(dense.shape, generator=generator) < 0.5).nonzero(as_tuple=True)
-    return Observations(rows, columns, dense[rows, columns], dense.shape)
-
+from tests.completion.ratings import ratings
 
 FIT = FitOptions(steps=80, patience=4, seed=0)
 
 
 def options(**changes: Any) -> CompletionOptions:
     recording = Recording(every=5, norms=False)
-    given: dict[str, Any] = {"hidden": 8, "fit": FIT, "recording": recording, "validation_fraction": 0.1}
+    given: dict[str, Any] = {
+        "depth": 2,
+        "hidden": 8,
+        "fit": FIT,
+        "recording": recording,
+        "validation_fraction": 0.1,
+    }
     return CompletionOptions(**given | changes)
 
 
@@ -55,7 +51,6 @@ def assert_same_model(one: CompletedMatrix, other: CompletedMatrix) -> None:
 def test_defaults_predict_held_out_entries_far_better_than_the_mean() -> None:
     train, test = ratings().split(0.1, seed=1)
     completed = complete_matrix(train, options(), test=test)
-    assert completed.refit is not None
     assert completed.test_rmse < 0.45 < 0.5 * test.values.std().item()
 
 
@@ -64,7 +59,7 @@ def test_values_of_another_scale_and_origin_give_the_same_model(scale: float) ->
     observed = ratings()
     moved = observed.with_values(scale * (observed.values.double() - 7.0))
     first, second = (complete_matrix(one.to(dtype=torch.float64), options()) for one in (observed, moved))
-    assert first.search.best_step == second.search.best_step
+    assert first.best_step == second.best_step
     places = [side[:20] for side in observed.coordinates()]
     torch.testing.assert_close(
         second.model.predict(*places) / scale + 7.0,
@@ -88,29 +83,26 @@ def test_one_row_or_one_column_is_no_special_case(shape: tuple[int, int]) -> Non
     assert torch.isfinite(completed.model.predict([0], [0])).all()
 
 
-def test_the_refit_learns_from_all_entries_up_to_the_train_loss_of_the_best_step(
-    plainly_completed: CompletedMatrix,
-) -> None:
-    history = plainly_completed.search.history.to_pydict()
-    reached = history["train_loss"][history["step"].index(plainly_completed.search.best_step)]
-    fit = replace(FIT, patience=None, train_loss_threshold=reached)
-    again = complete_matrix(ratings(), options(fit=fit, validation_fraction=0.0))
-    assert again.refit is None
-    assert plainly_completed.result.stopped_because == again.result.stopped_because == "train_loss_threshold"
-    assert plainly_completed.train_loss <= reached
-    assert_same_model(plainly_completed, again)
+def test_the_refit_learns_from_all_entries_as_closely_as_the_best_step_fitted_its_own() -> None:
+    observed = ratings()
+    completed = complete_matrix(observed, options(), folds=[observed.split(0.1, seed=0)])
+    (searched,), (refitted,) = completed.search, completed.refit
+    rows = searched.result.history.to_pylist()
+    best = next(row for row in rows if row["step"] == searched.result.best_step)
+    assert searched.loss_ratio == best["train_loss"] / rows[0]["train_loss"]
+    reached = searched.loss_ratio * refitted.result.history["train_loss"][0].as_py()
+    assert refitted.result.stopped_because == "train_loss_threshold"
+    assert 0.8 * reached < completed.train_loss <= reached
 
 
 def test_with_batches_the_refit_makes_as_many_steps_as_were_best() -> None:
     fit = replace(FIT, batches=2)
     completed = complete_matrix(ratings(), options(optimizer="group-rmsprop", fit=fit))
-    assert completed.refit is not None
-    assert completed.result.steps == completed.search.best_step
+    assert completed.refit_steps == completed.best_step
 
 
 def test_the_search_and_the_refit_run_in_native_code_by_default(plainly_completed: CompletedMatrix) -> None:
-    assert plainly_completed.refit is not None
-    assert plainly_completed.search.engine == plainly_completed.refit.engine == "native"
+    assert {run.result.engine for run in (*plainly_completed.search, *plainly_completed.refit)} == {"native"}
 
 
 @pytest.mark.parametrize("coordinates", ["scaled", "plain"])
@@ -124,7 +116,7 @@ def test_native_code_and_torch_complete_alike(coordinates: Any) -> None:
         for engine in ("native", "torch")
     ]
     native, by_torch = ended
-    assert native.search.best_step == by_torch.search.best_step
+    assert native.best_step == by_torch.best_step
     assert native.test_rmse == pytest.approx(by_torch.test_rmse, rel=1e-8)
     assert native.train_loss == pytest.approx(by_torch.train_loss, rel=1e-8)
     assert_close(list(native.model.parameters()), list(by_torch.model.parameters()), 1e-7)
@@ -132,23 +124,23 @@ def test_native_code_and_torch_complete_alike(coordinates: Any) -> None:
 
 def test_a_part_that_is_given_is_put_back_for_the_refit(plainly_completed: CompletedMatrix) -> None:
     observed = ratings()
-    train, validation = split_validation(observed, options())
-    given = complete_matrix(observed, options(), train=train, validation=validation)
+    given = complete_matrix(observed, options(), folds=validation_folds(observed, options()))
     assert_same_model(given, plainly_completed)
 
 
 def test_validation_entries_that_are_given_are_used_instead_of_a_random_part() -> None:
     train, validation = ratings().split(0.2, seed=9)
     completed = complete_matrix(train, options(), validation=validation)
-    assert completed.refit is None
+    assert not completed.refit
     with torch.no_grad():
         rmse = completed.model.loss(validation).sqrt().item()
     assert completed.validation_rmse == pytest.approx(rmse)
 
 
 def test_without_validation_or_refit_there_is_one_run() -> None:
-    assert complete_matrix(ratings(), options(validation_fraction=0.0)).refit is None
-    assert complete_matrix(ratings(), options(refit=False)).refit is None
+    for changes in ({"validation_fraction": 0.0}, {"refit": False}):
+        completed = complete_matrix(ratings(), options(**changes))
+        assert (len(completed.search), completed.refit) == (1, ())
 
 
 def test_both_runs_call_back_and_are_timed() -> None:
@@ -185,12 +177,7 @@ def test_a_job_that_was_stopped_in_its_refit_resumes_to_the_same_model(
 def test_a_run_that_diverges_says_so_and_is_not_trained_again() -> None:
     completed = complete_matrix(ratings(), options(optimizer="gd", lr=1e9, coordinates="plain"))
     assert completed.diverged
-    assert completed.refit is None
-
-
-def test_the_validation_part_is_left_out_where_it_would_be_empty() -> None:
-    observed = Observations([0, 1], [0, 0], [1.0, 2.0])
-    assert split_validation(observed, options()) == (observed, None)
+    assert not completed.refit
 
 
 def test_batches_are_refused_where_every_step_must_see_the_same_function() -> None:
@@ -202,7 +189,7 @@ def test_the_seed_of_the_job_is_that_of_its_batches() -> None:
     fit = FitOptions(steps=3, batches=4)
     job = options(optimizer="group-rmsprop", fit=fit, validation_fraction=0.0, seed=7)
     losses = [
-        complete_matrix(ratings(), replace(job, fit=replace(fit, seed=seed))).search.history["train_loss"]
+        complete_matrix(ratings(), replace(job, fit=replace(fit, seed=seed))).history["train_loss"]
         for seed in (None, 7, 8)
     ]
     assert losses[0] == losses[1] != losses[2]
@@ -213,7 +200,7 @@ def test_batches_train_with_group_rmsprop() -> None:
     fit = replace(FIT, batches=4, steps=400)
     job = options(optimizer="group-rmsprop", fit=fit, recording=Recording(every=8, norms=False))
     completed = complete_matrix(train, job, test=test)
-    assert completed.search.engine == "torch"
+    assert completed.result.engine == "torch"
     assert completed.test_rmse is not None
     assert completed.test_rmse < 0.45
 
@@ -229,8 +216,8 @@ def test_values_whose_squares_leave_float32_give_the_same_model_and_measures(sca
     )
     assert second.test_rmse == pytest.approx(scale * first.test_rmse, rel=0.02)
     assert second.train_loss == pytest.approx(scale**2 * first.train_loss, rel=0.05)
-    assert second.search.stopped_because == first.search.stopped_because
-    histories = [one.search.history for one in (first, second)]
+    assert second.search[0].result.stopped_because == first.search[0].result.stopped_because
+    histories = [one.history for one in (first, second)]
     for name, power in (("validation_rmse", 1), ("train_loss", 2), ("step", 0)):
         before, after = (history[name][:5].to_numpy() for history in histories)
         assert after == pytest.approx(scale**power * before, rel=0.02)
@@ -243,7 +230,7 @@ def test_a_random_part_without_weight_does_not_validate() -> None:
     weights = torch.zeros(len(observed))
     weights[0] = 1.0
     completed = complete_matrix(observed.with_values(observed.values, weights), options())
-    assert completed.refit is None
+    assert not completed.refit
     assert completed.validation_rmse is None
 
 

@@ -16,9 +16,11 @@ from dmf_fast.completion import CompletionOptions
         ({"optimizer": "sgdd"}, "`optimizer` must be one of adaptive-gd, .*, got 'sgdd'"),
         ({"schedule": "exp"}, "`schedule` must be one of constant, linear, cosine, got 'exp'"),
         ({"coordinates": "polar"}, "`coordinates` must be one of scaled, plain, got 'polar'"),
-        ({"initialization": "zeros"}, "`initialization` must be one of gaussian, .*, got 'zeros'"),
+        ({"initialization": "zeros"}, "`initialization` must be one of spectral, gaussian, .*, got 'zeros'"),
         ({"degree_exponent": 1.5}, "`degree_exponent` must be at most 1, got 1.5"),
         ({"weight_decay": -1.0}, "`weight_decay` must be at least 0, got -1.0"),
+        ({"depth": "deep"}, "`depth` must be a whole number or one of auto, got 'deep'"),
+        ({"init_scale": 0.1}, "`init_scale` must be None for the spectral initialization, .*, got 0.1"),
         ({"optimizer": "adam"}, "`lr` must be given for the optimizer 'adam', got None"),
     ],
 )

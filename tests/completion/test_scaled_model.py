@@ -6,23 +6,22 @@ import math
 
 import numpy as np
 import pytest
-import scipy.sparse
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from dmf_fast import Observations
-from dmf_fast.completion import ScaledFactorization, degree_scales, noise_level, spread
+from dmf_fast.completion import ScaledFactorization, degree_scales, spread
+from dmf_fast.initialization import initialize
 
 ROWS, COLUMNS = torch.tensor([2.0, 0.5, 1.0, 3.0]), torch.tensor([1.0, 0.25, 4.0])
 
 
 def scaled(depth: int, bias: bool) -> ScaledFactorization:
-    hidden = 5 if depth > 1 else None
-    model = ScaledFactorization(
-        ROWS, COLUMNS, 1.5, depth, hidden, 1.0, bias=bias, seed=0, dtype=torch.float64
-    )
+    dims = (3, *[5] * (depth - 1), 4)
+    factors = initialize("gaussian", dims, 1.0, seed=0, dtype=torch.float64)
+    model = ScaledFactorization(factors, ROWS, COLUMNS, 1.5, (0.5, 0.5) if bias else None)
     model.mean.fill_(3.5)
     if model.row_bias is not None and model.column_bias is not None:
         with torch.no_grad():
@@ -86,7 +85,7 @@ def test_the_plain_copy_shares_no_memory_with_the_model() -> None:
 @pytest.mark.parametrize("wrong", [0.0, -1.0])
 def test_a_scale_that_is_not_above_zero_is_refused(wrong: float) -> None:
     with pytest.raises(ValueError, match=f"`column_scale` must be above 0, got {wrong}"):
-        ScaledFactorization(ROWS, torch.tensor([1.0, wrong]), 1.0, 2, 2)
+        ScaledFactorization([torch.eye(4, 2)], ROWS, torch.tensor([1.0, wrong]), 1.0)
 
 
 @st.composite
@@ -124,25 +123,3 @@ def test_the_spread_is_the_weighted_root_mean_square(observations: Observations,
     root = math.sqrt(np.average((observations.values.numpy() - centre) ** 2, weights=weights))
     expected = root if root > 1e-14 * abs(centre) else 1.0  # rounding is no spread
     assert spread(observations, centre) == pytest.approx(expected, rel=1e-9)
-
-
-@pytest.mark.parametrize("exponent", [0.0, 0.4, 1.0])
-@pytest.mark.parametrize("skew", [0.0, 1.0])
-def test_the_noise_level_is_about_the_spectral_norm_of_noise(exponent: float, skew: float) -> None:
-    generator = np.random.default_rng(0)
-    rows, columns = 300, 200
-    chances = [np.arange(1, size + 1) ** -skew for size in (rows, columns)]
-    mask = generator.random((rows, columns)) < np.minimum(
-        0.9, 4 * np.outer(*chances) / np.outer(*chances).mean() / 40
-    )
-    i, j = mask.nonzero()
-    noise = 0.7 * generator.choice([-1.0, 1.0], len(i))
-    observations = Observations(i, j, noise, (rows, columns))
-    row_scale, column_scale = degree_scales(observations, exponent)
-    # The gradient at W = 0 in the coordinates of the model, whose values are scaled by 0.7 too.
-    gradient = scipy.sparse.diags(row_scale.numpy()) @ scipy.sparse.csr_array(
-        (noise, (i, j)), (rows, columns)
-    )
-    gradient = 2 * 0.7 / len(i) * gradient @ scipy.sparse.diags(column_scale.numpy())
-    norm = np.linalg.norm(gradient.toarray(), 2)
-    assert 0.5 < norm / noise_level(observations, row_scale, column_scale, 0.7) < 1.3

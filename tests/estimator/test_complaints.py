@@ -40,7 +40,10 @@ def test_a_transposed_input_is_called_transposed(given: Any) -> None:
 
 
 def test_predictions_at_rank_1100_are_those_of_float64() -> None:
-    completer = quick(hidden=1100, init_scale=1.0, clip=False, steps=5, validation_fraction=0.0).fit(X, Y)
+    completer = quick(
+        hidden=1100, depth=2, initialization="gaussian", init_scale=1.0, clip=False, steps=5,
+        validation_fraction=0.0,
+    ).fit(X, Y)  # fmt: skip
     model = completer.model_
     w1, w2 = (factor.detach().double().numpy() for factor in model.factors)
     assert w1.shape[0] == 1100
@@ -67,7 +70,7 @@ def test_training_at_rank_1100_takes_the_steps_of_float64() -> None:
 
 
 def test_a_setting_that_diverges_is_no_silent_nan_in_a_grid_search() -> None:
-    base = quick(optimizer="gd", coordinates="plain", lr=1e-2)
+    base = quick(optimizer="gd", coordinates="plain", depth=2, lr=1e-2)
     search = GridSearchCV(base, {"lr": [1e-2, 1e9]}, cv=2, scoring="r2", error_score=np.nan)
     with (
         pytest.warns(FitFailedWarning, match="The training diverged: its loss is not finite"),

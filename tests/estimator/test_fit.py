@@ -30,8 +30,9 @@ def test_the_model_is_bitwise_that_of_the_training_job_on_the_same_entries() -> 
     completed = complete_matrix(observed, completion_options(completer.get_params()))
     for own, expected in zip(completer.model_.parameters(), completed.model.parameters(), strict=True):
         assert torch.equal(own, expected)
-    assert completer.n_iter_ == completed.result.steps
-    assert completer.best_step_ == completed.search.best_step
+    assert completer.n_iter_ == completed.refit_steps
+    assert completer.best_step_ == completed.best_step
+    assert completer.candidates_["biases"] == completed.candidates[0].validation_rmse
     assert completer.history_.column("validation_rmse").null_count == 0
     assert completer.noise_variance_ == completed.validation_rmse**2
     assert completer.mean_ == completed.model.mean.item()

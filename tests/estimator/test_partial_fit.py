@@ -57,7 +57,7 @@ def test_a_rating_that_stands_already_is_replaced() -> None:
     assert len(completer._fitted.observed) == 400
     assert completer._fitted.observed.values.max() >= Y[0] + 2.9
     taken_back = completer.partial_fit(X[:1], Y[:1]).predict(X[:1])[0]
-    assert abs(taken_back - before) < 0.2 * (raised - before)
+    assert abs(taken_back - before) < 0.25 * (raised - before)
 
 
 def test_only_the_rows_and_columns_that_are_concerned_move() -> None:

@@ -70,7 +70,7 @@ def test_validation_ratings_choose_the_shrinkage() -> None:
     for values, expected in ((strong + 0.1 * noise, 1.0), (noise, 30.0)):
         train, validation = Observations(rows, columns, values, (60, 40)).split(0.3, seed=0)
 
-        chosen = chosen_biases(train, HeldOut.of(validation))
+        (chosen,) = chosen_biases([(train, HeldOut.of(validation))])
 
         assert chosen.shrinkage == Shrinkage(expected, expected)
 
@@ -103,4 +103,4 @@ def test_biases_on_movielens_100k_are_as_good_as_published(movielens_folder: Pat
 def test_without_a_validation_rating_the_shrinkage_is_the_usual_one() -> None:
     train = Observations([0, 0, 1], [0, 1, 0], [1.0, 2.0, 4.0])
     for nothing in (HeldOut([], [], []), HeldOut([-1], [-1], [5.0])):
-        assert chosen_biases(train, nothing).shrinkage == Shrinkage()
+        assert chosen_biases([(train, nothing)])[0].shrinkage == Shrinkage()

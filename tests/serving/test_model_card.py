@@ -10,7 +10,7 @@ CARD = ModelCard(
     title="Films",
     data=DataFacts(("u1.base", "films|of\n1990.csv"), 943, 1682, 80_000, 1.0, 5.0, 3.528),
     settings={"depth": 2, "lr": 0.1, "clip": True, "patience": None, "optimizer": "group-rmsprop"},
-    training=TrainingFacts(812, 75.2, "patience"),
+    training=TrainingFacts(812, 75.2, "depth 3", {"biases": 0.96, "depth 3": 0.93}),
     metrics={
         "this model": {"validation RMSE": 0.93, "test RMSE": 0.92251},
         "biases alone": {"test RMSE": 0.96},
@@ -44,7 +44,7 @@ def test_every_fact_is_there() -> None:
         "patience": "–",
         "optimizer": "group-rmsprop",
     }
-    assert "812 steps in 75.2 seconds; it stopped because of: patience." in text
+    assert "812 steps in 75.2 seconds; chosen: depth 3." in text
     assert "dmf-fast predict models/films pairs.csv" in text
     assert dict(table_rows(text, "Software")[2:]) == {"dmf-fast": "0.1.0", "torch": "2.13.0"}
 

@@ -16,7 +16,7 @@ from dmf_fast.tuning import SearchSpace, TuningOptions, TuningTrial, tune
 from dmf_fast.tuning.proposal import Proposal
 
 OPTIONS = CompletionOptions.of(
-    {"hidden": 4, "steps": 80, "evaluate_every": 2, "patience": 10, "validation_fraction": 0.2}
+    {"depth": 2, "hidden": 4, "steps": 80, "evaluate_every": 2, "patience": 10, "validation_fraction": 0.2}
 )
 SPACE = SearchSpace().changed(hidden=(2, 4))
 
@@ -53,7 +53,7 @@ def test_the_options_found_repeat_the_best_trial(observed: Observations) -> None
     again = complete_matrix(observed, replace(found.options, refit=False))
 
     assert again.validation_rmse == found.best.validation_rmse
-    assert again.result.best_step == found.best.best_step
+    assert again.best_step == found.best.best_step
     assert found.options.refit == OPTIONS.refit
     complete = [trial for trial in found.trials if trial.state == "complete"]
     assert found.best.validation_rmse == min(trial.validation_rmse or 9.0 for trial in complete)
@@ -136,7 +136,9 @@ def test_only_what_the_space_names_is_searched_for(observed: Observations) -> No
 
 
 def test_hopeless_trials_are_pruned_and_only_where_that_is_asked_for(observed: Observations) -> None:
-    long = OPTIONS.changed({"evaluate_every": 1, "patience": None, "steps": 120})
+    long = OPTIONS.changed(
+        {"evaluate_every": 1, "patience": None, "steps": 120, "initialization": "gaussian"}
+    )
     space = SearchSpace({"init_scale": (1e-6, 0.3)})
 
     pruned = tune(observed, long, space, TuningOptions(trials=16))

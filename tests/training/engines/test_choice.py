@@ -10,6 +10,7 @@ import torch
 
 import dmf_fast
 from dmf_fast.completion import ScaledFactorization
+from dmf_fast.initialization import initialize
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.optim import AdaptiveGradientDescent, GroupRMSprop, OptimizerSpec
 from dmf_fast.training import FitOptions, explain, fit
@@ -28,8 +29,8 @@ def model(bias: bool = True, **options: Any) -> DeepMatrixFactorization:
 
 def scaled(depth: int) -> ScaledFactorization:
     sides = torch.ones(8), torch.ones(9)
-    hidden = 4 if depth > 1 else None
-    return ScaledFactorization(*sides, 1.0, depth, hidden, 0.3, seed=0, dtype=torch.float64)
+    factors = initialize("gaussian", (9, *[4] * (depth - 1), 8), 0.3, seed=0, dtype=torch.float64)
+    return ScaledFactorization(factors, *sides, 1.0, None)
 
 
 def frozen() -> DeepMatrixFactorization:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dmf_fast import Observations
 from dmf_fast.completion import ScaledFactorization
+from dmf_fast.initialization import initialize
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.optim import AdaptiveGradientDescent, GroupRMSprop, OptimizerSpec
 from dmf_fast.training import FitOptions, FitResult, Recording, fit
@@ -114,7 +115,9 @@ def plain_model(depth: int, bias: bool) -> DeepMatrixFactorization:
 
 def scaled_model(depth: int, bias: bool) -> ScaledFactorization:
     scales = (torch.linspace(0.5, 2.0, 14), torch.linspace(1.5, 0.4, 9))
-    return ScaledFactorization(*scales, 1.3, depth, 5, 0.5, bias=bias, seed=0, dtype=torch.float64)
+    dims = (9, *[5] * (depth - 1), 14)
+    factors = initialize("gaussian", dims, 0.5, seed=0, dtype=torch.float64)
+    return ScaledFactorization(factors, *scales, 1.3, (0.5, 0.5) if bias else None)
 
 
 def both(

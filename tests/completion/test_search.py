@@ -1,0 +1,212 @@
+"""What a search tries and chooses: never worse than the biases, deeper only where it pays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dmf_fast import Observations
+from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix
+from dmf_fast.data import read_ratings
+from dmf_fast.evaluation import Biases, HeldOut, RatingErrors
+from dmf_fast.training import FitOptions, Progress
+from tests.assertions import assert_equal
+from tests.completion.ratings import ratings
+
+QUIET = FitOptions(steps=2_000, patience=20, progress=False)
+
+
+def options(**changes: Any) -> CompletionOptions:
+    return CompletionOptions(**{"hidden": 8, "fit": QUIET} | changes)
+
+
+def noisy() -> Observations:
+    """Biases and noise, where factors have nothing to find."""
+    generator = torch.Generator().manual_seed(0)
+    dense = torch.randn(60, 1, generator=generator) + torch.randn(1, 50, generator=generator)
+    dense = dense + torch.randn(60, 50, generator=generator)
+    places = (torch.rand(60, 50, generator=generator) < 0.3).nonzero(as_tuple=True)
+    return Observations(*places, dense[places], dense.shape)
+
+
+def rmse_of_biases(train: Observations, test: Observations, completed: CompletedMatrix) -> float:
+    assert completed.biases is not None
+    held_out = HeldOut.of(test)
+    rmse = RatingErrors.of(completed.biases.predict(held_out.rows, held_out.columns), held_out.values).rmse
+    assert rmse is not None
+    return rmse
+
+
+@pytest.fixture(scope="module")
+def automatic() -> CompletedMatrix:
+    """Most tests only read it."""
+    train, test = ratings().split(0.1, seed=1)
+    return complete_matrix(train, options(), test=test)
+
+
+def test_the_candidate_of_the_least_validation_error_is_chosen(automatic: CompletedMatrix) -> None:
+    errors = [one.validation_rmse for one in automatic.candidates]
+    assert [one.name for one in automatic.candidates][:2] == ["biases", "depth 2"]
+    assert automatic.validation_rmse == min(error for error in errors if error is not None)
+    assert automatic.validation_rmse == automatic.chosen.validation_rmse
+    assert automatic.depth == automatic.chosen.depth
+
+
+def test_every_split_begins_where_the_phase_before_was_best(automatic: CompletedMatrix) -> None:
+    phases = [run for run in automatic.search if run.phase.start in ("product",) or run.phase.depth == 2]
+    assert len(phases) >= 2
+    for before, after in pairwise(phases):
+        rows = before.result.history.to_pylist()
+        best = next(row for row in rows if row["step"] == before.result.best_step)
+        first = after.result.history.to_pylist()[0]
+        assert first["validation_rmse"] == pytest.approx(best["validation_rmse"], rel=1e-4)
+        assert first["train_loss"] == pytest.approx(best["train_loss"], rel=1e-4)
+
+
+def test_depth_goes_on_only_as_long_as_it_pays(automatic: CompletedMatrix) -> None:
+    deeper = [run for run in automatic.search if run.phase.start == "product"]
+    assert [run.phase.depth for run in deeper] == list(range(3, 3 + len(deeper)))
+    assert all(run.steps > 0 for run in deeper[:-1])
+
+
+def test_the_history_counts_steps_through_all_phases(automatic: CompletedMatrix) -> None:
+    history = automatic.history
+    steps = history["step"].to_pylist()
+    assert steps == sorted(steps)
+    assert steps[-1] == automatic.steps
+    assert history["depth"].to_pylist() == sorted(history["depth"].to_pylist())
+    seconds = history["seconds"].to_pylist()
+    assert seconds == sorted(seconds)
+
+
+def test_where_there_is_only_noise_the_biases_are_the_model() -> None:
+    train, test = noisy().split(0.2, seed=0)
+    completed = complete_matrix(train, options(), test=test)
+    assert completed.test_rmse is not None
+    assert completed.test_rmse <= rmse_of_biases(train, test, completed) + 1e-3
+    if completed.chosen.name == "biases":
+        assert not completed.left_start
+        assert all(not factor.any() for factor in completed.model.factors)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 5])
+def test_a_depth_that_is_given_is_the_depth_of_the_model_or_it_is_the_biases(depth: int) -> None:
+    completed = complete_matrix(ratings(), options(depth=depth))
+    assert completed.depth == depth
+    names = {one.name for one in completed.candidates}
+    assert names <= {"biases", f"depth {depth}", f"depth {depth}, spectral start"}
+
+
+def test_without_validation_entries_depth_2_is_trained() -> None:
+    completed = complete_matrix(ratings(), options(validation_fraction=0.0, fit=replace(QUIET, steps=50)))
+    assert completed.depth == 2
+    assert completed.validation_rmse is None
+    assert completed.best_step is None
+
+
+@pytest.mark.parametrize("changes", [{"coordinates": "plain"}, {"initialization": "gaussian"}])
+def test_a_depth_is_not_found_from_other_starts(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"`depth` must be a number where the factors start as 'gaussian'"):
+        complete_matrix(ratings(), options(**changes))
+
+
+def test_spectral_starts_are_refused_in_plain_coordinates() -> None:
+    with pytest.raises(ValueError, match="`initialization` must be another one than 'spectral'"):
+        options(coordinates="plain", initialization="spectral")
+
+
+@pytest.mark.parametrize("initialization", ["gaussian", "balanced", "orthogonal"])
+def test_other_starts_begin_at_the_depth_that_is_given(initialization: Any) -> None:
+    train, test = ratings().split(0.1, seed=1)
+    completed = complete_matrix(train, options(depth=2, initialization=initialization), test=test)
+    assert [run.phase.start for run in completed.search] == [initialization]
+    assert completed.test_rmse is not None
+    assert completed.test_rmse < 0.45
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.13])
+def test_jobs_are_bitwise_the_same_for_any_number_of_threads(decay: float) -> None:
+    models = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        models.append(complete_matrix(ratings(), options(weight_decay=decay)).model)
+    assert_equal(list(models[0].parameters()), list(models[1].parameters()))
+
+
+@pytest.mark.parametrize("phase", range(5))
+def test_a_job_that_was_stopped_in_any_phase_resumes_to_the_same_model(tmp_path: Path, phase: int) -> None:
+    job = replace(options(), fit=replace(QUIET, checkpoint_every=2))
+    expected = complete_matrix(ratings(), options())
+    begun = -1
+    before: object = None
+
+    def stop(progress: Progress) -> None:
+        nonlocal begun, before
+        if progress.model is not before:
+            begun, before = begun + 1, progress.model
+        if begun == phase and progress.row["step"] == 2:
+            raise RuntimeError("the machine is switched off")
+
+    try:
+        complete_matrix(ratings(), job, callbacks=[stop], checkpoint=tmp_path)
+    except RuntimeError:
+        pass
+    else:
+        pytest.skip(f"the job has no step 2 in a phase {phase}")
+    resumed = complete_matrix(ratings(), job, checkpoint=tmp_path, resume=True)
+    assert_equal(list(resumed.model.parameters()), list(expected.model.parameters()))
+    assert [one.validation_rmse for one in resumed.candidates] == [
+        one.validation_rmse for one in expected.candidates
+    ]
+
+
+def test_the_seconds_that_are_given_are_kept() -> None:
+    completed = complete_matrix(ratings(), options(fit=replace(QUIET, max_seconds=0.0)))
+    assert {run.result.stopped_because for run in completed.search} == {"max_seconds"}
+    assert len(completed.search) == 1
+
+
+def _movielens(folder: Path, share: float, seed: int) -> tuple[Observations, Observations]:
+    ratings = read_ratings(folder / "u.data")
+    observed = ratings.observations()
+    test, train = observed.split(share, seed)
+    return train, test
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5])
+def test_depth_pays_on_movielens(movielens_folder: Path, share: float) -> None:
+    errors = []
+    for seed in range(3):
+        train, test = _movielens(movielens_folder, share, seed)
+        jobs = [
+            complete_matrix(train, CompletionOptions(depth=depth, fit=QUIET), test=test) for depth in (2, 3)
+        ]
+        errors.append([*(job.test_rmse for job in jobs), rmse_of_biases(train, test, jobs[0])])
+    depth_2, depth_3, biases = np.array(errors, dtype=float).T
+    assert (depth_3 < depth_2).all()
+    assert (depth_3 < biases).all()
+
+
+def test_a_twentieth_of_movielens_is_predicted_as_well_as_by_the_biases(movielens_folder: Path) -> None:
+    differences = []
+    for seed in range(3):
+        train, test = _movielens(movielens_folder, 0.05, seed)
+        completed = complete_matrix(train, CompletionOptions(fit=QUIET), test=test)
+        assert completed.test_rmse is not None
+        differences.append(completed.test_rmse - rmse_of_biases(train, test, completed))
+    assert np.median(differences) <= 5e-4
+
+
+def test_the_biases_are_in_the_values_themselves() -> None:
+    observed = ratings()
+    scaled = observed.with_values(1e20 * observed.values.double())
+    completed = complete_matrix(scaled, options(fit=replace(QUIET, steps=5)))
+    assert completed.biases is not None
+    expected = Biases.fit(observed, completed.biases.shrinkage)
+    np.testing.assert_allclose(completed.biases.row_biases, 1e20 * expected.row_biases, rtol=1e-4)

@@ -1,0 +1,99 @@
+"""Starts: balanced factors, splits that change nothing, and sizes that the decay lets grow."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dmf_fast import Observations
+from dmf_fast.chain import balancedness, chain_product
+from dmf_fast.completion import CompletionOptions
+from dmf_fast.completion.starts import Phase, Prepared, begin, product_directions
+from dmf_fast.evaluation import Biases
+from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.training import FitOptions, fit
+from tests.completion.ratings import ratings
+
+OPTIONS = CompletionOptions(hidden=8)
+
+
+def prepared(options: CompletionOptions = OPTIONS) -> Prepared:
+    train, validation = ratings().to(dtype=torch.float64).split(0.1, seed=0)
+    return Prepared.of(train, validation, options, Biases.fit(train))
+
+
+@given(st.integers(0, 2**20), st.integers(2, 4), st.integers(2, 6))
+def test_a_product_splits_into_balanced_factors_of_any_depth(seed: int, depth: int, deeper: int) -> None:
+    part = prepared()
+    start = begin(Phase(depth, "spectral"), part, OPTIONS)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in start.model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    before = start.model(part.train).detach()
+
+    split = begin(Phase(deeper, "product"), part, OPTIONS, start)
+
+    assert len(split.model.factors) == deeper
+    torch.testing.assert_close(split.model(part.train).detach(), before, rtol=1e-6, atol=1e-6)
+    assert (
+        balancedness(list(split.model.factors)).item()
+        < 1e-8 * chain_product(list(start.model.factors)).norm()
+    )
+    assert start.model.factors[0].data_ptr() != split.model.factors[0].data_ptr()
+
+
+def test_the_directions_of_a_product_are_its_singular_vectors() -> None:
+    factors = [torch.randn(shape, dtype=torch.float64) for shape in ((4, 9), (4, 4), (7, 4))]
+    found = product_directions(DeepMatrixFactorization.of_factors(factors))
+    torch.testing.assert_close(found.left @ found.values.diag() @ found.right.T, chain_product(factors))
+    assert (found.values.diff() <= 0).all()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_a_spectral_start_predicts_what_the_biases_do(depth: int) -> None:
+    part = prepared()
+    assert part.coordinates is not None
+    start = begin(Phase(depth, "spectral"), part, OPTIONS)
+    assert len(start.model.factors) == depth
+    difference = start.model(part.train) - part.coordinates.without_factors()(part.train)
+    # From depth 3 on it is larger, so that it survives the decay.
+    assert difference.square().mean().sqrt() < (0.3 if depth > 2 else 1e-3) * part.train.values.std()
+
+
+def test_the_biases_of_a_start_are_the_fitted_ones() -> None:
+    part = prepared()
+    assert part.coordinates is not None
+    rows, columns = (side.numpy() for side in part.train.coordinates())
+    expected = torch.from_numpy(Biases.fit(part.train).predict(rows, columns))
+    torch.testing.assert_close(part.coordinates.without_factors()(part.train).detach(), expected)
+
+
+@pytest.mark.parametrize("center", [True, False])
+def test_without_centering_the_mean_is_in_the_biases(center: bool) -> None:
+    options = CompletionOptions(hidden=8, center=center)
+    part = prepared(options)
+    assert part.coordinates is not None
+    model = part.coordinates.without_factors()
+    assert (model.mean.item() != 0) == center
+    rows, columns = (side.numpy() for side in part.train.coordinates())
+    torch.testing.assert_close(
+        model(part.train).detach(), torch.from_numpy(Biases.fit(part.train).predict(rows, columns))
+    )
+
+
+@pytest.mark.parametrize("depth", [3, 4])
+def test_a_deep_spectral_start_survives_its_decay(depth: int) -> None:
+    part = prepared()
+    start = begin(Phase(depth, "spectral"), part, OPTIONS)
+    result = fit(start.model, part.train, start.optimizer, FitOptions(steps=200))
+    assert result.left_start
+
+
+def test_constant_values_leave_nothing_to_start_from() -> None:
+    train = Observations([0, 1, 2], [0, 1, 0], [2.0, 2.0, 2.0], (3, 2))
+    part = Prepared.of(train, None, OPTIONS, Biases.fit(train))
+    start = begin(Phase(2, "spectral"), part, OPTIONS)
+    assert all(torch.isfinite(parameter).all() for parameter in start.model.parameters())
