@@ -23,7 +23,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
-from dmf_fast.completion.start import gaussian_start
 
 from bench.problems import movielens_ratings
 from bench.record import origin, results_file
@@ -31,12 +30,14 @@ from bench.rival_libraries import MILLION, ratings_problem
 from bench.timing import median_seconds
 from dmf_fast import FitOptions, Observations
 from dmf_fast.completion import CompletionOptions
+from dmf_fast.completion.starts import Phase, Prepared, begin
+from dmf_fast.evaluation import Biases
 from dmf_fast.training.engines.native import NativeEngine
 
 ROUNDS = 15
 HIDDEN = 64
 
-# Runs in either checkout: both have `complete_matrix(observed, options, test=...)`.
+# Runs in either checkout: both have `complete_matrix(observed, options)`. Before depth was found, it was 2.
 JOB = """
 import json, sys, time, torch
 from dmf_fast import Observations
@@ -48,11 +49,10 @@ observed.layout(), test.layout()
 seconds = []
 for _ in range(int(sys.argv[3])):
     start = time.perf_counter()
-    done = complete_matrix(observed, CompletionOptions(), test=test)
+    done = complete_matrix(observed, CompletionOptions(**json.loads(sys.argv[4])))
     seconds.append(time.perf_counter() - start)
-model, steps = (done.model, [done.search.steps, done.refit.steps]) if hasattr(done, "model") else (
-    done.run.model, [done.searched.result.steps, done.run.result.steps])
-rmse = model.loss(test).sqrt().item()
+steps = [done.steps, done.refit_steps] if hasattr(done, "steps") else [done.search.steps, done.refit.steps]
+rmse = done.model.loss(test).sqrt().item()
 print(json.dumps({"seconds": seconds, "rmse": rmse, "steps": steps}))
 """
 
@@ -76,7 +76,7 @@ def step_and_sweep(train: Observations, threads: int) -> dict[str, float]:
     """Time a native step and the raw operator on the same entries."""
     torch.set_num_threads(threads)
     options = CompletionOptions(hidden=HIDDEN)
-    start = gaussian_start(options, train)
+    start = begin(Phase(2, "spectral"), Prepared.of(train, None, options, Biases.fit(train)), options)
     engine = NativeEngine(start.model, train, start.optimizer, FitOptions())
     part = train.split(0.05, 0)[1]
     layout, (rows, columns) = train.layout(), train.shape
@@ -101,9 +101,13 @@ def step_and_sweep(train: Observations, threads: int) -> dict[str, float]:
 
 
 def jobs(
-    train: Observations, test: Observations, threads: int, checkouts: dict[str, Path], rounds: int
+    train: Observations,
+    test: Observations,
+    threads: int,
+    checkouts: dict[str, tuple[Path, dict[str, Any]]],
+    rounds: int,
 ) -> dict[str, Any]:
-    """Return seconds and test RMSE of the whole job in every checkout, in turns."""
+    """Return seconds and test RMSE of the whole job in every checkout with its options, in turns."""
     data = {"train": [*train.coordinates(), train.values], "test": [*test.coordinates(), test.values]}
     file = Path(os.environ.get("TMPDIR", "/tmp")) / f"bench-ratings-{os.getpid()}.pt"
     torch.save(data | {"shape": list(train.shape)}, file)
@@ -111,9 +115,9 @@ def jobs(
     found: dict[str, Any] = {}
     try:
         for _ in range(rounds):
-            for name, folder in checkouts.items():
+            for name, (folder, options) in checkouts.items():
                 done = subprocess.run(
-                    [sys.executable, "-c", JOB, str(file), str(threads), "3"],
+                    [sys.executable, "-c", JOB, str(file), str(threads), "3", json.dumps(options)],
                     cwd=folder,
                     env=_environment(folder),
                     capture_output=True,
@@ -142,7 +146,12 @@ def main() -> None:
     parser.add_argument("--problems", choices=("small", "all"), default="all")
     parser.add_argument("--output", type=Path, default=results_file("ratings"))
     arguments = parser.parse_args()
-    checkouts = {"now": Path.cwd()} | ({} if arguments.before is None else {"before": arguments.before})
+    checkouts: dict[str, tuple[Path, dict[str, Any]]] = {
+        "automatic depth": (Path.cwd(), {}),
+        "depth 2": (Path.cwd(), {"depth": 2}),
+    }
+    if arguments.before is not None:
+        checkouts["before"] = (arguments.before, {})
     report: dict[str, Any] = {**origin(), "threads": arguments.threads, "problems": {}}
     for name, (train, test) in problems(arguments.problems).items():
         steps = step_and_sweep(train, arguments.threads)
@@ -155,8 +164,10 @@ def main() -> None:
             print(
                 f"  job, {where}: {one['seconds']:.3f} s, test RMSE {one['rmse']:.4f}, steps {one['steps']}"
             )
-        if "before" in job:
-            print(f"  ratio {job['before']['seconds'] / job['now']['seconds']:.2f}")
+        for other in job.keys() - {"automatic depth"}:
+            print(
+                f"  automatic depth / {other} {job['automatic depth']['seconds'] / job[other]['seconds']:.2f}"
+            )
     report["load_average"] = os.getloadavg()
     arguments.output.write_text(json.dumps(report, indent=1) + "\n")
 

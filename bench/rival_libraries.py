@@ -236,8 +236,8 @@ def measured_dmf_fast(
         result = completed(ratings, problem.shape, options)
         seconds.append(time.perf_counter() - started)
         cpu.append(time.process_time() - processor)
-        trained = result.result
-        rates.append(trained.steps / trained.seconds)
+        steps = result.refit_steps or result.steps
+        rates.append((result.steps + result.refit_steps) / result.seconds)
     assert options.hidden is not None
     predictions = result.model.predict(problem.test.rows, problem.test.columns).numpy()
     rmse = RatingErrors.of(predictions.astype(np.float64), problem.test.values).rmse
@@ -246,7 +246,8 @@ def measured_dmf_fast(
     settings = {
         "hidden": options.hidden,
         "weight_decay": options.weight_decay,
-        "steps": trained.steps,
+        "chosen": result.chosen.name,
+        "steps": steps,
     }
     return Outcome(name, settings, rmse, min(seconds), seconds, min(cpu), max(rates), rate, [])
 

@@ -9,6 +9,7 @@ them, where u is about what noise pulls. `docs/theory.md` derives it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -45,6 +46,18 @@ class DecayUnit:
         (0.5, 2.0)
         """
         return self.noise * self.reference ** (1 - 2 / depth) if self.reference else 0.0
+
+    def least_surviving(self, weight_decay: float, gradient: float, depth: int) -> float:
+        """Return the least singular value, compared with the reference, that grows from depth 3 on.
+
+        A direction in which the gradient pulls with g grows where this is more than the slope of the penalty,
+        ``λ u (s_ref/s)^(1 − 2/N)``: from ``s = s_ref (λ u / g)^(N/(N−2))`` on. At most 1 is returned.
+
+        >>> round(DecayUnit(1.0, 5.0).least_surviving(0.2, gradient=0.4, depth=3), 6)
+        0.125
+        """
+        pull: float = weight_decay * self.noise / gradient
+        return min(1.0, math.pow(pull, depth / (depth - 2)))
 
     @classmethod
     def of_start(cls, directions: LeadingDirections, coordinates: Coordinates) -> DecayUnit:

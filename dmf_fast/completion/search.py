@@ -25,6 +25,8 @@ MOST_DEPTH = 4
 _GAIN_TO_BUILD_ON = 0.01
 # The patience of a phase that begins at the best of another is this part of the patience near zero.
 _SOONER = 4
+# Errors that differ by less are equal: the simpler model is chosen.
+_EQUAL = 1e-4
 _UNFINISHED = ("interrupted", "diverged", "callback", "max_seconds")
 
 
@@ -104,34 +106,45 @@ class Search:
 
     @property
     def chosen(self) -> Candidate:
-        """The candidate of the least validation error; the first of equals, which is the simplest."""
-        candidates = self.candidates
-        return min(
-            candidates, key=lambda one: math.inf if one.validation_rmse is None else one.validation_rmse
-        )
+        """The simplest candidate whose validation error is the least, or worse by nothing that counts."""
+        errors = [math.inf if one.validation_rmse is None else one.validation_rmse for one in self.candidates]
+        enough = (1 + _EQUAL) * min(errors)
+        return next(one for one, error in zip(self.candidates, errors, strict=True) if error <= enough)
 
     def search(self) -> None:
         """Run all phases."""
         options = self._options
         depth = 2 if options.depth == "auto" else options.depth
-        if options.start != "spectral" or self.parts[0].validation is None or depth == 1:
+        if options.start != "spectral" or self.parts[0].validation is None:
             self._add(f"depth {depth}", self._phase(Phase(depth, options.start)))
             return
-        biases = self._biases()
-        self.candidates.append(biases)
-        first = self._phase(Phase(2, "spectral"))
-        if depth == 2:
-            self._add("depth 2", first)
-        last = MOST_DEPTH if options.depth == "auto" else depth
-        if last == 2 or not self.runs[-1].is_finished:
+        self.candidates.append(self._biases())
+        if depth > 2 and not options.weight_decay:
+            self._add_spectral(depth)
             return
-        assert biases.validation_rmse is not None
+        first = self._phase(Phase(min(depth, 2), "spectral"))
+        if depth <= 2:
+            self._add(f"depth {depth}", first)
+        last = MOST_DEPTH if options.depth == "auto" else depth
+        if last > 2 and first.runs[-1].is_finished:
+            self._go_deeper(first, last)
+
+    def _go_deeper(self, first: Candidate, last: int) -> None:
+        """Split the product of depth 2, and begin anew where that has found little.
+
+        Without a decay there is nothing that would drop a direction of noise from a product.
+        """
+        if self._options.weight_decay:
+            self._deepen(first, last)
+        biases = self.candidates[0].validation_rmse
+        assert biases is not None
         assert first.validation_rmse is not None
-        self._deepen(first, last)
-        gains_little = first.validation_rmse > (1 - _GAIN_TO_BUILD_ON) * biases.validation_rmse
-        if gains_little and self.runs[-1].is_finished:
-            start = Phase(max(3, depth), "spectral")
-            self._add(f"depth {start.depth}, spectral start", self._phase(start))
+        gains_little = first.validation_rmse > (1 - _GAIN_TO_BUILD_ON) * biases
+        if (gains_little or not self._options.weight_decay) and self.runs[-1].is_finished:
+            self._add_spectral(3 if self._options.depth == "auto" else last)
+
+    def _add_spectral(self, depth: int) -> None:
+        self._add(f"depth {depth}, spectral start", self._phase(Phase(depth, "spectral")))
 
     def _deepen(self, before: Candidate, last: int) -> None:
         """Split the product again and again, at automatic depth as long as this pays."""

@@ -26,9 +26,10 @@ from dmf_fast.threads import threads_kept, use_one_thread
 _ADAPTIVE_RATE = 0.5
 # Length of a step of group-rmsprop compared with the root of the number of rows and columns.
 _RMSPROP_STEP = 0.04
-# Singular values of a spectral start compared with the reference of the decay. At depth 2 they are small
-# enough for the leading directions to get ahead, from depth 3 on large enough to survive the decay.
-_SHALLOW_START, _DEEP_START = 1e-4, 0.3
+# Singular values of a spectral start compared with the reference of the decay, at depth 2 and from 3 on:
+# small enough for the leading directions to get ahead.
+_SHALLOW_START, _DEEP_START = 1e-4, 0.03
+_ABOVE_SURVIVAL = 2.0  # from depth 3 on, besides: compared with the size that survives the decay
 _MOST_ABOVE_NOISE = 10.0  # of a leading singular value, compared with the noise
 # Times the weight decay: what a start near zero survives, and what drops the noise of a product.
 _DEEP_DECAY, _PRODUCT_DECAY = 1.5, 2.3
@@ -171,8 +172,11 @@ def _spectral_model(depth: int, prepared: Prepared, options: CompletionOptions) 
     chosen = directions.first(options.hidden or min(coordinates.shape))
     noise = directions.noise or 1.0
     above_noise = (chosen.values / noise).clamp(max=_MOST_ABOVE_NOISE)
-    size = (_DEEP_START if depth > 2 else _SHALLOW_START) * prepared.unit.reference
-    return coordinates.model(balanced_factors(chosen, size * above_noise**2, depth))
+    size = _SHALLOW_START
+    if depth > 2:
+        survives = prepared.unit.least_surviving(_DEEP_DECAY * options.weight_decay, noise, depth)
+        size = _DEEP_START + _ABOVE_SURVIVAL * survives
+    return coordinates.model(balanced_factors(chosen, size * prepared.unit.reference * above_noise**2, depth))
 
 
 def _small_model(phase: Phase, prepared: Prepared, options: CompletionOptions) -> ScaledFactorization:

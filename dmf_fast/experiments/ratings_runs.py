@@ -130,12 +130,12 @@ def _measured(completed: CompletedMatrix) -> dict[str, object]:
     values = singular_values(completed.model.chain_and_biases()[0])
     kept = torch.zeros(KEPT_SINGULAR_VALUES, dtype=values.dtype)
     kept[: len(values)] = values[:KEPT_SINGULAR_VALUES]
-    is_zero = not bool(values[0] > 0)
+    has_none = completed.chosen.name == "biases"
     return {
         "chosen": completed.chosen.name,
         "test_rmse": completed.test_rmse,
         "validation_rmse": completed.validation_rmse,
-        "effective_rank": None if is_zero else float(effective_rank(values)),
+        "effective_rank": None if has_none else float(effective_rank(values)),
         "singular_values": kept.tolist(),
         "steps": completed.steps + completed.refit_steps,
     }

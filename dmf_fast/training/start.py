@@ -35,7 +35,9 @@ def has_left_start(model: DeepMatrixFactorization, train: Observations) -> bool:
 def _without_product(model: DeepMatrixFactorization, train: Observations) -> float:
     """Return the mean squared residual of the mean and the biases alone."""
     rows, columns = model.shape
-    zeros = [train.values.new_zeros(1, columns), train.values.new_zeros(rows, 1)]
+    zeros = [
+        torch.zeros(shape, dtype=train.dtype, device=train.device) for shape in ((1, columns), (rows, 1))
+    ]
     _, row_bias, column_bias = model.chain_and_biases()
     offset = model.row_offset(row_bias)
     return completion_loss(
