@@ -2,7 +2,8 @@
 
 Test RMSE of whole jobs with the defaults, at depth 2, 3, 4 and automatic depth, and of the biases alone, on
 MovieLens 100K and on synthetic ratings: with even numbers of ratings a row and with skewed ones, dense and
-scarce, of several scales of values. Medians over draws; test ratings choose nothing. Writes one JSON file.
+scarce, of several scales of values. Medians over draws; test ratings choose nothing. Writes one JSON file;
+`--table FILE` prints the table of one that was written, as docs/theory.md has it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,13 @@ from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_mat
 from dmf_fast.evaluation import HeldOut, RatingErrors
 
 Split = tuple[Observations, Observations]
-DEPTHS: dict[str, Any] = {"depth 2": 2, "depth 3": 3, "depth 4": 4, "auto": "auto"}
+MODELS: dict[str, dict[str, Any]] = {
+    "depth 2": {"depth": 2},
+    "depth 3": {"depth": 3},
+    "depth 4": {"depth": 4},
+    "auto": {},
+    "auto, no decay": {"weight_decay": 0.0, "bias_weight_decay": 0.0},
+}
 
 
 def even(shape: tuple[int, int], share: float, seed: int, *, taste: float = 0.6, noise: float = 0.9) -> Split:
@@ -92,10 +99,10 @@ def _split(observed: Observations, seed: int, share: float = 0.9) -> Split:
     return observed.split(1 - share, seed)
 
 
-def measured(split: Split, depth: Any, seed: int) -> dict[str, Any]:
+def measured(split: Split, changes: dict[str, Any], seed: int) -> dict[str, Any]:
     """Complete the training part, and return the error on the other and what was chosen."""
     train, test = split
-    options = CompletionOptions(depth=depth, seed=seed)
+    options = CompletionOptions(seed=seed, **changes)
     options = replace(options, fit=replace(options.fit, progress=False))
     train.layout()
     start = time.perf_counter()
@@ -118,16 +125,41 @@ def _runs(split_of: Callable[[int], Split | None], draws: int) -> Iterator[dict[
         split = split_of(seed)
         if split is None:
             return
-        yield {name: measured(split, depth, seed) for name, depth in DEPTHS.items()}
+        yield {name: measured(split, changes, seed) for name, changes in MODELS.items()}
+
+
+def medians(runs: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the median test RMSE of the biases and of every model."""
+    errors = {"biases": median(run["auto"]["biases"] for run in runs)}
+    return errors | {name: median(run[name]["test_rmse"] for run in runs) for name in MODELS}
+
+
+def table(report: dict[str, Any]) -> str:
+    """Return a report as a Markdown table; the best of a line is bold."""
+    draws = len(next(iter(report["sets"].values())))
+    names = ["biases", *MODELS]
+    lines = [f"| test RMSE, medians of {draws} draws | {' | '.join(names)} | steps of auto |"]
+    lines.append("| --- |" + " ---: |" * (len(names) + 1))
+    for name, runs in report["sets"].items():
+        errors = {what: f"{error:.4f}" for what, error in medians(runs).items()}
+        best = min(errors.values(), key=float)
+        cells = [f"**{error}**" if error == best else error for error in errors.values()]
+        steps = median(sum(run["auto"]["steps"]) for run in runs)
+        lines.append(f"| {name} | {' | '.join(cells)} | {steps:.0f} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--table", type=Path, help="print the table of such a file, and measure nothing")
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS))
     parser.add_argument("--output", type=Path, default=results_file("depth"))
     arguments = parser.parse_args()
+    if arguments.table is not None:
+        print(table(json.loads(arguments.table.read_text())))
+        return
     torch.set_num_threads(arguments.threads)
     report: dict[str, Any] = {**origin(), "threads": arguments.threads, "sets": {}}
     for name in arguments.sets:
@@ -136,8 +168,7 @@ def main() -> None:
             print(f"{name}: not here")
             continue
         report["sets"][name] = runs
-        errors = {"biases": median(run["auto"]["biases"] for run in runs)}
-        errors |= {depth: median(run[depth]["test_rmse"] for run in runs) for depth in DEPTHS}
+        errors = medians(runs)
         chosen = ", ".join(run["auto"]["chosen"] for run in runs)
         print(f"{name}:", ", ".join(f"{what} {error:.4f}" for what, error in errors.items()), f"({chosen})")
     arguments.output.write_text(json.dumps(report, indent=1) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,6 +34,8 @@ from dmf_fast.training.measures import Measures
 # Values between this and its inverse have squares, and parts of these, that float32 holds.
 _SQUARABLE = 1e15
 _CPU = torch.device("cpu")
+# Of the train loss above its least so far, which is more than a step that was too long.
+_RISE = 1.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,9 +266,14 @@ class _Job:
         ]
 
     def run(
-        self, name: str, starts: Sequence[Start], parts: Sequence[Prepared], options: FitOptions
+        self,
+        name: str,
+        starts: Sequence[Start],
+        parts: Sequence[Prepared],
+        options: FitOptions,
+        *stops: Callback,
     ) -> PhaseRun:
-        """Train the models of a phase; see `PhaseRunner`."""
+        """Train the models of a phase; see `PhaseRunner`. ``stops`` are callbacks of this phase."""
         changes = self.options.schedule != "constant" or self.options.warmup
         scheduler = partial(
             make_scheduler, self.options.schedule, steps=self.options.fit.steps, warmup=self.options.warmup
@@ -280,7 +288,10 @@ class _Job:
             test=self.test,
             truth=self.truth,
             scheduler=scheduler if changes else None,
-            callbacks=[partial(_counted, callback, self.steps_before) for callback in self.callbacks],
+            callbacks=[
+                *(partial(_counted, callback, self.steps_before) for callback in self.callbacks),
+                *stops,
+            ],
             checkpoint=None if self.checkpoint is None else self.checkpoint / name,
             resume=self.resume,
         )
@@ -301,7 +312,11 @@ class _Job:
         for before in search.chosen.runs:
             start = begin(before.phase, whole, self.options, start)
             options = _refit_options(self.fit_options, before, start, whole)
-            runs.append(self.run(f"refit-{before.phase.name}", [start], [whole], options))
+            rises = (
+                whole.coordinates is not None and before.phase.depth > 2 and before.phase.start == "spectral"
+            )
+            stops = [_loss_has_turned] if rises else []
+            runs.append(self.run(f"refit-{before.phase.name}", [start], [whole], options, *stops))
             if runs[-1].result.stopped_because in ("interrupted", "diverged"):
                 break
         return self.completed(search, whole, tuple(runs), start)
@@ -396,6 +411,18 @@ def device_of(name: str, home: torch.device = _CPU) -> torch.device:
     device = torch.device(one_of("device", name.partition(":")[0], ("auto", "cpu", "cuda")))
     cuda.check_usable(device)
     return torch.device(name)
+
+
+def _loss_has_turned(progress: Progress) -> bool:
+    """Say whether the train loss falls again after it has risen.
+
+    From a deep spectral start it falls while directions grow, rises while the decay drops those of noise,
+    and then falls for good, as the rest is fitted too closely. How many steps that takes depends on the data.
+    """
+    losses = [row["train_loss"] for row in progress.rows if row["train_loss"] is not None]
+    lowest = list(accumulate(losses, min))
+    has_risen = any(loss > _RISE * low for loss, low in zip(losses, lowest, strict=True))
+    return has_risen and losses[-1] < losses[-2]
 
 
 def _loss_ratio(result: FitResult) -> float:

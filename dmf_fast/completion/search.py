@@ -25,8 +25,8 @@ MOST_DEPTH = 4
 _GAIN_TO_BUILD_ON = 0.01
 # The patience of a phase that begins at the best of another is this part of the patience near zero.
 _SOONER = 4
-# Errors that differ by less are equal: the simpler model is chosen.
-_EQUAL = 1e-4
+# Errors that differ by less are equal, and the simpler model is chosen: among factors, and of the biases.
+_EQUAL, _LEAST_GAIN = 1e-4, 1e-3
 _UNFINISHED = ("interrupted", "diverged", "callback", "max_seconds")
 
 
@@ -106,10 +106,16 @@ class Search:
 
     @property
     def chosen(self) -> Candidate:
-        """The simplest candidate whose validation error is the least, or worse by nothing that counts."""
+        """The simplest candidate whose validation error is the least, or worse by nothing that counts.
+
+        The biases alone count as simpler by more: what lowers their error by less than a thousandth does so
+        by chance.
+        """
         errors = [math.inf if one.validation_rmse is None else one.validation_rmse for one in self.candidates]
-        enough = (1 + _EQUAL) * min(errors)
-        return next(one for one, error in zip(self.candidates, errors, strict=True) if error <= enough)
+        for candidate, error in zip(self.candidates, errors, strict=True):
+            if error <= (1 + (_EQUAL if candidate.depth else _LEAST_GAIN)) * min(errors):
+                return candidate
+        return self.candidates[0]
 
     def search(self) -> None:
         """Run all phases."""

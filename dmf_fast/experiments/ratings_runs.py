@@ -23,6 +23,20 @@ from dmf_fast.spectrum import effective_rank
 from dmf_fast.training import FitOptions
 
 KEPT_SINGULAR_VALUES = 64
+_SCHEMA = pa.schema(
+    {
+        "share": pa.float64(),
+        "seed": pa.int64(),
+        "model": pa.string(),
+        "train_entries": pa.int64(),
+        "chosen": pa.string(),
+        "test_rmse": pa.float64(),
+        "validation_rmse": pa.float64(),
+        "effective_rank": pa.float64(),  # null for the biases alone
+        "singular_values": pa.list_(pa.float64()),
+        "steps": pa.int64(),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -103,7 +117,7 @@ def _split(grid: RatingsGrid, observed: Observations, share: float, seed: int) -
         if not rows:
             rows.append(_row(share, seed, "biases", train, _biases(completed, test)))
         rows.append(_row(share, seed, model, train, _measured(completed)))
-    return pa.Table.from_pylist(rows)
+    return pa.Table.from_pylist(rows, schema=_SCHEMA)
 
 
 def _row(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -50,12 +50,14 @@ class Progress:
         step: updates made.
         model: what is trained, in the state of the row. Of bare factors, a model on their memory.
         row: the new row of the history.
+        rows: all rows so far, this one and those before a resume included.
 
     """
 
     step: int
     model: DeepMatrixFactorization
     row: Row
+    rows: Sequence[Row] = ()
 
     @property
     def factors(self) -> list[Tensor]:
@@ -191,7 +193,7 @@ class Run:
         self.rows.append(row)
         self.best = self.best.after(row)
         if self.callbacks:
-            progress = Progress(self.engine.step, self.engine.model(), row)
+            progress = Progress(self.engine.step, self.engine.model(), row, self.rows)
             try:
                 answers = [callback(progress) for callback in self.callbacks]
             except KeyboardInterrupt:
