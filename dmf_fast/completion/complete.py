@@ -311,11 +311,9 @@ class _Job:
         start, runs = None, []
         for before in search.chosen.runs:
             start = begin(before.phase, whole, self.options, start)
-            options = _refit_options(self.fit_options, before, start, whole)
-            rises = (
-                whole.coordinates is not None and before.phase.depth > 2 and before.phase.start == "spectral"
-            )
-            stops = [_loss_has_turned] if rises else []
+            decays = before.phase.depth > 2 and self.options.weight_decay > 0
+            options = _refit_options(self.fit_options, before, start, whole, decays=decays)
+            stops = [_loss_has_turned] if before.phase.depth > 2 and before.phase.start == "spectral" else []
             runs.append(self.run(f"refit-{before.phase.name}", [start], [whole], options, *stops))
             if runs[-1].result.stopped_because in ("interrupted", "diverged"):
                 break
@@ -434,15 +432,16 @@ def _loss_ratio(result: FitResult) -> float:
     return last / first if first and last is not None else 1.0
 
 
-def _refit_options(options: FitOptions, before: PhaseRun, start: Start, whole: Prepared) -> FitOptions:
+def _refit_options(
+    options: FitOptions, before: PhaseRun, start: Start, whole: Prepared, *, decays: bool
+) -> FitOptions:
     """Return how long to train on all entries: as closely as the best step of the search fitted its own.
 
     The loss tells how far a run has come better than the number of steps, whose lengths depend on the data.
-    The loss of a batch would not, nor that of deep factors with a decay, which rises again.
+    The loss of a batch would not, nor that of deep factors with a decay (``decays``), which rises again.
     """
     options = replace(options, train_loss_threshold=None, patience=None)
-    decayed = start.phase.depth > 2 and whole.coordinates is not None
-    if options.batches > 1 or decayed:
+    if options.batches > 1 or decays:
         return replace(options, steps=before.steps)
     loss = mean_squared_error(start.model, whole.train)
     return replace(

@@ -60,7 +60,7 @@ def test_a_spectral_start_predicts_what_the_biases_do(depth: int) -> None:
     assert len(start.model.factors) == depth
     difference = start.model(part.train) - part.coordinates.without_factors()(part.train)
     # From depth 3 on it is larger, so that it survives the decay.
-    assert difference.square().mean().sqrt() < (0.3 if depth > 2 else 1e-3) * part.train.values.std()
+    assert difference.square().mean().sqrt() < (0.5 if depth > 2 else 1e-3) * part.train.values.std()
 
 
 def test_the_biases_of_a_start_are_the_fitted_ones() -> None:
