@@ -134,13 +134,13 @@ def medians(runs: list[dict[str, Any]]) -> dict[str, float]:
     return errors | {name: median(run[name]["test_rmse"] for run in runs) for name in MODELS}
 
 
-def table(report: dict[str, Any]) -> str:
-    """Return a report as a Markdown table; the best of a line is bold."""
-    draws = len(next(iter(report["sets"].values())))
+def table(sets: dict[str, Any]) -> str:
+    """Return the sets of a report as a Markdown table; the best of a line is bold."""
+    draws = len(next(iter(sets.values())))
     names = ["biases", *MODELS]
     lines = [f"| test RMSE, medians of {draws} draws | {' | '.join(names)} | steps of auto |"]
     lines.append("| --- |" + " ---: |" * (len(names) + 1))
-    for name, runs in report["sets"].items():
+    for name, runs in sets.items():
         errors = {what: f"{error:.4f}" for what, error in medians(runs).items()}
         best = min(errors.values(), key=float)
         cells = [f"**{error}**" if error == best else error for error in errors.values()]
@@ -158,7 +158,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=results_file("depth"))
     arguments = parser.parse_args()
     if arguments.table is not None:
-        print(table(json.loads(arguments.table.read_text())))
+        report = json.loads(arguments.table.read_text())
+        print(table({name: report["sets"][name] for name in arguments.sets if name in report["sets"]}))
         return
     torch.set_num_threads(arguments.threads)
     report: dict[str, Any] = {**origin(), "threads": arguments.threads, "sets": {}}
