@@ -21,8 +21,8 @@ from dmf_fast.serving import Predictor, SeenColumns, collapse
 from dmf_fast.training import Callback
 
 _ON_BIASES_ALONE = (
-    "The factors of depth {depth} contribute nothing: biases alone predict as well. More ratings may change "
-    "that, or another --depth, a lower --weight-decay or more --steps."
+    "The factors contribute nothing to the predictions: what is left without them is as good. More ratings "
+    "may change that, or another --depth, a lower --weight-decay or more --steps."
 )
 
 
@@ -116,7 +116,7 @@ def train_depth(
         folder.discard()
     _check_ending(completed, depth)
     if not completed.left_start:
-        click.echo(_ON_BIASES_ALONE.format(depth=depth), err=True)
+        say(_ON_BIASES_ALONE, quiet=options.output.quiet)
     return completed
 
 
@@ -137,6 +137,6 @@ def _check_ending(completed: CompletedMatrix, depth: int | Literal["auto"]) -> N
         raise Interrupted(f"at step {step} of depth {depth}")
     if completed.diverged:
         raise ValueError(
-            f"The run of depth {depth} diverged: its loss is not finite at step {step}; lower --lr or "
-            "--init-scale"
+            f"The run of depth {depth} diverged: its loss is not finite at step {step}; lower --lr, or "
+            "take the optimizer adaptive-gd, which finds its step size by itself"
         )

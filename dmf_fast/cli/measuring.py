@@ -75,11 +75,12 @@ def fitted_biases(
         return completed.biases or Biases.fit(trained_on), {"mean": None, "biases": None}
     mean = sum((_errors(GlobalMean.fit(train), part) for train, part in parts), start=RatingErrors()).rmse
     if completed.biases is not None:
-        return completed.biases, {"mean": mean, "biases": completed.candidates[0].validation_rmse}
+        own = next(one for one in completed.candidates if one.name == "biases")
+        return completed.biases, {"mean": mean, "biases": own.validation_rmse}
     chosen = chosen_biases(parts)
-    own = [_errors(biases, part) for biases, (_, part) in zip(chosen, parts, strict=True)]
+    errors = [_errors(biases, part) for biases, (_, part) in zip(chosen, parts, strict=True)]
     biases = Biases.fit(trained_on, chosen[0].shrinkage, start=chosen[0])
-    return biases, {"mean": mean, "biases": sum(own, start=RatingErrors()).rmse}
+    return biases, {"mean": mean, "biases": sum(errors, start=RatingErrors()).rmse}
 
 
 def _errors(baseline: Baseline, held_out: HeldOut) -> RatingErrors:

@@ -107,8 +107,10 @@ def check_tensorboard() -> None:
 
 
 def _line(name: str, progress: Progress, steps: int, rate: float) -> str:
-    parts = [f"{name}: step {progress.step:,} of at most {steps:,}", f"{rate:,.3g} steps/s"]
-    parts.append(f"at most {duration((steps - progress.step) / rate)} left")
+    parts = [f"{name}: step {progress.step:,}", f"{rate:,.3g} steps/s"]
+    if progress.step <= steps:  # a later phase has steps of its own
+        parts[0] += f" of at most {steps:,}"
+        parts.append(f"at most {duration((steps - progress.step) / rate)} left")
     loss, validation = progress.row["train_loss"], progress.row["validation_rmse"]
     parts.append(f"train loss {loss:.4g}")
     if validation is not None:
@@ -122,6 +124,7 @@ class _Log:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._part = ""
+        self._first: list[Any] = []  # row of the present run
         self._writer: Any = None
 
     def __call__(self, progress: Progress) -> None:
@@ -130,11 +133,18 @@ class _Log:
             part = "search"
         else:
             part = "refit" if self._part in ("search", "refit") else "train"
+        # A run that was resumed is logged from its start, over what was logged before the interruption.
+        is_new = not self._first or progress.rows[0] is not self._first[0]
+        rows = progress.rows if is_new else [progress.row]
+        self._first = list(progress.rows[:1])
+        shift = progress.step - int(progress.rows[-1]["step"] or 0)
         if part != self._part:
-            self._begin(part, progress.step)
-        for name, value in progress.row.items():
-            if name != "step" and value is not None:
-                self._writer.add_scalar(name, value, progress.step)
+            self._begin(part, shift)
+        for row in rows:
+            step = progress.step if row is progress.row else int(row["step"] or 0) + shift
+            for name, value in row.items():
+                if name != "step" and value is not None:
+                    self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         if self._writer is not None:

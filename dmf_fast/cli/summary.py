@@ -95,7 +95,9 @@ def _table(results: dict[str, Any], columns: dict[str, tuple[str, str]], title: 
 
 def _lines(run: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Return the line of a model and, where it was chosen among several, those of the others."""
-    others = [(one["name"], one) for one in run["candidates"] if one["name"] not in (run["chosen"], "biases")]
+    others = [
+        (one["name"], one) for one in run["candidates"] if one["depth"] and one["name"] != run["chosen"]
+    ]
     automatic = ", auto" if run["asked_depth"] == "auto" else ""
     return [(f"{run['chosen']}{automatic}", run), *((f"  {name}", one) for name, one in others)]
 

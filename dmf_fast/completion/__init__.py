@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from dmf_fast.lazy import import_lazily
 
 if TYPE_CHECKING:
-    from dmf_fast.completion.complete import CompletedMatrix, complete_matrix
+    from dmf_fast.completion.complete import complete_matrix
+    from dmf_fast.completion.completed import CompletedMatrix
     from dmf_fast.completion.decay import DecayUnit
     from dmf_fast.completion.folds import validation_folds
     from dmf_fast.completion.optimizers import OPTIMIZERS, optimizer_spec

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -78,10 +79,10 @@ class Coordinates:
         rows, columns = _USUAL.rows / shrinkage.rows, _USUAL.columns / shrinkage.columns
         return scale * rows**0.5, scale * columns**0.5
 
-    def without_factors(self) -> ScaledFactorization:
-        """Return the model that predicts mean and biases alone: two factors of width 1, all zero."""
-        zeros = self.row_scale.new_zeros
-        return self.model([zeros(1, self.shape[1]), zeros(self.shape[0], 1)])
+    def without_factors(self, depth: int = 2) -> ScaledFactorization:
+        """Return the model that predicts mean and biases alone: factors of width 1, all zero."""
+        dims = (self.shape[1], *[1] * (depth - 1), self.shape[0])
+        return self.model([self.row_scale.new_zeros(out, into) for into, out in pairwise(dims)])
 
     @torch.no_grad()
     def _set_biases(

@@ -21,9 +21,9 @@ from dmf_fast.completion.gradient import LEADING, LeadingDirections
 _MEDIAN_TO_NOISE = 0.39
 # Of the singular value at which the noise is in balance with the curvature of the loss.
 _PART_OF_NOISE = 0.03
-# Where slopes agree for factors that are split, compared with the median singular value of their product.
-_ABOVE_MEDIAN = 15.0
-_LEAST_MEDIAN = 5e-3  # compared with the reference of the start
+# Where slopes agree for factors that are split, compared with a singular value of noise of their product.
+_ABOVE_NOISE = 15.0
+_LEAST_OF_NOISE = 5e-3  # compared with the reference of the start
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,10 @@ class DecayUnit:
     def of_product(self, directions: LeadingDirections, singular_values: Tensor) -> DecayUnit:
         """Return the unit for factors that a product is split into.
 
-        The median singular value of a product of depth 2 is one of noise. Above it, at the reference, all
-        depths pull alike; below, the more the deeper.
+        The 32nd singular value of a product of depth 2, or the last, is one of noise. Above it, at the
+        reference, all depths pull alike; below, the more the deeper.
         """
-        median = singular_values[:LEADING].median().item()
-        floor = _LEAST_MEDIAN * self.reference
-        return DecayUnit(directions.noise / _MEDIAN_TO_NOISE, _ABOVE_MEDIAN * max(median, floor))
+        place = min(LEADING // 2, len(singular_values)) - 1
+        floor = _LEAST_OF_NOISE * self.reference
+        of_noise = max(singular_values[place].item(), floor)
+        return DecayUnit(directions.noise / _MEDIAN_TO_NOISE, _ABOVE_NOISE * of_noise)

@@ -60,8 +60,8 @@ class CompletionOptions(Options):
         Initialization | None,
         Option(
             "How the factors start; spectral: from the steepest directions of the loss of the biases.",
-            "Spectral starts are for scaled coordinates. They go through depth 2 to the depth that is asked "
-            "for; the others begin at it.",
+            "Spectral starts are for scaled coordinates. With a weight decay and validation entries they go "
+            "through depth 2 to the depth that is asked for; the others begin at it.",
             none="spectral in scaled coordinates, gaussian in plain ones",
         ),
     ] = None

@@ -18,7 +18,7 @@ class ScaledFactorization(DeepMatrixFactorization):
     coordinates that is the trace norm of ``diag(r)⁻¹ · W · diag(s)⁻¹``, weighted as in Salakhutdinov &
     Srebro, "Collaborative Filtering in a Non-Uniform World: Learning with the Weighted Trace Norm" (NeurIPS
     2010), where ``r`` and ``s`` fall with the number of entries, see `dmf_fast.completion.degree_scales`.
-    Biases, which begin at zero, are scaled alike, and halved: else the step that they bear, not that of the
+    Biases, zero at first, are scaled alike, and halved: else the step that they bear, not that of the
     factors, is what limits gradient descent.
 
     Args:

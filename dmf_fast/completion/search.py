@@ -121,19 +121,25 @@ class Search:
         """Run all phases."""
         options = self._options
         depth = 2 if options.depth == "auto" else options.depth
+        if self.parts[0].coordinates is not None and self.parts[0].validation is not None:
+            self.candidates.append(self._biases())
         if options.start != "spectral" or self.parts[0].validation is None:
             self._add(f"depth {depth}", self._phase(Phase(depth, options.start)))
             return
-        self.candidates.append(self._biases())
         if depth > 2 and not options.weight_decay:
             self._add_spectral(depth)
             return
         first = self._phase(Phase(min(depth, 2), "spectral"))
-        if depth <= 2:
-            self._add(f"depth {depth}", first)
+        if depth <= 2 or not first.runs[-1].is_finished:
+            self._add(f"depth {first.depth}", first)
         last = MOST_DEPTH if options.depth == "auto" else depth
         if last > 2 and first.runs[-1].is_finished:
             self._go_deeper(first, last)
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether no model is left but the biases, since the first phase has diverged."""
+        return self.runs[0].result.stopped_because == "diverged"
 
     def _go_deeper(self, first: Candidate, last: int) -> None:
         """Split the product of depth 2, and begin anew where that has found little.
@@ -159,9 +165,9 @@ class Search:
             return
         for depth in range(3, last + 1):
             deeper = self._phase(Phase(depth, "product"), before)
-            if automatic or depth == last:
-                self._add(f"depth {depth}", deeper)
             run = deeper.runs[-1]
+            if automatic or depth == last or not run.is_finished:
+                self._add(f"depth {depth}", deeper)
             if not run.is_finished or (automatic and not run.steps):
                 return
             before = deeper
@@ -193,13 +199,13 @@ class Search:
         self.candidates.append(replace(candidate, name=name))
 
     def _biases(self) -> Candidate:
-        """Return the biases alone, which every other candidate has to beat."""
-        squares, name = [], "mean"
+        """Return the biases alone, or what is left without them, which every other candidate has to beat."""
+        squares = []
         for part in self.parts:
             assert part.coordinates is not None
             assert part.validation is not None
             squares.append(mean_squared_error(part.coordinates.without_factors(), part.validation))
-            name = "mean" if part.coordinates.biases is None else "biases"
+        name = "biases" if self._options.bias else "mean" if self._options.center else "zero"
         return Candidate(name, 0, math.sqrt(math.fsum(squares) / len(squares)))
 
 

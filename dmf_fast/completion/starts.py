@@ -19,6 +19,7 @@ from dmf_fast.evaluation.baselines import Biases
 from dmf_fast.initialization import initialize
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
+from dmf_fast.ops.operators import accumulator_dtype
 from dmf_fast.optim import OptimizerSpec
 from dmf_fast.threads import threads_kept, use_one_thread
 
@@ -92,7 +93,8 @@ class Prepared:
         if options.coordinates == "plain":
             return cls(train, validation)
         coordinates = Coordinates.of(train, options, biases)
-        count = max(LEADING, options.hidden or min(train.shape))
+        wanted = options.hidden or min(train.shape)
+        count = max(LEADING, wanted) if options.start == "spectral" else LEADING
         directions = leading_directions(
             coordinates.without_factors(), train, count, passes=_PASSES, seed=options.seed
         )
@@ -153,7 +155,8 @@ def product_directions(model: DeepMatrixFactorization) -> LeadingDirections:
 
     Two thin QR decompositions and one of an h × h matrix, in one thread: bitwise the same for any number.
     """
-    left, *others = reversed([factor.detach() for factor in model.factors])
+    dtype = accumulator_dtype(model.mean.dtype)
+    left, *others = reversed([factor.detach().to(dtype) for factor in model.factors])
     with threads_kept():
         use_one_thread()
         for factor in others[:-1]:

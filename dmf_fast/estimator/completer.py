@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from dmf_fast.completion.complete import device_of
+from dmf_fast.completion.job import device_of
 from dmf_fast.data import DataError, IdMap
 from dmf_fast.estimator import updates
 from dmf_fast.estimator.entries import fold_in_entries, known_entries, training_entries, validation_entries

@@ -46,8 +46,8 @@ def train(
         raise KeyboardInterrupt
     if completed.diverged:
         raise ValueError(
-            f"The training diverged: its loss is not finite at step {completed.result.steps}; lower lr "
-            "or init_scale, or take the optimizer 'adaptive-gd', which finds its step size by itself"
+            f"The training diverged: its loss is not finite at step {completed.result.steps}; lower lr, "
+            "or take the optimizer 'adaptive-gd', which finds its step size by itself"
         )
     predictor = Predictor.of(completed.model, observed, centered=options.center, clip=clip)
     rmse = completed.validation_rmse

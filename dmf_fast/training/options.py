@@ -38,7 +38,12 @@ class FitOptions(Options):
     ] = None
     patience: Annotated[
         int | None,
-        Option("Stop after so many recorded rows without a better validation RMSE.", least=1),
+        Option(
+            "Stop after so many recorded rows without a better validation RMSE.",
+            "Rows count from the first one whose train loss has changed by a hundredth: near zero a run "
+            "rests for some time. One that never moves is given five times as many.",
+            least=1,
+        ),
     ] = None
     gradient_clip: Annotated[
         float | None, Option("Largest norm of all gradients; longer ones are scaled down to it.", above=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -34,6 +34,10 @@ StoppedBecause = Literal[
 # An engine comes back this often, for Ctrl-C, the time and the bar.
 _SECONDS_A_SLICE = 0.1
 _SECONDS_A_CHECKPOINT = 30.0
+
+# A run near zero rests for some time before it moves: until the train loss has changed by this part, rows do
+# not count for the patience, but this many times as many do.
+_MOVED, _REST = 0.01, 5
 
 _REASONS: dict[Outcome, StoppedBecause] = {
     Outcome.train_loss_threshold: "train_loss_threshold",
@@ -70,25 +74,44 @@ Callback = Callable[[Progress], bool | None]
 
 @dataclass(frozen=True)
 class Best:
-    """The best row so far by its validation RMSE, whose state the engine keeps, and how many came since."""
+    """The best row so far by its validation RMSE, whose state the engine keeps, and how many came since.
+
+    Attributes:
+        step: of the best row.
+        rmse: of the best row.
+        rows_since: after it, those left out that came before the run has moved.
+        rows_at_rest: those that were left out.
+        has_moved: whether the train loss has changed by a hundredth since the first row.
+
+    """
 
     step: int | None = None
     rmse: float | None = None
     rows_since: int = 0
+    rows_at_rest: int = 0
+    has_moved: bool = False
 
-    def after(self, row: Row) -> Best:
-        """Return what is best when ``row`` is taken into account too.
+    def after(self, row: Row, first_loss: float) -> Best:
+        """Return what is best when ``row`` is taken into account too; ``first_loss`` is that of row 0.
 
-        >>> best = Best().after({"step": 3, "validation_rmse": 0.5})
-        >>> best.after({"step": 4, "validation_rmse": 0.6})
-        Best(step=3, rmse=0.5, rows_since=1)
+        >>> best = Best().after({"step": 3, "train_loss": 1.0, "validation_rmse": 0.5}, first_loss=2.0)
+        >>> best = best.after({"step": 4, "train_loss": 0.9, "validation_rmse": 0.6}, first_loss=2.0)
+        >>> best.step, best.rows_since
+        (3, 1)
         """
-        step, rmse = row["step"], row["validation_rmse"]
+        step, rmse, loss = row["step"], row["validation_rmse"], row["train_loss"]
         if rmse is None:
             return self
+        moved = self.has_moved or abs((loss or 0.0) - first_loss) > _MOVED * first_loss
         if rmse < (math.inf if self.rmse is None else self.rmse):
-            return Best(int(step or 0), rmse)
-        return Best(self.step, self.rmse, self.rows_since + 1)
+            return Best(int(step or 0), rmse, 0, self.rows_at_rest, moved)
+        if not moved:
+            return replace(self, rows_at_rest=self.rows_at_rest + 1)
+        return replace(self, rows_since=self.rows_since + 1, has_moved=True)
+
+    def is_over(self, patience: int) -> bool:
+        """Say whether so many rows were enough, several times as many for a run that rests at its start."""
+        return self.rows_since >= patience or self.rows_at_rest >= _REST * patience
 
 
 @dataclass
@@ -145,7 +168,7 @@ class Run:
                 reason = self._record(reason)
             if self._is_saved(reason):
                 self._save(before)
-            if self.best is not before.best and self.best.rows_since == 0:
+            if self.best.step != before.best.step:
                 self.engine.keep()
             if reason is not None:
                 return reason
@@ -191,7 +214,8 @@ class Run:
     def _record(self, reason: StoppedBecause | None) -> StoppedBecause | None:
         row = self.measures.row(self.engine, self.engine.step, self.seconds)
         self.rows.append(row)
-        self.best = self.best.after(row)
+        first_loss = self.rows[0]["train_loss"]
+        self.best = self.best.after(row, first_loss or 0.0)
         if self.callbacks:
             progress = Progress(self.engine.step, self.engine.model(), row, self.rows)
             try:
@@ -201,7 +225,7 @@ class Run:
             if reason is None and any(answers):
                 return "callback"
         patience = self.options.patience
-        if reason is None and patience is not None and self.best.rows_since >= patience:
+        if reason is None and patience is not None and self.best.is_over(patience):
             return "patience"
         return reason
 

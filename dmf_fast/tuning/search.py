@@ -90,6 +90,8 @@ def tune(
         2
 
     """
+    if "depth" in space.ranges and options.depth == "auto":
+        options = replace(options, depth=space.ranges["depth"][0])
     if not space.ranges:
         raise ValueError("`space` must have an option to search for, got none")
     train = observed
@@ -145,7 +147,7 @@ class _Search:
         if not complete and interrupted:
             raise KeyboardInterrupt
         if not complete:
-            raise ValueError(f"All {len(self._trials)} trials have diverged; lower init_scale or lr")
+            raise ValueError(f"All {len(self._trials)} trials have diverged; lower lr")
         best = min(complete, key=lambda trial: (trial.validation_rmse, trial.number))
         return TuningResult(self._with(best), best, tuple(self._trials), interrupted)
 
@@ -175,9 +177,8 @@ class _Search:
 
 
 def _trial(proposal: Proposal, completed: CompletedMatrix, reports: dict[int, float]) -> TuningTrial:
-    stops = {run.result.stopped_because for run in completed.search}
-    states: dict[str, TuningTrialState] = {"diverged": "diverged", "callback": "pruned"}
-    state: TuningTrialState = next((states[stop] for stop in states if stop in stops), "complete")
+    pruned = any(run.result.stopped_because == "callback" for run in completed.search)
+    state: TuningTrialState = "diverged" if completed.diverged else "pruned" if pruned else "complete"
     return TuningTrial(
         proposal.number,
         state,

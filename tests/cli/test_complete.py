@@ -186,6 +186,26 @@ def test_a_refit_is_a_run_on_all_ratings(dmf_fast: Run, ratings_file: Path, tmp_
     assert not all(np.array_equal(models[0][name], models[2][name]) for name in models[0])
 
 
+def test_several_depths_that_end_as_biases_are_all_kept(dmf_fast: Run, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    lines = [f"{cell // 12},{cell % 12},{random.normal():.3f}" for cell in random.permutation(240)[:120]]
+    noise, out = tmp_path / "noise.csv", tmp_path / "out"
+    noise.write_text("user,item,rating\n" + "\n".join(lines) + "\n")
+    result = dmf_fast("complete", noise, "--out", out, *QUICK, "--depth", "1,2,3")
+    assert result.exit_code == 0, result.stderr
+    assert {path.name for path in out.glob("model-depth-*")} == {
+        f"model-depth-{depth}.safetensors" for depth in (1, 2, 3)
+    }
+
+
+def test_the_error_of_the_biases_is_their_own_with_every_start(dmf_fast: Run, ratings_file: Path) -> None:
+    start = ("--initialization", "gaussian")
+    found = json.loads(dmf_fast("complete", ratings_file, "--json", *QUICK, *start).stdout)
+    plain = json.loads(dmf_fast("complete", ratings_file, "--json", *QUICK).stdout)
+    assert found["baselines"]["biases"] == plain["baselines"]["biases"]
+    assert found["baselines"]["biases"]["validation_rmse"] > found["runs"][0]["validation_rmse"]
+
+
 def test_duplicates_follow_the_policy(dmf_fast: Run, ratings_file: Path, tmp_path: Path) -> None:
     twice = tmp_path / "twice.csv"
     twice.write_text(ratings_file.read_text() + "129,film 19,1\n129,film 19,5\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -150,7 +151,7 @@ def test_a_job_that_was_stopped_in_any_phase_resumes_to_the_same_model(tmp_path:
         nonlocal begun, before
         if progress.model is not before:
             begun, before = begun + 1, progress.model
-        if begun == phase and progress.row["step"] == 2:
+        if progress.model is before and len(progress.rows) == 3 and begun == phase:
             raise RuntimeError("the machine is switched off")
 
     try:
@@ -166,10 +167,124 @@ def test_a_job_that_was_stopped_in_any_phase_resumes_to_the_same_model(tmp_path:
     ]
 
 
-def test_the_seconds_that_are_given_are_kept() -> None:
-    completed = complete_matrix(ratings(), options(fit=replace(QUIET, max_seconds=0.0)))
-    assert {run.result.stopped_because for run in completed.search} == {"max_seconds"}
+@pytest.mark.parametrize("depth", ["auto", 2, 3, 4])
+def test_a_search_that_runs_out_of_time_keeps_what_it_has(depth: Any) -> None:
+    def slow(progress: Progress) -> None:
+        time.sleep(0.01)
+
+    job = options(depth=depth, fit=replace(QUIET, max_seconds=0.3), refit=False)
+    completed = complete_matrix(ratings(), job, callbacks=[slow])
+    assert completed.search[-1].result.stopped_because == "max_seconds"
     assert len(completed.search) == 1
+    assert completed.chosen.name == "depth 2"
+    assert completed.seconds < 1.0
+
+
+def test_a_callback_that_stops_the_refit_ends_it() -> None:
+    rows = 0
+
+    def stop(progress: Progress) -> bool:
+        nonlocal rows
+        rows += progress.row["validation_rmse"] is None
+        return rows == 10
+
+    completed = complete_matrix(ratings(), options(), callbacks=[stop])
+    assert [run.result.stopped_because for run in completed.refit] == ["callback"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"warmup": 30},
+        {"lr": 0.1},
+        {"optimizer": "gd", "lr": 1.0},
+        {"optimizer": "momentum", "lr": 0.1},
+        {"optimizer": "group-rmsprop"},
+    ],
+)
+def test_a_slow_optimizer_has_the_time_to_leave_its_start(changes: dict[str, Any]) -> None:
+    completed = complete_matrix(ratings(), options(depth=2, **changes))
+    assert completed.chosen.name == "depth 2"
+    assert completed.left_start
+
+
+@pytest.mark.parametrize("changes", [{"batches": 4}, {"batches": 1}])
+def test_the_refit_of_a_noisy_optimizer_is_as_long_as_its_search(changes: dict[str, Any]) -> None:
+    fit = replace(QUIET, steps=120, **changes)
+    job = options(depth=3, optimizer="group-rmsprop", weight_decay=0.0, fit=fit)
+    completed = complete_matrix(ratings(), job)
+    if completed.chosen.runs:
+        assert completed.refit_steps >= 0.5 * (completed.best_step or 0)
+
+
+def test_a_later_phase_that_diverges_leaves_what_was_found_before() -> None:
+    observed = ratings()
+
+    def spoil(progress: Progress) -> None:
+        if len(progress.model.factors) == 3:
+            with torch.no_grad():
+                progress.model.factors[0].fill_(float("nan"))
+
+    job = options(fit=replace(QUIET, engine="torch"))
+    completed = complete_matrix(observed, job, callbacks=[spoil])
+    assert not completed.diverged
+    assert completed.chosen.name == "depth 2"
+    assert completed.refit
+
+
+def test_a_job_resumes_with_more_steps(tmp_path: Path) -> None:
+    few = options(fit=replace(QUIET, steps=8, checkpoint_every=2))
+    many = replace(few, fit=replace(few.fit, steps=200))
+    complete_matrix(ratings(), few, checkpoint=tmp_path)
+    resumed = complete_matrix(ratings(), many, checkpoint=tmp_path, resume=True)
+    expected = complete_matrix(ratings(), options(fit=replace(QUIET, steps=200)))
+    assert_equal(list(resumed.model.parameters()), list(expected.model.parameters()))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_completed(dtype: torch.dtype) -> None:
+    train, test = ratings().split(0.1, seed=1)
+    completed = complete_matrix(train.to(dtype=dtype), options(), test=test.to(dtype=dtype))
+    assert completed.test_rmse is not None
+    assert completed.test_rmse < 0.6
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_the_biases_alone_have_the_depth_that_was_asked_for(depth: int) -> None:
+    completed = complete_matrix(noisy(), options(depth=depth))
+    assert completed.depth == depth
+
+
+@pytest.mark.parametrize("initialization", [None, "gaussian"])
+def test_the_biases_are_a_candidate_of_every_start(initialization: Any) -> None:
+    completed = complete_matrix(ratings(), options(depth=2, initialization=initialization))
+    assert [one.name for one in completed.candidates] == ["biases", "depth 2"]
+    assert completed.candidates[0].validation_rmse > completed.candidates[1].validation_rmse
+
+
+@pytest.mark.parametrize(
+    ("bias", "center", "name"), [(True, True, "biases"), (False, True, "mean"), (False, False, "zero")]
+)
+def test_what_is_left_without_factors_has_its_name(bias: bool, center: bool, name: str) -> None:
+    completed = complete_matrix(ratings(), options(depth=2, bias=bias, center=center))
+    assert completed.candidates[0].name == name
+
+
+def test_folds_and_validation_exclude_one_another() -> None:
+    observed = ratings()
+    with pytest.raises(ValueError, match="`folds` must be None where `validation` is given"):
+        complete_matrix(observed, options(), folds=[(observed, observed)], validation=observed)
+
+
+def test_callbacks_count_steps_through_all_phases() -> None:
+    seen: list[tuple[int, float | int | None]] = []
+
+    def note(progress: Progress) -> None:
+        seen.append((progress.step, progress.row["step"]))
+
+    completed = complete_matrix(ratings(), options(refit=False), callbacks=[note])
+    assert all(step == of_row for step, of_row in seen)
+    assert [step for step, _ in seen] == completed.history["step"].to_pylist()
 
 
 def _movielens(folder: Path, share: float, seed: int) -> tuple[Observations, Observations]:

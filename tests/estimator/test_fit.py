@@ -127,7 +127,7 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_model(tmp_path: Path
 def test_ctrl_c_ends_the_fit_as_elsewhere_and_leaves_what_was_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     completer = quick().fit(X, Y)
     before = completer.predict(X)
-    monkeypatch.setattr("dmf_fast.completion.complete.CompletedMatrix.interrupted", True)
+    monkeypatch.setattr("dmf_fast.completion.completed.CompletedMatrix.interrupted", True)
     with pytest.raises(KeyboardInterrupt):
         completer.fit(X[:300], Y[:300])
     assert np.array_equal(completer.predict(X), before)

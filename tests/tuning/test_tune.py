@@ -135,6 +135,13 @@ def test_only_what_the_space_names_is_searched_for(observed: Observations) -> No
     ]  # fmt: skip
 
 
+def test_depths_are_searched_for_where_depth_was_to_be_found(observed: Observations) -> None:
+    automatic = OPTIONS.changed({"depth": "auto"})
+    found = tune(observed, automatic, SearchSpace({"depth": (2, 3)}), TuningOptions(trials=4))
+    assert set(found.table["depth"].to_pylist()) <= {2, 3}
+    assert found.trials[0].values["depth"] == 2
+
+
 def test_hopeless_trials_are_pruned_and_only_where_that_is_asked_for(observed: Observations) -> None:
     long = OPTIONS.changed(
         {"evaluate_every": 1, "patience": None, "steps": 120, "initialization": "gaussian"}

@@ -1,0 +1,117 @@
+"""What a whole job ends with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from dmf_fast.completion.options import CompletionOptions
+from dmf_fast.completion.search import Candidate, PhaseRun
+from dmf_fast.evaluation.baselines import Biases
+from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.training import FitResult
+
+
+@dataclass(frozen=True, eq=False)
+class CompletedMatrix:
+    """A trained model, the runs that it comes from, and its errors, None where nothing is known.
+
+    Attributes:
+        options: of the job.
+        model: of the matrix itself, without scales, on the device of the observations.
+        candidates: the models that validation entries chose among, the biases first; one without any.
+        chosen: the candidate that ``model`` is. Where it is the biases, its factors are zero.
+        search: the runs without the validation entries, of all candidates, in their order.
+        refit: the runs of the chosen candidate on all entries; empty where nothing was trained again.
+        biases: jointly fitted to what ``model`` was trained on, in the values themselves; None in plain
+            coordinates or without biases.
+        train_loss: mean squared residual of ``model`` over what it was trained on, without weight decay.
+        test_rmse: of ``model``.
+        reconstruction_mse: mean squared error over the whole matrix, where the truth is known.
+
+    """
+
+    options: CompletionOptions
+    model: DeepMatrixFactorization
+    candidates: tuple[Candidate, ...]
+    chosen: Candidate
+    search: tuple[PhaseRun, ...]
+    refit: tuple[PhaseRun, ...]
+    biases: Biases | None
+    train_loss: float
+    test_rmse: float | None
+    reconstruction_mse: float | None
+
+    @property
+    def validation_rmse(self) -> float | None:
+        """Of the chosen candidate, at its best step, over all folds."""
+        return self.chosen.validation_rmse
+
+    @property
+    def depth(self) -> int:
+        """Number of factors of ``model``."""
+        return len(self.model.factors)
+
+    @property
+    def result(self) -> FitResult:
+        """The last run: the one that ``model`` comes from, unless the biases were chosen."""
+        runs = self.refit or self.chosen.runs or self.search
+        return runs[-1].result
+
+    @property
+    def steps(self) -> int:
+        """Updates made in the search."""
+        return sum(run.result.steps for run in self.search)
+
+    @property
+    def best_step(self) -> int | None:
+        """Updates that lead to the chosen candidate; None without validation entries."""
+        return None if self.validation_rmse is None else sum(run.steps for run in self.chosen.runs)
+
+    @property
+    def refit_steps(self) -> int:
+        """Updates made on all entries."""
+        return sum(run.result.steps for run in self.refit)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, those before a resume included."""
+        return sum(run.result.seconds for run in (*self.search, *self.refit))
+
+    @property
+    def history(self) -> pa.Table:
+        """The histories of the search as one, with the ``depth`` of each row; steps and seconds go on."""
+        tables, steps, seconds = [], 0, 0.0
+        for run in self.search:
+            rows = run.result.history
+            for name, before in (("step", steps), ("seconds", seconds)):
+                if name in rows.column_names:
+                    place = rows.column_names.index(name)
+                    rows = rows.set_column(
+                        place, name, pa.array([n + before for n in rows[name].to_pylist()])
+                    )
+            tables.append(rows.add_column(0, "depth", pa.array([run.phase.depth] * len(rows), pa.int64())))
+            steps, seconds = steps + run.result.steps, seconds + run.result.seconds
+        return pa.concat_tables(tables, promote_options="default")
+
+    @property
+    def merit(self) -> tuple[float, int]:
+        """What orders models, the best first: validation RMSE, then depth, the deepest first."""
+        rmse = self.validation_rmse
+        return (float("inf") if rmse is None else rmse, -self.depth)
+
+    @property
+    def left_start(self) -> bool:
+        """Whether the factors contribute to the predictions; see `dmf_fast.training.FitResult`."""
+        return bool(self.chosen.runs) and self.result.left_start
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C has ended the job before its time."""
+        return any(run.result.stopped_because == "interrupted" for run in (*self.search, *self.refit))
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the first loss of the search, or one of the refit, was not finite: there is no model."""
+        return any(run.result.stopped_because == "diverged" for run in (*self.search[:1], *self.refit))

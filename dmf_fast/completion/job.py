@@ -1,0 +1,291 @@
+"""The runs of a job: what they share, and how they are repeated on all entries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dmf_fast import cuda
+from dmf_fast.checks import one_of
+from dmf_fast.completion.completed import CompletedMatrix
+from dmf_fast.completion.folds import Parts, fitted_biases
+from dmf_fast.completion.options import CompletionOptions
+from dmf_fast.completion.refit import Turn, refit_options
+from dmf_fast.completion.rescaling import rescaled
+from dmf_fast.completion.scaled_model import ScaledFactorization
+from dmf_fast.completion.schedules import make_scheduler
+from dmf_fast.completion.search import Candidate, PhaseRun, Search
+from dmf_fast.completion.starts import Prepared, Start, begin
+from dmf_fast.completion.units import in_unit, measured, measured_history, options_in_unit, value_unit
+from dmf_fast.evaluation.baselines import Biases
+from dmf_fast.files.identity import sha256_of
+from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.observations import Observations
+from dmf_fast.training import Callback, FitOptions, FitResult, Progress, Recording
+from dmf_fast.training.errors import mean_squared_error
+from dmf_fast.training.history import Row
+from dmf_fast.training.lockstep import Fold, fit_folds
+from dmf_fast.training.measures import Measures
+
+# Values between this and its inverse have squares, and parts of these, that float32 holds.
+_SQUARABLE = 1e15
+_CPU = torch.device("cpu")
+
+
+@dataclass
+class Job:
+    """What the runs of a job share.
+
+    In scaled coordinates values of any size are trained in a unit of their own, `value_unit`. Callbacks see
+    the errors in it; what is returned is in the values themselves.
+    """
+
+    observed: Observations
+    options: CompletionOptions
+    unit: float
+    device: torch.device
+    home: torch.device
+    test: Observations | None
+    truth: Tensor | None
+    callbacks: tuple[Callback, ...]
+    checkpoint: Path | None
+    resume: bool
+    steps_before: int = 0  # of the phases of the search, or of the refit, that are over
+    begun: float = 0.0  # the search or the refit
+
+    @classmethod
+    def of(
+        cls,
+        observed: Observations,
+        options: CompletionOptions,
+        test: Observations | None,
+        truth: Tensor | None,
+        callbacks: tuple[Callback, ...],
+        checkpoint: Path | None,
+        resume: bool,
+    ) -> Job:
+        """Return the job; see `dmf_fast.completion.complete_matrix` for the arguments."""
+        unit = value_unit(observed)
+        if options.coordinates == "plain":
+            _refuse_lost_squares(observed, unit)
+            unit = 1.0
+        if checkpoint is not None:
+            checkpoint.mkdir(parents=True, exist_ok=True)
+        truth = truth if truth is None or unit == 1 else truth.double() / unit
+        device = device_of(options.device, observed.device)
+        job = cls(
+            observed, options, unit, device, observed.device, test, truth, callbacks, checkpoint, resume
+        )
+        job.test = None if test is None else job._moved(test)
+        return job
+
+    @property
+    def fit_options(self) -> FitOptions:
+        """How the runs train, in the unit of the job."""
+        fit = options_in_unit(self.options.fit, self.unit)
+        return fit if fit.seed is not None else replace(fit, seed=self.options.seed)
+
+    def begin(self) -> None:
+        """Begin to count steps and seconds: of the search, or of the refit."""
+        self.steps_before, self.begun = 0, time.perf_counter()
+
+    def prepared(
+        self, folds: Sequence[Parts], biases: Sequence[Biases | None] | None = None
+    ) -> list[Prepared]:
+        """Return what the phases need to know of every fold."""
+        moved = [
+            (self._moved(train), None if validation is None else self._moved(validation))
+            for train, validation in folds
+        ]
+        if self.options.coordinates == "plain":
+            biases = [None] * len(moved)
+        biases = fitted_biases(moved, self.options) if biases is None else biases
+        return [
+            Prepared.of(train, validation, self.options, own)
+            for (train, validation), own in zip(moved, biases, strict=True)
+        ]
+
+    def run(
+        self,
+        name: str,
+        starts: Sequence[Start],
+        parts: Sequence[Prepared],
+        options: FitOptions,
+        *stops: Callback,
+    ) -> PhaseRun:
+        """Train the models of a phase; see `PhaseRunner`. ``stops`` are callbacks of this phase."""
+        if options.max_seconds is not None:
+            left = options.max_seconds - (time.perf_counter() - self.begun)
+            options = replace(options, max_seconds=max(0.0, left))
+        changes = self.options.schedule != "constant" or self.options.warmup
+        scheduler = partial(
+            make_scheduler, self.options.schedule, steps=self.options.fit.steps, warmup=self.options.warmup
+        )
+        result = fit_folds(
+            [
+                Fold(start.model, part.train, start.optimizer, part.validation)
+                for start, part in zip(starts, parts, strict=True)
+            ],
+            options,
+            recording=self.options.recording,
+            test=self.test,
+            truth=self.truth,
+            scheduler=scheduler if changes else None,
+            callbacks=[
+                *(partial(_counted, callback, self.steps_before) for callback in self.callbacks),
+                *stops,
+            ],
+            checkpoint=None if self.checkpoint is None else self.checkpoint / f"{name}-{_digest(starts)}",
+            resume=self.resume,
+        )
+        self.steps_before += result.steps
+        return PhaseRun(starts[0].phase, result, _loss_ratio(result))
+
+    def refitted(self, search: Search, folds: Sequence[Parts]) -> CompletedMatrix:
+        """Go through the phases of the chosen candidate again, on all entries."""
+        observed = self._moved(self.observed)
+        biases: list[Biases | None] = [None]
+        if search.parts[0].coordinates is not None and self.options.bias:
+            chosen = search.parts[0].coordinates.biases
+            assert chosen is not None
+            biases = [Biases.fit(observed, chosen.shrinkage, start=chosen)]
+        (whole,) = self.prepared([(self.observed, None)], biases)
+        self.begin()
+        start, runs = None, []
+        for before in search.chosen.runs:
+            start = begin(before.phase, whole, self.options, start)
+            decays = before.phase.depth > 2 and self.options.weight_decay > 0
+            options = refit_options(self.fit_options, before, start, whole, decays=decays)
+            turn = Turn(before.steps)
+            turns = decays and before.phase.start == "spectral" and options.batches == 1
+            stops = [turn] if turns else []
+            run = self.run(f"refit-{before.phase.name}", [start], [whole], options, *stops)
+            runs.append(run)
+            if not (run.is_finished or turn.is_passed):
+                break
+        return self.completed(search, whole, tuple(runs), start)
+
+    def completed(
+        self, search: Search, trained_on: Prepared, refit: tuple[PhaseRun, ...], last: Start | None = None
+    ) -> CompletedMatrix:
+        """Return the chosen model, without scales, and all errors in the values themselves."""
+        chosen = search.chosen
+        if not refit and chosen.starts is not None:
+            last = chosen.starts[0]
+        if last is None:
+            assert trained_on.coordinates is not None
+            depth = 2 if self.options.depth == "auto" else self.options.depth
+            trained: DeepMatrixFactorization = trained_on.coordinates.without_factors(depth)
+        else:
+            trained = last.model
+        row = Measures(None, self.test, self.truth, Recording(norms=False)).columns(
+            _State(trained, trained_on.train)
+        )
+        model = trained.plain() if isinstance(trained, ScaledFactorization) else trained
+        model = model.to(self.home)
+        train_loss = measured("train_loss", row["train_loss"], self.unit)
+        assert train_loss is not None
+        return CompletedMatrix(
+            self.options,
+            model if self.unit == 1 else rescaled(model, mean=0.0, scale=self.unit),
+            tuple(self._candidate(one) for one in search.candidates),
+            self._candidate(chosen),
+            tuple(self._run(run) for run in search.runs),
+            tuple(self._run(run) for run in refit),
+            None if trained_on.coordinates is None else self._biases(trained_on.coordinates.biases),
+            train_loss=train_loss,
+            test_rmse=measured("test_rmse", row["test_rmse"], self.unit),
+            reconstruction_mse=measured("reconstruction_mse", row["reconstruction_mse"], self.unit),
+        )
+
+    def _moved(self, entries: Observations) -> Observations:
+        return in_unit(entries, self.unit).to(self.device)
+
+    def _candidate(self, candidate: Candidate) -> Candidate:
+        """Return it in the values themselves, without its models, which a job does not keep."""
+        rmse = measured("validation_rmse", candidate.validation_rmse, self.unit)
+        runs = tuple(self._run(run) for run in candidate.runs)
+        return replace(candidate, validation_rmse=rmse, runs=runs, starts=None)
+
+    def _run(self, run: PhaseRun) -> PhaseRun:
+        history = measured_history(run.result.history, self.unit)
+        return replace(run, result=replace(run.result, history=history))
+
+    def _biases(self, biases: Biases | None) -> Biases | None:
+        if biases is None or self.unit == 1:
+            return biases
+        rows, columns = biases.row_biases * self.unit, biases.column_biases * self.unit
+        return Biases(biases.mean * self.unit, rows, columns, biases.shrinkage)
+
+
+@dataclass(frozen=True)
+class _State:
+    """A model that is measured as a run is."""
+
+    trained: DeepMatrixFactorization
+    train: Observations
+    gradient_norm: float = 0.0
+
+    @property
+    def loss(self) -> float:
+        return mean_squared_error(self.trained, self.train)
+
+    def mean_squared_error(self, observations: Observations) -> float:
+        return mean_squared_error(self.trained, observations)
+
+    def model(self) -> DeepMatrixFactorization:
+        return self.trained
+
+
+def _digest(starts: Sequence[Start]) -> str:
+    """Return a few letters that tell starts apart.
+
+    A job that is resumed with more steps goes on from another end of its first phase; the checkpoints of
+    the phases after it are then those of other runs, which are left alone.
+    """
+    return sha256_of(*(parameter for start in starts for parameter in start.model.parameters()))[:12]
+
+
+def _counted(callback: Callback, steps_before: int, progress: Progress) -> bool | None:
+    """Call back with the step among those of all phases."""
+    step = progress.step + steps_before
+    return callback(replace(progress, step=step, row=progress.row | {"step": step}))
+
+
+def _loss_ratio(result: FitResult) -> float:
+    """Return the train loss of the state that counts compared with that of the first row."""
+    rows: list[Row] = result.history.select(["step", "train_loss"]).to_pylist()
+    first, last = rows[0]["train_loss"], rows[-1]["train_loss"]
+    if result.best_step is not None:
+        last = next(row["train_loss"] for row in rows if row["step"] == result.best_step)
+    return last / first if first and last is not None else 1.0
+
+
+def device_of(name: str, home: torch.device = _CPU) -> torch.device:
+    """Return where to compute: ``"auto"`` is a GPU that can be used, else ``home``.
+
+    Raises a `ValueError` where the device that is named cannot be used.
+
+    >>> device_of("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        usable = cuda.missing_reason() is None and torch.cuda.is_available()
+        return torch.device("cuda") if usable else home
+    device = torch.device(one_of("device", name.partition(":")[0], ("auto", "cpu", "cuda")))
+    cuda.check_usable(device)
+    return torch.device(name)
+
+
+def _refuse_lost_squares(train: Observations, unit: float) -> None:
+    if train.dtype != torch.float64 and not 1 / _SQUARABLE < unit < _SQUARABLE:
+        raise ValueError(
+            f"`train` must hold values whose squares fit float32, got some of about {unit:.0e}; scale the "
+            "values, or use float64"
+        )
