@@ -91,9 +91,9 @@ class CompletionOptions(Options):
         float | None,
         Option(
             "Learning rate; adaptive-gd needs none.",
-            'With ``"adaptive-gd"`` it is a part of the step that is found, 0.5 by default, and 0.25 where a '
-            "product is split. Group RMSprop in scaled coordinates makes steps of this length, 0.04 √(m + n) by "
-            "default.",
+            'With ``"adaptive-gd"`` it is a part of the step that is found, 0.5 by default, 0.25 where a '
+            "product is split. Group RMSprop in scaled coordinates makes steps of this length, 0.04 √(m + n) "
+            "by default.",
             above=0,
             none="that of the optimizer",
         ),
