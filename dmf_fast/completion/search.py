@@ -166,7 +166,9 @@ class Search:
         for depth in range(3, last + 1):
             deeper = self._phase(Phase(depth, "product"), before)
             run = deeper.runs[-1]
-            if automatic or depth == last or not run.is_finished:
+            if run.result.stopped_because == "diverged":
+                self._add(f"depth {before.depth}", before)
+            elif automatic or depth == last or not run.is_finished:
                 self._add(f"depth {depth}", deeper)
             if not run.is_finished or (automatic and not run.steps):
                 return
@@ -194,9 +196,9 @@ class Search:
         return replace(self._fit, patience=max(1, patience // _SOONER))
 
     def _add(self, name: str, candidate: Candidate) -> None:
-        if candidate.runs[-1].result.stopped_because == "diverged" and self.candidates:
-            return
-        self.candidates.append(replace(candidate, name=name))
+        is_lost = candidate.runs[-1].result.stopped_because == "diverged" and self.candidates
+        if not is_lost and name not in {one.name for one in self.candidates}:
+            self.candidates.append(replace(candidate, name=name))
 
     def _biases(self) -> Candidate:
         """Return the biases alone, or what is left without them, which every other candidate has to beat."""

@@ -217,7 +217,8 @@ def test_the_refit_of_a_noisy_optimizer_is_as_long_as_its_search(changes: dict[s
         assert completed.refit_steps >= 0.5 * (completed.best_step or 0)
 
 
-def test_a_later_phase_that_diverges_leaves_what_was_found_before() -> None:
+@pytest.mark.parametrize("depth", ["auto", 3])
+def test_a_later_phase_that_diverges_leaves_what_was_found_before(depth: Any) -> None:
     observed = ratings()
 
     def spoil(progress: Progress) -> None:
@@ -225,7 +226,7 @@ def test_a_later_phase_that_diverges_leaves_what_was_found_before() -> None:
             with torch.no_grad():
                 progress.model.factors[0].fill_(float("nan"))
 
-    job = options(fit=replace(QUIET, engine="torch"))
+    job = options(depth=depth, fit=replace(QUIET, engine="torch"))
     completed = complete_matrix(observed, job, callbacks=[spoil])
     assert not completed.diverged
     assert completed.chosen.name == "depth 2"
