@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -163,12 +164,16 @@ ENDLESS = FitOptions(steps=10**12, max_seconds=30.0)  # or it would hang where i
 MODULE = sys.modules[default_workers.__module__]
 
 
-def fail_in(holder: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a function fail for the trial whose options are FAILS."""
+def fail_in(holder: Any, name: str, monkeypatch: pytest.MonkeyPatch, folder: Path | None = None) -> None:
+    """Have a function fail for the trial whose options are FAILS, once two others are in ``folder``."""
     function = getattr(holder, name)
 
     def failing(given: Any, *arguments: Any) -> Any:
         if getattr(given, "trial", given).options == FAILS:
+            end = time.monotonic() + 60
+            while folder is not None and len(list(folder.glob("trial-*/summary.json"))) < 2:
+                assert time.monotonic() < end, "the trials before have not ended within a minute"
+                time.sleep(0.001)
             raise LookupError("not mine")
         return function(given, *arguments)
 
@@ -185,7 +190,7 @@ def test_a_trial_that_fails_is_named_and_stops_the_others(
     given = [trial({"seed": seed}) for seed in (0, 1)] + [trial({"seed": 2}, options=FAILS)]
     if name == "load_result":
         fit_many(given, folder=tmp_path)
-    fail_in(holder, name, monkeypatch)
+    fail_in(holder, name, monkeypatch, folder=tmp_path)
     endless = [trial({"seed": seed}, options=ENDLESS, recording=Recording(every=10**9)) for seed in (3, 4)]
     with pytest.raises(
         TrialError, match=r"^trials\[2\] .*'seed': 2.* failed: LookupError: not mine"
