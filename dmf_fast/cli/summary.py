@@ -80,12 +80,13 @@ def print_results(results: dict[str, Any], *, as_json: bool) -> None:
 
 def _table(results: dict[str, Any], columns: dict[str, tuple[str, str]], title: str) -> Table:
     """Return the models and below them the baselines, with those columns that any of them has."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     runs = [line for run in results["runs"] for line in _lines(run)]
     lines = runs + [(name.replace("_", " "), line) for name, line in results["baselines"].items()]
     shown = [name for name in columns if any(line.get(name) is not None for _, line in lines)]
-    table = Table("", *(columns[name][0] for name in shown), title=title)
+    headings = (columns[name][0] for name in shown)
+    table = Table(Column("", no_wrap=True), *headings, title=title)
     for place, (label, line) in enumerate(lines, start=1):
         cells = ["-" if line.get(name) is None else columns[name][1].format(line[name]) for name in shown]
         if set(cells) != {"-"}:
