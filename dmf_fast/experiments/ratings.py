@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from matplotlib.axes import Axes
 
 from dmf_fast.experiments.columns import by_seed, column
-from dmf_fast.experiments.comparison import PAIRED_RULE, Comparison, less
+from dmf_fast.experiments.comparison import PAIRED_RULE, Comparison, claims_of, less
 from dmf_fast.experiments.figure_style import (
     CURVE_STYLES,
     DEPTH_STYLES,
@@ -18,7 +19,7 @@ from dmf_fast.experiments.figure_style import (
     new_figure,
 )
 from dmf_fast.experiments.movielens_data import NOT_HERE
-from dmf_fast.experiments.page import Claim, Picture, ResultTable, Section, verdict
+from dmf_fast.experiments.page import Claim, Picture, ResultTable, Section
 from dmf_fast.experiments.ratings_runs import FULL, QUICK, RatingsGrid, RatingsResults, run_ratings
 from dmf_fast.experiments.reproduction import Reproduction
 
@@ -37,7 +38,8 @@ _FROM = (
 )
 _RULES = {
     "deep": f"The test error of depth 3 is below that of depth 2 {_FROM}, {PAIRED_RULE} (here: splits).",
-    "undecayed": f"The same without decay, {_FROM} and up to {_SCARCE:.0%}, {PAIRED_RULE} (here: splits).",
+    "undecayed": f"The same without decay, {_FROM} and up to {_SCARCE:.0%}, {PAIRED_RULE} (here: splits). Which "
+    "shares decide was settled after a first look at the results; those of all shares are given.",
     "rank": f"The effective rank of depth 3 is below that of depth 2 {_FROM}, {PAIRED_RULE} (here: splits).",
     "biases": f"At every share the median over the splits is at most {_MARGIN:g} above that of the biases.",
 }
@@ -79,20 +81,14 @@ def run(reproduction: Reproduction) -> Section:
 def claims(results: RatingsResults | None) -> list[Claim]:
     """Decide on errors and ranks; without results nothing was tested."""
     if results is None:
-        return [
-            Claim(statement, _SOURCE, _RULES[name], "not tested", NOT_HERE)
-            for name, statement in _STATEMENTS.items()
-        ]
+        return claims_of(_STATEMENTS, _SOURCE, _RULES, None, NOT_HERE)
     compared = {
         "deep": _everywhere(results, "test_rmse", "depth 3", "depth 2"),
         "undecayed": _everywhere(results, "test_rmse", "depth 3, no decay", "depth 2, no decay", _SCARCE),
         "rank": _everywhere(results, "effective_rank", "depth 3", "depth 2"),
         "biases": _never_worse(results),
     }
-    return [
-        Claim(_STATEMENTS[name], _SOURCE, _RULES[name], verdict(one.holds), one.evidence)
-        for name, one in compared.items()
-    ]
+    return claims_of(_STATEMENTS, _SOURCE, _RULES, compared, NOT_HERE)
 
 
 def _everywhere(
@@ -169,10 +165,9 @@ def _errors(results: RatingsResults) -> Picture:
                 both.axhline(0.0, color="0.4", linewidth=1.0)
             continue
         draw_spread(axes, [100 * share for share in shares], gains, _LINES[name], name)
-    for axes, title in ((decayed, "with weight decay"), (undecayed, "without weight decay")):
-        axes.set(xlabel="ratings seen, %", xscale="log", title=title)
-    decayed.set(ylabel="test RMSE less that of the biases")
-    add_legend(decayed)
+    _name_panels(
+        decayed, undecayed, "test RMSE less that of the biases", xlabel="ratings seen, %", xscale="log"
+    )
     return Picture.of(
         figure,
         "What models of ratings gain over the biases on held-out ratings, by the share of the ratings that "
@@ -193,15 +188,19 @@ def _spectra(results: RatingsResults) -> Picture:
         axes = undecayed if "no decay" in model else decayed
         name = model.partition(",")[0]
         draw_curve(axes, np.arange(1, len(values) + 1), values, _LINES[name], name)
-    for axes, title in ((decayed, "with weight decay"), (undecayed, "without weight decay")):
-        axes.set(xlabel="place", yscale="log", title=title)
-    decayed.set(ylabel="singular value of the product")
-    add_legend(decayed)
+    _name_panels(decayed, undecayed, "singular value of the product", xlabel="place", yscale="log")
     return Picture.of(
         figure,
         f"Singular values of the models of one split from {share:.0%} of the ratings, biases left out: depth "
         "keeps the leading directions and drops the many small ones, which depth 2 keeps.",
     )
+
+
+def _name_panels(decayed: Axes, undecayed: Axes, ylabel: str, **labels: str) -> None:
+    """Label two panels of one y-axis: with decay, where the legend stands, and without."""
+    decayed.set(title="with weight decay", ylabel=ylabel, **labels)
+    undecayed.set(title="without weight decay", **labels)
+    add_legend(decayed)
 
 
 def _shares(results: RatingsResults) -> list[float]:
