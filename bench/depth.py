@@ -25,7 +25,7 @@ from bench.record import origin, results_file
 from bench.synthetic_ratings import Population, movielens_like
 from dmf_fast import Observations
 from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix
-from dmf_fast.evaluation import HeldOut, RatingErrors
+from dmf_fast.evaluation import HeldOut, errors_of
 
 Split = tuple[Observations, Observations]
 MODELS: dict[str, dict[str, Any]] = {
@@ -115,9 +115,7 @@ def measured(split: Split, changes: dict[str, Any], seed: int) -> dict[str, Any]
 
 def _of_biases(completed: CompletedMatrix, test: Observations) -> float | None:
     assert completed.biases is not None
-    held_out = HeldOut.of(test)
-    predictions = completed.biases.predict(held_out.rows, held_out.columns)
-    return RatingErrors.of(predictions, held_out.values).rmse
+    return errors_of(completed.biases, HeldOut.of(test)).rmse
 
 
 def _runs(split_of: Callable[[int], Split | None], draws: int) -> Iterator[dict[str, Any]]:

@@ -95,11 +95,7 @@ class DeepMatrixFactorization(torch.nn.Module):
             raise TypeError(f"`dtype` must be one of {', '.join(map(str, DTYPES))}, got {dtype}")
         dims = _checked_dims(shape, depth, hidden)
         factors = initialize(initialization, dims, init_scale, seed=seed, dtype=dtype, device=device)
-        self.factors = torch.nn.ParameterList(factors)
-        self.row_bias = _zero_bias(dims[-1], dtype, device) if bias else None
-        self.column_bias = _zero_bias(dims[0], dtype, device) if bias else None
-        self.register_buffer("mean", torch.zeros((), dtype=dtype, device=device))
-        self._known_mean: tuple[Tensor, int, float] | None = None
+        self._hold(factors, bias=bias)
 
     @classmethod
     def of_factors(cls, factors: Sequence[Tensor]) -> DeepMatrixFactorization:
@@ -119,11 +115,17 @@ class DeepMatrixFactorization(torch.nn.Module):
         chain.dims_of(factors)
         model = cls.__new__(cls)
         torch.nn.Module.__init__(model)
-        model.factors = torch.nn.ParameterList([torch.nn.Parameter(f.detach()) for f in factors])
-        model.row_bias = model.column_bias = None
-        model.register_buffer("mean", torch.zeros((), dtype=factors[0].dtype, device=factors[0].device))
-        model._known_mean = None
+        model._hold(factors, bias=False)
         return model
+
+    def _hold(self, factors: Sequence[Tensor], *, bias: bool) -> None:
+        """Make parameters of the memory of ``factors``, with biases and a mean of zero."""
+        self.factors = torch.nn.ParameterList([torch.nn.Parameter(factor.detach()) for factor in factors])
+        zeros = factors[0].detach().new_zeros
+        self.row_bias = torch.nn.Parameter(zeros(factors[-1].shape[0])) if bias else None
+        self.column_bias = torch.nn.Parameter(zeros(factors[0].shape[1])) if bias else None
+        self.register_buffer("mean", zeros(()))
+        self._known_mean: tuple[Tensor, int, float] | None = None
 
     @property
     def parameter_list(self) -> list[Tensor]:
@@ -279,10 +281,6 @@ class DeepMatrixFactorization(torch.nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is known of the mean: the version of a copied tensor counts anew."""
         return {**self.__dict__, "_known_mean": None}
-
-
-def _zero_bias(length: int, dtype: torch.dtype, device: torch.device | str | None) -> torch.nn.Parameter:
-    return torch.nn.Parameter(torch.zeros(length, dtype=dtype, device=device))
 
 
 def _checked_dims(shape: tuple[int, int], depth: int, hidden: int | Sequence[int] | None) -> tuple[int, ...]:

@@ -10,6 +10,19 @@ from contextlib import contextmanager
 import torch
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Have torch use one thread meanwhile; see `threads_kept`.
+
+    >>> with one_thread():
+    ...     torch.get_num_threads()
+    1
+    """
+    with threads_kept():
+        use_one_thread()
+        yield
+
+
 def use_one_thread() -> None:
     """Have torch use one thread in the thread that calls this.
 

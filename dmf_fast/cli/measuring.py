@@ -16,6 +16,7 @@ from dmf_fast.evaluation import (
     HeldOut,
     RatingErrors,
     chosen_biases,
+    errors_of,
     evaluate,
 )
 from dmf_fast.evaluation.numbers import Integers
@@ -73,19 +74,14 @@ def fitted_biases(
     parts = [(train, HeldOut.of(validation)) for train, validation in folds if validation is not None]
     if not parts:
         return completed.biases or Biases.fit(trained_on), {"mean": None, "biases": None}
-    mean = sum((_errors(GlobalMean.fit(train), part) for train, part in parts), start=RatingErrors()).rmse
+    mean = sum((errors_of(GlobalMean.fit(train), part) for train, part in parts), start=RatingErrors()).rmse
     if completed.biases is not None:
         own = next(one for one in completed.candidates if one.name == "biases")
         return completed.biases, {"mean": mean, "biases": own.validation_rmse}
     chosen = chosen_biases(parts)
-    errors = [_errors(biases, part) for biases, (_, part) in zip(chosen, parts, strict=True)]
+    errors = [errors_of(biases, part) for biases, (_, part) in zip(chosen, parts, strict=True)]
     biases = Biases.fit(trained_on, chosen[0].shrinkage, start=chosen[0])
     return biases, {"mean": mean, "biases": sum(errors, start=RatingErrors()).rmse}
-
-
-def _errors(baseline: Baseline, held_out: HeldOut) -> RatingErrors:
-    predictions = baseline.predict(held_out.rows, held_out.columns)
-    return RatingErrors.of(predictions, held_out.values, held_out.weights)
 
 
 def _baselines(biases: Biases) -> dict[str, Baseline]:

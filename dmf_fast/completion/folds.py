@@ -40,7 +40,7 @@ def validation_folds(observed: Observations, options: CompletionOptions) -> list
     return folds or [(observed, None)]
 
 
-def fitted_biases(folds: list[Parts], options: CompletionOptions) -> list[Biases | None]:
+def biases_of_folds(folds: list[Parts], options: CompletionOptions) -> list[Biases | None]:
     """Return the biases of every fold, with one shrinkage that the validation entries of all choose."""
     if not options.bias:
         return [None] * len(folds)

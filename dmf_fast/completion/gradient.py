@@ -10,7 +10,7 @@ from torch import Tensor
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops import operators
-from dmf_fast.threads import threads_kept, use_one_thread
+from dmf_fast.threads import one_thread
 
 # So many of the leading singular values are mostly noise in ratings; their median measures it.
 LEADING = 64
@@ -83,8 +83,7 @@ def leading_directions(
     for _ in range(passes):
         left, right = (_orthonormal(side) for side in gradient.times(left, right))
     image, _ = gradient.times(left, right)
-    with threads_kept():
-        use_one_thread()
+    with one_thread():
         vectors, values, turned = torch.linalg.svd(image, full_matrices=False)
         found = LeadingDirections(vectors, values, right @ turned.T)
     return found.first(min(count, rows, columns))
@@ -108,7 +107,7 @@ class _Gradient:
         """Return ``G · right`` and ``Gᵀ · left``."""
         if self._rows is None or self._columns is None:
             return self._product(left, right)
-        image, other = self._product((self._rows * left).contiguous(), (self._columns * right).contiguous())
+        image, other = self._product(self._rows * left, self._columns * right)
         return self._rows * image, self._columns * other
 
     def _product(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,8 +123,7 @@ def _orthonormal(block: Tensor) -> Tensor:
     After a pass the columns are at most as far from orthonormal as the leading singular values differ, so
     that this is accurate enough, and several times as fast as Householder's.
     """
-    with threads_kept():
-        use_one_thread()
+    with one_thread():
         triangle, failed = torch.linalg.cholesky_ex(block.T @ block, upper=True)
         if failed or not triangle.diagonal().min() > _INDEPENDENT * triangle.diagonal().max():
             basis: Tensor = torch.linalg.qr(block)[0]

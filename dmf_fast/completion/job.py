@@ -14,7 +14,7 @@ from torch import Tensor
 from dmf_fast import cuda
 from dmf_fast.checks import one_of
 from dmf_fast.completion.completed import CompletedMatrix
-from dmf_fast.completion.folds import Parts, fitted_biases
+from dmf_fast.completion.folds import Parts, biases_of_folds
 from dmf_fast.completion.options import CompletionOptions
 from dmf_fast.completion.refit import Turn, refit_options
 from dmf_fast.completion.rescaling import rescaled
@@ -105,7 +105,7 @@ class Job:
         ]
         if self.options.coordinates == "plain":
             biases = [None] * len(moved)
-        biases = fitted_biases(moved, self.options) if biases is None else biases
+        biases = biases_of_folds(moved, self.options) if biases is None else biases
         return [
             Prepared.of(train, validation, self.options, own)
             for (train, validation), own in zip(moved, biases, strict=True)

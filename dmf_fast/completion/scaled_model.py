@@ -56,14 +56,7 @@ class ScaledFactorization(DeepMatrixFactorization):
     ) -> None:
         torch.nn.Module.__init__(self)
         chain.dims_of(factors)
-        own = [torch.nn.Parameter(factor.detach().clone()) for factor in factors]
-        self.factors = torch.nn.ParameterList(own)
-        self.register_buffer("mean", own[0].detach().new_zeros(()))
-        self._known_mean = None
-        self.row_bias = self.column_bias = None
-        if bias_scales is not None:
-            self.row_bias = torch.nn.Parameter(self.mean.new_zeros(own[-1].shape[0]))
-            self.column_bias = torch.nn.Parameter(self.mean.new_zeros(own[0].shape[1]))
+        self._hold([factor.detach().clone() for factor in factors], bias=bias_scales is not None)
         self.bias_scales = bias_scales or (self.BIAS_SCALE, self.BIAS_SCALE)
         scales = {
             "row_scale": row_scale.to(self.mean),

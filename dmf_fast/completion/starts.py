@@ -21,7 +21,7 @@ from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.operators import accumulator_dtype
 from dmf_fast.optim import OptimizerSpec
-from dmf_fast.threads import threads_kept, use_one_thread
+from dmf_fast.threads import one_thread
 
 # Of adaptive-gd: with whole steps the loss rises now and then, with halves it hardly does. A product is soon
 # at its best: shorter steps come closer to it, in the search and in the same number of steps of the refit.
@@ -158,8 +158,7 @@ def product_directions(model: DeepMatrixFactorization) -> LeadingDirections:
     """
     dtype = accumulator_dtype(model.mean.dtype)
     left, *others = reversed([factor.detach().to(dtype) for factor in model.factors])
-    with threads_kept():
-        use_one_thread()
+    with one_thread():
         for factor in others[:-1]:
             left = left @ factor
         q_left, r_left = torch.linalg.qr(left)

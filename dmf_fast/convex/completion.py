@@ -17,7 +17,7 @@ from dmf_fast.convex.observed import ObservedEntries
 from dmf_fast.convex.solution import ConvexOptions, ConvexSolution
 from dmf_fast.convex.thresholding import DenseThresholding, Thresholding, TruncatedThresholding
 from dmf_fast.observations import Observations
-from dmf_fast.threads import threads_kept, use_one_thread
+from dmf_fast.threads import one_thread
 
 _MOST_NUMBERS_OF_SMALL = 40_000
 _PRECISION_OF_A_START = 1e-3
@@ -175,8 +175,7 @@ def _threads_for(observed: ObservedEntries) -> Iterator[None]:
     if torch.get_num_threads() == 1 or not _is_small(observed):
         yield
         return
-    with threads_kept():
-        use_one_thread()
+    with one_thread():
         yield
 
 

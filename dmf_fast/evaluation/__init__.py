@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         GlobalMean,
         Shrinkage,
         chosen_biases,
+        errors_of,
         usual_baselines,
     )
     from dmf_fast.evaluation.calibration import CalibrationBin, calibration
@@ -45,6 +46,7 @@ __all__ = [
     "Split",
     "calibration",
     "chosen_biases",
+    "errors_of",
     "evaluate",
     "evaluation_tables",
     "kfold",

@@ -31,6 +31,16 @@ class Baseline(Protocol):
         """Return float64 predictions, shape (len,), for int64 indices of which some may be -1."""
 
 
+def errors_of(baseline: Baseline, held_out: HeldOut) -> RatingErrors:
+    """Return the errors of a baseline on ratings kept aside.
+
+    >>> errors_of(GlobalMean(2.0), HeldOut([0, 0], [0, 1], [1.0, 3.0])).rmse
+    1.0
+    """
+    predictions = baseline.predict(held_out.rows, held_out.columns)
+    return RatingErrors.of(predictions, held_out.values, held_out.weights)
+
+
 @dataclass(frozen=True)
 class GlobalMean:
     """Predicts the weighted mean of the training ratings everywhere.
@@ -144,10 +154,7 @@ class _Candidates:
         return errors
 
     def _squared_error(self, biases: Biases) -> float:
-        held_out = self._validation
-        predictions = biases.predict(held_out.rows, held_out.columns)
-        errors = RatingErrors.of(predictions, held_out.values, held_out.weights)
-        return (errors.rmse or 0.0) ** 2
+        return (errors_of(biases, self._validation).rmse or 0.0) ** 2
 
 
 def usual_baselines(train: Observations, validation: HeldOut | None = None) -> dict[str, Baseline]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from dmf_fast.experiments.page import Claim, verdict
 
 _LEVEL = 0.05
 _ROUNDING = 1e-12
@@ -24,6 +27,26 @@ class Comparison:
 
     holds: bool
     evidence: str
+
+
+def claims_of(
+    statements: Mapping[str, str],
+    source: str,
+    rules: Mapping[str, str],
+    compared: Mapping[str, Comparison] | None,
+    not_here: str,
+) -> list[Claim]:
+    """Return a claim for every statement, as the comparison of its name decides.
+
+    >>> claims_of({"a": "It falls."}, "here", {"a": "less"}, None, "no data")[0].verdict
+    'not tested'
+    """
+    if compared is None:
+        return [Claim(text, source, rules[name], "not tested", not_here) for name, text in statements.items()]
+    return [
+        Claim(statements[name], source, rules[name], verdict(one.holds), one.evidence)
+        for name, one in compared.items()
+    ]
 
 
 def less(name: str, smaller: ArrayLike, than: str, larger: ArrayLike) -> Comparison:

@@ -24,7 +24,7 @@ from dmf_fast.experiments.figure_style import (
     draw_spread,
     new_figure,
 )
-from dmf_fast.experiments.greedy_phases import Phase, claims, measured, over_seeds, phases_of
+from dmf_fast.experiments.greedy_phases import GreedyPhase, claims, measured, over_seeds, phases_of
 from dmf_fast.experiments.page import Picture, ResultTable, Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.initialization import initialize
@@ -114,7 +114,7 @@ def observed_entries(seed: int) -> Observations:
     return Observations.from_dense(left * SINGULAR_VALUES @ right.T, mask.reshape(DIM, DIM))
 
 
-def _table(phases: Sequence[Phase]) -> pa.Table:
+def _table(phases: Sequence[GreedyPhase]) -> pa.Table:
     names = {
         "progress": "σ_r over its end as σ_(r+1) rises",
         "distance": "least distance to W_r",
@@ -148,7 +148,7 @@ def _plot_singular_values(wide: Sequence[TrialResult]) -> Figure:
 
 
 def _plot_phases(
-    wide: Sequence[TrialResult], solutions: Sequence[TrialResult], phases: Sequence[Phase]
+    wide: Sequence[TrialResult], solutions: Sequence[TrialResult], phases: Sequence[GreedyPhase]
 ) -> Figure:
     figure, ((ranks, losses, distances),) = new_figure(columns=3, panel_height=2.9)
     # The smallest start comes last and stays.

@@ -17,7 +17,7 @@ _SOURCE = "Li, Luo & Lyu 2021"
 
 
 @dataclass(frozen=True)
-class Phase:
+class GreedyPhase:
     """How a run fits with rank ``rank``, which ends as the next singular value rises.
 
     Attributes:
@@ -38,7 +38,7 @@ class Phase:
     loss_ratio: float
 
 
-def phases_of(run: TrialResult, narrow: Sequence[TrialResult]) -> list[Phase]:
+def phases_of(run: TrialResult, narrow: Sequence[TrialResult]) -> list[GreedyPhase]:
     """Return the phases of a run but the last; ``narrow`` are the runs that end at W_1 and W_2.
 
     The run has measured its distance to W_1 as ``reconstruction_mse`` and that to W_2 as ``test_rmse``.
@@ -55,7 +55,7 @@ def phases_of(run: TrialResult, narrow: Sequence[TrialResult]) -> list[Phase]:
         progress = float(values[before] / values[-1])
         loss_ratio = float(measured(run, "train_loss")[closest] / measured(solution, "train_loss")[-1])
         least = float(distance[closest]) / size
-        phases.append(Phase(depth, init_scale, seed, rank, progress, least, loss_ratio))
+        phases.append(GreedyPhase(depth, init_scale, seed, rank, progress, least, loss_ratio))
     return phases
 
 
@@ -64,21 +64,21 @@ def measured(run: TrialResult, name: str) -> np.ndarray:
     return column(run.result.history, name)
 
 
-def over_seeds(phases: Sequence[Phase]) -> dict[tuple[int, int], dict[float, list[Phase]]]:
+def over_seeds(phases: Sequence[GreedyPhase]) -> dict[tuple[int, int], dict[float, list[GreedyPhase]]]:
     """Return the phases of all seeds by depth and rank, then by scale, the largest scale first."""
-    groups: dict[tuple[int, int], dict[float, list[Phase]]] = {}
+    groups: dict[tuple[int, int], dict[float, list[GreedyPhase]]] = {}
     for phase in sorted(phases, key=lambda phase: (phase.depth, phase.rank, -phase.init_scale, phase.seed)):
         groups.setdefault((phase.depth, phase.rank), {}).setdefault(phase.init_scale, []).append(phase)
     return groups
 
 
-def claims(phases: Sequence[Phase]) -> list[Claim]:
+def claims(phases: Sequence[GreedyPhase]) -> list[Claim]:
     """Return all claims."""
     rules = (rank_by_rank, near_solutions, closer_from_smaller, closer_when_deeper)
     return [rule(phases) for rule in rules]
 
 
-def rank_by_rank(phases: Sequence[Phase]) -> Claim:
+def rank_by_rank(phases: Sequence[GreedyPhase]) -> Claim:
     """Return the claim that singular values rise one after the other."""
     progress = [phase.progress for phase in _from_smallest(phases)]
     return Claim(
@@ -91,7 +91,7 @@ def rank_by_rank(phases: Sequence[Phase]) -> Claim:
     )
 
 
-def near_solutions(phases: Sequence[Phase]) -> Claim:
+def near_solutions(phases: Sequence[GreedyPhase]) -> Claim:
     """Return the claim that phases end near the solutions of their ranks."""
     smallest = _from_smallest(phases)
     distances, ratios = [phase.distance for phase in smallest], [phase.loss_ratio for phase in smallest]
@@ -106,7 +106,7 @@ def near_solutions(phases: Sequence[Phase]) -> Claim:
     )
 
 
-def closer_from_smaller(phases: Sequence[Phase]) -> Claim:
+def closer_from_smaller(phases: Sequence[GreedyPhase]) -> Claim:
     """Return the claim that runs come closer as the start gets smaller."""
     medians = _median_distances(phases)
     falling = [
@@ -126,7 +126,7 @@ def closer_from_smaller(phases: Sequence[Phase]) -> Claim:
     )
 
 
-def closer_when_deeper(phases: Sequence[Phase]) -> Claim:
+def closer_when_deeper(phases: Sequence[GreedyPhase]) -> Claim:
     """Return the claim that depth 3 comes closer than depth 2 from the same scale."""
     medians = _median_distances(phases)
     ratios = [
@@ -145,7 +145,7 @@ def closer_when_deeper(phases: Sequence[Phase]) -> Claim:
     )
 
 
-def _median_distances(phases: Sequence[Phase]) -> dict[tuple[int, int], dict[float, float]]:
+def _median_distances(phases: Sequence[GreedyPhase]) -> dict[tuple[int, int], dict[float, float]]:
     return {
         key: {
             scale: float(np.median([phase.distance for phase in alike])) for scale, alike in by_scale.items()
@@ -154,5 +154,5 @@ def _median_distances(phases: Sequence[Phase]) -> dict[tuple[int, int], dict[flo
     }
 
 
-def _from_smallest(phases: Sequence[Phase]) -> list[Phase]:
+def _from_smallest(phases: Sequence[GreedyPhase]) -> list[GreedyPhase]:
     return [phase for by_scale in over_seeds(phases).values() for phase in by_scale[min(by_scale)]]

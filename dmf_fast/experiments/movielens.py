@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dmf_fast.experiments.columns import column
-from dmf_fast.experiments.comparison import PAIRED_RULE, less
+from dmf_fast.experiments.comparison import PAIRED_RULE, claims_of, less
 from dmf_fast.experiments.figure_style import (
     DEPTH_STYLES,
     NUCLEAR_NORM_STYLE,
@@ -22,7 +22,7 @@ from dmf_fast.experiments.figure_style import (
 )
 from dmf_fast.experiments.movielens_data import NOT_HERE, MovieLensSplit, read_u1
 from dmf_fast.experiments.movielens_runs import FULL, QUICK, MovieLensGrid, MovieLensResults, run_movielens
-from dmf_fast.experiments.page import Claim, Picture, ResultTable, Section, verdict
+from dmf_fast.experiments.page import Claim, Picture, ResultTable, Section
 from dmf_fast.experiments.reproduction import Reproduction
 
 _SOURCE = "an addition of this project; on MovieLens Arora et al. 2019 show the dynamics alone, in figure 3"
@@ -79,10 +79,7 @@ def run(reproduction: Reproduction) -> Section:
 def claims(results: MovieLensResults | None) -> list[Claim]:
     """Decide on the errors and ranks; without results nothing was tested."""
     if results is None:
-        return [
-            Claim(statement, _SOURCE, _RULES[name], "not tested", NOT_HERE)
-            for name, statement in _STATEMENTS.items()
-        ]
+        return claims_of(_STATEMENTS, _SOURCE, _RULES, None, NOT_HERE)
     tests = {depth: _of_depth(results, "test_rmse", depth) for depth in (2, 3, 4)}
     ranks = {depth: _of_depth(results, "effective_rank", depth) for depth in (2, 3, 4)}
     chosen, deep = _least_validation(results, (2, 3, 4)), _least_validation(results, (3, 4))
@@ -93,10 +90,7 @@ def claims(results: MovieLensResults | None) -> list[Claim]:
         "depth 4": less("depth 4", ranks[4], "depth 3", ranks[3]),
         "error": less(f"depth {deep}", tests[deep], "depth 2", tests[2]),
     }
-    return [
-        Claim(_STATEMENTS[name], _SOURCE, _RULES[name], verdict(compared.holds), compared.evidence)
-        for name, compared in comparisons.items()
-    ]
+    return claims_of(_STATEMENTS, _SOURCE, _RULES, comparisons, NOT_HERE)
 
 
 def _of_depth(results: MovieLensResults, measure: str, depth: int) -> np.ndarray:

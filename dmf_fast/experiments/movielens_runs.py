@@ -23,7 +23,7 @@ from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
 from dmf_fast.optim import GroupRMSprop
 from dmf_fast.spectrum import effective_rank
-from dmf_fast.threads import threads_kept, use_one_thread
+from dmf_fast.threads import one_thread
 from dmf_fast.training import FitOptions, Recording, Trial
 
 
@@ -128,8 +128,7 @@ def _path(grid: MovieLensGrid, split: MovieLensSplit) -> pa.Table:
     # Truncated decompositions are the fastest here, as ranks stay near a hundred; for their many small
     # products threads cost more than they bring.
     options = ConvexOptions(tolerance=grid.tolerance, thresholding="truncated")
-    with threads_kept():
-        use_one_thread()
+    with one_thread():
         solutions = nuclear_norm_path(split.train, grid.regularizations, options)
     rows = []
     for weight, solution in zip(grid.regularizations, solutions, strict=True):

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from dmf_fast.chain import singular_values
 from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix
-from dmf_fast.evaluation import Biases, HeldOut, RatingErrors
+from dmf_fast.evaluation import HeldOut, errors_of
 from dmf_fast.experiments.cached_tables import cached_table
 from dmf_fast.experiments.movielens_data import read_all_ratings
 from dmf_fast.experiments.page import Work
@@ -127,9 +127,8 @@ def _row(
 
 
 def _biases(completed: CompletedMatrix, test: Observations) -> dict[str, object]:
-    biases, held_out = completed.biases, HeldOut.of(test)
-    assert isinstance(biases, Biases)
-    errors = RatingErrors.of(biases.predict(held_out.rows, held_out.columns), held_out.values)
+    assert completed.biases is not None
+    errors = errors_of(completed.biases, HeldOut.of(test))
     return {
         "chosen": "biases",
         "test_rmse": errors.rmse,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
@@ -19,7 +22,28 @@ def mean_squared_error(model: DeepMatrixFactorization, observations: Observation
     """
     if observations.dtype == model.mean.dtype:
         return model.loss(observations).item()
-    factors, row_bias, column_bias = model.chain_and_biases()
+    return _with_factors(model.chain_and_biases()[0], model, observations)
+
+
+@torch.no_grad()
+def mean_squared_error_without_factors(model: DeepMatrixFactorization, observations: Observations) -> float:
+    """Return the same of the mean and the biases alone.
+
+    >>> model = DeepMatrixFactorization.of_factors([torch.eye(2)])
+    >>> mean_squared_error_without_factors(model, Observations([0], [0], [3.0], shape=(2, 2)))
+    9.0
+    """
+    rows, columns = model.shape
+    return _with_factors(
+        [model.mean.new_zeros(1, columns), model.mean.new_zeros(rows, 1)], model, observations
+    )
+
+
+def _with_factors(
+    factors: Sequence[Tensor], model: DeepMatrixFactorization, observations: Observations
+) -> float:
+    """Return the error of a model that has other factors, in the dtype of the entries."""
+    _, row_bias, column_bias = model.chain_and_biases()
     offset = model.row_offset(row_bias)
     return completion_loss(
         [factor.to(observations.dtype) for factor in factors],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -137,11 +138,7 @@ def fit(
     rule = bound_or_spec(optimizer)
     check_fit(trained, train, rule, measures, options, given)
     called = checked_callbacks(callbacks)
-    with (
-        held_folder(checkpoint, every=options.checkpoint_every, resume=resume) as folder,
-        DeferredInterrupt() as interrupt,
-        progress_bar(options) as bar,
-    ):
+    with running(options, checkpoint, resume=resume) as (folder, interrupted, advanced):
         result = train_until_done(
             trained,
             train,
@@ -152,8 +149,8 @@ def fit(
             scheduler=scheduler,
             callbacks=called,
             checkpoint=folder,
-            interrupted=lambda: interrupt.requested,
-            advanced=bar.update,
+            interrupted=interrupted,
+            advanced=advanced,
         )
     _warn_of_start(result)
     return result
@@ -178,8 +175,7 @@ def train_until_done(
     identity = {}
     if checkpoint is not None:
         data = {"train": train, "validation": measures.validation, "test": measures.test}
-        identity = identity_of_run(model, optimizer, options, measures, data, engine.name)
-        identity["scheduler"] = "none" if scheduler is None else getattr(type(scheduler), "__name__", "")
+        identity = identity_of_run(model, optimizer, options, measures, data, engine.name, scheduler)
     run = Run(engine, options, measures, callbacks, checkpoint, identity, interrupted, advanced)
     result = run_until_done(run, model.mean.device, reason)
     return replace(result, left_start=has_left_start(model, train))
@@ -207,10 +203,19 @@ def run_until_done(run: Run, device: torch.device, not_native_because: str | Non
     )
 
 
-def progress_bar(options: FitOptions) -> tqdm:
-    """Return the bar of a run; it is shown only where standard error is a terminal, unless options say."""
+@contextmanager
+def running(
+    options: FitOptions, checkpoint: Path | str | None, *, resume: bool
+) -> Iterator[tuple[Path | None, Callable[[], bool], Callable[[int], object]]]:
+    """Give a run its folder for checkpoints, what says whether Ctrl-C came, and the bar to advance."""
+    # tqdm's None: only where standard error is a terminal.
     hidden = None if options.progress is None else not options.progress
-    return tqdm(total=options.steps, unit="step", unit_scale=True, disable=hidden)
+    with (
+        held_folder(checkpoint, every=options.checkpoint_every, resume=resume) as folder,
+        DeferredInterrupt() as interrupt,
+        tqdm(total=options.steps, unit="step", unit_scale=True, disable=hidden) as bar,
+    ):
+        yield folder, lambda: interrupt.requested, bar.update
 
 
 def _warn_of_start(result: FitResult) -> None:

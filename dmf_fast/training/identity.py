@@ -36,6 +36,7 @@ def identity_of_run(
     measures: Measures,
     data: dict[str, Observations | None],
     engine: str,
+    scheduler: object = None,
 ) -> dict[str, Any]:
     """Return what must agree between a run and the one that resumes it, by name.
 
@@ -50,6 +51,7 @@ def identity_of_run(
         for name, tensor in model.state_dict().items()
     }
     identity["engine"] = engine
+    identity["scheduler"] = "none" if scheduler is None else getattr(type(scheduler), "__name__", "")
     identity[f"products on {device}"] = matmul_precision(device, dtype)
     identity |= {f"options.{n}": value for n, value in asdict(options).items() if n not in _FREE_OPTIONS}
     identity |= {f"recording.{name}": value for name, value in asdict(measures.recording).items()}

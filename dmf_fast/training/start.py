@@ -8,8 +8,7 @@ import torch
 
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
-from dmf_fast.ops.functional import completion_loss
-from dmf_fast.training.errors import mean_squared_error
+from dmf_fast.training.errors import mean_squared_error, mean_squared_error_without_factors
 
 # Of the train loss: what a product of factors contributes that has left its start.
 _LEAST_CONTRIBUTION = 1e-3
@@ -26,23 +25,8 @@ def has_left_start(model: DeepMatrixFactorization, train: Observations) -> bool:
     >>> [has_left_start(DeepMatrixFactorization((2, 2), 2, init_scale=s, seed=0), train) for s in (1e-9, 1.0)]
     [False, True]
     """
-    loss, without = mean_squared_error(model, train), _without_product(model, train)
+    loss = mean_squared_error(model, train)
+    without = mean_squared_error_without_factors(model, train)
     if not (math.isfinite(loss) and math.isfinite(without)):
         return True
     return abs(without - loss) > _LEAST_CONTRIBUTION * without
-
-
-def _without_product(model: DeepMatrixFactorization, train: Observations) -> float:
-    """Return the mean squared residual of the mean and the biases alone."""
-    rows, columns = model.shape
-    zeros = [
-        torch.zeros(shape, dtype=train.dtype, device=train.device) for shape in ((1, columns), (rows, 1))
-    ]
-    _, row_bias, column_bias = model.chain_and_biases()
-    offset = model.row_offset(row_bias)
-    return completion_loss(
-        zeros,
-        train,
-        row_bias=None if offset is None else offset.to(train.dtype),
-        column_bias=None if column_bias is None else column_bias.to(train.dtype),
-    ).item()

@@ -14,7 +14,7 @@ import torch
 from dmf_fast.chain import chain_product
 from dmf_fast.experiments import cached_trials, greedy
 from dmf_fast.experiments.greedy_phases import (
-    Phase,
+    GreedyPhase,
     closer_from_smaller,
     closer_when_deeper,
     measured,
@@ -105,10 +105,10 @@ def test_phases_measure_what_they_say() -> None:
     assert first.progress == values[row] / values[-1]
 
 
-def phases(distance: Callable[[int, float, int], float], seeds: int = 3) -> list[Phase]:
+def phases(distance: Callable[[int, float, int], float], seeds: int = 3) -> list[GreedyPhase]:
     """Phases of runs that are perfect but for their distances, a function of depth, scale and rank."""
     return [
-        Phase(depth, scale, seed, rank, 0.99, distance(depth, scale, rank), 0.99)
+        GreedyPhase(depth, scale, seed, rank, 0.99, distance(depth, scale, rank), 0.99)
         for depth in (2, 3)
         for scale in (1e-4, 1e-2, 1e-6)
         for seed in range(seeds)
@@ -130,11 +130,11 @@ RULES = [rank_by_rank, near_solutions, closer_from_smaller, closer_when_deeper]
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_perfect_runs_reproduce_every_claim(rule: Callable[[list[Phase]], Claim]) -> None:
+def test_perfect_runs_reproduce_every_claim(rule: Callable[[list[GreedyPhase]], Claim]) -> None:
     assert rule(PERFECT).verdict == "reproduced"
 
 
-def with_one_changed(**measure: float) -> list[Phase]:
+def with_one_changed(**measure: float) -> list[GreedyPhase]:
     """PERFECT but for one phase from the smallest start."""
     place = next(place for place, phase in enumerate(PERFECT) if phase.init_scale == 1e-6)
     return [*PERFECT[:place], replace(PERFECT[place], **measure), *PERFECT[place + 1 :]]
@@ -153,7 +153,7 @@ def with_one_changed(**measure: float) -> list[Phase]:
     ],
 )
 def test_one_phase_from_the_smallest_start_refutes_a_claim(
-    rule: Callable[[list[Phase]], Claim], measure: dict[str, float]
+    rule: Callable[[list[GreedyPhase]], Claim], measure: dict[str, float]
 ) -> None:
     assert rule(with_one_changed(**measure)).verdict == "not reproduced"
 

@@ -1,0 +1,141 @@
+"""Several engines that make their steps side by side, as one."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor
+
+from dmf_fast._native import Outcome
+from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.observations import Observations
+from dmf_fast.training.engines.protocol import Engine, EngineState
+
+
+class LockstepEngine:
+    """Engines of which each makes the steps of a fold; see `Engine` for what its methods do."""
+
+    def __init__(
+        self,
+        engines: Sequence[Engine],
+        validations: Sequence[Observations | None],
+        thresholds: tuple[float, float],
+    ) -> None:
+        """Take engines that know no thresholds; those of the means, `thresholds`, are looked at here."""
+        self._engines, self._validations, self._thresholds = engines, validations, thresholds
+        self.name = engines[0].name
+
+    def run(self, until: int, *, most_seconds: float) -> Outcome:
+        """Make updates until ``until`` are made in all, a stop rule holds or about so much time is over."""
+        deadline = time.perf_counter() + most_seconds
+        looks = max(self._thresholds) >= 0
+        while True:
+            outcome = self._all_to(min(self.step + 1, until) if looks else until, deadline)
+            if outcome == Outcome.reached and looks:
+                outcome = self._ending()
+            if outcome != Outcome.reached or self.step >= until:
+                return outcome
+            if time.perf_counter() > deadline:
+                return Outcome.paused
+
+    def _all_to(self, until: int, deadline: float) -> Outcome:
+        """Bring all engines to one step: ``until``, or one before it where the time is over."""
+        for engine in self._engines:
+            left = max(0.0, deadline - time.perf_counter())
+            outcome = engine.run(until, most_seconds=left)
+            if outcome == Outcome.paused:  # those after it need not go further
+                until = engine.step
+            elif outcome != Outcome.reached:
+                return outcome
+        for engine in self._engines:
+            if engine.step > until:
+                return self._all_to(engine.step, math.inf)
+        return Outcome.reached
+
+    def _ending(self) -> Outcome:
+        """Return which stop rule holds for the means."""
+        least_loss, least_norm = self._thresholds
+        if self.loss <= least_loss:
+            return Outcome.train_loss_threshold
+        if least_norm >= 0 and self.gradient_norm <= least_norm:
+            return Outcome.gradient_norm_threshold
+        return Outcome.reached
+
+    @property
+    def step(self) -> int:
+        """Updates made so far."""
+        return self._engines[0].step
+
+    @property
+    def loss(self) -> float:
+        """Mean over the folds of the mean squared residual."""
+        return _mean(engine.loss for engine in self._engines)
+
+    @property
+    def gradient_norm(self) -> float:
+        """Mean over the folds of the norm of all gradients."""
+        return _mean(engine.gradient_norm for engine in self._engines)
+
+    def mean_squared_error(self, observations: Observations) -> float:
+        """Return the mean over the folds; the first fold's validation entries stand for those of each."""
+        own = observations is self._validations[0]
+        return _mean(
+            engine.mean_squared_error(validation if own and validation is not None else observations)
+            for engine, validation in zip(self._engines, self._validations, strict=True)
+        )
+
+    def model(self) -> DeepMatrixFactorization:
+        """Return the model of the first fold."""
+        return self._engines[0].model()
+
+    def keep(self) -> None:
+        """Keep a copy of the present parameters."""
+        for engine in self._engines:
+            engine.keep()
+
+    def state(self) -> EngineState:
+        """Return copies of all that changes from step to step."""
+        return _joined([engine.state() for engine in self._engines])
+
+    def resume(self, state: EngineState) -> None:
+        """Take up a state that `state` has returned."""
+        for place, engine in enumerate(self._engines):
+            engine.resume(_of_fold(state, place))
+
+    def finish(self, *, best: bool) -> None:
+        """Leave all models with the kept or the present parameters."""
+        for engine in self._engines:
+            engine.finish(best=best)
+
+
+def _joined(states: Sequence[EngineState]) -> EngineState:
+    """Return the states of all folds as one; names begin with the number of the fold."""
+
+    def named(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return {f"{place}.{name}": one for place, part in enumerate(parts) for name, one in part.items()}
+
+    kept = [state.kept for state in states if state.kept is not None]
+    return EngineState(
+        states[0].step,
+        named([state.parameters for state in states]),
+        named(kept) if kept else None,
+        {str(place): state.optimizer for place, state in enumerate(states)},
+    )
+
+
+def _of_fold(state: EngineState, place: int) -> EngineState:
+    """Return the state of one fold of those that `_joined` has joined."""
+
+    def own(named: dict[str, Tensor]) -> dict[str, Tensor]:
+        prefix = f"{place}."
+        return {name.removeprefix(prefix): one for name, one in named.items() if name.startswith(prefix)}
+
+    kept = None if state.kept is None else own(state.kept)
+    return EngineState(state.step, own(state.parameters), kept, state.optimizer[str(place)])
+
+
+def _mean(numbers: Iterable[float]) -> float:
+    every = list(numbers)
+    return math.fsum(every) / len(every)
