@@ -38,8 +38,8 @@ _FROM = (
 )
 _RULES = {
     "deep": f"The test error of depth 3 is below that of depth 2 {_FROM}, {PAIRED_RULE} (here: splits).",
-    "undecayed": f"The same without decay, {_FROM} and up to {_SCARCE:.0%}, {PAIRED_RULE} (here: splits). Which "
-    "shares decide was settled after a first look at the results; those of all shares are given.",
+    "undecayed": f"The same without decay, {_FROM} and up to {_SCARCE:.0%}, {PAIRED_RULE} (here: splits). "
+    "Which shares decide was settled after a first look at the results; those of all shares are given.",
     "rank": f"The effective rank of depth 3 is below that of depth 2 {_FROM}, {PAIRED_RULE} (here: splits).",
     "biases": f"At every share the median over the splits is at most {_MARGIN:g} above that of the biases.",
 }
