@@ -30,7 +30,8 @@ from bench.rival_libraries import MILLION, ratings_problem
 from bench.timing import median_seconds
 from dmf_fast import FitOptions, Observations
 from dmf_fast.completion import CompletionOptions
-from dmf_fast.completion.starts import Phase, Prepared, begin
+from dmf_fast.completion.phases import begin
+from dmf_fast.completion.starts import Phase, Prepared
 from dmf_fast.evaluation import Biases
 from dmf_fast.training.engines.native import NativeEngine
 

@@ -1,13 +1,16 @@
-"""dmf_fast compared with cmfrec and LIBMF on the same ratings: test RMSE, seconds, rate of passes.
+"""dmf_fast compared with cmfrec and LIBMF on the same ratings: test RMSE against seconds, for all settings.
 
-    python -m bench.rival_libraries [--ten-million] [--untuned] [--threads 2] [--out FILE]
+    python -m bench.rival_libraries --sizes 1M 10M [--threads 2] [--out FILE]
+    python -m bench.rival_libraries --plot FILE ... --picture docs/rivals.png   # measures nothing
+    python -m bench.rival_libraries --table FILE ...                            # prints a Markdown table
 
-Both are other people's packages, `pip install '.[rivals]'`; a library that is not installed is left out.
-LIBMF's package is built without its AVX code: LIBMF_OBJ names a library built from its sources with
-`-O3 -mavx2 -mfma -DUSEAVX -DUSEOMP -fopenmp -pthread -fPIC -shared`. The ratings are those of
-`movielens_like`, 90 % for training, of which 5 % are kept aside for tuning. The rivals are tuned and then
-fitted to all training ratings, which is what their seconds are; dmf_fast runs with its defaults, and its
-seconds hold the search for the number of steps, by validation ratings of its own, and the refit.
+The rivals are other people's packages, `pip install '.[rivals]'`; one that is not installed is left out.
+LIBMF's package is built without its AVX code: LIBMF_OBJ names a library built from its sources with `-O3
+-mavx2 -mfma -DUSEAVX -DUSEOMP -fopenmp -pthread -fPIC -shared`. The ratings are those of `movielens_like`,
+90 % for training, of which 5 % are kept aside for tuning. The rivals are tuned at every size, one setting
+after the other, on those; every setting that is tried is a point of the plot: its test error, and the
+seconds of its fit. The best one is then fitted to all training ratings. dmf_fast runs its defaults and its
+fast preset; its seconds are those of the whole job, from arrays to the model: search, validation and refit.
 """
 
 from __future__ import annotations
@@ -31,11 +34,11 @@ from numpy.typing import NDArray
 from bench.record import origin, results_file
 from bench.synthetic_ratings import movielens_like
 from dmf_fast import Observations
-from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix
+from dmf_fast.completion import FAST, CompletedMatrix, CompletionOptions, complete_matrix
 from dmf_fast.evaluation import Biases, HeldOut, RatingErrors
 
 MILLION = ((6040, 3706), 1_000_209)
-TEN_MILLION = ((69878, 10677), 10_000_000)
+SIZES = {"1M": MILLION, "10M": ((69878, 10677), 10_000_000), "100M": ((480189, 17770), 100_000_000)}
 
 Settings = dict[str, Any]
 Predict = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[Any]]
@@ -80,6 +83,7 @@ class Trial:
 
     settings: Settings
     validation_rmse: float
+    test_rmse: float
     seconds: float
 
 
@@ -151,8 +155,8 @@ def tuning(library: Library, problem: Problem, threads: int) -> list[Trial]:
 
 def _trial(library: Library, problem: Problem, settings: Settings, threads: int) -> Trial:
     predict, seconds = _timed(library, problem.train, problem.shape, settings, threads)
-    trial = Trial(settings, _rmse(predict, problem.validation), seconds)
-    print(f"  {trial.validation_rmse:.4f} in {seconds:.2f} s: {settings}", flush=True)
+    trial = Trial(settings, _rmse(predict, problem.validation), _rmse(predict, problem.test), seconds)
+    print(f"  {trial.validation_rmse:.4f} {trial.test_rmse:.4f} in {seconds:.2f} s: {settings}", flush=True)
     return trial
 
 
@@ -245,6 +249,7 @@ def measured_dmf_fast(
     rate = max(rates) * len(ratings) * options.hidden
     settings = {
         "hidden": options.hidden,
+        "optimizer": options.optimizer,
         "weight_decay": options.weight_decay,
         "chosen": result.chosen.name,
         "steps": steps,
@@ -253,10 +258,10 @@ def measured_dmf_fast(
 
 
 OWN_RUNS = {
-    "dmf_fast": CompletionOptions(),
-    "dmf_fast, no explicit regularization": CompletionOptions(weight_decay=0.0),
-    "dmf_fast, hidden 32": CompletionOptions(hidden=32),
-    "dmf_fast, hidden 128": CompletionOptions(hidden=128),
+    "dmf_fast, fast": FAST,
+    "dmf_fast, fast, hidden 32": replace(FAST, hidden=32),
+    "dmf_fast, fast, hidden 64": replace(FAST, hidden=64),
+    "dmf_fast, defaults": CompletionOptions(),
 }
 
 LIBRARIES = {
@@ -291,30 +296,22 @@ LIBRARIES = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ten-million", action="store_true")
-    parser.add_argument("--untuned", action="store_true", help="take the settings that tuning starts from")
-    parser.add_argument("--repeats", type=int, default=3, help="of the fit that is timed")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=results_file("rival-libraries"))
-    arguments = parser.parse_args()
-
-    problem = ratings_problem(*(TEN_MILLION if arguments.ten_million else MILLION))
+def compared(size: str, threads: int, repeats: int, *, tuned: bool, own: list[str]) -> dict[str, Any]:
+    """Run all libraries on the ratings of one size."""
+    problem = ratings_problem(*SIZES[size])
     train = problem.all_train
     biases = Biases.fit(Observations(train.rows, train.columns, train.values, problem.shape))
     report = {
-        **origin(),
+        "size": size,
         "shape": problem.shape,
         "train_entries": len(train),
-        "threads": arguments.threads,
-        "libmf_built_for_speed": "LIBMF_OBJ" in os.environ,
+        "threads": threads,
         "biases_test_rmse": _rmse(biases.predict, problem.test),
         "libraries": [],
     }
-    print(f"biases: test RMSE {report['biases_test_rmse']:.4f}")
-    for name, options in OWN_RUNS.items():
-        outcome = measured_dmf_fast(name, problem, options, arguments.threads, arguments.repeats)
+    print(f"{size}, {threads} threads; biases: test RMSE {report['biases_test_rmse']:.4f}")
+    for name in own:
+        outcome = measured_dmf_fast(name, problem, OWN_RUNS[name], threads, repeats)
         report["libraries"].append(asdict(outcome))
         _print(outcome)
     for name in LIBRARIES:
@@ -322,13 +319,73 @@ def main() -> None:
             print(f"{name} is not installed")
             continue
         print(name)
-        outcome = measured(
-            name, problem, arguments.threads, repeats=arguments.repeats, tuned=not arguments.untuned
-        )
+        outcome = measured(name, problem, threads, repeats=repeats, tuned=tuned)
         report["libraries"].append(asdict(outcome))
         _print(outcome)
-    report["load_average"] = os.getloadavg()  # above the number of cores, seconds are not to be trusted
-    arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+    return report | {
+        "load_average": os.getloadavg()
+    }  # above the number of cores, seconds are not to be trusted
+
+
+def table(reports: list[dict[str, Any]]) -> str:
+    """Return what every library reached, as a Markdown table."""
+    lines = ["| ratings, threads | library | test RMSE | seconds |", "| --- | --- | ---: | ---: |"]
+    for one in reports:
+        where = f"{one['size']}, {one['threads']}"
+        lines.append(f"| {where} | biases | {one['biases_test_rmse']:.4f} | |")
+        for library in one["libraries"]:
+            seconds = f"{library['seconds']:.2f}"
+            lines.append(f"| {where} | {library['library']} | {library['test_rmse']:.4f} | {seconds} |")
+    return "\n".join(lines)
+
+
+def plot(reports: list[dict[str, Any]], picture: Path) -> None:
+    """Draw test error against seconds: a point for every setting, one panel a size and number of threads."""
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(reports), figsize=(4.6 * len(reports), 4), squeeze=False)
+    for panel, one in zip(panels[0], reports, strict=True):
+        for library in one["libraries"]:
+            points = [(library["seconds"], library["test_rmse"])]
+            points += [(trial["seconds"], trial["test_rmse"]) for trial in library["trials"]]
+            own = library["library"].startswith("dmf_fast")
+            panel.scatter(*zip(*points, strict=True), s=40 if own else 14, label=library["library"])
+        best = min(library["test_rmse"] for library in one["libraries"])
+        panel.set(xscale="log", xlabel="seconds", ylim=(best - 0.002, best + 0.02))
+        panel.set_title(f"{one['size']} ratings, {one['threads']} threads")
+        panel.legend(fontsize=7)
+    panels[0][0].set_ylabel("test RMSE")
+    figure.tight_layout()
+    figure.savefig(picture, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["1M"])
+    parser.add_argument("--threads", nargs="+", type=int, default=[2])
+    parser.add_argument("--own", nargs="+", choices=OWN_RUNS, default=list(OWN_RUNS))
+    parser.add_argument("--untuned", action="store_true", help="take the settings that tuning starts from")
+    parser.add_argument("--repeats", type=int, default=3, help="of the fit that is timed")
+    parser.add_argument("--out", type=Path, default=results_file("rival-libraries"))
+    parser.add_argument("--plot", nargs="+", type=Path, help="draw such files, and measure nothing")
+    parser.add_argument(
+        "--table", nargs="+", type=Path, help="print the table of such files, and measure nothing"
+    )
+    parser.add_argument("--picture", type=Path, default=Path("docs/rivals.png"))
+    arguments = parser.parse_args()
+    shown = arguments.plot or arguments.table
+    if shown:
+        reports = [one for file in shown for one in json.loads(file.read_text())["problems"]]
+        print(table(reports)) if arguments.table else plot(reports, arguments.picture)
+        return
+    report: dict[str, Any] = {**origin(), "libmf_built_for_speed": "LIBMF_OBJ" in os.environ, "problems": []}
+    for size in arguments.sizes:
+        for threads in arguments.threads:
+            own = {"repeats": arguments.repeats, "tuned": not arguments.untuned, "own": arguments.own}
+            report["problems"].append(compared(size, threads, **own))
+            arguments.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def _print(outcome: Outcome) -> None:

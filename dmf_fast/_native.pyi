@@ -57,6 +57,9 @@ device_max_nnz: int
 widest_tile: int
 
 def describe_device_layout(rows: int, columns: int, nnz: int) -> DeviceLayoutFacts: ...
+def has_repeated_pairs(
+    rows: NDArray[np.int32], columns: NDArray[np.int32], row_count: int, column_count: int, threads: int
+) -> bool: ...
 def describe_layout(buffer: NDArray[np.uint8]) -> LayoutFacts: ...
 def layout_is_sound(buffer: NDArray[np.uint8], threads: int) -> bool: ...
 def decode_layout(buffer: NDArray[np.uint8], threads: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
@@ -70,6 +73,7 @@ class RuleKind(enum.IntEnum):
     group_rmsprop = 1
     adam = 2
     adaptive_gradient_descent = 3
+    preconditioned_lbfgs = 4
 
 class Part(enum.IntEnum):
     parameter = 0
@@ -98,6 +102,9 @@ class Rule:
         beta2: float = 0.0,
         eps: float = 0.0,
         gradient_clip: float = 0.0,
+        decay_rate: float = 1.0,
+        concavity: float = 0.0,
+        knee: float = 1.0,
     ) -> None: ...
     @property
     def moments(self) -> int: ...
@@ -134,6 +141,7 @@ class _Descent:
         mean: float = 0.0,
         biases: bool = False,
         scales: Sequence[NDArray[np.floating] | None] = (),
+        curvatures: Sequence[NDArray[np.floating] | None] = (),
         threads: int = 1,
     ) -> None: ...
     def run(self, until: int, train_loss: float, gradient_norm: float, most_seconds: float) -> Outcome: ...

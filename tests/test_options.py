@@ -47,7 +47,7 @@ class Outer(Options):
 
 
 PLAIN: list[Any] = [
-    FitOptions(5, "sum", 0.5, 0.25, 3, 2.0, 9, None, 7, 2.0, 2, "torch"),
+    FitOptions(5, "sum", 0.5, 0.25, 3, 1, 2.0, 9, None, 7, 2.0, 2, "torch"),
     Recording(every=3, singular_values=2),
     Recording(per_decade=3),
     PAPER,

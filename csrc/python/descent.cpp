@@ -93,6 +93,10 @@ void check(const Rule& rule) {
   not_negative(rule.bias_weight_decay, "bias_weight_decay");
   not_negative(rule.eps, "eps");
   not_negative(rule.gradient_clip, "gradient_clip");
+  require(std::isfinite(rule.decay_rate) && rule.decay_rate > 0 && rule.decay_rate <= 1,
+          "decay_rate must be above 0 and at most 1");
+  require(rule.concavity >= 0 && rule.concavity < 1, "concavity must be from 0 to below 1");
+  require(std::isfinite(rule.knee) && rule.knee > 0, "knee must be above 0 and finite");
   for (const double decay : {rule.momentum, rule.alpha, rule.beta1, rule.beta2}) {
     require(decay >= 0 && decay < 1, "momentum, alpha, beta1 and beta2 must be from 0 to below 1");
   }
@@ -138,7 +142,7 @@ class PyDescent {
 
   PyDescent(const DescentProgram& program, const std::shared_ptr<Entries>& train, double loss_scale,
             const Rule& rule, double mean, bool biases, const std::vector<std::optional<Array<T>>>& scales,
-            int threads)
+            const std::vector<std::optional<Array<T>>>& curvatures, int threads)
       : train_(train) {
     require(train != nullptr, "train must be ObservedEntries, got None");
     check(program, train->rows(), train->columns());
@@ -146,12 +150,12 @@ class PyDescent {
     require(std::isfinite(loss_scale) && std::isfinite(mean), "loss_scale and mean must be finite");
     require(threads >= 1 && threads <= most_threads,
             "threads must be from 1 to " + std::to_string(most_threads) + ", got " + std::to_string(threads));
-    const std::vector<const T*> scale_of = checked_scales(program, rule, biases, scales);
+    const std::vector<RowFacts<T>> rows = checked_rows(program, rule, biases, scales, curvatures);
     py::gil_scoped_release release;
     blas_ = ops::torch_blas();
     threads_ = std::make_unique<ThreadPool>(threads);
     descent_ = std::make_unique<Descent<T>>(
-        program, train->view(), DescentOptions{loss_scale, rule, mean, biases}, scale_of, *blas_, *threads_);
+        program, train->view(), DescentOptions{loss_scale, rule, mean, biases}, rows, *blas_, *threads_);
   }
 
   Outcome run(int64_t until, double train_loss, double gradient_norm, double most_seconds) {
@@ -218,8 +222,9 @@ class PyDescent {
     return body();
   }
 
-  static std::vector<const T*> checked_scales(const DescentProgram& program, const Rule& rule, bool biases,
-                                              const std::vector<std::optional<Array<T>>>& scales) {
+  static std::vector<RowFacts<T>> checked_rows(const DescentProgram& program, const Rule& rule, bool biases,
+                                               const std::vector<std::optional<Array<T>>>& scales,
+                                               const std::vector<std::optional<Array<T>>>& curvatures) {
     std::vector<int64_t> rows;
     for (int factor = 0; factor < program.factors; ++factor) rows.push_back(program.matrices[factor].rows);
     if (biases) {
@@ -227,21 +232,43 @@ class PyDescent {
       rows.push_back(a.rows);
       rows.push_back(program.forms_product() ? a.columns : program.matrices[program.b_transposed].rows);
     }
-    std::vector<const T*> pointers(rows.size(), nullptr);
-    require(scales.empty() || scales.size() == rows.size(),
-            "scales must be empty or one for each of " + std::to_string(rows.size()) + " parameters, got " +
-                std::to_string(scales.size()));
-    for (size_t parameter = 0; parameter < scales.size(); ++parameter) {
-      const std::optional<Array<T>>& scale = scales[parameter];
-      if (!scale) continue;
-      require(rule.kind != RuleKind::adam, "Adam takes no scales; choose another rule or leave them out");
-      require(scale->ndim() == 1 && scale->size() == rows[parameter],
-              "a scale must be one number for each of the parameter's " + std::to_string(rows[parameter]) +
-                  " rows");
-      const T* numbers = scale->data();
-      require(std::all_of(numbers, numbers + rows[parameter],
-                          [](T number) { return std::isfinite(number) && number > 0; }),
+    if (rule.kind == RuleKind::preconditioned_lbfgs) {
+      require(program.factors == 2 && program.products.empty() && !program.forms_product(),
+              "L-BFGS takes two factors whose product is not formed");
+      require(rule.gradient_clip == 0, "L-BFGS clips no gradients");
+    }
+    std::vector<RowFacts<T>> facts(rows.size());
+    const std::vector<const T*> scale = checked_numbers("scales", scales, rows),
+                                curvature = checked_numbers("curvatures", curvatures, rows);
+    for (size_t parameter = 0; parameter < rows.size(); ++parameter) {
+      const T* numbers = scale[parameter];
+      require(numbers == nullptr || rule.kind != RuleKind::adam,
+              "Adam takes no scales; choose another rule or leave them out");
+      require(numbers == nullptr || std::all_of(numbers, numbers + rows[parameter], [](T x) { return x > 0; }),
               "scales must be above 0 and finite");
+      facts[parameter] = {numbers, curvature[parameter]};
+    }
+    return facts;
+  }
+
+  // Null for parameters without numbers.
+  static std::vector<const T*> checked_numbers(const std::string& name,
+                                               const std::vector<std::optional<Array<T>>>& given,
+                                               const std::vector<int64_t>& rows) {
+    std::vector<const T*> pointers(rows.size(), nullptr);
+    require(given.empty() || given.size() == rows.size(),
+            name + " must be empty or one for each of " + std::to_string(rows.size()) + " parameters, got " +
+                std::to_string(given.size()));
+    for (size_t parameter = 0; parameter < given.size(); ++parameter) {
+      if (!given[parameter]) continue;
+      const Array<T>& array = *given[parameter];
+      require(array.ndim() == 1 && array.size() == rows[parameter],
+              name + " must be one number for each of the parameter's " + std::to_string(rows[parameter]) +
+                  " rows");
+      const T* numbers = array.data();
+      require(std::all_of(numbers, numbers + rows[parameter],
+                          [](T number) { return std::isfinite(number) && number >= 0; }),
+              name + " must be at least 0 and finite");
       pointers[parameter] = numbers;
     }
     return pointers;
@@ -275,10 +302,12 @@ void bind(py::module_& module, const std::string& bits) {
   using D = PyDescent<T>;
   py::class_<D>(module, ("Descent" + bits).c_str())
       .def(py::init<const DescentProgram&, const std::shared_ptr<Entries>&, double, const Rule&, double, bool,
-                    const std::vector<std::optional<Array<T>>>&, int>(),
+                    const std::vector<std::optional<Array<T>>>&, const std::vector<std::optional<Array<T>>>&,
+                    int>(),
            py::arg("program"), py::arg("train"), py::kw_only(), py::arg("loss_scale"), py::arg("rule"),
            py::arg("mean") = 0.0, py::arg("biases") = false,
-           py::arg("scales") = std::vector<std::optional<Array<T>>>{}, py::arg("threads") = 1)
+           py::arg("scales") = std::vector<std::optional<Array<T>>>{},
+           py::arg("curvatures") = std::vector<std::optional<Array<T>>>{}, py::arg("threads") = 1)
       .def("run", &D::run, py::arg("until"), py::arg("train_loss"), py::arg("gradient_norm"),
            py::arg("most_seconds"))
       .def_property_readonly("step", &D::step)
@@ -300,7 +329,8 @@ void bind_descent(py::module_& module) {
       .value("gradient_descent", RuleKind::gradient_descent)
       .value("group_rmsprop", RuleKind::group_rmsprop)
       .value("adam", RuleKind::adam)
-      .value("adaptive_gradient_descent", RuleKind::adaptive_gradient_descent);
+      .value("adaptive_gradient_descent", RuleKind::adaptive_gradient_descent)
+      .value("preconditioned_lbfgs", RuleKind::preconditioned_lbfgs);
   py::enum_<Part>(module, "Part")
       .value("parameter", Part::parameter)
       .value("first_moment", Part::first_moment)
@@ -314,13 +344,16 @@ void bind_descent(py::module_& module) {
       .value("diverged", Outcome::diverged);
   py::class_<Rule>(module, "Rule")
       .def(py::init([](RuleKind kind, double lr, double weight_decay, double bias_weight_decay, double momentum,
-                       double alpha, double beta1, double beta2, double eps, double gradient_clip) {
-             return Rule{kind,  lr,    weight_decay, momentum,          alpha,
-                         beta1, beta2, eps,          bias_weight_decay, gradient_clip};
+                       double alpha, double beta1, double beta2, double eps, double gradient_clip,
+                       double decay_rate, double concavity, double knee) {
+             return Rule{kind,       lr,        weight_decay, momentum,          alpha,
+                         beta1,      beta2,     eps,          bias_weight_decay, gradient_clip,
+                         decay_rate, concavity, knee};
            }),
            py::arg("kind"), py::kw_only(), py::arg("lr"), py::arg("weight_decay") = 0.0,
            py::arg("bias_weight_decay") = 0.0, py::arg("momentum") = 0.0, py::arg("alpha") = 0.0,
-           py::arg("beta1") = 0.0, py::arg("beta2") = 0.0, py::arg("eps") = 0.0, py::arg("gradient_clip") = 0.0)
+           py::arg("beta1") = 0.0, py::arg("beta2") = 0.0, py::arg("eps") = 0.0, py::arg("gradient_clip") = 0.0,
+           py::arg("decay_rate") = 1.0, py::arg("concavity") = 0.0, py::arg("knee") = 1.0)
       .def_property_readonly("moments", &Rule::moments);
   py::class_<DescentProgram>(module, "DescentProgram")
       .def(py::init(&program_of), py::arg("factors"), py::arg("matrices"), py::arg("products"), py::arg("a"),

@@ -2,6 +2,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <algorithm>
+#include <limits>
 
 #include <stdexcept>
 #include <string>
@@ -10,6 +12,7 @@
 #include "../kernels/cuda/tile_limits.h"
 #include "../kernels/instruction_set.h"
 #include "../kernels/layout_builder.h"
+#include "../kernels/repeated_pairs.h"
 #include "../kernels/thread_pool.h"
 #include "descent.h"
 #include "device_descent.h"
@@ -58,6 +61,26 @@ void bind_builder(py::module_& module, const char* name) {
            py::arg("columns"), py::arg("row_count"), py::arg("column_count"), py::arg("threads"))
       .def_property_readonly("bytes", &PyLayoutBuilder<Index>::bytes)
       .def("write", &PyLayoutBuilder<Index>::write, py::arg("buffer").noconvert());
+}
+
+bool has_repeated_pairs(const Array<int32_t>& rows, const Array<int32_t>& columns, int64_t row_count,
+                        int64_t column_count, int threads) {
+  constexpr int64_t most = std::numeric_limits<int32_t>::max();
+  if (rows.size() != columns.size()) throw std::invalid_argument("rows and columns differ in length");
+  if (row_count < 0 || row_count > most || column_count < 0 || column_count > most) {
+    throw std::invalid_argument("row_count and column_count must be from 0 to 2**31 - 1");
+  }
+  if (threads < 1 || threads > 4096) throw std::invalid_argument("threads must be from 1 to 4096");
+  const int32_t *row_of = rows.data(), *column_of = columns.data();
+  const int64_t nnz = rows.size();
+  py::gil_scoped_release release;
+  const auto lies_below = [](int64_t count) { return [count](int32_t i) { return i >= 0 && i < count; }; };
+  if (!std::all_of(row_of, row_of + nnz, lies_below(row_count)) ||
+      !std::all_of(column_of, column_of + nnz, lies_below(column_count))) {
+    throw std::invalid_argument("rows and columns must lie inside the matrix");
+  }
+  dmf::ThreadPool pool(threads);
+  return dmf::has_repeated_pairs(row_of, column_of, nnz, row_count, column_count, pool);
 }
 
 dmf::LayoutView checked_view(const Array<uint8_t>& buffer) {
@@ -128,6 +151,8 @@ PYBIND11_MODULE(_native, module) {
   module.doc() = "Layout of observed entries, instruction sets and facts about the build.";
   bind_builder<int32_t>(module, "LayoutBuilder32");
   bind_builder<int64_t>(module, "LayoutBuilder64");
+  module.def("has_repeated_pairs", &has_repeated_pairs, py::arg("rows").noconvert(),
+             py::arg("columns").noconvert(), py::arg("row_count"), py::arg("column_count"), py::arg("threads"));
   module.def("describe_layout", &describe_layout, py::arg("buffer"));
   module.def("layout_is_sound", &layout_is_sound, py::arg("buffer"), py::arg("threads"));
   module.def("decode_layout", &decode_layout, py::arg("buffer"), py::arg("threads"));

@@ -102,8 +102,8 @@ struct Run {
         program(program_of(p, split)),
         entries(p.pattern, p.values, p.weights, p.is_weighted),
         parallel(threads),
-        descent(program, entries.view, {p.scale, p.rule, p.mean, !p.biases.empty()},
-                pointers(scales(p, split_at)), blas, parallel) {
+        descent(program, entries.view, {p.scale, p.rule, p.mean, !p.biases.empty()}, facts(scales(p, split_at)),
+                blas, parallel) {
     const std::vector<PlainMatrix> parameters = p.parameters();
     for (int j = 0; j < descent.parameters(); ++j) {
       descent.write(Part::parameter, j, narrow<T>(as_kept(parameters[j], j).numbers).data());
@@ -154,9 +154,9 @@ struct Run {
     }
     return result;
   }
-  static std::vector<const T*> pointers(const std::vector<std::vector<T>>& scales) {
-    std::vector<const T*> result;
-    for (const std::vector<T>& scale : scales) result.push_back(scale.empty() ? nullptr : scale.data());
+  static std::vector<RowFacts<T>> facts(const std::vector<std::vector<T>>& scales) {
+    std::vector<RowFacts<T>> result;
+    for (const std::vector<T>& scale : scales) result.push_back({scale.empty() ? nullptr : scale.data()});
     return result;
   }
 };

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from dmf_fast.completion.options import PAPER, CompletionOptions
+from dmf_fast.completion.options import FAST, PAPER, CompletionOptions
 from dmf_fast.data.options import ReadOptions
 from dmf_fast.options import Option, Options
 from dmf_fast.tuning.options import TuningOptions
@@ -134,6 +134,10 @@ class JobOptions(Options):
             argument="RATINGS",
         ),
     ] = None
+    preset: Annotated[
+        Literal["best", "fast"],
+        Option("What the other options are by default; fast: depth 2 by L-BFGS, in a fraction of the time."),
+    ] = "best"
     depth: Annotated[
         str, Option("Number of factors, or several: 2,3; auto: as validation entries choose.")
     ] = "auto"
@@ -159,7 +163,11 @@ class JobOptions(Options):
 
     @classmethod
     def _defaults(cls: type[Job], values: Mapping[str, Any]) -> Job:
-        return cls(**{name: values[name] for name in ("ratings",) if name in values})
+        given = {name: values[name] for name in ("ratings",) if name in values}
+        if values.get("preset") == "fast":
+            fast = _RATINGS.changed({"optimizer": FAST.optimizer, "hidden": FAST.hidden})
+            return cls(preset="fast", depth=str(FAST.depth), completion=fast, **given)
+        return cls(**given)
 
     @property
     def depths(self) -> tuple[int | Literal["auto"], ...]:
@@ -217,7 +225,7 @@ class CompleteOptions(JobOptions):
 
     @classmethod
     def _defaults(cls, values: Mapping[str, Any]) -> CompleteOptions:
-        return cls() if "ratings" in values else PAPER_JOB
+        return super()._defaults(values) if "ratings" in values else PAPER_JOB
 
 
 PAPER_JOB = CompleteOptions(

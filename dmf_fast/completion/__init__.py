@@ -12,15 +12,16 @@ if TYPE_CHECKING:
     from dmf_fast.completion.decay import DecayUnit
     from dmf_fast.completion.folds import validation_folds
     from dmf_fast.completion.optimizers import OPTIMIZERS, optimizer_spec
-    from dmf_fast.completion.options import PAPER, CompletionOptions
+    from dmf_fast.completion.options import FAST, PAPER, CompletionOptions
     from dmf_fast.completion.rescaling import rescaled
     from dmf_fast.completion.scaled_model import ScaledFactorization
-    from dmf_fast.completion.scales import degree_scales, mean_value, spread
+    from dmf_fast.completion.scales import degree_scales
     from dmf_fast.completion.schedules import SCHEDULES, make_scheduler
     from dmf_fast.completion.search import Candidate, PhaseRun
     from dmf_fast.completion.units import value_unit
 
 __all__ = [
+    "FAST",
     "OPTIMIZERS",
     "PAPER",
     "SCHEDULES",
@@ -33,10 +34,8 @@ __all__ = [
     "complete_matrix",
     "degree_scales",
     "make_scheduler",
-    "mean_value",
     "optimizer_spec",
     "rescaled",
-    "spread",
     "validation_folds",
     "value_unit",
 ]

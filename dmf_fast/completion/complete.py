@@ -78,9 +78,9 @@ def complete_matrix(
 
 def _check(observed: Observations, options: CompletionOptions) -> None:
     options.check_depth()
-    if options.optimizer == "adaptive-gd" and options.fit.batches > 1:
+    if options.finds_steps and options.fit.batches > 1:
         raise ValueError(
-            f"`batches` must be 1 with adaptive-gd, which takes all entries in every step, got "
+            f"`batches` must be 1 with {options.optimizer}, which takes all entries in every step, got "
             f"{options.fit.batches}; choose another optimizer, such as group-rmsprop"
         )
     if observed.total_weight == 0:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from dmf_fast.completion.options import CompletionOptions
 from dmf_fast.completion.scaled_model import ScaledFactorization
-from dmf_fast.completion.scales import degree_scales, mean_value, spread
+from dmf_fast.completion.scales import degree_scales
 from dmf_fast.evaluation.baselines import Biases, Shrinkage
 from dmf_fast.observations import Observations
+from dmf_fast.ops.statistics import mean_value, spread
 
 # The shrinkage at which biases have the scale that a ScaledFactorization gives them by itself.
 _USUAL = Shrinkage()

@@ -40,11 +40,16 @@ def validation_folds(observed: Observations, options: CompletionOptions) -> list
     return folds or [(observed, None)]
 
 
+def bias_tolerance(options: CompletionOptions) -> float:
+    """Return how exactly biases are fitted, see `dmf_fast.evaluation.Biases.fit`: L-BFGS does the rest."""
+    return 1e-3 if options.optimizer == "lbfgs" else 1e-6
+
+
 def biases_of_folds(folds: list[Parts], options: CompletionOptions) -> list[Biases | None]:
     """Return the biases of every fold, with one shrinkage that the validation entries of all choose."""
     if not options.bias:
         return [None] * len(folds)
     parts = [(train, HeldOut.of(validation)) for train, validation in folds if validation is not None]
     if len(parts) < len(folds):
-        return [Biases.fit(train) for train, _ in folds]
-    return list(chosen_biases(parts))
+        return [Biases.fit(train, tolerance=bias_tolerance(options)) for train, _ in folds]
+    return list(chosen_biases(parts, tolerance=bias_tolerance(options)))

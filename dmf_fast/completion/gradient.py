@@ -10,12 +10,16 @@ from torch import Tensor
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops import operators
-from dmf_fast.threads import one_thread
+from dmf_fast.threads import one_thread, one_thread_each
 
 # So many of the leading singular values are mostly noise in ratings; their median measures it.
 LEADING = 64
 # More directions than are asked for, so that those have settled.
 _OVERSAMPLING = 8
+# A power of two whose square is nothing compared with 1.
+_TINY = {torch.float32: 2.0**-20, torch.float64: 2.0**-40}
+# Rows of a block that one thread takes at once.
+_ROWS = 1 << 14
 # Of the diagonal of a Cholesky factor in float32: the least compared with the largest.
 _INDEPENDENT = 1e-2
 
@@ -75,17 +79,15 @@ def leading_directions(
     gradient = _Gradient(model, train)
     width = min(count + _OVERSAMPLING, rows, columns)
     generator = torch.Generator().manual_seed(seed)
-    left, right = (
-        torch.randn(size, width, generator=generator, dtype=gradient.dtype).to(train.device)
+    left, right = (  # uniform numbers: normal ones take as long as a pass
+        torch.rand(size, width, generator=generator, dtype=gradient.dtype).sub_(0.5).to(train.device)
         for size in (rows, columns)
     )
-    # In one thread, so that the order of a sum does not depend on their number; the passes use them all.
     for _ in range(passes):
-        left, right = (_orthonormal(side) for side in gradient.times(left, right))
+        left, right = (_qr(side)[0] for side in gradient.times(left, right))
     image, _ = gradient.times(left, right)
-    with one_thread():
-        vectors, values, turned = torch.linalg.svd(image, full_matrices=False)
-        found = LeadingDirections(vectors, values, right @ turned.T)
+    basis, values, turned = _svd(image)
+    found = LeadingDirections(basis, values, _by_rows(right, turned.T))
     return found.first(min(count, rows, columns))
 
 
@@ -94,11 +96,15 @@ class _Gradient:
 
     def __init__(self, model: DeepMatrixFactorization, train: Observations) -> None:
         self.dtype = operators.accumulator_dtype(train.dtype)
-        residuals = train.values.to(self.dtype) - model(train).to(self.dtype)
-        if train.weights is not None:
-            residuals *= train.weights.to(self.dtype)
-        self._coefficients = residuals * (2 / train.total_weight)
-        self._layout = train.layout().buffer
+        layout = train.layout()
+        predictions = train.with_values(model(train).to(train.dtype)).layout().values
+        residuals = layout.values.to(self.dtype) - predictions.to(self.dtype)
+        if layout.weights is not None:
+            residuals *= layout.weights.to(self.dtype)
+        largest = residuals.abs().max().item() or 1.0
+        self._size = 2 * largest / train.total_weight
+        self._coefficients = -residuals / largest
+        self._layout = layout.buffer
         scales = model.parameter_scales()
         self._rows = None if scales is None else scales.rows.to(self.dtype)[:, None]
         self._columns = None if scales is None else scales.columns.to(self.dtype)[:, None]
@@ -111,22 +117,56 @@ class _Gradient:
         return self._rows * image, self._columns * other
 
     def _product(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-        image, other = torch.ops.dmf_fast.observed_product_backward(
-            self._coefficients, left.contiguous(), right.contiguous(), self._layout
+        """Return the gradients of half the squares of the coefficients at a product that is as good as zero.
+
+        The sweep of a loss takes the entries in its own order, and so less time than one of coefficients.
+        """
+        tiny = _TINY[self.dtype]
+        _, image, other = torch.ops.dmf_fast.completion_loss_gradients(
+            (tiny * left).contiguous(),
+            (tiny * right).contiguous(),
+            self._layout,
+            self._coefficients,
+            None,
+            0.5,
         )
-        return image, other
+        return image * (self._size / tiny), other * (self._size / tiny)
 
 
-def _orthonormal(block: Tensor) -> Tensor:
-    """Return an orthonormal basis of the columns, by Cholesky's decomposition where they are independent.
+def _svd(block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the thin singular value decomposition."""
+    basis, triangle = _qr(block)
+    with one_thread():
+        vectors, values, turned = torch.linalg.svd(triangle, full_matrices=False)
+    return _by_rows(basis, vectors), values, turned
+
+
+def _qr(block: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the QR decomposition, by Cholesky's where the columns are independent enough.
 
     After a pass the columns are at most as far from orthonormal as the leading singular values differ, so
     that this is accurate enough, and several times as fast as Householder's.
     """
+    parts = _row_parts(block)
+    with one_thread_each(torch.get_num_threads()) as pool:
+        squares = sum(pool.map(lambda part: part.T @ part, parts))
+    assert isinstance(squares, Tensor)
     with one_thread():
-        triangle, failed = torch.linalg.cholesky_ex(block.T @ block, upper=True)
+        triangle, failed = torch.linalg.cholesky_ex(squares, upper=True)
         if failed or not triangle.diagonal().min() > _INDEPENDENT * triangle.diagonal().max():
-            basis: Tensor = torch.linalg.qr(block)[0]
-        else:
-            basis = torch.linalg.solve_triangular(triangle, block, upper=True, left=False)
-        return basis
+            basis, triangle = torch.linalg.qr(block)
+            return basis, triangle
+        eye = torch.eye(len(triangle), dtype=triangle.dtype, device=triangle.device)
+        inverse = torch.linalg.solve_triangular(triangle, eye, upper=True)
+    return _by_rows(block, inverse), triangle
+
+
+def _by_rows(block: Tensor, square: Tensor) -> Tensor:
+    """Return the product of a tall block and a small matrix."""
+    with one_thread_each(torch.get_num_threads()) as pool:
+        return torch.cat(list(pool.map(lambda part: part @ square, _row_parts(block))))
+
+
+def _row_parts(block: Tensor) -> list[Tensor]:
+    """Return parts of a fixed size, so that no sum depends on the number of threads."""
+    return [block[begin : begin + _ROWS] for begin in range(0, len(block), _ROWS)]

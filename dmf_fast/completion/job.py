@@ -14,14 +14,16 @@ from torch import Tensor
 from dmf_fast import cuda
 from dmf_fast.checks import one_of
 from dmf_fast.completion.completed import CompletedMatrix
-from dmf_fast.completion.folds import Parts, biases_of_folds
+from dmf_fast.completion.folds import Parts, bias_tolerance, biases_of_folds
+from dmf_fast.completion.lbfgs import is_fast, prepared_warm, warm_start
 from dmf_fast.completion.options import CompletionOptions
-from dmf_fast.completion.refit import Turn, refit_options
+from dmf_fast.completion.phases import begin
+from dmf_fast.completion.refit import refit_options
 from dmf_fast.completion.rescaling import rescaled
 from dmf_fast.completion.scaled_model import ScaledFactorization
 from dmf_fast.completion.schedules import make_scheduler
 from dmf_fast.completion.search import Candidate, PhaseRun, Search
-from dmf_fast.completion.starts import Prepared, Start, begin
+from dmf_fast.completion.starts import Prepared, Start
 from dmf_fast.completion.units import in_unit, measured, measured_history, options_in_unit, value_unit
 from dmf_fast.evaluation.baselines import Biases
 from dmf_fast.files.identity import sha256_of
@@ -145,39 +147,48 @@ class Job:
             resume=self.resume,
         )
         self.steps_before += result.steps
-        return PhaseRun(starts[0].phase, result, _loss_ratio(result))
+        return PhaseRun(starts[0].phase, result, _loss_ratio(result), tuple(starts))
 
     def refitted(self, search: Search, folds: Sequence[Parts]) -> CompletedMatrix:
         """Go through the phases of the chosen candidate again, on all entries."""
-        observed = self._moved(self.observed)
-        biases: list[Biases | None] = [None]
-        if search.parts[0].coordinates is not None and self.options.bias:
-            chosen = search.parts[0].coordinates.biases
-            assert chosen is not None
-            biases = [Biases.fit(observed, chosen.shrinkage, start=chosen)]
-        (whole,) = self.prepared([(self.observed, None)], biases)
+        whole = self._whole(search)
         self.begin()
         start, runs = None, []
         for before in search.chosen.runs:
-            start = begin(before.phase, whole, self.options, start)
-            decays = before.phase.depth > 2 and self.options.weight_decay > 0
-            options = refit_options(self.fit_options, before, start, whole, decays=decays)
-            turn = Turn(before.steps)
-            turns = decays and before.phase.start == "spectral" and options.batches == 1
-            stops = [turn] if turns else []
-            run = self.run(f"refit-{before.phase.name}", [start], [whole], options, *stops)
+            if is_fast(before.phase, self.options):
+                start = warm_start(before.starts[0], whole, self.options, before.steps)
+            else:
+                start = begin(before.phase, whole, self.options, start)
+            options, turn = refit_options(self.fit_options, before, start, whole, self.options)
+            run = self.run(f"refit-{before.phase.name}", [start], [whole], options, *filter(None, [turn]))
             runs.append(run)
-            if not (run.is_finished or turn.is_passed):
+            if not (run.is_finished or (turn is not None and turn.is_passed)):
                 break
         return self.completed(search, whole, tuple(runs), start)
+
+    def _whole(self, search: Search) -> Prepared:
+        """Return all entries, in the coordinates of the search where the refit continues it."""
+        observed, (first, *_) = self._moved(self.observed), search.parts
+        biases = None
+        goes_on = bool(search.chosen.runs) and is_fast(search.chosen.runs[0].phase, self.options)
+        # What goes on has learned biases of its own: these are for comparison, and start from nearly the
+        # same.
+        tolerance = 1.0 if goes_on else bias_tolerance(self.options)
+        if first.coordinates is not None and first.coordinates.biases is not None:
+            chosen = first.coordinates.biases
+            biases = Biases.fit(observed, chosen.shrinkage, start=chosen, tolerance=tolerance)
+        if goes_on:
+            return prepared_warm(observed, first, biases)
+        (whole,) = self.prepared([(self.observed, None)], [biases])
+        return whole
 
     def completed(
         self, search: Search, trained_on: Prepared, refit: tuple[PhaseRun, ...], last: Start | None = None
     ) -> CompletedMatrix:
         """Return the chosen model, without scales, and all errors in the values themselves."""
         chosen = search.chosen
-        if not refit and chosen.starts is not None:
-            last = chosen.starts[0]
+        if not refit and chosen.runs:
+            last = chosen.runs[-1].starts[0]
         if last is None:
             assert trained_on.coordinates is not None
             depth = 2 if self.options.depth == "auto" else self.options.depth
@@ -198,7 +209,7 @@ class Job:
             self._candidate(chosen),
             tuple(self._run(run) for run in search.runs),
             tuple(self._run(run) for run in refit),
-            None if trained_on.coordinates is None else self._biases(trained_on.coordinates.biases),
+            None if trained_on.coordinates is None else self._biases(trained_on.biases),
             train_loss=train_loss,
             test_rmse=measured("test_rmse", row["test_rmse"], self.unit),
             reconstruction_mse=measured("reconstruction_mse", row["reconstruction_mse"], self.unit),
@@ -208,14 +219,15 @@ class Job:
         return in_unit(entries, self.unit).to(self.device)
 
     def _candidate(self, candidate: Candidate) -> Candidate:
-        """Return it in the values themselves, without its models, which a job does not keep."""
+        """Return it in the values themselves."""
         rmse = measured("validation_rmse", candidate.validation_rmse, self.unit)
         runs = tuple(self._run(run) for run in candidate.runs)
-        return replace(candidate, validation_rmse=rmse, runs=runs, starts=None)
+        return replace(candidate, validation_rmse=rmse, runs=runs)
 
     def _run(self, run: PhaseRun) -> PhaseRun:
+        """Return it in the values themselves, without its models, which a job does not keep."""
         history = measured_history(run.result.history, self.unit)
-        return replace(run, result=replace(run.result, history=history))
+        return replace(run, result=replace(run.result, history=history), starts=())
 
     def _biases(self, biases: Biases | None) -> Biases | None:
         if biases is None or self.unit == 1:

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from dmf_fast.checks import one_of
-from dmf_fast.optim import AdaptiveGradientDescent, GroupRMSprop, OptimizerSpec
+from dmf_fast.optim import AdaptiveGradientDescent, GroupRMSprop, OptimizerSpec, PreconditionedLBFGS
 
 OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]] = {
+    "lbfgs": (PreconditionedLBFGS, {}),
     "adaptive-gd": (AdaptiveGradientDescent, {}),
     "gd": (torch.optim.SGD, {}),
     "momentum": (torch.optim.SGD, {"momentum": 0.9}),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from dmf_fast.completion.lbfgs import is_fast
+from dmf_fast.completion.options import CompletionOptions
 from dmf_fast.completion.search import PhaseRun
 from dmf_fast.completion.starts import Prepared, Start
 from dmf_fast.training import FitOptions, Progress
@@ -12,23 +14,30 @@ from dmf_fast.training.errors import mean_squared_error
 
 # Of the train loss above its least so far, which is more than a step that was too long.
 _RISE = 1.05
+_STEPS_OF_LBFGS = 1
 
 
 def refit_options(
-    options: FitOptions, before: PhaseRun, start: Start, whole: Prepared, *, decays: bool
-) -> FitOptions:
-    """Return how long to train on all entries: as closely as the best step of the search fitted its own.
+    fit: FitOptions, before: PhaseRun, start: Start, whole: Prepared, options: CompletionOptions
+) -> tuple[FitOptions, Turn | None]:
+    """Return how long to train on all entries, and what ends the run besides.
 
-    The loss tells how far a run has come better than the number of steps, whose lengths depend on the data.
-    The loss of a batch would not, nor that of deep factors with a decay (``decays``), which rises again.
+    A phase of L-BFGS continues from the search, which had nearly all entries: one step adds the others.
+    Gradient descent begins anew, until it has fitted as closely as the best step of the search. The train
+    loss compared with its start tells that better than the number of steps, whose lengths depend on the
+    data. The loss of a batch would not, nor that of deep factors with a decay, which rises again: they make
+    as many steps.
     """
-    options = replace(options, train_loss_threshold=None, patience=None)
-    if options.batches > 1 or decays:
-        return replace(options, steps=before.steps)
+    fit, phase = replace(fit, train_loss_threshold=None, patience=None), before.phase
+    if is_fast(phase, options):
+        return replace(fit, steps=min(fit.steps, _STEPS_OF_LBFGS)), None
+    decays = phase.depth > 2 and options.weight_decay > 0
+    turn = Turn(before.steps) if decays and phase.start == "spectral" and options.fit.batches == 1 else None
+    if fit.batches > 1 or decays:
+        return replace(fit, steps=before.steps), turn
     loss = mean_squared_error(start.model, whole.train)
-    return replace(
-        options, steps=before.steps + before.steps // 4, train_loss_threshold=before.loss_ratio * loss
-    )
+    threshold = before.loss_ratio * loss
+    return replace(fit, steps=before.steps + before.steps // 4, train_loss_threshold=threshold), None
 
 
 class Turn:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from dmf_fast.completion.options import CompletionOptions
-from dmf_fast.completion.starts import Phase, Prepared, Start, begin
+from dmf_fast.completion.phases import begin, search_options
+from dmf_fast.completion.starts import Phase, Prepared, Start
 from dmf_fast.training import FitResult
 from dmf_fast.training.errors import mean_squared_error
 from dmf_fast.training.options import FitOptions
@@ -23,8 +24,6 @@ from dmf_fast.training.options import FitOptions
 MOST_DEPTH = 4
 # Where depth 2 lowers the error of the biases by less, its product is no better a start than the gradient.
 _GAIN_TO_BUILD_ON = 0.01
-# The patience of a phase that begins at the best of another is this part of the patience near zero.
-_SOONER = 4
 # Errors that differ by less are equal, and the simpler model is chosen: among factors, and of the biases.
 _EQUAL, _LEAST_GAIN = 1e-4, 1e-3
 _UNFINISHED = ("interrupted", "diverged", "callback", "max_seconds")
@@ -38,12 +37,14 @@ class PhaseRun:
         phase: which.
         result: how it went.
         loss_ratio: train loss of its best step, or of its last one, compared with that of its first.
+        starts: with the trained models, one a fold; none once the job is done.
 
     """
 
     phase: Phase
     result: FitResult
     loss_ratio: float
+    starts: tuple[Start, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -66,7 +67,6 @@ class Candidate:
         depth: number of factors; 0 for the biases alone.
         validation_rmse: over all folds; None without validation entries.
         runs: the phases that lead to it.
-        starts: of the last phase, one a fold, with the trained models; None for the biases alone.
 
     """
 
@@ -74,7 +74,6 @@ class Candidate:
     depth: int
     validation_rmse: float | None
     runs: tuple[PhaseRun, ...] = ()
-    starts: tuple[Start, ...] | None = None
 
 
 class PhaseRunner(Protocol):
@@ -177,23 +176,18 @@ class Search:
     def _phase(self, phase: Phase, before: Candidate | None = None) -> Candidate:
         """Run a phase on all folds."""
         befores: Sequence[Start | None] = [None] * len(self.parts)
-        if before is not None and before.starts is not None:
-            befores = before.starts
+        if before is not None:
+            befores = before.runs[-1].starts
         starts = [
             begin(phase, part, self._options, own) for part, own in zip(self.parts, befores, strict=True)
         ]
-        run = self._run(f"search-{phase.name}", starts, self.parts, self._options_of(phase))
+        run = self._run(
+            f"search-{phase.name}", starts, self.parts, search_options(phase, self._options, self._fit)
+        )
         self.runs.append(run)
         earlier = () if before is None else before.runs
         rmse = best_rmse(run.result)
-        return Candidate(phase.name, phase.depth, rmse, (*earlier, run), tuple(starts))
-
-    def _options_of(self, phase: Phase) -> FitOptions:
-        """Return how long a phase runs: one that begins at the best of another is soon at its own."""
-        patience = self._fit.patience
-        if phase.start != "product" or patience is None:
-            return self._fit
-        return replace(self._fit, patience=max(1, patience // _SOONER))
+        return Candidate(phase.name, phase.depth, rmse, (*earlier, run))
 
     def _add(self, name: str, candidate: Candidate) -> None:
         is_lost = candidate.runs[-1].result.stopped_because == "diverged" and self.candidates

@@ -14,12 +14,12 @@ from dmf_fast.completion.gradient import LEADING, LeadingDirections, leading_dir
 from dmf_fast.completion.optimizers import optimizer_spec
 from dmf_fast.completion.options import CompletionOptions
 from dmf_fast.completion.scaled_model import ScaledFactorization
-from dmf_fast.completion.scales import mean_value
 from dmf_fast.evaluation.baselines import Biases
 from dmf_fast.initialization import initialize
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.operators import accumulator_dtype
+from dmf_fast.ops.statistics import mean_value
 from dmf_fast.optim import OptimizerSpec
 from dmf_fast.threads import one_thread
 
@@ -35,8 +35,9 @@ _ABOVE_SURVIVAL = 2.0  # from depth 3 on, besides: compared with the size that s
 _MOST_ABOVE_NOISE = 10.0  # of a leading singular value, compared with the noise
 # Times the weight decay: what a start near zero survives, and what drops the noise of a product.
 _DEEP_DECAY, _PRODUCT_DECAY = 1.5, 2.3
-# Over the entries: until the directions that a start follows have settled, or until their median has.
-_PASSES, _PASSES_FOR_NOISE = 6, 2
+# Over the entries: until the directions that a small start follows have settled, those that a large one does,
+# or until their median has.
+_PASSES, _PASSES_OF_LBFGS, _PASSES_FOR_NOISE = 6, 3, 2
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Prepared:
         coordinates: of every model of them; None for plain ones.
         directions: in which the loss of the biases alone is steepest; None in plain coordinates.
         unit: of the weight decay near zero; that of torch in plain coordinates.
+        biases: of the entries, which coordinates may have from others; None where there are none.
 
     """
 
@@ -81,6 +83,7 @@ class Prepared:
     coordinates: Coordinates | None = None
     directions: LeadingDirections | None = None
     unit: DecayUnit = DecayUnit(1.0, 1.0)  # noqa: RUF009 (frozen)
+    biases: Biases | None = None
 
     @classmethod
     def of(
@@ -96,10 +99,12 @@ class Prepared:
         coordinates = Coordinates.of(train, options, biases)
         wanted = options.hidden or min(train.shape)
         count = max(LEADING, wanted) if options.start == "spectral" else LEADING
+        passes = _PASSES_OF_LBFGS if options.optimizer == "lbfgs" else _PASSES
         directions = leading_directions(
-            coordinates.without_factors(), train, count, passes=_PASSES, seed=options.seed
+            coordinates.without_factors(), train, count, passes=passes, seed=options.seed
         )
-        return cls(train, validation, coordinates, directions, DecayUnit.of_start(directions, coordinates))
+        unit = DecayUnit.of_start(directions, coordinates)
+        return cls(train, validation, coordinates, directions, unit, biases)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +125,10 @@ class Start:
     optimizer: OptimizerSpec
 
 
-def begin(phase: Phase, prepared: Prepared, options: CompletionOptions, before: Start | None = None) -> Start:
-    """Return where a phase begins, after the phase ``before`` has ended, whose model is left as it is."""
+def begin_descent(
+    phase: Phase, prepared: Prepared, options: CompletionOptions, before: Start | None = None
+) -> Start:
+    """Return where a phase of gradient descent begins; see `dmf_fast.completion.phases.begin`."""
     if prepared.coordinates is None:
         return _plain_start(phase, prepared, options)
     if phase.start == "product":
@@ -228,28 +235,40 @@ def _plain_start(phase: Phase, prepared: Prepared, options: CompletionOptions) -
     )
     model.mean.fill_(mean_value(train) if options.center else 0.0)
     decays = (options.weight_decay, options.bias_weight_decay)
-    optimizer = optimizer_spec(options.optimizer, _rate(phase, options, train), *decays)
+    optimizer = optimizer_spec(_name(options), _rate(phase, options, train), *decays)
     return Start(phase, model, prepared.unit, optimizer)
 
 
 def _optimizer(
     phase: Phase, prepared: Prepared, options: CompletionOptions, unit: DecayUnit, times: float
 ) -> OptimizerSpec:
-    """Return the optimizer; the decay of the biases is in the unit of the start in all phases."""
-    train = prepared.train
-    whole = train.total_weight / options.fit.batches if options.fit.reduction == "sum" else 1.0
-    bias_decay = options.weight_decay if options.bias_weight_decay is None else options.bias_weight_decay
     return optimizer_spec(
-        options.optimizer,
-        _rate(phase, options, train),
-        options.weight_decay * times * unit.at_depth(phase.depth) * whole,
-        bias_decay * prepared.unit.noise * ScaledFactorization.BIAS_SCALE**2 * whole,
+        _name(options),
+        _rate(phase, options, prepared.train),
+        options.weight_decay * times * unit.at_depth(phase.depth) * _whole(prepared, options),
+        bias_decay(prepared, options),
     )
+
+
+def bias_decay(prepared: Prepared, options: CompletionOptions) -> float:
+    """Return the weight decay of the biases, in the unit of the start in all phases."""
+    decay = options.weight_decay if options.bias_weight_decay is None else options.bias_weight_decay
+    return decay * prepared.unit.noise * ScaledFactorization.BIAS_SCALE**2 * _whole(prepared, options)
+
+
+def _whole(prepared: Prepared, options: CompletionOptions) -> float:
+    """Return what a decay of the mean loss is multiplied with for the loss of a step."""
+    return prepared.train.total_weight / options.fit.batches if options.fit.reduction == "sum" else 1.0
+
+
+def _name(options: CompletionOptions) -> str:
+    """Return the optimizer of the phases that L-BFGS does not run."""
+    return "adaptive-gd" if options.optimizer == "lbfgs" else options.optimizer
 
 
 def _rate(phase: Phase, options: CompletionOptions, train: Observations) -> float:
     if options.lr is not None:
         return options.lr
-    if options.optimizer == "adaptive-gd":
+    if _name(options) == "adaptive-gd":
         return _ADAPTIVE_RATE_OF_PRODUCT if phase.start == "product" else _ADAPTIVE_RATE
     return _RMSPROP_STEP * math.sqrt(sum(train.shape))

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 
 from dmf_fast.checks import whole_number
-from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix, mean_value, spread
+from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix
 from dmf_fast.data import IdMap
 from dmf_fast.estimator.fitted import FittedModel
 from dmf_fast.observations import Observations
+from dmf_fast.ops.statistics import mean_value, spread
 from dmf_fast.serving import Predictor
 from dmf_fast.threads import threads_kept
 

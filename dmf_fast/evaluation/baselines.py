@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
+from itertools import product
 from typing import Annotated, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dmf_fast.evaluation.errors import RatingErrors
 from dmf_fast.evaluation.held_out import HeldOut
-from dmf_fast.evaluation.numbers import Floats, Integers, finite_numbers, finite_weights
+from dmf_fast.evaluation.numbers import Floats, Integers
 from dmf_fast.observations import Observations
-from dmf_fast.observations.compression import compressed_rows
+from dmf_fast.ops.statistics import degrees, mean_value, spread
 from dmf_fast.options import Option, Options
 
 _TOLERANCE, _ROUGHLY = 1e-8, 1e-3  # of the residual, relative
@@ -54,7 +54,7 @@ class GlobalMean:
     @classmethod
     def fit(cls, train: Observations) -> GlobalMean:
         """Return the mean of ``train``; a `ValueError` where it has no entries of positive weight."""
-        return cls(_weighted_mean(*_values_and_weights(train)))
+        return cls(_mean(train))
 
     def predict(self, rows: Integers, columns: Integers) -> Floats:
         """Return float64 predictions, shape (len,)."""
@@ -94,27 +94,38 @@ class Biases:
 
     @classmethod
     def fit(
-        cls, train: Observations, shrinkage: Shrinkage | None = None, *, start: Biases | None = None
+        cls,
+        train: Observations,
+        shrinkage: Shrinkage | None = None,
+        *,
+        start: Biases | None = None,
+        tolerance: float = _TOLERANCE,
     ) -> Biases:
         """Return the biases of ``train``; a `ValueError` where it has no entries of positive weight.
 
         ``start``: the biases of similar entries of the same shape, from which the solver is sooner there.
+        ``tolerance``: of the residual of the normal equations, compared with their right side; with 1 only
+        the rows are fitted, to the columns of ``start``.
         """
-        return _Equations(train).solved(shrinkage or Shrinkage(), start=start)
+        return _Equations(train, tolerance).solved(shrinkage or Shrinkage(), start=start, tolerance=tolerance)
 
     def predict(self, rows: Integers, columns: Integers) -> Floats:
         """Return float64 predictions, shape (len,), for int64 indices of which some may be -1."""
         return self.mean + _taken(self.row_biases, rows) + _taken(self.column_biases, columns)
 
 
-def chosen_biases(parts: Sequence[tuple[Observations, HeldOut]]) -> list[Biases]:
+def chosen_biases(
+    parts: Sequence[tuple[Observations, HeldOut]], *, tolerance: float = _TOLERANCE
+) -> list[Biases]:
     """Return the biases of training entries, whose shrinkage the entries held out from them choose.
 
     The usual shrinkage stays unless another one of 4 × 4 lowers the squared error on what is held out, a mean
     over the parts, by more than 0.8 % (the error by 0.4 %): on few entries the best of 16 is best by chance.
+    What is compared are the usual biases, each shrunk as another strength would shrink it alone.
 
     Args:
         parts: training entries and those held out, of one fold or of several that share the shrinkage.
+        tolerance: see `Biases.fit`.
 
     Example:
         >>> train = Observations([0, 0, 1, 1], [0, 1, 0, 1], [1.0, 3.0, 3.0, 5.0])
@@ -122,39 +133,23 @@ def chosen_biases(parts: Sequence[tuple[Observations, HeldOut]]) -> list[Biases]
         [Shrinkage(rows=1.0, columns=1.0)]
 
     """
-    candidates = [_Candidates(*part) for part in parts]
+    equations = [_Equations(train, tolerance) for train, _ in parts]
+    usual = [one.solved(Shrinkage(), tolerance=_ROUGHLY) for one in equations]
 
-    def along_columns(rows: float) -> list[tuple[float, Shrinkage]]:
-        errors = zip(*(one.errors_along(rows) for one in candidates), strict=True)
-        return [(sum(own), Shrinkage(rows, columns)) for own, columns in zip(errors, STRENGTHS, strict=True)]
+    def error(shrinkage: Shrinkage) -> float:
+        shrunk = [one.shrunk(own, shrinkage) for one, own in zip(equations, usual, strict=True)]
+        held_out = (validation for _, validation in parts)
+        return sum((errors_of(*pair).rmse or 0.0) ** 2 for pair in zip(shrunk, held_out, strict=True))
 
-    # NumPy lets others run while it gathers and adds up.
-    with ThreadPoolExecutor(min(len(STRENGTHS), torch.get_num_threads())) as pool:
-        tried = list(chain.from_iterable(pool.map(along_columns, STRENGTHS)))
-    usual = sum(one.usual_error for one in candidates)
+    tried = [(error(one), one) for one in (Shrinkage(*pair) for pair in product(STRENGTHS, STRENGTHS))]
     least, best = min(tried, key=lambda one: one[0])
-    shrinkage = best if least < _WORTH_A_CHANGE * usual else Shrinkage()
-    return [one.equations.solved(shrinkage, start=one.usual) for one in candidates]
-
-
-class _Candidates:
-    """The biases of one part for every shrinkage that is tried, roughly solved."""
-
-    def __init__(self, train: Observations, validation: HeldOut) -> None:
-        self.equations, self._validation = _Equations(train), validation
-        self.usual = self.equations.solved(Shrinkage(), tolerance=_ROUGHLY)
-        self.usual_error = self._squared_error(self.usual)
-
-    def errors_along(self, rows: float) -> list[float]:
-        """Return the mean squared errors for one strength of the rows, each solved from the one before."""
-        found, errors = self.usual, []
-        for columns in STRENGTHS:
-            found = self.equations.solved(Shrinkage(rows, columns), start=found, tolerance=_ROUGHLY)
-            errors.append(self._squared_error(found))
-        return errors
-
-    def _squared_error(self, biases: Biases) -> float:
-        return (errors_of(biases, self._validation).rmse or 0.0) ** 2
+    shrinkage = best if least < _WORTH_A_CHANGE * error(Shrinkage()) else Shrinkage()
+    if shrinkage == Shrinkage() and tolerance >= _ROUGHLY:
+        return usual
+    return [
+        one.solved(shrinkage, start=own, tolerance=tolerance)
+        for one, own in zip(equations, usual, strict=True)
+    ]
 
 
 def usual_baselines(train: Observations, validation: HeldOut | None = None) -> dict[str, Baseline]:
@@ -180,32 +175,41 @@ def usual_baselines(train: Observations, validation: HeldOut | None = None) -> d
 class _Equations:
     """The normal equations of the biases, without shrinkage: built once, solved for any.
 
-    On NumPy alone: importing SciPy takes longer than all of it.
+    Their sums are in float64, or, where a rough solution is asked for, in float32, in half the time.
     """
 
-    def __init__(self, train: Observations) -> None:
-        rows, columns = (indices.cpu().numpy() for indices in train.coordinates())
-        values, weights = _values_and_weights(train)
-        self.mean = _weighted_mean(values, weights)
-        residuals = values - self.mean
-        # Scaled to 1, so that no square of large ratings overflows in the solver.
-        self.scale = float(np.abs(residuals).max()) or 1.0
-        pull = residuals / self.scale if weights is None else weights * (residuals / self.scale)
-        self.pull = [np.bincount(i, pull, size) for i, size in zip((rows, columns), train.shape, strict=True)]
-        self.by_row = _SparseRows(rows, columns, train.shape, weights)
-        self.by_column = _SparseRows(columns, rows, (train.shape[1], train.shape[0]), weights)
+    def __init__(self, train: Observations, tolerance: float = _TOLERANCE) -> None:
+        self.mean, layout = _mean(train), train.layout()
+        self._buffer = layout.buffer
+        is_rough = tolerance >= _ROUGHLY and train.dtype != torch.float64
+        dtype = torch.float32 if is_rough else torch.float64
+        self._weights = None if layout.weights is None else layout.weights.to(dtype)
+        # Divided by their spread, so that no square of large ratings overflows in the solver.
+        self.scale = spread(train, self.mean)
+        values = layout.values.to(dtype) / self.scale
+        self._zero = torch.zeros_like(values)
+        self._degrees = [degree.cpu().numpy() for degree in degrees(train)]
+        rows, columns = (np.zeros_like(degree) for degree in self._degrees)
+        self._pull = [-one for one in self._sums(rows + self.mean / self.scale, columns, values)]
+
+    def shrunk(self, biases: Biases, shrinkage: Shrinkage) -> Biases:
+        """Return the biases as another shrinkage would shrink each of them alone."""
+        before, (rows, columns) = biases.shrinkage, self._degrees
+        row_biases = biases.row_biases * ((rows + before.rows) / (rows + shrinkage.rows))
+        column_biases = biases.column_biases * ((columns + before.columns) / (columns + shrinkage.columns))
+        return Biases(biases.mean, row_biases, column_biases, shrinkage)
 
     def solved(
         self, shrinkage: Shrinkage, *, start: Biases | None = None, tolerance: float = _TOLERANCE
     ) -> Biases:
         """Return the biases, by conjugate gradients from ``start``, preconditioned by the diagonal."""
-        row_weight = self.by_row.weight + shrinkage.rows
-        column_weight = self.by_column.weight + shrinkage.columns
-        columns = np.zeros(len(column_weight)) if start is None else start.column_biases / self.scale
-        entries = np.empty(len(self.by_row.columns))  # of every product here: new pages take longer
-        rows = (self.pull[0] - self.by_row.times(columns, entries)) / row_weight  # the best for these columns
-        residual = self.pull[1] - self.by_column.times(rows, entries) - column_weight * columns
-        goal = tolerance * np.linalg.norm(self.pull[1])
+        row_weight, column_weight = self._degrees[0] + shrinkage.rows, self._degrees[1] + shrinkage.columns
+        columns = np.zeros_like(column_weight) if start is None else start.column_biases / self.scale
+        rows = self._pull[0] / row_weight  # the best for these columns
+        if start is not None:
+            rows -= self._by_row(columns) / row_weight
+        residual = self._pull[1] - self._by_column(rows) - column_weight * columns
+        goal = tolerance * np.linalg.norm(self._pull[1])
         direction, size = np.zeros_like(columns), 1.0
         for _ in range(_MOST_STEPS):
             if np.linalg.norm(residual) <= goal:
@@ -213,55 +217,37 @@ class _Equations:
             scaled = residual / column_weight
             size, last = float((residual * scaled).sum()), size
             direction = scaled + size / last * direction
-            row_direction = -self.by_row.times(direction, entries) / row_weight
-            image = column_weight * direction + self.by_column.times(row_direction, entries)
+            row_direction = -self._by_row(direction) / row_weight
+            image = column_weight * direction + self._by_column(row_direction)
             length = size / float((direction * image).sum())
             columns, rows = columns + length * direction, rows + length * row_direction
             residual = residual - length * image
         raise RuntimeError("the biases did not settle: `shrinkage` must be larger")
 
+    def _by_row(self, columns: Floats) -> Floats:
+        """Return the weights, as a matrix, times a vector ``(n,)``."""
+        return self._sums(np.zeros_like(self._degrees[0]), columns, self._zero)[0]
 
-class _SparseRows:
-    """The matrix of the weights, row by row."""
+    def _by_column(self, rows: Floats) -> Floats:
+        return self._sums(rows, np.zeros_like(self._degrees[1]), self._zero)[1]
 
-    def __init__(
-        self, rows: Integers, columns: Integers, shape: tuple[int, int], weights: Floats | None
-    ) -> None:
-        self.weights = None
-        if weights is None:
-            offsets, in_order = compressed_rows(rows, columns, shape)
-            self.columns = in_order.astype(np.int64)
-            self.weight: Floats = np.diff(offsets).astype(np.float64)  # of every row
-        else:
-            order = np.argsort(rows, kind="stable")
-            self.columns, self.weights = columns[order], weights[order]
-            offsets = np.append(0, np.cumsum(np.bincount(rows, minlength=shape[0])))
-            self.weight = np.bincount(rows, weights, shape[0]).astype(np.float64, copy=False)
-        self.filled = np.flatnonzero(np.diff(offsets))  # np.add.reduceat takes no empty rows
-        self.starts = offsets[self.filled]
-
-    def times(self, vector: Floats, entries: Floats) -> Floats:
-        """Return the matrix times a vector, ``(n,)``; ``entries``, ``(nnz,)``, are overwritten."""
-        vector.take(self.columns, out=entries, mode="clip")  # checks would take longer than the rest
-        if self.weights is not None:
-            entries *= self.weights
-        product = np.zeros(len(self.weight))
-        product[self.filled] = np.add.reduceat(entries, self.starts)
-        return product
+    def _sums(self, rows: Floats, columns: Floats, values: Tensor) -> tuple[Floats, Floats]:
+        """Return Σ w (row + column − value) over the entries of every row and of every column."""
+        a = np.stack([rows, np.ones_like(rows)], 1)
+        b = np.stack([np.ones_like(columns), columns], 1)
+        sides = (torch.from_numpy(side).to(values) for side in (a, b))
+        _, of_rows, of_columns = torch.ops.dmf_fast.completion_loss_gradients(
+            *sides, self._buffer, values, self._weights, 0.5
+        )
+        return of_rows[:, 0].double().cpu().numpy(), of_columns[:, 1].double().cpu().numpy()
 
 
-def _values_and_weights(train: Observations) -> tuple[Floats, Floats | None]:
-    weights = train.weights
-    values = finite_numbers("values", train.values, len(train))
-    return values, None if weights is None else finite_weights(weights, len(train))
-
-
-def _weighted_mean(values: Floats, weights: Floats | None) -> float:
-    if (len(values) if weights is None else float(weights.sum())) <= 0:
+def _mean(train: Observations) -> float:
+    if train.total_weight <= 0:
         raise ValueError(
             "`train` must hold an entry of positive weight, got none; there is nothing to predict from"
         )
-    return float(np.average(values, weights=weights))
+    return mean_value(train)
 
 
 def _taken(biases: Floats, indices: Integers) -> Floats:

@@ -10,8 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dmf_fast import _native
 from dmf_fast.observations.compression import pair_keys
 from dmf_fast.observations.layout import Indices
+
+# Rows and columns, besides as many as there are entries, for which memory is no matter.
+_MOST_LINES = 1 << 20
 
 Duplicates = Literal["error", "first", "last", "mean", "sum"]
 
@@ -36,6 +40,8 @@ def check_policy(policy: str) -> None:
 
 def merge_duplicates(entries: Entries, policy: Duplicates) -> Entries:
     """Return entries in which every pair occurs once, in the order of the entries that were kept."""
+    if not _has_repeated_pairs(entries):
+        return entries
     involved = _positions_of_repeated_pairs(entries)
     # Only these are sorted, stably, so that a pair's entries stay in their order.
     order = involved[np.lexsort((entries.columns[involved], entries.rows[involved]))]
@@ -51,6 +57,16 @@ def merge_duplicates(entries: Entries, policy: Duplicates) -> Entries:
     if policy in ("mean", "sum"):
         entries = _combine(entries, order, np.flatnonzero(~repeats), policy)
     return _without(entries, order[repeats])
+
+
+def _has_repeated_pairs(entries: Entries) -> bool:
+    """Say whether a pair may occur twice: surely not, or perhaps where the matrix is too large to look at."""
+    rows, columns, shape = entries.rows, entries.columns, entries.shape
+    if rows.dtype != np.int32 or max(shape) > _MOST_LINES + len(rows):
+        return True
+    return _native.has_repeated_pairs(
+        np.ascontiguousarray(rows), np.ascontiguousarray(columns), *shape, torch.get_num_threads()
+    )
 
 
 def _positions_of_repeated_pairs(entries: Entries) -> NDArray[np.intp]:

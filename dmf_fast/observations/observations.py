@@ -434,11 +434,10 @@ class Observations:
         values, weights = self.values, self.weights
 
         def part(mask: NDArray[np.bool_]) -> Observations:
-            chosen = torch.from_numpy(mask).to(self.device)
             pattern = Pattern(rows[mask], columns[mask], self.shape)
-            return self._of(
-                pattern, values[chosen], None if weights is None else weights[chosen], self.device
-            )
+            numbers = [None if one is None else _chosen(one, mask) for one in (values, weights)]
+            assert numbers[0] is not None
+            return self._of(pattern, numbers[0], numbers[1], self.device)
 
         return [part(mask) for mask in masks]
 
@@ -465,6 +464,13 @@ def _build_layout(observations: Observations) -> None:
 # What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes:
 # a function compiled before the layout was built builds it while it is traced.
 _build_layout._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _chosen(numbers: Tensor, mask: NDArray[np.bool_]) -> Tensor:
+    """Return the numbers where the mask is True; NumPy takes half the time of torch, but lacks bfloat16."""
+    if numbers.device.type == "cpu" and numbers.dtype in (torch.float32, torch.float64):
+        return torch.from_numpy(numbers.numpy()[mask])
+    return numbers[torch.from_numpy(mask).to(numbers.device)]
 
 
 def _narrowed(name: str, numbers: Tensor, dtype: torch.dtype) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from weakref import WeakValueDictionary
 
 import torch
@@ -18,6 +19,8 @@ from dmf_fast.observations.layout import (
 )
 
 _CPU = torch.device("cpu")
+# Entries from which on a thread saves more than it costs.
+_LARGE = 1 << 20
 
 
 class Pattern:
@@ -83,7 +86,19 @@ class Pattern:
 
     def to_tile_order(self, numbers: Tensor) -> Tensor:
         """Return ``(nnz,)`` numbers in the caller's order as they stand in the layout."""
-        return numbers.index_select(0, self._positions(numbers.device))
+        positions = self._positions(numbers.device)
+        if numbers.device.type != "cpu" or self.nnz < _LARGE:
+            return numbers.index_select(0, positions)
+        ordered, threads = torch.empty_like(numbers), torch.get_num_threads()
+        bounds = [self.nnz * part // threads for part in range(threads + 1)]
+
+        def order(begin: int, end: int) -> None:
+            torch.index_select(numbers, 0, positions[begin:end], out=ordered[begin:end])
+
+        # One call of torch's takes one thread, which waits for memory most of the time.
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(order, bounds[:-1], bounds[1:]))
+        return ordered
 
     def to_caller_order(self, numbers: Tensor) -> Tensor:
         """Return ``(nnz,)`` numbers in tile order as the caller gave them."""

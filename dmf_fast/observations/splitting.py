@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 
 from dmf_fast.observations.layout import Indices
 
+# Entries that are looked at besides those that are wanted, as some are the last of their row.
+_MARGIN = 1000
+# A part of all places: of fewer than that, few are drawn twice.
+_FEW = 4
+_BLOCK = 1 << 22
+
 
 def split_masks(
     rows: Indices, row_count: int, test_fraction: float, seed: int, count: int = 1
@@ -23,17 +29,60 @@ def split_masks(
     suffice there are fewer parts, but one in any case.
     """
     size, seed = _checked_size(test_fraction, len(rows)), _checked_seed(seed)
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).numpy()
-    last_of_row = np.empty(row_count, dtype=np.int64)
-    shuffled = rows[order]
-    last_of_row[shuffled] = np.arange(len(rows))  # NumPy keeps the last of repeated assignments
-    may_leave = order[last_of_row[shuffled] != np.arange(len(rows))]
+    may_leave = _may_leave(rows, row_count, seed, max(1, count) * size)
     masks = []
     for part in range(max(1, min(count, len(may_leave) // max(1, size)))):
         mask = np.zeros(len(rows), dtype=np.bool_)
         mask[may_leave[part * size : (part + 1) * size]] = True
         masks.append(mask)
     return masks
+
+
+def _may_leave(rows: Indices, row_count: int, seed: int, wanted: int) -> NDArray[np.int64]:
+    """Return entries in a random order without the last of each row: ``wanted`` of them, or all there are.
+
+    Only as many are drawn as are needed: the last of a row is known by the number of those before it.
+    """
+    entries_of = _counts(rows, row_count)
+    drawn = wanted + _MARGIN
+    while True:
+        order = random_order(len(rows), drawn, seed)
+        rows_in_order = rows[order]
+        last_of_row = np.empty(row_count, dtype=np.int64)
+        last_of_row[rows_in_order] = np.arange(len(order))  # NumPy keeps the last of repeated assignments
+        emptied = np.bincount(rows_in_order, minlength=row_count) == entries_of
+        may_leave = np.ones(len(order), dtype=np.bool_)
+        may_leave[last_of_row[emptied & (entries_of > 0)]] = False
+        found = order[may_leave]
+        if len(found) >= wanted or len(order) == len(rows):
+            return found
+        drawn *= 2
+
+
+def _counts(rows: Indices, row_count: int) -> NDArray[np.int64]:
+    """Return the number of entries of every row; NumPy makes a wide copy of what it counts, so bit by bit."""
+    counts = np.zeros(row_count, dtype=np.int64)
+    for begin in range(0, len(rows), _BLOCK):
+        counts += np.bincount(rows[begin : begin + _BLOCK], minlength=row_count)
+    return counts
+
+
+def random_order(count: int, first: int, seed: int) -> NDArray[np.int64]:
+    """Return the ``first`` of ``count`` places, or all, in a random order.
+
+    Of few places it does not permute all: it draws until there are so many different ones.
+
+    >>> sorted(random_order(4, 9, seed=0).tolist())
+    [0, 1, 2, 3]
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if first > count // _FEW:
+        return torch.randperm(count, generator=generator).numpy()[:first]
+    drawn = torch.randint(count, (first + first // _FEW + _MARGIN,), generator=generator).numpy()
+    by_place = np.argsort(drawn, kind="stable")
+    is_first = np.ones(len(drawn), dtype=np.bool_)
+    is_first[by_place[1:]] = drawn[by_place[1:]] != drawn[by_place[:-1]]
+    return drawn[is_first][:first]
 
 
 def _checked_size(test_fraction: Any, nnz: int) -> int:

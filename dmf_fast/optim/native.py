@@ -15,12 +15,17 @@ from dmf_fast import _native
 from dmf_fast._native import RuleKind
 from dmf_fast.optim.adaptive_gradient_descent import AdaptiveGradientDescent
 from dmf_fast.optim.group_rmsprop import GroupRMSprop
+from dmf_fast.optim.preconditioned_lbfgs import PreconditionedLBFGS
 from dmf_fast.optim.spec import OptimizerSpec
 
 # Not 0 in float32 either, where 0 / 0 would be the step of a gradient that is zero.
 _LEAST_EPS = 1e-30
+# Of L-BFGS, besides the sizes of columns.
+_SEARCH_SCALARS, _CACHE_LINE = 5, 64
 # Options of torch's optimizers that say how a step is computed, and not which.
-_NOT_OF_THE_STEP = {"params", "foreach", "fused", "initial_lr", "weight_decay", "maximize_grads"}
+_NOT_OF_THE_STEP = {
+    "params", "foreach", "fused", "initial_lr", "weight_decay", "maximize_grads", "curvature",
+}  # fmt: skip
 
 
 class NotNative(Exception):
@@ -63,6 +68,12 @@ _KINDS: dict[Any, _Kind] = {
         RuleKind.group_rmsprop, lambda group: {"alpha": group["alpha"], "eps": group["eps"]}, {}, ()
     ),
     AdaptiveGradientDescent: _Kind(RuleKind.adaptive_gradient_descent, lambda group: {}, {}, ("gradient",)),
+    PreconditionedLBFGS: _Kind(
+        RuleKind.preconditioned_lbfgs,
+        lambda group: {name: group[name] for name in ("decay_rate", "concavity", "knee")},
+        {},
+        ("move", "gradient"),
+    ),
 }
 
 
@@ -74,12 +85,14 @@ class NativeOptimizer:
         kind: of the rule.
         rule: the kind with its numbers.
         moments: what torch calls the tensors that the rule keeps for a parameter.
+        curvatures: of L-BFGS, one a parameter: factors, then biases.
 
     """
 
     kind: RuleKind
     rule: _native.Rule
     moments: tuple[str, ...]
+    curvatures: list[Tensor | None]
 
 
 @dataclass
@@ -89,7 +102,8 @@ class OptimizerState:
     Attributes:
         steps: made so far, for bias corrections.
         moments: for every moment, tensors like the parameters: factors, then biases.
-        scalars: GroupRMSprop's average; size, growth and length of the adaptive step; else none.
+        scalars: GroupRMSprop's average; size, growth and length of the adaptive step; where the search of
+            L-BFGS stands; else none.
 
     """
 
@@ -127,6 +141,8 @@ def native_optimizer(
     if shared != bias_shared:
         name = next(name for name in shared if shared[name] != bias_shared.get(name))
         raise NotNative(f"{name} differs between the factors and the biases")
+    if kind.kind == RuleKind.preconditioned_lbfgs and (len(factors) != 2 or gradient_clip):
+        raise NotNative("L-BFGS has a native step for two factors, without clipped gradients")
     for name, value in kind.plain.items():
         if options.get(name, value) != value:
             raise NotNative(f"{maker.__name__} with {name}={options[name]} has no native step")
@@ -138,7 +154,8 @@ def native_optimizer(
     }
     _check(numbers)
     rule = _native.Rule(kind.kind, **{n: float(v) for n, v in numbers.items()}, gradient_clip=gradient_clip)
-    return NativeOptimizer(kind.kind, rule, kind.moments[: rule.moments])
+    curvatures = _curvatures(options, bias_options, len(factors), len(biases))
+    return NativeOptimizer(kind.kind, rule, kind.moments[: rule.moments], curvatures)
 
 
 def optimizer_options(optimizer: torch.optim.Optimizer | OptimizerSpec) -> dict[str, Any]:
@@ -164,6 +181,11 @@ def read_state(
     if any(name not in state for name in native.moments for state in states):
         raise NotNative("the optimizer has made steps with some of the parameters only")
     moments = [[state[name] for state in states] for name in native.moments]
+    if native.kind == RuleKind.preconditioned_lbfgs:
+        search = states[0]["search"]
+        return OptimizerState(
+            states[0]["step"], moments, [*search, *[0.0] * (_padded(parameters[0]) - len(search))]
+        )
     if native.kind == RuleKind.adaptive_gradient_descent:
         shared = next(state for state in states if "size" in state)
         return OptimizerState(0, moments, [shared["size"], shared["growth"], shared["length"]])
@@ -188,9 +210,30 @@ def write_state(
             kept["step"] = torch.tensor(float(state.steps), dtype=torch.float32)
         if kept:
             optimizer.state[parameter] = kept
+    if native.kind == RuleKind.preconditioned_lbfgs:
+        search = state.scalars[: _SEARCH_SCALARS + parameters[0].shape[0]]
+        optimizer.state[parameters[0]].update(step=state.steps, search=search)
     if native.kind == RuleKind.adaptive_gradient_descent:
         names = ("size", "growth", "length")
         optimizer.state[keeper].update(zip(names, state.scalars, strict=True))
+
+
+def _padded(first_factor: Tensor) -> int:
+    """Return how many scalars the kernels keep of L-BFGS: sizes of columns by whole cache lines."""
+    line = _CACHE_LINE // first_factor.element_size()
+    return _SEARCH_SCALARS + -(-first_factor.shape[0] // line) * line
+
+
+def _curvatures(
+    options: Mapping[str, Any], bias_options: Mapping[str, Any], factors: int, biases: int
+) -> list[Tensor | None]:
+    given = options.get("curvature") or [None] * factors
+    if len(given) == factors + biases:
+        return list(given)
+    of_biases = bias_options.get("curvature")
+    if of_biases is None or of_biases is given:
+        of_biases = [None] * biases
+    return [*given, *of_biases]
 
 
 def _spec_options(spec: OptimizerSpec) -> dict[str, Any]:
@@ -234,7 +277,7 @@ def _check(numbers: Mapping[str, Any]) -> None:
             raise NotNative(f"{name} is a tensor")
         if not isinstance(value, (int, float)):
             raise TypeError(f"`{name}` must be a number, got {value!r}")
-        below = 1.0 if name in ("momentum", "alpha", "beta1", "beta2") else math.inf
+        below = 1.0 if name in ("momentum", "alpha", "beta1", "beta2", "concavity") else math.inf
         if not 0 <= value < below:
             limit = "to below 1" if below == 1.0 else "on, and finite"
             raise ValueError(f"`{name}` must be from 0 {limit}, got {value}")

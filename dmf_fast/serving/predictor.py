@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dmf_fast import nn
-from dmf_fast.completion import mean_value
 from dmf_fast.data.errors import DataError
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
+from dmf_fast.ops.statistics import mean_value
 from dmf_fast.serving.indices import checked_indices
 
 _BLOCK = 1 << 20

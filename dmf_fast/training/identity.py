@@ -22,6 +22,7 @@ _FREE_OPTIONS = {
     "train_loss_threshold",
     "gradient_norm_threshold",
     "patience",
+    "patience_after",
     "progress",
     "checkpoint_every",
     "max_seconds",
@@ -60,6 +61,15 @@ def identity_of_run(
     return identity | {name: None if one is None else one.digest() for name, one in data.items()}
 
 
+def _plain(option: Any) -> Any:
+    """Return an option as JSON knows it: a tensor as numbers, several as their hash."""
+    if isinstance(option, Tensor):
+        return option.tolist()
+    if isinstance(option, (list, tuple)) and any(isinstance(one, Tensor) for one in option):
+        return sha256_of(*(one for one in option if isinstance(one, Tensor)))
+    return option
+
+
 def _of_optimizer(optimizer: torch.optim.Optimizer | OptimizerSpec) -> dict[str, Any]:
     if isinstance(optimizer, OptimizerSpec):
         described = optimizer.describe()
@@ -69,7 +79,7 @@ def _of_optimizer(optimizer: torch.optim.Optimizer | OptimizerSpec) -> dict[str,
     identity: dict[str, Any] = {"optimizer": type(optimizer).__name__}
     for place, group in enumerate(optimizer.param_groups):
         identity |= {
-            f"optimizer.param_groups[{place}].{name}": value.tolist() if isinstance(value, Tensor) else value
+            f"optimizer.param_groups[{place}].{name}": _plain(value)
             for name, value in group.items()
             if name != "params"
         }

@@ -45,6 +45,9 @@ class FitOptions(Options):
             least=1,
         ),
     ] = None
+    patience_after: Annotated[
+        int, Option("Rows of earlier steps do not count for the patience.", least=0)
+    ] = 0
     gradient_clip: Annotated[
         float | None, Option("Largest norm of all gradients; longer ones are scaled down to it.", above=0)
     ] = None

@@ -91,8 +91,10 @@ class Best:
     rows_at_rest: int = 0
     has_moved: bool = False
 
-    def after(self, row: Row, first_loss: float) -> Best:
+    def after(self, row: Row, first_loss: float, *, patience_after: int = 0) -> Best:
         """Return what is best when ``row`` is taken into account too; ``first_loss`` is that of row 0.
+
+        Rows of steps before ``patience_after`` may be the best, but do not count.
 
         >>> best = Best().after({"step": 3, "train_loss": 1.0, "validation_rmse": 0.5}, first_loss=2.0)
         >>> best = best.after({"step": 4, "train_loss": 0.9, "validation_rmse": 0.6}, first_loss=2.0)
@@ -105,6 +107,8 @@ class Best:
         moved = self.has_moved or abs((loss or 0.0) - first_loss) > _MOVED * first_loss
         if rmse < (math.inf if self.rmse is None else self.rmse):
             return Best(int(step or 0), rmse, 0, self.rows_at_rest, moved)
+        if (step or 0) < patience_after:
+            return replace(self, has_moved=moved)
         if not moved:
             return replace(self, rows_at_rest=self.rows_at_rest + 1)
         return replace(self, rows_since=self.rows_since + 1, has_moved=True)
@@ -215,7 +219,7 @@ class Run:
         row = self.measures.row(self.engine, self.engine.step, self.seconds)
         self.rows.append(row)
         first_loss = self.rows[0]["train_loss"]
-        self.best = self.best.after(row, first_loss or 0.0)
+        self.best = self.best.after(row, first_loss or 0.0, patience_after=self.options.patience_after)
         if self.callbacks:
             progress = Progress(self.engine.step, self.engine.model(), row, self.rows)
             try:

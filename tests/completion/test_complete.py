@@ -14,10 +14,9 @@ from dmf_fast.completion import (
     CompletedMatrix,
     CompletionOptions,
     complete_matrix,
-    mean_value,
-    spread,
     validation_folds,
 )
+from dmf_fast.ops.statistics import mean_value, spread
 from dmf_fast.training import FitOptions, Progress, Recording
 from tests.assertions import assert_close, assert_equal
 from tests.completion.ratings import ratings

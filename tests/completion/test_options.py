@@ -13,7 +13,7 @@ from dmf_fast.completion import CompletionOptions
     ("wrong", "sentence"),
     [
         ({"depth": 0}, "`depth` must be at least 1, got 0"),
-        ({"optimizer": "sgdd"}, "`optimizer` must be one of adaptive-gd, .*, got 'sgdd'"),
+        ({"optimizer": "sgdd"}, "`optimizer` must be one of lbfgs, .*, got 'sgdd'"),
         ({"schedule": "exp"}, "`schedule` must be one of constant, linear, cosine, got 'exp'"),
         ({"coordinates": "polar"}, "`coordinates` must be one of scaled, plain, got 'polar'"),
         ({"initialization": "zeros"}, "`initialization` must be one of spectral, gaussian, .*, got 'zeros'"),

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dmf_fast import Observations
-from dmf_fast.completion import ScaledFactorization, degree_scales, spread
+from dmf_fast.completion import ScaledFactorization, degree_scales
 from dmf_fast.initialization import initialize
+from dmf_fast.ops.statistics import spread
 
 ROWS, COLUMNS = torch.tensor([2.0, 0.5, 1.0, 3.0]), torch.tensor([1.0, 0.25, 4.0])
 

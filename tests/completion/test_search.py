@@ -200,7 +200,7 @@ def test_a_callback_that_stops_the_refit_ends_it() -> None:
     ],
 )
 def test_a_slow_optimizer_has_the_time_to_leave_its_start(changes: dict[str, Any]) -> None:
-    completed = complete_matrix(ratings(), options(depth=2, **changes))
+    completed = complete_matrix(ratings(), options(depth=2, seed=3, **changes))
     assert completed.chosen.name == "depth 2"
     assert completed.left_start
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from dmf_fast import Observations
 from dmf_fast.chain import balancedness, chain_product
 from dmf_fast.completion import CompletionOptions
-from dmf_fast.completion.starts import Phase, Prepared, begin, product_directions
+from dmf_fast.completion.phases import begin
+from dmf_fast.completion.starts import Phase, Prepared, product_directions
 from dmf_fast.evaluation import Biases
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.training import FitOptions, fit

@@ -70,7 +70,7 @@ def test_one_random_state_gives_one_model_and_none_another_every_time() -> None:
     ("wrong", "sentence"),
     [
         ({"depth": 0}, "`depth` must be at least 1"),
-        ({"optimizer": "sgdd"}, "`optimizer` must be one of adaptive-gd"),
+        ({"optimizer": "sgdd"}, "`optimizer` must be one of lbfgs"),
         ({"dtype": "float16"}, "`dtype` must be"),
         ({"duplicates": "drop"}, "`duplicates` must be"),
         ({"device": "gpu"}, "`device` must be one of auto, cpu, cuda"),

@@ -34,27 +34,28 @@ double clipped(double clip, double norm) {
 
 template <class T>
 Descent<T>::Descent(const DescentProgram& program, const ObservedEntries<T>& entries,
-                    const DescentOptions& options, const std::vector<const T*>& scales, Blas& blas,
+                    const DescentOptions& options, const std::vector<RowFacts<T>>& rows, Blas& blas,
                     Parallel& parallel)
     : entries_(entries),
       factors_(program.factors),
+      loss_scale_(options.loss_scale),
       gradient_clip_(options.rule.gradient_clip),
       parallel_(parallel),
       chain_(program, blas, parallel),
       sides_(sides_of(program, chain_, options.mean)),
-      parameters_(parallel),
-      rule_(make_update_rule<T>(options.rule)) {
+      parameters_(parallel) {
   const Rule& rule = options.rule;
   for (int factor = 0; factor < program.factors; ++factor) {
-    parameters_.add(chain_.value(factor), chain_.gradient(factor), scales[factor], rule.weight_decay,
+    parameters_.add(chain_.value(factor), chain_.gradient(factor), rows[factor], rule.weight_decay,
                     rule.moments());
   }
-  if (options.biases || options.mean != 0) add_biases(options, scales);
+  if (options.biases || options.mean != 0) add_biases(options, rows);
   observed_pass_ = make_observed_pass(entries_, options.loss_scale, sides_, parallel);
+  rule_ = make_update_rule(rule, parameters_);
 }
 
 template <class T>
-void Descent<T>::add_biases(const DescentOptions& options, const std::vector<const T*>& scales) {
+void Descent<T>::add_biases(const DescentOptions& options, const std::vector<RowFacts<T>>& rows) {
   const int64_t lines[] = {entries_.layout.header->rows, entries_.layout.header->columns};
   for (int side = 0; side < 2; ++side) {
     AlignedNumbers<T>&bias = bias_memory_[side], &gradient = bias_gradient_memory_[side];
@@ -62,7 +63,7 @@ void Descent<T>::add_biases(const DescentOptions& options, const std::vector<con
     if (!options.biases) continue;
     gradient = AlignedNumbers<T>(lines[side]);
     parameters_.add({bias.data(), lines[side], 1, 1}, {gradient.data(), lines[side], 1, 1},
-                    scales[factors_ + side], options.rule.bias_weight_decay, options.rule.moments());
+                    rows[factors_ + side], options.rule.bias_weight_decay, options.rule.moments());
   }
   sides_.row_bias = bias_memory_[0].data();
   sides_.column_bias = bias_memory_[1].data();
@@ -102,7 +103,7 @@ template <class T>
 void Descent<T>::update() {
   ++step_;
   const double factor = gradient_clip_ > 0 ? clipped(gradient_clip_, gradient_norm()) : 1;
-  rule_->update(parameters_, step_, factor);
+  rule_->update(parameters_, step_, loss_scale_ * loss_sum_, factor);
   evaluated_ = false;
 }
 

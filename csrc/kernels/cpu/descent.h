@@ -29,11 +29,10 @@ template <class T>
 class Descent {
  public:
   // Minimizes loss_scale · Σ w (prediction − value)². Parameters are the factors, then, with biases, those of
-  // the rows and those of the columns; they are zero until they are written. `scales`: for every parameter one
-  // number a row, copied, or null for ones (ParameterRows). What `entries` points to, `blas` and `parallel`
-  // must outlive the run.
+  // the rows and those of the columns; they are zero until they are written. `rows`: of every parameter. What
+  // `entries` points to, `blas` and `parallel` must outlive the run.
   Descent(const DescentProgram& program, const ObservedEntries<T>& entries, const DescentOptions& options,
-          const std::vector<const T*>& scales, Blas& blas, Parallel& parallel);
+          const std::vector<RowFacts<T>>& rows, Blas& blas, Parallel& parallel);
 
   // Makes steps until `until` of them are made in all, a stop rule holds, the loss is not finite, or
   // `most_seconds` are over, but one step in any case. Afterwards loss() is that of the present parameters.
@@ -63,13 +62,13 @@ class Descent {
   void go_on_from(int64_t step, const std::vector<double>& scalars);
 
  private:
-  void add_biases(const DescentOptions& options, const std::vector<const T*>& scales);
+  void add_biases(const DescentOptions& options, const std::vector<RowFacts<T>>& rows);
   bool evaluate();
   void update();
 
   const ObservedEntries<T> entries_;
   const int factors_;
-  const double gradient_clip_;
+  const double loss_scale_, gradient_clip_;
   Parallel& parallel_;
   Chain<T> chain_;
   // Of rows and columns: biases, zero where a mean stands without them, and their gradients.

@@ -19,6 +19,13 @@ namespace dmf {
 enum class Part : int { parameter = 0, first_moment = 1, second_moment = 2, kept = 3 };
 constexpr int part_count = 4;
 
+// One number a row, or null for ones.
+template <class T>
+struct RowFacts {
+  const T* scale = nullptr;      // ParameterRows
+  const T* curvature = nullptr;  // lbfgs.h
+};
+
 // Parameters are taken in slices of a fixed size, which are shared out to the threads and whose sums are added
 // up in order: nothing depends on the number of threads.
 template <class T>
@@ -26,11 +33,14 @@ class Parameters {
  public:
   explicit Parameters(Parallel& parallel) : parallel_(parallel) {}
 
-  // `scale`: one number a row, copied, or null for ones.
-  void add(const DenseMatrix<T>& value, const DenseMatrix<T>& gradient, const T* scale, double weight_decay,
-           int moments) {
-    Parameter parameter{{value}, gradient, {}, {}, static_cast<T>(weight_decay)};
-    if (scale != nullptr) parameter.scale.assign(scale, scale + value.rows);
+  // `of_rows`: copied.
+  void add(const DenseMatrix<T>& value, const DenseMatrix<T>& gradient, const RowFacts<T>& of_rows,
+           double weight_decay, int moments) {
+    Parameter parameter{{value}, gradient, {}, {}, {}, static_cast<T>(weight_decay)};
+    if (of_rows.scale != nullptr) parameter.scale.assign(of_rows.scale, of_rows.scale + value.rows);
+    if (of_rows.curvature != nullptr) {
+      parameter.curvature.assign(of_rows.curvature, of_rows.curvature + value.rows);
+    }
     parameters_.push_back(std::move(parameter));
     for (int moment = 1; moment <= moments; ++moment) allocate(parameters_.back(), moment);
     const int64_t rows = std::max<int64_t>(1, slice / value.stride);
@@ -41,6 +51,7 @@ class Parameters {
   }
 
   int count() const { return static_cast<int>(parameters_.size()); }
+  int64_t slices() const { return static_cast<int64_t>(slices_.size()); }
   // Without data where there is no such part.
   const DenseMatrix<T>& part(Part part, int parameter) const {
     return parameters_[parameter].parts[static_cast<int>(part)];
@@ -51,7 +62,7 @@ class Parameters {
   void each(const Body& body) const {
     const int64_t count = static_cast<int64_t>(slices_.size());
     const auto work = [&](int, int64_t begin, int64_t end) {
-      for (int64_t slice = begin; slice < end; ++slice) body(rows_of(slices_[slice]));
+      for (int64_t slice = begin; slice < end; ++slice) body(rows_of(slice));
     };
     if (numbers_ <= most_serial_numbers) return work(0, 0, count);
     for_slices(parallel_, count, work);
@@ -60,15 +71,15 @@ class Parameters {
   // Σ term(rows) over all slices.
   template <class Term>
   auto sum(const Term& term) const {
-    using Sum = decltype(term(rows_of(slices_[0])));
+    using Sum = decltype(term(rows_of(0)));
     Sum total{};
     if (numbers_ <= most_serial_numbers) {
-      for (const Slice& slice : slices_) total += term(rows_of(slice));
+      for (int64_t slice = 0; slice < slices(); ++slice) total += term(rows_of(slice));
       return total;
     }
     std::vector<Sum> sums(slices_.size());
     for_slices(parallel_, static_cast<int64_t>(sums.size()), [&](int, int64_t begin, int64_t end) {
-      for (int64_t slice = begin; slice < end; ++slice) sums[slice] = term(rows_of(slices_[slice]));
+      for (int64_t slice = begin; slice < end; ++slice) sums[slice] = term(rows_of(slice));
     });
     for (const Sum& part : sums) total += part;
     return total;
@@ -103,7 +114,7 @@ class Parameters {
     DenseMatrix<T> parts[part_count];
     DenseMatrix<T> gradient;
     std::vector<AlignedNumbers<T>> memory;  // of the parts that are allocated here
-    std::vector<T> scale;                   // of each row; empty for ones
+    std::vector<T> scale, curvature;        // of each row; empty for ones
     T weight_decay;
   };
   struct Slice {
@@ -117,7 +128,8 @@ class Parameters {
     parameter.parts[part].data = parameter.memory.back().data();
   }
 
-  ParameterRows<T> rows_of(const Slice& slice) const {
+  ParameterRows<T> rows_of(int64_t number) const {
+    const Slice& slice = slices_[number];
     const Parameter& parameter = parameters_[slice.parameter];
     const auto from = [&](const DenseMatrix<T>& matrix) {
       return matrix.data == nullptr ? nullptr : matrix.row(slice.row);
@@ -130,7 +142,10 @@ class Parameters {
             parameter.scale.empty() ? nullptr : parameter.scale.data() + slice.row,
             parameter.weight_decay,
             slice.rows,
-            parts[0].stride};
+            parts[0].stride,
+            parameter.curvature.empty() ? nullptr : parameter.curvature.data() + slice.row,
+            slice.parameter,
+            number};
   }
 
   Parallel& parallel_;

@@ -6,6 +6,7 @@
 
 #include "lanes.h"
 #include "line_passes.h"
+#include "secant_passes.h"
 #include "small_product.h"
 
 namespace dmf {
@@ -265,6 +266,10 @@ constexpr StepKernels<T> step_kernels = {
     move<T>,
     descend<T>,
     adam<T>,
+    SecantPasses<T>::column_sums,
+    SecantPasses<T>::secant,
+    SecantPasses<T>::advance,
+    SecantPasses<T>::shorten,
 };
 
 }  // namespace

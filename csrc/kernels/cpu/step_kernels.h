@@ -28,6 +28,9 @@ struct ParameterRows {
   const T* scale;  // of each row; null for ones
   T weight_decay;
   int64_t rows, stride;
+  const T* curvature = nullptr;  // of each row, see lbfgs.h; null for ones
+  int parameter = 0;             // whose rows they are
+  int64_t slice = 0;             // number of these rows among those of all parameters
 
   int64_t numbers() const { return rows * stride; }
 };
@@ -51,6 +54,41 @@ struct TurnSums {
     turn += other.turn;
     return *this;
   }
+};
+
+// Of each column of a parameter, `stride` numbers.
+template <class T>
+struct ColumnFacts {
+  const T* decay;         // at this point
+  const T* decay_before;  // where the last step began
+  const T* curvature;     // `curvature of the row · curvature of the column + decay` is above zero
+};
+
+// With d the gradient with its decay, s the last step, y what it has changed of d, and H the inverse of the
+// preconditioner.
+struct SecantSums {
+  double step_gradient = 0;  // s · d
+  double step_turn = 0;      // s · y
+  double turn_turn = 0;      // y · H y
+  double turn_gradient = 0;  // y · H d
+  double gradient = 0;       // d · H d
+  double step = 0;           // s · H⁻¹ s
+
+  SecantSums& operator+=(const SecantSums& other) {
+    step_gradient += other.step_gradient;
+    step_turn += other.step_turn;
+    turn_turn += other.turn_turn;
+    turn_gradient += other.turn_gradient;
+    gradient += other.gradient;
+    step += other.step;
+    return *this;
+  }
+};
+
+// The next step is size · (−H d + turn · H y + step · s).
+template <class T>
+struct SecantFactors {
+  T turn = 0, step = 0, size = 0;
 };
 
 template <class T>
@@ -88,6 +126,14 @@ struct StepKernels {
   void (*descend)(const ParameterRows<T>& rows, const UpdateFactors<T>& factors);
   // Knows no scales.
   void (*adam)(const ParameterRows<T>& rows, const UpdateFactors<T>& factors);
+
+  // Of preconditioned L-BFGS (secant_passes.h). Adds Σ θ² and Σ curvature · θ² over the rows to every column.
+  void (*column_sums)(const ParameterRows<T>& rows, double* squares, double* curvatures);
+  SecantSums (*secant)(const ParameterRows<T>& rows, const ColumnFacts<T>& columns);
+  // θ ← θ + u, where u becomes the next step, and v the gradient of the loss at this point.
+  void (*advance)(const ParameterRows<T>& rows, const ColumnFacts<T>& columns, const SecantFactors<T>& factors);
+  // u ← ratio · u, and θ to where that leads.
+  void (*shorten)(const ParameterRows<T>& rows, T ratio);
 };
 
 template <class T>

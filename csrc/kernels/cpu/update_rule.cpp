@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "lbfgs.h"
+
 namespace dmf {
 namespace {
 
@@ -26,7 +28,7 @@ class GradientDescent final : public UpdateRule<T> {
  public:
   explicit GradientDescent(const Rule& rule) : rule_(rule) {}
 
-  void update(const Parameters<T>& parameters, int64_t, double gradient_factor) override {
+  void update(const Parameters<T>& parameters, int64_t, double, double gradient_factor) override {
     UpdateFactors<T> factors;
     factors.gradient_factor = static_cast<T>(gradient_factor);
     factors.step_size = static_cast<T>(rule_.lr);
@@ -43,7 +45,7 @@ class GroupRmsprop final : public UpdateRule<T> {
  public:
   explicit GroupRmsprop(const Rule& rule) : rule_(rule) {}
 
-  void update(const Parameters<T>& parameters, int64_t step, double gradient_factor) override {
+  void update(const Parameters<T>& parameters, int64_t step, double, double gradient_factor) override {
     square_average_ =
         rule_.alpha * square_average_ + (1 - rule_.alpha) * direction_squares(parameters, gradient_factor);
     const double corrected = square_average_ / (1 - std::pow(rule_.alpha, static_cast<double>(step)));
@@ -67,7 +69,7 @@ class Adam final : public UpdateRule<T> {
  public:
   explicit Adam(const Rule& rule) : rule_(rule) {}
 
-  void update(const Parameters<T>& parameters, int64_t step, double gradient_factor) override {
+  void update(const Parameters<T>& parameters, int64_t step, double, double gradient_factor) override {
     const double steps = static_cast<double>(step);
     UpdateFactors<T> factors;
     factors.gradient_factor = static_cast<T>(gradient_factor);
@@ -93,7 +95,7 @@ class AdaptiveGradientDescent final : public UpdateRule<T> {
  public:
   explicit AdaptiveGradientDescent(const Rule& rule) : rule_(rule) {}
 
-  void update(const Parameters<T>& parameters, int64_t, double gradient_factor) override {
+  void update(const Parameters<T>& parameters, int64_t, double, double gradient_factor) override {
     const StepKernels<T>& kernels = active_step_kernels<T>();
     const TurnSums squares = parameters.sum(
         [&](const ParameterRows<T>& rows) { return kernels.turn(rows, static_cast<T>(gradient_factor)); });
@@ -142,7 +144,7 @@ class AdaptiveGradientDescent final : public UpdateRule<T> {
 }  // namespace
 
 template <class T>
-std::unique_ptr<UpdateRule<T>> make_update_rule(const Rule& rule) {
+std::unique_ptr<UpdateRule<T>> make_update_rule(const Rule& rule, const Parameters<T>& parameters) {
   switch (rule.kind) {
     case RuleKind::gradient_descent:
       return std::make_unique<GradientDescent<T>>(rule);
@@ -152,11 +154,13 @@ std::unique_ptr<UpdateRule<T>> make_update_rule(const Rule& rule) {
       return std::make_unique<Adam<T>>(rule);
     case RuleKind::adaptive_gradient_descent:
       return std::make_unique<AdaptiveGradientDescent<T>>(rule);
+    case RuleKind::preconditioned_lbfgs:
+      return std::make_unique<PreconditionedLbfgs<T>>(rule, parameters);
   }
   return nullptr;
 }
 
-template std::unique_ptr<UpdateRule<float>> make_update_rule(const Rule&);
-template std::unique_ptr<UpdateRule<double>> make_update_rule(const Rule&);
+template std::unique_ptr<UpdateRule<float>> make_update_rule(const Rule&, const Parameters<float>&);
+template std::unique_ptr<UpdateRule<double>> make_update_rule(const Rule&, const Parameters<double>&);
 
 }  // namespace dmf

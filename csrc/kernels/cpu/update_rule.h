@@ -15,8 +15,8 @@ class UpdateRule {
  public:
   virtual ~UpdateRule() = default;
 
-  // Makes step `step`, counted from 1, along gradients times `gradient_factor`.
-  virtual void update(const Parameters<T>& parameters, int64_t step, double gradient_factor) = 0;
+  // Makes step `step`, counted from 1, along the gradients of `loss` times `gradient_factor`.
+  virtual void update(const Parameters<T>& parameters, int64_t step, double loss, double gradient_factor) = 0;
 
   virtual std::vector<double> scalars() const { return {}; }
   // As many as scalars().
@@ -26,6 +26,6 @@ class UpdateRule {
 };
 
 template <class T>
-std::unique_ptr<UpdateRule<T>> make_update_rule(const Rule& rule);
+std::unique_ptr<UpdateRule<T>> make_update_rule(const Rule& rule, const Parameters<T>& parameters);
 
 }  // namespace dmf

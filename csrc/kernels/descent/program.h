@@ -38,7 +38,13 @@ struct DescentProgram {
   bool forms_product() const { return b_transposed == no_matrix; }
 };
 
-enum class RuleKind : int { gradient_descent = 0, group_rmsprop = 1, adam = 2, adaptive_gradient_descent = 3 };
+enum class RuleKind : int {
+  gradient_descent = 0,
+  group_rmsprop = 1,
+  adam = 2,
+  adaptive_gradient_descent = 3,
+  preconditioned_lbfgs = 4
+};
 
 // How the parameters x follow from their gradients g. First gradients longer than gradient_clip are multiplied
 // by gradient_clip / (‖g‖ + 1e-6), norms being those of all parameters together; then d = g + weight_decay · x,
@@ -51,6 +57,7 @@ enum class RuleKind : int { gradient_descent = 0, group_rmsprop = 1, adam = 2, a
 //   adaptive_gradient_descent   x ← x − lr · s · d, where s follows from the curvature between the last two
 //   points
 //                               (dmf_fast/optim/adaptive_gradient_descent.py)
+//   preconditioned_lbfgs        cpu/lbfgs.h, with decay_rate, concavity and knee; it knows no clipping
 // where t counts steps from 1. Moments start at zero and are of the type of the factors, s is a double.
 struct Rule {
   RuleKind kind = RuleKind::gradient_descent;
@@ -62,10 +69,11 @@ struct Rule {
   double eps = 0;
   double bias_weight_decay = 0;
   double gradient_clip = 0;  // 0: none
+  double decay_rate = 1, concavity = 0, knee = 1;
 
   // Arrays of the shape of the parameters that the rule keeps from step to step.
   int moments() const {
-    if (kind == RuleKind::adam) return 2;
+    if (kind == RuleKind::adam || kind == RuleKind::preconditioned_lbfgs) return 2;
     return kind == RuleKind::adaptive_gradient_descent || (kind == RuleKind::gradient_descent && momentum != 0)
                ? 1
                : 0;

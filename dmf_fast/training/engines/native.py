@@ -50,7 +50,8 @@ class NativeEngine(RuleEngine):
         """Copy the parameters; see `RuleEngine`."""
         super().__init__(model, train, optimizer, options, given)
         scaled = model.parameter_scales() is not None
-        self.program = DescentProgram(plan_descent(model.dims, train.nnz, "cpu", forms_product=not scaled))
+        forms_product = not scaled and self._rule.kind != RuleKind.preconditioned_lbfgs
+        self.program = DescentProgram(plan_descent(model.dims, train.nnz, "cpu", forms_product=forms_product))
         self._scales = self._kept_scales()
         self._thresholds = thresholds(options)
         self._entries: dict[int, tuple[Observations, Any]] = {}
@@ -64,6 +65,10 @@ class NativeEngine(RuleEngine):
             mean=model.mean.item(),
             biases=bool(model.biases),
             scales=[None if scale is None else scale.numpy() for scale in self._scales],
+            curvatures=[
+                None if one is None else one.detach().to(train.dtype).contiguous().numpy()
+                for one in self._rule.curvatures
+            ],
             threads=torch.get_num_threads(),
         )
         self._set_parameters(

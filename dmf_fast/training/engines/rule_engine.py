@@ -27,6 +27,7 @@ from dmf_fast.training.options import FitOptions
 
 MOMENTS = (Part.first_moment, Part.second_moment)
 _NAMES_OF_BIASES = ("row_bias", "column_bias")
+_CPU_KINDS = (RuleKind.adaptive_gradient_descent, RuleKind.preconditioned_lbfgs)
 
 
 class RuleEngine(ABC):
@@ -214,8 +215,9 @@ class CudaEngine(RuleEngine):
         if options.gradient_clip is not None:
             raise NotNative("clipped gradients have no native step on a GPU")
         rule = super().rule_of(model, train, optimizer, options, given)
-        if rule.kind == RuleKind.adaptive_gradient_descent:
-            raise NotNative("AdaptiveGradientDescent has no native step on a GPU")
+        if rule.kind in _CPU_KINDS:
+            name = optimizer.name if isinstance(optimizer, OptimizerSpec) else type(optimizer).__name__
+            raise NotNative(f"{name} has no native step on a GPU")
         return rule
 
     def keep(self) -> None:

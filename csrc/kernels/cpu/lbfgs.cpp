@@ -1,0 +1,188 @@
+#include "lbfgs.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace dmf {
+namespace {
+
+// The factors are the first parameters; their columns belong together.
+constexpr int factors = 2;
+constexpr int most_trials = 8;                   // of one direction; the last one is taken as it is
+constexpr double armijo = 1e-4;                  // of what the slope promises
+constexpr double first_length = 0.5;             // of a direction without a step to learn from
+constexpr double shortest = 0.1, longest = 0.5;  // of the step before, when it is shortened
+constexpr double least_curvature = 1e-4;         // along a step to learn from, of that of the preconditioner
+constexpr double least_decay = 1e-30;            // else nothing may stand below a fraction
+
+}  // namespace
+
+template <class T>
+PreconditionedLbfgs<T>::PreconditionedLbfgs(const Rule& rule, const Parameters<T>& parameters) : rule_(rule) {
+  int64_t end = 0;
+  for (int parameter = 0; parameter < parameters.count(); ++parameter) {
+    begins_.push_back(end);
+    end += parameters.part(Part::parameter, parameter).stride;
+  }
+  decay_.assign(end, T(1));
+  decay_before_.assign(end, T(1));
+  curvature_.assign(end, T(1));
+  sizes_.assign(parameters.part(Part::parameter, 0).stride, 0.0);
+}
+
+template <class T>
+void PreconditionedLbfgs<T>::update(const Parameters<T>& parameters, int64_t step, double loss, double) {
+  const Totals now = totals(parameters);
+  const double reached = objective(loss, now);
+  const double expected = objective_ + armijo * size_ * slope_ +
+                          static_cast<double>(std::numeric_limits<T>::epsilon()) * std::fabs(objective_);
+  if (has_begun() && !(reached <= expected) && trials_ < most_trials) return shorten(parameters, reached);
+  rate_ = std::pow(rule_.decay_rate, static_cast<double>(step - 1));
+  const std::vector<double> sizes_now = sizes(now);
+  set_columns(now, sizes_now);
+  objective_ = objective(loss, now);
+  begin_search(parameters);
+  trials_ = 1;
+  sizes_ = sizes_now;
+}
+
+template <class T>
+void PreconditionedLbfgs<T>::shorten(const Parameters<T>& parameters, double reached) {
+  // The least point of the parabola through both objectives and the slope.
+  const double above = reached - objective_ - slope_ * size_, least = -slope_ * size_ / (2 * above);
+  const double ratio = std::isfinite(least) ? std::clamp(least, shortest, longest) : shortest;
+  const StepKernels<T>& kernels = active_step_kernels<T>();
+  parameters.each([&](const ParameterRows<T>& rows) { kernels.shorten(rows, static_cast<T>(ratio)); });
+  size_ *= ratio;
+  ++trials_;
+}
+
+template <class T>
+void PreconditionedLbfgs<T>::begin_search(const Parameters<T>& parameters) {
+  const StepKernels<T>& kernels = active_step_kernels<T>();
+  const SecantSums sums = parameters.sum(
+      [&](const ParameterRows<T>& rows) { return kernels.secant(rows, columns_of(rows.parameter)); });
+  SecantFactors<T> factors_of_step;
+  slope_ = -sums.gradient;
+  size_ = first_length * rule_.lr;
+  if (has_begun() && sums.step_turn > least_curvature * sums.step) {
+    const double turn = sums.step_gradient / sums.step_turn;
+    const double step = (sums.turn_gradient - turn * sums.turn_turn) / sums.step_turn - turn;
+    const double slope = -sums.gradient + turn * sums.turn_gradient + step * sums.step_gradient;
+    if (slope < 0) {
+      factors_of_step.turn = static_cast<T>(turn);
+      factors_of_step.step = static_cast<T>(step);
+      slope_ = slope;
+      size_ = rule_.lr;
+    }
+  }
+  factors_of_step.size = static_cast<T>(size_);
+  parameters.each([&](const ParameterRows<T>& rows) {
+    kernels.advance(rows, columns_of(rows.parameter), factors_of_step);
+  });
+}
+
+template <class T>
+typename PreconditionedLbfgs<T>::Totals PreconditionedLbfgs<T>::totals(const Parameters<T>& parameters) const {
+  int64_t widest = 0;
+  Totals totals;
+  for (int parameter = 0; parameter < parameters.count(); ++parameter) {
+    const int64_t stride = parameters.part(Part::parameter, parameter).stride;
+    totals.squares.emplace_back(stride, 0.0);
+    totals.curvatures.emplace_back(stride, 0.0);
+    widest = std::max(widest, stride);
+  }
+  const StepKernels<T>& kernels = active_step_kernels<T>();
+  std::vector<double> parts(parameters.slices() * 2 * widest, 0.0);
+  std::vector<int> parameter_of(parameters.slices());
+  parameters.each([&](const ParameterRows<T>& rows) {
+    double* part = parts.data() + rows.slice * 2 * widest;
+    kernels.column_sums(rows, part, part + widest);
+    parameter_of[rows.slice] = rows.parameter;
+  });
+  for (int64_t slice = 0; slice < parameters.slices(); ++slice) {
+    const double* part = parts.data() + slice * 2 * widest;
+    std::vector<double>&squares = totals.squares[parameter_of[slice]],
+    &curvatures = totals.curvatures[parameter_of[slice]];
+    for (size_t column = 0; column < squares.size(); ++column) {
+      squares[column] += part[column];
+      curvatures[column] += part[widest + column];
+    }
+  }
+  return totals;
+}
+
+template <class T>
+std::vector<double> PreconditionedLbfgs<T>::sizes(const Totals& totals) const {
+  std::vector<double> sizes(totals.squares[0].size());
+  for (size_t column = 0; column < sizes.size(); ++column) {
+    sizes[column] = (totals.squares[0][column] + totals.squares[1][column]) / 2;
+  }
+  return sizes;
+}
+
+template <class T>
+double PreconditionedLbfgs<T>::slope_of_penalty(double size) const {
+  return rule_.weight_decay * rate_ * std::pow(1 + size / rule_.knee, -rule_.concavity);
+}
+
+template <class T>
+double PreconditionedLbfgs<T>::objective(double loss, const Totals& totals) const {
+  double penalty = 0, biases = 0;
+  const double power = 1 - rule_.concavity;
+  for (const double size : sizes(totals)) {
+    penalty += rule_.concavity == 0 ? size : rule_.knee * (std::pow(1 + size / rule_.knee, power) - 1) / power;
+  }
+  for (size_t parameter = factors; parameter < totals.squares.size(); ++parameter) {
+    for (const double square : totals.squares[parameter]) biases += square;
+  }
+  return loss + rule_.weight_decay * rate_ * penalty + rule_.bias_weight_decay / 2 * biases;
+}
+
+template <class T>
+void PreconditionedLbfgs<T>::set_columns(const Totals& totals, const std::vector<double>& sizes) {
+  for (int factor = 0; factor < factors; ++factor) {
+    const std::vector<double>& other = totals.curvatures[1 - factor];
+    for (size_t column = 0; column < sizes.size(); ++column) {
+      const int64_t place = begins_[factor] + static_cast<int64_t>(column);
+      decay_[place] = static_cast<T>(std::max(least_decay, slope_of_penalty(sizes[column])));
+      curvature_[place] = static_cast<T>(other[column]);
+      if (has_begun()) {
+        decay_before_[place] = static_cast<T>(std::max(least_decay, slope_of_penalty(sizes_[column])));
+      }
+    }
+  }
+  for (size_t parameter = factors; parameter < begins_.size(); ++parameter) {
+    const T decay = static_cast<T>(std::max(least_decay, rule_.bias_weight_decay));
+    decay_[begins_[parameter]] = decay_before_[begins_[parameter]] = decay;
+  }
+}
+
+template <class T>
+ColumnFacts<T> PreconditionedLbfgs<T>::columns_of(int parameter) const {
+  const int64_t begin = begins_[parameter];
+  return {decay_.data() + begin, decay_before_.data() + begin, curvature_.data() + begin};
+}
+
+template <class T>
+std::vector<double> PreconditionedLbfgs<T>::scalars() const {
+  std::vector<double> scalars = {rate_, objective_, slope_, size_, static_cast<double>(trials_)};
+  scalars.insert(scalars.end(), sizes_.begin(), sizes_.end());
+  return scalars;
+}
+
+template <class T>
+void PreconditionedLbfgs<T>::set_scalars(const std::vector<double>& scalars) {
+  rate_ = scalars[0];
+  objective_ = scalars[1];
+  slope_ = scalars[2];
+  size_ = scalars[3];
+  trials_ = static_cast<int>(scalars[4]);
+  sizes_.assign(scalars.begin() + 5, scalars.end());
+}
+
+template class PreconditionedLbfgs<float>;
+template class PreconditionedLbfgs<double>;
+
+}  // namespace dmf

@@ -1,0 +1,47 @@
+#include "repeated_pairs.h"
+
+#include <algorithm>
+#include <atomic>
+
+namespace dmf {
+namespace {
+
+// Rows of a range, their entries' columns one row after the other.
+bool repeats_in(const int32_t* row_of, const int32_t* column_of, int64_t nnz, int64_t first, int64_t last,
+                int64_t columns) {
+  const auto rows = static_cast<uint64_t>(last - first);
+  std::vector<int64_t> next(rows + 1, 0);
+  for (int64_t entry = 0; entry < nnz; ++entry) {
+    const auto row = static_cast<uint64_t>(row_of[entry] - first);
+    if (row < rows) ++next[row + 1];
+  }
+  for (uint64_t row = 0; row < rows; ++row) next[row + 1] += next[row];
+  std::vector<int32_t> column(next[rows]);
+  for (int64_t entry = 0; entry < nnz; ++entry) {
+    const auto row = static_cast<uint64_t>(row_of[entry] - first);
+    if (row < rows) column[next[row]++] = static_cast<int32_t>(column_of[entry]);
+  }
+  std::vector<int32_t> met_in(columns, -1);
+  int64_t entry = 0;
+  for (uint64_t row = 0; row < rows; ++row) {
+    for (; entry < next[row]; ++entry) {
+      int32_t& met = met_in[column[entry]];
+      if (met == static_cast<int32_t>(row)) return true;
+      met = static_cast<int32_t>(row);
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+bool has_repeated_pairs(const int32_t* row_of, const int32_t* column_of, int64_t nnz, int64_t rows,
+                        int64_t columns, Parallel& parallel) {
+  std::atomic<bool> found{false};
+  for_slices(parallel, rows, [&](int, int64_t first, int64_t last) {
+    if (!found && repeats_in(row_of, column_of, nnz, first, last, columns)) found = true;
+  });
+  return found;
+}
+
+}  // namespace dmf

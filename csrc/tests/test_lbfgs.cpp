@@ -1,0 +1,261 @@
+// The passes of preconditioned L-BFGS against plain loops, and its runs: in pieces and for any number of
+// threads.
+#include <catch2/catch.hpp>
+#include <cmath>
+
+#include "../kernels/cpu/descent.h"
+#include "../kernels/repeated_pairs.h"
+#include "engine_problems.h"
+
+using namespace dmf;
+using namespace dmf::test;
+
+namespace {
+
+// Rows of a parameter, all numbers in double; what is behind a row's last column is zero, as in the engine.
+struct PlainRows {
+  int64_t rows, columns, stride;
+  Numbers x, g, u, v, scale, curvature, decay, decay_before, column_curvature;
+
+  PlainRows(int64_t row_count, int64_t column_count, int64_t row_stride)
+      : rows(row_count),
+        columns(column_count),
+        stride(row_stride),
+        scale(row_count),
+        curvature(row_count),
+        decay(row_stride, 1.0),
+        decay_before(row_stride, 1.0),
+        column_curvature(row_stride, 0.0) {
+    unsigned seed = 1;
+    for (Numbers* numbers : {&x, &g, &u, &v}) {
+      *numbers = draw(rows * stride, seed++);
+      for (int64_t k = 0; k < rows * stride; ++k) {
+        if (k % stride >= columns) (*numbers)[k] = 0;
+      }
+    }
+    for (int64_t row = 0; row < rows; ++row) {
+      scale[row] = row % 2 == 0 ? 0.5 : 2;
+      curvature[row] = 0.25 * static_cast<double>(row % 5);
+    }
+    for (int64_t column = 0; column < columns; ++column) {
+      decay[column] = 0.5 + 0.125 * static_cast<double>(column % 3);
+      decay_before[column] = 0.25 + 0.125 * static_cast<double>(column % 4);
+      column_curvature[column] = 0.5 * static_cast<double>(column % 7);
+    }
+  }
+};
+
+template <class T>
+void check_passes(const StepKernels<T>& kernels, int64_t rows, int64_t columns, bool plain) {
+  INFO(rows << " x " << columns << ", without scales " << plain);
+  PlainRows given(rows, columns, columns == 1 ? 1 : row_stride<T>(columns));
+  if (plain) {
+    given.scale.assign(rows, 1.0);
+    given.curvature.assign(rows, 1.0);
+  }
+  SecantSums sums;
+  Numbers squares(given.stride, 0.0), curvatures(given.stride, 0.0), x = given.x, u = given.u, v = given.v;
+  for (int64_t k = 0; k < rows * given.stride; ++k) {
+    const int64_t row = k / given.stride, column = k % given.stride;
+    const double theta = x[k] / given.scale[row], gradient = given.scale[row] * given.g[k];
+    const double d = gradient + given.decay[column] * theta;
+    const double y = d - v[k] - given.decay_before[column] * (theta - u[k]);
+    const double p = given.curvature[row] * given.column_curvature[column] + given.decay[column];
+    sums += {u[k] * d, u[k] * y, y * y / p, y * d / p, d * d / p, u[k] * u[k] * p};
+    squares[column] += theta * theta;
+    curvatures[column] += given.curvature[row] * theta * theta;
+    const double step = 0.5 * (0.25 * u[k] + (2 * y - d) / p);
+    x[k] += given.scale[row] * step;
+    u[k] = step;
+    v[k] = gradient;
+  }
+  std::vector<T> own_x = narrow<T>(given.x), own_u = narrow<T>(given.u), own_v = narrow<T>(given.v);
+  const std::vector<T> g = narrow<T>(given.g), scale = narrow<T>(given.scale),
+                       curvature = narrow<T>(given.curvature), decay = narrow<T>(given.decay),
+                       before = narrow<T>(given.decay_before), of_columns = narrow<T>(given.column_curvature);
+  const ParameterRows<T> own{own_x.data(),
+                             g.data(),
+                             own_u.data(),
+                             own_v.data(),
+                             plain ? nullptr : scale.data(),
+                             0,
+                             rows,
+                             given.stride,
+                             plain ? nullptr : curvature.data()};
+  const ColumnFacts<T> facts{decay.data(), before.data(), of_columns.data()};
+  const double tolerance = sizeof(T) == 8 ? 1e-13 : 1e-5;
+  const auto near = [tolerance](const auto& actual, const Numbers& expected) {
+    return close(Numbers(actual.begin(), actual.end()), expected, tolerance);
+  };
+
+  Numbers own_squares(given.stride, 0.0), own_curvatures(given.stride, 0.0);
+  kernels.column_sums(own, own_squares.data(), own_curvatures.data());
+  CHECK(near(own_squares, squares));
+  CHECK(near(own_curvatures, curvatures));
+  const SecantSums found = kernels.secant(own, facts);
+  CHECK(
+      near(Numbers{found.step_gradient, found.step_turn, found.turn_turn, found.turn_gradient, found.gradient},
+           {sums.step_gradient, sums.step_turn, sums.turn_turn, sums.turn_gradient, sums.gradient}));
+  kernels.advance(own, facts, {T(2), T(0.25), T(0.5)});
+  CHECK(near(own_x, x));
+  CHECK(near(own_u, u));
+  CHECK(near(own_v, v));
+  kernels.shorten(own, T(0.25));
+  for (int64_t k = 0; k < rows * given.stride; ++k) {
+    x[k] -= 0.75 * given.scale[k / given.stride] * u[k];
+    u[k] *= 0.25;
+  }
+  CHECK(near(own_x, x));
+  CHECK(near(own_u, u));
+}
+
+class NoBlas final : public Blas {
+  void multiply(Dtype, const BlasOperand&, const BlasOperand&, const BlasOperand&) override {
+    FAIL("two factors have no product to form");
+  }
+};
+
+template <class T>
+struct LbfgsRun {
+  const DescentProgram program;
+  const Entries<T> entries;
+  NoBlas blas;
+  ThreadPool parallel;
+  std::vector<std::vector<T>> scales, curvatures;
+  Descent<T> descent;
+
+  LbfgsRun(const DescentProblem& problem, int threads)
+      : program(program_of(problem, 1)),
+        entries(problem.pattern, problem.values, problem.weights, problem.is_weighted),
+        parallel(threads),
+        descent(program, entries.view, {problem.scale, problem.rule, problem.mean, true}, facts(problem), blas,
+                parallel) {
+    const std::vector<PlainMatrix> parameters = problem.parameters();
+    for (int j = 0; j < descent.parameters(); ++j) {
+      const PlainMatrix kept = j == 0 ? parameters[j].transposed() : parameters[j];
+      descent.write(Part::parameter, j, narrow<T>(kept.numbers).data());
+    }
+  }
+
+  // Every row's own scale and curvature, by its number.
+  std::vector<RowFacts<T>> facts(const DescentProblem& problem) {
+    const Pattern& pattern = problem.pattern;
+    std::vector<RowFacts<T>> result;
+    for (const int64_t rows : {pattern.columns, pattern.rows, pattern.rows, pattern.columns}) {
+      scales.emplace_back();
+      curvatures.emplace_back();
+      for (int64_t row = 0; row < rows; ++row) {
+        scales.back().push_back(T(0.5) + T(0.125) * static_cast<T>(row % 4));
+        curvatures.back().push_back(T(0.01) * static_cast<T>(row % 3 + 1));
+      }
+    }
+    for (size_t j = 0; j < scales.size(); ++j) result.push_back({scales[j].data(), curvatures[j].data()});
+    return result;
+  }
+
+  dmf::Outcome to(int64_t until, double most_seconds = 1e9) { return descent.run(until, {}, most_seconds); }
+
+  std::vector<T> part(Part part, int parameter) const {
+    const Matrix shape = descent.shape(parameter);
+    std::vector<T> numbers(shape.rows * shape.columns);
+    descent.read(part, parameter, numbers.data());
+    return numbers;
+  }
+
+  void go_on_from(const LbfgsRun& other) {
+    for (const Part one : {Part::parameter, Part::first_moment, Part::second_moment}) {
+      for (int j = 0; j < descent.parameters(); ++j) descent.write(one, j, other.part(one, j).data());
+    }
+    descent.go_on_from(other.descent.step(), other.descent.scalars());
+  }
+
+  bool operator==(const LbfgsRun& other) const {
+    bool same = descent.step() == other.descent.step() && descent.loss() == other.descent.loss() &&
+                descent.scalars() == other.descent.scalars();
+    for (const Part one : {Part::parameter, Part::first_moment, Part::second_moment}) {
+      for (int j = 0; j < descent.parameters(); ++j) same = same && part(one, j) == other.part(one, j);
+    }
+    return same;
+  }
+};
+
+DescentProblem problem_of(const Pattern& pattern, int64_t h) {
+  DescentProblem problem(pattern, {pattern.columns, h, pattern.rows}, true, 5);
+  problem.rule.kind = RuleKind::preconditioned_lbfgs;
+  problem.rule.lr = 1;
+  problem.rule.weight_decay = 0.02;
+  problem.rule.bias_weight_decay = 0.05;
+  problem.rule.decay_rate = 0.9;
+  problem.rule.concavity = 0.25;
+  problem.rule.knee = 2;
+  problem.biases = {drawn(pattern.rows, 1, 11), drawn(pattern.columns, 1, 12)};
+  problem.mean = 0.75;
+  return problem;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("passes of L-BFGS agree with plain loops", "[lbfgs]", float, double) {
+  on_every_instruction_set([] {
+    const StepKernels<TestType>& kernels = active_step_kernels<TestType>();
+    for (const bool plain : {false, true}) {
+      for (const int64_t columns : sizes) {
+        for (const int64_t rows : {0, 1, 7}) check_passes(kernels, rows, columns, plain);
+      }
+    }
+  });
+}
+
+TEMPLATE_TEST_CASE("runs of L-BFGS are bitwise the same in pieces and for any threads", "[lbfgs]", float,
+                   double) {
+  const DescentProblem small = problem_of(random_pattern(40, 50, 300, 1, 1), 17);
+  // Large enough for the pass by tiles and for threads in the update.
+  const DescentProblem large = problem_of(random_pattern(450, 500, 20000, 1, 2), 150);
+  on_every_instruction_set([&] {
+    for (const DescentProblem* problem : {&small, &large}) {
+      constexpr int64_t steps = 9;
+      LbfgsRun<TestType> whole(*problem, 1);
+      const double before = [&] {
+        whole.to(0);
+        return whole.descent.loss();
+      }();
+      CHECK(whole.to(steps) == dmf::Outcome::reached);
+      CHECK(whole.descent.loss() < 0.5 * before);
+      for (const int threads : {1, 2, 3}) {
+        for (const int64_t stop : {1, 4}) {
+          LbfgsRun<TestType> first(*problem, threads), second(*problem, threads);
+          CHECK(first.to(stop) == dmf::Outcome::reached);
+          second.go_on_from(first);
+          for (LbfgsRun<TestType>* run : {&first, &second}) {
+            CHECK(run->to(steps) == dmf::Outcome::reached);
+            CHECK(*run == whole);
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("a place that is named twice is found wherever it stands") {
+  for (const int threads : {1, 3}) {
+    ThreadPool parallel(threads);
+    const Pattern pattern = random_pattern(40, 50, 300, 1, 1);
+    std::vector<int32_t> rows(pattern.row_of.begin(), pattern.row_of.end()),
+        columns(pattern.column_of.begin(), pattern.column_of.end());
+    const auto repeats = [&] {
+      return has_repeated_pairs(rows.data(), columns.data(), static_cast<int64_t>(rows.size()), 40, 50,
+                                parallel);
+    };
+    CHECK_FALSE(repeats());
+    for (const size_t place : {size_t{0}, size_t{150}, size_t{299}}) {
+      rows.push_back(rows[place]);
+      columns.push_back(columns[place]);
+      CHECK(repeats());
+      rows.pop_back();
+      columns.pop_back();
+    }
+    rows.clear();
+    columns.clear();
+    CHECK_FALSE(repeats());
+  }
+}

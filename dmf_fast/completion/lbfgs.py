@@ -1,0 +1,127 @@
+"""The fast phase of a job: L-BFGS at depth 2, along a decay that falls until validation entries say stop.
+
+It begins at the best length of the gradient's leading directions, with a decay that few of them survive. From
+step to step the decay falls, and weaker directions come back one after the other, as they do in gradient
+descent from a small start, but within a few steps. `docs/theory.md` says why the decay is concave.
+"""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from dmf_fast.completion.decay import DecayUnit
+from dmf_fast.completion.gradient import LeadingDirections
+from dmf_fast.completion.optimizers import optimizer_spec
+from dmf_fast.completion.options import CompletionOptions
+from dmf_fast.completion.scaled_model import ScaledFactorization
+from dmf_fast.completion.starts import Phase, Prepared, Start, balanced_factors, bias_decay
+from dmf_fast.evaluation.baselines import Biases
+from dmf_fast.observations import Observations
+from dmf_fast.optim import OptimizerSpec, loss_curvature
+from dmf_fast.training import FitOptions
+
+# Times the weight decay: the decay of the first step, near zero; few directions survive it.
+_FIRST_DECAY = 4.9
+# What is left of the decay after every step.
+_DECAY_RATE = 0.93
+# Of the decay: that of depth 2.5, above the knee, which is a part of the unit's reference.
+_CONCAVITY, _KNEE = 0.2, 0.3
+# The decay, in units of noise, down to which rows do not count for the patience; the part of the patience
+# that counts from there.
+_SEARCHED_TO, _SOONER = 0.32, 6
+# Of the gradient's values: what noise has added to them, in the unit, and the least compared with the first.
+_ADDED_BY_NOISE, _LEAST_SIZE = 0.25, 0.02
+
+
+def is_fast(phase: Phase, options: CompletionOptions) -> bool:
+    """Say whether L-BFGS runs a phase: at depth 2 from a spectral start, with a decay that can fall."""
+    return phase == Phase(2, "spectral") and options.optimizer == "lbfgs" and options.weight_decay > 0
+
+
+def fast_options(options: CompletionOptions, fit: FitOptions) -> FitOptions:
+    """Return how long the phase searches: its steps are few and long."""
+    above = _FIRST_DECAY * options.weight_decay / _SEARCHED_TO
+    least = max(1, math.ceil(math.log(above) / -math.log(_DECAY_RATE)))
+    if fit.patience is None:  # no validation entries say when the decay is low enough
+        return replace(fit, steps=min(fit.steps, least))
+    return replace(fit, patience=max(1, fit.patience // _SOONER), patience_after=least)
+
+
+def fast_start(phase: Phase, prepared: Prepared, options: CompletionOptions) -> Start:
+    """Return where the phase begins: as far along the leading directions as lowers the loss most."""
+    coordinates, directions = prepared.coordinates, prepared.directions
+    assert coordinates is not None
+    assert directions is not None
+    chosen = directions.first(options.hidden or min(coordinates.shape))
+    model = coordinates.model(balanced_factors(chosen, _sizes(chosen, prepared), depth=2))
+    return Start(phase, model, prepared.unit, _optimizer(model, prepared, options))
+
+
+def warm_start(before: Start, whole: Prepared, options: CompletionOptions, step: int) -> Start:
+    """Return the model of a search after ``step`` steps, with the decay that it has reached."""
+    model = deepcopy(before.model)
+    assert isinstance(model, ScaledFactorization)
+    return Start(before.phase, model, whole.unit, _optimizer(model, whole, options, after=step))
+
+
+def prepared_warm(observed: Observations, found_on: Prepared, biases: Biases | None) -> Prepared:
+    """Return all entries in the coordinates of those of a search, with the unit of so many more."""
+    unit, more = found_on.unit, math.sqrt(found_on.train.total_weight / observed.total_weight)
+    unit = DecayUnit(unit.noise * more, unit.reference * more)
+    return Prepared(observed, None, found_on.coordinates, None, unit, biases)
+
+
+def _sizes(directions: LeadingDirections, prepared: Prepared) -> Tensor:
+    """Return the singular values of the best product along these directions."""
+    values = directions.values
+    pulls = (values - _ADDED_BY_NOISE * prepared.unit.noise).clamp(min=_LEAST_SIZE * values[0].item())
+    slope = (values.double() @ pulls.double()).item()
+    curvature = _mean_square(directions, pulls, prepared)
+    return pulls * (slope / (2 * curvature) if curvature else 0.0)
+
+
+@torch.no_grad()
+def _mean_square(directions: LeadingDirections, values: Tensor, prepared: Prepared) -> float:
+    """Return the mean square that a product has on the entries."""
+    coordinates, train = prepared.coordinates, prepared.train
+    assert coordinates is not None
+    model = coordinates.model(balanced_factors(directions, values, depth=2))
+    first, last = model.chain_and_biases()[0]
+    layout = train.layout()
+    squares = torch.ops.dmf_fast.completion_loss_forward(
+        last.contiguous(),
+        first.T.contiguous(),
+        layout.buffer,
+        torch.zeros_like(layout.values),
+        layout.weights,
+    )
+    return float(squares.item() / train.total_weight)
+
+
+def _optimizer(
+    model: ScaledFactorization, prepared: Prepared, options: CompletionOptions, *, after: int | None = None
+) -> OptimizerSpec:
+    """Return L-BFGS along the falling decay, or with the decay that it has ``after`` so many steps."""
+    train, unit = prepared.train, prepared.unit
+    whole = train.total_weight if options.fit.reduction == "sum" else 1.0
+    curvature, of_biases = loss_curvature(model, train, options.fit.reduction)
+    spec = optimizer_spec(
+        "lbfgs",
+        1.0 if options.lr is None else options.lr,
+        _FIRST_DECAY * options.weight_decay * unit.noise * whole * _DECAY_RATE ** (after or 0),
+        bias_decay(prepared, options),
+    )
+    found = {
+        "decay_rate": _DECAY_RATE if after is None else 1.0,
+        "concavity": _CONCAVITY,
+        "knee": _KNEE * unit.reference,
+        "curvature": curvature,
+    }
+    return OptimizerSpec(
+        spec.optimizer, {**spec.options, **found}, {**spec.bias_options, "curvature": of_biases}
+    )

@@ -1,0 +1,320 @@
+"""L-BFGS for a chain of factors, preconditioned by the diagonal of the Gauss-Newton matrix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+# Of one direction; the last trial is taken as it is.
+_MOST_TRIALS = 8
+# What a trial must reach of what the slope promises (Armijo's rule).
+_ARMIJO = 1e-4
+# Of a direction without a step to learn from.
+_FIRST_LENGTH = 0.5
+# Of the trial before, when it is shortened.
+_SHORTEST, _LONGEST = 0.1, 0.5
+# Along a step to learn from, of that of the preconditioner: less is rounding, or no valley.
+_LEAST_CURVATURE = 1e-4
+# Else nothing may stand below a fraction.
+_LEAST_DECAY = 1e-30
+
+
+class PreconditionedLBFGS(torch.optim.Optimizer):
+    """L-BFGS with a memory of one step for ``W = W_N ⋯ W_1``, and a decay that spares large columns.
+
+    With t_k the size of column k, ``(‖a_k‖² + ‖b_k‖²) / 2`` for two factors ``W_2 = [a_1 …]``,
+    ``W_1ᵀ = [b_1 …]``, it minimizes::
+
+        loss + Σ_k φ(t_k) + weight_decay / 2 · ‖biases‖²,    φ'(t) = λ (1 + t / knee)^(−concavity)
+
+    where λ is ``weight_decay · decay_rate^step``. A concavity of 0 gives the usual L2 decay of the factors,
+    the nuclear norm of their product. Above the knee, a concavity of 1 − 2/N gives what the L2 decay of N
+    balanced factors is, the Schatten-2/N quasi-norm (docs/theory.md; Giampouras et al., "A novel
+    variational form of the Schatten-p quasi-norm", NeurIPS 2020).
+
+    The direction is that of L-BFGS (Liu & Nocedal, 1989) with a memory of one step, whose first matrix is
+    the inverse of a diagonal: that of the Gauss-Newton matrix, if the column of an entry did not depend on
+    its row. With ``p_N`` and ``q_0`` the curvatures of rows and columns, ``p_{j−1} = (W_j²)ᵀ p_j`` and
+    ``q_j = W_j² q_{j−1}``, the diagonal of ``W_j`` is ``p_j q_{j−1}ᵀ`` plus its decay. A direction is tried
+    with length ``lr``, or half of that without a step to learn from, and shortened by a parabola until the
+    objective falls. Every trial is one step: one evaluation of loss and gradients. λ falls between
+    directions. Every step must see the same loss, that of all entries.
+
+    Args:
+        params: the factors ``[W_1, …, W_N]`` in one group, in this order; vectors, such as biases, behind
+        them
+            or in groups of their own.
+        lr: multiplies the length of the first trial. weight_decay: λ; for vectors the usual L2 decay.
+        decay_rate: what λ is multiplied with from step to step, above 0 and at most 1. concavity: of the
+        decay, from 0 to below 1; above 0 for two factors only. knee: the size from which on the decay
+        falls, above 0. curvature: a vector for every parameter of the group, or None for ones. The first
+        factor has a number a
+            column, the last one a number a row, a vector one for each of its own; see `loss_curvature`.
+
+    Raises:
+        ValueError: an option is out of range, or the matrices of a group are no chain.
+
+    Example:
+        >>> factors = [torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0], [1.0]])]
+        >>> factors = [factor.requires_grad_() for factor in factors]
+        >>> optimizer, target = PreconditionedLBFGS(factors), torch.full((2, 2), 2.0)
+        >>> def closure():
+        ...     optimizer.zero_grad()
+        ...     loss = (factors[1] @ factors[0] - target).square().sum()
+        ...     loss.backward()
+        ...     return loss
+        >>> losses = [optimizer.step(closure).item() for _ in range(30)]
+        >>> losses[-1] < 1e-6
+        True
+
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1.0,
+        *,
+        weight_decay: float = 0.0,
+        decay_rate: float = 1.0,
+        concavity: float = 0.0,
+        knee: float = 1.0,
+        curvature: Sequence[Tensor | None] | None = None,
+    ) -> None:
+        numbers = {"lr": lr, "weight_decay": weight_decay, "decay_rate": decay_rate}
+        super().__init__(params, {**numbers, "concavity": concavity, "knee": knee, "curvature": curvature})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group after checking its options and shapes."""
+        options = {**self.defaults, **param_group}
+        _check_numbers(options)
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        factors = [p for p in group["params"] if p.dim() == 2]
+        for lower, upper in pairwise(factors):
+            if upper.shape[1] != lower.shape[0]:
+                raise ValueError(
+                    "`params` must have the matrices of a group as a chain [W_1, …, W_N], got shapes "
+                    f"{tuple(lower.shape)} and {tuple(upper.shape)}"
+                )
+        if group["concavity"] and len(factors) not in (0, 2):
+            raise ValueError(
+                f"`concavity` must be 0 except for two factors, got {group['concavity']} for {len(factors)}"
+            )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
+        """Make one trial; ``closure`` returns the loss, which is returned, and computes its gradients."""
+        with torch.enable_grad():
+            loss = closure()
+        groups = [_Group(group) for group in self.param_groups]
+        parameters = [parameter for group in groups for parameter in group.parameters]
+        if not parameters:
+            return loss
+        search = _Search(self.state[parameters[0]])
+        sizes = [group.sizes() for group in groups]
+        reached = float(loss) + _penalty(groups, sizes, search.rate)
+        slack = torch.finfo(parameters[0].dtype).eps * abs(search.objective)
+        expected = search.objective + _ARMIJO * search.size * search.slope + slack
+        if search.trials and not reached <= expected and search.trials < _MOST_TRIALS:
+            self._shorten(parameters, search, reached)
+        else:
+            search.rate = self.param_groups[0]["decay_rate"] ** search.steps
+            search.objective = float(loss) + _penalty(groups, sizes, search.rate)
+            self._begin(groups, sizes, search)
+        search.steps += 1
+        search.keep(self.state[parameters[0]])
+        return loss
+
+    def _shorten(self, parameters: list[Tensor], search: _Search, reached: float) -> None:
+        """Take back a part of the last step."""
+        above = reached - search.objective - search.slope * search.size
+        least = -search.slope * search.size / (2 * above) if above else math.inf
+        ratio = min(max(least, _SHORTEST), _LONGEST) if math.isfinite(least) else _SHORTEST
+        for parameter in parameters:
+            move = self.state[parameter]["move"]
+            parameter.sub_(move, alpha=1 - ratio)
+            move.mul_(ratio)
+        search.size *= ratio
+        search.trials += 1
+
+    def _begin(self, groups: list[_Group], sizes: list[Tensor], search: _Search) -> None:
+        """Try a new direction from here."""
+        before = search.split([len(own) for own in sizes]) if search.trials else sizes
+        directions, turns, diagonals, moves, parameters = [], [], [], [], []
+        for group, now, then in zip(groups, sizes, before, strict=True):
+            decays, decays_before = group.decays(now, search.rate), group.decays(then, search.rate)
+            for place, parameter in enumerate(group.parameters):
+                state, gradient = self.state[parameter], _gradient(parameter)
+                move = state.get("move", torch.zeros_like(parameter))
+                earlier = group.decayed(place, parameter - move, decays_before)
+                direction = gradient + group.decayed(place, parameter, decays)
+                directions.append(direction)
+                turns.append(direction - state.get("gradient", gradient) - earlier)
+                state["gradient"] = gradient.clone()
+                moves.append(move)
+                parameters.append(parameter)
+            diagonals += group.preconditioners(decays)
+        scaled = [one / diagonal for one, diagonal in zip(directions, diagonals, strict=True)]
+        scaled_turns = [one / diagonal for one, diagonal in zip(turns, diagonals, strict=True)]
+        lengths = [move * diagonal for move, diagonal in zip(moves, diagonals, strict=True)]
+        turn, move_factor = 0.0, 0.0
+        lr = self.param_groups[0]["lr"]
+        search.slope, search.size = -_dot(directions, scaled), _FIRST_LENGTH * lr
+        step_turn = _dot(moves, turns)
+        if search.trials and step_turn > _LEAST_CURVATURE * _dot(moves, lengths):
+            step_gradient, turn_gradient = _dot(moves, directions), _dot(turns, scaled)
+            turn = step_gradient / step_turn
+            move_factor = (turn_gradient - turn * _dot(turns, scaled_turns)) / step_turn - turn
+            slope = search.slope + turn * turn_gradient + move_factor * step_gradient
+            if slope < 0:
+                search.slope, search.size = slope, lr
+            else:
+                turn = move_factor = 0.0
+        for parameter, one, one_turn, move in zip(parameters, scaled, scaled_turns, moves, strict=True):
+            next_move = search.size * (move_factor * move + (turn * one_turn - one))
+            self.state[parameter]["move"] = next_move
+            parameter.add_(next_move)
+        search.trials, search.sizes = 1, [size for own in sizes for size in own.tolist()]
+
+
+@dataclass
+class _Search:
+    """Where the search along the present direction stands, kept with the first parameter."""
+
+    steps: int
+    rate: float
+    objective: float
+    slope: float
+    size: float
+    trials: int
+    sizes: list[float]
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self.steps = state.get("step", 0)
+        kept = state.get("search", [1.0, 0.0, 0.0, 0.0, 0.0])
+        self.rate, self.objective, self.slope, self.size = kept[:4]
+        self.trials, self.sizes = int(kept[4]), list(kept[5:])
+
+    def keep(self, state: dict[str, Any]) -> None:
+        state["step"] = self.steps
+        state["search"] = [self.rate, self.objective, self.slope, self.size, float(self.trials), *self.sizes]
+
+    def split(self, lengths: list[int]) -> list[Tensor]:
+        sizes = iter(self.sizes)
+        return [torch.tensor(list(islice(sizes, length)), dtype=torch.float64) for length in lengths]
+
+
+class _Group:
+    """The parameters of a group, their decay and their preconditioner."""
+
+    def __init__(self, group: dict[str, Any]) -> None:
+        self.options = group
+        given = group["curvature"] or [None] * len(group["params"])
+        pairs = [pair for pair in zip(group["params"], given, strict=True) if pair[0].grad is not None]
+        self.parameters = [parameter for parameter, _ in pairs]
+        self.curvatures = [curvature for _, curvature in pairs]
+        self.factors = [parameter for parameter in self.parameters if parameter.dim() == 2]
+
+    def sizes(self) -> Tensor:
+        """Return t_k of every column between two factors, float64; nothing for other depths."""
+        if len(self.factors) != 2:
+            return torch.zeros(0, dtype=torch.float64)
+        first, last = (factor.double() for factor in self.factors)
+        sizes: Tensor = (first.square().sum(1) + last.square().sum(0)).cpu() / 2
+        return sizes
+
+    def decays(self, sizes: Tensor, rate: float) -> Tensor:
+        """Return φ' of every column, or the one decay where there are no columns; on the CPU, float64."""
+        decay, concavity = self.options["weight_decay"] * rate, self.options["concavity"]
+        if not len(sizes):
+            sizes = torch.zeros(1, dtype=torch.float64)
+        decays: Tensor = decay * (1 + sizes / self.options["knee"]) ** -concavity
+        return decays.clamp(min=_LEAST_DECAY)
+
+    def decay_of(self, place: int, decays: Tensor) -> Tensor:
+        """Return the decay of a parameter's numbers, to be broadcast."""
+        parameter = self.parameters[place]
+        if parameter.dim() != 2:
+            constant: Tensor = parameter.new_tensor(max(self.options["weight_decay"], _LEAST_DECAY))
+            return constant
+        own = decays.to(parameter)
+        return own[:, None] if len(own) > 1 and place == 0 else own
+
+    def decayed(self, place: int, parameter: Tensor, decays: Tensor) -> Tensor:
+        return self.decay_of(place, decays) * parameter
+
+    def penalty(self, sizes: Tensor, rate: float) -> float:
+        """Return Σ φ(t_k), and the L2 decay of the vectors."""
+        decay, concavity, knee = (self.options[name] for name in ("weight_decay", "concavity", "knee"))
+        vectors = sum(p.double().square().sum().item() for p in self.parameters if p.dim() != 2)
+        if not len(sizes):
+            sizes = torch.tensor([sum(p.double().square().sum().item() for p in self.factors) / 2])
+        if concavity:
+            sizes = knee * ((1 + sizes / knee) ** (1 - concavity) - 1) / (1 - concavity)
+        return float(decay * rate * sizes.sum().item() + decay / 2 * vectors)
+
+    def preconditioners(self, decays: Tensor) -> list[Tensor]:
+        """Return the diagonal of every parameter."""
+        of_factors = iter(zip(*self._curvatures_of_factors(), strict=True))
+        diagonals = []
+        for place, parameter in enumerate(self.parameters):
+            if parameter.dim() == 2:
+                rows, columns = next(of_factors)
+                curvature = rows[:, None] * columns
+            else:
+                curvature = _or_ones(self.curvatures[place], parameter.numel(), parameter)
+            diagonals.append(curvature + self.decay_of(place, decays))
+        return diagonals
+
+    def _curvatures_of_factors(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return p_j and q_{j−1} of every factor."""
+        if not self.factors:
+            return [], []
+        first, last = self.factors[0], self.factors[-1]
+        of = [c for p, c in zip(self.parameters, self.curvatures, strict=True) if p.dim() == 2]
+        last_curvature = of[-1] if len(of) > 1 else None
+        rows, columns = (
+            [_or_ones(last_curvature, last.shape[0], last)],
+            [_or_ones(of[0], first.shape[1], first)],
+        )
+        for factor in reversed(self.factors[1:]):
+            rows.insert(0, (factor.square().T @ rows[0]))
+        for factor in self.factors[:-1]:
+            columns.append(factor.square() @ columns[-1])
+        return rows, columns
+
+
+def _penalty(groups: list[_Group], sizes: list[Tensor], rate: float) -> float:
+    return sum(group.penalty(own, rate) for group, own in zip(groups, sizes, strict=True))
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def _or_ones(given: Tensor | None, length: int, like: Tensor) -> Tensor:
+    return like.new_ones(length) if given is None else given.to(like)
+
+
+def _dot(left: list[Tensor], right: list[Tensor]) -> float:
+    return sum((a.double() * b.double()).sum().item() for a, b in zip(left, right, strict=True))
+
+
+def _check_numbers(options: dict[str, Any]) -> None:
+    for name in ("lr", "weight_decay"):
+        if not options[name] >= 0:
+            raise ValueError(f"`{name}` must be at least 0, got {options[name]}")
+    if not 0 < options["decay_rate"] <= 1:
+        raise ValueError(f"`decay_rate` must be above 0 and at most 1, got {options['decay_rate']}")
+    if not 0 <= options["concavity"] < 1:
+        raise ValueError(f"`concavity` must be from 0 to below 1, got {options['concavity']}")
+    if not 0 < options["knee"] < math.inf:
+        raise ValueError(f"`knee` must be above 0 and finite, got {options['knee']}")
