@@ -1,9 +1,10 @@
 """`python -m bench.depth`: does the depth that validation chooses predict as well as the best single depth?
 
-Test RMSE of whole jobs with the defaults, at depth 2, 3, 4 and automatic depth, and of the biases alone, on
-MovieLens 100K and on synthetic ratings: with even numbers of ratings a row and with skewed ones, dense and
-scarce, of several scales of values. Medians over draws; test ratings choose nothing. Writes one JSON file;
-`--table FILE` prints the table of one that was written, as docs/theory.md has it.
+Test RMSE of whole jobs: with the defaults at depth 2, 3, 4 and automatic depth, with the fast preset, with
+what depth adds to that and with other decays, and of the biases alone. On MovieLens 100K and on synthetic
+ratings: with even numbers of ratings a row and with skewed ones, dense and scarce, of several scales of
+values. Medians over draws; test ratings choose nothing. Writes one JSON file; `--table FILE --of depth` (or
+`fast`) prints a table of one that was written, as docs/theory.md has it.
 """
 
 from __future__ import annotations
@@ -24,17 +25,26 @@ from bench.problems import movielens_ratings
 from bench.record import origin, results_file
 from bench.synthetic_ratings import Population, movielens_like
 from dmf_fast import Observations
-from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix
+from dmf_fast.completion import FAST, CompletedMatrix, CompletionOptions, complete_matrix
 from dmf_fast.evaluation import HeldOut, errors_of
 
 Split = tuple[Observations, Observations]
+_FAST = {"depth": FAST.depth, "optimizer": FAST.optimizer, "hidden": FAST.hidden}
 MODELS: dict[str, dict[str, Any]] = {
     "depth 2": {"depth": 2},
     "depth 3": {"depth": 3},
     "depth 4": {"depth": 4},
     "auto": {},
     "auto, no decay": {"weight_decay": 0.0, "bias_weight_decay": 0.0},
+    "fast": _FAST,
+    "fast, then deeper": {"optimizer": FAST.optimizer},
+    "fast, decay - 20 %": _FAST | {"weight_decay": 0.8 * FAST.weight_decay},
+    "fast, decay + 20 %": _FAST | {"weight_decay": 1.2 * FAST.weight_decay},
 }
+# What a table shows, and the models that it gives the steps of.
+DEPTHS = ["depth 2", "depth 3", "depth 4", "auto", "auto, no decay"]
+SPEEDS = ["auto", "fast", "fast, then deeper", "fast, decay - 20 %", "fast, decay + 20 %"]
+TABLES = {"depth": (DEPTHS, ["auto"]), "fast": (SPEEDS, ["auto", "fast"])}
 
 
 def even(shape: tuple[int, int], share: float, seed: int, *, taste: float = 0.6, noise: float = 0.9) -> Split:
@@ -132,24 +142,28 @@ def medians(runs: list[dict[str, Any]]) -> dict[str, float]:
     return errors | {name: median(run[name]["test_rmse"] for run in runs) for name in MODELS}
 
 
-def table(sets: dict[str, Any]) -> str:
-    """Return the sets of a report as a Markdown table; the best of a line is bold."""
+def table(sets: dict[str, Any], which: str) -> str:
+    """Return the sets of a report as one of `TABLES` in Markdown; the best of a line is bold."""
     draws = len(next(iter(sets.values())))
-    names = ["biases", *MODELS]
-    lines = [f"| test RMSE, medians of {draws} draws | {' | '.join(names)} | steps of auto |"]
-    lines.append("| --- |" + " ---: |" * (len(names) + 1))
+    models, counted = TABLES[which]
+    names = ["biases", *models]
+    steps = "".join(f" steps of {model} |" for model in counted)
+    lines = [f"| test RMSE, medians of {draws} draws | {' | '.join(names)} |{steps}"]
+    lines.append("| --- |" + " ---: |" * (len(names) + len(counted)))
     for name, runs in sets.items():
-        errors = {what: f"{error:.4f}" for what, error in medians(runs).items()}
-        best = min(errors.values(), key=float)
-        cells = [f"**{error}**" if error == best else error for error in errors.values()]
-        steps = median(sum(run["auto"]["steps"]) for run in runs)
-        lines.append(f"| {name} | {' | '.join(cells)} | {steps:.0f} |")
+        of_all = medians(runs)
+        errors = [f"{of_all[what]:.4f}" for what in names]
+        best = min(errors, key=float)
+        cells = [f"**{error}**" if error == best else error for error in errors]
+        cells += [f"{median(sum(run[model]['steps']) for run in runs):.0f}" for model in counted]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", type=Path, help="print the table of such a file, and measure nothing")
+    parser.add_argument("--of", choices=TABLES, default="depth")
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS))
@@ -157,7 +171,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.table is not None:
         report = json.loads(arguments.table.read_text())
-        print(table({name: report["sets"][name] for name in arguments.sets if name in report["sets"]}))
+        sets = {name: report["sets"][name] for name in arguments.sets if name in report["sets"]}
+        print(table(sets, arguments.of))
         return
     torch.set_num_threads(arguments.threads)
     report: dict[str, Any] = {**origin(), "threads": arguments.threads, "sets": {}}

@@ -26,9 +26,9 @@ from dmf_fast.optim import OptimizerSpec, loss_curvature
 from dmf_fast.training import FitOptions
 
 # Times the weight decay: the decay of the first step, near zero; few directions survive it.
-_FIRST_DECAY = 4.9
+_FIRST_DECAY = 4.7
 # What is left of the decay after every step.
-_DECAY_RATE = 0.93
+_DECAY_RATE = 0.92
 # Of the decay: that of depth 2.5, above the knee, which is a part of the unit's reference.
 _CONCAVITY, _KNEE = 0.2, 0.3
 # The decay, in units of noise, down to which rows do not count for the patience; the part of the patience

@@ -16,9 +16,10 @@ def loss_curvature(
     """Return the ``curvature`` of `PreconditionedLBFGS`: of the factors, and of the biases.
 
     In the coordinates of the model, ``W = diag(r) · W_N ⋯ W_1 · diag(s)``, row i of the last factor has ``2
-    r_i² d_i / n`` and column j of the first ``s_j² d_j / n``, where d is the `degrees` of a row or a column
-    and n their sum; a bias has ``2 (its scale)² d / n``. With ``"sum"`` those with a 2 are n times as
-    large.
+    r_i² d_i / n`` and column j of the first ``s_j² d_j / n``, where n is the number of entries; a bias has
+    ``2 (its scale)² d / n``. With ``"sum"`` those with a 2 are n times as large. Here d is the number of
+    entries of the row or column, for factors and half the width of the factor: the numbers of a row with
+    few entries depend on one another, and a diagonal alone would promise too long steps.
 
     Args:
         model: in any coordinates.
@@ -29,14 +30,16 @@ def loss_curvature(
         >>> train = Observations([0, 0, 1], [0, 1, 0], [1.0, 1.0, 1.0])
         >>> model = DeepMatrixFactorization((2, 2), 2, seed=0)
         >>> loss_curvature(model, train, "sum")[0][1]
-        tensor([4., 2.])
+        tensor([6., 4.])
 
     """
     rows, columns = degrees(train)
     total = train.total_weight or 1.0
     scales = model.parameter_scales()
     factor = 2.0 if reduction == "sum" else 2.0 / total
-    of_rows, of_columns, of_biases = factor * rows, columns / total, [factor * rows, factor * columns]
+    of_biases = [factor * rows, factor * columns]
+    of_rows = factor * (rows + model.factors[-1].shape[1] / 2)
+    of_columns = (columns + model.factors[0].shape[0] / 2) / total
     if scales is not None:
         of_rows, of_columns = (
             of_rows * scales.rows.double().square(),

@@ -20,8 +20,7 @@ from dmf_fast.optim.spec import OptimizerSpec
 
 # Not 0 in float32 either, where 0 / 0 would be the step of a gradient that is zero.
 _LEAST_EPS = 1e-30
-# Of L-BFGS, besides the sizes of columns.
-_SEARCH_SCALARS, _CACHE_LINE = 5, 64
+_CACHE_LINE = 64  # bytes
 # Options of torch's optimizers that say how a step is computed, and not which.
 _NOT_OF_THE_STEP = {
     "params", "foreach", "fused", "initial_lr", "weight_decay", "maximize_grads", "curvature",
@@ -102,8 +101,8 @@ class OptimizerState:
     Attributes:
         steps: made so far, for bias corrections.
         moments: for every moment, tensors like the parameters: factors, then biases.
-        scalars: GroupRMSprop's average; size, growth and length of the adaptive step; where the search of
-            L-BFGS stands; else none.
+        scalars: GroupRMSprop's average; size, growth and length of the adaptive step; of L-BFGS a 1 and
+            the sizes of columns; else none.
 
     """
 
@@ -182,10 +181,9 @@ def read_state(
         raise NotNative("the optimizer has made steps with some of the parameters only")
     moments = [[state[name] for state in states] for name in native.moments]
     if native.kind == RuleKind.preconditioned_lbfgs:
-        search = states[0]["search"]
-        return OptimizerState(
-            states[0]["step"], moments, [*search, *[0.0] * (_padded(parameters[0]) - len(search))]
-        )
+        sizes = states[0]["sizes"]
+        unused = _columns(parameters[0]) - len(sizes)
+        return OptimizerState(states[0]["step"], moments, [1.0, *sizes, *[0.0] * unused])
     if native.kind == RuleKind.adaptive_gradient_descent:
         shared = next(state for state in states if "size" in state)
         return OptimizerState(0, moments, [shared["size"], shared["growth"], shared["length"]])
@@ -211,17 +209,17 @@ def write_state(
         if kept:
             optimizer.state[parameter] = kept
     if native.kind == RuleKind.preconditioned_lbfgs:
-        search = state.scalars[: _SEARCH_SCALARS + parameters[0].shape[0]]
-        optimizer.state[parameters[0]].update(step=state.steps, search=search)
+        sizes = state.scalars[1 : 1 + len(parameters[0])]
+        optimizer.state[keeper].update(step=state.steps, sizes=sizes)
     if native.kind == RuleKind.adaptive_gradient_descent:
         names = ("size", "growth", "length")
         optimizer.state[keeper].update(zip(names, state.scalars, strict=True))
 
 
-def _padded(first_factor: Tensor) -> int:
-    """Return how many scalars the kernels keep of L-BFGS: sizes of columns by whole cache lines."""
+def _columns(first_factor: Tensor) -> int:
+    """Return of how many columns the kernels keep the sizes for L-BFGS: those of whole cache lines."""
     line = _CACHE_LINE // first_factor.element_size()
-    return _SEARCH_SCALARS + -(-first_factor.shape[0] // line) * line
+    return -(-len(first_factor) // line) * line
 
 
 def _curvatures(

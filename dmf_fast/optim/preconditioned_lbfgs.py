@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -44,8 +43,7 @@ class PreconditionedLBFGS(torch.optim.Optimizer):
     its row. With ``p_N`` and ``q_0`` the curvatures of rows and columns, ``p_{j−1} = (W_j²)ᵀ p_j`` and
     ``q_j = W_j² q_{j−1}``, the diagonal of ``W_j`` is ``p_j q_{j−1}ᵀ`` plus its decay. A direction is tried
     with length ``lr``, or half of that without a step to learn from, and shortened by a parabola until the
-    objective falls. Every trial is one step: one evaluation of loss and gradients. λ falls between
-    directions. Every step must see the same loss, that of all entries.
+    objective falls. λ falls from step to step. Every step must see the same loss, that of all entries.
 
     Args:
         params: the factors ``[W_1, …, W_N]`` in one group, in this order; vectors, such as biases, behind
@@ -110,105 +108,87 @@ class PreconditionedLBFGS(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
-        """Make one trial; ``closure`` returns the loss, which is returned, and computes its gradients."""
-        with torch.enable_grad():
-            loss = closure()
+        """Make one step, and return the loss where it began.
+
+        ``closure`` returns the loss and computes its gradients; it is called at every point that is tried.
+        """
+
+        def evaluated() -> Any:
+            with torch.enable_grad():
+                return closure()
+
+        loss = evaluated()
         groups = [_Group(group) for group in self.param_groups]
         parameters = [parameter for group in groups for parameter in group.parameters]
         if not parameters:
             return loss
-        search = _Search(self.state[parameters[0]])
-        sizes = [group.sizes() for group in groups]
-        reached = float(loss) + _penalty(groups, sizes, search.rate)
-        slack = torch.finfo(parameters[0].dtype).eps * abs(search.objective)
-        expected = search.objective + _ARMIJO * search.size * search.slope + slack
-        if search.trials and not reached <= expected and search.trials < _MOST_TRIALS:
-            self._shorten(parameters, search, reached)
-        else:
-            search.rate = self.param_groups[0]["decay_rate"] ** search.steps
-            search.objective = float(loss) + _penalty(groups, sizes, search.rate)
-            self._begin(groups, sizes, search)
-        search.steps += 1
-        search.keep(self.state[parameters[0]])
+        state = self.state[parameters[0]]
+        steps = state.get("step", 0)
+        rate = self.param_groups[0]["decay_rate"] ** steps
+        objective = float(loss) + _penalty(groups, rate)
+        slope, size = self._advance(groups, rate)
+        rounding = torch.finfo(parameters[0].dtype).eps * abs(objective)
+        for trial in range(1, _MOST_TRIALS + 1):
+            reached = float(evaluated()) + _penalty(groups, rate)
+            if reached <= objective + _ARMIJO * size * slope + rounding or trial == _MOST_TRIALS:
+                break
+            # The least point of the parabola through both objectives and the slope.
+            above = reached - objective - slope * size
+            least = -slope * size / (2 * above) if above else math.inf
+            ratio = min(max(least, _SHORTEST), _LONGEST) if math.isfinite(least) else _SHORTEST
+            self._shorten(parameters, ratio)
+            size *= ratio
+        state["step"] = steps + 1
         return loss
 
-    def _shorten(self, parameters: list[Tensor], search: _Search, reached: float) -> None:
+    def _shorten(self, parameters: list[Tensor], ratio: float) -> None:
         """Take back a part of the last step."""
-        above = reached - search.objective - search.slope * search.size
-        least = -search.slope * search.size / (2 * above) if above else math.inf
-        ratio = min(max(least, _SHORTEST), _LONGEST) if math.isfinite(least) else _SHORTEST
         for parameter in parameters:
             move = self.state[parameter]["move"]
             parameter.sub_(move, alpha=1 - ratio)
             move.mul_(ratio)
-        search.size *= ratio
-        search.trials += 1
 
-    def _begin(self, groups: list[_Group], sizes: list[Tensor], search: _Search) -> None:
-        """Try a new direction from here."""
-        before = search.split([len(own) for own in sizes]) if search.trials else sizes
+    def _advance(self, groups: list[_Group], rate: float) -> tuple[float, float]:
+        """Go along a new direction from here; return the slope of the objective along it, and the length."""
         directions, turns, diagonals, moves, parameters = [], [], [], [], []
-        for group, now, then in zip(groups, sizes, before, strict=True):
-            decays, decays_before = group.decays(now, search.rate), group.decays(then, search.rate)
+        for group in groups:
+            now = group.sizes()
+            decays = group.decays(now, rate)
+            kept = self.state[group.parameters[0]].get("sizes")
+            before = decays if kept is None else group.decays(torch.tensor(kept, dtype=torch.float64), rate)
             for place, parameter in enumerate(group.parameters):
                 state, gradient = self.state[parameter], _gradient(parameter)
                 move = state.get("move", torch.zeros_like(parameter))
-                earlier = group.decayed(place, parameter - move, decays_before)
-                direction = gradient + group.decayed(place, parameter, decays)
+                direction = gradient + group.decay_of(place, decays) * parameter
+                earlier = group.decay_of(place, before) * (parameter - move)
                 directions.append(direction)
                 turns.append(direction - state.get("gradient", gradient) - earlier)
                 state["gradient"] = gradient.clone()
                 moves.append(move)
                 parameters.append(parameter)
             diagonals += group.preconditioners(decays)
+            if len(now):
+                self.state[group.parameters[0]]["sizes"] = now.tolist()
         scaled = [one / diagonal for one, diagonal in zip(directions, diagonals, strict=True)]
         scaled_turns = [one / diagonal for one, diagonal in zip(turns, diagonals, strict=True)]
         lengths = [move * diagonal for move, diagonal in zip(moves, diagonals, strict=True)]
-        turn, move_factor = 0.0, 0.0
         lr = self.param_groups[0]["lr"]
-        search.slope, search.size = -_dot(directions, scaled), _FIRST_LENGTH * lr
+        slope, size, turn, step = -_dot(directions, scaled), _FIRST_LENGTH * lr, 0.0, 0.0
         step_turn = _dot(moves, turns)
-        if search.trials and step_turn > _LEAST_CURVATURE * _dot(moves, lengths):
+        if step_turn > _LEAST_CURVATURE * _dot(moves, lengths):
             step_gradient, turn_gradient = _dot(moves, directions), _dot(turns, scaled)
-            turn = step_gradient / step_turn
-            move_factor = (turn_gradient - turn * _dot(turns, scaled_turns)) / step_turn - turn
-            slope = search.slope + turn * turn_gradient + move_factor * step_gradient
-            if slope < 0:
-                search.slope, search.size = slope, lr
-            else:
-                turn = move_factor = 0.0
+            learned_turn = step_gradient / step_turn
+            learned_step = (
+                turn_gradient - learned_turn * _dot(turns, scaled_turns)
+            ) / step_turn - learned_turn
+            learned_slope = slope + learned_turn * turn_gradient + learned_step * step_gradient
+            if learned_slope < 0:
+                slope, size, turn, step = learned_slope, lr, learned_turn, learned_step
         for parameter, one, one_turn, move in zip(parameters, scaled, scaled_turns, moves, strict=True):
-            next_move = search.size * (move_factor * move + (turn * one_turn - one))
+            next_move = size * (step * move + (turn * one_turn - one))
             self.state[parameter]["move"] = next_move
             parameter.add_(next_move)
-        search.trials, search.sizes = 1, [size for own in sizes for size in own.tolist()]
-
-
-@dataclass
-class _Search:
-    """Where the search along the present direction stands, kept with the first parameter."""
-
-    steps: int
-    rate: float
-    objective: float
-    slope: float
-    size: float
-    trials: int
-    sizes: list[float]
-
-    def __init__(self, state: dict[str, Any]) -> None:
-        self.steps = state.get("step", 0)
-        kept = state.get("search", [1.0, 0.0, 0.0, 0.0, 0.0])
-        self.rate, self.objective, self.slope, self.size = kept[:4]
-        self.trials, self.sizes = int(kept[4]), list(kept[5:])
-
-    def keep(self, state: dict[str, Any]) -> None:
-        state["step"] = self.steps
-        state["search"] = [self.rate, self.objective, self.slope, self.size, float(self.trials), *self.sizes]
-
-    def split(self, lengths: list[int]) -> list[Tensor]:
-        sizes = iter(self.sizes)
-        return [torch.tensor(list(islice(sizes, length)), dtype=torch.float64) for length in lengths]
+        return slope, size
 
 
 class _Group:
@@ -247,11 +227,9 @@ class _Group:
         own = decays.to(parameter)
         return own[:, None] if len(own) > 1 and place == 0 else own
 
-    def decayed(self, place: int, parameter: Tensor, decays: Tensor) -> Tensor:
-        return self.decay_of(place, decays) * parameter
-
-    def penalty(self, sizes: Tensor, rate: float) -> float:
+    def penalty(self, rate: float) -> float:
         """Return Σ φ(t_k), and the L2 decay of the vectors."""
+        sizes = self.sizes()
         decay, concavity, knee = (self.options[name] for name in ("weight_decay", "concavity", "knee"))
         vectors = sum(p.double().square().sum().item() for p in self.parameters if p.dim() != 2)
         if not len(sizes):
@@ -291,8 +269,8 @@ class _Group:
         return rows, columns
 
 
-def _penalty(groups: list[_Group], sizes: list[Tensor], rate: float) -> float:
-    return sum(group.penalty(own, rate) for group, own in zip(groups, sizes, strict=True))
+def _penalty(groups: list[_Group], rate: float) -> float:
+    return sum(group.penalty(rate) for group in groups)
 
 
 def _gradient(parameter: Tensor) -> Tensor:

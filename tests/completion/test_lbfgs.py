@@ -88,7 +88,7 @@ def test_a_decay_that_is_a_fifth_off_errs_hardly_more(fast: CompletedMatrix, tim
     train, test = observed().split(0.1, seed=1)
     other = complete_matrix(train, options(weight_decay=times * FAST.weight_decay), test=test)
     assert fast.test_rmse is not None
-    assert other.test_rmse == pytest.approx(fast.test_rmse, rel=0.01)
+    assert other.test_rmse == pytest.approx(fast.test_rmse, rel=0.02)
 
 
 def test_a_weaker_decay_is_searched_for_fewer_steps_before_the_patience_counts() -> None:

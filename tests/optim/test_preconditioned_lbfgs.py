@@ -86,12 +86,14 @@ def flat(tensors: Any) -> Tensor:
 def diagonal_by_hand(model: DeepMatrixFactorization, train: Observations, step: int) -> Tensor:
     """The preconditioner of every number, in the order of `flat`, from sums over rows and columns."""
     (rows, columns), total = degrees(train), train.total_weight
+    of_biases = flat([2 * rows / total + 0.05, 2 * columns / total + 0.05])
+    rows, columns = (degree + len(model.factors[0]) / 2 for degree in (rows, columns))
     first, last = (factor.detach() for factor in model.factors)
     weight = DECAY["weight_decay"] * DECAY["decay_rate"] ** step
     decay = weight * (1 + sizes_of(model) / DECAY["knee"]) ** -DECAY["concavity"]
     of_first = torch.outer((rows[:, None] * last.square()).sum(0), columns) * (2 / total**2) + decay[:, None]
     of_last = torch.outer(rows, (columns * first.square()).sum(1)) * (2 / total**2) + decay
-    return flat([of_first, of_last, 2 * rows / total + 0.05, 2 * columns / total + 0.05])
+    return torch.cat([flat([of_first, of_last]), of_biases])
 
 
 class Probe:
@@ -131,54 +133,52 @@ class Probe:
         return left @ inverse @ left.T + torch.outer(s, s) / (s @ y)
 
 
-def test_directions_are_those_of_the_inverse_hessian_and_steps_obey_armijo() -> None:
+def test_steps_go_along_the_direction_of_the_inverse_hessian_and_obey_armijo() -> None:
     train = make_problem((11, 14), density=0.5, weighted=True, seed=2).observations()
     model, probe = model_of(train), Probe(train)
     optimizer = spec_of(model, train).make(model.factors, model.biases)
+    calls = 0
 
     def closure() -> Tensor:
+        nonlocal calls
+        calls += 1
         model.zero_grad()
         loss = model.loss(train)
         loss.backward()
         return loss
 
-    begun: tuple[Tensor, int, float] | None = None  # where a direction began, at which step, with which slope
-    checked = 0
-    for step in range(30):
-        point = flat(model.parameter_list).clone()
-        length = optimizer.state[model.factors[0]].get("search", [0.0] * 5)[3]
+    before: Tensor | None = None
+    for step in range(25):
+        point, calls = flat(model.parameter_list).clone(), 0
         optimizer.step(closure)
-        search = optimizer.state[model.factors[0]]["search"]
-        if search[4] > 1:  # the trial before went too far
-            continue
-        if begun is not None:
-            start, at, slope = begun
-            allowed = probe.objective(start, at) + 1e-4 * length * slope
-            assert probe.objective(point, at) <= allowed + 1e-9
-        before = None if begun is None else begun[0]
+        moved = flat(model.parameter_list) - point
         gradient = probe.gradient(point, step)
         direction = -probe.inverse_hessian(point, before, step) @ gradient
-        moved = flat(model.parameter_list) - point
-        torch.testing.assert_close(moved, search[3] * direction, rtol=1e-7, atol=1e-10)
-        begun = (point, step, (gradient @ direction).item())
-        assert search[2] == pytest.approx(begun[2], rel=1e-7)
-        assert search[1] == pytest.approx(probe.objective(point, step), rel=1e-7)
-        checked += 1
-    assert checked > 10
+        length = ((moved @ direction) / (direction @ direction)).item()
+        torch.testing.assert_close(moved, length * direction, rtol=1e-7, atol=1e-10)
+        if calls == 2:  # the first trial was accepted
+            assert length == pytest.approx(0.5 if before is None else 1.0, rel=1e-6)
+        else:
+            assert length < (0.5 if before is None else 1.0)
+        allowed = probe.objective(point, step) + 1e-4 * (gradient @ moved).item()
+        assert probe.objective(point + moved, step) <= allowed + 1e-9
+        before = point
 
 
 def test_the_preconditioner_is_the_diagonal_of_gauss_newton_where_all_entries_are_observed() -> None:
-    train = make_problem((6, 4), pattern="full", seed=1).observations()
-    model = model_of(train, h=3, bias=False)
+    train = make_problem((60, 40), pattern="full", seed=1).observations()
+    model = model_of(train, h=2, bias=False)
     factors = tuple(factor.detach().clone() for factor in model.factors)
 
     def residuals(first: Tensor, last: Tensor) -> Tensor:
         return (last @ first).flatten() * math.sqrt(2 / len(train))
 
     jacobian = torch.autograd.functional.jacobian(residuals, factors)
-    expected = flat([one.square().sum(0) for one in jacobian])
+    expected = [one.square().sum(0) for one in jacobian]
     curvature, _ = loss_curvature(model, train)
-    optimizer = PreconditionedLBFGS(model.factors, curvature=curvature, lr=1.0)
+    # Without the half of a width that it counts in addition, here one entry.
+    columns, rows = (own * (count / (count + 1)) for own, count in zip(curvature, (60, 40), strict=True))
+    optimizer = PreconditionedLBFGS(model.factors, curvature=[columns, rows])
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -186,10 +186,10 @@ def test_the_preconditioner_is_the_diagonal_of_gauss_newton_where_all_entries_ar
         loss.backward()
         return loss
 
-    gradient = torch.autograd.grad(model.loss(train), list(model.factors))
+    gradient = flat(torch.autograd.grad(model.loss(train), list(model.factors)))
     optimizer.step(closure)
-    moved = flat(model.factors) - flat(factors)
-    torch.testing.assert_close(moved, -0.5 * flat(gradient) / expected, rtol=1e-10, atol=1e-13)
+    directions = (flat(model.factors) - flat(factors)) * flat(expected) / gradient
+    torch.testing.assert_close(directions, torch.full_like(directions, -0.5), rtol=1e-9, atol=0)
 
 
 @st.composite
@@ -274,15 +274,6 @@ def test_a_bound_optimizer_goes_from_engine_to_engine(engines: tuple[str, str]) 
     assert_close([parameter.detach() for parameter in model.parameter_list], expected, 1e-7)
 
 
-def test_the_decay_falls_from_direction_to_direction() -> None:
-    train = make_problem((9, 13), density=0.5, seed=5).observations()
-    model = model_of(train)
-    optimizer = spec_of(model, train).make(model.factors, model.biases)
-    fit(model, train, optimizer, FitOptions(steps=10, engine="native"))
-    rate, *_, trials = optimizer.state[model.factors[0]]["search"][:5]
-    assert rate == pytest.approx(DECAY["decay_rate"] ** (10 - trials))
-
-
 def test_a_concave_decay_spares_large_columns_and_drops_small_ones() -> None:
     generator = torch.Generator().manual_seed(0)
     sides = [torch.randn(60, 2, generator=generator, dtype=torch.float64) for _ in range(2)]
@@ -318,7 +309,7 @@ def test_rows_and_columns_without_entries_go_to_zero() -> None:
     for engine in ("native", "torch"):
         (first, last, rows, columns), _ = trained(train, engine, 200, options={"decay_rate": 1.0})
         for empty in (first[:, [0, 2, 4]], last[[1, 3]], rows[[1, 3]], columns[[0, 2, 4]]):
-            assert empty.abs().max().item() < 1e-2
+            assert empty.abs().max().item() < 0.05
 
 
 @pytest.mark.parametrize(

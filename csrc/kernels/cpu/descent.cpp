@@ -90,11 +90,11 @@ Outcome Descent<T>::run(int64_t until, const StopRules& stop, double most_second
 // Products, loss and gradients of the present parameters; false where the next step cannot be finite.
 template <class T>
 bool Descent<T>::evaluate() {
-  if (!evaluated_) {
+  while (!evaluated_) {
     chain_.forward();
     loss_sum_ = observed_pass_->run();
     chain_.backward();
-    evaluated_ = true;
+    evaluated_ = !rule_->retracts(parameters_, loss_scale_ * loss_sum_);
   }
   return std::isfinite(loss_sum_) && rule_->is_finite();
 }

@@ -33,54 +33,58 @@ PreconditionedLbfgs<T>::PreconditionedLbfgs(const Rule& rule, const Parameters<T
 
 template <class T>
 void PreconditionedLbfgs<T>::update(const Parameters<T>& parameters, int64_t step, double loss, double) {
-  const Totals now = totals(parameters);
-  const double reached = objective(loss, now);
-  const double expected = objective_ + armijo * size_ * slope_ +
-                          static_cast<double>(std::numeric_limits<T>::epsilon()) * std::fabs(objective_);
-  if (has_begun() && !(reached <= expected) && trials_ < most_trials) return shorten(parameters, reached);
   rate_ = std::pow(rule_.decay_rate, static_cast<double>(step - 1));
+  const Totals now = totals(parameters);
   const std::vector<double> sizes_now = sizes(now);
   set_columns(now, sizes_now);
   objective_ = objective(loss, now);
-  begin_search(parameters);
-  trials_ = 1;
+  advance(parameters);
   sizes_ = sizes_now;
+  has_step_ = true;
+  trials_ = 1;
 }
 
 template <class T>
-void PreconditionedLbfgs<T>::shorten(const Parameters<T>& parameters, double reached) {
+void PreconditionedLbfgs<T>::advance(const Parameters<T>& parameters) {
+  const StepKernels<T>& kernels = active_step_kernels<T>();
+  const SecantSums sums = parameters.sum(
+      [&](const ParameterRows<T>& rows) { return kernels.secant(rows, columns_of(rows.parameter)); });
+  SecantFactors<T> next;
+  slope_ = -sums.gradient;
+  size_ = first_length * rule_.lr;
+  if (has_step_ && sums.step_turn > least_curvature * sums.step) {
+    const double turn = sums.step_gradient / sums.step_turn;
+    const double step = (sums.turn_gradient - turn * sums.turn_turn) / sums.step_turn - turn;
+    const double slope = -sums.gradient + turn * sums.turn_gradient + step * sums.step_gradient;
+    if (slope < 0) {
+      next.turn = static_cast<T>(turn);
+      next.step = static_cast<T>(step);
+      slope_ = slope;
+      size_ = rule_.lr;
+    }
+  }
+  next.size = static_cast<T>(size_);
+  parameters.each(
+      [&](const ParameterRows<T>& rows) { kernels.advance(rows, columns_of(rows.parameter), next); });
+}
+
+template <class T>
+bool PreconditionedLbfgs<T>::retracts(const Parameters<T>& parameters, double loss) {
+  if (trials_ == 0) return false;
+  const double reached = objective(loss, totals(parameters));
+  const double rounding = static_cast<double>(std::numeric_limits<T>::epsilon()) * std::fabs(objective_);
+  if (reached <= objective_ + armijo * size_ * slope_ + rounding || trials_ == most_trials) {
+    trials_ = 0;
+    return false;
+  }
   // The least point of the parabola through both objectives and the slope.
-  const double above = reached - objective_ - slope_ * size_, least = -slope_ * size_ / (2 * above);
+  const double least = -slope_ * size_ / (2 * (reached - objective_ - slope_ * size_));
   const double ratio = std::isfinite(least) ? std::clamp(least, shortest, longest) : shortest;
   const StepKernels<T>& kernels = active_step_kernels<T>();
   parameters.each([&](const ParameterRows<T>& rows) { kernels.shorten(rows, static_cast<T>(ratio)); });
   size_ *= ratio;
   ++trials_;
-}
-
-template <class T>
-void PreconditionedLbfgs<T>::begin_search(const Parameters<T>& parameters) {
-  const StepKernels<T>& kernels = active_step_kernels<T>();
-  const SecantSums sums = parameters.sum(
-      [&](const ParameterRows<T>& rows) { return kernels.secant(rows, columns_of(rows.parameter)); });
-  SecantFactors<T> factors_of_step;
-  slope_ = -sums.gradient;
-  size_ = first_length * rule_.lr;
-  if (has_begun() && sums.step_turn > least_curvature * sums.step) {
-    const double turn = sums.step_gradient / sums.step_turn;
-    const double step = (sums.turn_gradient - turn * sums.turn_turn) / sums.step_turn - turn;
-    const double slope = -sums.gradient + turn * sums.turn_gradient + step * sums.step_gradient;
-    if (slope < 0) {
-      factors_of_step.turn = static_cast<T>(turn);
-      factors_of_step.step = static_cast<T>(step);
-      slope_ = slope;
-      size_ = rule_.lr;
-    }
-  }
-  factors_of_step.size = static_cast<T>(size_);
-  parameters.each([&](const ParameterRows<T>& rows) {
-    kernels.advance(rows, columns_of(rows.parameter), factors_of_step);
-  });
+  return true;
 }
 
 template <class T>
@@ -148,7 +152,7 @@ void PreconditionedLbfgs<T>::set_columns(const Totals& totals, const std::vector
       const int64_t place = begins_[factor] + static_cast<int64_t>(column);
       decay_[place] = static_cast<T>(std::max(least_decay, slope_of_penalty(sizes[column])));
       curvature_[place] = static_cast<T>(other[column]);
-      if (has_begun()) {
+      if (has_step_) {
         decay_before_[place] = static_cast<T>(std::max(least_decay, slope_of_penalty(sizes_[column])));
       }
     }
@@ -167,19 +171,15 @@ ColumnFacts<T> PreconditionedLbfgs<T>::columns_of(int parameter) const {
 
 template <class T>
 std::vector<double> PreconditionedLbfgs<T>::scalars() const {
-  std::vector<double> scalars = {rate_, objective_, slope_, size_, static_cast<double>(trials_)};
+  std::vector<double> scalars = {has_step_ ? 1.0 : 0.0};
   scalars.insert(scalars.end(), sizes_.begin(), sizes_.end());
   return scalars;
 }
 
 template <class T>
 void PreconditionedLbfgs<T>::set_scalars(const std::vector<double>& scalars) {
-  rate_ = scalars[0];
-  objective_ = scalars[1];
-  slope_ = scalars[2];
-  size_ = scalars[3];
-  trials_ = static_cast<int>(scalars[4]);
-  sizes_.assign(scalars.begin() + 5, scalars.end());
+  has_step_ = scalars[0] != 0;
+  sizes_.assign(scalars.begin() + 1, scalars.end());
 }
 
 template class PreconditionedLbfgs<float>;

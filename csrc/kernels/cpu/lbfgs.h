@@ -10,9 +10,8 @@
 // over all rows, in proportion: exact where the columns of an entry do not depend on its row.
 //
 // A direction is tried with length 1, or ½ without a step to learn from, and shortened as long as the objective
-// does not fall (Armijo's rule, by a parabola). A trial is a step of the run. The decay falls from step to
-// step; during a search it stays what it was. docs/fast.md derives all of it;
-// dmf_fast/optim/preconditioned_lbfgs.py is the same rule in Python.
+// does not fall (Armijo's rule, by a parabola): a step of the run may evaluate loss and gradients several
+// times. docs/theory.md derives all of it; dmf_fast/optim/preconditioned_lbfgs.py is the same rule in Python.
 #pragma once
 
 #include <vector>
@@ -28,7 +27,9 @@ class PreconditionedLbfgs final : public UpdateRule<T> {
 
   void update(const Parameters<T>& parameters, int64_t step, double loss, double gradient_factor) override;
 
-  // rate, objective, slope, size, trials, and t_k of where the present search began.
+  bool retracts(const Parameters<T>& parameters, double loss) override;
+
+  // 1 after the first step, and t_k of where the last step began.
   std::vector<double> scalars() const override;
   void set_scalars(const std::vector<double>& scalars) override;
 
@@ -38,21 +39,20 @@ class PreconditionedLbfgs final : public UpdateRule<T> {
     std::vector<std::vector<double>> squares, curvatures;
   };
 
-  bool has_begun() const { return trials_ > 0; }
   Totals totals(const Parameters<T>& parameters) const;
   std::vector<double> sizes(const Totals& totals) const;
   double objective(double loss, const Totals& totals) const;
   double slope_of_penalty(double size) const;
   void set_columns(const Totals& totals, const std::vector<double>& sizes);
   ColumnFacts<T> columns_of(int parameter) const;
-  void shorten(const Parameters<T>& parameters, double objective);
-  void begin_search(const Parameters<T>& parameters);
+  void advance(const Parameters<T>& parameters);
 
   const Rule rule_;
-  double rate_ = 1;  // decay_rate^step, of the present search
-  double objective_ = 0, slope_ = 0, size_ = 0;
-  int trials_ = 0;             // of the present search; 0 before the first
+  bool has_step_ = false;      // there is a last step to learn from
   std::vector<double> sizes_;  // t_k of where it began
+  // Of the search along the present direction; between two steps there is none.
+  int trials_ = 0;
+  double rate_ = 1, objective_ = 0, slope_ = 0, size_ = 0;
   // Of all parameters, one after the other; begins_ says where.
   std::vector<int64_t> begins_;
   std::vector<T> decay_, decay_before_, curvature_;

@@ -18,6 +18,10 @@ class UpdateRule {
   // Makes step `step`, counted from 1, along the gradients of `loss` times `gradient_factor`.
   virtual void update(const Parameters<T>& parameters, int64_t step, double loss, double gradient_factor) = 0;
 
+  // Asked where loss and gradients after a step are known: true where the rule has gone back on a part of the
+  // step, so that they must be computed again.
+  virtual bool retracts(const Parameters<T>&, double) { return false; }
+
   virtual std::vector<double> scalars() const { return {}; }
   // As many as scalars().
   virtual void set_scalars(const std::vector<double>&) {}
