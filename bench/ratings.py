@@ -29,7 +29,7 @@ from bench.record import origin, results_file
 from bench.rival_libraries import MILLION, ratings_problem
 from bench.timing import median_seconds
 from dmf_fast import FitOptions, Observations
-from dmf_fast.completion import CompletionOptions
+from dmf_fast.completion import FAST, CompletionOptions
 from dmf_fast.completion.phases import begin
 from dmf_fast.completion.starts import Phase, Prepared
 from dmf_fast.evaluation import Biases
@@ -150,6 +150,7 @@ def main() -> None:
     checkouts: dict[str, tuple[Path, dict[str, Any]]] = {
         "automatic depth": (Path.cwd(), {}),
         "depth 2": (Path.cwd(), {"depth": 2}),
+        "fast": (Path.cwd(), {"depth": FAST.depth, "hidden": FAST.hidden, "optimizer": FAST.optimizer}),
     }
     if arguments.before is not None:
         checkouts["before"] = (arguments.before, {})

@@ -103,6 +103,7 @@ class Rule:
         eps: float = 0.0,
         gradient_clip: float = 0.0,
         decay_rate: float = 1.0,
+        decay_after: float = 0.0,
         concavity: float = 0.0,
         knee: float = 1.0,
     ) -> None: ...

@@ -93,6 +93,7 @@ void check(const Rule& rule) {
   not_negative(rule.bias_weight_decay, "bias_weight_decay");
   not_negative(rule.eps, "eps");
   not_negative(rule.gradient_clip, "gradient_clip");
+  not_negative(rule.decay_after, "decay_after");
   require(std::isfinite(rule.decay_rate) && rule.decay_rate > 0 && rule.decay_rate <= 1,
           "decay_rate must be above 0 and at most 1");
   require(rule.concavity >= 0 && rule.concavity < 1, "concavity must be from 0 to below 1");
@@ -345,15 +346,16 @@ void bind_descent(py::module_& module) {
   py::class_<Rule>(module, "Rule")
       .def(py::init([](RuleKind kind, double lr, double weight_decay, double bias_weight_decay, double momentum,
                        double alpha, double beta1, double beta2, double eps, double gradient_clip,
-                       double decay_rate, double concavity, double knee) {
-             return Rule{kind,       lr,        weight_decay, momentum,          alpha,
-                         beta1,      beta2,     eps,          bias_weight_decay, gradient_clip,
-                         decay_rate, concavity, knee};
+                       double decay_rate, double decay_after, double concavity, double knee) {
+             return Rule{kind,      lr,  weight_decay,      momentum,      alpha,      beta1,
+                         beta2,     eps, bias_weight_decay, gradient_clip, decay_rate, decay_after,
+                         concavity, knee};
            }),
            py::arg("kind"), py::kw_only(), py::arg("lr"), py::arg("weight_decay") = 0.0,
            py::arg("bias_weight_decay") = 0.0, py::arg("momentum") = 0.0, py::arg("alpha") = 0.0,
            py::arg("beta1") = 0.0, py::arg("beta2") = 0.0, py::arg("eps") = 0.0, py::arg("gradient_clip") = 0.0,
-           py::arg("decay_rate") = 1.0, py::arg("concavity") = 0.0, py::arg("knee") = 1.0)
+           py::arg("decay_rate") = 1.0, py::arg("decay_after") = 0.0, py::arg("concavity") = 0.0,
+           py::arg("knee") = 1.0)
       .def_property_readonly("moments", &Rule::moments);
   py::class_<DescentProgram>(module, "DescentProgram")
       .def(py::init(&program_of), py::arg("factors"), py::arg("matrices"), py::arg("products"), py::arg("a"),

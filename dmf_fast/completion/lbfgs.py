@@ -26,9 +26,9 @@ from dmf_fast.optim import OptimizerSpec, loss_curvature
 from dmf_fast.training import FitOptions
 
 # Times the weight decay: the decay of the first step, near zero; few directions survive it.
-_FIRST_DECAY = 4.7
-# What is left of the decay after every step.
-_DECAY_RATE = 0.92
+_FIRST_DECAY = 3.9
+# What is left of the decay after every step but the first ones.
+_DECAY_RATE, _DECAY_AFTER = 0.9, 4
 # Of the decay: that of depth 2.5, above the knee, which is a part of the unit's reference.
 _CONCAVITY, _KNEE = 0.2, 0.3
 # The decay, in units of noise, down to which rows do not count for the patience; the part of the patience
@@ -46,7 +46,7 @@ def is_fast(phase: Phase, options: CompletionOptions) -> bool:
 def fast_options(options: CompletionOptions, fit: FitOptions) -> FitOptions:
     """Return how long the phase searches: its steps are few and long."""
     above = _FIRST_DECAY * options.weight_decay / _SEARCHED_TO
-    least = max(1, math.ceil(math.log(above) / -math.log(_DECAY_RATE)))
+    least = _DECAY_AFTER + max(0, math.ceil(math.log(above) / -math.log(_DECAY_RATE)))
     if fit.patience is None:  # no validation entries say when the decay is low enough
         return replace(fit, steps=min(fit.steps, least))
     return replace(fit, patience=max(1, fit.patience // _SOONER), patience_after=least)
@@ -113,11 +113,16 @@ def _optimizer(
     spec = optimizer_spec(
         "lbfgs",
         1.0 if options.lr is None else options.lr,
-        _FIRST_DECAY * options.weight_decay * unit.noise * whole * _DECAY_RATE ** (after or 0),
+        _FIRST_DECAY
+        * options.weight_decay
+        * unit.noise
+        * whole
+        * _DECAY_RATE ** max(0, (after or 0) - _DECAY_AFTER),
         bias_decay(prepared, options),
     )
     found = {
         "decay_rate": _DECAY_RATE if after is None else 1.0,
+        "decay_after": _DECAY_AFTER,
         "concavity": _CONCAVITY,
         "knee": _KNEE * unit.reference,
         "curvature": curvature,

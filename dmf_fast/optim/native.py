@@ -69,7 +69,7 @@ _KINDS: dict[Any, _Kind] = {
     AdaptiveGradientDescent: _Kind(RuleKind.adaptive_gradient_descent, lambda group: {}, {}, ("gradient",)),
     PreconditionedLBFGS: _Kind(
         RuleKind.preconditioned_lbfgs,
-        lambda group: {name: group[name] for name in ("decay_rate", "concavity", "knee")},
+        lambda group: {name: group[name] for name in ("decay_rate", "decay_after", "concavity", "knee")},
         {},
         ("move", "gradient"),
     ),

@@ -33,28 +33,29 @@ class PreconditionedLBFGS(torch.optim.Optimizer):
 
         loss + Σ_k φ(t_k) + weight_decay / 2 · ‖biases‖²,    φ'(t) = λ (1 + t / knee)^(−concavity)
 
-    where λ is ``weight_decay · decay_rate^step``. A concavity of 0 gives the usual L2 decay of the factors,
-    the nuclear norm of their product. Above the knee, a concavity of 1 − 2/N gives what the L2 decay of N
-    balanced factors is, the Schatten-2/N quasi-norm (docs/theory.md; Giampouras et al., "A novel
-    variational form of the Schatten-p quasi-norm", NeurIPS 2020).
+    where λ is ``weight_decay · decay_rate^max(0, step − decay_after)``. A concavity of 0 gives the usual L2
+    decay of the factors, the nuclear norm of their product. Above the knee, a concavity of 1 − 2/N gives what
+    the L2 decay of N balanced factors is, the Schatten-2/N quasi-norm (docs/theory.md; Giampouras et al., "A
+    novel variational form of the Schatten-p quasi-norm", NeurIPS 2020).
 
-    The direction is that of L-BFGS (Liu & Nocedal, 1989) with a memory of one step, whose first matrix is
-    the inverse of a diagonal: that of the Gauss-Newton matrix, if the column of an entry did not depend on
-    its row. With ``p_N`` and ``q_0`` the curvatures of rows and columns, ``p_{j−1} = (W_j²)ᵀ p_j`` and
+    The direction is that of L-BFGS (Liu & Nocedal, 1989) with a memory of one step, whose first matrix is the
+    inverse of a diagonal: that of the Gauss-Newton matrix, if the column of an entry did not depend on its
+    row. With ``p_N`` and ``q_0`` the curvatures of rows and columns, ``p_{j−1} = (W_j²)ᵀ p_j`` and
     ``q_j = W_j² q_{j−1}``, the diagonal of ``W_j`` is ``p_j q_{j−1}ᵀ`` plus its decay. A direction is tried
     with length ``lr``, or half of that without a step to learn from, and shortened by a parabola until the
     objective falls. λ falls from step to step. Every step must see the same loss, that of all entries.
 
     Args:
         params: the factors ``[W_1, …, W_N]`` in one group, in this order; vectors, such as biases, behind
-        them
-            or in groups of their own.
-        lr: multiplies the length of the first trial. weight_decay: λ; for vectors the usual L2 decay.
-        decay_rate: what λ is multiplied with from step to step, above 0 and at most 1. concavity: of the
-        decay, from 0 to below 1; above 0 for two factors only. knee: the size from which on the decay
-        falls, above 0. curvature: a vector for every parameter of the group, or None for ones. The first
-        factor has a number a
-            column, the last one a number a row, a vector one for each of its own; see `loss_curvature`.
+            them or in groups of their own.
+        lr: multiplies the length of the first trial.
+        weight_decay: λ at first; for vectors the usual L2 decay.
+        decay_rate: what λ is multiplied with from step to step, above 0 and at most 1.
+        decay_after: steps before that, all with the same λ.
+        concavity: of the decay, from 0 to below 1; above 0 for two factors only.
+        knee: the size from which on the decay falls, above 0.
+        curvature: a vector for every parameter of the group, or None for ones. The first factor has a number
+            a column, the last one a number a row, a vector one for each of its own; see `loss_curvature`.
 
     Raises:
         ValueError: an option is out of range, or the matrices of a group are no chain.
@@ -81,12 +82,14 @@ class PreconditionedLBFGS(torch.optim.Optimizer):
         *,
         weight_decay: float = 0.0,
         decay_rate: float = 1.0,
+        decay_after: int = 0,
         concavity: float = 0.0,
         knee: float = 1.0,
         curvature: Sequence[Tensor | None] | None = None,
     ) -> None:
-        numbers = {"lr": lr, "weight_decay": weight_decay, "decay_rate": decay_rate}
-        super().__init__(params, {**numbers, "concavity": concavity, "knee": knee, "curvature": curvature})
+        decay = {"weight_decay": weight_decay, "decay_rate": decay_rate, "decay_after": decay_after}
+        shape = {"concavity": concavity, "knee": knee}
+        super().__init__(params, {"lr": lr, **decay, **shape, "curvature": curvature})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group after checking its options and shapes."""
@@ -124,7 +127,8 @@ class PreconditionedLBFGS(torch.optim.Optimizer):
             return loss
         state = self.state[parameters[0]]
         steps = state.get("step", 0)
-        rate = self.param_groups[0]["decay_rate"] ** steps
+        first = self.param_groups[0]
+        rate = first["decay_rate"] ** max(0, steps - first["decay_after"])
         objective = float(loss) + _penalty(groups, rate)
         slope, size = self._advance(groups, rate)
         rounding = torch.finfo(parameters[0].dtype).eps * abs(objective)
@@ -287,7 +291,7 @@ def _dot(left: list[Tensor], right: list[Tensor]) -> float:
 
 
 def _check_numbers(options: dict[str, Any]) -> None:
-    for name in ("lr", "weight_decay"):
+    for name in ("lr", "weight_decay", "decay_after"):
         if not options[name] >= 0:
             raise ValueError(f"`{name}` must be at least 0, got {options[name]}")
     if not 0 < options["decay_rate"] <= 1:

@@ -33,7 +33,7 @@ PreconditionedLbfgs<T>::PreconditionedLbfgs(const Rule& rule, const Parameters<T
 
 template <class T>
 void PreconditionedLbfgs<T>::update(const Parameters<T>& parameters, int64_t step, double loss, double) {
-  rate_ = std::pow(rule_.decay_rate, static_cast<double>(step - 1));
+  rate_ = std::pow(rule_.decay_rate, std::max(0.0, static_cast<double>(step - 1) - rule_.decay_after));
   const Totals now = totals(parameters);
   const std::vector<double> sizes_now = sizes(now);
   set_columns(now, sizes_now);

@@ -1,8 +1,11 @@
 // Preconditioned L-BFGS with a memory of one step, for W = W_2 · W_1 with biases or without.
 //
 // It minimizes loss + Σ_k φ(t_k) + bias_weight_decay / 2 · ‖biases‖², where t_k = (‖a_k‖² + ‖b_k‖²) / 2 is the
-// size of column k of W_2 and row k of W_1, and φ a concave decay: φ'(t) = weight_decay · decay_rate^step · (1
-// + t / knee)^(−concavity). With a concavity of 0 that is the usual L2 decay.
+// size of column k of W_2 and row k of W_1, and φ a concave decay:
+//
+//   φ'(t) = weight_decay · decay_rate^max(0, step − decay_after) · (1 + t / knee)^(−concavity)
+//
+// With a concavity of 0 that is the usual L2 decay.
 //
 // The preconditioner is the diagonal of the Gauss-Newton matrix. With c_i the curvature of row i of a side
 // (ParameterRows) that of the number (i, k) is c_i · Σ_j c_j θ_jk² + φ'(t_k), the sum being over the rows of

@@ -2,7 +2,7 @@
 //
 // The rule works on θ = x / scale, whose gradient is scale · g, as all rules do (step_kernels.h).
 // ParameterRows::u holds the last step of θ, v the gradient of the loss, without the decay, where that step
-// began. All passes of a step together read x three times, g, u and v twice, and write x, u and v: 40 bytes a
+// began. All passes of a step together read x four times, g, u and v twice, and write x, u and v: 52 bytes a
 // float32 parameter. Numbers are taken a cache line at a time, or one by one where a row has no more. Sums of a
 // row are in T, those over rows in double.
 #pragma once

@@ -57,7 +57,7 @@ enum class RuleKind : int {
 //   adaptive_gradient_descent   x ← x − lr · s · d, where s follows from the curvature between the last two
 //   points
 //                               (dmf_fast/optim/adaptive_gradient_descent.py)
-//   preconditioned_lbfgs        cpu/lbfgs.h, with decay_rate, concavity and knee; it knows no clipping
+//   preconditioned_lbfgs        cpu/lbfgs.h, with decay_rate, decay_after, concavity and knee; it knows no clipping
 // where t counts steps from 1. Moments start at zero and are of the type of the factors, s is a double.
 struct Rule {
   RuleKind kind = RuleKind::gradient_descent;
@@ -69,7 +69,7 @@ struct Rule {
   double eps = 0;
   double bias_weight_decay = 0;
   double gradient_clip = 0;  // 0: none
-  double decay_rate = 1, concavity = 0, knee = 1;
+  double decay_rate = 1, decay_after = 0, concavity = 0, knee = 1;
 
   // Arrays of the shape of the parameters that the rule keeps from step to step.
   int moments() const {
