@@ -19,7 +19,7 @@ from dmf_fast.completion.gradient import LeadingDirections
 from dmf_fast.completion.optimizers import optimizer_spec
 from dmf_fast.completion.options import CompletionOptions
 from dmf_fast.completion.scaled_model import ScaledFactorization
-from dmf_fast.completion.starts import Phase, Prepared, Start, balanced_factors, bias_decay
+from dmf_fast.completion.starts import Phase, Prepared, Start, balanced_factors, bias_decay, of_loss
 from dmf_fast.evaluation.baselines import Biases
 from dmf_fast.observations import Observations
 from dmf_fast.optim import OptimizerSpec, loss_curvature
@@ -108,23 +108,17 @@ def _optimizer(
 ) -> OptimizerSpec:
     """Return L-BFGS along the falling decay, or with the decay that it has ``after`` so many steps."""
     train, unit = prepared.train, prepared.unit
-    whole = train.total_weight if options.fit.reduction == "sum" else 1.0
     curvature, of_biases = loss_curvature(model, train, options.fit.reduction)
-    spec = optimizer_spec(
-        "lbfgs",
-        1.0 if options.lr is None else options.lr,
-        _FIRST_DECAY
-        * options.weight_decay
-        * unit.noise
-        * whole
-        * _DECAY_RATE ** max(0, (after or 0) - _DECAY_AFTER),
-        bias_decay(prepared, options),
-    )
+    decay = _FIRST_DECAY * options.weight_decay * unit.noise * of_loss(prepared, options)
+    if after is not None:
+        decay *= _DECAY_RATE ** max(0, after - _DECAY_AFTER)
+    lr = 1.0 if options.lr is None else options.lr
+    spec = optimizer_spec("lbfgs", lr, decay, bias_decay(prepared, options))
     found = {
         "decay_rate": _DECAY_RATE if after is None else 1.0,
         "decay_after": _DECAY_AFTER,
         "concavity": _CONCAVITY,
-        "knee": _KNEE * unit.reference,
+        "knee": _KNEE * unit.reference or 1.0,
         "curvature": curvature,
     }
     return OptimizerSpec(

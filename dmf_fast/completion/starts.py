@@ -245,7 +245,7 @@ def _optimizer(
     return optimizer_spec(
         _name(options),
         _rate(phase, options, prepared.train),
-        options.weight_decay * times * unit.at_depth(phase.depth) * _whole(prepared, options),
+        options.weight_decay * times * unit.at_depth(phase.depth) * of_loss(prepared, options),
         bias_decay(prepared, options),
     )
 
@@ -253,10 +253,10 @@ def _optimizer(
 def bias_decay(prepared: Prepared, options: CompletionOptions) -> float:
     """Return the weight decay of the biases, in the unit of the start in all phases."""
     decay = options.weight_decay if options.bias_weight_decay is None else options.bias_weight_decay
-    return decay * prepared.unit.noise * ScaledFactorization.BIAS_SCALE**2 * _whole(prepared, options)
+    return decay * prepared.unit.noise * ScaledFactorization.BIAS_SCALE**2 * of_loss(prepared, options)
 
 
-def _whole(prepared: Prepared, options: CompletionOptions) -> float:
+def of_loss(prepared: Prepared, options: CompletionOptions) -> float:
     """Return what a decay of the mean loss is multiplied with for the loss of a step."""
     return prepared.train.total_weight / options.fit.batches if options.fit.reduction == "sum" else 1.0
 

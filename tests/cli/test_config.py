@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dmf_fast.cli.app import app
-from dmf_fast.completion import OPTIMIZERS
+from dmf_fast.completion import FAST, OPTIMIZERS
 from tests.cli.runs import QUICK, Run
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +57,19 @@ def test_an_option_overrides_set_and_that_overrides_the_file(dmf_fast: Run, tmp_
         options = shown(dmf_fast("complete", "r.csv", *given_options, "--steps", 3, "--show-config"))
 
         assert (options["steps"], options["hidden"], options["seed"]) == (3, 2, 1)
+
+
+def test_the_fast_preset_changes_defaults_and_what_is_given_overrides_it(dmf_fast: Run) -> None:
+    ratings = ["complete", "ratings.csv", "--show-config"]
+    best, fast = shown(dmf_fast(*ratings)), shown(dmf_fast(*ratings, "--preset", "fast"))
+    changed = {key for key in best if best[key] != fast[key]}
+    assert changed == {"preset", "depth", "hidden", "optimizer"}
+    assert {key: fast[key] for key in ("depth", "hidden", "optimizer")} == {
+        "depth": str(FAST.depth),
+        "hidden": FAST.hidden,
+        "optimizer": FAST.optimizer,
+    }
+    assert shown(dmf_fast(*ratings, "--preset", "fast", "--hidden", "7"))["hidden"] == 7
 
 
 def test_every_option_can_be_shown_and_so_be_given_in_a_file(dmf_fast: Run) -> None:

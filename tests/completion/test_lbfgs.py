@@ -179,3 +179,19 @@ def test_movielens_is_predicted_within_six_thousandths_of_the_defaults(movielens
         fast, best = (job.test_rmse or 0.0 for job in jobs)
         ratios.append(fast / best)
     assert np.median(ratios) < 1.006
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        Observations([0, 1, 2, 2], [0, 1, 0, 1], [3.0, 3.0, 3.0, 3.0]),
+        Observations([0, 0, 0, 0], [0, 1, 2, 3], [1.0, 2.0, 3.0, 4.0]),
+        Observations([0], [0], [1.0]),
+        Observations([0, 1, 4, 4], [0, 5, 0, 5], [1.0, 2.0, 3.0, 4.0], (6, 7)),
+    ],
+    ids=["constant", "one row", "one entry", "empty rows and columns"],
+)
+def test_the_least_of_ratings_gives_a_model_of_finite_numbers(entries: Observations) -> None:
+    completed = complete_matrix(entries, options())
+    assert not completed.diverged
+    assert all(torch.isfinite(parameter).all() for parameter in completed.model.parameters())
