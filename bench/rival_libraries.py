@@ -352,6 +352,11 @@ def plot(reports: list[dict[str, Any]], picture: Path) -> None:
             panel.scatter(*zip(*points, strict=True), s=40 if own else 14, label=library["library"])
         best = min(library["test_rmse"] for library in one["libraries"])
         panel.set(xscale="log", xlabel="seconds", ylim=(best - 0.002, best + 0.02))
+        low, high = panel.get_xlim()
+        ticks = [number * 10.0**power for power in range(-2, 4) for number in (1, 2, 5)]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        panel.set_xticks([], minor=True)
         panel.set_title(f"{one['size']} ratings, {one['threads']} threads")
         panel.legend(fontsize=7)
     panels[0][0].set_ylabel("test RMSE")

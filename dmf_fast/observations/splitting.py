@@ -76,7 +76,7 @@ def random_order(count: int, first: int, seed: int) -> NDArray[np.int64]:
     [0, 1, 2, 3]
     """
     generator = torch.Generator().manual_seed(seed)
-    if first > count // _FEW:
+    if first >= count // _FEW:
         return torch.randperm(count, generator=generator).numpy()[:first]
     drawn = torch.randint(count, (first + first // _FEW + _MARGIN,), generator=generator).numpy()
     by_place = np.argsort(drawn, kind="stable")

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dmf_fast import Observations
+from dmf_fast.observations.splitting import random_order
 
 
 @st.composite
@@ -81,3 +82,19 @@ def test_a_split_is_nearly_uniform_over_long_and_short_rows() -> None:
 def test_a_split_refuses_bad_arguments(arguments: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Observations([0, 1], [0, 1], [1.0, 2.0]).split(*arguments)
+
+
+@given(st.integers(0, 20_000), st.integers(0, 30_000), st.integers(0, 5))
+def test_an_order_has_different_places_and_as_many_as_are_wanted(count: int, first: int, seed: int) -> None:
+    order = random_order(count, first, seed)
+    assert len(order) == min(count, first)
+    assert len(np.unique(order)) == len(order)
+    assert ((order >= 0) & (order < count)).all()
+
+
+@pytest.mark.parametrize("first", [3_000, 40_000])  # few of all, and so many that all are permuted
+def test_every_place_is_as_likely_as_any_other(first: int) -> None:
+    counts = np.zeros(10, dtype=np.int64)
+    for seed in range(20):
+        counts += np.bincount(random_order(100_000, first, seed) // 10_000, minlength=10)
+    assert counts / counts.sum() == pytest.approx(np.full(10, 0.1), abs=0.01)
