@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -147,12 +148,9 @@ def _qr(block: Tensor) -> tuple[Tensor, Tensor]:
     After a pass the columns are at most as far from orthonormal as the leading singular values differ, so
     that this is accurate enough, and several times as fast as Householder's.
     """
-    parts = _row_parts(block)
-    with one_thread_each(torch.get_num_threads()) as pool:
-        squares = sum(pool.map(lambda part: part.T @ part, parts))
-    assert isinstance(squares, Tensor)
+    squares = _of_row_parts(block, lambda part: part.T @ part)
     with one_thread():
-        triangle, failed = torch.linalg.cholesky_ex(squares, upper=True)
+        triangle, failed = torch.linalg.cholesky_ex(torch.stack(squares).sum(0), upper=True)
         if failed or not triangle.diagonal().min() > _INDEPENDENT * triangle.diagonal().max():
             basis, triangle = torch.linalg.qr(block)
             return basis, triangle
@@ -163,10 +161,14 @@ def _qr(block: Tensor) -> tuple[Tensor, Tensor]:
 
 def _by_rows(block: Tensor, square: Tensor) -> Tensor:
     """Return the product of a tall block and a small matrix."""
+    return torch.cat(_of_row_parts(block, lambda part: part @ square))
+
+
+def _of_row_parts(block: Tensor, compute: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """Compute something of parts of a fixed size, so that no sum depends on the number of threads."""
+    parts = [block[begin : begin + _ROWS] for begin in range(0, len(block), _ROWS)]
+    if len(parts) == 1 or torch.get_num_threads() == 1:
+        with one_thread():
+            return [compute(part) for part in parts]
     with one_thread_each(torch.get_num_threads()) as pool:
-        return torch.cat(list(pool.map(lambda part: part @ square, _row_parts(block))))
-
-
-def _row_parts(block: Tensor) -> list[Tensor]:
-    """Return parts of a fixed size, so that no sum depends on the number of threads."""
-    return [block[begin : begin + _ROWS] for begin in range(0, len(block), _ROWS)]
+        return list(pool.map(compute, parts))
