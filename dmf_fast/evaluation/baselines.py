@@ -209,13 +209,13 @@ class _Equations:
         if start is not None:
             rows -= self._by_row(columns) / row_weight
         residual = self._pull[1] - self._by_column(rows) - column_weight * columns
-        goal = tolerance * np.linalg.norm(self._pull[1])
+        goal = tolerance * max(np.linalg.norm(pull) for pull in self._pull)
         direction, size = np.zeros_like(columns), 1.0
         for _ in range(_MOST_STEPS):
-            if np.linalg.norm(residual) <= goal:
-                return Biases(self.mean, rows * self.scale, columns * self.scale, shrinkage)
             scaled = residual / column_weight
             size, last = float((residual * scaled).sum()), size
+            if not size or np.linalg.norm(residual) <= goal:  # squares may be 0 before the norm is
+                return Biases(self.mean, rows * self.scale, columns * self.scale, shrinkage)
             direction = scaled + size / last * direction
             row_direction = -self._by_row(direction) / row_weight
             image = column_weight * direction + self._by_column(row_direction)

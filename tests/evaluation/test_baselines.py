@@ -104,3 +104,12 @@ def test_without_a_validation_rating_the_shrinkage_is_the_usual_one() -> None:
     train = Observations([0, 0, 1], [0, 1, 0], [1.0, 2.0, 4.0])
     for nothing in (HeldOut([], [], []), HeldOut([-1], [-1], [5.0])):
         assert chosen_biases([(train, nothing)])[0].shrinkage == Shrinkage()
+
+
+@pytest.mark.parametrize("tolerance", [1e-8, 1e-3, 1.0])
+@pytest.mark.parametrize("value", [0.0, 1e-30, 3.5])
+def test_ratings_that_are_all_equal_leave_no_biases_from_any_start(value: float, tolerance: float) -> None:
+    train = Observations([0, 0, 1, 1], [0, 1, 0, 1], [value] * 4, dtype=torch.float32)
+    start = Biases(0.0, np.array([1e-170, -1e-170]), np.array([2e-170, 1e-170]), Shrinkage())
+    biases = Biases.fit(train, start=start, tolerance=tolerance)
+    assert np.abs(biases.row_biases).max() <= 1e-6 * max(value, 1e-160)
