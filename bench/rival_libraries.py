@@ -118,10 +118,10 @@ def ratings_problem(shape: tuple[int, int], entries: int, seed: int = 0) -> Prob
     return Problem(shape, train, validation, test)
 
 
-def measured(name: str, problem: Problem, threads: int, *, repeats: int = 3, tuned: bool = True) -> Outcome:
-    """Tune the library, then fit it to all training ratings, several times for its seconds."""
+def measured(name: str, problem: Problem, threads: int, *, repeats: int = 3, tuned: int = 9) -> Outcome:
+    """Tune so many settings, then fit the library to all training ratings, several times for its seconds."""
     library = LIBRARIES[name]
-    trials = tuning(library, problem, threads) if tuned else []
+    trials = tuning(library, problem, threads, tuned) if tuned else []
     best = min(trials, key=lambda trial: trial.validation_rmse, default=None)
     settings = library.start if best is None else best.settings
     iterations = settings[library.iterations]
@@ -141,11 +141,11 @@ def measured(name: str, problem: Problem, threads: int, *, repeats: int = 3, tun
     return Outcome(name, settings, rmse, min(once), once, min(cpu), pace, rate, trials)
 
 
-def tuning(library: Library, problem: Problem, threads: int) -> list[Trial]:
+def tuning(library: Library, problem: Problem, threads: int, most: int = 9) -> list[Trial]:
     """Try the values of one setting after the other, keeping the best one on the validation ratings."""
     best = _trial(library, problem, library.start, threads)
     trials = [best]
-    for name, values in library.tried:
+    for name, values in library.tried[:most]:
         others = [value for value in values if value != best.settings[name]]
         found = [_trial(library, problem, {**best.settings, name: value}, threads) for value in others]
         trials += found
@@ -296,7 +296,9 @@ LIBRARIES = {
 }
 
 
-def compared(size: str, threads: int, repeats: int, *, tuned: bool, own: list[str]) -> dict[str, Any]:
+def compared(
+    size: str, threads: int, repeats: int, *, tuned: int, own: list[str], rivals: list[str]
+) -> dict[str, Any]:
     """Run all libraries on the ratings of one size."""
     problem = ratings_problem(*SIZES[size])
     train = problem.all_train
@@ -314,7 +316,7 @@ def compared(size: str, threads: int, repeats: int, *, tuned: bool, own: list[st
         outcome = measured_dmf_fast(name, problem, OWN_RUNS[name], threads, repeats)
         report["libraries"].append(asdict(outcome))
         _print(outcome)
-    for name in LIBRARIES:
+    for name in rivals:
         if importlib.util.find_spec(name) is None:
             print(f"{name} is not installed")
             continue
@@ -371,7 +373,8 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["1M"])
     parser.add_argument("--threads", nargs="+", type=int, default=[2])
     parser.add_argument("--own", nargs="+", choices=OWN_RUNS, default=list(OWN_RUNS))
-    parser.add_argument("--untuned", action="store_true", help="take the settings that tuning starts from")
+    parser.add_argument("--rivals", nargs="*", choices=LIBRARIES, default=list(LIBRARIES))
+    parser.add_argument("--tuned", type=int, default=9, help="settings that are tuned, the first ones")
     parser.add_argument("--repeats", type=int, default=3, help="of the fit that is timed")
     parser.add_argument("--out", type=Path, default=results_file("rival-libraries"))
     parser.add_argument("--plot", nargs="+", type=Path, help="draw such files, and measure nothing")
@@ -388,8 +391,15 @@ def main() -> None:
     report: dict[str, Any] = {**origin(), "libmf_built_for_speed": "LIBMF_OBJ" in os.environ, "problems": []}
     for size in arguments.sizes:
         for threads in arguments.threads:
-            own = {"repeats": arguments.repeats, "tuned": not arguments.untuned, "own": arguments.own}
-            report["problems"].append(compared(size, threads, **own))
+            problem = compared(
+                size,
+                threads,
+                arguments.repeats,
+                tuned=arguments.tuned,
+                own=arguments.own,
+                rivals=arguments.rivals,
+            )
+            report["problems"].append(problem)
             arguments.out.write_text(json.dumps(report, indent=1) + "\n")
 
 

@@ -86,7 +86,8 @@ def fit(
 
     The steps are those of a loop over `dmf_fast.completion_loss`, its backward pass and ``optimizer.step()``.
     Native code makes them wherever it computes the same: for `torch.optim.SGD`, `torch.optim.Adam`,
-    `dmf_fast.optim.GroupRMSprop` and `dmf_fast.optim.AdaptiveGradientDescent` with all entries in every step.
+    `dmf_fast.optim.GroupRMSprop`, `dmf_fast.optim.AdaptiveGradientDescent` and, for two factors,
+    `dmf_fast.optim.PreconditionedLBFGS`, with all entries in every step.
     It is 5 to 20 times as fast for small problems, where a loop spends its time in Python. The result says
     what made the steps, `dmf_fast.explain` says it before. On one machine a run is bitwise the same every
     time; in native code for any number of threads.
