@@ -346,16 +346,19 @@ def plot(reports: list[dict[str, Any]], picture: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(1, len(reports), figsize=(4.6 * len(reports), 4), squeeze=False)
+    colors: dict[str, str] = {}
     for panel, one in zip(panels[0], reports, strict=True):
         for library in one["libraries"]:
             points = [(library["seconds"], library["test_rmse"])]
             points += [(trial["seconds"], trial["test_rmse"]) for trial in library["trials"]]
-            own = library["library"].startswith("dmf_fast")
-            panel.scatter(*zip(*points, strict=True), s=40 if own else 14, label=library["library"])
+            name = library["library"]
+            size = 40 if name.startswith("dmf_fast") else 14
+            color = colors.setdefault(name, f"C{len(colors)}")
+            panel.scatter(*zip(*points, strict=True), s=size, color=color, label=name)
         best = min(library["test_rmse"] for library in one["libraries"])
         panel.set(xscale="log", xlabel="seconds", ylim=(best - 0.002, best + 0.02))
         low, high = panel.get_xlim()
-        ticks = [number * 10.0**power for power in range(-2, 4) for number in (1, 2, 5)]
+        ticks = [number * 10.0**power for power in range(-2, 4) for number in (1, 2, 3, 5, 7)]
         ticks = [tick for tick in ticks if low <= tick <= high]
         panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         panel.set_xticks([], minor=True)
