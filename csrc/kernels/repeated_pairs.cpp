@@ -1,7 +1,7 @@
 #include "repeated_pairs.h"
 
-#include <algorithm>
 #include <atomic>
+#include <vector>
 
 namespace dmf {
 namespace {

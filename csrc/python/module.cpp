@@ -2,9 +2,9 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+
 #include <algorithm>
 #include <limits>
-
 #include <stdexcept>
 #include <string>
 

@@ -209,6 +209,10 @@ class JobOptions(Options):
         for depth in self.depths:
             self.completion_of(depth).check_depth()
         if self.ratings is None:
+            if self.preset != "best":
+                raise ValueError(
+                    f"--preset {self.preset} needs RATINGS: the paper's setting has its own options"
+                )
             self.data.check_without_ratings()
         self.data.check(self.completion.validation_fraction)
         self.output.check()

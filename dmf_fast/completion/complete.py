@@ -83,5 +83,10 @@ def _check(observed: Observations, options: CompletionOptions) -> None:
             f"`batches` must be 1 with {options.optimizer}, which takes all entries in every step, got "
             f"{options.fit.batches}; choose another optimizer, such as group-rmsprop"
         )
+    if options.optimizer == "lbfgs" and options.fit.gradient_clip is not None:
+        raise ValueError(
+            f"`gradient_clip` must be None with lbfgs, which needs the gradients as they are, got "
+            f"{options.fit.gradient_clip}; choose another optimizer, such as adaptive-gd"
+        )
     if observed.total_weight == 0:
         raise ValueError("`train` must hold an entry with a weight above zero, got none")

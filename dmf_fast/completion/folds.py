@@ -42,7 +42,7 @@ def validation_folds(observed: Observations, options: CompletionOptions) -> list
 
 def bias_tolerance(options: CompletionOptions) -> float:
     """Return how exactly biases are fitted, see `dmf_fast.evaluation.Biases.fit`: L-BFGS does the rest."""
-    return 1e-3 if options.optimizer == "lbfgs" else 1e-6
+    return 1e-3 if options.begins_fast else 1e-6
 
 
 def biases_of_folds(folds: list[Parts], options: CompletionOptions) -> list[Biases | None]:

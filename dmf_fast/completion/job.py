@@ -126,6 +126,7 @@ class Job:
             left = options.max_seconds - (time.perf_counter() - self.begun)
             options = replace(options, max_seconds=max(0.0, left))
         changes = self.options.schedule != "constant" or self.options.warmup
+        changes = changes and not is_fast(starts[0].phase, self.options)  # which finds its lengths
         scheduler = partial(
             make_scheduler, self.options.schedule, steps=self.options.fit.steps, warmup=self.options.warmup
         )
@@ -171,8 +172,7 @@ class Job:
         observed, (first, *_) = self._moved(self.observed), search.parts
         biases = None
         goes_on = bool(search.chosen.runs) and is_fast(search.chosen.runs[0].phase, self.options)
-        # What goes on has learned biases of its own: these are for comparison, and start from nearly the
-        # same.
+        # A refit that goes on has learned its own: these are compared with, and begin at nearly the same.
         tolerance = 1.0 if goes_on else bias_tolerance(self.options)
         if first.coordinates is not None and first.coordinates.biases is not None:
             chosen = first.coordinates.biases

@@ -40,7 +40,7 @@ _ADDED_BY_NOISE, _LEAST_SIZE = 0.25, 0.02
 
 def is_fast(phase: Phase, options: CompletionOptions) -> bool:
     """Say whether L-BFGS runs a phase: at depth 2 from a spectral start, with a decay that can fall."""
-    return phase == Phase(2, "spectral") and options.optimizer == "lbfgs" and options.weight_decay > 0
+    return phase == Phase(2, "spectral") and options.begins_fast
 
 
 def fast_options(options: CompletionOptions, fit: FitOptions) -> FitOptions:
@@ -49,6 +49,7 @@ def fast_options(options: CompletionOptions, fit: FitOptions) -> FitOptions:
     least = _DECAY_AFTER + max(0, math.ceil(math.log(above) / -math.log(_DECAY_RATE)))
     if fit.patience is None:  # no validation entries say when the decay is low enough
         return replace(fit, steps=min(fit.steps, least))
+    least = max(least, fit.patience_after)
     return replace(fit, patience=max(1, fit.patience // _SOONER), patience_after=least)
 
 

@@ -97,6 +97,7 @@ class CompletionOptions(Options):
         float | None,
         Option(
             "Learning rate; lbfgs and adaptive-gd need none.",
+            'With ``"lbfgs"`` it is the length of the first trial of a step, 1 by default. '
             'With ``"adaptive-gd"`` it is a part of the step that is found, 0.5 by default, 0.25 where a '
             "product is split. Group RMSprop in scaled coordinates makes steps of this length, 0.04 √(m + n) "
             "by default.",
@@ -159,6 +160,12 @@ class CompletionOptions(Options):
                 f"`depth` must be a number where the factors start as {self.start!r}, got 'auto', which "
                 "needs scaled coordinates and the spectral initialization; give a depth such as 2"
             )
+
+    @property
+    def begins_fast(self) -> bool:
+        """Whether L-BFGS runs the phase of depth 2, along a decay that can fall."""
+        deep = self.depth == "auto" or self.depth > 1
+        return self.optimizer == "lbfgs" and self.start == "spectral" and self.weight_decay > 0 and deep
 
     @property
     def finds_steps(self) -> bool:

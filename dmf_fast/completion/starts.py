@@ -99,7 +99,7 @@ class Prepared:
         coordinates = Coordinates.of(train, options, biases)
         wanted = options.hidden or min(train.shape)
         count = max(LEADING, wanted) if options.start == "spectral" else LEADING
-        passes = _PASSES_OF_LBFGS if options.optimizer == "lbfgs" else _PASSES
+        passes = _PASSES_OF_LBFGS if options.begins_fast else _PASSES
         directions = leading_directions(
             coordinates.without_factors(), train, count, passes=passes, seed=options.seed
         )
@@ -267,7 +267,7 @@ def _name(options: CompletionOptions) -> str:
 
 
 def _rate(phase: Phase, options: CompletionOptions, train: Observations) -> float:
-    if options.lr is not None:
+    if options.lr is not None and options.optimizer != "lbfgs":
         return options.lr
     if _name(options) == "adaptive-gd":
         return _ADAPTIVE_RATE_OF_PRODUCT if phase.start == "product" else _ADAPTIVE_RATE

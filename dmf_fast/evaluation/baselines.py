@@ -15,7 +15,7 @@ from dmf_fast.evaluation.errors import RatingErrors
 from dmf_fast.evaluation.held_out import HeldOut
 from dmf_fast.evaluation.numbers import Floats, Integers
 from dmf_fast.observations import Observations
-from dmf_fast.ops.statistics import degrees, mean_value, spread
+from dmf_fast.ops.statistics import degrees, mean_value
 from dmf_fast.options import Option, Options
 
 _TOLERANCE, _ROUGHLY = 1e-8, 1e-3  # of the residual, relative
@@ -184,8 +184,8 @@ class _Equations:
         is_rough = tolerance >= _ROUGHLY and train.dtype != torch.float64
         dtype = torch.float32 if is_rough else torch.float64
         self._weights = None if layout.weights is None else layout.weights.to(dtype)
-        # Divided by their spread, so that no square of large ratings overflows in the solver.
-        self.scale = spread(train, self.mean)
+        # Scaled to 1, so that no square of large ratings overflows in the solver.
+        self.scale = max(abs(one.item() - self.mean) for one in layout.values.aminmax()) or 1.0
         values = layout.values.to(dtype) / self.scale
         self._zero = torch.zeros_like(values)
         self._degrees = [degree.cpu().numpy() for degree in degrees(train)]

@@ -411,7 +411,7 @@ class Observations:
     def folds(self, test_fraction: float, count: int, seed: int) -> list[tuple[Observations, Observations]]:
         """Return training and test parts, as `split` does, ``count`` times with disjoint test parts.
 
-        The first are those of `split`. Where the entries do not suffice for ``count`` there are fewer.
+        Where the entries do not suffice for ``count`` there are fewer.
 
         Raises:
             TypeError, ValueError: as `split` raises.

@@ -86,7 +86,7 @@ class Pattern:
 
     def to_tile_order(self, numbers: Tensor) -> Tensor:
         """Return ``(nnz,)`` numbers in the caller's order as they stand in the layout."""
-        positions = self._positions(numbers.device)
+        positions, numbers = self._positions(numbers.device), numbers.detach()
         if numbers.device.type != "cpu" or self.nnz < _LARGE:
             return numbers.index_select(0, positions)
         ordered, threads = torch.empty_like(numbers), torch.get_num_threads()

@@ -15,11 +15,11 @@ def loss_curvature(
 ) -> tuple[list[Tensor | None], list[Tensor]]:
     """Return the ``curvature`` of `PreconditionedLBFGS`: of the factors, and of the biases.
 
-    In the coordinates of the model, ``W = diag(r) · W_N ⋯ W_1 · diag(s)``, row i of the last factor has ``2
-    r_i² d_i / n`` and column j of the first ``s_j² d_j / n``, where n is the number of entries; a bias has
-    ``2 (its scale)² d / n``. With ``"sum"`` those with a 2 are n times as large. Here d is the number of
-    entries of the row or column, for factors and half the width of the factor: the numbers of a row with
-    few entries depend on one another, and a diagonal alone would promise too long steps.
+    In the coordinates of the model, ``W = diag(r) · W_N ⋯ W_1 · diag(s)``, row i of the last factor has
+    ``2 r_i² d_i / n`` and column j of the first ``s_j² d_j / n``, where n is the number of entries; a bias
+    has ``2 (its scale)² d / n``. With ``"sum"`` those with a 2 are n times as large. Here d is the number of
+    entries of the row or column, and for factors half their width more: the numbers of a row with few entries
+    depend on one another, and a diagonal alone would promise too long steps.
 
     Args:
         model: in any coordinates.

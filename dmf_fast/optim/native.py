@@ -153,7 +153,7 @@ def native_optimizer(
     }
     _check(numbers)
     rule = _native.Rule(kind.kind, **{n: float(v) for n, v in numbers.items()}, gradient_clip=gradient_clip)
-    curvatures = _curvatures(options, bias_options, len(factors), len(biases))
+    curvatures = _curvatures(optimizer, factors, biases)
     return NativeOptimizer(kind.kind, rule, kind.moments[: rule.moments], curvatures)
 
 
@@ -181,9 +181,9 @@ def read_state(
         raise NotNative("the optimizer has made steps with some of the parameters only")
     moments = [[state[name] for state in states] for name in native.moments]
     if native.kind == RuleKind.preconditioned_lbfgs:
-        sizes = states[0]["sizes"]
+        sizes, steps = (next(s[name] for s in states if name in s) for name in ("sizes", "step"))
         unused = _columns(parameters[0]) - len(sizes)
-        return OptimizerState(states[0]["step"], moments, [1.0, *sizes, *[0.0] * unused])
+        return OptimizerState(steps, moments, [1.0, *sizes, *[0.0] * unused])
     if native.kind == RuleKind.adaptive_gradient_descent:
         shared = next(state for state in states if "size" in state)
         return OptimizerState(0, moments, [shared["size"], shared["growth"], shared["length"]])
@@ -210,7 +210,8 @@ def write_state(
             optimizer.state[parameter] = kept
     if native.kind == RuleKind.preconditioned_lbfgs:
         sizes = state.scalars[1 : 1 + len(parameters[0])]
-        optimizer.state[keeper].update(step=state.steps, sizes=sizes)
+        optimizer.state[keeper]["step"] = state.steps
+        optimizer.state[_group_of(optimizer, parameters[0])["params"][0]]["sizes"] = sizes
     if native.kind == RuleKind.adaptive_gradient_descent:
         names = ("size", "growth", "length")
         optimizer.state[keeper].update(zip(names, state.scalars, strict=True))
@@ -222,16 +223,33 @@ def _columns(first_factor: Tensor) -> int:
     return -(-len(first_factor) // line) * line
 
 
+def _group_of(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Any]:
+    return next(g for g in optimizer.param_groups if any(own is parameter for own in g["params"]))
+
+
 def _curvatures(
-    options: Mapping[str, Any], bias_options: Mapping[str, Any], factors: int, biases: int
+    optimizer: torch.optim.Optimizer | OptimizerSpec, factors: Sequence[Tensor], biases: Sequence[Tensor]
 ) -> list[Tensor | None]:
-    given = options.get("curvature") or [None] * factors
-    if len(given) == factors + biases:
-        return list(given)
-    of_biases = bias_options.get("curvature")
-    if of_biases is None or of_biases is given:
-        of_biases = [None] * biases
-    return [*given, *of_biases]
+    """Return what ``curvature`` says of every parameter, factors first."""
+    if isinstance(optimizer, torch.optim.Optimizer):
+        found: dict[int, Tensor | None] = {}
+        for group in optimizer.param_groups:
+            given = group.get("curvature") or [None] * len(group["params"])
+            found |= {id(p): own for p, own in zip(group["params"], given, strict=True)}
+        return [found[id(parameter)] for parameter in (*factors, *biases)]
+    # The groups that `OptimizerSpec.make` makes.
+    groups = [[*factors, *biases]] if not optimizer.bias_options else [factors, biases]
+    options = [optimizer.all_options(), optimizer.bias_options][: len(groups)]
+    curvatures: list[Tensor | None] = []
+    for parameters, own in zip(groups, options, strict=True):
+        given = own.get("curvature") or [None] * len(parameters)
+        if len(given) != len(parameters):
+            raise ValueError(
+                f"`curvature` must have one for each of {len(parameters)} parameters of the group, got "
+                f"{len(given)}"
+            )
+        curvatures += given
+    return curvatures
 
 
 def _spec_options(spec: OptimizerSpec) -> dict[str, Any]:
@@ -262,7 +280,7 @@ def _group_options(
 
 
 def _options(group: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in group.items() if name != "params"}
+    return {name: value for name, value in group.items() if name not in ("params", "curvature")}
 
 
 def _of_the_step(options: Mapping[str, Any]) -> dict[str, Any]:

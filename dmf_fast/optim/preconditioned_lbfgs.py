@@ -46,8 +46,8 @@ class PreconditionedLBFGS(torch.optim.Optimizer):
     objective falls. λ falls from step to step. Every step must see the same loss, that of all entries.
 
     Args:
-        params: the factors ``[W_1, …, W_N]`` in one group, in this order; vectors, such as biases, behind
-            them or in groups of their own.
+        params: the factors ``[W_1, …, W_N]`` in one group, in this order; vectors, such as biases, in that
+            group or in groups of their own.
         lr: multiplies the length of the first trial.
         weight_decay: λ at first; for vectors the usual L2 decay.
         decay_rate: what λ is multiplied with from step to step, above 0 and at most 1.
@@ -104,6 +104,11 @@ class PreconditionedLBFGS(torch.optim.Optimizer):
                     "`params` must have the matrices of a group as a chain [W_1, …, W_N], got shapes "
                     f"{tuple(lower.shape)} and {tuple(upper.shape)}"
                 )
+        if group["curvature"] is not None and len(group["curvature"]) != len(group["params"]):
+            raise ValueError(
+                f"`curvature` must have one for each of {len(group['params'])} parameters of the group, got "
+                f"{len(group['curvature'])}"
+            )
         if group["concavity"] and len(factors) not in (0, 2):
             raise ValueError(
                 f"`concavity` must be 0 except for two factors, got {group['concavity']} for {len(factors)}"
@@ -229,7 +234,7 @@ class _Group:
             constant: Tensor = parameter.new_tensor(max(self.options["weight_decay"], _LEAST_DECAY))
             return constant
         own = decays.to(parameter)
-        return own[:, None] if len(own) > 1 and place == 0 else own
+        return own[:, None] if len(own) > 1 and parameter is self.factors[0] else own
 
     def penalty(self, rate: float) -> float:
         """Return Σ φ(t_k), and the L2 decay of the vectors."""

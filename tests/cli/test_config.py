@@ -70,6 +70,7 @@ def test_the_fast_preset_changes_defaults_and_what_is_given_overrides_it(dmf_fas
         "optimizer": FAST.optimizer,
     }
     assert shown(dmf_fast(*ratings, "--preset", "fast", "--hidden", "7"))["hidden"] == 7
+    assert_refused(dmf_fast("complete", "--preset", "fast"), "--preset fast needs RATINGS")
 
 
 def test_every_option_can_be_shown_and_so_be_given_in_a_file(dmf_fast: Run) -> None:

@@ -195,3 +195,20 @@ def test_the_least_of_ratings_gives_a_model_of_finite_numbers(entries: Observati
     completed = complete_matrix(entries, options())
     assert not completed.diverged
     assert all(torch.isfinite(parameter).all() for parameter in completed.model.parameters())
+
+
+def test_gradients_that_are_clipped_are_refused() -> None:
+    with pytest.raises(ValueError, match="`gradient_clip` must be None with lbfgs"):
+        complete_matrix(observed(), options(fit=replace(QUIET, gradient_clip=1.0)))
+
+
+def test_schedules_are_for_gradient_descent(fast: CompletedMatrix) -> None:
+    train, test = observed().split(0.1, seed=1)
+    other = complete_matrix(train, options(warmup=10, schedule="cosine"), test=test)
+    assert_equal(list(other.model.parameters()), list(fast.model.parameters()))
+
+
+def test_a_patience_that_counts_later_searches_longer(fast: CompletedMatrix) -> None:
+    train, _ = observed().split(0.1, seed=1)
+    later = complete_matrix(train, options(fit=replace(QUIET, patience_after=fast.steps + 10)))
+    assert later.steps > fast.steps + 10

@@ -113,3 +113,10 @@ def test_ratings_that_are_all_equal_leave_no_biases_from_any_start(value: float,
     start = Biases(0.0, np.array([1e-170, -1e-170]), np.array([2e-170, 1e-170]), Shrinkage())
     biases = Biases.fit(train, start=start, tolerance=tolerance)
     assert np.abs(biases.row_biases).max() <= 1e-6 * max(value, 1e-160)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e160])
+def test_biases_of_values_whose_squares_are_no_numbers_are_finite(scale: float) -> None:
+    train = Observations([0, 0, 1, 1], [0, 1, 0, 1], np.array([1.0, 3.0, 3.0, 5.0]) * scale)
+    plain = Biases.fit(Observations([0, 0, 1, 1], [0, 1, 0, 1], [1.0, 3.0, 3.0, 5.0], dtype=torch.float64))
+    np.testing.assert_allclose(Biases.fit(train).row_biases, scale * plain.row_biases, rtol=1e-6)

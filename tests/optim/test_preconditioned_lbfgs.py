@@ -361,3 +361,45 @@ def test_a_loaded_state_continues_bitwise() -> None:
     for own, rule in ((model, optimizer), (twin, loaded)):
         fit(own, train, rule, FitOptions(steps=7, engine="torch"))
     assert_equal(twin.parameter_list, model.parameter_list)
+
+
+@pytest.mark.parametrize("h", [3, 5])
+def test_the_order_of_factors_and_biases_in_groups_changes_nothing(h: int) -> None:
+    train = make_problem((5, 13), density=0.7, seed=5).observations()
+    ends = []
+    for arranged in range(3):
+        for engine in ("native", "torch"):
+            model = model_of(train, h)
+            curvature, (rows, columns) = loss_curvature(model, train)
+            assert model.row_bias is not None
+            assert model.column_bias is not None
+            groups: list[dict[str, Any]] = [
+                {"params": list(model.factors), "curvature": curvature},
+                {"params": [model.row_bias], "curvature": [rows]},
+                {"params": [model.column_bias], "curvature": [columns]},
+            ]
+            if arranged == 1:  # as `model.parameters()` has them: biases first
+                groups = [{"params": list(model.parameters()), "curvature": [rows, columns, *curvature]}]
+            if arranged == 2:
+                groups = groups[::-1]
+            optimizer = PreconditionedLBFGS(groups, **{**DECAY, "decay_rate": 1.0})
+            for steps in (4, 5):  # the second goes on with the state of the first
+                fit(model, train, optimizer, FitOptions(steps=steps, engine=engine))  # type: ignore[arg-type]
+            ends.append([parameter.detach() for parameter in model.parameter_list])
+    for other in ends[1:]:
+        assert_close(other, ends[0], 1e-8)
+
+
+def test_a_curvature_of_another_length_is_refused() -> None:
+    train = make_problem((9, 13), density=0.5, seed=5).observations()
+    model = model_of(train)
+    curvature, _ = loss_curvature(model, train)
+    with pytest.raises(
+        ValueError, match="`curvature` must have one for each of 4 parameters of the group, got 2"
+    ):
+        PreconditionedLBFGS(model.parameters(), curvature=curvature)
+    spec = OptimizerSpec(PreconditionedLBFGS, {"curvature": curvature})
+    with pytest.raises(
+        ValueError, match="`curvature` must have one for each of 4 parameters of the group, got 2"
+    ):
+        fit(model, train, spec, FitOptions(steps=1))
