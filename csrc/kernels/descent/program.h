@@ -57,7 +57,8 @@ enum class RuleKind : int {
 //   adaptive_gradient_descent   x ← x − lr · s · d, where s follows from the curvature between the last two
 //   points
 //                               (dmf_fast/optim/adaptive_gradient_descent.py)
-//   preconditioned_lbfgs        cpu/lbfgs.h, with decay_rate, decay_after, concavity and knee; it knows no clipping
+//   preconditioned_lbfgs        cpu/lbfgs.h, with decay_rate, decay_after, concavity and knee; it knows no
+//   clipping
 // where t counts steps from 1. Moments start at zero and are of the type of the factors, s is a double.
 struct Rule {
   RuleKind kind = RuleKind::gradient_descent;
