@@ -54,11 +54,9 @@ enum class RuleKind : int {
 //                               x ← x − lr / (sqrt(s / (1 − alpha^t)) + eps) · d
 //   adam                        u ← beta1 · u + (1 − beta1) · d;  v ← beta2 · v + (1 − beta2) · d²;
 //                               x ← x − lr / (1 − beta1^t) · u / (sqrt(v) / sqrt(1 − beta2^t) + eps)
-//   adaptive_gradient_descent   x ← x − lr · s · d, where s follows from the curvature between the last two
-//   points
+//   adaptive_gradient_descent   x ← x − lr · s · d, s from the curvature between the last two points
 //                               (dmf_fast/optim/adaptive_gradient_descent.py)
-//   preconditioned_lbfgs        cpu/lbfgs.h, with decay_rate, decay_after, concavity and knee; it knows no
-//   clipping
+//   preconditioned_lbfgs        with decay_rate, decay_after, concavity and knee, unclipped (cpu/lbfgs.h)
 // where t counts steps from 1. Moments start at zero and are of the type of the factors, s is a double.
 struct Rule {
   RuleKind kind = RuleKind::gradient_descent;
