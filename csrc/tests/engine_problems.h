@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../kernels/aligned_numbers.h"
+#include "../kernels/cpu/descent.h"
 #include "../kernels/cpu/observed_pass.h"
 #include "descent_problems.h"
 #include "instruction_sets.h"
@@ -75,5 +76,36 @@ struct Entries {
   }
   Entries(const Entries&) = delete;  // the view points into this one
 };
+
+// What one parameter of a run holds, or one of its moments.
+template <class T>
+std::vector<T> part_of(const Descent<T>& descent, Part part, int parameter) {
+  const Matrix shape = descent.shape(parameter);
+  std::vector<T> numbers(shape.rows * shape.columns);
+  descent.read(part, parameter, numbers.data());
+  return numbers;
+}
+
+// Puts a run where another one is, whose rule has so many moments.
+template <class T>
+void go_on_from(Descent<T>& descent, const Descent<T>& other, int moments) {
+  for (int moment = 0; moment <= moments; ++moment) {
+    const Part part = static_cast<Part>(moment);
+    for (int j = 0; j < descent.parameters(); ++j) descent.write(part, j, part_of(other, part, j).data());
+  }
+  descent.go_on_from(other.step(), other.scalars());
+}
+
+template <class T>
+bool are_at_the_same_point(const Descent<T>& left, const Descent<T>& right, int moments) {
+  bool same = left.step() == right.step() && left.loss() == right.loss() && left.scalars() == right.scalars() &&
+              left.gradient_norm() == right.gradient_norm();
+  for (int moment = 0; moment <= moments; ++moment) {
+    const Part part = static_cast<Part>(moment);
+    for (int j = 0; j < left.parameters(); ++j)
+      same = same && part_of(left, part, j) == part_of(right, part, j);
+  }
+  return same;
+}
 
 }  // namespace dmf::test

@@ -116,30 +116,9 @@ struct Run {
   dmf::Outcome to(int64_t until, double most_seconds = 1e9) {
     return descent.run(until, problem.stop, most_seconds);
   }
-  std::vector<T> part(Part part, int parameter) const {
-    const Matrix shape = descent.shape(parameter);
-    std::vector<T> numbers(shape.rows * shape.columns);
-    descent.read(part, parameter, numbers.data());
-    return numbers;
-  }
-  void go_on_from(const Run& other) {
-    for (int moment = 0; moment <= problem.rule.moments(); ++moment) {
-      for (int j = 0; j < descent.parameters(); ++j) {
-        descent.write(static_cast<Part>(moment), j, other.part(static_cast<Part>(moment), j).data());
-      }
-    }
-    descent.go_on_from(other.descent.step(), other.descent.scalars());
-  }
+  void go_on_from(const Run& other) { test::go_on_from(descent, other.descent, problem.rule.moments()); }
   bool operator==(const Run& other) const {
-    bool same = descent.step() == other.descent.step() && descent.loss() == other.descent.loss() &&
-                descent.scalars() == other.descent.scalars() &&
-                descent.gradient_norm() == other.descent.gradient_norm();
-    for (int moment = 0; moment <= problem.rule.moments(); ++moment) {
-      for (int j = 0; j < descent.parameters(); ++j) {
-        same = same && part(static_cast<Part>(moment), j) == other.part(static_cast<Part>(moment), j);
-      }
-    }
-    return same;
+    return are_at_the_same_point(descent, other.descent, problem.rule.moments());
   }
 
  private:
@@ -195,7 +174,7 @@ void check_run(const DescentProblem& problem, int split, int64_t steps) {
     CHECK(run.descent.loss() == Approx(plain.loss).epsilon(tolerance));
     CHECK(run.descent.gradient_norm() == Approx(plain.gradient_norm).epsilon(tolerance));
     for (int j = 0; j < run.descent.parameters(); ++j) {
-      const std::vector<T> numbers = run.part(Part::parameter, j);
+      const std::vector<T> numbers = part_of(run.descent, Part::parameter, j);
       CHECK(
           close(Numbers(numbers.begin(), numbers.end()), run.as_kept(plain.factors[j], j).numbers, tolerance));
     }
@@ -329,11 +308,12 @@ TEMPLATE_TEST_CASE("parameters that are kept stay as they were", "[descent]", fl
     run.to(steps);
     run.descent.keep();
     std::vector<std::vector<TestType>> before;
-    for (int j = 0; j < run.descent.parameters(); ++j) before.push_back(run.part(Part::parameter, j));
+    for (int j = 0; j < run.descent.parameters(); ++j)
+      before.push_back(part_of(run.descent, Part::parameter, j));
     run.to(steps + 1);
     for (int j = 0; j < run.descent.parameters(); ++j) {
-      CHECK(run.part(Part::kept, j) == before[j]);
-      CHECK(run.part(Part::parameter, j) != before[j]);
+      CHECK(part_of(run.descent, Part::kept, j) == before[j]);
+      CHECK(part_of(run.descent, Part::parameter, j) != before[j]);
     }
   }
 }

@@ -117,6 +117,7 @@ class NoBlas final : public Blas {
 
 template <class T>
 struct LbfgsRun {
+  const DescentProblem& problem;
   const DescentProgram program;
   const Entries<T> entries;
   NoBlas blas;
@@ -124,13 +125,13 @@ struct LbfgsRun {
   std::vector<std::vector<T>> scales, curvatures;
   Descent<T> descent;
 
-  LbfgsRun(const DescentProblem& problem, int threads)
-      : program(program_of(problem, 1)),
-        entries(problem.pattern, problem.values, problem.weights, problem.is_weighted),
+  LbfgsRun(const DescentProblem& p, int threads)
+      : problem(p),
+        program(program_of(p, 1)),
+        entries(p.pattern, p.values, p.weights, p.is_weighted),
         parallel(threads),
-        descent(program, entries.view, {problem.scale, problem.rule, problem.mean, true}, facts(problem), blas,
-                parallel) {
-    const std::vector<PlainMatrix> parameters = problem.parameters();
+        descent(program, entries.view, {p.scale, p.rule, p.mean, true}, facts(p.pattern), blas, parallel) {
+    const std::vector<PlainMatrix> parameters = p.parameters();
     for (int j = 0; j < descent.parameters(); ++j) {
       const PlainMatrix kept = j == 0 ? parameters[j].transposed() : parameters[j];
       descent.write(Part::parameter, j, narrow<T>(kept.numbers).data());
@@ -138,8 +139,7 @@ struct LbfgsRun {
   }
 
   // Every row's own scale and curvature, by its number.
-  std::vector<RowFacts<T>> facts(const DescentProblem& problem) {
-    const Pattern& pattern = problem.pattern;
+  std::vector<RowFacts<T>> facts(const Pattern& pattern) {
     std::vector<RowFacts<T>> result;
     for (const int64_t rows : {pattern.columns, pattern.rows, pattern.rows, pattern.columns}) {
       scales.emplace_back();
@@ -155,27 +155,9 @@ struct LbfgsRun {
 
   dmf::Outcome to(int64_t until, double most_seconds = 1e9) { return descent.run(until, {}, most_seconds); }
 
-  std::vector<T> part(Part part, int parameter) const {
-    const Matrix shape = descent.shape(parameter);
-    std::vector<T> numbers(shape.rows * shape.columns);
-    descent.read(part, parameter, numbers.data());
-    return numbers;
-  }
-
-  void go_on_from(const LbfgsRun& other) {
-    for (const Part one : {Part::parameter, Part::first_moment, Part::second_moment}) {
-      for (int j = 0; j < descent.parameters(); ++j) descent.write(one, j, other.part(one, j).data());
-    }
-    descent.go_on_from(other.descent.step(), other.descent.scalars());
-  }
-
+  void go_on_from(const LbfgsRun& other) { test::go_on_from(descent, other.descent, problem.rule.moments()); }
   bool operator==(const LbfgsRun& other) const {
-    bool same = descent.step() == other.descent.step() && descent.loss() == other.descent.loss() &&
-                descent.scalars() == other.descent.scalars();
-    for (const Part one : {Part::parameter, Part::first_moment, Part::second_moment}) {
-      for (int j = 0; j < descent.parameters(); ++j) same = same && part(one, j) == other.part(one, j);
-    }
-    return same;
+    return are_at_the_same_point(descent, other.descent, problem.rule.moments());
   }
 };
 

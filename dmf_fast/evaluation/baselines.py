@@ -20,7 +20,8 @@ from dmf_fast.options import Option, Options
 
 _TOLERANCE, _ROUGHLY = 1e-8, 1e-3  # of the residual, relative
 _MOST_STEPS = 1000
-STRENGTHS = (1.0, 3.0, 10.0, 30.0)  # what `chosen_biases` tries for rows and for columns
+# What `chosen_biases` tries for rows and for columns; that of `Shrinkage()` is one of them.
+STRENGTHS = (1.0, 3.0, 10.0, 30.0)
 _WORTH_A_CHANGE = 1 - 0.008  # of the squared error with the usual ones
 
 
@@ -141,10 +142,10 @@ def chosen_biases(
         held_out = (validation for _, validation in parts)
         return sum((errors_of(*pair).rmse or 0.0) ** 2 for pair in zip(shrunk, held_out, strict=True))
 
-    tried = [(error(one), one) for one in (Shrinkage(*pair) for pair in product(STRENGTHS, STRENGTHS))]
-    least, best = min(tried, key=lambda one: one[0])
-    shrinkage = best if least < _WORTH_A_CHANGE * error(Shrinkage()) else Shrinkage()
-    if shrinkage == Shrinkage() and tolerance >= _ROUGHLY:
+    errors = {one: error(one) for one in (Shrinkage(*pair) for pair in product(STRENGTHS, STRENGTHS))}
+    default, best = Shrinkage(), min(errors, key=lambda one: errors[one])
+    shrinkage = best if errors[best] < _WORTH_A_CHANGE * errors[default] else default
+    if shrinkage == default and tolerance >= _ROUGHLY:
         return usual
     return [
         one.solved(shrinkage, start=own, tolerance=tolerance)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import wraps
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,11 +21,23 @@ _ROUNDING = 1e-14
 # Whole numbers up to here are float32, too.
 _EXACT = 2**24
 
-# What was computed of observations that are still there, which never change.
-_known_degrees: WeakKeyDictionary[Observations, tuple[Tensor, Tensor]] = WeakKeyDictionary()
-_known_means: WeakKeyDictionary[Observations, float] = WeakKeyDictionary()
+_Result = TypeVar("_Result")
 
 
+def _computed_once(statistic: Callable[[Observations], _Result]) -> Callable[[Observations], _Result]:
+    """Keep what a statistic is of observations, which never change, for as long as they are there."""
+    known: WeakKeyDictionary[Observations, _Result] = WeakKeyDictionary()
+
+    @wraps(statistic)
+    def kept(observations: Observations) -> _Result:
+        if observations not in known:
+            known[observations] = statistic(observations)
+        return known[observations]
+
+    return kept
+
+
+@_computed_once
 def degrees(observations: Observations) -> tuple[Tensor, Tensor]:
     """Return the sum of the weights of every row, ``(m,)``, and of every column, ``(n,)``, float64.
 
@@ -31,14 +46,7 @@ def degrees(observations: Observations) -> tuple[Tensor, Tensor]:
     >>> degrees(Observations([0, 0, 1], [0, 1, 0], [3.0, 4.0, 5.0]))
     (tensor([2., 1.], dtype=torch.float64), tensor([2., 1.], dtype=torch.float64))
     """
-    known = _known_degrees.get(observations)
-    if known is None:
-        known = _known_degrees[observations] = _degrees(observations)
-    return known
-
-
-def _degrees(observations: Observations) -> tuple[Tensor, Tensor]:
-    """Return the gradients of half the squares of ones, at products of ones."""
+    # The gradients of half the squares of ones, at products of ones.
     layout, shape = observations.layout(), observations.shape
     exact = layout.weights is None and max(shape) < _EXACT  # a row has at most as many entries
     values = layout.values.new_zeros(len(observations), dtype=torch.float32 if exact else torch.float64)
@@ -48,19 +56,13 @@ def _degrees(observations: Observations) -> tuple[Tensor, Tensor]:
     return rows.flatten().double(), columns.flatten().double()
 
 
+@_computed_once
 def mean_value(observations: Observations) -> float:
     """Return the weighted mean of the values, 0 where the weights have no sum.
 
     >>> mean_value(Observations([0, 1], [0, 0], [1.0, 5.0], weights=[3.0, 1.0]))
     2.0
     """
-    known = _known_means.get(observations)
-    if known is None:
-        known = _known_means[observations] = _mean_value(observations)
-    return known
-
-
-def _mean_value(observations: Observations) -> float:
     layout = observations.layout()
     with one_thread():  # the same for any number
         if layout.weights is None:

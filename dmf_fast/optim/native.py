@@ -15,7 +15,7 @@ from dmf_fast import _native
 from dmf_fast._native import RuleKind
 from dmf_fast.optim.adaptive_gradient_descent import AdaptiveGradientDescent
 from dmf_fast.optim.group_rmsprop import GroupRMSprop
-from dmf_fast.optim.preconditioned_lbfgs import PreconditionedLBFGS
+from dmf_fast.optim.preconditioned_lbfgs import PreconditionedLBFGS, group_curvatures
 from dmf_fast.optim.spec import OptimizerSpec
 
 # Not 0 in float32 either, where 0 / 0 would be the step of a gradient that is zero.
@@ -234,7 +234,7 @@ def _curvatures(
     if isinstance(optimizer, torch.optim.Optimizer):
         found: dict[int, Tensor | None] = {}
         for group in optimizer.param_groups:
-            given = group.get("curvature") or [None] * len(group["params"])
+            given = group_curvatures(group, len(group["params"]))
             found |= {id(p): own for p, own in zip(group["params"], given, strict=True)}
         return [found[id(parameter)] for parameter in (*factors, *biases)]
     # The groups that `OptimizerSpec.make` makes.
@@ -242,13 +242,7 @@ def _curvatures(
     options = [optimizer.all_options(), optimizer.bias_options][: len(groups)]
     curvatures: list[Tensor | None] = []
     for parameters, own in zip(groups, options, strict=True):
-        given = own.get("curvature") or [None] * len(parameters)
-        if len(given) != len(parameters):
-            raise ValueError(
-                f"`curvature` must have one for each of {len(parameters)} parameters of the group, got "
-                f"{len(given)}"
-            )
-        curvatures += given
+        curvatures += group_curvatures(own, len(parameters))
     return curvatures
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -41,9 +41,10 @@ class PreconditionedLBFGS(torch.optim.Optimizer):
     The direction is that of L-BFGS (Liu & Nocedal, 1989) with a memory of one step, whose first matrix is the
     inverse of a diagonal: that of the Gauss-Newton matrix, if the column of an entry did not depend on its
     row. With ``p_N`` and ``q_0`` the curvatures of rows and columns, ``p_{j−1} = (W_j²)ᵀ p_j`` and
-    ``q_j = W_j² q_{j−1}``, the diagonal of ``W_j`` is ``p_j q_{j−1}ᵀ`` plus its decay. A direction is tried
-    with length ``lr``, or half of that without a step to learn from, and shortened by a parabola until the
-    objective falls. λ falls from step to step. Every step must see the same loss, that of all entries.
+    ``q_j = W_j² q_{j−1}``, the diagonal of ``W_j`` is ``p_j q_{j−1}ᵀ`` plus its decay. The first trial of a
+    step has length ``lr``, or half of that when there is no previous step to learn from; backtracking with
+    quadratic interpolation shortens it until the objective falls enough (Armijo's rule). λ falls from step to
+    step. Every step must see the same loss, that of all entries.
 
     Args:
         params: the factors ``[W_1, …, W_N]`` in one group, in this order; vectors, such as biases, in that
@@ -104,11 +105,7 @@ class PreconditionedLBFGS(torch.optim.Optimizer):
                     "`params` must have the matrices of a group as a chain [W_1, …, W_N], got shapes "
                     f"{tuple(lower.shape)} and {tuple(upper.shape)}"
                 )
-        if group["curvature"] is not None and len(group["curvature"]) != len(group["params"]):
-            raise ValueError(
-                f"`curvature` must have one for each of {len(group['params'])} parameters of the group, got "
-                f"{len(group['curvature'])}"
-            )
+        group_curvatures(group, len(group["params"]))
         if group["concavity"] and len(factors) not in (0, 2):
             raise ValueError(
                 f"`concavity` must be 0 except for two factors, got {group['concavity']} for {len(factors)}"
@@ -205,7 +202,7 @@ class _Group:
 
     def __init__(self, group: dict[str, Any]) -> None:
         self.options = group
-        given = group["curvature"] or [None] * len(group["params"])
+        given = group_curvatures(group, len(group["params"]))
         pairs = [pair for pair in zip(group["params"], given, strict=True) if pair[0].grad is not None]
         self.parameters = [parameter for parameter, _ in pairs]
         self.curvatures = [curvature for _, curvature in pairs]
@@ -276,6 +273,23 @@ class _Group:
         for factor in self.factors[:-1]:
             columns.append(factor.square() @ columns[-1])
         return rows, columns
+
+
+def group_curvatures(group: Mapping[str, Any], parameters: int) -> Sequence[Tensor | None]:
+    """Return the ``curvature`` of every parameter of a group that has so many; None is for ones.
+
+    Raises:
+        ValueError: there is not one for each.
+
+    """
+    given = group.get("curvature")
+    if given is None:
+        return [None] * parameters
+    if len(given) != parameters:
+        raise ValueError(
+            f"`curvature` must have one for each of {parameters} parameters of the group, got {len(given)}"
+        )
+    return given  # type: ignore[no-any-return]
 
 
 def _penalty(groups: list[_Group], rate: float) -> float:

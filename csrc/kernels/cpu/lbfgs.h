@@ -12,9 +12,10 @@
 // the other side; that of a bias is c_i + bias_weight_decay. A sum over the entries of row i is taken for one
 // over all rows, in proportion: exact where the columns of an entry do not depend on its row.
 //
-// A direction is tried with length 1, or ½ without a step to learn from, and shortened as long as the objective
-// does not fall (Armijo's rule, by a parabola): a step of the run may evaluate loss and gradients several
-// times. docs/theory.md derives all of it; dmf_fast/optim/preconditioned_lbfgs.py is the same rule in Python.
+// The first trial of a step has length 1, or ½ when there is no previous step to learn from. Backtracking with
+// quadratic interpolation shortens it until the objective falls enough (Armijo's rule): a step of the run may
+// evaluate loss and gradients several times. docs/theory.md derives all of it;
+// dmf_fast/optim/preconditioned_lbfgs.py is the same rule in Python.
 #pragma once
 
 #include <vector>
