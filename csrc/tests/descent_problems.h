@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <stdexcept>
 #include <vector>
 
 #include "../kernels/descent/observed_lines.h"
@@ -238,6 +239,8 @@ class PlainDescent {
           u = g;
           w -= s * rule.lr * size_ * g;
           break;
+        case RuleKind::preconditioned_lbfgs:
+          throw std::logic_error("L-BFGS has plain loops of its own");
       }
     });
   }

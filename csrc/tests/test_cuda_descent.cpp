@@ -417,6 +417,11 @@ TEST_CASE("CUDA descent: problems that are none for a block are refused") {
   DescentProgram astray = program;
   astray.products[0].right = 17;
   CHECK_THROWS_AS(cuda::plan_block_run(astray, options, 50, false, 4, roomy), std::invalid_argument);
+  for (const RuleKind kind : {RuleKind::adaptive_gradient_descent, RuleKind::preconditioned_lbfgs}) {
+    cuda::RunOptions unknown = options;
+    unknown.rule.kind = kind;
+    CHECK_THROWS_AS(cuda::plan_block_run(program, unknown, 50, false, 4, roomy), std::invalid_argument);
+  }
   options.total_weight = 0;
   CHECK_THROWS_AS(cuda::plan_block_run(program, options, 50, false, 4, roomy), std::invalid_argument);
 }

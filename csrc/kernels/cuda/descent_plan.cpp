@@ -192,8 +192,9 @@ void check(const DescentProgram& program, const RunOptions& options, int64_t nnz
                                                                        std::to_string(most_factors));
   require(shared_limit >= shared_front, "it has too little shared memory");
   require(nnz >= 1 && nnz <= most_lines, "1 to 65536 entries must be observed");
-  require(options.rule.kind != RuleKind::adaptive_gradient_descent && options.rule.gradient_clip == 0,
-          "a block knows neither the adaptive step nor clipped gradients");
+  require(options.rule.kind != RuleKind::adaptive_gradient_descent &&
+              options.rule.kind != RuleKind::preconditioned_lbfgs && options.rule.gradient_clip == 0,
+          "a block knows neither the adaptive step, nor L-BFGS, nor clipped gradients");
   require(options.total_weight > 0, "the weights must have a sum above 0");
   const auto count = static_cast<int>(program.matrices.size());
   require(count == program.factors + static_cast<int>(program.products.size()) && count <= most_matrices,

@@ -212,7 +212,8 @@ __device__ __forceinline__ void update(const BlockRun& run, const BlockMemory& m
                                      static_cast<T>(sqrt(1 - power(rule.beta2, state.step)))};
       return update_factors<DescendByAdam<T>, T>(formula, run, memory);
     }
-    case RuleKind::adaptive_gradient_descent:  // the plan refuses it
+    case RuleKind::adaptive_gradient_descent:
+    case RuleKind::preconditioned_lbfgs:  // the plan refuses both
       return;
   }
 }
