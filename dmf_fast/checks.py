@@ -107,3 +107,16 @@ def _check_range(
     ):
         if beyond:
             raise ValueError(f"`{name}` must be {range_text(**bound)}, got {number}")
+
+
+def printable(text: str) -> str:
+    """Return a text that a terminal only shows: control characters stand as Python writes them.
+
+    >>> printable("tab\\tred\\x1b[31m")
+    'tab\\\\tred\\\\x1b[31m'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape", "backslashreplace").decode() for one in text
+    )

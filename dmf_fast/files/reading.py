@@ -1,0 +1,79 @@
+"""What is read from files that anybody may have written: every fault is one error that names the file."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from dmf_fast.checks import printable
+
+Record = TypeVar("Record")
+
+_LONGEST_REASON = 300
+
+
+@contextmanager
+def reading(file: object, kind: str, advice: str, error: type[ValueError] = ValueError) -> Iterator[None]:
+    """Turn whatever a block raises while it reads ``file`` into one ``error``.
+
+    Parsers raise nearly everything where a file is hostile, so nothing is listed here. The message is
+    ``FILE is not KIND, or is damaged (REASON); ADVICE``. An ``error`` that names the file already stays as
+    it is. Raises a `MemoryError` that names the file where memory is short: the file may be whole.
+
+    >>> with reading("run.json", "a record of a run", "write it again"):
+    ...     json.loads("?")
+    Traceback (most recent call last):
+    ValueError: run.json is not a record of a run, or is damaged (Expecting value: line 1 column 1 (char 0)); \
+write it again
+    """
+    name = printable(str(file))
+    try:
+        yield
+    except Exception as raised:
+        if isinstance(raised, error) and name in str(raised):
+            raise
+        reason = short_reason(raised)
+        if isinstance(raised, MemoryError) or getattr(raised, "errno", None) == errno.ENOMEM:
+            raise MemoryError(
+                f"there is not enough memory to read {name}, if it is whole ({reason})"
+            ) from raised
+        if isinstance(raised, OSError) and raised.strerror:
+            raise error(f"{name} cannot be read ({reason}); check the file and its permissions") from raised
+        raise error(f"{name} is not {kind}, or is damaged ({reason}); {advice}") from raised
+
+
+def short_reason(raised: BaseException) -> str:
+    """Return what an error says, on one line, without control characters, and never long.
+
+    >>> short_reason(KeyError("depth")), short_reason(EOFError())
+    ("KeyError: 'depth'", 'EOFError')
+    """
+    text = getattr(raised, "strerror", None) or str(raised)
+    text = printable(" ".join(str(text).split()))
+    if len(text) > _LONGEST_REASON:
+        text = text[:_LONGEST_REASON] + "…"
+    if isinstance(raised, KeyError):  # its message is the key alone
+        return f"KeyError: {text}"
+    return text or type(raised).__name__
+
+
+def record_of(text: str | bytes, kind: type[Record]) -> Record:
+    """Return JSON as a ``kind``, such as a `msgspec.Struct`, whose types and ranges are checked.
+
+    Raises what `reading` turns into an error: `ValueError` for most that can be wrong.
+
+    >>> record_of('{"a": 1}', dict[str, int])
+    {'a': 1}
+    """
+    import msgspec  # here, as most runs read no record
+
+    return msgspec.convert(json.loads(text), kind)
+
+
+def read_record(path: Path, kind: type[Record]) -> Record:
+    """Return the JSON in a file, UTF-8, as a ``kind``; see `record_of`."""
+    return record_of(path.read_text(encoding="utf-8"), kind)
