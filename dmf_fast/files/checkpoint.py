@@ -12,7 +12,6 @@ Only when a version is there, whole and on the disk, are older ones removed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -25,11 +24,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dmf_fast.files.atomic import atomic_folder
+from dmf_fast.files.digests import check_sums, write_sums
 from dmf_fast.files.identity import first_difference
 from dmf_fast.files.lock import locked
 from dmf_fast.files.packing import pack, unpack
 
-_TENSORS, _STATE, _SUMS = "tensors.safetensors", "state.json", "SHA256SUMS"
+_TENSORS, _STATE = "tensors.safetensors", "state.json"
 _VERSION = "version-"
 _FORMAT = 3
 
@@ -83,7 +83,7 @@ def save_checkpoint(folder: Path, identity: dict[str, Any], state: dict[str, Any
     with atomic_folder(version) as partial:
         save_file(tensors, partial / _TENSORS)
         (partial / _STATE).write_text(json.dumps({"format": _FORMAT, "run": packed}))
-        (partial / _SUMS).write_text("".join(_sums(partial)))
+        write_sums(partial)
     for path in folder.iterdir():
         if path.name.startswith(_VERSION) and path.name != version.name:
             shutil.rmtree(path, ignore_errors=True)
@@ -100,8 +100,7 @@ def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{folder} holds no checkpoint; start without resume")
     path = folder / f"{_VERSION}{version}"
     try:
-        if (path / _SUMS).read_text() != "".join(_sums(path)):
-            raise ValueError("its contents do not match SHA256SUMS")
+        check_sums(path, (_STATE, _TENSORS))
         packed = json.loads((path / _STATE).read_text())
         if packed["format"] != _FORMAT:
             raise ValueError("it was written by another version of dmf_fast")
@@ -129,13 +128,3 @@ def _latest_version(folder: Path) -> int | None:
         return None
     numbers = (path.name.removeprefix(_VERSION) for path in folder.glob(f"{_VERSION}*"))
     return max((int(number) for number in numbers if number.isdecimal()), default=None)
-
-
-def _sums(folder: Path) -> Iterator[str]:
-    """Return the lines of SHA256SUMS."""
-    for name in (_STATE, _TENSORS):
-        digest = hashlib.sha256()
-        with (folder / name).open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        yield f"{digest.hexdigest()}  {name}\n"
