@@ -1,6 +1,6 @@
 """Files and folders that are never there in part.
 
-What is written stands under a name of the writer's own next to its place, is flushed to the disk, and only
+What is written stands in a folder of the writer's own next to its place, is flushed to the disk, and only
 then is renamed. Whenever the process is killed, the old one is there or the new one. What a killed writer has
 left is removed by the next one for the same place.
 """
@@ -8,18 +8,26 @@ left is removed by the next one for the same place.
 from __future__ import annotations
 
 import ctypes
+import errno
+import hashlib
 import itertools
 import os
 import re
 import shutil
 import socket
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
-_PARTIAL, _REPLACED = ".partial", ".replaced"
+Read = TypeVar("Read")
+
 _A_DAY = 86400.0
+_LONGEST_NAME = 128  # of which a writer's own folder is called after its place
+_OLD = "old"
+_ATTEMPTS = 100
 _numbers = itertools.count()
 _in_use: set[str] = set()
 
@@ -29,15 +37,20 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """Give a name to write a file under, and put it into its place at the end, in a folder that is created.
 
     A block that fails leaves the file before, and nothing else. Where ``path`` is a link, what it points to
-    is replaced. Raises `OSError` where the file cannot be put there.
+    is replaced; the mode of what was there is kept. Raises `OSError` where the file cannot be put there.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder, atomic_file(Path(folder, "results")) as partial:
     ...     _ = partial.write_text("all of it")
     """
-    with _own_name(path) as (path, partial):
+    path = _place(path)
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file, which alone is replaced", str(path))
+    with _own_folder(path) as own:
+        partial = own / f"new{path.suffix}"
         yield partial
         flush(partial)
+        _keep_mode(path, partial)
         os.replace(partial, path)
         flush(path.parent)
 
@@ -47,7 +60,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder to write into, and put it into its place at the end, where an older one may be.
 
     As `atomic_file`. Where the file system cannot exchange two folders, there is a moment between two
-    renames when neither is there; the next writer then puts the old one back.
+    renames when neither is there; `put_back` mends that.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -56,18 +69,66 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     ...     [path.name for path in Path(folder, "run").iterdir()]
     ['results']
     """
-    with _own_name(path) as (path, partial):
+    path = _place(path)
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "it is a file, which no folder replaces", str(path))
+    with _own_folder(path) as own:
+        partial = own / "new"
         partial.mkdir()
         yield partial
         for folder, _, names in os.walk(partial):
             for name in names:
                 flush(Path(folder, name))
             flush(Path(folder))
-        if path.exists():
-            _take_place(partial, path)
-        else:
-            os.replace(partial, path)
+        _keep_mode(path, partial)
+        _take_place(partial, path)
         flush(path.parent)
+
+
+def read_folder(path: Path, read: Callable[[], Read]) -> Read:
+    """Return what ``read`` returns, which reads files in ``path``: all of one folder, old or new.
+
+    It is called again where an `atomic_folder` has replaced ``path`` meanwhile.
+
+    >>> read_folder(Path("no/such/folder"), lambda: 1)
+    1
+    """
+    for _ in range(_ATTEMPTS):
+        put_back(path)
+        before = _version(path)
+        try:
+            found = read()
+        except Exception:
+            if _version(path) == before:
+                raise
+        else:
+            if _version(path) == before:
+                return found
+    raise OSError(errno.EBUSY, "it is replaced again and again while it is read", str(path))
+
+
+def put_back(path: Path) -> None:
+    """Put a folder back into its place that a writer was killed in replacing, between two renames."""
+    with suppress(OSError):
+        path = _place(path)
+        if path.exists():
+            return
+        for entry, is_written in _partials(path):
+            if not is_written and (entry / _OLD).exists():
+                os.replace(entry / _OLD, path)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that may be there already, with those above it, and have them on the disk.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     make_folder(Path(folder, "a", "b"))
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        flush(folder.parent)
 
 
 def flush(path: Path) -> None:
@@ -84,58 +145,113 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-@contextmanager
-def _own_name(path: Path) -> Iterator[tuple[Path, Path]]:
-    """Give the place that is meant and a name next to it, which is removed again; strays are, too."""
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _clean(path)
-    writer = f"{socket.gethostname()}-{os.getpid()}-{next(_numbers)}"
-    partial = path.with_name(f".{writer}.{path.name}{_PARTIAL}")
-    _in_use.add(partial.name)
+def _place(path: Path) -> Path:
+    """Return the place that is meant: what a link points to, where there is one."""
     try:
-        yield path, partial
+        place = path.resolve()
+    except RuntimeError:  # what Python before 3.13 raises for links in a circle
+        place = path
+    if place.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return place
+
+
+@contextmanager
+def _own_folder(path: Path) -> Iterator[Path]:
+    """Give a new folder next to ``path`` that is nobody else's, and remove it; strays are removed, too.
+
+    A folder, as no one can have put a link into it, and as some libraries write beside the name they get.
+    """
+    make_folder(path.parent)
+    put_back(path)
+    with suppress(OSError):  # a folder that may be written to, but not listed
+        for entry, is_written in _partials(path):
+            if not is_written:
+                _remove(entry)
+    own = _made(path)
+    try:
+        yield own
     finally:
-        _remove(partial)
-        _in_use.discard(partial.name)
+        _in_use.discard(own.name)
+        put_back(path)
+        _remove(own)
 
 
-def _clean(path: Path) -> None:
-    """Remove what killed writers of ``path`` have left; an old folder that lost its place gets it back."""
-    ours = re.compile(rf"\.(.+)-(\d+)-\d+\.{re.escape(path.name)}({_PARTIAL}|{_REPLACED})")
+def _made(path: Path) -> Path:
+    while True:
+        writer = f"{socket.gethostname()}-{os.getpid()}-{next(_numbers)}"
+        own = path.with_name(f".{writer}.{_mark(path)}.partial")
+        _in_use.add(own.name)
+        try:
+            own.mkdir(mode=0o700)
+            return own
+        except FileExistsError:  # not of this process
+            _in_use.discard(own.name)
+
+
+def _mark(path: Path) -> str:
+    """Return how own folders for a place are called; names may not be longer than 255 bytes."""
+    name = os.fsencode(path.name)
+    return path.name if len(name) <= _LONGEST_NAME else hashlib.sha256(name).hexdigest()
+
+
+def _partials(path: Path) -> Iterator[tuple[Path, bool]]:
+    """Return the own folders of writers for ``path``, and whether these may be alive."""
+    ours = re.compile(rf"\.(.+)-(\d+)-\d+\.{re.escape(_mark(path))}\.partial")
     for entry in list(path.parent.iterdir()):
         found = ours.fullmatch(entry.name)
-        if found is None or _is_written(entry, found[1], int(found[2])):
-            continue
-        if found[3] == _REPLACED and not path.exists():
-            os.replace(entry, path)
-        else:
-            _remove(entry)
+        if found is not None:
+            yield entry, _is_written(entry, found[1], int(found[2]))
 
 
 def _is_written(entry: Path, host: str, process: int) -> bool:
     """Return whether its writer may be alive; on another machine, whether it was begun within a day."""
     try:
         if host != socket.gethostname():
-            return time.time() - entry.stat().st_mtime < _A_DAY
+            return time.time() - entry.lstat().st_mtime < _A_DAY
         if process == os.getpid():
-            return entry.with_suffix(_PARTIAL).name in _in_use
+            return entry.name in _in_use
         os.kill(process, 0)
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass  # it lives, as another user's
     return True
 
 
+def _keep_mode(path: Path, partial: Path) -> None:
+    with suppress(FileNotFoundError):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        # A folder that its owner may not write to cannot be moved.
+        partial.chmod(mode | stat.S_IRWXU if partial.is_dir() else mode)
+
+
 def _take_place(partial: Path, path: Path) -> None:
-    """Put the folder ``partial`` in the place of the folder ``path``, and remove that."""
-    if _exchanged(partial, path):
-        return
-    replaced = partial.with_suffix(_REPLACED)
-    os.replace(path, replaced)
-    os.replace(partial, path)
-    _remove(replaced)
+    """Put the folder ``partial`` in the place of ``path``; where one was there, it is beside ``partial``.
+
+    Other writers may do the same meanwhile.
+    """
+    old = partial.with_name(_OLD)
+    for _ in range(_ATTEMPTS):
+        if _renamed(partial, path) or _exchanged(partial, path):
+            return
+        with suppress(FileNotFoundError):
+            os.replace(path, old)
+        if _renamed(partial, path):
+            return
+        _remove(old)  # another writer was faster, with a newer one
+    raise OSError(errno.EBUSY, "others replace it again and again", str(path))
+
+
+def _renamed(partial: Path, path: Path) -> bool:
+    """Rename a folder; False where another, which is not empty, has the name."""
+    try:
+        os.replace(partial, path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
 
 
 def _exchanged(one: Path, other: Path) -> bool:
@@ -143,6 +259,15 @@ def _exchanged(one: Path, other: Path) -> bool:
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
     return renameat2 is not None and renameat2(here, bytes(one), here, bytes(other), exchange) == 0
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Return what changes where another folder takes the place: inodes are used again, times are not."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_ino, status.st_ctime_ns
 
 
 def _remove(path: Path) -> None:

@@ -25,10 +25,9 @@ def reading(file: object, kind: str, advice: str, error: type[ValueError] = Valu
     it is. Raises a `MemoryError` that names the file where memory is short: the file may be whole.
 
     >>> with reading("run.json", "a record of a run", "write it again"):
-    ...     json.loads("?")
+    ...     [][0]
     Traceback (most recent call last):
-    ValueError: run.json is not a record of a run, or is damaged (Expecting value: line 1 column 1 (char 0)); \
-write it again
+    ValueError: run.json is not a record of a run, or is damaged (list index out of range); write it again
     """
     name = printable(str(file))
     try:
