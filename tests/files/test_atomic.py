@@ -228,9 +228,10 @@ def test_an_interruption_while_a_folder_is_replaced_leaves_the_old_one(
 
     (tmp_path / "place").mkdir()
     fill(tmp_path / "place", "old")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), ExitStack() as stack:
+    with ExitStack() as stack:
+        stack.enter_context(pytest.raises(KeyboardInterrupt))
         fill(stack.enter_context(atomic_folder(tmp_path / "place")), "new")
-        patch.setattr(os, "replace", interrupted)
+        monkeypatch.setattr(os, "replace", interrupted)
     assert content(tmp_path / "place") == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["place"]
 
