@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from dmf_fast import Observations
 from dmf_fast.completion import CompletionOptions, complete_matrix
 from dmf_fast.experiments import low_rank_problem
-from dmf_fast.tuning import SearchSpace, TuningOptions, TuningTrial, tune
+from dmf_fast.tuning import SearchSpace, TuningOptions, TuningResult, TuningTrial, tune
 from dmf_fast.tuning.proposal import Proposal
 
 OPTIONS = CompletionOptions.of(
@@ -185,6 +186,112 @@ def test_trials_of_another_search_are_refused(observed: Observations, tmp_path: 
     file.write_text("{")
     with pytest.raises(ValueError, match=r"does not hold the trials of a search"):
         tune(observed, OPTIONS, SPACE, TuningOptions(trials=1), kept_in=file)
+
+
+WEIGHTED = [1.0] * 249 + [2.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"train": [1.0] * 250}, "train"),
+        ({"train": WEIGHTED}, "train"),
+        ({"validation": [1.0, 2.0]}, "validation"),
+        ({"space": SearchSpace({"hidden": (2, 4), "lr": (0.1, 1.0)})}, "ranges.lr"),
+        ({"options": {"weight_decay": 0.2}}, "weight_decay"),
+        ({"options": {"steps": 81}}, "steps"),
+        ({"options": {"patience": 11}}, "patience"),
+        ({"options": {"reduction": "sum"}}, "reduction"),
+        ({"tuning": {"prune": False}}, "prune"),
+        ({"tuning": {"seed": 1}}, "seed of the search"),
+    ],
+)
+def test_whatever_decides_the_trials_makes_another_search(
+    observed: Observations, tmp_path: Path, changes: dict[str, Any], name: str
+) -> None:
+    def search(
+        train: Any = None,
+        validation: Any = (2.0, 1.0),
+        options: Any = None,
+        space: Any = None,
+        tuning: Any = None,
+    ) -> tuple[Any, ...]:
+        others = Observations([0, 1], [1, 0], [1.0, 2.0], observed.shape, weights=validation)
+        given = observed.with_values(observed.values, train)
+        found = tune(
+            given,
+            OPTIONS.changed({"steps": 2} | (options or {})),
+            space or SearchSpace({"hidden": (2, 4)}),
+            TuningOptions(trials=1, **(tuning or {})),
+            validation=others,
+            kept_in=tmp_path / "trials.json",
+        )
+        return measured(found.trials)
+
+    first = search()
+    assert search() == first
+    with pytest.raises(ValueError, match=f"belongs to another search: {name} was"):
+        search(**changes)
+
+
+@pytest.mark.parametrize("changes", [{"checkpoint_every": 3}, {"singular_values": 2}, {"refit": False}])
+def test_what_does_not_change_the_trials_resumes_the_search(
+    observed: Observations, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    file, ended = tmp_path / "trials.json", []
+    tune(observed, OPTIONS.changed({"steps": 2}), SPACE, TuningOptions(trials=1), kept_in=file)
+    tune(
+        observed, OPTIONS.changed({"steps": 2} | changes), SPACE, TuningOptions(trials=2, max_seconds=60.0),
+        kept_in=file, after_trial=ended.append,
+    )  # fmt: skip
+    assert [trial.number for trial in ended] == [1]
+
+
+def kept(observed: Observations, file: Path, *ends: tuple[str, float | None]) -> TuningResult:
+    """Return what a search finds whose trials ended so, without making one."""
+    options = OPTIONS.changed({"steps": 2})
+    tune(observed, options, SPACE, TuningOptions(trials=1), kept_in=file)
+    content = json.loads(file.read_text())
+    (first,) = content["trials"]
+    content["trials"] = [
+        first | {"number": number, "state": state, "validation_rmse": rmse}
+        for number, (state, rmse) in enumerate(ends)
+    ]
+    file.write_text(json.dumps(content))
+    return tune(observed, options, SPACE, TuningOptions(trials=len(ends)), kept_in=file)
+
+
+def test_the_best_is_the_first_of_the_complete_trials_with_the_least_error(
+    observed: Observations, tmp_path: Path
+) -> None:
+    ends = [("complete", 0.9), ("diverged", None), ("pruned", 0.1), ("complete", 0.8), ("complete", 0.8)]
+
+    found = kept(observed, tmp_path / "trials.json", *ends)
+
+    assert (found.best.number, found.best.validation_rmse) == (3, 0.8)
+    assert not found.interrupted
+    assert [
+        tuple(row[name] for name in ("number", "state", "validation_rmse")) for row in found.table.to_pylist()
+    ] == [(number, *end) for number, end in enumerate(ends)]
+
+
+def test_trials_that_were_pruned_or_diverged_are_no_result(observed: Observations, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="All 2 trials"):
+        kept(observed, tmp_path / "trials.json", ("diverged", None), ("pruned", 0.5))
+
+
+def test_a_report_is_the_first_row_of_its_step_and_its_error(observed: Observations) -> None:
+    (trial,) = tune(
+        observed, OPTIONS.changed({"depth": 3, "steps": 6}), SPACE, TuningOptions(trials=1)
+    ).trials
+    completed = complete_matrix(observed, OPTIONS.changed({"depth": 3, "steps": 6, "refit": False}))
+    assert len(completed.search) > 1
+    rows = completed.history.to_pylist()
+    expected: dict[int, float] = {}
+    for row in rows:
+        expected.setdefault(row["step"], row["validation_rmse"])
+    assert trial.reports == expected
+    assert (trial.steps, trial.best_step) == (completed.steps, completed.best_step)
 
 
 def test_bad_arguments_are_refused(observed: Observations) -> None:
