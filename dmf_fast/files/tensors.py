@@ -1,0 +1,95 @@
+"""Tensors in a safetensors file that says what it holds, and by a digest whether it still holds that."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dmf_fast.files.atomic import atomic_file
+from dmf_fast.files.identity import sha256_of
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, kind: str, facts: str = "") -> None:
+    """Write tensors, contiguous ones, with a text about them; the file appears when it is whole.
+
+    Args:
+        tensors: by their names; no two share memory.
+        path: see `atomic_file`.
+        kind: what they are, which `load_tensors` asks for.
+        facts: what else is known, such as JSON.
+
+    Raises:
+        OSError: the file cannot be written.
+
+    Example:
+        >>> import tempfile, torch
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_tensors({"ones": torch.ones(2)}, Path(folder, "numbers"), "example", "two of them")
+        ...     load_tensors(Path(folder, "numbers"), "example")
+        ({'ones': tensor([1., 1.])}, 'two of them')
+
+    """
+    metadata = {"format": kind, "facts": facts, "sha256": _digest(tensors, kind, facts)}
+    with atomic_file(path) as partial:
+        write_tensors(tensors, partial, metadata)
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file of a folder that is about to be published.
+
+    Raises `OSError` where it cannot be written.
+    """
+    path.touch()
+    mode = path.stat().st_mode
+    try:
+        save_file(dict(tensors), path, metadata)
+    except SafetensorError as error:
+        raise _os_error(error, path) from error
+    path.chmod(mode)  # safetensors lets nobody else read its files
+
+
+def load_tensors(path: Path, kind: str, *, checked: bool = False) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors that `save_tensors` wrote, mapped, and the text.
+
+    Args:
+        path: the file.
+        kind: what it must hold.
+        checked: whether the file has been compared with a digest already, which takes a second a gigabyte.
+
+    Raises:
+        OSError, ValueError, SafetensorError: it cannot be read, is of another kind, or damaged: `reading`
+            makes one error of them.
+
+    """
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        if metadata.get("format") != kind:
+            raise ValueError(f"its format is {metadata.get('format')!r} instead of {kind!r}")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    facts = metadata.get("facts", "")
+    if not checked and metadata.get("sha256") != _digest(tensors, kind, facts):
+        raise ValueError("its contents do not match its SHA-256")
+    return tensors, facts
+
+
+def _digest(tensors: Mapping[str, Tensor], kind: str, facts: str) -> str:
+    digest = hashlib.sha256(repr((kind, facts)).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        digest.update(bytes.fromhex(sha256_of(tensor)))
+    return digest.hexdigest()
+
+
+def _os_error(error: SafetensorError, path: Path) -> OSError:
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    if number is None:
+        return OSError(errno.EIO, str(error), str(path))
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(path))

@@ -1,0 +1,88 @@
+"""Tensors in a file: what comes back is what was written, or a sentence."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+
+from dmf_fast.files.reading import reading
+from dmf_fast.files.tensors import load_tensors, save_tensors
+
+TENSORS = {
+    "a": torch.arange(6.0).view(2, 3),
+    "b": torch.tensor([1, 2], dtype=torch.int32),
+    "none": torch.zeros(0, 4, dtype=torch.bfloat16),
+    "one": torch.tensor(1.5, dtype=torch.float64),
+}
+
+
+def save(path: Path) -> None:
+    save_tensors(TENSORS, path, "numbers", '{"n": 1}')
+
+
+def test_no_flipped_byte_goes_unnoticed(tmp_path: Path) -> None:
+    save(tmp_path / "file")
+    whole = (tmp_path / "file").read_bytes()
+    for place in range(len(whole)):
+        (tmp_path / "file").write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match="file is not numbers, or is damaged"):
+            load(tmp_path / "file")
+
+
+def load(path: Path) -> tuple[dict[str, torch.Tensor], str]:
+    with reading(path, "numbers", "write it again"):
+        return load_tensors(path, "numbers")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors: tensors | {"a": tensors["a"].view(3, 2)},
+        lambda tensors: tensors | {"b": tensors["b"].view(torch.float32)},
+        lambda tensors: {name: tensor for name, tensor in tensors.items() if name != "none"},
+        lambda tensors: tensors | {"more": torch.zeros(0)},
+    ],
+)
+def test_the_digest_knows_names_types_and_shapes(
+    tmp_path: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    save(tmp_path / "file")
+    with safe_open(tmp_path / "file", framework="pt") as file:
+        metadata = file.metadata()
+    save_file(change(TENSORS), tmp_path / "file", metadata)
+    with pytest.raises(ValueError, match="SHA-256"):
+        load(tmp_path / "file")
+
+
+def test_a_full_disk_is_an_os_error_with_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError(
+            'Error while serializing: I/O error: No space left on device (os error 28) at path "x"'
+        )
+
+    save(tmp_path / "file")
+    before = (tmp_path / "file").read_bytes()
+    monkeypatch.setattr("dmf_fast.files.tensors.save_file", full)
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        save(tmp_path / "file")
+    assert raised.value.errno == errno.ENOSPC
+    assert (tmp_path / "file").read_bytes() == before
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save(tmp_path / "file")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
