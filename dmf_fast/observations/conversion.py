@@ -15,7 +15,11 @@ Arguments = tuple[Any, Any, Any, tuple[int, int]]
 
 
 def scipy_entries(matrix: Any) -> Arguments:
-    """Return the stored entries of a SciPy sparse matrix or array, zeros and duplicates included."""
+    """Return the stored entries of a SciPy sparse matrix or array, zeros and duplicates included.
+
+    Raises a `TypeError` where ``matrix`` is something else, a `ValueError` where it has no two dimensions or
+    its parts contradict one another.
+    """
     import scipy.sparse  # here, as it is slow to import and most users hold arrays
 
     if not scipy.sparse.issparse(matrix):
@@ -25,8 +29,12 @@ def scipy_entries(matrix: Any) -> Arguments:
         )
     if matrix.ndim != 2:
         raise ValueError(f"`matrix` must have two dimensions, got shape {matrix.shape}")
-    coordinates = matrix.tocoo()
-    return coordinates.row, coordinates.col, coordinates.data, coordinates.shape
+    try:
+        return *checked_entries(matrix), matrix.shape
+    except (ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
+        raise ValueError(
+            f"`matrix` must be consistent, but {error}; build it again with its constructor"
+        ) from error
 
 
 def dense_entries(array: Any, mask: Any) -> Arguments:
@@ -58,6 +66,103 @@ def torch_sparse_entries(tensor: Any) -> Arguments:
     if values.ndim != 1:
         raise ValueError(f"`tensor` must hold one number an entry, got values of shape {tuple(values.shape)}")
     return rows, columns, values, (int(tensor.shape[0]), int(tensor.shape[1]))
+
+
+def checked_entries(matrix: Any) -> tuple[Any, Any, Any]:
+    """Return the row, the column and the value of every stored entry of a matrix, all of them checked.
+
+    ``matrix`` has the attributes of one of SciPy's formats. All parts are checked before one is followed:
+    SciPy's own conversions read and write wherever spoilt ones point. Memory is by the number of entries,
+    never by the shape. Zeros and duplicates are entries; the zeros of DIA are none, which cannot be told from
+    padding. Raises a `ValueError` (and others, where a part is no array at all) that says what is wrong.
+    """
+    count, others = matrix.shape
+    match matrix.format:
+        case "csr":
+            rows, columns, values = _compressed(matrix, count)
+        case "csc":
+            columns, rows, values = _compressed(matrix, others)
+        case "bsr":
+            rows, columns, values = _blocks(matrix)
+        case "dia":
+            rows, columns, values = _diagonals(matrix)
+        case "lil":
+            lengths = [len(row) for row in matrix.data]
+            if [len(row) for row in matrix.rows] != lengths or len(lengths) != count:
+                raise ValueError("its rows and its data differ in their lengths")
+            rows = np.repeat(np.arange(count), lengths)
+            indices = [index for row in matrix.rows for index in row]
+            columns = np.array(indices) if indices else np.zeros(0, dtype=np.int64)
+            values = np.array([number for row in matrix.data for number in row], dtype=matrix.dtype)
+        case "coo":
+            rows, columns, values = matrix.row, matrix.col, matrix.data
+        case "dok":  # a dictionary, whose conversion follows no index
+            stored = matrix.tocoo()
+            rows, columns, values = stored.row, stored.col, stored.data
+        case other:
+            raise ValueError(f"its format {other!r} is not known")
+    _check_part("values", values)
+    for name, indices, size in (("row", rows, count), ("column", columns, others)):
+        _check_part(f"{name} indices", indices, kinds="iu")
+        if len(indices) != len(values):
+            raise ValueError(f"it holds {len(indices)} {name} indices for {len(values)} values")
+        if len(indices) and (indices.min() < 0 or indices.max() >= size):
+            raise ValueError(f"it holds a {name} index outside 0..{size - 1}")
+    return rows, columns, values
+
+
+def _compressed(matrix: Any, lines: int) -> tuple[Any, Any, Any]:
+    """Return the line, the index within it and the value of every entry of CSR, CSC, or blocks of BSR."""
+    starts = matrix.indptr
+    _check_part("indptr", starts, kinds="iu")
+    starts = starts.astype(np.int64)
+    if len(starts) != lines + 1 or starts[0] != 0 or (np.diff(starts) < 0).any():
+        raise ValueError(f"its indptr must rise from 0 over {lines} lines")
+    stored = min(len(matrix.indices), len(matrix.data))  # there may be room for more entries
+    if starts[-1] > stored:
+        raise ValueError(f"its indptr ends at {starts[-1]}, where {stored} entries are stored")
+    kept = slice(int(starts[-1]))
+    return np.repeat(np.arange(lines), np.diff(starts)), matrix.indices[kept], matrix.data[kept]
+
+
+def _blocks(matrix: Any) -> tuple[Any, Any, Any]:
+    """Return the entries of BSR, block by block."""
+    _check_part("data", matrix.data, dimensions=3)
+    height, width = matrix.data.shape[1:]
+    if not height or not width or matrix.shape[0] % height or matrix.shape[1] % width:
+        raise ValueError(f"blocks of {height} x {width} do not fill the shape {matrix.shape}")
+    rows, columns, data = _compressed(matrix, matrix.shape[0] // height)
+    _check_part("indices", columns, kinds="iu")
+    within = np.arange(height)[:, None], np.arange(width)
+    # As int64, in which no product with a size can overflow unseen: an index lies within the shape.
+    columns = columns.astype(np.int64)
+    if len(columns) and (columns.min() < 0 or columns.max() >= matrix.shape[1] // width):
+        raise ValueError(f"it holds a block outside the shape {matrix.shape}")
+    starts = rows[:, None, None] * height, columns[:, None, None] * width
+    inside = [np.broadcast_to(start + step, data.shape) for start, step in zip(starts, within, strict=True)]
+    return inside[0].ravel(), inside[1].ravel(), data.ravel()
+
+
+def _diagonals(matrix: Any) -> tuple[Any, Any, Any]:
+    """Return the entries of DIA that are not 0."""
+    _check_part("data", matrix.data, dimensions=2)
+    _check_part("offsets", matrix.offsets, kinds="iu")
+    if len(matrix.offsets) != len(matrix.data) or len(np.unique(matrix.offsets)) != len(matrix.data):
+        raise ValueError(f"it holds {len(matrix.data)} diagonals, whose offsets must differ")
+    count, others = matrix.shape
+    diagonal, columns = np.nonzero(matrix.data[:, :others])
+    offsets = np.clip(matrix.offsets.astype(np.int64), -count, others)  # those beyond hold nothing
+    rows = columns - offsets[diagonal]
+    inside = (rows >= 0) & (rows < count)
+    rows, columns = rows[inside], columns[inside]
+    return rows, columns, matrix.data[diagonal[inside], columns]
+
+
+def _check_part(name: str, part: Any, *, kinds: str = "biufc", dimensions: int = 1) -> None:
+    if not isinstance(part, np.ndarray) or part.ndim != dimensions or part.dtype.kind not in kinds:
+        shape = f"{part.dtype} of shape {part.shape}" if isinstance(part, np.ndarray) else type(part).__name__
+        kind = "integers" if kinds == "iu" else "numbers"
+        raise ValueError(f"its {name} must be {kind} in {dimensions} dimension(s), got {shape}")
 
 
 def _check_matrix(name: str, matrix: Any) -> None:

@@ -22,7 +22,7 @@ def as_dictionary(observations: Observations) -> dict[tuple[int, int], float]:
     return dict(zip(pairs, observations.values.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("format_name", ["coo", "csr", "csc", "lil", "dok", "dia"])
+@pytest.mark.parametrize("format_name", ["coo", "csr", "csc", "bsr", "lil", "dok", "dia"])
 @pytest.mark.parametrize("container", [scipy.sparse.coo_array, scipy.sparse.coo_matrix])
 def test_any_scipy_format(container: Any, format_name: str) -> None:
     observations = Observations.from_scipy(container(DENSE).asformat(format_name))
@@ -150,3 +150,60 @@ def test_bad_sparse_tensors_are_refused(tensor: Any, error: type[Exception], mes
 def test_bad_scipy_matrices_are_refused(matrix: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Observations.from_scipy(matrix)
+
+
+SPOILT: dict[str, tuple[str, dict[str, Any]]] = {
+    "starts that point behind the end": ("csr", {"indptr": [0, 10**6, 2]}),
+    "starts that fall": ("csr", {"indptr": [0, 3, 2]}),
+    "starts that do not begin at 0": ("csc", {"indptr": [1, 1, 2, 3]}),
+    "starts below 0": ("csr", {"indptr": [0, -5, 3]}),
+    "starts beyond int64": ("csr", {"indptr": np.array([0, 2**63, 3], dtype=np.uint64)}),
+    "starts for other lines": ("csr", {"indptr": [0, 3]}),
+    "starts that are no integers": ("csr", {"indptr": [0.0, 1.0, 3.0]}),
+    "starts that end too late": ("csc", {"indptr": [0, 1, 2, 4]}),
+    "an index beyond the shape": ("csr", {"indices": [1, 0, 3]}),
+    "an index below 0": ("csc", {"indices": [1, -1, 0]}),
+    "indices that are no integers": ("csr", {"indices": [1.0, 0.0, 2.0]}),
+    "indices in two dimensions": ("csr", {"indices": [[1, 0, 2]]}),
+    "values that are objects": ("csr", {"data": [None, None, None]}),
+    "fewer values than indices": ("csr", {"data": [1.0]}),
+    "values in two dimensions": ("csr", {"data": [[1.0], [2.0], [3.0]]}),
+    "a row beyond the shape": ("coo", {"coords": ([0, 1, 2], [1, 0, 2])}),
+    "fewer columns than rows": ("coo", {"coords": ([0, 1, 1], [1, 0])}),
+    "blocks that do not fill the shape": ("bsr", {"data": np.ones((1, 3, 2))}),
+    "blocks without a size": ("bsr", {"data": np.ones((1, 0, 3))}),
+    "a block beyond the shape": ("bsr", {"indices": [1]}),
+    "more blocks than there are": ("bsr", {"indptr": [0, 99]}),
+    "flat blocks": ("bsr", {"data": np.ones(6)}),
+    "one offset for two diagonals": ("dia", {"data": np.ones((2, 3)), "offsets": [0]}),
+    "two equal offsets": ("dia", {"data": np.ones((2, 3)), "offsets": [0, 0]}),
+    "offsets that are no integers": ("dia", {"data": np.ones((1, 3)), "offsets": [0.5]}),
+    "a flat diagonal": ("dia", {"data": np.ones(3), "offsets": [0]}),
+    "lists of other lengths": ("lil", {"data": np.array([[1.0], [1.0] * 9], dtype=object)}),
+    "a list too few": ("lil", {"rows": np.array([[1]], dtype=object)}),
+    "lists of indices beyond the shape": ("lil", {"rows": np.array([[1], [0, 99]], dtype=object)}),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_a_sparse_matrix_with_spoilt_parts_is_refused_before_they_are_followed(case: str) -> None:
+    form, parts = SPOILT[case]
+    block = {"blocksize": (2, 3)} if form == "bsr" else {}
+    matrix = getattr(scipy.sparse.coo_array(DENSE), f"to{form}")(**block)
+    for name, part in parts.items():
+        setattr(matrix, name, tuple(map(np.array, part)) if name == "coords" else np.array(part))
+
+    with pytest.raises(ValueError, match="`matrix` must be consistent"):
+        Observations.from_scipy(matrix)
+
+
+def test_offsets_of_diagonals_outside_the_shape_hold_nothing() -> None:
+    matrix = scipy.sparse.dia_array((np.ones((3, 3)), [0, -30, 30]), shape=(2, 3))
+    assert as_dictionary(Observations.from_scipy(matrix)) == {(0, 0): 1.0, (1, 1): 1.0}
+
+
+def test_room_for_more_entries_is_no_fault_and_holds_none() -> None:
+    matrix = scipy.sparse.csr_array(DENSE)
+    matrix.data = np.append(matrix.data, [9.0, 9.0])
+    matrix.indices = np.append(matrix.indices, [77, 78])
+    assert as_dictionary(Observations.from_scipy(matrix)) == PAIRS
