@@ -186,14 +186,22 @@ def _from_coo(tensor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _from_csr(tensor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return _expand(tensor.crow_indices()), tensor.col_indices(), tensor.values()
+    return _expand(tensor.crow_indices(), len(tensor.values())), tensor.col_indices(), tensor.values()
 
 
 def _from_csc(tensor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return tensor.row_indices(), _expand(tensor.ccol_indices()), tensor.values()
+    return tensor.row_indices(), _expand(tensor.ccol_indices(), len(tensor.values())), tensor.values()
 
 
-def _expand(starts: Tensor) -> Tensor:
+def _expand(starts: Tensor, nnz: int) -> Tensor:
+    if (
+        starts.ndim != 1
+        or not len(starts)
+        or starts[0] != 0
+        or starts[-1] != nnz
+        or (starts.diff() < 0).any()
+    ):
+        raise ValueError(f"`tensor` must be consistent, but its starts of lines do not rise from 0 to {nnz}")
     lines = torch.arange(len(starts) - 1, device=starts.device, dtype=starts.dtype)
     return torch.repeat_interleave(lines, starts.diff())
 

@@ -152,6 +152,16 @@ def test_bad_scipy_matrices_are_refused(matrix: Any, error: type[Exception], mes
         Observations.from_scipy(matrix)
 
 
+@pytest.mark.parametrize("starts", [[0, 2**40, 2], [0, 2, 1], [1, 1, 2], [0, 1, 9], [0, -1, 2]])
+@pytest.mark.parametrize("make", [torch.sparse_csr_tensor, torch.sparse_csc_tensor])
+def test_a_sparse_tensor_with_spoilt_starts_is_refused(make: Any, starts: list[int]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tensor = make(starts, [0, 1], [1.0, 2.0], (2, 2), check_invariants=False)
+    with pytest.raises(ValueError, match="`tensor` must be consistent"):
+        Observations.from_torch_sparse(tensor)
+
+
 SPOILT: dict[str, tuple[str, dict[str, Any]]] = {
     "starts that point behind the end": ("csr", {"indptr": [0, 10**6, 2]}),
     "starts that fall": ("csr", {"indptr": [0, 3, 2]}),
