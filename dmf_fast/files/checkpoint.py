@@ -19,15 +19,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from dmf_fast.checks import printable
 from dmf_fast.files.atomic import atomic_folder
 from dmf_fast.files.digests import check_sums, write_sums
 from dmf_fast.files.identity import first_difference
 from dmf_fast.files.lock import locked
 from dmf_fast.files.packing import pack, unpack
+from dmf_fast.files.reading import read_record, reading
+from dmf_fast.files.tensors import write_tensors
 
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
 _VERSION = "version-"
@@ -81,8 +83,8 @@ def save_checkpoint(folder: Path, identity: dict[str, Any], state: dict[str, Any
     packed = pack({"identity": identity, "state": state}, "run", tensors)
     version = folder / f"{_VERSION}{(_latest_version(folder) or 0) + 1}"
     with atomic_folder(version) as partial:
-        save_file(tensors, partial / _TENSORS)
-        (partial / _STATE).write_text(json.dumps({"format": _FORMAT, "run": packed}))
+        write_tensors(tensors, partial / _TENSORS)
+        (partial / _STATE).write_text(json.dumps({"format": _FORMAT, "run": packed}), "utf-8")
         write_sums(partial)
     for path in folder.iterdir():
         if path.name.startswith(_VERSION) and path.name != version.name:
@@ -99,18 +101,16 @@ def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
     if version is None:
         raise ValueError(f"{folder} holds no checkpoint; start without resume")
     path = folder / f"{_VERSION}{version}"
-    try:
+    with reading(path, "a checkpoint", f"remove {printable(str(folder))} and start anew"):
         check_sums(path, (_STATE, _TENSORS))
-        packed = json.loads((path / _STATE).read_text())
-        if packed["format"] != _FORMAT:
+        record = read_record(path / _STATE, dict[str, Any])
+        if record["format"] != _FORMAT:
             raise ValueError("it was written by another version of dmf_fast")
-        run = unpack(packed["run"], load_file(path / _TENSORS))
-        state: dict[str, Any] = run["state"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise ValueError(
-            f"the checkpoint {path} is damaged ({error}); remove {folder} and start anew"
-        ) from error
-    _check_identity(folder, run["identity"], identity)
+        run = unpack(record["run"], load_file(path / _TENSORS))
+        saved, state = run["identity"], run["state"]
+        if not isinstance(saved, dict) or not isinstance(state, dict):
+            raise TypeError("identity and state must be dictionaries")
+    _check_identity(folder, saved, identity)
     return state
 
 
@@ -118,8 +118,8 @@ def _check_identity(folder: Path, saved: dict[str, Any], given: dict[str, Any]) 
     difference = first_difference(saved, given)
     if difference is not None:
         raise ValueError(
-            f"the checkpoint in {folder} belongs to another run: {difference}; resume with the same, or "
-            "choose another folder"
+            f"the checkpoint in {printable(str(folder))} belongs to another run: {printable(difference)}; "
+            "resume with the same, or choose another folder"
         )
 
 

@@ -36,14 +36,29 @@ def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
-    """Return what `pack` was given."""
+    """Return what `pack` was given.
+
+    Raises a `ValueError`, or what else Python raises, where ``packed`` is nothing that `pack` returns, or
+    does not have all of the tensors.
+    """
+    left = dict(tensors)
+    value = _unpacked(packed, left)
+    if left:
+        raise ValueError(f"the tensor {min(left)!r} belongs to nothing")
+    return value
+
+
+def _unpacked(packed: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return a value and take its tensors away."""
     if isinstance(packed, list):
-        return [unpack(item, tensors) for item in packed]
+        return [_unpacked(item, tensors) for item in packed]
     if not isinstance(packed, dict):
         return packed
     ((kind, content),) = packed.items()
     if kind == "tensor":
-        return tensors[content]
+        return tensors.pop(content)
     if kind == "tuple":
-        return tuple(unpack(content, tensors))
-    return {key: unpack(item, tensors) for key, item in content}
+        return tuple(_unpacked(content, tensors))
+    if kind != "items":
+        raise ValueError(f"{kind!r} is no kind of value")
+    return {key: _unpacked(item, tensors) for key, item in content}

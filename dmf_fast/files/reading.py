@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +41,8 @@ def reading(file: object, kind: str, advice: str, error: type[ValueError] = Valu
             raise MemoryError(
                 f"there is not enough memory to read {name}, if it is whole ({reason})"
             ) from raised
-        if isinstance(raised, OSError) and raised.strerror:
+        is_part_missing = isinstance(raised, FileNotFoundError) and str(raised.filename) != str(file)
+        if isinstance(raised, OSError) and raised.strerror and not is_part_missing:
             raise error(f"{name} cannot be read ({reason}); check the file and its permissions") from raised
         raise error(f"{name} is not {kind}, or is damaged ({reason}); {advice}") from raised
 
@@ -57,6 +59,8 @@ def short_reason(raised: BaseException) -> str:
         text = text[:_LONGEST_REASON] + "…"
     if isinstance(raised, KeyError):  # its message is the key alone
         return f"KeyError: {text}"
+    if isinstance(raised, FileNotFoundError) and raised.filename:
+        return f"{text}: {printable(os.path.basename(str(raised.filename)))}"
     return text or type(raised).__name__
 
 

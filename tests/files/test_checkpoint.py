@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from dmf_fast.files.checkpoint import load_checkpoint, save_checkpoint
+from dmf_fast.files.digests import write_sums
 from dmf_fast.files.packing import pack, unpack
 
 IDENTITY = {"optimizer": "SGD"}
@@ -60,6 +63,52 @@ def test_a_damaged_checkpoint_is_called_damaged(tmp_path: Path, name: str, damag
     damage(next(tmp_path.glob("version-*")) / name)
     with pytest.raises(ValueError, match="is damaged"):
         load_checkpoint(tmp_path, IDENTITY)
+
+
+def rewritten(folder: Path, run: object, tensors: dict[str, torch.Tensor] | None = None) -> None:
+    """Replace what a checkpoint holds by something else, with right digests."""
+    saved(folder)
+    (version,) = folder.glob("version-*")
+    record = json.loads((version / "state.json").read_text())
+    (version / "state.json").write_text(json.dumps(record | {"run": run}))
+    if tensors is not None:
+        save_file(tensors, version / "tensors.safetensors")
+    write_sums(version)
+
+
+def nested(kind: str, depth: int = 300) -> object:
+    packed: object = None
+    for _ in range(depth):
+        packed = {kind: [["a", packed]] if kind == "items" else [packed]}
+    return packed
+
+
+PACKED = {"items": [["identity", {"items": []}], ["state", {"items": [["a", {"tensor": "run.state.a"}]]}]]}
+
+
+@pytest.mark.parametrize(
+    ("run", "tensors"),
+    [
+        (None, {}),
+        ([], {}),
+        ({"items": []}, {}),
+        ({"items": [["identity", {"items": []}], ["state", 3]]}, {}),
+        ({"items": [["identity", {"items": []}], ["state", {"unheard of": []}]]}, {}),
+        ({"items": [["identity", {"items": []}], ["state", {"items": [[[], 1]]}]]}, {}),
+        ({"items": 3, "tuple": 4}, {}),
+        ({}, {}),
+        (nested("tuple"), {}),
+        (nested("items"), {}),
+        (PACKED, {}),  # without the tensor
+        (PACKED, {"run.state.a": torch.ones(1), "more": torch.ones(1)}),
+    ],
+)
+def test_a_hostile_checkpoint_is_a_sentence(
+    tmp_path: Path, run: object, tensors: dict[str, torch.Tensor]
+) -> None:
+    rewritten(tmp_path, run, tensors)
+    with pytest.raises(ValueError, match="is not a checkpoint, or is damaged"):
+        load_checkpoint(tmp_path, {})
 
 
 def test_packing_keeps_types_and_bits() -> None:
