@@ -22,6 +22,33 @@ def test_the_probability_is_that_of_a_paired_test_of_the_logarithms() -> None:
     assert less("low", LOW, "high", HIGH).evidence.endswith(f"p = {expected:.2g}")
 
 
+# With 4 degrees of freedom the 5 % point of Student's t is −2.132, and 7 % are below −1.84.
+STEPS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0]) / np.sqrt(2.5)  # of standard deviation 1
+
+
+@pytest.mark.parametrize(
+    ("t", "holds", "p"), [(-2.14, True, "0.0495"), (-2.12, False, "0.0507"), (-1.84, False, "0.07")]
+)
+def test_a_probability_of_a_twentieth_decides(t: float, holds: bool, p: str) -> None:
+    ratios = t / np.sqrt(5) + STEPS
+    found = less("one", np.exp(ratios), "other", np.ones(5))
+    assert found.holds == holds
+    assert found.evidence.endswith(f"p = {float(p):.2g}")
+
+
+def test_up_to_four_seeds_must_agree_and_from_five_on_the_test_decides() -> None:
+    """One of five is far below, so that the test sees only noise, although all five are below."""
+    ratios = np.array([-5.0, -0.001, -0.001, -0.001, -0.001])
+    assert less("one", np.exp(ratios[:4]), "other", np.ones(4)).holds
+    assert not less("one", np.exp(ratios), "other", np.ones(5)).holds
+
+
+def test_equal_is_not_smaller() -> None:
+    found = less("one", [1.0, 1.0], "other", [1.0, 2.0])
+    assert not found.holds
+    assert found.evidence.endswith("smaller in 1 of 2 seeds")
+
+
 def test_a_difference_within_the_noise_does_not_hold() -> None:
     noisy = LOW * np.array([0.5, 2.0, 0.7, 1.6, 0.9])
 

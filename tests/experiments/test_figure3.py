@@ -14,7 +14,7 @@ import torch
 from dmf_fast import Observations
 from dmf_fast.experiments import figure3, singular_dynamics
 from dmf_fast.experiments.columns import column
-from dmf_fast.experiments.figure3_claims import claims
+from dmf_fast.experiments.figure3_claims import claims, moving, velocity_errors
 from dmf_fast.experiments.movielens_data import NOT_HERE, SHAPE, read_some_ratings
 from dmf_fast.experiments.page import Section
 from dmf_fast.experiments.reproduction import Reproduction
@@ -188,6 +188,70 @@ def test_factors_a_tenth_from_balanced_are_not() -> None:
     runs = {2: made_up(2), 3: made_up(3, imbalance=0.1)}
 
     assert verdicts(runs)[BALANCED] == "not reproduced"
+
+
+# A value at which the exponent of a factor more, 2 − 2/(N+1), gives twice as much: σ^(2/N − 2/(N+1)) = 2.
+DOUBLED = {2: 2.0**3, 3: 2.0**6, 4: 2.0**10}
+
+
+def of_velocities(values: list[float], measured: list[float], predicted: list[float]) -> pa.Table:
+    """Return two states, of which the first is left out."""
+    other = [7.0] * len(values)
+    columns = {"middle_values": values, "measured": measured, "predicted": predicted}
+    return pa.table({name: [other, numbers] for name, numbers in columns.items()})
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_the_contrast_has_the_exponent_of_one_factor_more(depth: int) -> None:
+    states = of_velocities([DOUBLED[depth], 1.0, 1.0], [10.0, -10.0, 10.0], [10.1, -10.2, 10.3])
+    right, wrong = velocity_errors(states, depth)
+    assert right == pytest.approx(0.02)
+    # Errors of 20.2 in place of 10, and of 2 % and 3 % at a value of 1, where all exponents agree.
+    assert wrong == pytest.approx(0.03)
+    only = of_velocities([DOUBLED[depth]], [10.0], [10.0])
+    assert velocity_errors(only, depth) == pytest.approx((0.0, 1.0))
+
+
+def test_values_move_from_a_hundredth_of_the_fastest_on() -> None:
+    states = of_velocities([1.0, 2.0, 3.0, 4.0], [-10.0, 0.1, 0.099, -0.1], [1.0, 2.0, 3.0, 4.0])
+    values, measured, predicted = moving(states)
+    assert values.tolist() == predicted.tolist() == [1.0, 2.0, 4.0]
+    assert measured.tolist() == [-10.0, 0.1, -0.1]
+
+
+@pytest.mark.parametrize(
+    ("error", "contrast", "verdict"),
+    [
+        (0.0099, 8.0, "reproduced"),
+        (0.0101, 8.0, "not reproduced"),
+        (0.009, 1.07, "not reproduced"),  # the contrast is less than ten times as far off
+        (0.0, 8.0, "reproduced"),
+    ],
+)
+def test_theorem_3_holds_within_a_hundredth_and_ten_times_closer_than_the_contrast(
+    error: float, contrast: float, verdict: str
+) -> None:
+    """At depth 2 the contrast predicts σ^(1/3) times as much."""
+    run = made_up(2)
+    columns = {"middle_values": contrast, "measured": 1.0, "predicted": 1.0 + error}
+    for name, number in columns.items():
+        run = run.set_column(run.column_names.index(name), name, [[[number] * LEADING] * len(run)])
+    assert verdicts({2: run})[THEOREM] == verdict
+
+
+@pytest.mark.parametrize(("loss", "verdict"), [(2e-3, "reproduced"), (2.01e-3, "not reproduced")])
+def test_losses_up_to_twice_each_other_compare(loss: float, verdict: str) -> None:
+    assert verdicts({1: made_up(1), 2: made_up(2, train_loss=loss)})[GAPS] == verdict
+
+
+@pytest.mark.parametrize(("imbalance", "verdict"), [(0.0099, "reproduced"), (0.01, "not reproduced")])
+def test_factors_within_a_hundredth_are_balanced(imbalance: float, verdict: str) -> None:
+    assert verdicts({1: made_up(1), 2: made_up(2, imbalance=imbalance)})[BALANCED] == verdict
+
+
+def test_half_of_the_diagonal_is_no_longer_aligned() -> None:
+    assert verdicts({2: made_up(2, ratios=[0.499] * 10)})[ALIGNED] == "reproduced"
+    assert verdicts({2: made_up(2, ratios=[0.499] * 8 + [0.5] * 2)})[ALIGNED] == "not reproduced"
 
 
 @pytest.fixture(scope="module")

@@ -115,3 +115,63 @@ def test_figure_2_sees_the_least_norm_where_many_entries_are_observed() -> None:
     results = made_up(lambda measure, depth, scale: same[measure], same.__getitem__)
 
     assert verdicts(figure2.claims(results)) == [False, False, True]
+
+
+SAME = {"reconstruction_mse": 1e-5, "nuclear_norm": 10.0, "effective_rank": 1.1}
+FOUND = {"reconstruction_mse": 1e-5, "nuclear_norm": 10.2, "effective_rank": 1.1}
+LEAST = {"reconstruction_mse": 1e-2, "nuclear_norm": 10.0, "effective_rank": 2.0}
+
+
+def with_one_run(results: GridResults, measure: str, value: float, **labels: float) -> GridResults:
+    """Return the results with another number in the run of the last seed that has the labels."""
+    labels = {"seed": results.grid.seeds - 1, "init_scale": 1e-4} | labels
+    rows = results.runs.to_pylist()
+    (row,) = (row for row in rows if all(row[name] == label for name, label in labels.items()))
+    row[measure] = value
+    return replace(results, runs=pa.Table.from_pylist(rows))
+
+
+def test_one_seed_whose_norm_is_as_small_as_the_least_refutes_that_norms_are_given_up() -> None:
+    results = made_up(lambda measure, depth, scale: FOUND[measure], LEAST.__getitem__)
+    assert verdicts(figure2.claims(results))[0]
+    assert verdicts(figure2.claims(with_one_run(results, "nuclear_norm", 10.11, observed=60, depth=3)))[0]
+    # Above, but by less than a hundredth; the paired test still says that it is above.
+    one = with_one_run(results, "nuclear_norm", 10.09, observed=60, depth=3)
+    assert verdicts(figure2.claims(one)) == [False, True, False]
+    # Neither the other depths nor other scales nor many entries are looked at.
+    for labels in ({"observed": 60, "depth": 2}, {"observed": 60, "depth": 3, "init_scale": 1e-3}):
+        assert verdicts(figure2.claims(with_one_run(results, "nuclear_norm", 10.0, **labels)))[0]
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_one_seed_of_any_depth_that_misses_the_least_norm_refutes_that_all_find_it(depth: int) -> None:
+    results = made_up(lambda measure, depth, scale: SAME[measure], SAME.__getitem__)
+    assert verdicts(figure2.claims(results))[2]
+    for norm, holds in ((10.09, True), (10.11, False), (9.89, False)):
+        one = with_one_run(results, "nuclear_norm", norm, observed=100, depth=depth)
+        assert verdicts(figure2.claims(one))[2] == holds
+    assert verdicts(figure2.claims(with_one_run(results, "nuclear_norm", 20.0, observed=60, depth=depth)))[2]
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_one_seed_that_is_not_recovered_from_many_entries_refutes_that_all_recover(depth: int) -> None:
+    results = made_up(lambda measure, depth, scale: scale * 10.0**-depth, lambda measure: 1e-5)
+    for error, holds in ((9.9e-4, True), (1e-3, False)):
+        one = with_one_run(results, "reconstruction_mse", error, observed=100, depth=depth)
+        assert verdicts(figure1.claims(one)) == [True, True, True, holds]
+
+
+def test_a_nuclear_norm_that_does_not_recover_one_seed_refutes_it_too() -> None:
+    results = made_up(lambda measure, depth, scale: scale * 10.0**-depth, lambda measure: 1e-5)
+    rows = results.convex.to_pylist()
+    (row,) = (row for row in rows if (row["observed"], row["seed"]) == (100, 3))
+    row["reconstruction_mse"] = 2e-3
+    one = replace(results, convex=pa.Table.from_pylist(rows))
+    assert verdicts(figure1.claims(one)) == [True, True, True, False]
+
+
+def test_deeper_means_every_depth_from_3_on() -> None:
+    def error(measure: str, depth: int, scale: float) -> float:
+        return scale * {2: 1e-2, 3: 1e-3, 4: 1e-1}[depth]
+
+    assert verdicts(figure1.claims(made_up(error, lambda measure: 1e-3))) == [False, True, True, False]

@@ -69,6 +69,72 @@ def test_the_claim_about_scarce_ratings_is_decided_by_scarce_ratings() -> None:
     assert "90%" in undecayed.evidence
 
 
+BASE = [0.90, 0.91, 0.92, 0.93, 0.94]
+MODELS = {
+    name: BASE for name in ("biases", "depth 2", "depth 3", "auto", "depth 2, no decay", "depth 3, no decay")
+}
+
+
+def better(by: float = 0.01, but: int = 0) -> list[float]:
+    """Errors below BASE, but for the first so many splits, which return the biases alone."""
+    return [error if split < but else (1 - by * (1 + split / 10)) * error for split, error in enumerate(BASE)]
+
+
+@pytest.mark.parametrize(
+    ("share", "errors", "verdict"),
+    [
+        (0.2, better(), "reproduced"),
+        (0.19, better(), "not reproduced"),  # no share is left that decides
+        (0.5, better(), "reproduced"),
+        (0.5, better(but=2), "reproduced"),  # three of five differ, and these agree
+        (0.5, better(but=3), "not reproduced"),
+        (0.5, BASE, "not reproduced"),
+        (0.5, [*better()[:4], 2.0], "not reproduced"),
+    ],
+)
+def test_depth_pays_where_it_does_at_every_share_with_enough_to_learn(
+    share: float, errors: list[float], verdict: str
+) -> None:
+    deep, *_ = ratings.claims(results(MODELS | {"depth 3": errors}, share))
+    assert deep.verdict == verdict
+    both = [results(MODELS | {"depth 3": better()}, 0.3), results(MODELS | {"depth 3": errors}, share)]
+    deep, *_ = ratings.claims(RatingsResults(pa.concat_tables([one.runs for one in both]), []))
+    assert deep.verdict == ("not reproduced" if errors[-1] == 2.0 else "reproduced")
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.5, "not reproduced"), (0.51, "reproduced")])
+def test_without_a_decay_shares_up_to_a_half_decide(share: float, verdict: str) -> None:
+    worse = [1.02 * error for error in BASE]
+    both = [
+        results(MODELS | {"depth 3, no decay": errors}, at)
+        for at, errors in ((0.3, better()), (share, worse))
+    ]
+    _, undecayed, *_ = ratings.claims(RatingsResults(pa.concat_tables([one.runs for one in both]), []))
+    assert undecayed.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("above", "verdict"),
+    [
+        ([4.9e-4] * 5, "reproduced"),
+        ([5.1e-4] * 5, "not reproduced"),
+        ([-1.0, -1.0, 4e-4, 1.0, 1.0], "reproduced"),  # the median of the differences
+        ([-1.0, -1.0, 6e-4, 6e-4, 6e-4], "not reproduced"),
+    ],
+)
+def test_the_automatic_depth_may_be_half_a_thousandth_above_the_biases(
+    above: list[float], verdict: str
+) -> None:
+    auto = [error + more for error, more in zip(BASE, above, strict=True)]
+    *_, biases = ratings.claims(results(MODELS | {"auto": auto}))
+    assert biases.verdict == verdict
+    other = results(MODELS, 0.1)
+    *_, biases = ratings.claims(
+        RatingsResults(pa.concat_tables([results(MODELS | {"auto": auto}).runs, other.runs]), [])
+    )
+    assert biases.verdict == verdict
+
+
 def test_without_the_ratings_nothing_is_claimed(tmp_path: Path) -> None:
     section = ratings.run(Reproduction(tmp_path))
     assert {claim.verdict for claim in section.claims} == {"not tested"}
