@@ -62,3 +62,19 @@ def _unpacked(packed: Any, tensors: dict[str, Tensor]) -> Any:
     if kind != "items":
         raise ValueError(f"{kind!r} is no kind of value")
     return {key: _unpacked(item, tensors) for key, item in content}
+
+
+def form_of(value: Any) -> Any:
+    """Return names, types and shapes of a nested state, without its numbers.
+
+    >>> import torch
+    >>> form_of({"root": torch.zeros(2), "steps": [3]})
+    {'root': 'torch.float32 (2,)', 'steps': ['int']}
+    """
+    if isinstance(value, Tensor):
+        return f"{value.dtype} {tuple(value.shape)}"
+    if isinstance(value, dict):
+        return {key: form_of(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [form_of(part) for part in value]
+    return type(value).__name__

@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+import msgspec
 import torch
 from torch import Tensor
 
 from dmf_fast._native import Outcome
 from dmf_fast.files.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from dmf_fast.files.packing import form_of
+from dmf_fast.files.reading import reading
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.training.engines.protocol import Engine, EngineState
 from dmf_fast.training.history import Row
@@ -158,9 +161,18 @@ class Run:
         if self.checkpoint is None or not has_checkpoint(self.checkpoint):
             return
         state = load_checkpoint(self.checkpoint, self.identity)
-        self.engine.resume(EngineState(**state["engine"]))
-        self.rows, self.seconds_before, self.best = state["rows"], state["seconds"], Best(**state["best"])
-        _set_generators(state["generators"])
+        with reading(self.checkpoint, "a checkpoint of this run", "remove it and start anew"):
+            saved, fresh = msgspec.convert(state, _Saved), self.engine.state()
+            _check_form("parameters", saved.engine.parameters, fresh.parameters)
+            if saved.engine.kept is not None:
+                _check_form("kept", saved.engine.kept, fresh.parameters)
+            if (
+                "moments" in fresh.optimizer
+            ):  # what torch's optimizers keep is not known before their first step
+                _check_form("optimizer", saved.engine.optimizer, fresh.optimizer)
+            self.engine.resume(saved.engine)
+            _set_generators(saved.generators)
+        self.rows, self.seconds_before, self.best = saved.rows, saved.seconds, saved.best
 
     def train_until_done(self) -> StoppedBecause:
         """Make steps until there is a reason to stop, and keep the state of then in the checkpoint."""
@@ -266,6 +278,22 @@ class Run:
         return {"cpu": torch.get_rng_state()} | {
             f"cuda:{place}": torch.cuda.get_rng_state(place) for place in range(_gpus())
         }
+
+
+class _Saved(msgspec.Struct):
+    """What a checkpoint holds."""
+
+    engine: EngineState
+    rows: list[Row]
+    best: Best
+    seconds: Annotated[float, msgspec.Meta(ge=0)]
+    generators: dict[str, Tensor]
+
+
+def _check_form(name: str, saved: Any, fresh: Any) -> None:
+    """Raise a `ValueError` where what was saved has other names, types or shapes than what it belongs to."""
+    if form_of(saved) != form_of(fresh):
+        raise ValueError(f"{name} has other parts than those of the run")
 
 
 class _BeforeRow(NamedTuple):

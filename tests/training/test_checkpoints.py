@@ -201,6 +201,65 @@ def test_what_callbacks_draw_goes_on_too(engine: str, tmp_path: Path) -> None:
     assert before[:3] + after == whole
 
 
+def more(parameters: dict[str, Tensor]) -> None:
+    parameters["factors.9"] = torch.zeros(1)
+
+
+def fewer(parameters: dict[str, Tensor]) -> None:
+    parameters.popitem()
+
+
+def of_another_shape(parameters: dict[str, Tensor]) -> None:
+    parameters["factors.0"] = parameters["factors.0"][:, :-1].clone()
+
+
+def of_another_type(parameters: dict[str, Tensor]) -> None:
+    parameters["factors.0"] = parameters["factors.0"].to(torch.int32)
+
+
+@pytest.mark.parametrize("change", [more, fewer, of_another_shape, of_another_type])
+@pytest.mark.parametrize("part", ["parameters", "kept"])
+def test_a_checkpoint_of_a_model_with_other_parts_than_the_run_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, change: Callable[[dict[str, Tensor]], None]
+) -> None:
+    save = run_module.save_checkpoint
+
+    def changed(folder: Path, identity: dict[str, Any], state: dict[str, Any]) -> None:
+        change(state["engine"][part])
+        save(folder, identity, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "save_checkpoint", changed)
+        run("native", 30, checkpoint=tmp_path, validation=others())
+    with pytest.raises(ValueError, match="not a checkpoint of this run, or is damaged"):
+        resumed("native", 60, tmp_path, validation=others())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rows", 3),
+        ("rows", [{"step": "one"}]),
+        ("best", {"step": "one"}),
+        ("seconds", -1.0),
+        ("generators", {"cpu": torch.zeros(2)}),
+        ("generators", {"tpu": torch.zeros(2)}),
+        ("engine", {"step": 1}),
+    ],
+)
+def test_a_checkpoint_of_other_values_is_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object
+) -> None:
+    save = run_module.save_checkpoint
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            run_module, "save_checkpoint", lambda at, who, state: save(at, who, state | {name: value})
+        )
+        run("native", 30, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="not a checkpoint of this run, or is damaged"):
+        resumed("native", 60, tmp_path)
+
+
 def test_resume_without_a_checkpoint_starts_anew(tmp_path: Path) -> None:
     assert_same(resumed("auto", 30, tmp_path / "new"), run("auto", 30))
 
