@@ -6,19 +6,18 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from dmf_fast import _native
-from dmf_fast.files.atomic import atomic_file
+from dmf_fast.checks import printable
+from dmf_fast.files.reading import reading
+from dmf_fast.files.tensors import load_tensors, save_tensors
 from dmf_fast.observations.layout import Layout
 from dmf_fast.observations.observations import Observations
 from dmf_fast.observations.pattern import Pattern
 from dmf_fast.observations.validation import DTYPES, check_finite, check_not_negative
 
 _FORMAT = "dmf_fast observations"
-_VERSION = "1"
+_VERSION = "2"
 
 
 def save_observations(observations: Observations, path: str | os.PathLike[str]) -> None:
@@ -43,22 +42,20 @@ def save_observations(observations: Observations, path: str | os.PathLike[str]) 
     tensors = {"layout": layout.buffer.view(torch.int64), "values": layout.values}
     if layout.weights is not None:
         tensors["weights"] = layout.weights
-    try:
-        with atomic_file(Path(path)) as partial:
-            save_file(tensors, partial, {"format": _FORMAT, "version": _VERSION})
-    except SafetensorError as error:
-        raise OSError(f"{path} cannot be written: {error}") from error
+    save_tensors(tensors, Path(path), _FORMAT, _VERSION)
 
 
 def load_observations(path: str | os.PathLike[str]) -> Observations:
     """Return what :func:`save_observations` wrote, on the CPU; the file is mapped, not read.
 
     Pages come into memory as the kernels read them and can be dropped again: the file must stay as it is
-    while the observations are in use. All indices are checked once, in parallel.
+    while the observations are in use. All bytes are compared with their digest, which takes about a second a
+    gigabyte, and all indices are checked once, in parallel.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, something else, or of another version of the layout.
+        MemoryError: there is not enough memory to check it.
 
     Example:
         See :func:`save_observations`.
@@ -66,44 +63,33 @@ def load_observations(path: str | os.PathLike[str]) -> Observations:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: write it with save_observations")
-    layout = _mapped(path)
-    facts = _native.describe_layout(layout.buffer.numpy())
-    nnz = facts["nnz"]
-    for name, numbers in (("values", layout.values), ("weights", layout.weights)):
-        if numbers is None:
-            continue
-        if numbers.shape != (nnz,) or numbers.dtype != layout.values.dtype:
-            raise ValueError(f"{path} is damaged: {name} must hold one number for each of its {nnz} entries")
-        check_finite(name, numbers, numbers)
-    if layout.weights is not None:
-        check_not_negative("weights", layout.weights)
-    pattern = Pattern.of_layout(layout.buffer, (facts["rows"], facts["columns"]), nnz)
-    return Observations._of_layout(pattern, layout)
+        raise FileNotFoundError(f"{printable(str(path))} is not there: write it with save_observations")
+    with reading(path, "a file of observations", "build them from the ratings again, and save them"):
+        layout = _mapped(path)
+        facts = _native.describe_layout(layout.buffer.numpy())
+        nnz = facts["nnz"]
+        for name, numbers in (("values", layout.values), ("weights", layout.weights)):
+            if numbers is None:
+                continue
+            if numbers.shape != (nnz,) or numbers.dtype != layout.values.dtype:
+                raise ValueError(f"{name} must hold one number for each of its {nnz} entries")
+            check_finite(name, numbers, numbers)
+        if layout.weights is not None:
+            check_not_negative("weights", layout.weights)
+        pattern = Pattern.of_layout(layout.buffer, (facts["rows"], facts["columns"]), nnz)
+        return Observations._of_layout(pattern, layout)
 
 
 def _mapped(path: Path) -> Layout:
-    """Return the tensors of the file, after the errors that a user should see."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != _FORMAT:
-                raise ValueError(f"{path} does not hold observations: write it with save_observations")
-            if metadata.get("version") != _VERSION:
-                raise ValueError(
-                    f"{path} is of version {metadata.get('version')}, this dmf_fast reads {_VERSION}: build "
-                    "the observations from the ratings again, and save them"
-                )
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} does not hold observations, or is damaged: {error}") from error
-    buffer, values = tensors.get("layout"), tensors.get("values")
-    if buffer is None or values is None or buffer.dtype != torch.int64 or values.dtype not in DTYPES:
-        raise ValueError(f"{path} is damaged: layout or values are missing")
+    """Return the tensors of the file."""
+    tensors, version = load_tensors(path, _FORMAT)
+    if version != _VERSION:
+        raise ValueError(f"it is of version {version}, this dmf_fast reads {_VERSION}")
+    buffer, values = tensors.pop("layout"), tensors.pop("values")
+    weights = tensors.pop("weights", None)
+    if tensors or buffer.dtype != torch.int64 or buffer.ndim != 1 or values.dtype not in DTYPES:
+        raise ValueError("it must hold layout, values and weights")
     buffer = buffer.view(torch.uint8)
     if not _native.layout_is_sound(buffer.numpy(), torch.get_num_threads()):
-        raise ValueError(
-            f"{path} is damaged or its layout is of another version: build the observations from the ratings "
-            "again, and save them"
-        )
-    return Layout(buffer, values, tensors.get("weights"))
+        raise ValueError("its layout is not sound, or of another version")
+    return Layout(buffer, values, weights)

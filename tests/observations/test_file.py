@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from dmf_fast import Observations, completion_loss, load_observations, save_observations
+from dmf_fast.files.tensors import save_tensors
 from dmf_fast.observations.validation import DTYPES
 
 
@@ -19,6 +21,11 @@ def some_observations(dtype: torch.dtype = torch.float32, weighted: bool = False
     values = torch.randn(len(rows), generator=generator).to(dtype)
     weights = torch.rand(len(rows), generator=generator).to(dtype) if weighted else None
     return Observations(rows[order], columns[order], values, (300, 201), weights=weights)
+
+
+def save_sealed(tensors: dict[str, Tensor], path: Path, version: str = "2") -> None:
+    """Write what has a right digest: only its contents can be wrong."""
+    save_tensors(tensors, path, "dmf_fast observations", version)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -79,13 +86,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_text_file_is_no_observations_file(tmp_path: Path) -> None:
     (tmp_path / "ratings").write_text("1\t2\t3\n" * 10)
-    with pytest.raises(ValueError, match="does not hold observations"):
+    with pytest.raises(ValueError, match="is not a file of observations"):
         load_observations(tmp_path / "ratings")
 
 
 def test_tensors_of_another_program_are_no_observations(tmp_path: Path) -> None:
     save_file({"layout": torch.zeros(64, dtype=torch.uint8)}, tmp_path / "model")
-    with pytest.raises(ValueError, match="does not hold observations"):
+    with pytest.raises(ValueError, match="is not a file of observations"):
         load_observations(tmp_path / "model")
 
 
@@ -102,8 +109,8 @@ def test_a_layout_with_an_index_outside_its_tile_is_refused(tmp_path: Path) -> N
     save_observations(some_observations(), path)
     tensors = load_file(path)
     tensors["layout"][-25:] = -1
-    save_file(tensors, path, {"format": "dmf_fast observations", "version": "1"})
-    with pytest.raises(ValueError, match="is damaged or its layout is of another version"):
+    save_sealed(tensors, path)
+    with pytest.raises(ValueError, match="its layout is not sound, or of another version"):
         load_observations(path)
 
 
@@ -113,7 +120,7 @@ def test_numbers_that_observations_would_refuse_are_refused(tmp_path: Path, name
     save_observations(some_observations(weighted=True), path)
     tensors = load_file(path)
     tensors[name][7] = number
-    save_file(tensors, path, {"format": "dmf_fast observations", "version": "1"})
+    save_sealed(tensors, path)
     with pytest.raises(ValueError, match=name):
         load_observations(path)
 
@@ -121,8 +128,8 @@ def test_numbers_that_observations_would_refuse_are_refused(tmp_path: Path, name
 def test_a_file_of_another_version_is_refused_with_advice(tmp_path: Path) -> None:
     path = tmp_path / "ratings"
     save_observations(some_observations(), path)
-    save_file(load_file(path), path, {"format": "dmf_fast observations", "version": "0"})
-    with pytest.raises(ValueError, match="is of version 0, this dmf_fast reads 1"):
+    save_sealed(load_file(path), path, version="1")
+    with pytest.raises(ValueError, match="is of version 1, this dmf_fast reads 2"):
         load_observations(path)
 
 
@@ -132,6 +139,39 @@ def test_numbers_that_do_not_belong_to_the_layout_are_refused(tmp_path: Path, ch
     save_observations(some_observations(weighted=True), path)
     tensors = load_file(path)
     tensors[change] = tensors[change][:-1].clone()
-    save_file(tensors, path, {"format": "dmf_fast observations", "version": "1"})
+    save_sealed(tensors, path)
     with pytest.raises(ValueError, match=f"{change} must hold one number for each"):
+        load_observations(path)
+
+
+def test_no_flipped_byte_goes_unnoticed(tmp_path: Path) -> None:
+    path = tmp_path / "ratings"
+    save_observations(Observations([0, 1], [1, 0], [2.5, 3.5], weights=[1.0, 2.0]), path)
+    content = path.read_bytes()
+    for place in range(0, len(content), 11):  # a second for all of them
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="is not a file of observations, or is damaged") as caught:
+            load_observations(path)
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"more": torch.zeros(1)},
+        {"values": torch.zeros(0, dtype=torch.int64)},
+        {"layout": torch.zeros(2, 4, dtype=torch.int64)},
+        {"layout": torch.zeros(0, dtype=torch.int64)},
+        {"values": torch.zeros(3, 1)},
+    ],
+)
+def test_tensors_of_other_names_types_or_shapes_are_refused(
+    tmp_path: Path, change: dict[str, Tensor]
+) -> None:
+    path = tmp_path / "ratings"
+    save_observations(Observations([0, 1, 2], [1, 0, 2], [2.5, 3.5, 1.0]), path)
+    save_sealed(load_file(path) | change, path)
+    with pytest.raises(ValueError, match="ratings is not a file of observations, or is damaged"):
         load_observations(path)
