@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dmf_fast.completion import CompletionOptions
+from dmf_fast.completion import FAST, CompletionOptions
+from dmf_fast.completion.options import PAPER
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,70 @@ def test_options_out_of_range_are_refused_by_name(wrong: dict[str, Any], sentenc
 def test_a_validation_fraction_out_of_range_is_refused(fraction: float) -> None:
     with pytest.raises(ValueError, match="`validation_fraction` must be"):
         CompletionOptions(validation_fraction=fraction)
+
+
+def test_the_defaults_are_those_that_the_constants_of_the_theory_were_set_with() -> None:
+    expected = {
+        "depth": "auto",
+        "hidden": 64,
+        "init_scale": None,
+        "initialization": None,
+        "bias": True,
+        "center": True,
+        "coordinates": "scaled",
+        "degree_exponent": 0.4,
+        "optimizer": "adaptive-gd",
+        "lr": None,
+        "weight_decay": 0.13,
+        "bias_weight_decay": None,
+        "schedule": "constant",
+        "warmup": 0,
+        "validation_fraction": 0.05,
+        "refit": True,
+        "seed": 0,
+        "device": "auto",
+        "steps": 5_000,
+        "patience": 20,
+        "patience_after": 0,
+        "reduction": "mean",
+        "train_loss_threshold": None,
+        "gradient_norm_threshold": None,
+        "gradient_clip": None,
+        "batches": 1,
+        "engine": "auto",
+        "evaluate_every": 1,
+        "singular_values": 0,
+    }
+    found = CompletionOptions().values()
+    assert {name: found[name] for name in expected} == expected
+    assert {name: FAST.values()[name] for name in ("depth", "hidden", "optimizer")} == {
+        "depth": 2,
+        "hidden": 48,
+        "optimizer": "lbfgs",
+    }
+    assert {name for name, value in FAST.values().items() if value != found[name]} == {
+        "depth",
+        "hidden",
+        "optimizer",
+    }
+
+
+def test_the_setting_of_the_paper_is_gradient_descent_on_factors_alone() -> None:
+    expected = {
+        "depth": 3,
+        "hidden": 100,
+        "init_scale": 1e-3,
+        "bias": False,
+        "center": False,
+        "coordinates": "plain",
+        "optimizer": "group-rmsprop",
+        "lr": 3e-3,
+        "weight_decay": 0.0,
+        "validation_fraction": 0.0,
+        "refit": False,
+        "steps": 40_000,
+        "train_loss_threshold": 1e-6,
+        "evaluate_every": 100,
+        "singular_values": 10,
+    }
+    assert {name: PAPER.values()[name] for name in expected} == expected

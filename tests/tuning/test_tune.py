@@ -294,6 +294,16 @@ def test_a_report_is_the_first_row_of_its_step_and_its_error(observed: Observati
     assert (trial.steps, trial.best_step) == (completed.steps, completed.best_step)
 
 
+def test_a_search_makes_forty_trials_over_the_ranges_for_ratings_by_default() -> None:
+    assert TuningOptions() == TuningOptions(trials=40, max_seconds=None, seed=0, prune=True)
+    assert SearchSpace().ranges == {
+        "weight_decay": (0.02, 1.0),
+        "bias_weight_decay": (0.002, 1.0),
+        "degree_exponent": (0.0, 1.0),
+        "hidden": (16, 32, 64, 128),
+    }
+
+
 def test_bad_arguments_are_refused(observed: Observations) -> None:
     with pytest.raises(ValueError, match="`space` must have an option to search for"):
         tune(observed, OPTIONS, SearchSpace({}))
