@@ -136,6 +136,24 @@ def test_validation_entries_that_are_given_are_used_instead_of_a_random_part() -
     assert completed.validation_rmse == pytest.approx(rmse)
 
 
+def test_weights_of_the_validation_entries_count_in_what_is_chosen_by() -> None:
+    train, validation = ratings().split(0.2, seed=9)
+    weights = torch.where(torch.arange(len(validation)) % 3 == 0, 5.0, 0.5)
+    weighted = validation.with_values(validation.values, weights)
+
+    completed = complete_matrix(train, options(), validation=weighted)
+
+    rows, columns = validation.coordinates()
+    for candidate, predicted in (
+        (completed.chosen, completed.model.predict(rows, columns)),
+        (completed.candidates[0], torch.from_numpy(completed.biases.predict(rows.numpy(), columns.numpy()))),
+    ):
+        squares = (predicted.double() - validation.values.double()).square()
+        expected = (weights * squares).sum() / weights.sum()
+        assert candidate.validation_rmse == pytest.approx(expected.sqrt().item(), rel=1e-4)
+        assert candidate.validation_rmse != pytest.approx(squares.mean().sqrt().item(), rel=1e-3)
+
+
 def test_without_validation_or_refit_there_is_one_run() -> None:
     for changes in ({"validation_fraction": 0.0}, {"refit": False}):
         completed = complete_matrix(ratings(), options(**changes))

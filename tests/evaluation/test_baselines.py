@@ -75,6 +75,44 @@ def test_validation_ratings_choose_the_shrinkage() -> None:
         assert chosen.shrinkage == Shrinkage(expected, expected)
 
 
+SQUARE = Observations([0, 0, 1, 1], [0, 1, 0, 1], [1.0, 3.0, 3.0, 5.0])
+# The biases of the square tend to 1 and 5 on its diagonal, the less they are shrunk, and to 3 otherwise.
+
+
+@pytest.mark.parametrize(("weights", "strength"), [([1.0, 0.0], 1.0), ([9.0, 1.0], 1.0), ([0.0, 1.0], 30.0)])
+def test_weights_of_the_validation_ratings_choose_the_shrinkage(
+    weights: list[float], strength: float
+) -> None:
+    validation = HeldOut([0, 1], [0, 1], [1.0, 3.0], weights=weights)
+    (chosen,) = chosen_biases([(SQUARE, validation)])
+    assert chosen.shrinkage == Shrinkage(strength, strength)
+
+
+@pytest.mark.parametrize(("value", "strength"), [(-9.0, 1.0), (9.0, 30.0)])
+def test_all_folds_choose_one_shrinkage_for_all(value: float, strength: float) -> None:
+    """In the place of 1, −9 wants as little shrinkage as can be and 9 as much, each more than 3 does."""
+    folds = [(SQUARE, HeldOut([0], [0], [value])), (SQUARE, HeldOut([1], [1], [3.0]))]
+    for given in (folds, folds[::-1]):
+        assert [one.shrinkage for one in chosen_biases(given)] == [Shrinkage(strength, strength)] * 2
+
+
+def test_rows_and_columns_are_shrunk_apart() -> None:
+    """Rows differ on what is held out as they do in training, and columns do not."""
+    train = Observations([0, 0, 1, 1], [0, 1, 0, 1], [1.0, 3.0, 5.0, 7.0])
+    (chosen,) = chosen_biases([(train, HeldOut([0, 0, 1, 1], [0, 1, 0, 1], [2.0, 2.0, 6.0, 6.0]))])
+    assert chosen.shrinkage == Shrinkage(rows=1.0, columns=30.0)
+
+
+def test_entries_without_weight_count_nowhere() -> None:
+    more = Observations([0, 0, 1, 1], [0, 1, 0, 1], [1.0, 3.0, 3.0, 50.0], weights=[2.0, 2.0, 2.0, 0.0])
+    less = Observations([0, 0, 1], [0, 1, 0], [1.0, 3.0, 3.0], (2, 2), weights=[2.0, 2.0, 2.0])
+    for train in (more, less):
+        assert GlobalMean.fit(train).mean == pytest.approx(7 / 3)
+    found, expected = Biases.fit(more), Biases.fit(less)
+    np.testing.assert_allclose(found.row_biases, expected.row_biases)
+    np.testing.assert_allclose(found.column_biases, expected.column_biases)
+
+
 def test_no_training_ratings_are_refused() -> None:
     for train in (Observations([], [], [], (2, 2)), Observations([0], [0], [1.0], weights=[0.0])):
         for baseline in (GlobalMean, Biases):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dmf_fast import Observations
-from dmf_fast.serving import SeenColumns, TwoFactors, recommend
+from dmf_fast import DeepMatrixFactorization, Observations
+from dmf_fast.serving import Predictor, SeenColumns, TwoFactors, collapse, recommend
 
 SHAPE = (30, 40)
 
@@ -79,6 +79,31 @@ def test_an_unknown_row_gets_what_has_the_highest_bias_and_is_flagged() -> None:
         torch.testing.assert_close(best.scores[place, :40], bias[order] + 3.25)
         assert set(best.columns[place, 40:].tolist()) == {-1}
     assert torch.equal(best.columns[1], recommend(two_factors, [2], 45, seen=drawn_seen()).columns[0])
+
+
+def test_columns_with_equal_predictions_come_in_rising_order_for_known_and_unknown_rows() -> None:
+    factors = TwoFactors(
+        torch.zeros(1, 1), torch.ones(1, 6), torch.ones(1), torch.tensor([1.0, 2, 2, 1, 2, 0])
+    )
+    best = recommend(factors, [0, -1], 6)
+    assert best.columns.tolist() == [[1, 2, 4, 0, 3, 5]] * 2
+    assert recommend(factors, [0, -1], 2).columns.tolist() == [[1, 2]] * 2
+    # A row has its own bias besides; nothing is known of the other.
+    assert best.scores.tolist() == [[3, 3, 3, 2, 2, 1], [2, 2, 2, 1, 1, 0]]
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_recommendations_are_the_predictions_clipped_where_these_are_in_the_order_before(clip: bool) -> None:
+    model = DeepMatrixFactorization.of_factors(
+        [torch.tensor([[1.0, 2.0, 3.0, 4.0]]), torch.tensor([[1.0], [2.0]])]
+    )
+    predictor = Predictor(model, 2.0, 1.5, 4.0, clip)
+    best = recommend(collapse(model), [0, 1], 4)
+    assert best.columns.tolist() == [[3, 2, 1, 0]] * 2
+    shown = predictor.clipped(best.scores.double().numpy())
+    assert shown.tolist() == ([[4, 3, 2, 1.5], [4, 4, 4, 2]] if clip else [[4, 3, 2, 1], [8, 6, 4, 2]])
+    rows = np.repeat([0, 1], 4)
+    assert predictor.predict(rows, best.columns.flatten()).values.tolist() == shown.flatten().tolist()
 
 
 def test_without_biases_an_unknown_row_gets_nothing() -> None:
