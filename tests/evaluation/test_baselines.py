@@ -92,8 +92,8 @@ def test_weights_of_the_validation_ratings_choose_the_shrinkage(
 def test_all_folds_choose_one_shrinkage_for_all(value: float, strength: float) -> None:
     """In the place of 1, −9 wants as little shrinkage as can be and 9 as much, each more than 3 does."""
     folds = [(SQUARE, HeldOut([0], [0], [value])), (SQUARE, HeldOut([1], [1], [3.0]))]
-    for given in (folds, folds[::-1]):
-        assert [one.shrinkage for one in chosen_biases(given)] == [Shrinkage(strength, strength)] * 2
+    for parts in (folds, folds[::-1]):
+        assert [one.shrinkage for one in chosen_biases(parts)] == [Shrinkage(strength, strength)] * 2
 
 
 def test_rows_and_columns_are_shrunk_apart() -> None:
