@@ -7,12 +7,26 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-_SUMS = "SHA256SUMS"
+from dmf_fast.files.atomic import atomic_folder
+
+SUMS = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64})  ([^/\n]+)\n")
 _BLOCK = 1 << 20
+
+
+@contextmanager
+def summed_folder(path: Path) -> Iterator[Path]:
+    """Give a folder to write files into and put it into its place at the end, with their digests.
+
+    See `atomic_folder`.
+    """
+    with atomic_folder(path) as partial:
+        yield partial
+        write_sums(partial)
 
 
 def write_sums(folder: Path) -> None:
@@ -29,8 +43,8 @@ def write_sums(folder: Path) -> None:
     Traceback (most recent call last):
     ValueError: results does not match SHA256SUMS
     """
-    names = sorted(path.name for path in folder.iterdir() if path.name != _SUMS)
-    (folder / _SUMS).write_text("".join(f"{_digest(folder / name)}  {name}\n" for name in names), "utf-8")
+    names = sorted(path.name for path in folder.iterdir() if path.name != SUMS)
+    (folder / SUMS).write_text("".join(f"{_digest(folder / name)}  {name}\n" for name in names), "utf-8")
 
 
 def read_sums(folder: Path) -> dict[str, str]:
@@ -38,10 +52,10 @@ def read_sums(folder: Path) -> dict[str, str]:
 
     Raises `OSError` where there is no list, a `ValueError` where it is damaged.
     """
-    text = (folder / _SUMS).read_text("utf-8")
+    text = (folder / SUMS).read_text("utf-8")
     lines = _LINE.findall(text)
     if not lines or "".join(f"{digest}  {name}\n" for digest, name in lines) != text:
-        raise ValueError(f"{_SUMS} is not a list of digests and names")
+        raise ValueError(f"{SUMS} is not a list of digests and names")
     return {name: digest for digest, name in lines}
 
 
@@ -61,9 +75,23 @@ def check_sums(
     listed = read_sums(folder) if sums is None else sums
     for name in listed if names is None else names:
         if name not in listed:
-            raise ValueError(f"{_SUMS} does not list {name}")
+            raise ValueError(f"{SUMS} does not list {name}")
         if _digest(folder / name) != listed[name]:
-            raise ValueError(f"{name} does not match {_SUMS}")
+            raise ValueError(f"{name} does not match {SUMS}")
+
+
+def first_foreign(folder: Path, mark: str) -> str | None:
+    """Return the name of something in ``folder`` that did not come there with ``mark``; None for nothing.
+
+    ``mark`` is a file that only folders of one kind have. A folder that is not there holds nothing.
+    """
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    try:
+        listed = read_sums(folder)
+    except (OSError, ValueError):
+        listed = {}
+    ours = {SUMS, *listed} if mark in listed else set()
+    return next((name for name in names if name not in ours or (folder / name).is_dir()), None)
 
 
 def _digest(path: Path) -> str:

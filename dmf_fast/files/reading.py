@@ -5,14 +5,19 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
+
+import msgspec
 
 from dmf_fast.checks import printable
 
 Record = TypeVar("Record")
+Finite = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
+"""A number in a record, neither NaN nor infinite."""
 
 _LONGEST_REASON = 300
 
@@ -72,8 +77,6 @@ def record_of(text: str | bytes, kind: type[Record]) -> Record:
     >>> record_of('{"a": 1}', dict[str, int])
     {'a': 1}
     """
-    import msgspec  # here, as most runs read no record
-
     return msgspec.convert(json.loads(text), kind)
 
 
