@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE_SOURCES := CMakeLists.txt setup.py $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: run test test-python test-cpp test-cuda test-slow cuda-link lint format bench clean
+.PHONY: run test test-python test-cpp test-cuda test-slow cuda-link lint format bench mutants clean
 
 run: $(VENV)/installed
 	$(BIN)/dmf-fast complete --out runs/default --overwrite
@@ -50,6 +50,15 @@ format: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python -m bench.report
+
+# Plants small bugs in a copy of the tree and counts those that a test notices; an hour and more.
+MUTANTS ?= 20
+mutants: $(VENV)/mutants
+	$(BIN)/python -m bench.mutants --mutants $(MUTANTS)
+
+$(VENV)/mutants: $(VENV)/installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install --quiet --no-build-isolation -e '.[mutants]'
+	touch $@
 
 clean:
 	rm -rf build $(VENV) $(VENV)-cuda *.egg-info dmf_fast/*.so

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from dmf_fast import cuda, info
 from dmf_fast.ops import planner
@@ -26,6 +26,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("default")
+# Where only counts whether a test fails, the least example that makes it fail is not worth its time.
+settings.register_profile(
+    "unshrunk", settings.get_profile("default"), phases=(Phase.explicit, Phase.generate)
+)
 
 # One thread a test process, here for fixtures of modules: two processes with two spinning threads each would
 # fight for two cores. Tests that are about threads take the fixture `threads`.
