@@ -6,33 +6,49 @@ from collections.abc import Iterator
 
 from dmf_fast.data.bad_rows import BadRowCollector
 from dmf_fast.data.chunks import Chunk
-from dmf_fast.data.errors import DataError
-from dmf_fast.data.matrix_file import matrix_chunks, read_matrix_market, read_scipy_npz
+from dmf_fast.data.errors import DataError, EmptyFileError
+from dmf_fast.data.matrix_file import npz_chunks
+from dmf_fast.data.matrix_market import matrix_market_chunks
 from dmf_fast.data.netflix_text import is_netflix_text, netflix_chunks
 from dmf_fast.data.options import ReadOptions
-from dmf_fast.data.parquet_table import parquet_batches
-from dmf_fast.data.sources import RatingsFile
+from dmf_fast.data.parquet_table import parquet_chunks
+from dmf_fast.data.sources import ZIP_STARTS, RatingsFile
 from dmf_fast.data.text_dialect import first_lines
 from dmf_fast.data.text_reader import text_chunks
+from dmf_fast.files.reading import reading
 
 
 def chunks_of(
     file: RatingsFile, options: ReadOptions, count: int, bad_rows: BadRowCollector
 ) -> Iterator[Chunk]:
-    """Yield ``count`` columns (row ids, column ids, values, times) of a file of any known kind."""
-    start = file.first_bytes(16, decompressed=False)
+    """Yield ``count`` columns (row ids, column ids, values, times) of a file of any known kind.
+
+    Raises a `DataError` that names the file where it is not one, an `EmptyFileError` where it is empty.
+    """
+    with reading(file, "a file of ratings", "check it", DataError):
+        start = file.first_bytes(16)
     if not start:
-        raise DataError(f"{file} is empty (0 bytes): row, column and value were expected; check the file")
+        raise EmptyFileError(
+            f"{file} is empty (0 bytes): row, column and value were expected; check the file"
+        )
+    kind, advice, read = "a text table", "save it as one, UTF-8", _text_chunks
     if start.startswith(b"PAR1"):
-        return parquet_batches(file, options, count, bad_rows)
-    if start.startswith(b"PK\x03\x04"):
-        return matrix_chunks(str(file), read_scipy_npz(file), 0, options, count, bad_rows)
-    if start.startswith(b"%%MatrixMarket") or file.name.endswith(".mtx"):
-        return matrix_chunks(str(file), read_matrix_market(file), 1, options, count, bad_rows)
+        kind, advice, read = "a Parquet file", "write it again", parquet_chunks
+    elif start.startswith(ZIP_STARTS):
+        kind, advice, read = "a sparse matrix of scipy.sparse.save_npz", "write it again", npz_chunks
+    elif start.startswith(b"%%MatrixMarket") or file.name.endswith(".mtx"):
+        kind, advice, read = "a Matrix Market file", "write it again", matrix_market_chunks
     for ending in (".parquet", ".npz"):
-        if file.name.endswith(ending):
+        if read is _text_chunks and file.name.endswith(ending):
             raise DataError(f"{file} is not a {ending} file (its first bytes say otherwise); write it again")
-    lines = first_lines(file)
+    with reading(file, kind, advice, DataError):
+        yield from read(file, options, count, bad_rows)
+
+
+def _text_chunks(
+    file: RatingsFile, options: ReadOptions, count: int, bad_rows: BadRowCollector
+) -> Iterator[Chunk]:
+    lines = first_lines(file, options.encoding)
     if is_netflix_text(lines):
-        return netflix_chunks(file, options, count, bad_rows)
+        return netflix_chunks(file, lines, options, count, bad_rows)
     return text_chunks(file, lines, options, count, bad_rows)

@@ -1,66 +1,65 @@
-"""Reads sparse matrices: Matrix Market files and SciPy's ``.npz``."""
+"""Matrices as ratings, whose ids are their indices: files of SciPy's ``save_npz``, and what is in memory."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+from numpy.lib import format as npy
+from numpy.typing import NDArray
 
 from dmf_fast.data.bad_rows import BadRowCollector
 from dmf_fast.data.chunks import ROWS_A_CHUNK, Chunk, NumberedPlace, clean_chunk
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.options import ReadOptions
-from dmf_fast.data.sources import RatingsFile
+from dmf_fast.data.sources import Archive, RatingsFile
+from dmf_fast.observations.conversion import checked_entries
 
-if TYPE_CHECKING:
-    from scipy.sparse import coo_array
+Entries = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+"""Rows, columns and values."""
 
-
-def read_matrix_market(file: RatingsFile) -> coo_array:
-    """Return the stored entries of a Matrix Market file."""
-    import scipy.io  # here, as it is slow to import
-
-    try:
-        with _readable(file) as readable:
-            field = scipy.io.mminfo(readable)[4]
-        if field not in ("real", "integer", "unsigned-integer"):
-            raise DataError(
-                f"{file} is a Matrix Market file of the field {field!r}: real or integer values were "
-                "expected; write it with values"
-            )
-        with _readable(file) as readable:
-            matrix = scipy.io.mmread(readable)
-    except DataError:
-        raise
-    except (ValueError, OverflowError, OSError, EOFError, MemoryError, zlib.error) as error:
-        raise DataError(f"{file} is not a whole Matrix Market file ({error}); write it again") from error
-    return stored_entries(str(file), matrix)
+_PARTS = {
+    "csr": ("data", "indices", "indptr"),
+    "csc": ("data", "indices", "indptr"),
+    "bsr": ("data", "indices", "indptr"),
+    "dia": ("data", "offsets"),
+    "coo": ("data", "row", "col"),
+}
 
 
-def read_scipy_npz(file: RatingsFile) -> coo_array:
-    """Return the stored entries of a file of ``scipy.sparse.save_npz``."""
-    import scipy.sparse  # here, as it is slow to import
+def npz_chunks(
+    file: RatingsFile, options: ReadOptions, count: int, bad_rows: BadRowCollector
+) -> Iterator[Chunk]:
+    """Yield ``count`` columns of a matrix of ``scipy.sparse.save_npz``, whose ids are its indices, from 0.
 
-    try:
-        # Opened here, so that it is closed here: NumPy leaves a spoilt file open.
-        with file.opened(decompressed=False) as opened:
-            matrix = scipy.sparse.load_npz(opened)
-    except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"{file} is not a sparse matrix of scipy.sparse.save_npz ({error.__cause__ or error}); "
-            "write it again with save_npz"
-        ) from error
-    return stored_entries(str(file), matrix)
+    Its arrays are read here rather than by SciPy, which believes what they say of their sizes. Raises a
+    `ValueError` where it is not one.
+    """
+    archive = Archive(file.on_disk())
+    arrays = {}
+    for member in archive.members:
+        with archive.opened(member) as opened:
+            arrays[member.removesuffix(".npy")] = _read_array(opened)
+    kind, shape = arrays["format"].item(), arrays["shape"]
+    kind = kind.decode("ascii") if isinstance(kind, bytes) else kind
+    if kind not in _PARTS:
+        raise ValueError(f"its format is {kind!r}")
+    if shape.shape != (2,) or shape.dtype.kind not in "iu" or (shape < 0).any():
+        raise ValueError(f"its shape is {shape!r:.99}")
+    if kind == "coo" and "coords" in arrays:
+        arrays["row"], arrays["col"] = arrays["coords"]
+    parts = {name: arrays[name] for name in _PARTS[kind]}
+    matrix = SimpleNamespace(format=kind, shape=tuple(shape.tolist()), **parts)
+    yield from matrix_chunks(str(file), _real(file, checked_entries(matrix)), 0, options, count, bad_rows)
 
 
 def matrix_chunks(
     name: str,
-    entries: coo_array,
+    entries: Entries,
     first_index: int,
     options: ReadOptions,
     count: int,
@@ -72,51 +71,51 @@ def matrix_chunks(
     """
     if count > 3:
         raise DataError(f"{name} is a matrix without times; read it without, or from a table that has them")
-    for start in range(0, len(entries.data), ROWS_A_CHUNK):
+    rows, columns, values = entries
+    for start in range(0, len(values), ROWS_A_CHUNK):
         part = slice(start, start + ROWS_A_CHUNK)
         arrays = [
-            pa.array(entries.row[part].astype(np.int64) + first_index),
-            pa.array(entries.col[part].astype(np.int64) + first_index),
-            pa.array(entries.data[part].astype(np.float64)),
+            pa.array(rows[part].astype(np.int64) + first_index),
+            pa.array(columns[part].astype(np.int64) + first_index),
+            pa.array(values[part].astype(np.float64)),
         ]
         place = NumberedPlace(name, "entry", start)
         yield clean_chunk(arrays[:count], place, bad_rows, dtype=options.dtype)
 
 
-def stored_entries(name: str, matrix: Any) -> coo_array:
+def stored_entries(name: str, matrix: Any) -> Entries:
     """Return the stored entries of a SciPy matrix, or those of an array that are not NaN."""
-    from scipy.sparse import coo_array  # here, as it is slow to import
-
     if isinstance(matrix, np.ndarray):
         if matrix.ndim != 2:
             raise DataError(f"{name} has {matrix.ndim} dimensions: a matrix was expected; reshape it")
         kept = ~np.isnan(matrix) if matrix.dtype.kind == "f" else np.ones(matrix.shape, dtype=np.bool_)
-        _check_kind(name, matrix.dtype)
-        return coo_array((matrix[kept], np.nonzero(kept)), shape=matrix.shape)
+        rows, columns = np.nonzero(kept)
+        return _real(name, (rows, columns, matrix[kept]))
     try:
-        stored = matrix.tocoo()
-        _check_indices(stored)
-    except (ValueError, IndexError, AttributeError) as error:
-        raise DataError(f"{name} holds an inconsistent sparse matrix ({error}); write it again") from error
-    _check_kind(name, stored.data.dtype)
-    return stored
+        if len(matrix.shape) != 2:
+            raise ValueError(f"it has {len(matrix.shape)} dimensions")
+        entries = checked_entries(matrix)
+    except (ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
+        raise DataError(
+            f"{name} holds an inconsistent sparse matrix ({error}); build it again with its constructor"
+        ) from error
+    return _real(name, entries)
 
 
-def _check_kind(name: str, dtype: np.dtype[Any]) -> None:
+def _real(name: object, entries: Entries) -> Entries:
+    dtype = entries[2].dtype
     if dtype.kind not in "biuf":
         raise DataError(f"{name} holds values of the type {dtype}: real numbers were expected; convert it")
+    return entries
 
 
-def _readable(file: RatingsFile) -> AbstractContextManager[Any]:
-    """Return what SciPy reads from: the path of a plain file, which is fastest, or an open one."""
-    plain = file.member is None and file.path.suffix == ".mtx"
-    return nullcontext(str(file.path)) if plain else file.opened()
-
-
-def _check_indices(matrix: Any) -> None:
-    """Refuse what a spoilt file can hold: a matrix whose parts disagree."""
-    for name, index, size in (("row", matrix.row, matrix.shape[0]), ("column", matrix.col, matrix.shape[1])):
-        if index.shape != matrix.data.shape:
-            raise ValueError(f"{index.size} {name} indices for {matrix.data.size} values")
-        if index.size and (index.min() < 0 or index.max() >= size):
-            raise ValueError(f"a {name} index outside 0..{size - 1}")
+def _read_array(file: BinaryIO) -> NDArray[Any]:
+    """Return the array of an .npy file, whose header must say what follows it."""
+    version = npy.read_magic(file)
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, by_columns, dtype = read_header(file)
+    content = file.read()
+    if dtype.hasobject or dtype.itemsize == 0 or len(content) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{len(content)} bytes are no array {dtype} of shape {shape}")
+    array: NDArray[Any] = np.frombuffer(content, dtype).reshape(shape, order="F" if by_columns else "C")
+    return array

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import pyarrow as pa
 
@@ -12,28 +11,50 @@ from dmf_fast.data.arrow_table import record_batches
 from dmf_fast.data.bad_rows import BadRowCollector
 from dmf_fast.data.chunks import ROWS_A_CHUNK, Chunk
 from dmf_fast.data.column_choice import choose_columns
-from dmf_fast.data.errors import DataError
 from dmf_fast.data.options import ReadOptions
-from dmf_fast.data.sources import RatingsFile
+from dmf_fast.data.sources import RatingsFile, check_expansion
+
+_LEAST_BYTES_A_ROW = 12
+"""What an entry takes once it is read."""
+_WHOLE = re.compile(r"-?\d{1,18}")
 
 
-def parquet_batches(
+def parquet_chunks(
     file: RatingsFile, options: ReadOptions, count: int, bad_rows: BadRowCollector
 ) -> Iterator[Chunk]:
-    """Yield ``count`` columns (row ids, column ids, values, times) of a Parquet file."""
+    """Yield ``count`` columns (row ids, column ids, values, times) of a Parquet file.
+
+    Columns that only the folders name, as Hive writes them (``day=2/part-0.parquet``), count as columns.
+    """
     import pyarrow.parquet as pq  # here, as it is slow to import
 
-    try:
-        with _readable(file) as readable, pq.ParquetFile(readable) as parquet:
-            names = parquet.schema_arrow.names
-            chosen = choose_columns(str(file), names, len(names), options.columns, count)
-            columns = [names[position] for position in chosen]
-            chunks = parquet.iter_batches(ROWS_A_CHUNK, columns=columns)
-            yield from record_batches(str(file), chunks, columns, options, bad_rows)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{file} is not a whole Parquet file ({error}); write it again") from error
+    plain = file.on_disk()
+    with pq.ParquetFile(plain.path, memory_map=True) as parquet:
+        rows = parquet.metadata.num_rows
+        check_expansion(file, rows * _LEAST_BYTES_A_ROW, plain.path.stat().st_size)
+        inside = parquet.schema_arrow.names
+        outside = {key: value for key, value in file.partitions if key not in inside}
+        names = [*inside, *outside]
+        chosen = choose_columns(str(file), names, len(names), options.columns, count)
+        wanted = sorted({names[position] for position in chosen} & set(inside))
+
+        def column(batch: pa.RecordBatch, position: int) -> pa.Array:
+            name = names[position]
+            if position >= len(inside):
+                return pa.repeat(_typed(outside[name]), len(batch))
+            # Pyarrow reads columns by name: all of one name, in their order.
+            return batch.column(batch.schema.get_all_field_indices(name)[inside[:position].count(name)])
+
+        batches = parquet.iter_batches(ROWS_A_CHUNK, columns=wanted)
+        chosen_columns = (
+            pa.record_batch([column(batch, k) for k in chosen], names=[names[k] for k in chosen])
+            for batch in batches
+        )
+        yield from record_batches(str(file), chosen_columns, options, bad_rows)
 
 
-def _readable(file: RatingsFile) -> AbstractContextManager[Any]:
-    """Return the path of a file, which Arrow maps, or an open member of an archive."""
-    return nullcontext(file.path) if file.member is None else file.opened()
+def _typed(value: str) -> pa.Scalar:
+    """Return the value that the name of a folder holds, as a whole number where it is one."""
+    if value == "__HIVE_DEFAULT_PARTITION__":
+        return pa.scalar(None, pa.int64())
+    return pa.scalar(value).cast(pa.int64() if _WHOLE.fullmatch(value) else pa.string())

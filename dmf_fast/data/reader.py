@@ -10,13 +10,14 @@ import numpy as np
 
 from dmf_fast.data.bad_rows import BadRowCollector
 from dmf_fast.data.chunks import Chunk, Place, TextIdsFound
-from dmf_fast.data.errors import DataError
+from dmf_fast.data.errors import DataError, EmptyFileError
+from dmf_fast.data.file_choice import Source, ratings_files
 from dmf_fast.data.formats import chunks_of
 from dmf_fast.data.growing_array import GrowingArray
 from dmf_fast.data.id_collector import IdCollector
 from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.ratings import Pairs, Places, Ratings
-from dmf_fast.data.sources import Source, ratings_files
+from dmf_fast.data.sources import RatingsFile
 
 ChunkSource = Callable[[ReadOptions, int, BadRowCollector], Iterator[Chunk]]
 
@@ -26,15 +27,16 @@ def read_ratings(source: Source, options: ReadOptions = ReadOptions()) -> Rating
 
     The kind of every file is found out from its content: delimited text with or without a header (MovieLens
     ``u.data``, ``ratings.dat`` and ``ratings.csv`` among it), the text of the Netflix Prize, Parquet, Matrix
-    Market and ``scipy.sparse.save_npz``; text may be compressed (.gz, .bz2, .zst, .lz4). Indices of Matrix
-    Market count from 1, as in the file, those of ``.npz`` from 0. Ids are integers where all of them are,
-    else text.
+    Market and ``scipy.sparse.save_npz``; all may be compressed (.gz, .bz2, .xz, .zst, .lz4). Indices of
+    Matrix Market count from 1, as in the file, those of ``.npz`` from 0. Ids are integers where all of them
+    are, else text. A pipe is read once, into a temporary file; ``-`` is standard input. Of several files,
+    those without entries are left out.
 
     Rows that cannot be used are skipped, counted and described in ``bad_rows`` of the result. Peak memory:
     12 bytes an entry (20 with times), the distinct ids and one chunk.
 
-    Raises `DataError` where a file is missing, unreadable, empty, or more bad than good where it begins,
-    and, with ``options.strict``, at the first bad row.
+    Raises `DataError` where a file is missing, unreadable, empty, expands to more than 200 times its size, or
+    is more bad than good where it begins, and, with ``options.strict``, at the first bad row.
 
     >>> import tempfile, pathlib
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -44,7 +46,12 @@ def read_ratings(source: Source, options: ReadOptions = ReadOptions()) -> Rating
     >>> ratings.rows.tolist(), ratings.row_ids.ids.tolist(), ratings.values.tolist()
     ([1, 0], ['ann', 'bob'], [4.5, 3.0])
     """
-    return collected_ratings(_of_files(source), options)
+    return ratings_of(ratings_files(source), options)
+
+
+def ratings_of(files: list[RatingsFile], options: ReadOptions) -> Ratings:
+    """Return the ratings of files that are known already, as `read_ratings`."""
+    return collected_ratings(_of_files(files), options)
 
 
 def read_pairs(source: Source, options: ReadOptions = ReadOptions()) -> Pairs:  # noqa: B008
@@ -52,7 +59,7 @@ def read_pairs(source: Source, options: ReadOptions = ReadOptions()) -> Pairs:  
 
     Files and errors are those of `read_ratings`; ``options.columns`` names two columns.
     """
-    return _collect(_of_files(source), options, 2).pairs()
+    return _collect(_of_files(ratings_files(source)), options, 2).pairs()
 
 
 def collected_ratings(chunks: ChunkSource, options: ReadOptions) -> Ratings:
@@ -60,19 +67,25 @@ def collected_ratings(chunks: ChunkSource, options: ReadOptions) -> Ratings:
     return _collect(chunks, options, 4 if options.times else 3).ratings()
 
 
-def _of_files(source: Source) -> ChunkSource:
-    files = ratings_files(source)
-
+def _of_files(files: list[RatingsFile]) -> ChunkSource:
     def chunks(options: ReadOptions, count: int, bad_rows: BadRowCollector) -> Iterator[Chunk]:
+        there_are_entries = False
+        empty: EmptyFileError | None = None
         for file in files:
             bad_rows.start_file()
-            entries = 0
-            for chunk in chunks_of(file, options, count, bad_rows):
-                entries += len(chunk)
-                yield chunk
+            try:
+                for chunk in chunks_of(file, options, count, bad_rows):
+                    there_are_entries |= len(chunk) > 0
+                    yield chunk
+            except EmptyFileError as error:  # a part in which a cluster has written nothing
+                empty = error
             bad_rows.finish_file()
-            if not entries and len(files) == 1:
-                raise DataError(f"{file} holds no entries: at least one was expected; check the file")
+        if there_are_entries:
+            return
+        if empty is not None and len(files) == 1:
+            raise empty
+        others = "" if len(files) == 1 else f", and neither do the other {len(files) - 1}"
+        raise DataError(f"{files[0]} holds no entries{others}: at least one was expected; check the file")
 
     return chunks
 

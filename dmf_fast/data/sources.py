@@ -1,124 +1,286 @@
-"""From what a user names (a file, a folder, an archive, several of these) to the files to read."""
+"""Where ratings come from: files, members of archives, pipes; unpacked, and never without bound."""
 
 from __future__ import annotations
 
-import fnmatch
+import errno
+import io
+import lzma
 import os
+import re
+import stat
+import sys
+import tempfile
+import weakref
 import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
+from dmf_fast.checks import printable
 from dmf_fast.data.errors import DataError
 
-Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+STANDARD_INPUT = "-"
+ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
+COMPRESSED_ENDINGS = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 
-STORE_FACTS = "store.json"
-"""The file that makes a folder a store."""
+_COMPRESSIONS = {
+    "gzip": re.compile(rb"\x1f\x8b"),
+    "bz2": re.compile(rb"BZh[1-9](1AY&SY|\x17\x72\x45\x38\x50\x90)"),
+    "xz": re.compile(rb"\xfd7zXZ\0"),
+    "zstd": re.compile(rb"\x28\xb5\x2f\xfd"),
+    "lz4": re.compile(rb"\x04\x22\x4d\x18"),
+}
+_START_BYTES = 16
+_BLOCK_BYTES = 1 << 20
+# Ratings are packed to a half or a tenth of their size, perhaps; what expands further than this is a trap.
+_MOST_EXPANSION = 200
+_FREE_BYTES = 1 << 26
 
-_UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, pa.ArrowException, RuntimeError)
-_COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
-_KNOWN_NAMES = ("ratings.*", "u.data", "combined_data_*.txt*", "mv_*.txt*", "part-*")
-_KNOWN_SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".data", ".base", ".parquet", ".mtx", ".npz")
+
+def check_expansion(file: object, expanded: int, stored: int) -> None:
+    """Refuse what takes far more bytes in memory than the ``stored`` ones that it is read from."""
+    if expanded > _FREE_BYTES + _MOST_EXPANSION * stored:
+        raise DataError(
+            f"{file} expands to more than {_MOST_EXPANSION} times its {stored} bytes (and "
+            f"{_FREE_BYTES >> 20} MB), as no ratings do; if these are some, unpack them first"
+        )
+
+
+class Archive:
+    """A .zip archive, such as an .npz file, whose directory is read once and checked.
+
+    Raises whatever makes it unreadable, and a `ValueError` where it names a member twice or is made to expand
+    without bound.
+    """
+
+    def __init__(self, file: RatingsFile) -> None:
+        self._file = file
+
+    @cached_property
+    def _opened(self) -> zipfile.ZipFile:
+        archive = zipfile.ZipFile(self._file.path)
+        infos = archive.infolist()
+        if len({info.filename for info in infos}) < len(infos):
+            raise ValueError("it holds two members of one name")
+        stored = self._file.path.stat().st_size
+        if sum(info.compress_size for info in infos) > stored:
+            raise ValueError("its members overlap")
+        check_expansion(self._file, sum(info.file_size for info in infos), stored)
+        return archive
+
+    @property
+    def members(self) -> list[str]:
+        """The names of all members that are no folders, sorted."""
+        return sorted(info.filename for info in self._opened.infolist() if not info.is_dir())
+
+    def stored_bytes(self, member: str) -> int:
+        """Return how many bytes a member takes in the archive."""
+        return self._opened.getinfo(member).compress_size
+
+    def opened(self, member: str) -> BinaryIO:
+        """Return an open member."""
+        method = self._opened.getinfo(member).compress_type
+        # Python unpacks other methods block by block, whatever these blocks expand to.
+        if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DataError(
+                f"{self._file}: {printable(member)} is packed by another method than deflate; unpack it first"
+            )
+        return cast(BinaryIO, self._opened.open(member))
+
+    def __reduce__(self) -> Any:
+        """Give other processes what they need to open it themselves."""
+        return Archive, (self._file,)
 
 
 @dataclass(frozen=True)
 class RatingsFile:
-    """A file, or one member of a .zip archive."""
+    """A file, one member of an ``archive``, or the copy of a pipe, which goes when nothing refers to it.
+
+    ``title``: what errors call it, where that is not the path. ``partitions``: names and values of columns
+    that folders name, such as ``day=2``.
+    """
 
     path: Path
     member: str | None = None
+    title: str | None = None
+    partitions: tuple[tuple[str, str], ...] = ()
+    archive: Archive | None = field(default=None, compare=False, repr=False)
+    _copy: _TemporaryCopy | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
-        return str(self.path) if self.member is None else f"{self.path}: {self.member}"
+        title = str(self.path) if self.title is None else self.title
+        return printable(title if self.member is None else f"{title}: {self.member}")
 
     @property
     def name(self) -> str:
-        """The name without folders and without the ending of a compression."""
-        name = self.path.name if self.member is None else PurePosixPath(self.member).name
-        return name.removesuffix(Path(name).suffix) if name.endswith(_COMPRESSED) else name
+        """The name in small letters, without folders and without the ending of a compression."""
+        return bare_name(self.member or self.title or str(self.path))
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether it is the copy of a pipe, which cannot be read twice."""
+        return self._copy is not None
 
     @contextmanager
-    def opened(self, *, decompressed: bool = True) -> Iterator[BinaryIO]:
-        """Open the bytes for reading; whatever makes them unreadable is a `DataError`."""
-        try:
-            if self.member is not None:
-                with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as inside:
-                    yield cast(BinaryIO, inside)
-            elif decompressed and self.path.name.endswith(_COMPRESSED):
-                with pa.input_stream(str(self.path), compression="detect") as stream:
-                    yield stream
-            else:
-                with self.path.open("rb") as file:
-                    yield file
-        except _UNREADABLE as error:
-            reason = getattr(error, "strerror", None) or error
-            raise DataError(
-                f"{self} cannot be read ({reason}); check the file and its permissions"
-            ) from error
+    def opened(self) -> Iterator[BinaryIO]:
+        """Open the bytes for reading, unpacked where their beginning says that they are compressed.
 
-    def first_bytes(self, count: int, *, decompressed: bool = True) -> bytes:
-        """Return the first ``count`` bytes, or all where there are fewer."""
-        with self.opened(decompressed=decompressed) as file:
+        What they expand to is bounded, see `check_expansion`. Raises whatever makes them unreadable.
+        """
+        with ExitStack() as stack:
+            stored = stack.enter_context(self._stored())
+            start = stored.read(_START_BYTES)
+            stored.seek(0)
+            kind = next((name for name, magic in _COMPRESSIONS.items() if magic.match(start)), None)
+            if kind is None:
+                ending = Path(self.member or self.title or self.path).suffix.lower()
+                if ending in COMPRESSED_ENDINGS and start:
+                    raise DataError(
+                        f"{self} cannot be read: its first bytes are not those of a {ending} file; check it"
+                    )
+                yield stored
+                return
+            unpacked = stack.enter_context(self._unpacked(stored, kind))
+            yield cast(BinaryIO, _Bounded(unpacked, self))
+
+    def first_bytes(self, count: int) -> bytes:
+        """Return the first ``count`` bytes, unpacked, or all where there are fewer."""
+        with self.opened() as file:
             return file.read(count)
 
+    def on_disk(self) -> RatingsFile:
+        """Return a plain file with the same bytes, unpacked: for readers that go back and forth."""
+        with self.opened() as stream:
+            if isinstance(stream, _Bounded) or self.member is not None:
+                return _copied(stream, str(self))
+        return self
 
-def ratings_files(source: Source) -> list[RatingsFile]:
-    """Return the files of ``source``, a path or several, in the order in which they are read.
+    @property
+    def stored_bytes(self) -> int:
+        """How many bytes it takes where it lies."""
+        if self.archive is not None and self.member is not None:
+            return self.archive.stored_bytes(self.member)
+        return self.path.stat().st_size
 
-    Of a folder or a .zip archive these are the files of the first well-known name that occurs in it (such as
-    ``ratings.csv``, ``u.data``, ``combined_data_1.txt``, ``mv_0000001.txt``, ``part-00000``), or else all
-    that end like a table, sorted by path. Names that begin with ``.`` or ``_`` are left out.
+    def _stored(self) -> BinaryIO:
+        if self.archive is not None and self.member is not None:
+            return self.archive.opened(self.member)
+        return self.path.open("rb")
+
+    def _unpacked(self, stored: BinaryIO, kind: str) -> Any:
+        if kind == "xz":
+            return lzma.LZMAFile(stored)
+        if self.member is None:
+            return pa.input_stream(str(self.path), compression=kind)  # without Python between the blocks
+        return pa.CompressedInputStream(pa.PythonFile(stored, mode="r"), kind)
+
+
+def file_at(path: Path) -> RatingsFile:
+    """Return the file at ``path``; a pipe, or standard input (``-``), is copied, as it can be read only once.
+
+    Raises a `DataError` where there is none, or a device or a socket, and `OSError`.
     """
-    paths = [source] if isinstance(source, (str, os.PathLike)) else list(source)
-    if not paths:
-        raise DataError("No file is named; name at least one")
-    return [file for path in paths for file in _files_at(Path(path))]
+    if str(path) == STANDARD_INPUT:
+        return _copied(_standard_input(), "standard input")
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise DataError(f"{printable(str(path))} does not exist; check the path") from error
+    if stat.S_ISREG(mode):
+        return RatingsFile(path)
+    if stat.S_ISFIFO(mode):
+        with path.open("rb") as pipe:
+            return _copied(pipe, str(path))
+    raise DataError(
+        f"{printable(str(path))} is a device or a socket: a file, a folder or a pipe was expected; write its "
+        f"bytes to a file, or to standard input, which is named {STANDARD_INPUT}"
+    )
 
 
-def _files_at(path: Path) -> list[RatingsFile]:
-    if (path / STORE_FACTS).is_file():
-        raise DataError(f"{path} is a store of ratings, not a folder of files; open it with open_ratings")
-    if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if p.is_file())
-        chosen = _tables(path, [p.relative_to(path).as_posix() for p in inside])
-        return [file for name in chosen for file in _files_at(path / name)]
-    if not path.exists():
-        raise DataError(f"{path} does not exist; check the path")
-    if path.suffix == ".zip":
-        try:
-            with zipfile.ZipFile(path) as archive:
-                members = sorted(info.filename for info in archive.infolist() if not info.is_dir())
-        except (zipfile.BadZipFile, OSError) as error:
-            raise DataError(f"{path} is not a whole .zip archive ({error}); download it again") from error
-        return [RatingsFile(path, member) for member in _tables(path, members)]
-    return [RatingsFile(path)]
+def bare_name(name: str) -> str:
+    """Return a name in small letters, without folders and without the ending of a compression.
+
+    >>> bare_name("data/Ratings.CSV.gz")
+    'ratings.csv'
+    """
+    bare = PurePosixPath(name).name.lower()
+    ending = PurePosixPath(bare).suffix
+    return bare.removesuffix(ending) if ending in COMPRESSED_ENDINGS else bare
 
 
-def _tables(place: Path, names: list[str]) -> list[str]:
-    """Return those names among the files below ``place`` that look like ratings."""
-    visible = [name for name in names if not any(p[0] in "._" for p in PurePosixPath(name).parts)]
-    for pattern in _KNOWN_NAMES:
-        known = [name for name in visible if fnmatch.fnmatchcase(PurePosixPath(name).name.lower(), pattern)]
-        if known:
-            return known
-    tables = [name for name in visible if _is_table(PurePosixPath(name).name.lower())]
-    if not tables:
-        what = "directory" if place.is_dir() else "archive"
-        raise DataError(
-            f"{place} is a {what} without ratings: files that end in one of {', '.join(_KNOWN_SUFFIXES)} "
-            "(or these compressed) were expected; name the file"
-        )
-    return tables
+def _standard_input() -> BinaryIO:
+    stream = getattr(sys.stdin, "buffer", None)
+    if stream is None:
+        raise DataError("standard input is closed: pipe the ratings into it, or name a file")
+    if _is_device(stream):
+        raise DataError("standard input is a device: pipe the ratings into it, or name a file")
+    return cast(BinaryIO, stream)
 
 
-def _is_table(name: str) -> bool:
-    if name.startswith(("readme", "license")):
+def _is_device(stream: Any) -> bool:
+    """Return whether it may have no end, as that of /dev/zero; a terminal and /dev/null have one."""
+    try:
+        descriptor = stream.fileno()
+        state = os.fstat(descriptor)
+    except (OSError, ValueError):  # no file of the system
         return False
-    bare = name.removesuffix(Path(name).suffix) if name.endswith(_COMPRESSED) else name
-    return bare.endswith(_KNOWN_SUFFIXES) or name.endswith(".zip")
+    ends = os.isatty(descriptor) or os.path.samestat(state, os.stat(os.devnull))
+    return stat.S_ISCHR(state.st_mode) and not ends
+
+
+def _copied(stream: BinaryIO, title: str) -> RatingsFile:
+    """Return a temporary file with the bytes of a stream."""
+    copy = _TemporaryCopy()
+    try:
+        with copy.path.open("wb") as file:
+            while block := stream.read(_BLOCK_BYTES):
+                file.write(block)
+                if file.tell() == len(block) and b"\0" in block and not _is_binary_kind(block):
+                    break  # no kind of ratings: the reader refuses it, and it may have no end
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OSError(
+            errno.ENOSPC, f"{copy.path.parent} cannot hold {printable(title)}; set TMPDIR to one that can"
+        ) from error
+    return RatingsFile(copy.path, title=title, _copy=copy)
+
+
+def _is_binary_kind(start: bytes) -> bool:
+    return start.startswith((b"PAR1", *ZIP_STARTS)) or any(
+        magic.match(start) for magic in _COMPRESSIONS.values()
+    )
+
+
+class _TemporaryCopy:
+    """A temporary file that is removed when nothing refers to it, at the latest when the process ends."""
+
+    def __init__(self) -> None:
+        descriptor, name = tempfile.mkstemp(prefix="dmf_fast-")
+        os.close(descriptor)
+        self.path = Path(name)
+        weakref.finalize(self, self.path.unlink, missing_ok=True)
+
+
+class _Bounded(io.BufferedIOBase):
+    """Bytes that are unpacked from fewer ones; too many of them are a `DataError`."""
+
+    def __init__(self, stream: Any, file: RatingsFile) -> None:
+        self._stream = stream
+        self._file = file
+        self._stored = min(file.stored_bytes, file.path.stat().st_size)
+        self._expanded = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data: bytes = self._stream.read(size)
+        self._expanded += len(data)
+        check_expansion(self._file, self._expanded, self._stored)
+        return data

@@ -6,24 +6,50 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from dmf_fast.checks import printable
 from dmf_fast.data.bad_rows import BadRows
 from dmf_fast.data.errors import DataError
+from dmf_fast.data.file_choice import STORE_FACTS, Source, is_store, ratings_files
 from dmf_fast.data.id_map import IdMap
 from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.ratings import Ratings
-from dmf_fast.data.reader import read_ratings
-from dmf_fast.data.sources import STORE_FACTS, Source, ratings_files
+from dmf_fast.data.reader import ratings_of
+from dmf_fast.data.sources import RatingsFile
 from dmf_fast.files.atomic import atomic_folder
+from dmf_fast.files.digests import SUMS, check_sums, write_sums
 from dmf_fast.files.identity import Identity, plain
+from dmf_fast.files.reading import read_record, reading
 
-_FORMAT, _VERSION = "dmf_fast ratings", 1
+_FORMAT, _VERSION = "dmf_fast ratings", 2
 _ENTRIES, _ROW_IDS, _COLUMN_IDS = "entries.arrow", "row_ids.parquet", "column_ids.parquet"
+_FILES = (_ENTRIES, _ROW_IDS, _COLUMN_IDS, STORE_FACTS)
+_TYPES = {
+    "rows": ("int32",),
+    "columns": ("int32",),
+    "values": ("float", "double"),
+    "times": ("int64",),
+}
+
+
+class _BadRows(msgspec.Struct):
+    count: Annotated[int, msgspec.Meta(ge=0)]
+    examples: tuple[str, ...]
+
+
+class _Facts(msgspec.Struct):
+    """What a store says of itself, as far as it is read again."""
+
+    format: Literal["dmf_fast ratings"]
+    version: int
+    bad_rows: _BadRows
+    made_of: dict[str, Any] | None
 
 
 def open_ratings(
@@ -37,7 +63,7 @@ def open_ratings(
     ``cache``: a folder. It is used as long as the files (by path, size and time of change) and ``options``
     are those that it was made of, and made again where they are not or where it is damaged.
 
-    Raises `DataError` as `read_ratings` and `load_ratings`.
+    Raises `DataError` as `read_ratings` and `load_ratings`, and where a pipe is to be cached.
 
     >>> import tempfile, pathlib
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -47,19 +73,21 @@ def open_ratings(
     ...     open_ratings(path, cache=f"{folder}/cache").values.tolist()
     [4.5]
     """
-    if isinstance(source, (str, os.PathLike)) and (Path(source) / STORE_FACTS).is_file():
+    if isinstance(source, (str, os.PathLike)) and is_store(source):
         return load_ratings(source)
     if cache is None:
-        return read_ratings(source, options)
-    made_of = _origin(source, options)
+        return ratings_of(ratings_files(source), options)
     _refuse_other_folders(Path(cache))
+    files = ratings_files(source)
+    made_of = _origin(files, options)
     try:
-        if _facts(Path(cache))["made_of"] == made_of:
-            return load_ratings(cache)
-    except DataError:
+        ratings, of = _load(Path(cache))
+        if of == made_of:
+            return ratings
+    except (DataError, MemoryError):
         pass  # Not there yet, or damaged: it is made again.
-    ratings = read_ratings(source, options)
-    if _origin(source, options) != made_of:
+    ratings = ratings_of(files, options)
+    if _origin(ratings_files(source), options) != made_of:
         raise DataError(f"{source} has changed while it was read; read it again")
     _write(ratings, Path(cache), made_of)
     return ratings
@@ -86,47 +114,55 @@ def save_ratings(ratings: Ratings, path: str | os.PathLike[str]) -> None:
 def load_ratings(path: str | os.PathLike[str]) -> Ratings:
     """Return the ratings of a store; the arrays are mapped from its file and may not be written to.
 
+    All its bytes are compared with their digests, which takes about a second a gigabyte.
+
     Raises `DataError` where it is missing, damaged or of another version.
     """
-    path = Path(path)
-    facts = _facts(path)
-    try:
-        with pa.memory_map(str(path / _ENTRIES)) as file:
-            batch = pa.ipc.open_file(file).get_batch(0)
-        arrays = {name: batch.column(name).to_numpy() for name in batch.schema.names}
-        bad_rows = BadRows(facts["bad_rows"]["count"], tuple(facts["bad_rows"]["examples"]))
+    return _load(Path(path))[0]
+
+
+def _load(path: Path) -> tuple[Ratings, Identity | None]:
+    """Return the ratings of a store and what it was made of."""
+    with reading(path, "a store of ratings", "name one, or files of ratings", DataError):
+        facts = read_record(path / STORE_FACTS, _Facts)
+        if facts.version != _VERSION:
+            raise ValueError(f"it is of version {facts.version}, this dmf_fast reads {_VERSION}")
+        check_sums(path, _FILES)
         maps = IdMap.load(path / _ROW_IDS), IdMap.load(path / _COLUMN_IDS)
-        rows, columns = arrays.pop("rows"), arrays.pop("columns")
-        return Ratings(rows, columns, *maps, bad_rows=bad_rows, **arrays)
-    except (pa.ArrowException, OSError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is a damaged store of ratings ({error}); write it again") from error
+        bad_rows = BadRows(facts.bad_rows.count, facts.bad_rows.examples)
+        arrays = _read_entries(path / _ENTRIES)
+        for name, ids in zip(("rows", "columns"), maps, strict=True):
+            indices = arrays[name]
+            if len(indices) and not (indices.min() >= -1 and indices.max() < len(ids)):
+                raise ValueError(f"its {name} are not from 0 to {len(ids) - 1}")
+        if not np.isfinite(arrays["values"]).all():
+            raise ValueError("its values are not finite")
+        return Ratings(**arrays, row_ids=maps[0], column_ids=maps[1], bad_rows=bad_rows), facts.made_of
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    """Return what the store says of itself, once its files have the sizes that it says."""
-    try:
-        facts: dict[str, Any] = json.loads((path / STORE_FACTS).read_text())
-        if facts["format"] != _FORMAT or facts["version"] != _VERSION:
-            raise DataError(
-                f"{path} is a store of version {facts['version']}, this dmf_fast reads {_VERSION}; read the "
-                "ratings again"
-            )
-        for name, size in facts["files"].items():
-            if (path / name).stat().st_size != size:
-                raise DataError(f"{path} is a damaged store: {name} has not its {size} bytes; write it again")
-        return facts
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, DataError):
-            raise
+def _read_entries(path: Path) -> dict[str, Any]:
+    """Return the columns of the file, mapped."""
+    with pa.memory_map(str(path)) as file:
+        reader = pa.ipc.open_file(file)
+        if reader.num_record_batches != 1:
+            raise ValueError(f"it holds {reader.num_record_batches} batches")
+        batch = reader.get_batch(0)
+    batch.validate(full=True)
+    kinds = {field.name: str(field.type) for field in batch.schema}
+    expected = list(_TYPES)[: len(kinds)]
+    if list(kinds) != expected or len(kinds) < 3 or any(kinds[name] not in _TYPES[name] for name in expected):
+        raise ValueError(f"its columns are {kinds}")
+    return {name: batch.column(name).to_numpy() for name in kinds}
+
+
+def _origin(files: list[RatingsFile], options: ReadOptions) -> Identity:
+    """Return what decides the content of a store; a `DataError` where that is not known beforehand."""
+    pipe = next((file for file in files if file.is_copy), None)
+    if pipe is not None:
         raise DataError(
-            f"{path} is not a store of ratings ({error}); name one, or files of ratings"
-        ) from error
-
-
-def _origin(source: Source, options: ReadOptions) -> Identity:
-    """Return what decides the content of a store."""
-    files = sorted({file.path.absolute() for file in ratings_files(source)})
-    stats = [(str(path), path.stat()) for path in files]
+            f"{pipe} is a pipe, of which no cache can be kept; write it to a file, or leave the cache out"
+        )
+    stats = [(str(path), path.stat()) for path in sorted({file.path.absolute() for file in files})]
     return {
         "files": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
         "options": plain(options),
@@ -134,10 +170,12 @@ def _origin(source: Source, options: ReadOptions) -> Identity:
 
 
 def _refuse_other_folders(path: Path) -> None:
-    """Refuse to replace what is neither a store nor an empty folder."""
-    empty = path.is_dir() and not any(path.iterdir())
-    if path.exists() and not empty and not (path / STORE_FACTS).is_file():
-        raise DataError(f"{path} is not a store of ratings, so it is not replaced; name another folder")
+    """Refuse to replace what holds anything that is not of a store."""
+    if path.exists() and not (path.is_dir() and {file.name for file in path.iterdir()} <= {*_FILES, SUMS}):
+        raise DataError(
+            f"{printable(str(path))} is not a store of ratings, or holds other files, so it is not replaced; "
+            "name another folder"
+        )
 
 
 def _write(ratings: Ratings, path: Path, made_of: Identity | None) -> None:
@@ -146,10 +184,9 @@ def _write(ratings: Ratings, path: Path, made_of: Identity | None) -> None:
         _write_entries(ratings, partial / _ENTRIES)
         ratings.row_ids.save(partial / _ROW_IDS)
         ratings.column_ids.save(partial / _COLUMN_IDS)
-        sizes = {file.name: file.stat().st_size for file in sorted(partial.iterdir())}
-        facts = {"format": _FORMAT, "version": _VERSION, "files": sizes, "made_of": made_of}
-        facts |= _summary(ratings)
-        (partial / STORE_FACTS).write_text(json.dumps(facts, indent=1) + "\n")
+        facts = {"format": _FORMAT, "version": _VERSION, "made_of": made_of} | _summary(ratings)
+        (partial / STORE_FACTS).write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+        write_sums(partial)
 
 
 def _write_entries(ratings: Ratings, path: Path) -> None:

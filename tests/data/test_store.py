@@ -23,6 +23,8 @@ from dmf_fast.data import (
     save_ratings,
     store,
 )
+from dmf_fast.data.reader import ratings_of
+from dmf_fast.data.sources import RatingsFile
 from tests.data.written_ratings import TEXTS
 
 TIMED = ReadOptions(times=True)
@@ -40,11 +42,11 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What the store has read from files, rather than loaded, so far."""
     seen: list[object] = []
 
-    def counted(source: Path, options: ReadOptions) -> Ratings:
-        seen.append(source)
-        return read_ratings(source, options)
+    def counted(files: list[RatingsFile], options: ReadOptions) -> Ratings:
+        seen.extend(file.path for file in files)
+        return ratings_of(files, options)
 
-    monkeypatch.setattr(store, "read_ratings", counted)
+    monkeypatch.setattr(store, "ratings_of", counted)
     return seen
 
 
@@ -171,7 +173,7 @@ def test_ids_of_other_types_cannot_be_saved(tmp_path: Path) -> None:
 def test_a_store_of_another_version_is_named(source: Path, tmp_path: Path) -> None:
     save_ratings(read_ratings(source), tmp_path / "store")
     facts = tmp_path / "store" / "store.json"
-    facts.write_text(facts.read_text().replace('"version": 1', '"version": 99'))
+    facts.write_text(facts.read_text().replace('"version": 2', '"version": 99'))
 
     with pytest.raises(DataError, match="version 99"):
         load_ratings(tmp_path / "store")
