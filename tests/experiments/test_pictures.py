@@ -1,0 +1,359 @@
+"""Figures and tables show what was measured: curves, bands and rows against numbers by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dmf_fast import Observations
+from dmf_fast.experiments import (
+    figure1,
+    figure2,
+    figure3,
+    figure3_pictures,
+    greedy,
+    movielens,
+    norms,
+    ratings,
+    sensing_grid,
+)
+from dmf_fast.experiments.completion_grid import FULL, QUICK, CompletionGrid, GridResults
+from dmf_fast.experiments.figure_style import DEPTH_STYLES, draw_curve, draw_spread, new_figure
+from dmf_fast.experiments.greedy_phases import GreedyPhase
+from dmf_fast.experiments.movielens_data import MovieLensSplit
+from dmf_fast.experiments.movielens_runs import MovieLensGrid, MovieLensResults
+from dmf_fast.experiments.page import Picture
+from dmf_fast.experiments.ratings_runs import RatingsGrid, RatingsResults
+from dmf_fast.experiments.singular_dynamics import LEADING, DynamicsProblem
+
+
+@pytest.fixture(autouse=True)
+def figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures stay figures of Matplotlib."""
+    monkeypatch.setattr(Picture, "of", staticmethod(lambda figure, caption: figure))
+
+
+def curves(axes: Axes) -> dict[str, tuple[list[float], list[float]]]:
+    """Return the curves of a panel by their label."""
+    return {
+        str(line.get_label()): (np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist())
+        for line in axes.lines
+    }
+
+
+def panels(figure: Any) -> list[Axes]:
+    assert isinstance(figure, Figure)
+    return list(figure.axes)
+
+
+def test_a_spread_is_the_median_between_the_least_and_the_largest() -> None:
+    _, ((axes,),) = new_figure(1)
+    draw_spread(axes, [1.0, 2.0], [[5.0, 1.0, 2.0], [9.0, 7.0, 3.0]], DEPTH_STYLES[2], "depth 2")
+    assert curves(axes) == {"depth 2": ([1.0, 2.0], [2.0, 7.0])}
+    (band,) = axes.collections
+    assert {tuple(corner) for corner in band.get_paths()[0].vertices.tolist()} >= {
+        (1.0, 1.0), (1.0, 5.0), (2.0, 3.0), (2.0, 9.0),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("points", "every"), [(2, 1), (12, 1), (24, 2), (120, 10)])
+def test_a_curve_has_about_a_dozen_markers(points: int, every: int) -> None:
+    _, ((axes,),) = new_figure(1)
+    draw_curve(axes, range(points), range(points), DEPTH_STYLES[1])
+    assert axes.lines[0].get_markevery() == every
+
+
+GRID = CompletionGrid(
+    size=12, observed=(60, 100), depths=(2, 3), init_scales=(1e-2, 1e-3), learning_rates=(2e-3, 1e-3), seeds=3
+)
+MEASURES = {"reconstruction_mse": 1.0, "nuclear_norm": 2.0, "effective_rank": 3.0}
+
+
+def of_grid() -> GridResults:
+    """Runs whose measures are told by their labels; the middle seed has the median."""
+    runs = [
+        {"observed": observed, "seed": seed, "depth": depth, "init_scale": scale, "lr": lr}
+        | {name: one * observed * depth * scale * lr * (1 + seed) for name, one in MEASURES.items()}
+        for observed in GRID.observed
+        for seed in range(3)
+        for depth in GRID.depths
+        for scale in GRID.init_scales
+        for lr in GRID.learning_rates
+    ]
+    convex = [
+        {"observed": observed, "seed": seed}
+        | {name: one * observed * (1 + seed) for name, one in MEASURES.items()}
+        for observed in GRID.observed
+        for seed in range(3)
+    ]
+    return GridResults(GRID, pa.Table.from_pylist(runs), pa.Table.from_pylist(convex), [])
+
+
+def test_figure_1_draws_the_errors_of_every_depth_by_scale_a_panel_for_each_number_and_rate() -> None:
+    drawn = [curves(axes) for axes in panels(figure1._picture(of_grid()))]
+    places = [(lr, observed) for lr in (2e-3, 1e-3) for observed in (60, 100)]
+    for (lr, observed), found in zip(places, drawn, strict=True):
+        for depth in (2, 3):
+            x, y = found[f"depth {depth}"]
+            assert x == [1e-3, 1e-2]
+            assert y == pytest.approx([2 * observed * depth * scale * lr for scale in x])
+        assert found["nuclear norm"][1] == [2.0 * observed] * 2
+
+
+def test_figure_2_draws_every_measure_at_the_smallest_rate() -> None:
+    drawn = [curves(axes) for axes in panels(figure2._picture(of_grid()))]
+    places = [(observed, MEASURES[name]) for observed in (60, 100) for name in figure2._MEASURES]
+    for (observed, one), found in zip(places, drawn, strict=True):
+        x, y = found["depth 3"]
+        assert y == pytest.approx([2 * one * observed * 3 * scale * 1e-3 for scale in x])
+        assert found["least nuclear norm"][1] == [2 * one * observed] * 2
+
+
+def test_the_tables_of_figures_1_and_2_have_medians_and_extremes() -> None:
+    rows = figure1._table(of_grid()).to_pylist()
+    assert len(rows) == 2 * (1 + 2 * 2 * 2)
+    assert rows[0] == {
+        "observed": 60, "method": "nuclear norm", "initial scale": "–",
+        "median error": 120.0, "least": 60.0, "largest": 180.0,
+    }  # fmt: skip
+    (row,) = (
+        row for row in rows
+        if (row["observed"], row["method"], row["initial scale"]) == (100, "depth 3, lr 0.002", "0.01")
+    )  # fmt: skip
+    assert [row[name] for name in ("least", "median error", "largest")] == pytest.approx(
+        [100 * 3 * 0.01 * 0.002 * times for times in (1, 2, 3)]
+    )
+    rows = figure2._table(of_grid()).to_pylist()
+    assert [(row["observed"], row["solution"]) for row in rows[:3]] == [
+        (60, "depth 2"), (60, "depth 3"), (60, "least nuclear norm"),
+    ]  # fmt: skip
+    assert rows[1]["effective rank"] == pytest.approx(3 * 60 * 3 * 1e-3 * 1e-3 * 2)
+    assert rows[2]["nuclear norm"] == 240.0
+
+
+def test_figure_1_says_what_else_its_second_grid_has() -> None:
+    settings = figure1._settings([FULL, figure1._RANK_10])
+    assert settings["rank"] == "5"
+    assert settings["with rank 10"] == (
+        "rule: GroupRMSprop, learning rates 0.001; seeds: 3, each with its own matrix, entries and starts"
+    )
+
+
+def states(depth: int) -> pa.Table:
+    """Three states of which the first is the start; the velocities are twice those of the theorem."""
+    values = np.array([[0.0] * LEADING, [8.0] * LEADING, [1.0] * LEADING])
+    predicted = depth * values ** (2 - 2 / depth) * 5.0  # the gradient's component is 5
+    return pa.table({
+        "step": [0, 10, 20],
+        "time": [0.0, 1.0, 2.0],
+        "train_loss": [9.0, 4.0, 1.0],
+        "effective_rank": [5.0, 4.0, 3.0],
+        "singular_values": [[place * time for place in range(LEADING, 0, -1)] for time in (0.0, 1.0, 2.0)],
+        "diagonal": [7.0, 4.0, 2.0],
+        "off_diagonal": [7.0, 1.0, 1.0],
+        "relative_balancedness": [0.0, 3e-3, 2e-3],
+        "middle_values": values.tolist(),
+        "measured": (2 * predicted).tolist(),
+        "predicted": predicted.tolist(),
+    })  # fmt: skip
+
+
+def test_dynamics_are_drawn_against_time() -> None:
+    figure = panels(figure3_pictures.draw_dynamics("a matrix", {1: states(1), 2: states(2)}, "log"))
+    for axes in figure[:2]:
+        assert [line.get_ydata().tolist() for line in axes.lines] == [
+            [0.0, place, 2.0 * place] for place in range(LEADING, 0, -1)
+        ]
+        assert axes.get_yscale() == "log"
+    for axes in figure[2:]:
+        assert curves(axes) == {
+            "diagonal": ([1.0, 2.0], [4.0, 2.0]), "off the diagonal": ([1.0, 2.0], [1.0, 1.0]),
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(("depth", "at_8", "wrong_at_8"), [(2, 2 * 8, 2 * 16), (3, 3 * 16, 3 * 8**1.5)])
+def test_velocities_are_drawn_over_what_moves_them(depth: int, at_8: float, wrong_at_8: float) -> None:
+    velocities, balancedness = panels(figure3_pictures.draw_theory({1: states(1), depth: states(depth)}))
+    found = curves(velocities)
+    assert found["measured"][0] == [8.0] * LEADING + [1.0] * LEADING
+    assert found["measured"][1] == pytest.approx([2.0 * at_8] * LEADING + [2.0 * depth] * LEADING)
+    for label, value in (("theorem 3", at_8), (f"exponent of depth {depth + 1}", wrong_at_8)):
+        x, y = found[label]
+        assert (x[0], x[-1]) == pytest.approx((1.0, 8.0))
+        assert (y[0], y[-1]) == pytest.approx((depth, value))
+    assert curves(balancedness) == {f"depth {depth}": ([1.0, 2.0], [3e-3, 2e-3])}
+
+
+def test_the_table_of_figure_3_says_where_runs_end_and_what_they_did() -> None:
+    problem = figure3.synthetic(quick=True)
+    (row,) = figure3._table(problem, {2: states(2)}).to_pylist()
+    assert row == {
+        "depth": 2, "learning_rate": 4 * 2e-4, "step": 20, "train_loss": 1.0, "effective_rank": 3.0,
+        "singular_value_1": 20.0, "singular_value_5": 12.0, "singular_value_6": 10.0,
+        "median_off_diagonal_over_diagonal": 0.375, "largest_relative_balancedness": 3e-3,
+        "velocity_error": 0.5, "velocity_error_of_wrong_exponent": pytest.approx(0.25),
+    }  # fmt: skip
+    (row,) = figure3._table(replace(problem, has_velocities=False), {2: states(2)}).to_pylist()
+    assert "velocity_error" not in row
+
+
+def movielens_results() -> MovieLensResults:
+    histories = [
+        {"depth": depth, "seed": seed, "step": step, "test_rmse": depth + step / 100 + seed,
+         "effective_rank": 10.0 * depth + step / 50 + seed}
+        for depth in (2, 3) for seed in (1, 0, 2) for step in (50, 0, 100)
+    ]  # fmt: skip
+    best = [
+        {"depth": depth, "seed": seed, "step": 50 + 50 * seed, "validation_rmse": 1.0 + seed,
+         "test_rmse": depth + seed, "effective_rank": 4.0, "nuclear_norm": 9.0}
+        for depth in (2, 3) for seed in (0, 2, 1)
+    ]  # fmt: skip
+    path = [
+        {"regularization": weight, "validation_rmse": error, "test_rmse": error + 0.25, "rank": rank,
+         "effective_rank": rank / 2, "nuclear_norm": 50.0}
+        for weight, error, rank in ((9.0, 1.5, 4), (5.0, 1.25, 6), (3.0, 1.75, 8))
+    ]  # fmt: skip
+    return MovieLensResults(*(pa.Table.from_pylist(rows) for rows in (histories, best, path)), [])
+
+
+def test_movielens_is_drawn_by_step_and_by_rank() -> None:
+    errors, ranks, both = panels(movielens._picture(movielens_results()))
+    assert curves(errors)["depth 3"] == ([0, 50, 100], [4.0, 4.5, 5.0])
+    assert curves(ranks)["depth 3"] == ([50, 100], [32.0, 33.0])
+    assert curves(both)["depth 2"] == ([21.0, 22.0], [2.5, 3.0])  # of the first seed
+    assert curves(errors)["nuclear norm"][1] == [1.5, 1.5]
+    assert [line.get_ydata() for line in ranks.lines if line.get_linestyle() == "--"][-1] == [3.0, 3.0]
+    assert any(line.get_ydata().tolist() == [1.75, 1.5, 2.0] for line in both.lines)
+
+
+def test_the_table_of_movielens_has_means_and_the_error_of_the_mean_rating() -> None:
+    entries = [Observations([0, 1], [0, 1], values) for values in ([1.0, 1.0], [3.0, 4.0], [6.0, 8.0])]
+    rows = movielens._table(movielens_results(), MovieLensSplit(*entries, mean=3.5)).to_pylist()
+    assert [row["solution"] for row in rows] == ["depth 2", "depth 3", "nuclear norm", "mean of u1.base"]
+    assert rows[1] == {
+        "solution": "depth 3", "step": 100.0, "regularization": None, "validation_rmse": 2.0,
+        "test_rmse": 4.0, "test_rmse_deviation": 1.0, "rank": None, "effective_rank": 4.0, "nuclear_norm": 9.0,
+    }  # fmt: skip
+    assert (rows[2]["regularization"], rows[2]["test_rmse"], rows[2]["test_rmse_deviation"]) == (
+        5.0,
+        1.5,
+        None,
+    )
+    assert (rows[3]["validation_rmse"], rows[3]["test_rmse"]) == pytest.approx((12.5**0.5, 50**0.5))
+
+
+def ratings_results() -> RatingsResults:
+    rows = [
+        {"share": share, "seed": seed, "model": model, "test_rmse": 1.0 + gain + share * seed,
+         "effective_rank": rank, "singular_values": [4.0 * share, 1.0, 3e-6, 1e-9]}
+        for share in (0.9, 0.2, 0.4)
+        for seed in (2, 0, 1)
+        for model, gain, rank in (
+            ("biases", 0.0, None), ("depth 1", 0.5, 9.0), ("depth 2", -0.25, 5.0), ("auto", 0.0, 4.0),
+            ("depth 2, no decay", 0.125, 7.0),
+        )
+    ]  # fmt: skip
+    return RatingsResults(pa.Table.from_pylist(rows), [])
+
+
+def test_gains_over_the_biases_are_drawn_with_decay_and_without() -> None:
+    decayed, undecayed = panels(ratings._errors(ratings_results()))
+    gains = {label: points for label, points in curves(decayed).items() if label in ratings._LINES}
+    assert gains == {
+        label: (pytest.approx([20.0, 40.0, 90.0]), pytest.approx([gain] * 3))
+        for label, gain in (("depth 1", 0.5), ("depth 2", -0.25), ("auto", 0.0))
+    }
+    assert curves(undecayed)["depth 2"][1] == pytest.approx([0.125] * 3)
+    assert "depth 1" not in curves(undecayed)
+
+
+def test_the_spectra_are_of_the_share_next_to_a_half_and_leave_out_what_is_zero() -> None:
+    decayed, undecayed = panels(ratings._spectra(ratings_results()))
+    assert curves(decayed) == {"depth 2": ([1, 2, 3], [1.6, 1.0, 3e-6])}
+    assert curves(undecayed) == {"depth 2": ([1, 2, 3], [1.6, 1.0, 3e-6])}
+
+
+def test_the_table_of_ratings_has_the_median_errors_of_every_share() -> None:
+    rows = {row["model"]: row for row in ratings._table(ratings_results()).to_pylist()}
+    assert rows["depth 2"] == {
+        "model": "depth 2", "RMSE from 20%": pytest.approx(0.95), "RMSE from 40%": pytest.approx(1.15),
+        "RMSE from 90%": pytest.approx(1.65), "effective rank": 5.0,
+    }  # fmt: skip
+    assert rows["biases"]["effective rank"] is None
+
+
+def test_the_table_of_greedy_phases_has_medians_over_the_seeds() -> None:
+    phases = [
+        GreedyPhase(depth, scale, seed, rank, 0.5 + seed, 0.1 * rank * (1 + seed), 1.0 * depth)
+        for depth in (3, 2) for scale in (1e-3, 1e-2) for seed in (2, 0, 1) for rank in (1, 2)
+    ]  # fmt: skip
+    rows = greedy._table(phases).to_pylist()
+    assert [(row["depth"], row["start"], row["r"]) for row in rows[:4]] == [
+        (2, 1e-2, 1), (2, 1e-3, 1), (2, 1e-2, 2), (2, 1e-3, 2),
+    ]  # fmt: skip
+    assert list(rows[2].values())[3:] == pytest.approx([1.5, 0.4, 2.0])
+
+
+def test_runs_have_the_sizes_that_the_claims_were_decided_at() -> None:
+    assert (
+        CompletionGrid(
+            100,
+            5,
+            (2_000, 5_000),
+            (2, 3, 4),
+            (1e-3, 1e-4, 1e-5, 1e-6),
+            (1e-3, 3e-4),
+            5,
+            1_000_000,
+            1e-6,
+            1e-3,
+        )
+        == FULL
+    )
+    assert (
+        CompletionGrid(60, 3, (720, 1_800), (2, 3, 4), (1e-3, 1e-5), (1e-3,), 2, 100_000, 1e-6, 1e-3) == QUICK
+    )
+    assert (sensing_grid.FULL.size, sensing_grid.FULL.rank, sensing_grid.FULL.measured) == (
+        50,
+        3,
+        (500, 1_500),
+    )
+    assert (sensing_grid.FULL.seeds, sensing_grid.FULL.steps) == (5, 100_000)
+    assert MovieLensGrid() == MovieLensGrid((2, 3, 4), 5, 100, 1e-2, 0.03, 3_000, 50, 0.05)
+    assert MovieLensGrid().dims(3, (943, 1682)) == (1682, 100, 100, 943)
+    assert RatingsGrid() == RatingsGrid((0.05, 0.1, 0.2, 0.3, 0.5, 0.9), 5, (1, 2, 3, 4), (2, 3, 4), 5_000)
+    assert (greedy.DIM, greedy.OBSERVED, greedy.SINGULAR_VALUES) == (20, 320, (20.0, 10.0, 5.0))
+    assert (norms.INIT_SCALE, norms.LOSS_THRESHOLD, norms.SMALL_LOSS) == (1e-2, 1e-8, 1e-3)
+    full, quick = (figure3.synthetic(quick=quick) for quick in (False, True))
+    assert (full.train.shape, full.train.nnz, full.hidden, full.init_scale) == ((100, 100), 2_000, 100, 1e-3)
+    assert full.learning_rates == {1: 1e-3, 2: 2e-4, 3: 2e-4, 4: 1e-4}
+    assert quick.learning_rates == {depth: 4 * rate for depth, rate in full.learning_rates.items()}
+    assert torch.equal(full.train.values, quick.train.values)
+
+
+def test_jobs_on_ratings_differ_in_depth_and_decay_alone() -> None:
+    jobs = dict(RatingsGrid(depths=(1, 3), undecayed=(2,), steps=40).jobs())
+    assert {name: (one.depth, one.weight_decay, one.bias_weight_decay) for name, one in jobs.items()} == {
+        "depth 1": (1, 0.13, None), "depth 3": (3, 0.13, None), "depth 2, no decay": (2, 0.0, 0.0),
+        "auto": ("auto", 0.13, None),
+    }  # fmt: skip
+    assert {(one.fit.steps, one.fit.patience) for one in jobs.values()} == {(40, 20)}
+
+
+def test_a_trial_of_the_dynamics_descends_on_the_sum_for_so_long() -> None:
+    train = Observations([0, 1], [1, 0], [1.0, 2.0], (2, 3))
+    problem = DynamicsProblem(
+        "one", train, 4, 0.01, {3: 0.02}, interval=0.09, longest=1.0, train_loss_threshold=1e-3
+    )
+    trial = problem.trial(3)
+    assert [tuple(factor.shape) for factor in trial.factors] == [(4, 3), (4, 4), (2, 4)]
+    assert (trial.options.steps, trial.options.reduction, trial.recording.every) == (50, "sum", 4)
+    assert trial.spec.options["lr"] == 0.02
+    assert replace(problem, interval=0.001).trial(3).recording.every == 1
