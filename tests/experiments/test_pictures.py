@@ -239,7 +239,8 @@ def test_the_table_of_movielens_has_means_and_the_error_of_the_mean_rating() -> 
     assert [row["solution"] for row in rows] == ["depth 2", "depth 3", "nuclear norm", "mean of u1.base"]
     assert rows[1] == {
         "solution": "depth 3", "step": 100.0, "regularization": None, "validation_rmse": 2.0,
-        "test_rmse": 4.0, "test_rmse_deviation": 1.0, "rank": None, "effective_rank": 4.0, "nuclear_norm": 9.0,
+        "test_rmse": 4.0, "test_rmse_deviation": 1.0, "rank": None, "effective_rank": 4.0,
+        "nuclear_norm": 9.0,
     }  # fmt: skip
     assert (rows[2]["regularization"], rows[2]["test_rmse"], rows[2]["test_rmse_deviation"]) == (
         5.0,
