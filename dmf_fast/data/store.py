@@ -148,6 +148,8 @@ def _read_entries(path: Path) -> dict[str, Any]:
             raise ValueError(f"it holds {reader.num_record_batches} batches")
         batch = reader.get_batch(0)
     batch.validate(full=True)
+    if any(column.null_count for column in batch.columns):
+        raise ValueError("numbers are missing")
     kinds = {field.name: str(field.type) for field in batch.schema}
     expected = list(_TYPES)[: len(kinds)]
     if list(kinds) != expected or len(kinds) < 3 or any(kinds[name] not in _TYPES[name] for name in expected):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from dmf_fast.data import (
@@ -25,6 +26,7 @@ from dmf_fast.data import (
 )
 from dmf_fast.data.reader import ratings_of
 from dmf_fast.data.sources import RatingsFile
+from dmf_fast.files.digests import write_sums
 from tests.data.written_ratings import TEXTS
 
 TIMED = ReadOptions(times=True)
@@ -98,14 +100,38 @@ def test_a_changed_source_is_read_again(source: Path, tmp_path: Path, reads: lis
     assert len(reads) == 2
 
 
+def folder_for(name: str) -> Callable[[Path], object]:
+    """Return what puts a folder into the place of a file."""
+
+    def damage(folder: Path) -> None:
+        (folder / name).unlink()
+        (folder / name / "inside").mkdir(parents=True)
+
+    return damage
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "entries cut": lambda folder: os.truncate(folder / "entries.arrow", 100),
     "entries of other bytes": lambda folder: (folder / "entries.arrow").write_bytes(
         bytes((folder / "entries.arrow").stat().st_size)
     ),
     "ids missing": lambda folder: (folder / "row_ids.parquet").unlink(),
+    "ids of the other side": lambda folder: shutil.copy(
+        folder / "column_ids.parquet", folder / "row_ids.parquet"
+    ),
+    "ids in a folder": folder_for("row_ids.parquet"),
+    "facts missing": lambda folder: (folder / "store.json").unlink(),
+    "facts in a folder": folder_for("store.json"),
     "facts spoilt": lambda folder: (folder / "store.json").write_text("{"),
     "facts of another form": lambda folder: (folder / "store.json").write_text("[]"),
+    "facts of other types": lambda folder: (folder / "store.json").write_text('{"format": 1}'),
+    "facts too deep": lambda folder: (folder / "store.json").write_text("[" * 200_000),
+    "facts that are no text": lambda folder: (folder / "store.json").write_bytes(b"\xff\0"),
+    "sums missing": lambda folder: (folder / "SHA256SUMS").unlink(),
+    "sums in a folder": folder_for("SHA256SUMS"),
+    "one file alone": lambda folder: [
+        file.unlink() for file in list(folder.iterdir()) if file.name != "entries.arrow"
+    ],
 }
 
 
@@ -123,6 +149,60 @@ def test_a_damaged_store_is_an_error_and_a_damaged_cache_is_made_again(
     assert_same(open_ratings(source, TIMED, cache=tmp_path / "cache"), expected)
     assert len(reads) == 2
     assert_same(load_ratings(tmp_path / "cache"), expected)
+
+
+def test_no_flipped_byte_goes_unnoticed(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    save_ratings(read_ratings(source, TIMED), folder)
+    for file in folder.iterdir():
+        content = file.read_bytes()
+        for place in range(0, len(content), 29):  # a few seconds for all of them
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << place % 8
+            file.write_bytes(damaged)
+            with pytest.raises(DataError, match="is not a store of ratings, or is damaged") as caught:
+                load_ratings(folder)
+            assert str(folder) in str(caught.value)
+        file.write_bytes(content)
+    load_ratings(folder)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"rows": pa.array([9, 0], pa.int32())}, "rows are not from 0 to 1"),
+        ({"columns": pa.array([-2, 0], pa.int32())}, "columns are not from 0 to 1"),
+        ({"rows": pa.array([0, 1], pa.int64())}, "its columns are"),
+        ({"rows": pa.array([0, None], pa.int32())}, "missing"),
+        ({"values": pa.array([np.nan, 1.0])}, "not finite"),
+        ({"values": pa.array(["a", "b"])}, "its columns are"),
+        ({"more": pa.array([1, 2])}, "its columns are"),
+    ],
+)
+def test_entries_that_no_ratings_have_are_refused_whatever_their_digest(
+    tmp_path: Path, columns: dict[str, pa.Array], words: str
+) -> None:
+    folder = tmp_path / "store"
+    save_ratings(as_ratings((["a", "b"], [7, 9], [1.0, 2.0])), folder)
+    whole = {"rows": pa.array([0, 1], pa.int32()), "columns": pa.array([0, 1], pa.int32())}
+    batch = pa.record_batch(whole | {"values": pa.array([1.0, 2.0])} | columns)
+    with pa.ipc.new_file(str(folder / "entries.arrow"), batch.schema) as writer:
+        writer.write_batch(batch)
+    write_sums(folder)
+
+    with pytest.raises(DataError, match=words):
+        load_ratings(folder)
+
+
+def test_a_store_among_other_files_is_not_replaced(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    open_ratings(source, cache=folder)
+    (folder / "thesis.txt").write_text("mine")
+    os.utime(source, ns=(0, 1))
+
+    with pytest.raises(DataError, match="holds other files"):
+        open_ratings(source, cache=folder)
+    assert (folder / "thesis.txt").read_text() == "mine"
 
 
 def test_a_failed_save_leaves_the_old_store_and_nothing_else(
