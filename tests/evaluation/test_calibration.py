@@ -55,3 +55,15 @@ def test_constant_ratings_are_one_bin_and_no_ratings_none() -> None:
 
     assert [part.count for part in calibration(constant, constant, constant)] == [100]
     assert calibration(np.empty(0), np.empty(0), np.empty(0)) == ()
+
+
+@pytest.mark.parametrize(("distinct", "bins"), [(20, 20), (21, 10)])
+def test_up_to_twenty_distinct_keys_have_a_bin_each_and_more_have_ten(distinct: int, bins: int) -> None:
+    keys = np.arange(distinct, dtype=np.float64)
+    parts = calibration(keys, keys + 0.25, keys)
+    assert len(parts) == bins
+    assert {part.bias for part in parts} == {0.25}
+    assert parts[0].as_dict() == {
+        "lowest": 0.0, "highest": parts[0].highest, "count": parts[0].count,
+        "mean_prediction": parts[0].mean_value + 0.25, "mean_value": parts[0].mean_value, "bias": 0.25,
+    }  # fmt: skip

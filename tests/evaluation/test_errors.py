@@ -86,3 +86,18 @@ def test_what_cannot_be_measured_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         RatingErrors.of(*arguments)
+
+
+def test_ratings_of_the_largest_size_are_measured_and_the_next_ones_refused() -> None:
+    assert RatingErrors.of([1e140], [0.0]).rmse == 1e140
+    with pytest.raises(ValueError, match=r"at most 1e\+140 in size, got predictions\[1\] = -1e\+140"):
+        RatingErrors.of([0.0, -math.nextafter(1e140, math.inf)], [0.0, 0.0])
+
+
+def test_sums_and_means_are_told() -> None:
+    errors = RatingErrors.of([3.0, 1.0], [1.0, 2.0], [1.0, 3.0])
+    assert errors.as_dict() == {
+        "count": 2, "weight": 4.0, "sum_of_squared_errors": 7.0, "sum_of_absolute_errors": 5.0,
+        "rmse": math.sqrt(1.75), "mae": 1.25,
+    }  # fmt: skip
+    assert errors + errors == RatingErrors(4, 8.0, 14.0, 10.0)

@@ -256,3 +256,18 @@ def test_held_out_ratings_are_checked(
 def test_options_are_checked(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         EvaluationOptions(**options)
+
+
+def test_an_evaluation_is_of_the_best_ten_and_clips_nothing_by_default() -> None:
+    assert EvaluationOptions() == EvaluationOptions(
+        clip=None, bins=10, cutoff=10, relevant_from=None, block=1 << 20
+    )
+    assert EvaluationOptions(clip=(2.0, 2.0)).clip == (2.0, 2.0)
+    with pytest.raises(ValueError, match=r"`clip` must be \(lowest, highest\), got \(2.5, 2.0\)"):
+        EvaluationOptions(clip=(2.5, 2.0))
+
+
+def test_a_prediction_of_the_largest_size_is_one_and_a_larger_one_is_not() -> None:
+    test = HeldOut([0, 0], [0, 1], [1.0, 1.0])
+    predict = lambda rows, columns: np.array([1e140, -1.01e140])  # noqa: E731
+    assert evaluate(predict, TRAIN, test, BASELINES).model.without_prediction == 1

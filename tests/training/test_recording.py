@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dmf_fast.training import Recording
+from dmf_fast.training import FitOptions, Recording
 
 
 def recorded(recording: Recording, last: int) -> list[int]:
@@ -78,3 +78,53 @@ def test_linear_steps_are_the_multiples() -> None:
 def test_an_option_out_of_range_is_named(options: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         Recording(**options)
+
+
+def test_norms_alone_are_recorded_besides_the_errors_by_default() -> None:
+    assert Recording() == Recording(
+        every=None, per_decade=None, singular_values=0, norms=True, spectrum=False, balancedness=False
+    )
+    counts = [Recording(singular_values=count).singular_value_count((4, 3)) for count in (0, 2, 3, 9, None)]
+    assert counts == [0, 2, 3, 3, 3]
+
+
+def test_a_run_has_ten_thousand_steps_and_no_other_end_by_default() -> None:
+    assert FitOptions() == FitOptions(
+        steps=10_000,
+        reduction="mean",
+        train_loss_threshold=None,
+        gradient_norm_threshold=None,
+        patience=None,
+        patience_after=0,
+        gradient_clip=None,
+        seed=None,
+        progress=None,
+        checkpoint_every=None,
+        max_seconds=None,
+        batches=1,
+        engine="auto",
+    )
+
+
+@pytest.mark.parametrize(
+    ("least", "refused"),
+    [
+        ({"steps": 0}, {"steps": -1}),
+        ({"train_loss_threshold": 0.0}, {"train_loss_threshold": -1e-9}),
+        ({"gradient_norm_threshold": 0.0}, {"gradient_norm_threshold": -1e-9}),
+        ({"patience": 1}, {"patience": 0}),
+        ({"patience_after": 0}, {"patience_after": -1}),
+        ({"gradient_clip": 1e-9}, {"gradient_clip": 0.0}),
+        ({"seed": 0}, {"seed": -1}),
+        ({"checkpoint_every": 0}, {"checkpoint_every": -1}),
+        ({"max_seconds": 0.0}, {"max_seconds": -1e-9}),
+        ({"batches": 1}, {"batches": 0}),
+    ],
+)
+def test_the_least_that_an_option_may_be_is_taken_and_no_less(
+    least: dict[str, Any], refused: dict[str, Any]
+) -> None:
+    ((name, value),) = least.items()
+    assert getattr(FitOptions(**least), name) == value
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        FitOptions(**refused)
