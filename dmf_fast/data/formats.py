@@ -41,8 +41,18 @@ def chunks_of(
     for ending in (".parquet", ".npz"):
         if read is _text_chunks and file.name.endswith(ending):
             raise DataError(f"{file} is not a {ending} file (its first bytes say otherwise); write it again")
-    with reading(file, kind, advice, DataError):
-        yield from read(file, options, count, bad_rows)
+    try:
+        with reading(file, kind, advice, DataError):
+            yield from read(file, options, count, bad_rows)
+    except EmptyFileError:
+        raise
+    except DataError as error:
+        if file.partitions and read is _text_chunks:
+            folders = ", ".join(f"'{name}={value}'" for name, value in file.partitions)
+            raise DataError(
+                f"{error} (columns named by folders, {folders} here, are read only of Parquet)"
+            ) from None
+        raise
 
 
 def _text_chunks(

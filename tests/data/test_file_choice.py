@@ -5,11 +5,12 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from dmf_fast.data import DataError, read_ratings
+from dmf_fast.data import DataError, ReadOptions, read_ratings
 from dmf_fast.data.file_choice import ratings_files
-from tests.data.written_ratings import column_ids, row_ids
+from tests.data.written_ratings import column_ids, parquet, row_ids
 
 
 def fill(folder: Path, *names: str) -> Path:
@@ -27,6 +28,11 @@ def fill(folder: Path, *names: str) -> Path:
         (["u.data", "u1.base", "u.item"], ["u.data"]),
         (["part-00001", "part-00000", "_SUCCESS"], ["part-00000", "part-00001"]),
         (["day=2/x.csv", "day=1/x.csv", "_temporary/y.csv"], ["day=1/x.csv", "day=2/x.csv"]),
+        (["ratings.csv", "ratings.csv.bak", "ratings.csv~", "ratings.json", "ratings.db"], ["ratings.csv"]),
+        (["ratings.csv.bak", "x.csv", "part-00000.crc", "part-00000.bak"], ["x.csv"]),
+        (["Ratings.CSV.GZ", "other.csv"], ["Ratings.CSV.GZ"]),
+        (["part-00000.gz", "part-00001", "x.csv"], ["part-00000.gz", "part-00001"]),
+        (["mv_1.txt", "mv_1.txt.old", "mv_2.txt"], ["mv_1.txt", "mv_2.txt"]),
     ],
 )
 @pytest.mark.parametrize("zipped", [False, True], ids=["folder", "archive"])
@@ -67,3 +73,57 @@ def test_a_folder_or_archive_without_ratings_is_refused(tmp_path: Path) -> None:
         read_ratings(tmp_path / "broken.zip")
     with pytest.raises(DataError, match="at least one"):
         read_ratings([])
+
+
+NO_ROWS = pa.table({name: pa.array([], pa.int64()) for name in ("user", "item", "rating")})
+EMPTY = {
+    "part-0.csv": b"",
+    "part-1.csv": b"user,item,rating\n",
+    "part-2.parquet": parquet(NO_ROWS),
+    "part-3.csv": b"\n\n",
+}
+
+
+def test_parts_without_entries_are_left_out(tmp_path: Path) -> None:
+    for name, content in EMPTY.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=r"part-0\.csv holds no entries, and neither do the other 3"):
+        read_ratings(tmp_path)
+    for name in EMPTY:
+        with pytest.raises(DataError, match=f"{name} (is empty|holds no entries)"):
+            read_ratings(tmp_path / name)
+
+    (tmp_path / "part-4.csv").write_text("user,item,rating\n7,8,9\n")
+    assert row_ids(read_ratings(tmp_path)) == [7]
+
+
+def test_columns_that_only_folders_name_are_columns_of_parquet(tmp_path: Path) -> None:
+    for user in ("1", "7"):
+        folder = tmp_path / f"user={user}" / "date=2005-09-06"
+        folder.mkdir(parents=True)
+        table = pa.table({"item": [f"i{user}", "b"], "rating": [1.0, 2.0]})
+        (folder / "part-0.parquet").write_bytes(parquet(table))
+
+    ratings = read_ratings(tmp_path, ReadOptions(times=True))
+
+    assert row_ids(ratings) == [1, 1, 7, 7]
+    assert column_ids(ratings) == ["i1", "b", "i7", "b"]
+    assert ratings.times is not None
+    assert set(ratings.times.tolist()) == {1125964800}
+
+
+def test_names_of_folders_are_text_where_they_are_no_numbers(tmp_path: Path) -> None:
+    for user in ("1", "a%3Db"):
+        (tmp_path / f"user={user}").mkdir()
+        table = pa.table({"item": [1], "rating": [1.0]})
+        (tmp_path / f"user={user}" / "x.parquet").write_bytes(parquet(table))
+
+    assert row_ids(read_ratings(tmp_path)) == ["1", "a=b"]
+
+
+def test_text_takes_no_columns_from_folders_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "user=1").mkdir()
+    (tmp_path / "user=1" / "x.csv").write_text("item,rating\n1,2\n")
+
+    with pytest.raises(DataError, match=r"'user=1' .* only of Parquet"):
+        read_ratings(tmp_path)
