@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from itertools import product
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 from torch import Tensor
 
 from dmf_fast.convex import ConvexOptions, nuclear_norm_path
@@ -18,7 +18,7 @@ from dmf_fast.experiments.cached_trials import run_trials, work_of
 from dmf_fast.experiments.movielens_data import MovieLensSplit
 from dmf_fast.experiments.page import Work
 from dmf_fast.experiments.reproduction import Reproduction
-from dmf_fast.files.identity import sha256_of
+from dmf_fast.experiments.text_files import json_text
 from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
 from dmf_fast.optim import GroupRMSprop
@@ -102,10 +102,10 @@ def run_movielens(grid: MovieLensGrid, split: MovieLensSplit, reproduction: Repr
         )
         for one in ended.results
     )
-    key = sha256_of(*(_numbers(part) for part in (split.train, split.validation, split.test)))[:16]
-    weights = "-".join(f"{weight:g}" for weight in grid.regularizations)
-    file = reproduction.folder / "nuclear-norm" / f"{key}-{grid.tolerance:g}-{weights}.parquet"
-    path = cached_table(file, lambda: _path(grid, split))
+    data = [part.digest() for part in (split.train, split.validation, split.test)]
+    made_of = json_text([data, grid.regularizations, grid.tolerance])
+    key = sha256(made_of.encode()).hexdigest()[:16]
+    path = cached_table(reproduction.folder / "nuclear-norm" / f"{key}.parquet", lambda: _path(grid, split))
     return MovieLensResults(histories, best, path, work_of(ended.results))
 
 
@@ -150,7 +150,3 @@ def _path(grid: MovieLensGrid, split: MovieLensSplit) -> pa.Table:
 
 def _rmse(matrix: Tensor, entries: Observations) -> float:
     return float((matrix[entries.coordinates()] - entries.values).square().mean().sqrt())
-
-
-def _numbers(entries: Observations) -> Tensor:
-    return torch.stack([*entries.coordinates(), entries.values]).double()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
-import torch
 from tqdm import tqdm
 
 from dmf_fast.chain import singular_values
@@ -18,6 +18,8 @@ from dmf_fast.experiments.cached_tables import cached_table
 from dmf_fast.experiments.movielens_data import read_all_ratings
 from dmf_fast.experiments.page import Work
 from dmf_fast.experiments.reproduction import Reproduction
+from dmf_fast.experiments.text_files import json_text
+from dmf_fast.files.identity import plain
 from dmf_fast.observations import Observations
 from dmf_fast.spectrum import effective_rank
 from dmf_fast.training import FitOptions
@@ -92,7 +94,7 @@ def run_ratings(grid: RatingsGrid, folder: Path, reproduction: Reproduction) -> 
     hidden = None if reproduction.progress is None else not reproduction.progress
     tables = []
     for share, seed in tqdm(parts, unit="split", disable=hidden):
-        name = f"{observed.digest()[:12]}-{share:g}-{seed}-{_key(grid)}.parquet"
+        name = f"{share:g}-{seed}-{_key(grid, observed, share)}.parquet"
         tables.append(
             cached_table(
                 reproduction.folder / "ratings" / name,
@@ -103,9 +105,9 @@ def run_ratings(grid: RatingsGrid, folder: Path, reproduction: Reproduction) -> 
     return RatingsResults(runs, _work(runs, observed.shape))
 
 
-def _key(grid: RatingsGrid) -> str:
-    depths = "".join(map(str, grid.depths))
-    return f"{depths}-{''.join(map(str, grid.undecayed))}-{grid.steps}"
+def _key(grid: RatingsGrid, observed: Observations, share: float) -> str:
+    """Return what only the same jobs on the same entries have."""
+    return sha256(json_text(plain([observed.digest(), share, *grid.jobs()])).encode()).hexdigest()[:16]
 
 
 def _split(grid: RatingsGrid, observed: Observations, share: float, seed: int) -> pa.Table:
@@ -141,7 +143,7 @@ def _biases(completed: CompletedMatrix, test: Observations) -> dict[str, object]
 
 def _measured(completed: CompletedMatrix) -> dict[str, object]:
     values = singular_values(completed.model.chain_and_biases()[0])
-    kept = torch.zeros(KEPT_SINGULAR_VALUES, dtype=values.dtype)
+    kept = values.new_zeros(KEPT_SINGULAR_VALUES)
     kept[: len(values)] = values[:KEPT_SINGULAR_VALUES]
     has_none = completed.chosen.name == "biases"
     return {

@@ -67,8 +67,12 @@ def test_what_has_been_run_is_not_run_again(
     monkeypatch.setattr(movielens_runs, "nuclear_norm_path", None)
 
     assert run_movielens(TINY, split, reproduction) == first
-    with pytest.raises(TypeError):
-        run_movielens(replace(TINY, tolerance=1e-2), split, reproduction)
+    for other in (
+        replace(TINY, tolerance=1e-3 + 1e-9),
+        replace(TINY, regularizations=(4.0, 1.0 + 1e-9)),
+    ):
+        with pytest.raises(TypeError):
+            run_movielens(other, split, reproduction)
 
 
 def test_interrupted_runs_report_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,9 @@ def test_every_model_is_measured_on_every_split_and_nothing_is_run_twice(
     assert all((row["effective_rank"] is None) == (row["chosen"] == "biases") for row in rows)
     monkeypatch.setattr(ratings_runs, "complete_matrix", None)
     assert run_ratings(TINY, movielens_folder, reproduction) == first
+    for other in (replace(TINY, shares=(0.2 + 1e-9,)), replace(TINY, depths=(3, 2)), replace(TINY, steps=31)):
+        with pytest.raises(TypeError):
+            run_ratings(other, movielens_folder, reproduction)
 
 
 def test_claims_follow_the_errors_of_the_splits() -> None:
