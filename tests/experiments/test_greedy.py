@@ -158,6 +158,25 @@ def test_one_phase_from_the_smallest_start_refutes_a_claim(
     assert rule(with_one_changed(**measure)).verdict == "not reproduced"
 
 
+@pytest.mark.parametrize(
+    ("rule", "measure"),
+    [
+        (rank_by_rank, {"progress": 0.91}),
+        (rank_by_rank, {"progress": 1.09}),
+        (near_solutions, {"distance": 0.05}),
+        (near_solutions, {"loss_ratio": 0.951}),
+        (near_solutions, {"loss_ratio": 1.049}),
+    ],
+)
+def test_runs_within_the_limits_of_the_rules_count(
+    rule: Callable[[list[GreedyPhase]], Claim], measure: dict[str, float]
+) -> None:
+    assert rule(with_one_changed(**measure)).verdict == "reproduced"
+    ((name, value),) = measure.items()
+    beyond = value + (0.02 if value > 1 or name == "distance" else -0.02)
+    assert rule(with_one_changed(**{name: beyond})).verdict == "not reproduced"
+
+
 def test_larger_starts_do_not_count_for_the_first_two_claims() -> None:
     loose = [
         replace(phase, progress=0.5, distance=0.3, loss_ratio=0.5) if phase.init_scale > 1e-6 else phase

@@ -145,3 +145,68 @@ def test_the_entry_is_bounded_only_where_it_rests_and_the_loss_vanishes() -> Non
     assert bounded_entry([resting]).verdict == "reproduced"
     assert bounded_entry([resting, growing]).verdict == "not reproduced"
     assert bounded_entry([replace(resting, loss=100 * loss)]).verdict == "not reproduced"
+
+
+@pytest.mark.parametrize(
+    ("slope", "verdict"),
+    [(0.39, "not reproduced"), (0.41, "reproduced"), (0.59, "reproduced"), (0.61, "not reproduced")],
+)
+def test_an_entry_grows_about_as_the_root_of_the_inverse_loss(slope: float, verdict: str) -> None:
+    far_above = curve(100 * LOSS**-slope)
+    assert far_above.slope() == pytest.approx(slope)
+    assert unbounded_entry([GROWING, far_above]).verdict == verdict
+
+
+def test_the_slope_is_that_of_the_last_decade_of_the_loss() -> None:
+    loss = np.array([1.0, 1e-2, 1e-3, 1e-4])
+    assert curve(np.array([9.0, 1.0, 1.0, 10.0]), loss=loss).slope() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("least", "verdict"), [(1e-3, "reproduced"), (1.01e-3, "not reproduced")])
+def test_runs_with_a_positive_determinant_must_come_to_a_loss_of_a_thousandth(
+    least: float, verdict: str
+) -> None:
+    loss = np.append(np.geomspace(0.3, 2 * least, 200), least)
+    run = curve(1 / np.sqrt(3 * loss), np.sqrt(3 * loss) / 2, np.ones_like(loss), loss)
+    assert unbounded_entry([GROWING, run]).verdict == verdict
+    assert falling_rank([GROWING, run]).verdict == verdict
+
+
+@pytest.mark.parametrize(("rank", "verdict"), [(1.0099, "reproduced"), (1.0101, "not reproduced")])
+def test_an_effective_rank_within_a_hundredth_of_one_is_one(rank: float, verdict: str) -> None:
+    assert falling_rank([GROWING, curve(1 / EPSILON, rank=np.full_like(LOSS, rank))]).verdict == verdict
+
+
+@pytest.mark.parametrize(("times", "verdict"), [(0.999, "reproduced"), (1.001, "not reproduced")])
+def test_the_distance_to_rank_one_must_stay_within_epsilon_once_that_is_below_one(
+    times: float, verdict: str
+) -> None:
+    distance = np.where(EPSILON < 1, times * EPSILON, 10.0)
+    assert falling_rank([curve(1 / EPSILON, distance)]).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("varies", "least", "verdict"),
+    [
+        (0.099, 1e-8, "reproduced"),
+        (0.101, 1e-8, "not reproduced"),
+        (0.099, 1.01e-8, "not reproduced"),
+    ],
+)
+def test_an_entry_that_varies_by_less_than_a_tenth_at_small_losses_is_bounded(
+    varies: float, least: float, verdict: str
+) -> None:
+    loss = np.array([0.5, 1.01e-3, 1e-3, 1e-5, least])
+    entry = np.array([0.0, 5.0, 1.0, 1.0 + varies, 1.0])
+    assert bounded_entry([curve(entry, loss, loss, loss)]).verdict == verdict
+
+
+def test_runs_are_those_that_the_claims_were_decided_with() -> None:
+    trial = norms._trial(3, -1, 1, steps=5)
+    assert trial.labels == {"depth": 3, "determinant": -1, "seed": 1}
+    assert (trial.spec.options["lr"], trial.options.steps) == (2e-3, 5)
+    assert trial.options.train_loss_threshold == 1e-8
+    rows, columns = trial.train.coordinates()
+    entries = zip(rows.tolist(), columns.tolist(), trial.train.values.tolist(), strict=True)
+    assert sorted(entries) == [(0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.0)]
+    assert {name for name in norms.MEASURES} <= trial.columns()
