@@ -56,3 +56,13 @@ def test_observations_without_entries_have_a_digest_too() -> None:
     assert len(set(digests)) == 4
     assert digests[3] is None
     assert identity(test=full.split(0.0, seed=0)[1])["test"] == digests[0] == identity(test=weighted)["test"]
+
+
+@pytest.mark.parametrize("name", ["train", "validation", "test"])
+def test_weights_are_part_of_what_a_run_is_given(name: str) -> None:
+    entries = [
+        Observations([0, 1], [0, 1], [1.0, 2.0], (2, 2), weights=weights)
+        for weights in (None, [1.0, 1.0], [1.0, 2.0], [2.0, 1.0])
+    ]
+    assert len({identity(**{name: one})[name] for one in entries}) == 4
+    assert identity(**{name: entries[2]})[name] == identity(**{name: entries[2].to("cpu")})[name]
