@@ -11,19 +11,21 @@ import numpy as np
 import pyarrow as pa
 
 from dmf_fast.data.arrow_table import record_batches
-from dmf_fast.data.arrow_types import id_array
 from dmf_fast.data.bad_rows import BadRowCollector
 from dmf_fast.data.chunks import ROWS_A_CHUNK, Chunk
 from dmf_fast.data.column_choice import ROLES, choose_columns
 from dmf_fast.data.errors import DataError
+from dmf_fast.data.frames import Columns, columns_of
 from dmf_fast.data.id_map import IdMap
 from dmf_fast.data.matrix_file import matrix_chunks, stored_entries
-from dmf_fast.data.object_id_map import ObjectIdMap, as_list
+from dmf_fast.data.object_id_map import ObjectIdMap
 from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.ratings import Ratings
+from dmf_fast.data.raw_ids import as_list, id_array
 from dmf_fast.data.reader import collected_ratings
 
 _NAME = "data"
+_MOST_EMPTY, _MOST_EMPTY_OF_ENTRY = 1 << 24, 16
 
 
 def as_ratings(data: Any, options: ReadOptions = ReadOptions()) -> Ratings:  # noqa: B008
@@ -31,11 +33,14 @@ def as_ratings(data: Any, options: ReadOptions = ReadOptions()) -> Ratings:  # n
 
     ``data`` is one of
 
-    * a pandas or polars data frame or a pyarrow table, with columns as in a file;
+    * a table with columns as in a file: a data frame of pandas, whose named levels of the index count as
+      columns, or of polars, lazy or not; a table, batch, reader or dataset of pyarrow; a structured array; a
+      dictionary of columns;
     * a tuple ``(row ids, column ids, values)`` or ``(row ids, column ids, values, times)`` of sequences;
     * a SciPy sparse matrix, whose stored entries count, zeros too, or an array ``(m, n)`` in which NaN or a
       mask marks what is not known: their ids are the indices ``0 … m - 1`` and ``0 … n - 1``, with entries or
-      without.
+      without;
+    * a pandas series of values with an index of two levels, row ids and column ids.
 
     Ids may be of any hashable type; those that are neither integers nor text cannot be saved. Rows without
     an id or a finite value are bad rows.
@@ -49,20 +54,28 @@ def as_ratings(data: Any, options: ReadOptions = ReadOptions()) -> Ratings:  # n
         raise DataError(f"{_NAME} is the path {str(data)!r}; for files there is read_ratings")
     if isinstance(data, tuple):
         return _of_columns(list(data), options)
-    if hasattr(data, "columns") and hasattr(data, "shape"):
-        return _of_columns(_columns_of_table(data, options), options)
+    if getattr(getattr(data, "index", None), "nlevels", 1) == 2 and not hasattr(data, "columns"):
+        levels = [data.index.get_level_values(level) for level in (0, 1)]
+        return _of_columns([*levels, data.to_numpy()], options)
+    table = columns_of(data)
+    if table is not None:
+        return _of_columns(_chosen(table, options), options)
     return _of_matrix(data, options)
 
 
-def _columns_of_table(table: Any, options: ReadOptions) -> list[Any]:
-    """Return the wanted columns of a pandas or polars data frame or of a pyarrow table."""
-    if isinstance(table, (pa.Table, pa.RecordBatch)):
-        names, column = table.column_names, table.column
-    else:
-        names = [str(name) for name in table.columns]
-        column = (lambda k: table.iloc[:, k]) if hasattr(table, "iloc") else (lambda k: table.to_series(k))
-    positions = choose_columns(_NAME, names, len(names), options.columns, 4 if options.times else 3)
-    return [column(position) for position in positions]
+def _chosen(table: Columns, options: ReadOptions) -> list[Any]:
+    """Return the wanted columns of a table."""
+    count = 4 if options.times else 3
+    try:
+        positions = choose_columns(_NAME, table.names, len(table.names), options.columns, count)
+    except DataError as error:
+        if options.columns is not None:
+            raise
+        raise DataError(
+            f"{error}. A pivoted frame, which is the matrix itself, is read as frame.to_numpy(), or with its "
+            "ids as frame.stack() of pandas and frame.unpivot(index=…) of polars"
+        ) from None
+    return [table.column(position) for position in positions]
 
 
 def _of_columns(columns: list[Any], options: ReadOptions) -> Ratings:
@@ -73,6 +86,7 @@ def _of_columns(columns: list[Any], options: ReadOptions) -> Ratings:
         )
     if options.times and len(columns) == 3:
         raise DataError(f"{_NAME} is a tuple without times: give them as a fourth sequence")
+    columns = [_sequence(role, column) for role, column in enumerate(columns)]
     lengths = {role: len(column) for role, column in zip(ROLES, columns, strict=False)}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{length} for {role}" for role, length in lengths.items())
@@ -83,7 +97,7 @@ def _of_columns(columns: list[Any], options: ReadOptions) -> Ratings:
 
     def chunks(options: ReadOptions, count: int, bad_rows: BadRowCollector) -> Iterator[Chunk]:
         parts = table.to_batches(max_chunksize=ROWS_A_CHUNK)
-        yield from record_batches(_NAME, parts, table.column_names, options, bad_rows)
+        yield from record_batches(_NAME, parts, options, bad_rows)
         bad_rows.finish_file()
 
     ratings = collected_ratings(chunks, replace(options, columns=None, times=len(columns) == 4))
@@ -106,6 +120,13 @@ def _of_matrix(matrix: Any, options: ReadOptions) -> Ratings:
                 "expected"
             ) from error
     entries = stored_entries(_NAME, matrix)
+    most = max(_MOST_EMPTY, _MOST_EMPTY_OF_ENTRY * len(entries[2]))
+    if max(matrix.shape) > most:
+        raise DataError(
+            f"{_NAME} has the shape {tuple(matrix.shape)}, where nearly all rows or columns are empty: at "
+            f"most {most} of each were expected for its {len(entries[2])} entries; give the entries as a tuple "
+            "(rows, columns, values)"
+        )
 
     def chunks(options: ReadOptions, count: int, bad_rows: BadRowCollector) -> Iterator[Chunk]:
         yield from matrix_chunks(_NAME, entries, 0, options, count, bad_rows)
@@ -113,6 +134,23 @@ def _of_matrix(matrix: Any, options: ReadOptions) -> Ratings:
 
     row_ids, column_ids = (IdMap(np.arange(size)) for size in matrix.shape)
     return collected_ratings(chunks, options).mapped_to(row_ids, column_ids)
+
+
+def _sequence(role: int, column: Any) -> Any:
+    """Return a column that has a length and that Arrow can read."""
+    if isinstance(column, Iterator):
+        column = list(column)
+    if hasattr(column, "detach"):  # a tensor
+        column = column.detach().cpu().numpy()
+    try:
+        if isinstance(column, (str, bytes)):
+            raise TypeError("text is no sequence of ids")
+        len(column)
+    except TypeError as error:
+        raise DataError(
+            f"{_NAME}: the {ROLES[role]} column must be a sequence, got {column!r:.80}"
+        ) from error
+    return column
 
 
 def _array(role: int, column: Any) -> Any:

@@ -19,7 +19,7 @@ from dmf_fast.estimator.entries import fold_in_entries, known_entries, training_
 from dmf_fast.estimator.fitted import FittedModel
 from dmf_fast.estimator.folder import load_fitted, save_fitted
 from dmf_fast.estimator.ids import positions
-from dmf_fast.estimator.inputs import read_pairs, split_ratings
+from dmf_fast.estimator.inputs import as_frame, read_pairs, split_ratings
 from dmf_fast.estimator.parameters import completion_options, with_parameters
 from dmf_fast.estimator.ranking import Ranking, recommend_ids, similar_ids
 from dmf_fast.estimator.training import train
@@ -195,6 +195,7 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
         """
         check_is_fitted(self)
+        X = as_frame(X)
         pairs = read_pairs(X)
         self._check_features(X)
         rows, columns = (positions(pairs[axis], self._fitted.ids[axis]) for axis in (0, 1))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dmf_fast.data import IdMap, ReadOptions, as_ratings, id_map_of
 from dmf_fast.estimator import ids as raw
-from dmf_fast.estimator.inputs import Floats, IdColumns, is_frame, read_rated_pairs, split_frame
+from dmf_fast.estimator.inputs import Floats, IdColumns, as_frame, is_frame, read_rated_pairs, split_frame
 from dmf_fast.observations import Observations
 from dmf_fast.observations.duplicates import Duplicates
 
@@ -44,6 +44,7 @@ def validation_entries(
 
     None where nothing is left.
     """
+    given = as_frame(given)
     if not is_frame(given) and not (isinstance(given, tuple) and len(given) == 2):
         raise TypeError(
             f"`validation` must be a tuple (X, y) or a data frame with three columns, got "

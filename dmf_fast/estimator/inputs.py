@@ -11,6 +11,7 @@ from sklearn.utils import column_or_1d
 
 from dmf_fast.data import DataError
 from dmf_fast.data.column_choice import choose_columns
+from dmf_fast.data.frames import collected
 from dmf_fast.estimator.ids import read_ids, select
 
 Floats = NDArray[np.float64]
@@ -20,13 +21,26 @@ _LARGEST = 1e140
 _PAIRS = "`X` must be (n, 2), a row id and a column id for every rating"
 
 
+def as_frame(X: Any) -> Any:
+    """Return a table of any kind as one that scikit-learn knows: of pandas, polars or pyarrow.
+
+    Others are returned as they are.
+    """
+    X = collected(X)
+    try:
+        return pa.table(X) if isinstance(X, dict) else X
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise ValueError(f"`X` must hold columns of one type and length each, but {error}") from error
+
+
 def is_frame(X: Any) -> bool:
     """Return whether X is a data frame of pandas or polars, or a table of pyarrow."""
     return hasattr(X, "columns") and hasattr(X, "shape")
 
 
 def split_ratings(X: Any, y: Any) -> tuple[Any, Any]:
-    """Return the ids and the ratings of a data frame apart, where it holds both."""
+    """Return the ids and the ratings of a table apart, where it holds both."""
+    X = as_frame(X)
     return split_frame(X) if y is None and is_frame(X) else (X, y)
 
 
@@ -35,6 +49,8 @@ def split_frame(frame: Any) -> tuple[Any, Any]:
 
     They are found by well-known names, such as ``user``, ``item`` and ``rating``, or are the first three.
     """
+    if getattr(getattr(frame, "index", None), "nlevels", 1) > 1:
+        frame = frame.reset_index()
     names = frame.column_names if isinstance(frame, pa.Table) else [str(name) for name in frame.columns]
     if len(names) < 3:
         raise ValueError(

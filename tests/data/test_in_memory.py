@@ -9,8 +9,10 @@ import numpy as np
 import pandas
 import polars
 import pyarrow as pa
+import pyarrow.dataset
 import pytest
 import scipy.sparse
+import torch
 
 from dmf_fast.data import DataError, ObjectIdMap, ReadOptions, as_ratings, id_map_of
 from tests.data.written_ratings import COLUMNS, ROWS, VALUES, column_ids, row_ids
@@ -19,8 +21,31 @@ TABLE = {"note": list("abcd"), "rating": VALUES, "user": ROWS, "item": COLUMNS, 
 MIXED: list[Any] = [(1, "a"), 2.5, "x", (1, "a")]
 
 
-@pytest.mark.parametrize("frame", [pandas.DataFrame, polars.DataFrame, pa.table])
-def test_a_data_frame_is_read_by_the_names_of_its_columns(frame: Any) -> None:
+def of_pandas_by_its_index(table: dict[str, Any]) -> Any:
+    return pandas.DataFrame(table).set_index(["user", "item"])
+
+
+def structured(table: dict[str, Any]) -> Any:
+    return pandas.DataFrame(table).to_records(index=False)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        dict,
+        pandas.DataFrame,
+        of_pandas_by_its_index,
+        structured,
+        polars.DataFrame,
+        polars.LazyFrame,
+        pa.table,
+        pa.record_batch,
+        lambda table: pa.table(table).to_reader(),
+        lambda table: pyarrow.dataset.dataset(pa.table(table)),
+        lambda table: pyarrow.dataset.dataset(pa.table(table)).scanner(),
+    ],
+)
+def test_a_table_of_any_kind_is_read_by_the_names_of_its_columns(frame: Any) -> None:
     ratings = as_ratings(frame(TABLE), ReadOptions(times=True))
 
     assert (row_ids(ratings), column_ids(ratings)) == (ROWS, COLUMNS)
@@ -35,6 +60,67 @@ def test_columns_of_a_frame_are_picked_by_name() -> None:
     assert row_ids(as_ratings(frame, ReadOptions(columns=["viewer", "film", "stars"]))) == ["ann", "bob"]
     with pytest.raises(DataError, match="no column is recognized"):
         as_ratings(frame)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [np.array, torch.tensor, pa.array, polars.Series, pandas.Series, pandas.Index, iter],
+)
+def test_columns_of_any_kind_make_a_tuple(column: Any) -> None:
+    ratings = as_ratings((column([9, 7]), column([1, 2]), column([1.0, 2.5])))
+
+    assert (row_ids(ratings), column_ids(ratings), ratings.values.tolist()) == ([9, 7], [1, 2], [1.0, 2.5])
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.decimal128(5, 2), pa.date32()])
+def test_ids_are_never_scalars_of_arrow(kind: pa.DataType) -> None:
+    ids = [datetime.date(2020, 1, 1), None] if pa.types.is_date(kind) else [2.5, None]
+    column = pa.array(ids).cast(kind)
+    values = pa.array([1.0, 2.0])
+    table = pa.table({"user": column, "item": pa.array([1, 2]), "rating": values})
+
+    for data in (table, (column, [1, 2], values), (list(column), [1, 2], list(values))):
+        ratings = as_ratings(data)
+        assert ratings.bad_rows.count == 1
+        assert not any(isinstance(key, pa.Scalar) for key in row_ids(ratings))
+        assert [float(str(key)) for key in row_ids(ratings) if "-" not in str(key)] in ([], [2.5])
+
+
+def test_a_series_with_an_index_of_two_levels_holds_values() -> None:
+    series = pandas.DataFrame(TABLE).set_index(["user", "item"])["rating"]
+
+    ratings = as_ratings(series.rename_axis([None, None]))
+
+    assert (row_ids(ratings), column_ids(ratings), ratings.values.tolist()) == (ROWS, COLUMNS, VALUES)
+
+
+@pytest.mark.parametrize("frame", ["pandas", "polars", "of two levels"])
+def test_a_pivoted_frame_is_named_with_what_to_call(frame: str) -> None:
+    table = pandas.DataFrame(TABLE)
+    if frame == "polars":
+        pivoted: Any = polars.DataFrame(TABLE).pivot("item", index="user", values="rating")
+    else:
+        pivoted = table.pivot(index="user", columns="item", values=["rating"])
+        pivoted = pivoted["rating"] if frame == "pandas" else pivoted
+
+    with pytest.raises(DataError, match=r"pivoted frame, .* frame\.stack\(\).* frame\.unpivot"):
+        as_ratings(pivoted)
+
+
+def test_a_column_of_one_name_with_another_is_asked_about() -> None:
+    frame = pandas.DataFrame([[1, 2, 3.0, 4.0]], columns=["user", "item", "stars", "stars"])
+
+    with pytest.raises(DataError, match="2 columns are called 'stars'"):
+        as_ratings(frame, ReadOptions(columns=["user", "item", "stars"]))
+    assert as_ratings(frame, ReadOptions(columns=["user", "item", "4"])).values.tolist() == [4.0]
+
+
+@pytest.mark.parametrize("shape", [(10**12, 3), (3, 2**31), (2**63 - 1, 2**63 - 1)])
+def test_a_sparse_matrix_that_is_nearly_all_empty_rows_is_refused(shape: tuple[int, int]) -> None:
+    matrix = scipy.sparse.coo_array(([1.0], ([1], [2])), shape=shape)
+
+    with pytest.raises(DataError, match="nearly all rows or columns are empty"):
+        as_ratings(matrix)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +186,13 @@ def test_a_matrix_keeps_its_empty_rows_and_its_stored_zeros() -> None:
         (([1], [2, 3], [1.0]), "one length"),
         (([[1]], [2], [1.0]), "hashable"),
         (([1], [2], ["x"]), "numbers were expected"),
+        (("ab", "cd", [1, 2]), r"row \(user\) column must be a sequence, got 'ab'"),
+        (([1], 2, [1.0]), r"column \(item\) column must be a sequence, got 2"),
+        (([1], np.array(2), [1.0]), "must be a sequence"),
+        ({"user": 1, "item": 2, "rating": 3}, "must be a sequence, got 1"),
+        ({"user": [1], "item": [2]}, "2 columns found"),
+        ({("ann", "x"): 3.0}, "1 column found"),
+        (None, "0 dimensions"),
         (([1], [2], [object()]), "is not an array of one type"),
         ("ratings.csv", "read_ratings"),
         ([[1], [2, 3]], "data frame"),

@@ -31,6 +31,9 @@ EXPECTED = quick().fit(X, Y).predict(X)
         pd.DataFrame({"u": pd.array(X[:, 0], dtype="Int64"), "i": pd.Categorical(X[:, 1])}),
         pl.DataFrame({"u": X[:, 0], "i": X[:, 1].astype(np.float64)}),
         pa.table({"u": X[:, 0], "i": X[:, 1]}),
+        pa.record_batch({"u": X[:, 0], "i": X[:, 1]}),
+        pl.LazyFrame({"u": X[:, 0], "i": X[:, 1]}),
+        {"u": X[:, 0], "i": X[:, 1]},
     ],
     ids=lambda given: type(given).__name__,
 )
@@ -41,7 +44,18 @@ def test_pairs_of_integers_in_any_container_give_one_model(given: Any) -> None:
 
 
 @pytest.mark.parametrize("names", [["user", "item", "rating"], ["rating", "movieId", "userId"]])
-@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame, pa.table])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pd.DataFrame,
+        lambda table: pd.DataFrame(table).set_index(list(table)[:2]),
+        pl.DataFrame,
+        pl.LazyFrame,
+        pa.table,
+        pa.record_batch,
+        dict,
+    ],
+)
 def test_a_frame_of_ratings_needs_no_y(frame: Any, names: list[str]) -> None:
     columns = {"user": X[:, 0], "userId": X[:, 0], "item": X[:, 1], "movieId": X[:, 1], "rating": Y}
     completer = quick().fit(frame({name: columns[name] for name in names}))
