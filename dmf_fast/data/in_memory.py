@@ -124,7 +124,7 @@ def _of_matrix(matrix: Any, options: ReadOptions) -> Ratings:
     if max(matrix.shape) > most:
         raise DataError(
             f"{_NAME} has the shape {tuple(matrix.shape)}, where nearly all rows or columns are empty: at "
-            f"most {most} of each were expected for its {len(entries[2])} entries; give the entries as a tuple "
+            f"most {most} of each were expected for its {len(entries[2])} entries; give these as a tuple "
             "(rows, columns, values)"
         )
 
