@@ -4,11 +4,13 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 CUDA_TORCH ?= torch==2.11.0
 CUDA_ARCHITECTURES ?= 80-real;90-real;100-real;120
+TORTURE_MINUTES ?= 10
+TORTURE_SEED ?=
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE_SOURCES := CMakeLists.txt setup.py $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: run test test-python test-cpp test-cuda test-slow cuda-link lint format bench mutants clean
+.PHONY: run test test-python test-cpp test-cuda test-slow cuda-link lint format bench mutants torture clean
 
 run: $(VENV)/installed
 	$(BIN)/dmf-fast complete --out runs/default --overwrite
@@ -53,6 +55,10 @@ bench: $(VENV)/installed
 
 # Plants small bugs in a copy of the tree and counts those that a test notices; an hour and more.
 MUTANTS ?= 20
+# Kills, full disks, races and hostile inputs, for some minutes; a seed repeats the inputs.
+torture: $(VENV)/installed
+	$(BIN)/python -m tests.torture --minutes $(TORTURE_MINUTES) --seed "$(TORTURE_SEED)"
+
 mutants: $(VENV)/mutants
 	$(BIN)/python -m bench.mutants --mutants $(MUTANTS)
 
