@@ -53,12 +53,12 @@ format: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python -m bench.report
 
-# Plants small bugs in a copy of the tree and counts those that a test notices; an hour and more.
-MUTANTS ?= 20
 # Kills, full disks, races and hostile inputs, for some minutes; a seed repeats the inputs.
 torture: $(VENV)/installed
 	$(BIN)/python -m tests.torture --minutes $(TORTURE_MINUTES) --seed "$(TORTURE_SEED)"
 
+# Plants small bugs in a copy of the tree and counts those that a test notices; an hour and more.
+MUTANTS ?= 20
 mutants: $(VENV)/mutants
 	$(BIN)/python -m bench.mutants --mutants $(MUTANTS)
 
