@@ -6,26 +6,29 @@ from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
-from dmf_fast.data.arrow_types import decoded_type, is_id_type
+from dmf_fast.data.arrow_types import decoded_type
 from dmf_fast.data.bad_rows import BadRowCollector
 from dmf_fast.data.chunks import Chunk, NumberedPlace, clean_chunk
 from dmf_fast.data.column_choice import ROLES
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.options import ReadOptions
+from dmf_fast.data.raw_ids import ids_of
 from dmf_fast.data.times import to_seconds
 
 
 def record_batches(
     name: str,
     chunks: Iterable[pa.RecordBatch],
-    columns: list[str],
     options: ReadOptions,
     bad_rows: BadRowCollector,
 ) -> Iterator[Chunk]:
-    """Yield ``columns`` (row ids, column ids, values, times) of record chunks; ``name`` is for errors."""
+    """Yield the columns of record batches (row ids, column ids, values, times); ``name`` is for errors."""
     rows_before = 0
     for chunk in chunks:
-        arrays = [_typed(name, chunk.column(column), column, role) for role, column in enumerate(columns)]
+        arrays = [
+            _typed(name, array, column, role)
+            for role, (column, array) in enumerate(zip(chunk.schema.names, chunk.columns, strict=True))
+        ]
         place = NumberedPlace(name, "row", rows_before)
         yield clean_chunk(arrays, place, bad_rows, dtype=options.dtype)
         rows_before += len(chunk)
@@ -44,10 +47,8 @@ def _typed(name: str, array: pa.Array, column: str, role: int) -> pa.Array:
             if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
                 raise pa.ArrowInvalid(f"it holds {kind}")
             return array.cast(pa.float64())
-        expected = "integers that fit 64 bits, or text"
-        if not is_id_type(kind):
-            raise pa.ArrowInvalid(f"it holds {kind}")
-        return array.cast(pa.int64() if pa.types.is_integer(kind) else pa.large_string())
+        expected = "numbers or text"
+        return ids_of(array)
     except pa.ArrowException as error:
         raise DataError(
             f"{name}: the column {column!r} was taken as {ROLES[role]}, where {expected} were expected, "

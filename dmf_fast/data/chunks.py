@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from dmf_fast.data.arrow_types import decoded_type
 from dmf_fast.data.bad_rows import BadRowCollector, Problem
 from dmf_fast.data.column_choice import ROLES
 
@@ -21,8 +22,9 @@ Place = Callable[[int], str]
 class Chunk:
     """Entries that follow one another in a file, none of them bad.
 
-    ``row_ids`` and ``column_ids``: arrays of int64 or large_string; ``values``: float64, or None for pairs;
-    ``times``: int64, or None. ``place(k)`` says where entry ``k`` stands, such as ``"a.csv, line 7"``.
+    ``row_ids`` and ``column_ids``: arrays of int64 or large_string, which a dictionary without others may
+    encode; ``values``: float64, or None for pairs; ``times``: int64, or None. ``place(k)`` says where entry
+    ``k`` stands, such as ``"a.csv, line 7"``.
     """
 
     row_ids: pa.Array
@@ -35,8 +37,11 @@ class Chunk:
         return len(self.row_ids)
 
 
-class TextIdsFound(Exception):
-    """Ids that were taken for integers are text: reading starts again, with ``role`` (0 or 1) as text."""
+class TextIdsFound(BaseException):
+    """Ids that were taken for integers are text: reading starts again, with ``role`` (0 or 1) as text.
+
+    As `GeneratorExit` it is no error, which a boundary for errors would take it for.
+    """
 
     def __init__(self, role: int) -> None:
         super().__init__(f"{ROLES[role]} ids are text")
@@ -85,7 +90,8 @@ def clean_chunk(
     bad = bad_rows.bad(len(arrays[0]), found, place)
     if bad is not None:
         keep = pa.array(~bad)
-        arrays = [array.filter(keep) for array in arrays]
+        # Decoded, as a dictionary would still hold the ids of the others.
+        arrays = [array.filter(keep).cast(decoded_type(array.type)) for array in arrays]
         place = _PlaceOfKept(place, np.flatnonzero(bad))
     row_ids, column_ids, *numbers = arrays
     values, times = ([array.to_numpy() for array in numbers] + [None, None])[:2]

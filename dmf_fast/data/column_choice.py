@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 
-from dmf_fast.data.errors import DataError
+from dmf_fast.checks import printable
+from dmf_fast.data.errors import DataError, shown
 
 ROLES = ("row (user)", "column (item)", "value (rating)", "time")
 _EXAMPLE = ("user", "item", "rating", "time")
+_MOST_NAMES, _LONGEST_NAME = 20, 60
 
 _KNOWN_NAMES = (
     {"user", "userid", "users", "row", "rowid", "rows", "customer", "customerid", "reviewer", "reviewerid"},
@@ -18,6 +21,15 @@ _KNOWN_NAMES = (
     {"timestamp", "time", "times", "date", "datetime", "ratingdate", "ratingtime", "reviewdate"}
     | {"reviewtime", "unixreviewtime", "ratedat", "createdat"},
 )
+
+
+def are_known(names: Sequence[str], count: int) -> bool:
+    """Return whether each of the ``count`` needed columns has a well-known name among ``names``.
+
+    >>> are_known(["userId", "movieId", "rating"], 3), are_known(["viewer", "film"], 2)
+    (True, False)
+    """
+    return all(_of_role(names, role) for role in range(count))
 
 
 def choose_columns(
@@ -62,29 +74,47 @@ def _picked(
 
 
 def _position(table: str, names: list[str], width: int, column: str) -> int:
+    if names.count(column) > 1:
+        raise DataError(
+            f"{table}: {names.count(column)} columns are called {shown(column)}; pick one by its position, "
+            f"from 1 to {width}"
+        )
     if column in names:
         return names.index(column)
-    if column.isdecimal() and 1 <= int(column) <= width:
+    if column.isdecimal() and len(column) < 10 and 1 <= int(column) <= width:
         return int(column) - 1
-    there = (
-        ", ".join(names) if names else f"{_columns(width)} without names (use positions from 1 to {width})"
-    )
-    raise DataError(f"{table}: there is no column {column!r}; the file has {there}")
+    there = _listed(names) if names else f"{_columns(width)} without names (use positions from 1 to {width})"
+    raise DataError(f"{table}: there is no column {shown(column)}; the file has {there}")
 
 
 def _recognized(table: str, names: Sequence[str], count: int) -> list[int]:
-    plain = [re.sub(r"[^a-z]", "", name.lower()) for name in names]
-    positions = [
-        next((position for position, name in enumerate(plain) if name in known), None)
-        for known in _KNOWN_NAMES[:count]
-    ]
-    missing = [role for role, position in zip(ROLES, positions, strict=False) if position is None]
+    positions = [_of_role(names, role) for role in range(count)]
+    missing = [role for role, found in zip(ROLES, positions, strict=False) if not found]
     if missing:
         raise DataError(
-            f"{table}: no column is recognized as {' or '.join(missing)} among {', '.join(names)}; "
+            f"{table}: no column is recognized as {' or '.join(missing)} among {_listed(names)}; "
             f"choose them, such as --columns {','.join(_EXAMPLE[:count])}"
         )
-    return [position for position in positions if position is not None]
+    for role, found in zip(ROLES, positions, strict=False):
+        if len(found) > 1:
+            called = " and ".join(shown(names[position]) for position in found[:3])
+            warnings.warn(
+                f"{table}: {called} may be the {role}, of which the first is taken; choose with --columns.",
+                UserWarning,
+                stacklevel=2,
+            )
+    return [found[0] for found in positions]
+
+
+def _of_role(names: Sequence[str], role: int) -> list[int]:
+    """Return the positions of the names that are well known for a role."""
+    plain = (re.sub(r"[^a-z]", "", name.lower()) for name in names)
+    return [position for position, name in enumerate(plain) if name in _KNOWN_NAMES[role]]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(printable(name[:_LONGEST_NAME]) for name in names[:_MOST_NAMES]) + more
 
 
 def _columns(count: int) -> str:

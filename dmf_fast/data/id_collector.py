@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from dmf_fast.data.arrow_types import decoded_type
 from dmf_fast.data.chunks import ROWS_A_CHUNK, TextIdsFound
 from dmf_fast.data.growing_array import GrowingArray
 from dmf_fast.data.id_map import IdMap
@@ -32,7 +33,7 @@ class IdCollector:
 
     def add(self, ids: pa.Array) -> None:
         """Append a chunk; text where integers are collected raises `TextIdsFound`."""
-        if ids.type != self._kind:
+        if decoded_type(ids.type) != self._kind:
             if self._kind == pa.int64():
                 raise TextIdsFound(self._role)
             ids = ids.cast(self._kind)

@@ -10,13 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dmf_fast.data.arrow_types import id_array, is_text
+from dmf_fast.data.arrow_types import is_text
 from dmf_fast.data.errors import DataError
+from dmf_fast.data.raw_ids import as_list, id_array, text_ids, whole_numbers, written
 
 
 class IdMap:
     """A one-to-one map between raw ids (integers or text) and the indices 0, 1, ….
 
+    Which ids are the same, however they are written, is the rule of `dmf_fast.data.raw_ids`.
     The ids are kept sorted, so that the same ids in any order give the same map. An id that the map does
     not know has the index -1.
 
@@ -57,11 +59,12 @@ class IdMap:
     def indices(self, ids: Any) -> NDArray[np.int64]:
         """Return the index of every id, int64, with -1 for those the map does not know.
 
-        Integers and text are compared by how they are written: 7 and "7" are the same id.
+        They are compared by how they are written: 7, 7.0, "7" and " 7.0" are the same id.
         """
         wanted = id_array(ids)
         if wanted is None:
-            raise TypeError("`ids` must be integers or text, as those of the map are, got others")
+            texts = [text if isinstance(text := written(key), str) else None for key in as_list(ids)]
+            wanted = pa.array(texts, pa.large_string())
         found = pc.index_in(self._like_mine(wanted), value_set=self._ids)
         positions: NDArray[np.int64] = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
         return positions
@@ -101,7 +104,5 @@ class IdMap:
 
     def _like_mine(self, ids: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
         if is_text(ids.type) and not self.holds_text:
-            # Text that is no int64, written as Python writes it, cannot be an id of this map.
-            canonical = pc.match_substring_regex(ids, r"^(0|-?[1-9]\d{0,17})$")
-            return pc.if_else(canonical, ids, None).cast(pa.int64())
+            return whole_numbers(text_ids(ids))[0]
         return ids.cast(self._ids.type)

@@ -1,4 +1,4 @@
-"""Reads the text of the Netflix Prize: a line ``MOVIEID:``, then lines ``CUSTOMER,RATING,DATE``."""
+"""Reads the text of the Netflix Prize: a line ``MOVIE:``, then lines ``CUSTOMER,RATING,DATE``."""
 
 from __future__ import annotations
 
@@ -12,33 +12,44 @@ from numpy.typing import NDArray
 
 from dmf_fast.data.bad_rows import BadRowCollector
 from dmf_fast.data.chunks import Chunk, clean_chunk
+from dmf_fast.data.errors import DataError, shown
 from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.sources import RatingsFile
-from dmf_fast.data.text_blocks import LineOfFile, TextBlock, count_filled, text_blocks
+from dmf_fast.data.text_blocks import TextBlock, count_filled, text_blocks
 from dmf_fast.data.text_dialect import TextDialect
 from dmf_fast.data.text_reader import parsed_pieces
 from dmf_fast.data.text_table import TextColumn, TextTable, id_column
 
-_HEADING = re.compile(rb"\d{1,18}:\r?")
+_HEADING = re.compile(rb"[ \t]*(0|[1-9]\d{0,17})[ \t]*:[ \t]*\r?")
 
 
 def is_netflix_text(lines: list[str]) -> bool:
     """Return whether the first line that is not empty is a heading of a movie."""
-    first = next((line.strip() for line in lines if line.strip()), "")
+    first = next((line for line in lines if line.strip()), "")
     return _HEADING.fullmatch(first.encode()) is not None
 
 
 def netflix_chunks(
-    file: RatingsFile, options: ReadOptions, count: int, bad_rows: BadRowCollector
+    file: RatingsFile, lines: list[str], options: ReadOptions, count: int, bad_rows: BadRowCollector
 ) -> Iterator[Chunk]:
-    """Yield ``count`` columns: customers as row ids, movies as column ids, ratings, days as times."""
-    dialect = TextDialect(separator=",", names=None, width=3, skipped_lines=0, sample=[])
+    """Yield ``count`` columns: customers as row ids, movies as column ids, ratings, days as times.
+
+    Pairs may stand as ``CUSTOMER,DATE`` (the qualifying set) or ``CUSTOMER`` alone (the probe set), too.
+    """
+    first = next((line for line in lines if line.strip() and not _HEADING.fullmatch(line.encode())), ",,")
+    width = first.count(",") + 1
+    if count > 2 and width < 3:
+        raise DataError(
+            f"{file} holds pairs of Netflix without ratings, such as {shown(first)} below a movie; dmf-fast "
+            "predict and read_pairs take them"
+        )
+    dialect = TextDialect(separator=",", names=None, width=width, skipped_lines=0, sample=[])
     columns = [id_column(0, 0, text=options.text_ids[0])]
     columns += [TextColumn(2, 1, pa.float64()), TextColumn(3, 2, pa.timestamp("us"))][: count - 2]
-    table = TextTable(file, dialect, columns)
+    table = TextTable(file, dialect, columns, options.encoding, without=_HEADING)
     movie = 0
-    for block in text_blocks(file):
-        bare, movies = _without_headings(block, movie)
+    for block in text_blocks(file, encoding=options.encoding):
+        bare, movies = _without_headings(file, block, movie)
         movie = int(movies[-1])
         for piece, parsed in parsed_pieces(table, bare):
             movie_ids = pa.array(movies[: len(parsed.arrays[0])])
@@ -46,22 +57,31 @@ def netflix_chunks(
             arrays = parsed.arrays | {
                 1: movie_ids.cast(pa.large_string() if options.text_ids[1] else pa.int64())
             }
-            place = LineOfFile(file, 0, piece.lines_before, without=_HEADING)
+            place = table.place(piece.lines_before)
             in_order = [arrays[role] for role in range(count)]
             yield clean_chunk(in_order, place, bad_rows, dtype=options.dtype, problems=parsed.problems)
 
 
-def _without_headings(block: TextBlock, movie: int) -> tuple[TextBlock, NDArray[np.int64]]:
+def _without_headings(file: RatingsFile, block: TextBlock, movie: int) -> tuple[TextBlock, NDArray[np.int64]]:
     """Return the block with empty lines for headings, and the movie of every other line that is not empty.
 
     ``movie`` is the one of the block before. The last number returned is the movie that the block ends with,
     behind those of all lines.
     """
     data = block.data
-    headings = [(start, end) for start, end in _colon_lines(data) if _HEADING.fullmatch(data[start:end])]
+    headings = []
+    for start, end in _colon_lines(data):
+        if _HEADING.fullmatch(data[start:end]):
+            headings.append((start, end))
+        elif data[start:end].rstrip().endswith(b":"):
+            line = block.lines_before + data[:start].count(b"\n") + 1
+            raise DataError(
+                f"{file}, line {line}: a heading MOVIE: with a whole number was expected, got "
+                f"{shown(data[start:end].decode(errors='replace'))}; mend it: lines below are of its movie"
+            )
     bounds = [0, *(bound for heading in headings for bound in heading), len(data)]
     pieces = [data[start:end] for start, end in list(pairwise(bounds))[::2]]
-    movies = [movie, *(int(data[start:end].strip(b":\r")) for start, end in headings)]
+    movies = [movie, *(int(data[start:end].strip(b": \t\r")) for start, end in headings)]
     counts = [count_filled(piece.removeprefix(b"\n")) for piece in pieces]  # the end of a heading
     counts[-1] += 1
     return TextBlock(b"".join(pieces), block.lines_before), np.repeat(np.array(movies, np.int64), counts)

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dmf_fast.data.arrow_types import id_array
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.id_map import IdMap
+from dmf_fast.data.raw_ids import as_list, id_array, written
 
 
 class ObjectIdMap(IdMap):
     """A one-to-one map between hashable ids and the indices 0, 1, …, in memory only.
 
-    The ids are kept sorted where they can be compared, else in the order in which they come first.
+    The ids are kept sorted where they can be compared, else in the order in which they come first. Numbers
+    and text among them are the same id where they are written alike, as in an `IdMap`.
 
     >>> ObjectIdMap([(2, "b"), (1, "a")]).ids.tolist()
     [(1, 'a'), (2, 'b')]
@@ -26,12 +27,15 @@ class ObjectIdMap(IdMap):
 
     def __init__(self, ids: Iterable[Hashable]) -> None:
         """Build the map of the distinct ``ids``; one that is not hashable raises a `TypeError`."""
-        distinct: list[Any] = list(dict.fromkeys(ids))
+        first_of: dict[Any, Hashable] = {}
+        for key in ids:
+            first_of.setdefault(written(key), key)
+        distinct: list[Any] = list(first_of.values())
         # What cannot be compared keeps its order.
         with contextlib.suppress(TypeError):
             distinct = sorted(distinct)
         self._ids = _object_array(distinct)
-        self._positions = {key: position for position, key in enumerate(distinct)}
+        self._positions = {written(key): position for position, key in enumerate(distinct)}
 
     @property
     def holds_text(self) -> bool:
@@ -43,7 +47,7 @@ class ObjectIdMap(IdMap):
 
     def indices(self, ids: Any) -> NDArray[np.int64]:
         """Return the index of every id, int64, with -1 for those the map does not know."""
-        return np.array([self._positions.get(key, -1) for key in as_list(ids)], dtype=np.int64)
+        return np.array([self._positions.get(written(key), -1) for key in as_list(ids)], dtype=np.int64)
 
     def save(self, path: str | Path) -> None:
         """Refuse: a file holds integers and text only."""
@@ -62,11 +66,6 @@ def id_map_of(ids: Any) -> IdMap:
     """
     array = id_array(ids)
     return ObjectIdMap(as_list(ids)) if array is None else IdMap(array)
-
-
-def as_list(ids: Any) -> list[Any]:
-    """Return the ids as Python objects."""
-    return ids.tolist() if hasattr(ids, "tolist") else list(ids)
 
 
 def _object_array(ids: list[Any]) -> NDArray[np.object_]:

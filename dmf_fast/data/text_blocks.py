@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.sources import RatingsFile
+from dmf_fast.files.reading import reading
 
 BLOCK_BYTES = 1 << 24
 _LONGEST_LINE = 1 << 26
+# Longest first: that of UTF-16 begins that of UTF-32.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 
 @dataclass(frozen=True)
@@ -32,29 +41,79 @@ class TextBlock:
             start, lines_before = end, lines_before + piece.count(b"\n")
 
 
-def text_blocks(file: RatingsFile, skipped_lines: int = 0) -> Iterator[TextBlock]:
-    """Yield the lines of ``file`` behind the first ``skipped_lines``, without a byte order mark."""
+def text_blocks(
+    file: RatingsFile, skipped_lines: int = 0, encoding: str | None = None
+) -> Iterator[TextBlock]:
+    """Yield the lines of ``file`` behind the first ``skipped_lines``, as `utf8_pieces` has them."""
     lines_before, rest = 0, b""
+    for piece in chain(utf8_pieces(file, encoding, BLOCK_BYTES), [b""]):
+        data = rest + piece
+        end = data.rfind(b"\n") + 1 if piece else len(data)
+        data, rest = data[:end], data[end:]
+        if len(rest) > _LONGEST_LINE:
+            raise DataError(
+                f"{file} has a line of more than {_LONGEST_LINE >> 20} MB: this is not a text table"
+            )
+        start = 0
+        while lines_before < skipped_lines and start < len(data):
+            start = data.find(b"\n", start) + 1 or len(data)
+            lines_before += 1
+        data = data[start:]
+        if data:
+            yield TextBlock(data, lines_before)
+            lines_before += data.count(b"\n")
+
+
+def utf8_pieces(file: RatingsFile, encoding: str | None, size: int) -> Generator[bytes, None, None]:
+    """Yield a text as UTF-8, ``size`` bytes of the file at a time, without its byte order mark.
+
+    ``encoding`` None is UTF-8, or what a byte order mark says. Lines end in LF or CRLF: a CR alone becomes
+    LF. What ``encoding`` has no letter for is no UTF-8 here either. A NUL is a `DataError`.
+    """
     with file.opened() as stream:
-        while True:
-            read = stream.read(BLOCK_BYTES)
-            data = rest + read
-            if lines_before == 0:
-                data = data.removeprefix(b"\xef\xbb\xbf")
-            end = data.rfind(b"\n") + 1 if read else len(data)
-            data, rest = data[:end], data[end:]
-            if len(rest) > _LONGEST_LINE:
-                raise DataError(
-                    f"{file} has a line of more than {_LONGEST_LINE >> 20} MB: this is not a text table"
-                )
-            while lines_before < skipped_lines and data:
-                data = data[data.find(b"\n") + 1 or len(data) :]
-                lines_before += 1
+        first = stream.read(max(size, 4))  # a byte order mark at least
+        encoding = _encoding(first, encoding)
+        decoder = None if encoding is None else codecs.getincrementaldecoder(encoding)("surrogateescape")
+        held, started = b"", False
+        for read in chain([first], iter(lambda: stream.read(size), b""), [b""]):
+            data = read
+            if decoder is not None:
+                with reading(file, f"a text in {encoding}", "name its encoding with --encoding", DataError):
+                    data = decoder.decode(read, final=not read).encode("utf-8", "surrogateescape")
+            data = held + data
+            if not started and data:
+                data, started = data.removeprefix(codecs.BOM_UTF8), True
+            if b"\0" in data:
+                raise DataError(_binary(file))
+            if b"\r" in data:
+                # Whether the last one is alone is known when the next piece is.
+                held = b"\r" if read and data.endswith(b"\r") else b""
+                data = _without_lone_returns(data.removesuffix(held))
+            else:
+                held = b""
             if data:
-                yield TextBlock(data, lines_before)
-                lines_before += data.count(b"\n")
-            if not read:
-                return
+                yield data
+
+
+def _encoding(first: bytes, encoding: str | None) -> str | None:
+    """Return the encoding to decode, None for UTF-8, by the first bytes of a text."""
+    if encoding is None:
+        return next((name for mark, name in _MARKS if first.startswith(mark)), None)
+    return None if codecs.lookup(encoding).name == "utf-8" else encoding
+
+
+def _without_lone_returns(data: bytes) -> bytes:
+    if data.count(b"\r") == data.count(b"\r\n"):
+        return data
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _binary(file: RatingsFile) -> str:
+    return (
+        f"{file} is a binary file of unknown kind (it holds NUL bytes): a text table, Parquet, Matrix Market "
+        "(.mtx) or SciPy (.npz) was expected; convert it to one of these, or pass --encoding where it is a "
+        "text in another encoding, such as utf-16"
+    )
 
 
 def count_filled(data: bytes) -> int:
@@ -76,6 +135,7 @@ class LineOfFile:
     skipped_lines: int
     lines_before: int
     without: re.Pattern[bytes] = re.compile(rb"\r?")
+    encoding: str | None = None
 
     def __call__(self, entry: int) -> str:
         """Return the name of the file and the number of the line."""
@@ -86,7 +146,7 @@ class LineOfFile:
 
     def _numbers(self) -> Iterator[int]:
         """Yield the numbers of all lines that are entries."""
-        for block in text_blocks(self.file, self.skipped_lines):
+        for block in text_blocks(self.file, self.skipped_lines, self.encoding):
             if block.lines_before + block.data.count(b"\n") < self.lines_before:
                 continue
             for number, line in enumerate(block.data.split(b"\n"), start=block.lines_before + 1):

@@ -1,19 +1,31 @@
-"""Finds out how a text table is written: separator, header, columns whose ids must stay text."""
+"""Finds out how a text table is written: comments, separator, header."""
 
 from __future__ import annotations
 
 import csv
 import re
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
-from dmf_fast.data.errors import DataError
+from dmf_fast.data.column_choice import are_known
+from dmf_fast.data.errors import DataError, EmptyFileError, shown
+from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.sources import RatingsFile
+from dmf_fast.data.text_blocks import utf8_pieces
 
-_SEPARATORS = ("::", "\t", ",", ";", "|", " ")
+_SEPARATORS = (("::",), ("\t",), (",", ";", "|"), (" ",))
 _SAMPLE_BYTES = 1 << 16
 _SAMPLE_LINES = 20
+_MOST_COLUMNS = 10_000
 _LINE_END = re.compile(r"\r\n|\n|\r")
+_COMMENT = re.compile(r"[#%]+(?=[\s#%]|$)")
+_TYPE_OF_RECBOLE = re.compile(r":(token|float)(_seq)?$")
+_NO_VALUES = ("", "?", "-", "na", "n/a", "none", "null")
+_BLANKS = re.compile(rb'("[^"\n]*")|(^ +| +(?=\r?$))| +', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -32,8 +44,13 @@ class TextDialect:
 
     @property
     def delimiter(self) -> str:
-        """The separator as one character: pyarrow knows no longer ones."""
-        return self.separator if len(self.separator) == 1 else "\x1f"
+        """The separator as one byte: pyarrow knows no longer ones."""
+        return self.separator if len(self.separator.encode()) == 1 else "\x1f"
+
+    @property
+    def empty_line(self) -> re.Pattern[bytes]:
+        """What a line without cells is."""
+        return re.compile(rb" *\r?" if self.separator == " " else rb"\r?")
 
     def example(self, position: int) -> str:
         """Return the first cell of a column that is not empty, trimmed."""
@@ -41,90 +58,184 @@ class TextDialect:
         return next((cell for cell in cells if cell), "")
 
     def delimited(self, data: bytes) -> bytes:
-        """Return lines in which the separator is `delimiter`."""
-        if len(self.separator) == 1:
+        """Return lines in which the separator is `delimiter`; any number of blanks is one."""
+        if self.separator == " ":
+            return _with_single_blanks(data)
+        if self.delimiter == self.separator:
             return data
         return data.replace(self.separator.encode(), self.delimiter.encode())
 
 
-def check_separator(separator: str | None) -> None:
-    """Refuse a separator that is no character of its own."""
-    if separator is not None and separator != "::" and (len(separator) != 1 or not separator.isascii()):
-        raise DataError(f"`separator` must be one ASCII character or '::', got {separator!r}")
+def sniff(file: RatingsFile, lines: list[str], options: ReadOptions, count: int) -> TextDialect:
+    """Return the dialect of the table in ``file``, of which ``count`` columns are wanted.
 
-
-def sniff(file: RatingsFile, lines: list[str], separator: str | None = None) -> TextDialect:
-    """Return the dialect of the table in ``file``, judged by its `first_lines`.
-
-    A header is a first line in which no cell is a number. ``separator`` overrules the guess.
+    It is judged by the `first_lines`. The rules are those of `ReadOptions`.
     """
-    check_separator(separator)
-    filled = list(islice((line for line in lines if line.strip()), _SAMPLE_LINES))
+    comments = _comments(lines, count)
+    filled = list(islice((line for line in lines[comments:] if line.strip()), _SAMPLE_LINES))
     if not filled:
-        raise DataError(f"{file} is empty: lines of row, column and value were expected; check the file")
-    separator = separator if separator is not None else _guess_separator(file, filled)
+        raise EmptyFileError(f"{file} is empty: lines of row, column and value were expected; check the file")
+    separator = options.separator or _guess_separator(file, filled, options, count)
     cells = [_split(line, separator) for line in filled]
-    has_header = not any(_is_number(cell) for cell in cells[0])
-    if has_header and len(cells) == 1:
-        raise DataError(f"{file} is empty below its header {filled[0].strip()!r}; add the data lines")
-    return TextDialect(
-        separator=separator,
-        names=[cell.strip() for cell in cells[0]] if has_header else None,
-        width=len(cells[0]),
-        skipped_lines=lines.index(filled[0]) + 1 if has_header else 0,
-        sample=cells[1:] if has_header else cells,
-    )
+    width = len(cells[0])
+    if width > _MOST_COLUMNS:
+        raise DataError(
+            f"{file} has {width} columns: a table of row, column and value was expected; a whole matrix "
+            "is read as .npz or .mtx"
+        )
+    names = _header(file, filled, cells, options, count)
+    if names is not None and len(cells) == 1:
+        raise EmptyFileError(
+            f"{file} is empty below its header {shown(filled[0].strip())}; add the data lines"
+        )
+    skipped = lines.index(filled[0], comments) + (names is not None)
+    if names is None and comments:
+        names = _commented_header(lines[:comments], separator, width, count)
+        skipped = comments
+    elif names is not None:
+        cells = cells[1:]
+    return TextDialect(separator, names, width, skipped_lines=skipped, sample=cells)
 
 
-def first_lines(file: RatingsFile) -> list[str]:
-    """Return the first lines, without a last one that the sample cuts in two."""
-    sample = file.first_bytes(_SAMPLE_BYTES)
-    if b"\0" in sample:
-        raise DataError(
-            f"{file} is a binary file of unknown kind: a text table, Parquet, Matrix Market (.mtx) or "
-            "SciPy (.npz) was expected; convert it to one of these"
-        )
-    if b"\n" not in sample and b"\r" in sample.rstrip(b"\r"):
-        raise DataError(
-            f"{file} ends its lines in carriage returns alone, as old Macintoshes did; end them in line feeds"
-        )
-    whole = sample if len(sample) < _SAMPLE_BYTES else sample[: sample.rfind(b"\n") + 1] or sample
+def first_lines(file: RatingsFile, encoding: str | None) -> list[str]:
+    """Return the first lines, without a last one that the sample cuts in two.
+
+    What is not in the encoding stands as replacement characters: perhaps nobody asks for it.
+    """
+    with closing(utf8_pieces(file, encoding, _SAMPLE_BYTES)) as pieces:
+        sample, more = next(pieces, b""), next(pieces, b"")
+    if more and not sample.endswith(b"\n"):
+        sample = sample[: sample.rfind(b"\n") + 1]
+        if not sample:
+            raise DataError(
+                f"{file} has a first line of more than {_SAMPLE_BYTES >> 10} kB: this is not a table of row, "
+                "column and value; a whole matrix is read as .npz or .mtx"
+            )
     # Not splitlines, which cuts at U+2028 and others too: these are letters of ids.
-    return _LINE_END.split(decoded(file, whole, encoding="utf-8-sig"))
+    return _LINE_END.split(sample.decode(errors="replace"))
 
 
-def decoded(file: RatingsFile, data: bytes, lines_before: int = 0, encoding: str = "utf-8") -> str:
-    """Return bytes of ``file`` as text; other encodings than UTF-8 are a `DataError`."""
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = lines_before + data[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{file}, line {line}: the text is not UTF-8 (a binary file, or another encoding); "
-            "save it as UTF-8"
-        ) from error
+def _header(
+    file: RatingsFile, lines: list[str], cells: list[list[str]], options: ReadOptions, count: int
+) -> list[str] | None:
+    """Return the names of the columns where the first line is a header."""
+    names, columns = _names(cells[0]), options.columns or ()
+    if are_known(names, count) or any(column in names and not column.isdecimal() for column in columns):
+        return names
+    if any(_is_number(cell) for cell in cells[0]):
+        return None
+    if count == 2:
+        others = any(_is_number(cell) for line in cells[1:] for cell in line)
+        if options.columns is None or others:
+            warnings.warn(
+                f"{file}: its first line, {shown(lines[0])}, is taken for a pair, as its names are not "
+                "well known; if it is a header, name its columns with --columns.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return None
+    position = int(columns[2]) - 1 if len(columns) > 2 and columns[2].isdecimal() else 2
+    is_without_value = position < len(names) and names[position].lower() in _NO_VALUES
+    return None if is_without_value and (columns or len(names) <= 4) else names
 
 
-def _guess_separator(file: RatingsFile, lines: list[str]) -> str:
-    """Return the first separator that cuts every line into the same number of cells, at least two."""
-    for separator in _SEPARATORS:
-        widths = {len(_split(line, separator)) for line in lines}
-        if len(widths) == 1 and widths != {1}:
-            return separator
-    for separator in _SEPARATORS:
-        if separator in lines[0]:
+def _names(cells: Sequence[str]) -> list[str]:
+    """Return the names in a header, without the types that RecBole writes behind them."""
+    return [_TYPE_OF_RECBOLE.sub("", cell.strip().strip("\ufeff").strip()) for cell in cells]
+
+
+def _comments(lines: list[str], count: int) -> int:
+    """Return how many lines come before the table: comments, and empty lines among them.
+
+    They begin with ``#`` or ``%``. Where a letter follows, it may be an id, so that the line must lack what
+    ratings have: a number.
+    """
+    comments = 0
+    for number, line in enumerate(lines):
+        text = line.strip()
+        if not text:
+            continue
+        if not _COMMENT.match(text):
+            numbers = any(_is_number(cell) for cell in re.split(r"::|[\t,;| ]", text))
+            if text[0] not in "#%" or numbers or (count == 2 and not _is_commented_header(text, count)):
+                break
+        comments = number + 1
+    return comments
+
+
+def _is_commented_header(text: str, count: int) -> bool:
+    return are_known(_names(re.split(r"::|[\t,;| ]+", text.lstrip("#% "))), count)
+
+
+def _commented_header(comments: list[str], separator: str, width: int, count: int) -> list[str] | None:
+    """Return the names in the last comment, where these are names of columns."""
+    last = next((line.strip() for line in reversed(comments) if line.strip()), "")
+    names = _names(_split(last.lstrip("#% "), separator))
+    return names if len(names) == width and are_known(names, count) else None
+
+
+def _guess_separator(file: RatingsFile, lines: list[str], options: ReadOptions, count: int) -> str:
+    """Return the separator that cuts all lines, or else most of them, into the same number of cells."""
+    shares = {separator: _share(lines, separator, count) for kind in _SEPARATORS for separator in kind}
+    if not any(shares.values()):  # too few columns, which others will say
+        shares = {separator: _share(lines, separator, 2) for separator in shares}
+    for kinds in (_SEPARATORS[:-1], _SEPARATORS[-1:]):
+        for least in (1.0, 0.5):
+            for kind in kinds:
+                best = max(shares[separator] for separator in kind)
+                if best >= least:
+                    fitting = [separator for separator in kind if shares[separator] == best]
+                    return _decided(file, lines, fitting, count)
+    for separator in shares:
+        if separator in lines[0].strip():
             return separator
     raise DataError(
         f"{file} has one column: row, column and value were expected, separated by a tab, comma, "
-        "semicolon, '|', space or '::'; add the missing columns or pass --separator"
+        "semicolon, '|', blanks or '::'; add the missing columns or pass --separator"
     )
 
 
+def _share(lines: list[str], separator: str, count: int) -> float:
+    """Return the part of the lines of which a separator makes as many cells as of most: ``count`` or more."""
+    if not any(separator in line for line in lines):
+        return 0.0
+    width, times = Counter(len(_split(line, separator)) for line in lines).most_common(1)[0]
+    return times / len(lines) if width >= count else 0.0
+
+
+def _decided(file: RatingsFile, lines: list[str], separators: list[str], count: int) -> str:
+    """Return the one of several separators that makes a known header, or ratings, of the lines."""
+    cells = {separator: [_split(line, separator) for line in lines] for separator in separators}
+    named = [one for one in separators if are_known(_names(cells[one][0]), count)]
+    separators = named or separators
+    if count > 2:
+        rated = [one for one in separators if _all_have_numbers(cells[one][1:] or cells[one])]
+        separators = rated or separators
+    if len(separators) == 1:
+        return separators[0]
+    found = " or ".join(f"{separator!r} ({len(cells[separator][0])} columns)" for separator in separators)
+    raise DataError(f"{file} may be separated by {found}; say by which with --separator")
+
+
+def _all_have_numbers(cells: list[list[str]]) -> bool:
+    return all(any(map(_is_number, line)) for line in cells)
+
+
 def _split(line: str, separator: str) -> list[str]:
+    if separator == " ":
+        line = _with_single_blanks(line.encode()).decode()
     if len(separator) > 1:
         return line.split(separator)
     cells: list[str] = next(csv.reader([line], delimiter=separator))
     return cells
+
+
+def _with_single_blanks(data: bytes) -> bytes:
+    """Return lines without blanks at their ends, and with one for several in between, outside of quotes."""
+    at_an_end = data[:1] == b" " or data[-1:] == b" "
+    if not (at_an_end or any(blanks in data for blanks in (b"  ", b"\n ", b" \n", b" \r"))):
+        return data
+    return _BLANKS.sub(lambda found: found[1] or (b" " if found[2] is None else b""), data)
 
 
 def _is_number(cell: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,15 +11,14 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from dmf_fast.data.bad_rows import Problem
-from dmf_fast.data.chunks import TextIdsFound
 from dmf_fast.data.column_choice import ROLES
-from dmf_fast.data.errors import DataError
+from dmf_fast.data.errors import DataError, shown
 from dmf_fast.data.text_blocks import TextBlock, count_filled
-from dmf_fast.data.text_dialect import decoded
-from dmf_fast.data.text_table import ParsedBlock, TextColumn, TextTable, parse
+from dmf_fast.data.text_table import ParsedBlock, TextColumn, TextTable, parse, table_ids
 from dmf_fast.data.times import text_to_seconds
+from dmf_fast.files.reading import short_reason
 
-_INTEGER = r"^(0|-?[1-9]\d*)$"
+_POINT = "write a decimal point instead of the comma"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:nan|inf|infinity)$"
 
 
@@ -26,44 +27,44 @@ def repaired_block(table: TextTable, block: TextBlock) -> ParsedBlock:
 
     A cell that cannot be used is missing in the result, and its row is in one of the problems.
     """
-    decoded(table.file, block.data, block.lines_before)
     cells, problems = _cells(table, block)
     arrays: dict[int, pa.Array] = {}
     # Ids last: those of lines that are bad anyway do not decide whether a column holds text.
     for column in sorted(table.columns, key=lambda column: -column.role):
         text = cells[column.role]
-        if column.role == 3:
-            arrays[3], problem = _times(text)
-        elif column.role == 2:
-            arrays[2], problem = _numbers(text)
-        elif column.kind == pa.int64():
-            arrays[column.role], problem = _integers(text, column.role, problems)
-        else:
-            arrays[column.role], problem = text, None
-        problems += [] if problem is None else [problem]
+        if column.role < 2:
+            bad = np.logical_or.reduce([problem.rows for problem in problems])
+            arrays[column.role] = table_ids(column, text, bad)
+            continue
+        arrays[column.role], problem = (_times if column.role == 3 else _numbers)(text)
+        problems.append(problem)
     return ParsedBlock(arrays, problems)
 
 
 def _cells(table: TextTable, block: TextBlock) -> tuple[dict[int, pa.Array], list[Problem]]:
     """Return the text of the wanted cells by role, missing in lines of another width, which are a problem."""
-    as_text = [TextColumn(column.role, column.position, pa.large_string()) for column in table.columns]
+    # Bytes, as cells that nobody wants need not be text.
+    columns = [TextColumn(column.role, column.position, pa.large_binary()) for column in table.columns]
     data, unclosed = block.data, frozenset[int]()
     try:
-        arrays, wrong = _parsed(table, as_text, data)
+        arrays, wrong = _parsed(table, columns, data)
     except pa.ArrowInvalid:
-        data, unclosed = _without_unclosed_quotes(data)
+        data, unclosed = _without_unclosed_quotes(data, table.dialect.delimiter.encode())
         try:
-            arrays, wrong = _parsed(table, as_text, data)
+            arrays, wrong = _parsed(table, columns, data)
         except pa.ArrowInvalid as error:
             raise DataError(
-                f"{table.file} cannot be read as a table ({error}) from line {block.lines_before + 1} on; "
-                "check the file"
+                f"{table.file} cannot be read as a table ({short_reason(error)}) from line "
+                f"{block.lines_before + 1} on; check the file"
             ) from error
     found = {row.number - 1: row.actual_columns for row in wrong}
     good = np.ones(len(arrays[0]) + len(wrong), dtype=np.bool_)
     good[list(found)] = False
     positions = pa.array(np.cumsum(good) - 1, mask=~good)
-    cells = {column.role: array.take(positions) for column, array in zip(as_text, arrays, strict=True)}
+    cells = {
+        column.role: _decoded(table, block, column, array.take(positions))
+        for column, array in zip(columns, arrays, strict=True)
+    }
 
     def words(row: int) -> str:
         if row in unclosed:
@@ -75,6 +76,22 @@ def _cells(table: TextTable, block: TextBlock) -> tuple[dict[int, pa.Array], lis
         )
 
     return cells, [Problem(~good, words)]
+
+
+def _decoded(table: TextTable, block: TextBlock, column: TextColumn, cells: pa.Array) -> pa.Array:
+    """Return cells as text. An id in another encoding is a `DataError`; in numbers it is a bad letter."""
+    try:
+        return cells.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        decoded = [None if cell is None else cell.decode(errors="replace") for cell in cells.to_pylist()]
+    if column.role < 2:
+        spoilt = next(k for k, cell in enumerate(decoded) if cell and cell.encode() != cells[k].as_py())
+        raise DataError(
+            f"{table.place(block.lines_before)(spoilt)}: the {ROLES[column.role]} id "
+            f"{shown(str(decoded[spoilt]))} is no text of the encoding; name it with --encoding, such as "
+            "latin-1, or save the file as UTF-8"
+        )
+    return pa.array(decoded, pa.large_string())
 
 
 def _parsed(
@@ -93,11 +110,29 @@ def _parsed(
     return arrays, wrong
 
 
-def _without_unclosed_quotes(data: bytes) -> tuple[bytes, frozenset[int]]:
-    """Return the lines with an odd number of quotation marks as lines of one cell, and which they are."""
+def _without_unclosed_quotes(data: bytes, delimiter: bytes) -> tuple[bytes, frozenset[int]]:
+    """Return the lines in which a quotation mark is not closed as lines of one cell, and which they are."""
     lines = [line for line in data.split(b"\n") if line not in (b"", b"\r")]
-    odd = frozenset(k for k, line in enumerate(lines) if line.count(b'"') % 2)
-    return b"\n".join(b"?" if k in odd else line for k, line in enumerate(lines)) + b"\n", odd
+    unclosed = frozenset(k for k, line in enumerate(lines) if _is_unclosed(line, delimiter))
+    return b"\n".join(b"?" if k in unclosed else line for k, line in enumerate(lines)) + b"\n", unclosed
+
+
+def _is_unclosed(line: bytes, delimiter: bytes) -> bool:
+    """Return whether a cell that begins with a quotation mark goes on behind the line."""
+    start = 0
+    while start < len(line):
+        if line[start : start + 1] == b'"':
+            end = line.find(b'"', start + 1)
+            while line[end + 1 : end + 2] == b'"' and end >= 0:  # two of them are a letter
+                end = line.find(b'"', end + 2)
+            if end < 0:
+                return True
+            start = end
+        next_delimiter = line.find(delimiter, start)
+        if next_delimiter < 0:
+            return False
+        start = next_delimiter + 1
+    return False
 
 
 def _trimmed(text: pa.Array) -> pa.Array:
@@ -110,12 +145,17 @@ def _numbers(text: pa.Array) -> tuple[pa.Array, Problem]:
     numbers = pc.match_substring_regex(trimmed, _NUMBER)
 
     def words(row: int) -> str:
-        return (
-            f"the {ROLES[2]} is {text[row].as_py()!r} where a number was expected; mend the line, or "
-            "name the column of numbers with --columns"
+        return f"the {ROLES[2]} is {shown(text[row].as_py())} where a number was expected; " + (
+            _POINT
+            if _has_comma(text[row].as_py())
+            else "mend the line, or name the column of numbers with --columns"
         )
 
     return pc.if_else(numbers, trimmed, None).cast(pa.float64()), Problem(_false(numbers), words)
+
+
+def _has_comma(cell: str) -> bool:
+    return re.fullmatch(r"\s*[+-]?\d+,\d+\s*", cell) is not None
 
 
 def _times(text: pa.Array) -> tuple[pa.Array, Problem]:
@@ -123,40 +163,11 @@ def _times(text: pa.Array) -> tuple[pa.Array, Problem]:
 
     def words(row: int) -> str:
         return (
-            f"the {ROLES[3]} is {text[row].as_py()!r} where seconds, a date or an ISO 8601 time was "
+            f"the {ROLES[3]} is {shown(text[row].as_py())} where seconds, a date or an ISO 8601 time was "
             "expected; mend the line"
         )
 
     return seconds, Problem(wrong, words)
-
-
-def _integers(text: pa.Array, role: int, problems: list[Problem]) -> tuple[pa.Array, Problem]:
-    """Return ids as int64; where a line without problems has another id, that is a `TextIdsFound`."""
-    trimmed = _trimmed(text)
-    integers = pc.match_substring_regex(trimmed, _INTEGER)
-    other = _false(integers)
-    for problem in problems:
-        other = other & ~problem.rows
-    if other.any():
-        raise TextIdsFound(role)
-    wide = _beyond_64_bits(pc.if_else(integers, trimmed, None))
-
-    def words(row: int) -> str:
-        return (
-            f"the {ROLES[role]} id {trimmed[row].as_py()} does not fit 64 bits; ids are integers from -2^63 "
-            "to 2^63 - 1 or text, so renumber the ids or put a letter before them"
-        )
-
-    fitting = pc.and_(integers, pa.array(~wide))
-    return pc.if_else(fitting, trimmed, None).cast(pa.int64()), Problem(wide, words)
-
-
-def _beyond_64_bits(integers: pa.Array) -> NDArray[np.bool_]:
-    wide = np.zeros(len(integers), dtype=np.bool_)
-    long = pc.fill_null(pc.match_substring_regex(integers, r"\d{19}"), False)
-    for row in np.flatnonzero(long.to_numpy(zero_copy_only=False)):
-        wide[row] = not -(2**63) <= int(integers[int(row)].as_py()) < 2**63
-    return wide
 
 
 def _false(condition: pa.Array) -> NDArray[np.bool_]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyarrow import csv
 
 from dmf_fast.data.bad_rows import Problem
+from dmf_fast.data.chunks import TextIdsFound
+from dmf_fast.data.raw_ids import text_ids, whole_numbers
 from dmf_fast.data.sources import RatingsFile
+from dmf_fast.data.text_blocks import LineOfFile
 from dmf_fast.data.text_dialect import TextDialect
 
 _ARROW_BLOCK_BYTES = 1 << 21
@@ -26,11 +32,23 @@ class TextColumn:
 
 @dataclass(frozen=True)
 class TextTable:
-    """The wanted columns of a text."""
+    """The wanted columns of a text; lines that match ``without`` are no rows, see `LineOfFile`."""
 
     file: RatingsFile
     dialect: TextDialect
-    columns: Sequence[TextColumn]
+    columns: list[TextColumn]
+    encoding: str | None = None
+    without: re.Pattern[bytes] | None = None
+
+    @property
+    def id_columns(self) -> list[TextColumn]:
+        """The wanted columns that hold ids."""
+        return [column for column in self.columns if column.role < 2]
+
+    def place(self, lines_before: int) -> LineOfFile:
+        """Return the place of the rows behind so many lines of the file."""
+        without = self.without or self.dialect.empty_line
+        return LineOfFile(self.file, self.dialect.skipped_lines, lines_before, without, self.encoding)
 
 
 @dataclass(frozen=True)
@@ -44,6 +62,27 @@ class ParsedBlock:
 def id_column(role: int, position: int, *, text: bool) -> TextColumn:
     """Return a column of ids, read as text or as integers."""
     return TextColumn(role, position, pa.large_string() if text else pa.int64())
+
+
+def with_text_ids(columns: Sequence[TextColumn]) -> list[TextColumn]:
+    """Return the columns with those of ids as text."""
+    return [replace(column, kind=pa.large_string()) if column.role < 2 else column for column in columns]
+
+
+def table_ids(column: TextColumn, ids: pa.Array, bad: NDArray[np.bool_] | None = None) -> pa.Array:
+    """Return the ids of a column, int64 or text, as they were parsed, as what it holds.
+
+    Raises `TextIdsFound` where they should be integers and a row that is not ``bad`` has another.
+    """
+    if ids.type == pa.int64():
+        return ids
+    ids = text_ids(ids)
+    if column.kind != pa.int64():
+        return ids
+    numbers, others = whole_numbers(ids)
+    if (others if bad is None else others & ~bad).any():
+        raise TextIdsFound(column.role)
+    return numbers
 
 
 def parse(

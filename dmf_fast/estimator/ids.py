@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+import math
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dmf_fast.data import IdMap, ObjectIdMap
-from dmf_fast.data.arrow_types import id_array, is_id_type
-from dmf_fast.data.object_id_map import as_list
+from dmf_fast.data import IdMap
+from dmf_fast.data.raw_ids import as_list, id_array, written
 
 SIDES = ("row", "column")
 
@@ -19,7 +19,7 @@ SIDES = ("row", "column")
 def read_ids(argument: str, kind: str, ids: Any) -> Any:
     """Return a column of ids as an arrow array of int64 or text, or as a list of other objects.
 
-    Floating-point numbers that are all whole are integers, as in an array of mixed numbers.
+    What is an integer and what is text is the rule of `dmf_fast.data.raw_ids`.
 
     Args:
         argument: what errors call the argument that holds them, such as ``"X"``.
@@ -35,26 +35,20 @@ def read_ids(argument: str, kind: str, ids: Any) -> Any:
         ([3, 7], [(1, 2), 'a'])
 
     """
-    try:
-        array = ids if isinstance(ids, pa.Array) else pa.array(ids, from_pandas=True)
-    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+    array = id_array(ids)
+    if array is None:
         return _objects(argument, kind, ids)
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     if array.null_count:
-        _refuse_missing(argument, kind, int(np.argmax(array.is_null().to_numpy(zero_copy_only=False))))
-    if pa.types.is_floating(array.type):
-        return _whole_numbers(argument, kind, array, ids)
-    encoded = is_id_type(array.type) or pa.types.is_dictionary(array.type)
-    known = id_array(array) if encoded else None
-    return _objects(argument, kind, ids) if known is None else known
+        place = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
+        _refuse_missing(argument, kind, place, as_list(ids[place : place + 1])[0])
+    return array
 
 
 def positions(ids: Any, id_map: IdMap) -> NDArray[np.int64]:
     """Return the index of every id of a column of `read_ids`, -1 where the map does not know it."""
-    if isinstance(ids, pa.Array) or isinstance(id_map, ObjectIdMap):
-        return id_map.indices(ids)
-    return id_map.indices(pa.array([_as_text(key) for key in ids], pa.large_string()))
+    return id_map.indices(ids)
 
 
 def id_at(ids: Any, place: int) -> Any:
@@ -69,38 +63,29 @@ def select(ids: Any, kept: NDArray[np.bool_]) -> Any:
     return [key for key, keep in zip(ids, kept, strict=True) if keep]
 
 
-def _whole_numbers(argument: str, kind: str, array: pa.Array, ids: Any) -> Any:
-    numbers = array.to_numpy(zero_copy_only=False).astype(np.float64)
-    if not np.isfinite(numbers).all():
-        place = int((~np.isfinite(numbers)).argmax())
-        raise ValueError(
-            f"`{argument}` must hold finite ids, got the {kind} {numbers[place]} in {argument}[{place}] "
-            "(infinity or NaN)"
-        )
-    if (numbers == np.rint(numbers)).all() and np.abs(numbers).max(initial=0.0) < 2**53:
-        return pa.array(numbers.astype(np.int64))
-    return _objects(argument, kind, ids)
-
-
 def _objects(argument: str, kind: str, ids: Any) -> list[Any]:
     keys = as_list(ids)
-    for place, key in enumerate(keys):
-        if key is None or key != key:
-            _refuse_missing(argument, kind, place)
     try:
-        for key in keys:
+        for place, key in enumerate(keys):
             hash(key)
+            if key is None or key != key or written(key) == "" or _is_infinite(key):
+                _refuse_missing(argument, kind, place, key)
     except TypeError as error:
         raise TypeError(f"`{argument}` must hold hashable ids, got the {kind} {key!r}: {error}") from None
     return keys
 
 
-def _refuse_missing(argument: str, kind: str, place: int) -> None:
+def _refuse_missing(argument: str, kind: str, place: int, key: Any) -> None:
+    if _is_infinite(key):
+        raise ValueError(
+            f"`{argument}` must hold finite ids, got the {kind} {key} in {argument}[{place}] (infinity)"
+        )
+    if isinstance(key, str):
+        raise ValueError(
+            f"`{argument}` must have every {kind}, got the blank text {key!r} in {argument}[{place}]"
+        )
     raise ValueError(f"`{argument}` must have every {kind}, got None or NaN in {argument}[{place}]; drop it")
 
 
-def _as_text(key: Any) -> str | None:
-    """Return how an integer or text is written, None for what a map of these cannot know."""
-    if isinstance(key, (float, np.floating)) and key.is_integer():
-        return str(int(key))
-    return str(key) if isinstance(key, (Integral, str)) and not isinstance(key, bool) else None
+def _is_infinite(key: Any) -> bool:
+    return isinstance(key, Real) and math.isinf(key)

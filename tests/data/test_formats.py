@@ -15,7 +15,7 @@ import pytest
 import scipy.io
 import scipy.sparse
 
-from dmf_fast.data import DataError, ReadOptions, read_pairs, read_ratings
+from dmf_fast.data import ReadOptions, read_pairs, read_ratings, text_blocks
 from tests.data.written_ratings import COLUMNS, ROWS, TEXTS, VALUES, column_ids, parquet, row_ids
 
 GOOD_PARQUET = parquet(pa.table({"user": ROWS, "item": COLUMNS, "rating": VALUES}))
@@ -190,9 +190,15 @@ def test_only_line_feeds_end_lines_whatever_ids_hold(tmp_path: Path, letter: str
     assert not ratings.bad_rows
 
 
-def test_lines_that_end_in_carriage_returns_alone_are_refused_with_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("block_bytes", [1, 2, 3, 1 << 24])
+def test_lines_may_end_in_carriage_returns_alone(
+    tmp_path: Path, block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_blocks, "BLOCK_BYTES", block_bytes)
     path = tmp_path / "old.csv"
-    path.write_bytes(b"user,item,rating\ra,b,3\rc,d,4\r")
+    path.write_bytes(b"user,item,rating\ra,b,3\rc,d,4\r\ne,f,5\n\rg,h,6\r")
 
-    with pytest.raises(DataError, match="carriage returns alone"):
-        read_ratings(path)
+    ratings = read_ratings(path, ReadOptions(strict=True))
+
+    assert row_ids(ratings) == list("aceg")
+    assert ratings.values.tolist() == [3, 4, 5, 6]

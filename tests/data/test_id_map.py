@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dmf_fast.data import DataError, IdMap
+from dmf_fast.data import DataError, IdMap, ObjectIdMap, id_map_of
+from dmf_fast.data.raw_ids import id_array, written
 
 
-@pytest.mark.parametrize("ids", [[30, -7, 30, 2**63 - 1], ["b", "é", "", "b", "007", "7"]])
+@pytest.mark.parametrize("ids", [[30, -7, 30, 2**63 - 1], ["b", "é", "b", "007", "7"]])
 def test_every_id_comes_back_from_its_index(ids: list[int] | list[str]) -> None:
     id_map = IdMap(pa.array(ids))
 
@@ -43,11 +46,40 @@ def test_an_unknown_id_has_the_index_minus_one() -> None:
     assert indices.dtype == np.int64
 
 
-def test_integers_and_text_are_compared_by_how_they_are_written() -> None:
-    numbers, words = IdMap(pa.array([7, 10])), IdMap(pa.array(["007", "10", "7"]))
+SEVEN: list[Any] = [7, "7", " 7\t", "7.0", "\ufeff7", "7.", 7.0, np.float32(7), np.int8(7), Decimal("7.0")]
+OTHERS: list[Any] = ["007", "+7", "7e0", "0x7", "", "7.5", 7.5, -7, True, b"7", (7,), None, 2**70, "٧"]
 
-    assert numbers.indices(pa.array(["10", "7", "007", "ten", "", "7.0"])).tolist() == [1, 0, -1, -1, -1, -1]
-    assert words.indices(pa.array([7, 10, 8])).tolist() == [2, 1, -1]
+
+@pytest.mark.parametrize("id_map", [IdMap([7, 10]), IdMap(["7", "x"]), ObjectIdMap([7, (1, 2)])])
+def test_an_id_is_found_however_it_is_written(id_map: IdMap) -> None:
+    own = id_map.indices([7])[0]
+
+    assert own >= 0
+    assert [id_map.indices([key])[0] for key in SEVEN] == [own] * len(SEVEN)
+    assert id_map.indices(SEVEN).tolist() == [own] * len(SEVEN)
+    assert [id_map.indices([key])[0] for key in OTHERS] == [-1] * len(OTHERS)
+    assert id_map.indices(OTHERS).tolist() == [-1] * len(OTHERS)
+
+
+@pytest.mark.parametrize(
+    "key", [2**63 - 1, -(2**63), 2**64, "18446744073709551616", 2.5, "2.5", "zo\xa0e ", "0"]
+)
+def test_text_and_numbers_of_any_size_are_found_as_they_are_written(key: Any) -> None:
+    id_map = id_map_of([str(key), "x"])
+
+    assert (
+        id_map.indices([key]).tolist()
+        == id_map.indices([str(key)]).tolist()
+        == id_map.indices([f" {key}"]).tolist()
+    )
+    assert id_map.indices([key])[0] >= 0
+
+
+def test_a_written_id_is_trimmed_as_python_and_arrow_agree() -> None:
+    letters = [chr(code) for code in range(0x3100) if not 0xD800 <= code < 0xE000] + ["\ufeff"]
+    texts = [f"{letter}x{letter}" for letter in letters]
+
+    assert id_array(texts).to_pylist() == [written(text) for text in texts]
 
 
 @pytest.mark.parametrize("ids", [[3, 1, 2], ["b", "a"]])
@@ -82,7 +114,8 @@ def test_an_index_outside_the_map_is_refused() -> None:
 
 
 def test_missing_and_floating_ids_are_refused() -> None:
-    with pytest.raises(ValueError, match="missing"):
-        IdMap(pa.array([1, None]))
+    for missing in ([1, None], ["a", " "], [1.0, np.inf]):
+        with pytest.raises(ValueError, match="missing"):
+            IdMap(missing)
     with pytest.raises(TypeError, match="integers or text"):
         IdMap(pa.array([1.5]))

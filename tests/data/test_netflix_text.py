@@ -68,8 +68,14 @@ def test_a_bad_day_counts_where_times_are_wanted(tmp_path: Path) -> None:
         read_ratings(path, ReadOptions(times=True, strict=True))
 
 
-def test_pairs_of_the_qualifying_set_have_no_ratings_and_are_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "qualifying.txt", "1:\n1046323,2005-12-19\n1080030,2005-12-23\n")
+@pytest.mark.parametrize("rest", ["", ",2005-12-19", ",3,2005-12-19"], ids=["probe", "qualifying", "train"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_pairs_of_netflix_need_no_ratings(tmp_path: Path, rest: str, end: str) -> None:
+    lines = ["1:", f"30878{rest}", f"2647871{rest}", "10: ", "", f"30878{rest}"]
+    path = write(tmp_path / "probe.txt", "\ufeff" + "".join(line + end for line in lines))
 
-    with pytest.raises(DataError, match=r"3 columns .* but 2 found"):
-        read_pairs(path)
+    pairs = read_pairs(path, ReadOptions(strict=True))
+
+    assert row_ids(pairs) == [30878, 2647871, 30878]
+    assert column_ids(pairs) == [1, 1, 10]
+    assert pairs.place(2) == f"{path}, line 6"

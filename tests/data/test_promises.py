@@ -63,13 +63,13 @@ def test_one_user_may_have_rated_nearly_everything(tmp_path: Path) -> None:
     assert np.bincount(ratings.rows).max() == 5_000
 
 
-def test_ids_with_unicode_spaces_and_separators_are_kept(tmp_path: Path) -> None:
+def test_ids_with_unicode_and_separators_are_kept_and_trimmed(tmp_path: Path) -> None:
     text = 'user,item,rating\nJosé Ω,"The Good, the Bad",5\n"李 雷", spaced ,1\n"say ""hi""",😀,2\n'
 
     ratings = read_ratings(write(tmp_path, text))
 
     assert row_ids(ratings) == ["José Ω", "李 雷", 'say "hi"']
-    assert column_ids(ratings) == ["The Good, the Bad", " spaced ", "😀"]
+    assert column_ids(ratings) == ["The Good, the Bad", "spaced", "😀"]
 
 
 def test_ratings_of_any_sign_and_size_are_kept(tmp_path: Path) -> None:

@@ -1,0 +1,178 @@
+"""The rule of ids: which are whole numbers and which are text, and which are the same one.
+
+It holds for text tables, Parquet and Python alike:
+
+- White space around an id never counts, and neither does a byte order mark.
+- A whole number is written in decimal digits without leading zeros or a plus sign; zeros behind a point may
+  follow. So ``7``, ``" 7 "``, ``7.0`` and the 7.0 of a column of doubles, which pandas makes of integers with
+  gaps, are one id. What is written otherwise is text: ``007``, ``+7``, ``1e3``, ``0x1F``, ``nan``, ``2.5``.
+- A column holds integers where each of its ids is a whole number that fits 64 bits, else text, as which 7 is
+  ``"7"``. Columns whose type is text stay text. Either way an id is found however it is written.
+- None, NaN, infinity and blank text are missing.
+
+In Python ids may be of any hashable type, too; those that are not alike or no numbers or text stay objects.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from decimal import Decimal
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from dmf_fast.data.arrow_types import decoded_type, is_text
+
+_MARK = "\ufeff"
+_WITH_ZEROS = r"^(-?0|-?[1-9][0-9]*)\.0*$"
+_WHOLE = r"^(0|-?[1-9][0-9]*)$"
+_WITH_ZEROS_IN_PYTHON = re.compile(_WITH_ZEROS)
+_FIRST_INEXACT = 2.0**53
+_LONGEST_WHOLE = 4000  # digits, which Python still writes
+
+
+def id_array(ids: Any) -> Any:
+    """Return ids as int64 or large_string, or None where they are neither integers that fit nor text.
+
+    ``ids``: a pyarrow, NumPy, pandas or polars array, or a sequence; missing ones stay missing.
+
+    >>> id_array([7.0, None, 9.0]).to_pylist(), id_array([" ann", "7.0"]).to_pylist(), id_array([2.5])
+    ([7, None, 9], ['ann', '7'], None)
+    """
+    if not isinstance(ids, (pa.Array, pa.ChunkedArray)):
+        try:
+            ids = pa.array(ids, from_pandas=True)
+        except (pa.ArrowException, OverflowError, TypeError, ValueError):
+            return None
+    try:
+        kept = ids_of(ids)
+    except pa.ArrowException:
+        return None
+    if not pa.types.is_dictionary(kept.type):
+        return kept
+    return kept.cast(pa.large_string()) if is_text(decoded_type(ids.type)) else None
+
+
+def ids_of(array: Any) -> Any:
+    """Return numbers or text of Arrow as int64 or as a dictionary of large_string, by the rule of ids.
+
+    Raises `pyarrow.ArrowInvalid` where the type is another one.
+    """
+    kind = decoded_type(array.type)
+    if pa.types.is_integer(kind) or pa.types.is_null(kind):
+        try:
+            return array.cast(pa.int64())
+        except pa.ArrowInvalid:  # 64 bits without a sign
+            return text_ids(array.cast(kind).cast(pa.large_string()))
+    if pa.types.is_floating(kind):
+        return _of_floats(array.cast(kind))
+    if pa.types.is_decimal(kind):
+        text = text_ids(array.cast(kind).cast(pa.large_string()))
+        numbers, others = whole_numbers(text)
+        return text if others.any() else numbers
+    if is_text(kind):
+        return text_ids(array)
+    raise pa.ArrowInvalid(f"it holds {kind}")
+
+
+def text_ids(text: Any) -> pa.DictionaryArray:
+    """Return text as ids: trimmed, whole numbers without a fraction; blank ones are missing."""
+    if isinstance(text, pa.ChunkedArray):
+        text = text.cast(pa.large_string()).combine_chunks()
+    encoded = text.cast(pa.large_string()).dictionary_encode()
+    distinct = _written(encoded.dictionary)
+    if distinct.equals(encoded.dictionary) and not pc.any(pc.equal(distinct, "")).as_py():
+        return encoded
+    codes = pa.array(np.arange(len(distinct), dtype=np.int32), mask=_true(pc.equal(distinct, "")))
+    return pa.DictionaryArray.from_arrays(codes.take(encoded.indices), distinct)
+
+
+def whole_numbers(ids: pa.DictionaryArray) -> tuple[pa.Array, NDArray[np.bool_]]:
+    """Return the `text_ids` that are whole numbers of 64 bits as int64, and where there are others.
+
+    Those are missing in the array.
+    """
+    distinct = ids.dictionary
+    whole = _true(pc.match_substring_regex(distinct, _WHOLE)) & _true(
+        pc.less_equal(pc.utf8_length(distinct), 20)
+    )
+    for place in np.flatnonzero(whole & _true(pc.greater(pc.utf8_length(distinct), 18))):
+        whole[place] = -(2**63) <= int(distinct[int(place)].as_py()) < 2**63
+    numbers = pc.if_else(pa.array(whole), distinct, None).cast(pa.int64()).take(ids.indices)
+    return numbers, _true(numbers.is_null()) & ~_true(ids.is_null())
+
+
+def written(key: Any) -> Any:
+    """Return what two equal ids have in common: how a number or text is written, else the id itself.
+
+    >>> written(7), written(7.0), written(" 7.0"), written((1, 2))
+    ('7', '7', '7', (1, 2))
+    """
+    if isinstance(key, str):
+        text = key.strip().strip(_MARK).strip()
+        found = _WITH_ZEROS_IN_PYTHON.fullmatch(text)
+        text = found[1] if found else text
+        return "0" if text == "-0" else text
+    if isinstance(key, (bool, np.bool_)):
+        return bool, bool(key)  # which Python takes for 0 and 1
+    if isinstance(key, Integral):
+        return str(int(key)) if int(key).bit_length() < 3 * _LONGEST_WHOLE else int(key)
+    if isinstance(key, (float, np.floating)):
+        return str(int(key)) if math.isfinite(key) and key == int(key) else str(key)
+    if isinstance(key, Decimal) and key.is_finite() and key.adjusted() < _LONGEST_WHOLE:
+        return str(int(key)) if key == int(key) else str(key)
+    return key
+
+
+def as_list(ids: Any) -> list[Any]:
+    """Return the ids as Python objects, never as those of Arrow."""
+    for name in ("to_pylist", "tolist", "to_list"):
+        if hasattr(ids, name):
+            objects: list[Any] = getattr(ids, name)()
+            return objects
+    return [key.as_py() if isinstance(key, pa.Scalar) else key for key in ids]
+
+
+def _of_floats(floats: Any) -> Any:
+    if isinstance(floats, pa.ChunkedArray):
+        floats = floats.combine_chunks()
+    numbers = floats.to_numpy(zero_copy_only=False)
+    there = np.isfinite(numbers) & ~_true(floats.is_null())
+    kept = np.where(there, numbers, numbers.dtype.type(0))
+    largest = float(np.abs(kept).max(initial=0))
+    if (kept == np.rint(kept)).all() and largest < 2.0**63:
+        if largest >= _FIRST_INEXACT and numbers.dtype == np.float64:
+            warnings.warn(
+                "ids of floating point are rounded from 2^53 on, such as "
+                f"{kept[np.abs(kept).argmax()]:.0f}, so that different ones may have become one id; give "
+                "them as integers or text.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return pa.array(kept.astype(np.int64), mask=~there)
+    distinct, codes = np.unique(kept, return_inverse=True)
+    text = pa.array([written(number) for number in distinct], pa.large_string())
+    return text_ids(pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=~there), text))
+
+
+def _written(text: pa.Array) -> pa.Array:
+    """Return text as `written` does."""
+    trimmed = pc.utf8_trim_whitespace(pc.utf8_trim(pc.utf8_trim_whitespace(text), characters=_MARK))
+    perhaps = pc.or_(pc.ends_with(trimmed, "0"), pc.ends_with(trimmed, "."))
+    if pc.any(perhaps).as_py():
+        some = pc.replace_substring_regex(trimmed.filter(perhaps), _WITH_ZEROS, r"\1")
+        some = pc.if_else(pc.equal(some, "-0"), "0", some)
+        trimmed = pc.replace_with_mask(trimmed, pc.fill_null(perhaps, False), some)
+    return trimmed
+
+
+def _true(condition: Any) -> NDArray[np.bool_]:
+    """Return where ``condition`` is true; missing is not."""
+    found: NDArray[np.bool_] = pc.fill_null(condition, False).to_numpy(zero_copy_only=False)
+    return found
