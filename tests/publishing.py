@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
-from dmf_fast.files import atomic
+from dmf_fast.files import atomic, tensors
 
 Id = tuple[int, int]
 _NOT_PUBLISHED = ("lock",)
+_WRITING = (
+    (os, "fsync"),
+    (os, "replace"),
+    (os, "mkdir"),
+    (Path, "write_text"),
+    (Path, "touch"),
+    (tensors, "save_file"),
+    (pq, "write_table"),
+    (atomic, "_exchanged"),
+)
 
 
 @contextmanager
@@ -67,3 +79,44 @@ def all_is_flushed(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list
 def _id(path: Path) -> Id:
     status = path.stat()
     return status.st_dev, status.st_ino
+
+
+def assert_old_until_new(
+    place: Path, new: Path, write: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fail where ``write`` finds the disk full at any of its calls, and ``place`` is neither old nor new."""
+    old, expected, call = _contents(place), _contents(new), 0
+    while _contents(place) == old:
+        with monkeypatch.context() as patch:
+            failed = _fails_at(call, patch, write)
+        assert _contents(place) in (old, expected)
+        assert failed or _contents(place) == expected
+        assert [path.name for path in place.parent.iterdir()] == [place.name]
+        call += 1
+    assert call > len(expected)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def _fails_at(call: int, patch: pytest.MonkeyPatch, write: Callable[[], object]) -> bool:
+    """Have a call that writes, flushes or renames find the disk full; False where it comes to none."""
+    calls = 0
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*arguments: Any, **more: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == call + 1:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return function(*arguments, **more)
+
+        return counting
+
+    for owner, name in _WRITING:
+        patch.setattr(owner, name, counted(getattr(owner, name)))
+    with suppress(OSError):
+        write()
+        return False
+    return True

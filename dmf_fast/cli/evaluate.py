@@ -20,7 +20,7 @@ from dmf_fast.serving.trained_folder import TrainedFolder
 def evaluate(options: EvaluateOptions) -> None:
     """Measure a trained model on test ratings, and print that."""
     trained = TrainedFolder.open(options.folder, options.depth)
-    biases = load_biases(options.folder) if options.ratings is None else _fitted(options, trained)
+    biases = load_biases(trained) if options.ratings is None else _fitted(options, trained)
     evaluation = measure(
         trained.predictor,
         trained.two_factors,

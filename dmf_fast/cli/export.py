@@ -12,7 +12,8 @@ from dmf_fast.serving.trained_folder import TrainedFolder
 
 def export(options: ExportOptions) -> None:
     """Write the model as two factors with biases and ids."""
-    check_target(options.out, (".npz", ".safetensors", ".parquet"), overwrite=options.overwrite)
+    suffixes, inputs = (".npz", ".safetensors", ".parquet"), {"MODEL": options.folder}
+    check_target(options.out, suffixes, inputs, overwrite=options.overwrite)
     trained = TrainedFolder.open(options.folder, options.depth)
     two_factors = trained.two_factors
     if options.rank is not None:

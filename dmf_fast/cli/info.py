@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from dmf_fast.checks import printable
 from dmf_fast.cli.options import InfoOptions
 from dmf_fast.cli.output import CARD
 from dmf_fast.serving.trained_folder import TrainedFolder
@@ -16,10 +17,11 @@ def info(options: InfoOptions) -> None:
 
         click.echo(report())
         return
-    model = TrainedFolder.open(options.folder).predictor.model
-    card = options.folder / CARD
-    if card.is_file():
-        click.echo(card.read_text(encoding="utf-8"), nl=False)
+    trained = TrainedFolder.open(options.folder)
+    card = trained.checked(CARD)
+    if card is not None:
+        lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
+        click.echo("\n".join(map(printable, lines)))
     else:
-        rows, columns = model.shape
-        click.echo(f"A model of depth {len(model.factors)} for {rows:,} rows and {columns:,} columns.")
+        (rows, columns), depth = trained.predictor.model.shape, len(trained.predictor.model.factors)
+        click.echo(f"A model of depth {depth} for {rows:,} rows and {columns:,} columns.")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import click
 import torch
-from safetensors import SafetensorError
 
 from dmf_fast import __version__
+from dmf_fast.checks import printable
 from dmf_fast.cli.command_line import command_line
 from dmf_fast.cli.options import JobOptions
+from dmf_fast.cli.output import check_apart
 from dmf_fast.cli.output_folder import OutputFolder
 from dmf_fast.cli.progress import check_tensorboard
 
@@ -38,6 +40,7 @@ def running_job(command: str, options: JobOptions) -> Iterator[OutputFolder | No
         check_tensorboard()
     folder = None
     if output.out is not None:
+        _check_apart(options, output.out)
         folder = OutputFolder(output.out, overwrite=output.overwrite, resume=output.resume)
     if output.threads is not None:
         torch.set_num_threads(output.threads)
@@ -49,12 +52,26 @@ def running_job(command: str, options: JobOptions) -> Iterator[OutputFolder | No
         place = f" {interrupt}" if str(interrupt) else ""
         click.echo(f"Interrupted{place}: {_how_to_go_on(command, options, folder)}", err=True)
         raise click.exceptions.Exit(130) from None
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         if folder is None:
             raise
-        raise OSError(
-            f"{folder.path} cannot be written ({error}): {_how_to_go_on(command, options, folder)}"
-        ) from error
+        what = f"{printable(str(folder.path))} cannot be written ({error})"
+        raise OSError(f"{what}: {_how_to_go_on(command, options, folder)}") from error
+
+
+def _check_apart(options: JobOptions, out: Path) -> None:
+    """Raise a `ValueError` where the folder would replace what the job reads, or be a part of it."""
+    context = click.get_current_context(silent=True)
+    inputs = {
+        "RATINGS": options.ratings,
+        "--test": options.data.test,
+        "--validation": options.data.validation,
+        "--cache": options.data.cache,
+        "--config": None if context is None else context.params.get("config"),
+    }
+    check_apart(f"--out {printable(str(out))}", out, inputs)
+    logs = {"--tensorboard": options.output.tensorboard}
+    check_apart(f"--out {printable(str(out))}", out, logs, may_lie_in_them=True)
 
 
 def _how_to_go_on(command: str, options: JobOptions, folder: OutputFolder | None) -> str:

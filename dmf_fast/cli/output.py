@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from dmf_fast.checks import printable
 from dmf_fast.cli.baseline import save_biases
 from dmf_fast.cli.config import config_text
 from dmf_fast.cli.options import JobOptions
@@ -19,8 +20,9 @@ from dmf_fast.cli.problem import CompletionProblem
 from dmf_fast.completion import CompletedMatrix
 from dmf_fast.evaluation import Biases
 from dmf_fast.experiments.text_files import json_text
+from dmf_fast.files.atomic import place_of
 from dmf_fast.serving import DataFacts, ModelCard, Predictor, SeenColumns, TrainingFacts, model_card
-from dmf_fast.serving.trained_folder import write_trained_folder
+from dmf_fast.serving.trained_folder import fill_trained_folder
 
 CARD = "model_card.md"
 
@@ -35,12 +37,12 @@ def write_output(
     biases: Biases,
     results: dict[str, Any],
 ) -> None:
-    """Write all that ``dmf-fast complete --out`` leaves."""
+    """Write all that ``dmf-fast complete --out`` leaves into a folder that is to be published."""
     from dmf_fast.cli.plots import plot_losses, plot_singular_values
 
     best_first = sorted(zip(models, predictors, strict=True), key=lambda pair: pair[0].merit)
     best_predictors = [predictor for _, predictor in best_first]
-    write_trained_folder(target, best_predictors, problem.row_ids, problem.column_ids, seen)
+    fill_trained_folder(target, best_predictors, problem.row_ids, problem.column_ids, seen)
     save_biases(biases, target)
     history = history_table(models)
     pq.write_table(history, target / "history.parquet")
@@ -52,14 +54,39 @@ def write_output(
     (target / CARD).write_text(card, encoding="utf-8")
 
 
-def check_target(out: Path, suffixes: tuple[str, ...], *, overwrite: bool) -> None:
-    """Raise a `ValueError` where a file may not be written, before the work that it is for."""
+def check_target(
+    out: Path, suffixes: tuple[str, ...], inputs: Mapping[str, Path | None], *, overwrite: bool
+) -> None:
+    """Raise a `ValueError` where a file may not be written, before the work that it is for.
+
+    ``inputs``: what the command reads, by the names of its arguments.
+    """
+    shown = printable(str(out))
     if out.suffix not in suffixes:
-        raise ValueError(f"{out.name!r} must end in {' or '.join(suffixes)}; name such a file")
-    if out.exists() and not overwrite:
-        raise ValueError(f"{out} exists; name another file or pass --overwrite")
-    if not out.absolute().parent.is_dir():
-        raise ValueError(f"{out}: the folder {out.parent} does not exist; create it first")
+        raise ValueError(f"{shown!r} must end in {' or '.join(suffixes)}; name such a file")
+    place = place_of(out)
+    if place.exists() and not overwrite:
+        raise ValueError(f"{shown} exists; name another file or pass --overwrite")
+    if place.exists() and place.is_dir() != (out.suffix == ".parquet" and ".npz" in suffixes):
+        raise ValueError(f"{shown} is of another kind than what is to be written; name another")
+    if not place.parent.is_dir():
+        raise ValueError(f"{shown}: the folder {printable(str(out.parent))} does not exist; create it first")
+    check_apart(shown, out, inputs)
+
+
+def check_apart(
+    name: str, out: Path, inputs: Mapping[str, Path | None], *, may_lie_in_them: bool = False
+) -> None:
+    """Raise a `ValueError` where ``out`` is, holds or lies in one of the ``inputs``, after links."""
+    place = place_of(out)
+    for called, path in inputs.items():
+        if path is None:
+            continue
+        there = place_of(path)
+        lies_in = there in place.parents and there.is_dir() and not may_lie_in_them
+        if there == place or place in there.parents or lies_in:
+            relation = "lies in" if lies_in else "is" if there == place else "holds"
+            raise ValueError(f"{name} {relation} {called}, {printable(str(path))}; name another place")
 
 
 def history_table(models: Sequence[CompletedMatrix]) -> pa.Table:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from dmf_fast.files.atomic import atomic_file, atomic_folder
+import msgspec
+
+from dmf_fast.checks import printable
+from dmf_fast.files.atomic import place_of, put_back
+from dmf_fast.files.digests import summed_folder
 from dmf_fast.files.identity import first_difference, plain
 from dmf_fast.files.lock import locked
+from dmf_fast.files.reading import reading
+from dmf_fast.files.records import load_record, save_record
+from dmf_fast.serving.trained_folder import refuse_foreign
+
+
+class _Settings(msgspec.Struct, forbid_unknown_fields=True):
+    """What an interrupted job has left about itself."""
+
+    overwrite: bool = False
+    description: dict[str, Any] = {}
 
 
 class OutputFolder:
@@ -24,9 +37,13 @@ class OutputFolder:
     def __init__(self, path: Path, *, overwrite: bool = False, resume: bool = False) -> None:
         """Check that ``path`` may be written; nothing is created yet.
 
-        Raises `ValueError` where it is a file, holds something already or an interrupted job is in the way.
+        Raises `ValueError` where it is a file, holds something already or an interrupted job is in the way,
+        and `FileExistsError` where it holds what no job has left, which is never replaced.
         """
-        self.path = path.absolute()
+        self.path = place_of(path)
+        if not self.path.name:
+            raise ValueError(f"--out must name a folder, got {path}")
+        put_back(self.path)
         self._work = self.path.with_name(self.path.name + ".partial")
         self._kept = self._work / "checkpoints"
         self._writing = ExitStack()
@@ -34,12 +51,14 @@ class OutputFolder:
         self._record = self._kept / "settings.json"
         self._resume = resume
         # An interrupted job that was to overwrite still is.
-        self._overwrite = overwrite or (resume and bool(self._recorded().get("overwrite")))
+        self._overwrite = overwrite or (resume and self._recorded().overwrite)
         if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"--out {path} is a file; name a folder")
+            raise ValueError(f"--out {_shown(path)} is a file; name a folder")
         above = next(parent for parent in self.path.parents if parent.exists())
         if not (above.is_dir() and os.access(above, os.W_OK)):
-            raise ValueError(f"--out {path} cannot be made: {above} is a file or may not be written to")
+            raise ValueError(
+                f"--out {_shown(path)} cannot be made: {_shown(above)} is a file or may not be written to"
+            )
         self._check_path()
 
     @contextmanager
@@ -51,6 +70,8 @@ class OutputFolder:
         Raises `ValueError` where another job holds the folder, where an interrupted job was not to be
         resumed, or where it had another description.
         """
+        if self._work.is_symlink() or self._kept.is_symlink():
+            raise ValueError(f"{_shown(self._work)} is, or holds, a link; remove that, or name another --out")
         before = self._work.exists()
         with locked(self._work):
             try:
@@ -75,16 +96,25 @@ class OutputFolder:
     def results(self) -> Path:
         """The folder to write results into while the job runs; it appears when that has ended well."""
         if self._results is None:
-            self._results = self._writing.enter_context(atomic_folder(self.path))
+            self._results = self._writing.enter_context(self._published())
         return self._results
+
+    @contextmanager
+    def _published(self) -> Iterator[Path]:
+        with summed_folder(self.path) as partial:
+            yield partial
+            try:
+                self._check_path()  # hours after the first time
+            except ValueError as error:
+                raise FileExistsError(str(error)) from error
 
     def agree_on_data(self, digests: dict[str, str]) -> None:
         """Note what data the job works on; a `ValueError` says where an interrupted job had other data."""
         record = self._kept / "data.json"
         if record.exists():
-            _compare(json.loads(record.read_text()), digests, self._work)
+            _compare(_loaded(record, dict[str, str]), digests, self._work)
         else:
-            _write(record, digests)
+            save_record(record, digests)
 
     def checkpoint(self, name: str) -> Path:
         """Return where the checkpoint called ``name`` lives while the job runs."""
@@ -98,56 +128,66 @@ class OutputFolder:
 
     def discard(self) -> None:
         """Remove what the job has kept, checkpoints included."""
-        shutil.rmtree(self._work, ignore_errors=True)
+        shutil.rmtree(self._kept, ignore_errors=True)
+        with suppress(OSError):
+            (self._work / "lock").unlink()
+            self._work.rmdir()
 
     def _check_path(self) -> None:
-        if self.path.exists() and any(self.path.iterdir()) and not self._overwrite:
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return
+        if not self._overwrite:
             done = (
                 "is complete already, there is nothing to resume"
                 if self._resume
                 else "exists and is not empty"
             )
-            raise ValueError(f"--out {self.path} {done}; name another folder or pass --overwrite")
+            raise ValueError(f"--out {_shown(self.path)} {done}; name another folder or pass --overwrite")
+        if not os.access(self.path, os.W_OK):
+            raise ValueError(f"--out {_shown(self.path)} may not be written to; name another folder")
+        refuse_foreign(self.path)
 
     def _check_partial(self) -> None:
-        if not self._kept.is_dir() and any(path.name != "lock" for path in self._work.iterdir()):
-            raise ValueError(f"{self._work} is not an interrupted run; move it away, or name another --out")
+        names = {path.name for path in self._work.iterdir()} - {"lock"}
+        kept = {path.name for path in self._kept.iterdir()} if self._kept.is_dir() else set()
+        # A job that was killed at once may have left the strays of its settings alone.
+        begun = self._record.is_file() or all(name.endswith(".partial") for name in kept)
+        if names - {self._kept.name} or not begun:
+            raise ValueError(
+                f"{_shown(self._work)} is not an interrupted run; move it away, or name another --out"
+            )
         if self.holds_checkpoint and not (self._resume or self._overwrite):
             raise ValueError(
-                f"{self._work} holds an interrupted run; pass --resume to resume it, or --overwrite to "
-                "begin anew"
+                f"{_shown(self._work)} holds an interrupted run; pass --resume to resume it, or --overwrite "
+                "to begin anew"
             )
 
     def _begin(self, description: dict[str, Any]) -> None:
         """Write the description into an empty folder, or compare it with that of an interrupted job."""
         if self._resume and self._record.exists():
-            before, now = self._recorded().get("description", {}), plain(description)
-            _compare(before, now, self._work)
+            _compare(self._recorded().description, plain(description), self._work)
             return
-        for path in self._work.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != "lock":
-                path.unlink()
-        _write(self._record, {"overwrite": self._overwrite, "description": description})
+        shutil.rmtree(self._kept, ignore_errors=True)
+        save_record(self._record, {"overwrite": self._overwrite, "description": plain(description)})
 
-    def _recorded(self) -> dict[str, Any]:
-        """Return what an interrupted job has left about itself; nothing where there is none."""
-        if not self._record.exists():
-            return {}
-        recorded: dict[str, Any] = json.loads(self._record.read_text())
-        return recorded
+    def _recorded(self) -> _Settings:
+        """Return what an interrupted job has left about itself; the defaults where there is none."""
+        return _loaded(self._record, _Settings) if self._record.is_file() else _Settings()
 
 
-def _write(path: Path, record: dict[str, Any]) -> None:
-    with atomic_file(path) as partial:
-        partial.write_text(json.dumps(record, indent=2) + "\n")
+def _loaded(path: Path, kind: Any) -> Any:
+    with reading(path, "a record of an interrupted run", "pass --overwrite to begin anew"):
+        return load_record(path, kind)
 
 
 def _compare(before: dict[str, Any], now: dict[str, Any], work: Path) -> None:
     difference = first_difference(before, now)
     if difference is not None:
         raise ValueError(
-            f"the interrupted run in {work} is another job: {difference}; repeat the same options, or pass "
-            "--overwrite to begin anew"
+            f"the interrupted run in {_shown(work)} is another job: {printable(difference)}; repeat the same "
+            "options, or pass --overwrite to begin anew"
         )
+
+
+def _shown(path: Path) -> str:
+    return printable(str(path))

@@ -21,7 +21,8 @@ from dmf_fast.serving.trained_folder import TrainedFolder
 def predict(options: PredictOptions) -> None:
     """Write the prediction at every pair of a file."""
     if options.out is not None:
-        check_target(options.out, (".csv", ".parquet"), overwrite=options.overwrite)
+        inputs = {"MODEL": options.folder, "PAIRS": options.pairs}
+        check_target(options.out, (".csv", ".parquet"), inputs, overwrite=options.overwrite)
     trained = TrainedFolder.open(options.folder, options.depth)
     text_ids = (trained.row_ids.holds_text, trained.column_ids.holds_text)
     pairs = read_pairs(options.pairs, options.read_options(text_ids=text_ids))

@@ -11,13 +11,12 @@ from typing import Any
 import click
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
 from dmf_fast.cli.options import RecommendOptions
 from dmf_fast.cli.output import check_target
-from dmf_fast.data import DataError, IdMap
+from dmf_fast.data import DataError, IdMap, read_id_list
 from dmf_fast.files.atomic import atomic_file
 from dmf_fast.serving import recommend as recommend_columns
 from dmf_fast.serving import similar_columns
@@ -36,7 +35,7 @@ def recommend(options: RecommendOptions) -> None:
         _show_for_user(options, trained, options.user)
     else:
         assert options.out is not None
-        users = trained.row_ids.ids if options.users is None else _read_users(options.users)
+        users = trained.row_ids.ids if options.users is None else read_id_list(options.users)
         _write_recommendations(trained, users, options.count, options.out, with_seen=options.seen)
         click.echo(f"{len(users):,} users, up to {options.count} items each: {options.out}")
 
@@ -56,7 +55,8 @@ def _check(options: RecommendOptions) -> None:
     if to_file != (options.out is not None):
         raise ValueError("--out FILE belongs to --all and --users: give both, or neither")
     if options.out is not None:
-        check_target(options.out, (".csv", ".parquet"), overwrite=options.overwrite)
+        inputs = {"MODEL": options.folder, "--users": options.users}
+        check_target(options.out, (".csv", ".parquet"), inputs, overwrite=options.overwrite)
 
 
 def _show_for_user(options: RecommendOptions, trained: TrainedFolder, user: str) -> None:
@@ -105,19 +105,6 @@ def _print(options: RecommendOptions, found: dict[str, Any], title: str) -> None
     for rank, item in enumerate(items, start=1):
         table.add_row(str(rank), Text(str(item["column"])), f"{item[measure]:.3f}")
     Console().print(table)
-
-
-def _read_users(path: Path) -> Any:
-    """Return the ids of a text file, one a line, as an array of text; a `DataError` says what is wrong."""
-    try:
-        lines = pa.array(path.read_text(encoding="utf-8").splitlines(), pa.large_string())
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); name a text file, an id a line") from error
-    users = pc.utf8_trim_whitespace(lines)
-    users = users.filter(pc.not_equal(users, ""))
-    if not len(users):
-        raise DataError(f"{path} holds no ids; write one a line")
-    return users
 
 
 def _write_recommendations(

@@ -3,46 +3,45 @@
 from __future__ import annotations
 
 import json
-import shutil
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 
-from dmf_fast.checks import real_number
-from dmf_fast.data import DataError, ObjectIdMap
+from dmf_fast.data import DataError
 from dmf_fast.estimator.fitted import FittedModel
-from dmf_fast.files.atomic import atomic_file
+from dmf_fast.files.atomic import read_folder
+from dmf_fast.files.reading import read_record, reading
 from dmf_fast.observations import Observations
 from dmf_fast.observations.file import load_observations, save_observations
 from dmf_fast.serving import SeenColumns
-from dmf_fast.serving.trained_folder import TrainedFolder, model_name, write_trained_folder
+from dmf_fast.serving.trained_folder import TrainedFolder, fill_trained_folder, new_trained_folder
 
-_FORMAT, _VERSION = "dmf_fast estimator", 1
-_FACTS, _RATINGS = "estimator.json", "ratings.safetensors"
+_FORMAT, _VERSION = "dmf_fast estimator", 2
+_FACTS, _RATINGS, _METRICS = "estimator.json", "ratings.safetensors", "metrics.json"
+_ADVICE = "save the estimator again"
+_Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 def save_fitted(fitted: FittedModel, facts: dict[str, Any], path: Path) -> None:
     """Write what `load_fitted` reads; ``facts`` are what JSON can hold, or NumPy's scalars.
+
+    The folder is the old one or the new one, whenever the process is killed.
 
     Raises what `write_trained_folder` raises, such as a `DataError` for ids that files cannot hold.
     """
     seen = fitted.seen
     if seen is None:
         seen = SeenColumns.of_pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), fitted.model.shape)
-    for ids in fitted.ids:
-        if isinstance(ids, ObjectIdMap):
-            ids.save(path)  # refuses, before anything is replaced
-    for name in (_FACTS, _RATINGS):
-        (path / name).unlink(missing_ok=True)
-    write_trained_folder(path, [fitted.predictor], *fitted.ids, seen)
-    if fitted.observed is not None:
-        save_observations(fitted.observed, path / _RATINGS)
-        # safetensors lets nobody else read its files
-        shutil.copymode(path / model_name(len(fitted.model.factors)), path / _RATINGS)
     about = {"format": _FORMAT, "version": _VERSION, "noise_variance": fitted.noise_variance}
-    with atomic_file(path / _FACTS) as partial:
-        partial.write_text(json.dumps(about | facts, indent=2, default=np.generic.item) + "\n")
+    with new_trained_folder(path) as folder:
+        fill_trained_folder(folder, [fitted.predictor], *fitted.ids, seen)
+        if fitted.observed is not None:
+            save_observations(fitted.observed, folder / _RATINGS)
+        text = json.dumps(about | facts, indent=2, default=np.generic.item) + "\n"
+        (folder / _FACTS).write_text(text, encoding="utf-8")
 
 
 def load_fitted(path: Path, depth: int | None) -> tuple[FittedModel, dict[str, Any]]:
@@ -50,51 +49,79 @@ def load_fitted(path: Path, depth: int | None) -> tuple[FittedModel, dict[str, A
 
     Raises a `DataError` where the folder is neither.
     """
+    return read_folder(path, lambda: _loaded(path, depth))
+
+
+def _loaded(path: Path, depth: int | None) -> tuple[FittedModel, dict[str, Any]]:
     trained = TrainedFolder.open(path, depth)
-    facts = _facts(path)
-    noise_variance = facts.pop("noise_variance", None) or _noise_variance(trained)
+    facts = _facts(trained)
     observed = _ratings(trained)
     seen = trained.seen if len(trained.seen.columns) and observed is None else None
+    noise_variance = _noise_variance(trained) if facts is None else facts.noise_variance
     fitted = FittedModel(
         trained.predictor, trained.row_ids, trained.column_ids, noise_variance, observed, seen
     )
-    return fitted, facts
+    return fitted, {} if facts is None else facts.of_the_estimator()
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    if not (path / _FACTS).exists():
-        return {}
-    try:
-        facts = json.loads((path / _FACTS).read_text())
-        if facts.pop("format") != _FORMAT or facts.pop("version") != _VERSION:
+class _Trained(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """What `fit` has found, by the names of the attributes."""
+
+    n_iter_: _Count | msgspec.UnsetType = msgspec.UNSET
+    best_step_: _Count | msgspec.UnsetType | None = msgspec.UNSET
+    candidates_: dict[str, float | None] | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Facts(msgspec.Struct, forbid_unknown_fields=True):
+    """What an estimator knows besides its model."""
+
+    format: str
+    version: int
+    noise_variance: Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)]
+    parameters: dict[str, Any]
+    trained: _Trained
+    feature_names: list[str]
+
+    def of_the_estimator(self) -> dict[str, Any]:
+        """Return what `save_fitted` was given."""
+        trained = msgspec.to_builtins(self.trained)
+        return {"parameters": self.parameters, "trained": trained, "feature_names": self.feature_names}
+
+
+def _facts(trained: TrainedFolder) -> _Facts | None:
+    path = trained.checked(_FACTS)
+    if path is None:
+        return None
+    with reading(path, "what an estimator knows", _ADVICE, DataError):
+        facts = read_record(path, _Facts)
+        if facts.format != _FORMAT or facts.version != _VERSION:
             raise ValueError(f"its format is not {_FORMAT!r} of version {_VERSION}")
-        _check(facts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path / _FACTS} is damaged ({error}); save the estimator again") from error
-    return dict(facts)
-
-
-def _check(facts: dict[str, Any]) -> None:
-    """Raise a `ValueError` where facts are not what `save_fitted` has been given."""
-    real_number("noise_variance", facts["noise_variance"], above=0)
-    for name, kind in (("parameters", dict), ("trained", dict), ("feature_names", list)):
-        if not isinstance(facts[name], kind):
-            raise ValueError(f"{name} is {facts[name]!r}")
+    return facts
 
 
 def _ratings(trained: TrainedFolder) -> Observations | None:
-    path = trained.path / _RATINGS
-    if not path.exists():
+    path = trained.checked(_RATINGS)
+    if path is None:
         return None
-    try:
+    with reading(path, "the ratings of an estimator", _ADVICE, DataError):
         observed = load_observations(path)
         if observed.shape != trained.predictor.model.shape:
             raise ValueError(
                 f"its shape is {observed.shape}, that of the model {trained.predictor.model.shape}"
             )
-    except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}); save the estimator again") from error
     return observed
+
+
+class _Run(msgspec.Struct):
+    """What a job says of the training of one depth."""
+
+    depth: int
+    train_loss: float
+    validation_rmse: float | None
+
+
+class _Metrics(msgspec.Struct):
+    runs: list[_Run]
 
 
 def _noise_variance(trained: TrainedFolder) -> float:
@@ -102,12 +129,12 @@ def _noise_variance(trained: TrainedFolder) -> float:
 
     Where nothing was measured, the ratings are taken to spread over four standard deviations.
     """
-    predictor = trained.predictor
-    try:
-        runs = json.loads((trained.path / "metrics.json").read_text())["runs"]
-        run = next(run for run in runs if run["depth"] == len(predictor.model.factors))
-        rmse = run["validation_rmse"]
-        measured = float(run["train_loss"] if rmse is None else rmse**2)
-    except (OSError, ValueError, KeyError, TypeError, StopIteration):
-        measured = 0.0
+    predictor, path = trained.predictor, trained.checked(_METRICS)
+    measured = 0.0
+    if path is not None:
+        with reading(path, "what dmf-fast complete has measured", "train the model again", DataError):
+            runs = read_record(path, _Metrics).runs
+        for run in runs:
+            if run.depth == len(predictor.model.factors):
+                measured = run.train_loss if run.validation_rmse is None else run.validation_rmse**2
     return measured or ((predictor.highest - predictor.lowest) / 4) ** 2 or 1.0

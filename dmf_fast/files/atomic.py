@@ -43,7 +43,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     >>> with tempfile.TemporaryDirectory() as folder, atomic_file(Path(folder, "results")) as partial:
     ...     _ = partial.write_text("all of it")
     """
-    path = _place(path)
+    path = place_of(path)
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is no regular file, which alone is replaced", str(path))
     with _own_folder(path) as own:
@@ -69,7 +69,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     ...     [path.name for path in Path(folder, "run").iterdir()]
     ['results']
     """
-    path = _place(path)
+    path = place_of(path)
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "it is a file, which no folder replaces", str(path))
     with _own_folder(path) as own:
@@ -110,12 +110,29 @@ def read_folder(path: Path, read: Callable[[], Read]) -> Read:
 def put_back(path: Path) -> None:
     """Put a folder back into its place that a writer was killed in replacing, between two renames."""
     with suppress(OSError):
-        path = _place(path)
+        path = place_of(path)
         if path.exists():
             return
         for entry, is_written in _partials(path):
             if not is_written and (entry / _OLD).exists():
                 os.replace(entry / _OLD, path)
+
+
+def place_of(path: Path) -> Path:
+    """Return the place that is meant: what a link points to, where there is one.
+
+    Raises `OSError` for links in a circle.
+
+    >>> place_of(Path("/a/../b"))
+    PosixPath('/b')
+    """
+    try:
+        place = path.resolve()
+    except RuntimeError:  # what Python before 3.13 raises for links in a circle
+        place = path
+    if place.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return place
 
 
 def make_folder(path: Path) -> None:
@@ -126,7 +143,8 @@ def make_folder(path: Path) -> None:
     ...     make_folder(Path(folder, "a", "b"))
     """
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+    if missing:
+        path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
         flush(folder.parent)
 
@@ -143,17 +161,6 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _place(path: Path) -> Path:
-    """Return the place that is meant: what a link points to, where there is one."""
-    try:
-        place = path.resolve()
-    except RuntimeError:  # what Python before 3.13 raises for links in a circle
-        place = path
-    if place.is_symlink():
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-    return place
 
 
 @contextmanager

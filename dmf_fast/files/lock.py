@@ -26,6 +26,8 @@ def locked(folder: Path) -> Iterator[None]:
 
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} must be a folder, got a file; choose another name")
+    if (folder / _LOCK).is_symlink():
+        raise ValueError(f"{folder / _LOCK} must be a file, got a link; remove it")
     folder.mkdir(parents=True, exist_ok=True)
     # The file stays: a run that has opened it and one that makes it anew would both hold a lock.
     lock = FileLock(folder / _LOCK, timeout=0, thread_local=False, fallback_to_soft=False)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from dmf_fast.files.atomic import atomic_file
 from dmf_fast.files.identity import sha256_of
+from dmf_fast.files.reading import record_of
+
+_LABEL = "dmf_fast"
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, kind: str, facts: str = "") -> None:
@@ -37,7 +42,9 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, kind: str, facts: st
         ({'ones': tensor([1., 1.])}, 'two of them')
 
     """
-    metadata = {"format": kind, "facts": facts, "sha256": _digest(tensors, kind, facts)}
+    label = _Label(kind, facts, _digest(tensors, kind, facts))
+    # One entry: safetensors writes several in an order that changes from time to time.
+    metadata = {_LABEL: json.dumps(msgspec.to_builtins(label))}
     with atomic_file(path) as partial:
         write_tensors(tensors, partial, metadata)
 
@@ -71,13 +78,23 @@ def load_tensors(path: Path, kind: str, *, checked: bool = False) -> tuple[dict[
     """
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
-        if metadata.get("format") != kind:
-            raise ValueError(f"its format is {metadata.get('format')!r} instead of {kind!r}")
+        if _LABEL not in metadata:
+            raise ValueError("it does not say what it holds")
+        label = record_of(metadata[_LABEL], _Label)
+        if label.kind != kind:
+            raise ValueError(f"it holds {label.kind!r} instead of {kind!r}")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    facts = metadata.get("facts", "")
-    if not checked and metadata.get("sha256") != _digest(tensors, kind, facts):
+    if not checked and label.sha256 != _digest(tensors, kind, label.facts):
         raise ValueError("its contents do not match its SHA-256")
-    return tensors, facts
+    return tensors, label.facts
+
+
+class _Label(msgspec.Struct, forbid_unknown_fields=True):
+    """What the file says besides its tensors."""
+
+    kind: str
+    facts: str
+    sha256: str
 
 
 def _digest(tensors: Mapping[str, Tensor], kind: str, facts: str) -> str:

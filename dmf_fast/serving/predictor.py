@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from dmf_fast import nn
 from dmf_fast.data.errors import DataError
+from dmf_fast.files.reading import Finite, reading, record_of
+from dmf_fast.files.tensors import load_tensors, save_tensors
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.statistics import mean_value
 from dmf_fast.serving.indices import checked_indices
 
 _BLOCK = 1 << 20
-_FORMAT = "dmf_fast"
+_KIND = "dmf_fast model"
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in nn.DTYPES}
+_Size = Annotated[int, msgspec.Meta(ge=1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +123,7 @@ class Predictor:
         return np.clip(values, self.lowest, self.highest) if self.clip else values
 
     def _fallback(self, rows: Tensor, columns: Tensor) -> Tensor:
-        level = torch.full((len(rows),), self.training_mean, dtype=torch.float64)
+        level = torch.full((len(rows),), self.training_mean, dtype=torch.float64, device="cpu")
         # Without centring the biases hold the mean themselves, which cannot be told apart.
         centered = self.model.mean.item() != 0.0 or self.training_mean == 0.0
         for bias, indices in ((self.model.row_bias, rows), (self.model.column_bias, columns)):
@@ -142,28 +145,58 @@ class Predictor:
             "clip": self.clip,
         }
         tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-        save_file(tensors, path, metadata={_FORMAT: json.dumps(description)})
+        save_tensors(tensors, path, _KIND, json.dumps(description))
 
     @classmethod
-    def load(cls, path: Path) -> Predictor:
-        """Read a model written by `save`; a `DataError` says why that was not possible."""
-        try:
-            with safe_open(path, framework="pt") as file:
-                description = json.loads((file.metadata() or {})[_FORMAT])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            hidden = description["hidden"]
+    def load(cls, path: Path, *, checked: bool = False) -> Predictor:
+        """Read a model written by `save`; a `DataError` says why that was not possible.
+
+        ``checked``: whether the file has been compared with a digest already.
+        """
+        with reading(path, "a model of dmf-fast complete", "name the folder that it wrote", DataError):
+            tensors, text = load_tensors(path, _KIND, checked=checked)
+            facts = record_of(text, _Facts)
+            _check_parts(facts, tensors)
             model = DeepMatrixFactorization(
-                tuple(description["shape"]),
-                len(hidden) + 1,
-                hidden or None,
-                bias=description["bias"],
+                facts.shape,
+                len(facts.hidden) + 1,
+                facts.hidden or None,
+                bias=facts.bias,
                 seed=0,  # replaced; torch's own generator is left alone
-                dtype=_DTYPES[description["dtype"]],
+                dtype=_DTYPES[facts.dtype],
+                device="cpu",
             )
             model.load_state_dict(tensors)
-            measures = {name: description[name] for name in ("training_mean", "lowest", "highest", "clip")}
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise DataError(
-                f"{path} is not a model of dmf-fast complete ({error}); name the folder that it wrote"
-            ) from error
-        return cls(model=model, **measures)
+            return cls(model, facts.training_mean, facts.lowest, facts.highest, facts.clip)
+
+
+class _Facts(msgspec.Struct, forbid_unknown_fields=True):
+    """What the file of a model says besides its tensors."""
+
+    shape: tuple[_Size, _Size]
+    hidden: list[_Size]
+    bias: bool
+    dtype: str
+    training_mean: Finite
+    lowest: Finite
+    highest: Finite
+    clip: bool
+
+
+def _check_parts(facts: _Facts, tensors: dict[str, Tensor]) -> None:
+    """Raise a `ValueError` where tensors are not those of the facts, before anything is made of these."""
+    if facts.dtype not in _DTYPES:
+        raise ValueError(f"its dtype is {facts.dtype!r}")
+    rows, columns = facts.shape
+    dims = [columns, *facts.hidden, rows]
+    shapes: dict[str, tuple[int, ...]] = {
+        f"factors.{j}": (above, below) for j, (below, above) in enumerate(pairwise(dims))
+    }
+    if facts.bias:
+        shapes |= {"row_bias": (rows,), "column_bias": (columns,)}
+    shapes["mean"] = ()
+    for name in shapes.keys() | tensors.keys():
+        found = tensors.get(name)
+        expected = (_DTYPES[facts.dtype], shapes.get(name))
+        if found is None or (found.dtype, tuple(found.shape)) != expected:
+            raise ValueError(f"its tensor {name!r} is not of the shape and dtype that it says")

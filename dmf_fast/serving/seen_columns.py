@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from dmf_fast.data.errors import DataError
-from dmf_fast.files.atomic import atomic_file
+from dmf_fast.files.reading import reading, record_of
+from dmf_fast.files.tensors import load_tensors, save_tensors
 from dmf_fast.observations import Observations
 from dmf_fast.observations.compression import compressed_rows
 from dmf_fast.serving.indices import checked_indices
 
-_FORMAT = "dmf_fast seen columns"
+_KIND = "dmf_fast seen columns"
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,28 +98,21 @@ class SeenColumns:
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file that `load` maps; it appears when it is whole."""
-        shape = torch.tensor(self.shape)
-        with atomic_file(Path(path)) as partial:
-            # The 8-byte numbers first: they then lie at multiples of 8 in the file.
-            tensors = {"offsets": self.offsets, "columns": self.columns, "shape": shape}
-            save_file(tensors, partial, {"format": _FORMAT})
+        # The 8-byte numbers first: they then lie at multiples of 8 in the file.
+        tensors = {"offsets": self.offsets, "columns": self.columns}
+        save_tensors(tensors, Path(path), _KIND, json.dumps(self.shape))
 
     @classmethod
-    def load(cls, path: str | Path) -> SeenColumns:
+    def load(cls, path: str | Path, *, checked: bool = False) -> SeenColumns:
         """Return what `save` wrote, mapped: pages come into memory as they are needed.
+
+        ``checked``: whether the file has been compared with a digest already.
 
         Raises a `DataError` where the file is another or damaged.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                if (file.metadata() or {}).get("format") != _FORMAT:
-                    raise ValueError(f"it is not of the format {_FORMAT!r}")
-                offsets, columns, shape = (file.get_tensor(name) for name in ("offsets", "columns", "shape"))
-            return cls(offsets, columns, tuple(shape.tolist()))
-        except (SafetensorError, OSError, ValueError) as error:
-            raise DataError(
-                f"{path} does not hold seen columns ({error}); write it with SeenColumns.save"
-            ) from error
+        with reading(path, "a file of seen columns", "write it with SeenColumns.save", DataError):
+            tensors, text = load_tensors(Path(path), _KIND, checked=checked)
+            return cls(**tensors, shape=record_of(text, tuple[int, int]))
 
 
 def _problem_with(offsets: Tensor, columns: Tensor, shape: tuple[int, int]) -> str | None:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
+
+from dmf_fast.checks import printable
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.id_map import IdMap
-from dmf_fast.files.atomic import atomic_file
+from dmf_fast.files.atomic import read_folder
+from dmf_fast.files.digests import check_sums, first_foreign, read_sums, summed_folder
+from dmf_fast.files.reading import read_record, reading
 from dmf_fast.serving.predictor import Predictor
 from dmf_fast.serving.seen_columns import SeenColumns
 from dmf_fast.serving.two_factors import TwoFactors, collapse
 
-_FORMAT, _VERSION = "dmf_fast trained folder", 1
-_FACTS, _ROW_IDS, _COLUMN_IDS, _SEEN = (
-    "trained.json",
-    "row_ids.parquet",
-    "column_ids.parquet",
-    "seen.safetensors",
-)
+_FORMAT, _VERSION = "dmf_fast trained folder", 2
+FACTS = "trained.json"
+_ROW_IDS, _COLUMN_IDS, _SEEN = "row_ids.parquet", "column_ids.parquet", "seen.safetensors"
+_KIND = "a folder of dmf-fast complete"
+_ADVICE = "name one, or train the model again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +40,14 @@ class TrainedFolder:
                row_ids.parquet                 the ids of the rows in the order of their indices; `IdMap`
                column_ids.parquet
                seen.safetensors                the entries that were trained on; `SeenColumns`
+               SHA256SUMS                      of these and all else that came with the model
 
     Attributes:
         path: the folder.
         predictor: the model.
         row_ids: of its rows.
         column_ids: of its columns.
+        sums: digest by name of all files of the folder.
 
     Example:
         >>> import tempfile
@@ -59,6 +65,7 @@ class TrainedFolder:
     predictor: Predictor
     row_ids: IdMap
     column_ids: IdMap
+    sums: Mapping[str, str]
 
     @classmethod
     def open(cls, path: Path | str, depth: int | None = None) -> TrainedFolder:
@@ -73,23 +80,44 @@ class TrainedFolder:
 
         """
         path = Path(path)
-        depths = _depths(path)
-        depth = depths[0] if depth is None else depth
-        if depth not in depths:
-            raise DataError(f"{path} has no model of depth {depth}, only {', '.join(map(str, depths))}")
-        trained = cls(
-            path,
-            Predictor.load(path / model_name(depth)),
-            IdMap.load(path / _ROW_IDS),
-            IdMap.load(path / _COLUMN_IDS),
-        )
-        shape = (len(trained.row_ids), len(trained.column_ids))
-        if shape != trained.predictor.model.shape:
+        if not path.is_dir():
+            raise DataError(f"{_shown(path)} is not a folder; name one that dmf-fast complete --out wrote")
+        return read_folder(path, lambda: cls._open(path, depth))
+
+    @classmethod
+    def _open(cls, path: Path, depth: int | None) -> TrainedFolder:
+        with reading(path, _KIND, _ADVICE, DataError):
+            sums = read_sums(path)
+            check_sums(path, (FACTS,), sums)
+            facts = read_record(path / FACTS, _Facts)
+            if facts.format != _FORMAT or facts.version != _VERSION:
+                raise ValueError(f"it is of version {facts.version}, this dmf_fast reads {_VERSION}")
+            depth = facts.depths[0] if depth is None else depth
+            if depth in facts.depths:
+                check_sums(path, (model_name(depth), _ROW_IDS, _COLUMN_IDS), sums)
+        if depth not in facts.depths:
+            depths = ", ".join(map(str, facts.depths))
+            raise DataError(f"{_shown(path)} has no model of depth {depth}, only {depths}")
+        predictor = Predictor.load(path / model_name(depth), checked=True)
+        ids = IdMap.load(path / _ROW_IDS), IdMap.load(path / _COLUMN_IDS)
+        shape = (len(ids[0]), len(ids[1]))
+        if shape != predictor.model.shape:
             raise DataError(
-                f"{path} is damaged: it holds {shape[0]} row ids and {shape[1]} column ids for a model of "
-                f"shape {trained.predictor.model.shape}; train it again"
+                f"{_shown(path)} is damaged: it holds {shape[0]} row ids and {shape[1]} column ids for a "
+                f"model of shape {predictor.model.shape}; train it again"
             )
-        return trained
+        return cls(path, predictor, *ids, sums)
+
+    def checked(self, name: str) -> Path | None:
+        """Return where a file of the folder is, as it was when the model was read; None where there is none.
+
+        Raises a `DataError` where it is damaged, or where another folder has taken the place.
+        """
+        if name not in self.sums:
+            return None
+        with reading(self.path, _KIND, _ADVICE, DataError):
+            check_sums(self.path, (name,), self.sums)
+        return self.path / name
 
     @cached_property
     def two_factors(self) -> TwoFactors:
@@ -102,13 +130,24 @@ class TrainedFolder:
     @cached_property
     def seen(self) -> SeenColumns:
         """The entries that were trained on, mapped; a `DataError` says why they cannot be read."""
-        seen = SeenColumns.load(self.path / _SEEN)
+        path = self.checked(_SEEN)
+        if path is None:
+            raise DataError(f"{_shown(self.path)} lacks {_SEEN}; train it again")
+        seen = SeenColumns.load(path, checked=True)
         if seen.shape != self.predictor.model.shape:
             raise DataError(
-                f"{self.path / _SEEN} is of shape {seen.shape}, but the model of "
-                f"{self.predictor.model.shape}; train it again"
+                f"{_shown(path)} is of shape {seen.shape}, but the model of {self.predictor.model.shape}; "
+                "train it again"
             )
         return seen
+
+
+class _Facts(msgspec.Struct, forbid_unknown_fields=True):
+    """What a trained folder says of itself."""
+
+    format: str
+    version: int
+    depths: Annotated[list[Annotated[int, msgspec.Meta(ge=1)]], msgspec.Meta(min_length=1)]
 
 
 def write_trained_folder(
@@ -118,9 +157,9 @@ def write_trained_folder(
     column_ids: IdMap,
     seen: SeenColumns,
 ) -> None:
-    """Write what `TrainedFolder.open` reads; other files of the folder stay.
+    """Write what `TrainedFolder.open` reads, in the place of an older one.
 
-    A folder whose writing was interrupted is refused when it is opened, and never a mix of two.
+    The folder is the old one or the new one, whenever the process is killed.
 
     Args:
         path: a folder, which is created.
@@ -132,10 +171,42 @@ def write_trained_folder(
     Raises:
         ValueError: there is no predictor, two are of one depth, or shapes disagree.
         DataError: the ids are neither integers nor text, which files cannot hold.
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or holds what is no part of a trained model.
 
     """
-    path = Path(path)
+    with new_trained_folder(Path(path)) as folder:
+        fill_trained_folder(folder, predictors, row_ids, column_ids, seen)
+
+
+@contextmanager
+def new_trained_folder(path: Path) -> Iterator[Path]:
+    """Give a folder for `fill_trained_folder`, and more files of the same model, to be put into its place.
+
+    Raises a `FileExistsError` where that holds what did not come with a model, `OSError` as `atomic_folder`.
+    """
+    refuse_foreign(path)
+    with summed_folder(path) as partial:
+        yield partial
+        refuse_foreign(path)
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise a `FileExistsError` where a folder holds what did not come with a trained model.
+
+    >>> refuse_foreign(Path("no/such/folder"))
+    """
+    foreign = first_foreign(path, FACTS)
+    if foreign is not None:
+        raise FileExistsError(
+            f"{_shown(path)} holds {printable(foreign)}, which is no part of a trained model, so that it is "
+            "not replaced; name another folder, or move that away"
+        )
+
+
+def fill_trained_folder(
+    folder: Path, predictors: Sequence[Predictor], row_ids: IdMap, column_ids: IdMap, seen: SeenColumns
+) -> None:
+    """Write what `write_trained_folder` does, and raise what it does, in a folder that is to be published."""
     depths = [len(predictor.model.factors) for predictor in predictors]
     if not depths or len(set(depths)) != len(depths):
         raise ValueError(f"`predictors` must be one or several of different depths, got {depths}")
@@ -146,17 +217,13 @@ def write_trained_folder(
                 f"`predictors` and `seen` must have shape {shape}, one row and column for each id, got "
                 f"{given}"
             )
-    path.mkdir(parents=True, exist_ok=True)
-    (path / _FACTS).unlink(missing_ok=True)
-    row_ids.save(path / _ROW_IDS)
-    column_ids.save(path / _COLUMN_IDS)
-    seen.save(path / _SEEN)
+    row_ids.save(folder / _ROW_IDS)
+    column_ids.save(folder / _COLUMN_IDS)
+    seen.save(folder / _SEEN)
     for depth, predictor in zip(depths, predictors, strict=True):
-        predictor.save(path / model_name(depth))
-    for file in (_SEEN, *map(model_name, depths)):
-        shutil.copymode(path / _ROW_IDS, path / file)  # safetensors lets nobody else read its files
-    with atomic_file(path / _FACTS) as partial:
-        partial.write_text(json.dumps({"format": _FORMAT, "version": _VERSION, "depths": depths}) + "\n")
+        predictor.save(folder / model_name(depth))
+    facts = {"format": _FORMAT, "version": _VERSION, "depths": depths}
+    (folder / FACTS).write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 
 def model_name(depth: int) -> str:
@@ -168,17 +235,5 @@ def model_name(depth: int) -> str:
     return f"model-depth-{depth}.safetensors"
 
 
-def _depths(path: Path) -> list[int]:
-    """Return the depths of the models of a folder, the one that counts first."""
-    if not path.is_dir():
-        raise DataError(f"{path} is not a folder; name one that dmf-fast complete --out wrote")
-    try:
-        facts = json.loads((path / _FACTS).read_text())
-        if facts["format"] != _FORMAT or facts["version"] != _VERSION:
-            raise ValueError(f"it is of version {facts['version']}, this dmf_fast reads {_VERSION}")
-        return [int(depth) for depth in facts["depths"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} is not a folder of dmf-fast complete: its {_FACTS} is missing or spoilt ({error}); name "
-            "one, or train the model again"
-        ) from error
+def _shown(path: Path) -> str:
+    return printable(str(path))

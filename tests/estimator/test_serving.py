@@ -15,9 +15,12 @@ from click.testing import CliRunner, Result
 from dmf_fast import MatrixCompleter
 from dmf_fast.cli.app import app
 from dmf_fast.data import DataError
+from dmf_fast.files.digests import write_sums
 from tests.estimator.ratings import quick, ratings
+from tests.publishing import assert_old_until_new
 
 X, Y = ratings()
+SAVED = quick().fit(X, Y)
 COLUMNS = np.unique(X[:, 1])
 
 
@@ -163,40 +166,52 @@ def test_ids_that_files_cannot_hold_are_refused_before_anything_is_replaced(tmp_
     assert MatrixCompleter.load(tmp_path).model_.shape == (40, 30)  # what was there is still whole
 
 
-@pytest.mark.parametrize(
-    ("name", "damaged", "sentence"),
-    [
-        ("estimator.json", b"{}", "estimator.json is damaged"),
-        ("estimator.json", b"not JSON", "estimator.json is damaged"),
-        ("ratings.safetensors", b"nothing", "ratings.safetensors is damaged"),
-        ("trained.json", b"{}", "trained.json is missing or spoilt"),
-    ],
-)
-def test_a_damaged_folder_ends_in_a_sentence(
-    tmp_path: Path, name: str, damaged: bytes, sentence: str
-) -> None:
-    quick().fit(X, Y).save(tmp_path)
-    (tmp_path / name).write_bytes(damaged)
-    with pytest.raises(DataError, match=sentence):
-        MatrixCompleter.load(tmp_path)
+@pytest.mark.parametrize("name", ["estimator.json", "ratings.safetensors", "trained.json", "SHA256SUMS"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_damaged_folder_ends_in_a_sentence(tmp_path: Path, name: str, listed: bool) -> None:
+    SAVED.save(tmp_path)
+    (tmp_path / name).write_bytes(b"nothing")
+    if listed:
+        write_sums(tmp_path)
+    elif name != "SHA256SUMS":
+        with pytest.raises(DataError, match=f"{name} does not match SHA256SUMS"):
+            MatrixCompleter.load(tmp_path)
+    if name != "SHA256SUMS" or not listed:
+        with pytest.raises(DataError, match="or is damaged"):
+            MatrixCompleter.load(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "sentence"),
+    ("name", "value"),
     [
-        ("noise_variance", -1.0, "`noise_variance` must be above 0, got -1.0"),
-        ("noise_variance", float("nan"), "`noise_variance` must be finite, got nan"),
-        ("parameters", [1], r"parameters is \[1\]"),
-        ("parameters", {"unheard_of": 1}, "of another version of dmf_fast"),
-        ("trained", None, "trained is None"),
-        ("feature_names", 3, "feature_names is 3"),
+        ("noise_variance", -1.0),
+        ("noise_variance", float("nan")),
+        ("noise_variance", "1"),
+        ("parameters", [1]),
+        ("parameters", {"unheard_of": 1}),
+        ("trained", None),
+        ("trained", {"predict": 3}),
+        ("trained", {"n_iter_": "many"}),
+        ("feature_names", 3),
+        ("feature_names", [3]),
+        ("version", 1),
+        ("more", 1),
     ],
 )
-def test_facts_that_no_estimator_writes_end_in_a_sentence(
-    tmp_path: Path, name: str, value: Any, sentence: str
-) -> None:
-    quick().fit(X, Y).save(tmp_path)
+def test_facts_that_no_estimator_writes_end_in_a_sentence(tmp_path: Path, name: str, value: Any) -> None:
+    SAVED.save(tmp_path)
     path = tmp_path / "estimator.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
-    with pytest.raises(DataError, match=sentence):
+    write_sums(tmp_path)
+    with pytest.raises(DataError, match=r"or is damaged|of another version of dmf_fast"):
         MatrixCompleter.load(tmp_path)
+
+
+def test_whatever_write_fails_the_old_estimator_stays_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, new = tmp_path / "below" / "model", tmp_path / "new"
+    SAVED.save(model)
+    other = quick(keep_ratings=False).fit(X[:50], Y[:50])
+    other.save(new)
+    assert_old_until_new(model, new, lambda: other.save(model), monkeypatch)

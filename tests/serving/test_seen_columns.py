@@ -61,7 +61,7 @@ def test_pairs_of_a_parquet_file_are_read(tmp_path: Path) -> None:
 def test_files_of_another_kind_are_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "seen"
     path.write_bytes(content)
-    with pytest.raises(DataError, match="seen does not hold seen columns"):
+    with pytest.raises(DataError, match="seen is not a file of seen columns"):
         SeenColumns.load(path)
     with pytest.raises(DataError, match="seen does not hold the pairs"):
         SeenColumns.read_parquet(path, SHAPE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 
 from dmf_fast import DeepMatrixFactorization
 from dmf_fast.data import DataError, IdMap, ObjectIdMap
+from dmf_fast.files.digests import write_sums
 from dmf_fast.serving import Predictor, SeenColumns
 from dmf_fast.serving.trained_folder import TrainedFolder, model_name, write_trained_folder
+from tests.publishing import assert_old_until_new
 
 ROW_IDS, COLUMN_IDS = IdMap(["ann", "bob"]), IdMap([10, 20, 30])
 SEEN = SeenColumns.of_pairs([0, 1, 1], [2, 0, 1], (2, 3))
@@ -62,23 +65,66 @@ def test_a_folder_that_is_not_whole_is_refused(folder: Path, name: str, damage: 
 
 def test_ids_of_another_model_are_refused(folder: Path) -> None:
     IdMap([1, 2, 3, 4]).save(folder / "column_ids.parquet")
-
+    with pytest.raises(DataError, match=r"column_ids\.parquet does not match SHA256SUMS"):
+        TrainedFolder.open(folder)
+    write_sums(folder)
     with pytest.raises(DataError, match="4 column ids for a model of shape"):
         TrainedFolder.open(folder)
 
 
-def test_a_folder_whose_writing_was_interrupted_is_refused(
+@pytest.mark.parametrize("name", [*FILES, "SHA256SUMS"])
+def test_a_flipped_byte_is_noticed_wherever_it_is(folder: Path, name: str) -> None:
+    whole = (folder / name).read_bytes()
+    places = range(0, len(whole), max(1, len(whole) // 20))
+    for place in places:
+        (folder / name).write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(DataError, match=str(folder)):
+            _ = [TrainedFolder.open(folder, depth).seen for depth in (3, 2)]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        None,
+        [],
+        {},
+        {"depths": []},
+        {"depths": [0]},
+        {"depths": ["3"]},
+        {"depths": [3.0]},
+        {"depths": 3},
+        {"version": 1},
+        {"format": 5},
+        {"more": 1},
+        '{"depths": ' + "[" * 100_000,
+    ],
+)
+def test_facts_that_nobody_writes_are_a_sentence(folder: Path, facts: object) -> None:
+    path = folder / "trained.json"
+    if isinstance(facts, dict) and facts:
+        facts = json.loads(path.read_text()) | facts
+    path.write_text(facts if isinstance(facts, str) else json.dumps(facts))
+    write_sums(folder)
+    with pytest.raises(DataError, match="is not a folder of dmf-fast complete, or is damaged"):
+        TrainedFolder.open(folder)
+
+
+def test_whatever_write_fails_the_old_model_stays_and_no_stray(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(self: Predictor, path: Path) -> None:
-        raise KeyboardInterrupt
+    def write(path: Path) -> None:
+        write_trained_folder(path, [predictor(2)], IdMap(["eve", "joe"]), COLUMN_IDS, SEEN)
 
-    monkeypatch.setattr(Predictor, "save", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_trained_folder(folder, [predictor(3)], ROW_IDS, COLUMN_IDS, SEEN)
+    write(folder.parent.parent / "new")
+    assert_old_until_new(folder, folder.parent.parent / "new", lambda: write(folder), monkeypatch)
 
-    with pytest.raises(DataError, match=r"trained\.json"):
-        TrainedFolder.open(folder)
+
+def test_what_is_no_part_of_a_model_is_never_replaced(folder: Path) -> None:
+    (folder / "thesis.txt").write_text("precious")
+    with pytest.raises(FileExistsError, match=r"holds thesis\.txt, which is no part of a trained model"):
+        write_trained_folder(folder, [predictor(2)], ROW_IDS, COLUMN_IDS, SEEN)
+    assert (folder / "thesis.txt").read_text() == "precious"
+    assert TrainedFolder.open(folder).predictor.model.dims[1:-1] == (4, 4)
 
 
 def test_what_does_not_fit_together_is_not_written(tmp_path: Path) -> None:
