@@ -162,7 +162,8 @@ def _origin(files: list[RatingsFile], options: ReadOptions) -> Identity:
     pipe = next((file for file in files if file.is_copy), None)
     if pipe is not None:
         raise DataError(
-            f"{pipe} is a pipe, of which no cache can be kept; write it to a file, or leave the cache out"
+            f"{pipe} can be read only once, so that no cache of it is kept; write it to a file, or leave the "
+            "cache out"
         )
     stats = [(str(path), path.stat()) for path in sorted({file.path.absolute() for file in files})]
     return {

@@ -15,10 +15,10 @@ from tests.cli.runs import QUICK
 
 @pytest.fixture(scope="session")
 def dmf_fast() -> Callable[..., Result]:
-    """Run ``dmf-fast`` with the given arguments; the result has exit_code, stdout and stderr."""
+    """Run ``dmf-fast`` with arguments and standard input; the result has exit_code, stdout and stderr."""
 
-    def run(*arguments: object) -> Result:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    def run(*arguments: object, standard_input: bytes | None = None) -> Result:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=standard_input)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result

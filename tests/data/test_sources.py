@@ -154,7 +154,7 @@ def test_a_pipe_in_a_folder_is_no_file_of_it(tmp_path: Path) -> None:
 
 
 def test_a_pipe_cannot_be_cached(pipe: Callable[[bytes], Path], copies: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is a pipe, of which no cache can be kept"):
+    with pytest.raises(DataError, match="can be read only once, so that no cache of it is kept"):
         open_ratings(pipe(CSV), cache=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
