@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
@@ -34,6 +35,7 @@ def main() -> None:
     # OpenMP's threads spin at the end of every loop: where other work keeps the cores busy, that takes 100
     # times as long as to sleep. OpenMP reads this when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    warnings.showwarning = _show_warning
     app(prog_name="dmf-fast", obj=_have_pyarrow_do_without_pandas)
 
 
@@ -98,6 +100,11 @@ def _have_pyarrow_do_without_pandas() -> None:
 
     pyarrow.array([])
     sys.meta_path.remove(finder)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Show a warning as errors are shown, without the place in the code that it comes from."""
+    click.echo(f"Warning: {' '.join(str(message).split())}", err=True)
 
 
 def _sentence(error: BaseException) -> str:

@@ -6,21 +6,27 @@ import difflib
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import click
 
+from dmf_fast.checks import printable
+from dmf_fast.files.reading import short_reason
 from dmf_fast.options import Options
 
 # What belongs to one call and not to a job.
 _OF_ONE_CALL = ("overwrite", "resume", "json", "quiet", "show_config")
 _NO_KEYS = ("config", "assignments", "help")
+_LISTS = ("depth", "columns")
+_MOST_BYTES = 1_000_000
+_LONGEST = 100
 
 
 def use_file(context: click.Context, path: Path | None) -> None:
     """Make the options of a file defaults of the command; a `click.BadParameter` says why they cannot be."""
     if path is not None:
-        defaults = _defaults(context, _read(path), str(path))
+        defaults = _defaults(context, _read(path), _shown(path))
         context.default_map = {**defaults, **(context.default_map or {})}
 
 
@@ -30,7 +36,11 @@ def use_assignments(context: click.Context, assignments: Iterable[str]) -> None:
     for assignment in assignments:
         key, sign, value = assignment.partition("=")
         if not sign:
-            raise click.BadParameter(f"--set must be KEY=VALUE, such as --set steps=100, got {assignment!r}")
+            raise click.BadParameter(
+                f"--set must be KEY=VALUE, such as --set steps=100, got {_short(assignment)!r}"
+            )
+        if key.strip() in given:
+            raise click.BadParameter(f"--set: {_short(key.strip())} is given twice; leave one out")
         given[key.strip()] = value.strip()
     context.default_map = {**(context.default_map or {}), **_defaults(context, given, "--set")}
 
@@ -56,16 +66,24 @@ def config_text(command: str, options: Options) -> str:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    """Return what a file holds, which may be anybody's: it is small, flat and says everything once."""
     if path.suffix not in (".yaml", ".yml", ".toml"):
-        raise click.BadParameter(f"{path} must end in .yaml, .yml or .toml; name such a file")
+        raise click.BadParameter(f"{_shown(path)} must end in .yaml, .yml or .toml; name such a file")
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
+        text = content.decode("utf-8-sig")
         options = _parsed_toml(text) if path.suffix == ".toml" else _parsed_yaml(text)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-        raise click.BadParameter(f"{path} cannot be read: {reason}; check the file") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise click.BadParameter(
+            f"{_shown(path)} cannot be read: {short_reason(error)}; check the file"
+        ) from error
     if not isinstance(options, dict):
-        raise click.BadParameter(f"{path} must hold lines such as 'steps: 100', got {options!r}")
+        raise click.BadParameter(
+            f"{_shown(path)} must hold lines such as 'steps: 100', got a {type(options).__name__}"
+        )
     return options
 
 
@@ -79,10 +97,25 @@ def _parsed_toml(text: str) -> Any:
 
 
 def _parsed_yaml(text: str) -> Any:
+    """Return what YAML says, without anchors, which a small file could make a huge one of."""
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            event = self.peek_event()
+            if getattr(event, "anchor", None) is not None:
+                raise ValueError(f"it has the anchor or alias {event.anchor!r}; write the value there")
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [key.value for key, _ in node.value]
+            for place, key in enumerate(keys):
+                if key in keys[:place]:
+                    raise ValueError(f"{key!r} stands there twice; remove one")
+            return super().construct_mapping(node, deep)
+
     try:
-        return yaml.safe_load(text) or {}
+        return yaml.load(text, Loader) or {}  # noqa: S506 (a safe one)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
 
@@ -90,19 +123,39 @@ def _parsed_yaml(text: str) -> Any:
 def _defaults(context: click.Context, options: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Return the options by their keys, as text that is converted as on the command line."""
     keys = [parameter.name or "" for parameter in context.command.params if parameter.name not in _NO_KEYS]
-    defaults = {}
+    defaults: dict[str, Any] = {}
+    seen: set[str] = set()
     for spelling, value in options.items():
         key = str(spelling).removeprefix("--").replace("-", "_")
         if key not in keys:
             raise click.BadParameter(_unknown_key(str(spelling), source, context.info_name, keys))
-        if isinstance(value, Mapping):
-            raise click.BadParameter(f"{source}: {key} must be one value, got {dict(value)!r}")
+        if key in seen:
+            raise click.BadParameter(f"{source}: {key} stands there twice; remove one")
+        seen.add(key)
         if value is not None:
-            defaults[key] = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            defaults[key] = _text(key, value, source)
     return defaults
+
+
+def _text(key: str, value: Any, source: str) -> str:
+    parts = value if isinstance(value, list) and key in _LISTS else [value]
+    if any(isinstance(part, (Mapping, list, set, bytes, NoneType)) for part in parts):
+        raise click.BadParameter(f"{source}: {key} must be one value, got a {type(value).__name__}")
+    try:
+        return ",".join(map(str, parts))
+    except ValueError as error:  # a number of thousands of digits
+        raise click.BadParameter(f"{source}: {key} must be shorter ({short_reason(error)})") from error
 
 
 def _unknown_key(key: str, source: str, command: str | None, keys: Iterable[str]) -> str:
     near = difflib.get_close_matches(key.replace("-", "_"), keys, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"dmf-fast {command} --help lists them."
-    return f"{source}: {command} has no option {key!r}; {hint}"
+    return f"{source}: {command} has no option {_short(key)!r}; {hint}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+
+
+def _shown(path: Path) -> str:
+    return printable(str(path))

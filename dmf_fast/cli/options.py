@@ -27,7 +27,12 @@ class TableOptions(Options):
         str | None,
         Option("Row, column, value columns by name or position: user,item,rating.", none="recognized"),
     ] = None
-    separator: Annotated[str | None, Option("Separator of a text table.", none="sniffed")] = None
+    separator: Annotated[str | None, Option("Separator of a text table; \\t is a tab.", none="sniffed")] = (
+        None
+    )
+    encoding: Annotated[
+        str | None, Option("Encoding of a text table, such as latin-1.", none="UTF-8, or by its mark")
+    ] = None
     strict: Annotated[bool, Option("Stop at the first bad row, instead of skipping it.")] = False
 
     def read_options(
@@ -41,6 +46,7 @@ class TableOptions(Options):
         return ReadOptions(
             columns=None if self.columns is None else [name.strip() for name in self.columns.split(",")],
             separator=self.separator,
+            encoding=self.encoding,
             dtype=dtype,
             times=times,
             text_ids=text_ids,
@@ -129,8 +135,8 @@ class JobOptions(Options):
     ratings: Annotated[
         Path | None,
         Option(
-            "File of (row, column, value): text, Parquet, .mtx or .npz; or a folder of them. Without it the "
-            "paper's setting runs.",
+            "File of (row, column, value): text, Parquet, .mtx or .npz; a folder or a .zip of them; or - for "
+            "standard input. Without it the paper's setting runs.",
             argument="RATINGS",
         ),
     ] = None

@@ -9,6 +9,7 @@ from dmf_fast.lazy import import_lazily
 if TYPE_CHECKING:
     from dmf_fast.data.bad_rows import BadRows
     from dmf_fast.data.errors import DataError
+    from dmf_fast.data.id_list import read_id_list
     from dmf_fast.data.id_map import IdMap
     from dmf_fast.data.in_memory import as_ratings
     from dmf_fast.data.object_id_map import ObjectIdMap, id_map_of
@@ -29,6 +30,7 @@ __all__ = [
     "id_map_of",
     "load_ratings",
     "open_ratings",
+    "read_id_list",
     "read_pairs",
     "read_ratings",
     "save_ratings",

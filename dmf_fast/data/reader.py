@@ -18,6 +18,7 @@ from dmf_fast.data.id_collector import IdCollector
 from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.ratings import Pairs, Places, Ratings
 from dmf_fast.data.sources import RatingsFile
+from dmf_fast.data.times import warn_of_mixed_units
 
 ChunkSource = Callable[[ReadOptions, int, BadRowCollector], Iterator[Chunk]]
 
@@ -135,4 +136,6 @@ class _Collected:
     def ratings(self) -> Ratings:
         """Return the ratings; what was collected is used up."""
         times = self._times.finish() if self._timed else None
+        if times is not None:
+            warn_of_mixed_units(times)
         return Ratings(**vars(self.pairs()), values=self._values.finish(), times=times)

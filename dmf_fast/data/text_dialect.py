@@ -119,7 +119,7 @@ def _header(
     file: RatingsFile, lines: list[str], cells: list[list[str]], options: ReadOptions, count: int
 ) -> list[str] | None:
     """Return the names of the columns where the first line is a header."""
-    names, columns = _names(cells[0]), options.columns or ()
+    names, columns = header_names(cells[0]), options.columns or ()
     if are_known(names, count) or any(column in names and not column.isdecimal() for column in columns):
         return names
     if any(_is_number(cell) for cell in cells[0]):
@@ -139,7 +139,7 @@ def _header(
     return None if is_without_value and (columns or len(names) <= 4) else names
 
 
-def _names(cells: Sequence[str]) -> list[str]:
+def header_names(cells: Sequence[str]) -> list[str]:
     """Return the names in a header, without the types that RecBole writes behind them."""
     return [_TYPE_OF_RECBOLE.sub("", cell.strip().strip("\ufeff").strip()) for cell in cells]
 
@@ -164,13 +164,13 @@ def _comments(lines: list[str], count: int) -> int:
 
 
 def _is_commented_header(text: str, count: int) -> bool:
-    return are_known(_names(re.split(r"::|[\t,;| ]+", text.lstrip("#% "))), count)
+    return are_known(header_names(re.split(r"::|[\t,;| ]+", text.lstrip("#% "))), count)
 
 
 def _commented_header(comments: list[str], separator: str, width: int, count: int) -> list[str] | None:
     """Return the names in the last comment, where these are names of columns."""
     last = next((line.strip() for line in reversed(comments) if line.strip()), "")
-    names = _names(_split(last.lstrip("#% "), separator))
+    names = header_names(_split(last.lstrip("#% "), separator))
     return names if len(names) == width and are_known(names, count) else None
 
 
@@ -206,7 +206,7 @@ def _share(lines: list[str], separator: str, count: int) -> float:
 def _decided(file: RatingsFile, lines: list[str], separators: list[str], count: int) -> str:
     """Return the one of several separators that makes a known header, or ratings, of the lines."""
     cells = {separator: [_split(line, separator) for line in lines] for separator in separators}
-    named = [one for one in separators if are_known(_names(cells[one][0]), count)]
+    named = [one for one in separators if are_known(header_names(cells[one][0]), count)]
     separators = named or separators
     if count > 2:
         rated = [one for one in separators if _all_have_numbers(cells[one][1:] or cells[one])]

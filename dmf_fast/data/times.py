@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,14 @@ from dmf_fast.data.arrow_types import is_text
 
 _INTEGER = re.compile(r"[+-]?\d+")
 _ZONE = re.compile(r".*(Z|[+-]\d\d:?\d\d)")
+_FORMS = (
+    (r"^[+-]?\d{1,18}$", pa.int64()),
+    (r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$", pa.float64()),
+    (r"^\d{4}-\d\d-\d\d.+(Z|[+-]\d\d:?\d\d)$", pa.timestamp("us", "UTC")),
+    (r"^\d{4}-\d\d-\d\d", pa.timestamp("us")),
+)
+_BEYOND_INT64 = 2.0**63
+_FIRST_MILLISECOND = 3 * 10**11  # of 1979; as seconds behind the year 9999
 
 
 def time_type(cell: str) -> pa.DataType:
@@ -28,39 +37,63 @@ def time_type(cell: str) -> pa.DataType:
 
 
 def to_seconds(times: pa.Array) -> pa.Array:
-    """Return int64 seconds since 1970 (UTC where no zone is given), missing where ``times`` are.
+    """Return int64 seconds since 1970 (UTC where no zone is given), missing where ``times`` are or are none.
 
-    Raises `pyarrow.ArrowException` where the type is not one of times.
+    Integers stay as they are, fractions are rounded down. Raises `pyarrow.ArrowException` where the type is
+    not one of times.
     """
     kind = times.type
     if is_text(kind):
-        first = next((cell.as_py() for cell in times if cell.is_valid), "0")
-        return to_seconds(times.cast(time_type(first)))
+        return text_to_seconds(times)[0]
     if pa.types.is_floating(kind):
-        return pc.floor(times).cast(pa.int64())
+        fits = pc.less(pc.abs(times), _BEYOND_INT64)  # false for NaN, too
+        return pc.floor(pc.if_else(fits, times, None)).cast(pa.int64())
     if pa.types.is_timestamp(kind):
-        return times.cast(pa.timestamp("s", kind.tz), safe=False).cast(pa.int64())
+        return (
+            pc.floor_temporal(times, unit="second")
+            .cast(pa.timestamp("s", kind.tz), safe=False)
+            .cast(pa.int64())
+        )
     if pa.types.is_date(kind):
         return times.cast(pa.timestamp("s")).cast(pa.int64())
     return times.cast(pa.int64())
 
 
 def text_to_seconds(times: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
-    """Return seconds of text, missing where it is no time, and where that is."""
+    """Return seconds of text of any forms, missing where it is no time, and where that is."""
     trimmed = pc.utf8_trim_whitespace(times)
-    integer = pc.match_substring_regex(trimmed, r"^[+-]?\d{1,18}$")
-    # Only lines of a block with a bad one come here, so that a loop over the others is short.
-    seconds = [_seconds(cell) for cell in pc.if_else(integer, None, trimmed).to_pylist()]
-    whole = pc.coalesce(pc.if_else(integer, trimmed, None).cast(pa.int64()), pa.array(seconds, pa.int64()))
-    wrong = pc.and_(whole.is_null(), pc.invert(times.is_null()))
-    return whole, wrong.to_numpy(zero_copy_only=False)
+    seconds = pa.nulls(len(times), pa.int64())
+    for form, kind in _FORMS:
+        found = pc.and_(pc.match_substring_regex(trimmed, form), seconds.is_null())
+        if pc.any(found).as_py():
+            seconds = pc.replace_with_mask(
+                seconds, pc.fill_null(found, False), _converted(trimmed.filter(found), kind)
+            )
+    wrong = pc.and_(seconds.is_null(), pc.invert(times.is_null()))
+    return seconds, wrong.to_numpy(zero_copy_only=False)
 
 
-def _seconds(cell: str | None) -> int | None:
-    if not cell:
-        return None
+def warn_of_mixed_units(times: NDArray[np.int64]) -> None:
+    """Warn where some times seem to be seconds and others milliseconds or finer."""
+    if (
+        len(times)
+        and times.max() >= _FIRST_MILLISECOND
+        and ((times > 0) & (times < _FIRST_MILLISECOND)).any()
+    ):
+        warnings.warn(
+            f"some times seem to be seconds and others milliseconds, such as {times.max()}, so that their "
+            "order is wrong; give all in one unit.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _converted(cells: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Return text of one form as seconds, missing where a cell is none after all."""
     try:
-        seconds: int = to_seconds(pa.array([cell]).cast(time_type(cell)))[0].as_py()
-    except (pa.ArrowException, OverflowError):
-        return None
-    return seconds
+        return to_seconds(cells.cast(kind))
+    except pa.ArrowException:
+        if len(cells) == 1:
+            return pa.nulls(1, pa.int64())
+    half = len(cells) // 2
+    return pa.concat_arrays([_converted(cells[:half], kind), _converted(cells[half:], kind)])

@@ -24,6 +24,9 @@ SECONDS = 1125964800
         ("2005-09-06T00:00:00.250", "2005-09-06T00:00:01"),
         ("2005-09-06T00:00:00Z", "2005-09-06T00:00:01Z"),
         ("2005-09-06T02:00:00+02:00", "2005-09-05T23:00:01-01:00"),
+        (f"{SECONDS}", "2005-09-06 00:00:01"),
+        ("2005-09-06", f"{SECONDS + 1}.5"),
+        ("2005-09-06T00:00:00", "2005-09-06T01:00:01+0100"),
     ],
 )
 def test_every_way_to_write_a_time_gives_seconds(tmp_path: Path, first: str, second: str) -> None:
@@ -78,3 +81,47 @@ def test_times_that_are_not_there_or_spoilt_are_refused(tmp_path: Path) -> None:
     assert "line 4: the time is 'noon'" in ratings.bad_rows.examples[1]
     assert "line 5: the time is missing" in ratings.bad_rows.examples[2]
     assert read_ratings(path).times is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "second"),
+    [
+        ("-1", -1),
+        ("-0.5", -1),
+        ("1969-12-31 23:59:59.5", -1),
+        ("1.5e9", 1_500_000_000),
+        ("0001-01-01", -62_135_596_800),
+        ("9999-12-31T23:59:59Z", 253_402_300_799),
+        ("1e30", None),
+        ("nan", None),
+        ("inf", None),
+        ("9" * 30, None),
+        ("2005-13-01", None),
+        ("2005-02-30 00:00:00", None),
+        ("06.09.2005", None),
+        ("noon", None),
+        (" ", None),
+    ],
+)
+@pytest.mark.parametrize("others", [f"{SECONDS}", f"{SECONDS}.0", "2005-09-06", "2005-09-06T00:00:00Z"])
+def test_a_time_among_others_is_read_or_its_row_is_bad(
+    tmp_path: Path, cell: str, second: int | None, others: str
+) -> None:
+    text, typed = tmp_path / "ratings.csv", tmp_path / "ratings.parquet"
+    cells = [others, cell, others]
+    text.write_text("".join(f"{k},1,3,{cell}\n" for k, cell in enumerate(cells)))
+    pq.write_table(pa.table({"user": [0, 1, 2], "item": [1] * 3, "rating": [3] * 3, "time": cells}), typed)
+
+    for path in (text, typed):
+        ratings = read_ratings(path, TIMES)
+        assert ratings.times is not None
+        assert ratings.times.tolist() == [SECONDS] + ([] if second is None else [second]) + [SECONDS]
+        assert ratings.bad_rows.count == (second is None)
+
+
+def test_times_in_seconds_and_in_milliseconds_are_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text(f"1,1,3,{SECONDS}\n1,2,3,{SECONDS}000\n")
+
+    with pytest.warns(UserWarning, match=f"milliseconds, such as {SECONDS}000"):
+        read_ratings(path, TIMES)
