@@ -75,6 +75,8 @@ class Option:
         if self.kind is float:
             return real_number(name, value, **self.bounds)
         if self.kind is Path:
+            if "\0" in str(value):
+                raise ValueError(f"`{name}` must be a path, which holds no NUL, got {value!r}")
             return Path(value)
         if self.kind is str and not isinstance(value, str):
             raise TypeError(f"`{name}` must be a text, got {value!r}")

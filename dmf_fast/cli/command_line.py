@@ -98,7 +98,8 @@ def _config_parameters() -> list[click.Parameter]:
             metavar="FILE",
             is_eager=True,
             callback=lambda context, _, path: use_file(context, path),
-            help="YAML or TOML file of options, such as 'steps: 100'; options given here override it.",
+            help="YAML or TOML file of options, such as 'steps: 100', each once; options given here override it. "
+            "At most 1 MB, and no anchors.",
         ),
         click.Option(
             ["--set", "assignments"],
@@ -106,7 +107,7 @@ def _config_parameters() -> list[click.Parameter]:
             metavar="KEY=VALUE",
             is_eager=True,
             callback=lambda context, _, assignments: use_assignments(context, assignments),
-            help="An option as in the file, which it overrides; several times.",
+            help="An option as in the file, which it overrides; several times, each option once.",
         ),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,27 @@ def test_a_bad_value_of_a_file_is_refused_as_one_of_the_command_line(
         ("options.yaml", "steps: {a: 1}", "must be one value"),
         ("options.toml", "steps = ", "cannot be read"),
         ("options.yaml", None, "No such file"),
+        ("options.yaml", "steps: 1\nseed: 2\nsteps: 3\n", "'steps' stands there twice"),
+        ("options.yaml", "weight-decay: 1\nweight_decay: 2\n", "weight_decay stands there twice"),
+        ("options.toml", "weight-decay = 1\nweight_decay = 2\n", "weight_decay stands there twice"),
+        ("options.toml", "steps = 1\nsteps = 2\n", "cannot be read"),
+        ("options.yaml", "steps: &many 1\nseed: 2\n", "anchor or alias 'many'"),
+        ("options.yaml", "steps: *many\n", "anchor or alias 'many'"),
+        ("options.yaml", "steps: [1]\n", "must be one value, got a list"),
+        ("options.yaml", "depth: [[2], 3]\n", "must be one value"),
+        ("options.yaml", "depth: [2, null]\n", "must be one value"),
+        ("options.yaml", "steps: !!binary aGVsbG8=\n", "must be one value, got a bytes"),
+        ("options.yaml", "? [a]\n: 1\n", "cannot be read"),
+        ("options.yaml", "[" * 100_000, "cannot be read"),
+        ("options.toml", "a = " + "[" * 100_000, "cannot be read"),
+        ("options.yaml", "#" * 1_000_001, "more than 1,000,000 bytes"),
+        ("options.toml", "steps = 0x" + "f" * 10_000, "must be shorter"),
+        ("options.yaml", "steps: 0x" + "f" * 10_000, "must be shorter"),
+        ("options.yaml", "steps: " + "9" * 10_000, "cannot be read"),
+        ("options.yaml", "a: !!python/object/apply:os.system ['true']\n", "cannot be read"),
+        ("options.yaml", 'out: "a\\0b"\n', "NUL"),
+        ("options.yaml", "- 1\n" * 1000, "got a list"),
+        ("options.yaml", "x: 1\n---\ny: 2\n", "cannot be read"),
     ],
 )
 def test_a_file_that_holds_no_options_is_refused(
@@ -192,8 +214,20 @@ def test_a_file_that_holds_no_options_is_refused(
     assert_refused(dmf_fast("complete", "--config", tmp_path / name), name, word)
 
 
-def test_set_without_a_value_is_refused(dmf_fast: Run) -> None:
+def test_set_without_a_value_or_twice_is_refused(dmf_fast: Run) -> None:
     assert_refused(dmf_fast("complete", "--set", "steps"), "KEY=VALUE")
+    assert_refused(dmf_fast("complete", "--set", "steps=1", "--set", "steps=2"), "steps is given twice")
+    twice = ("--set", "weight-decay=1", "--set", "weight_decay=2")
+    assert_refused(dmf_fast("complete", *twice), "weight_decay stands there twice")
+
+
+def test_a_million_items_of_a_small_file_are_refused_at_once(dmf_fast: Run, tmp_path: Path) -> None:
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{now}: &{now} [{', '.join([f'*{before}'] * 9)}]" for before, now in pairwise("abcdefghi")]
+    (tmp_path / "bomb.yaml").write_text("\n".join(lines))
+    result = dmf_fast("complete", "--config", tmp_path / "bomb.yaml")
+    assert_refused(result, "anchor or alias 'a'")
+    assert len(result.stderr) < 1000
 
 
 def test_other_commands_take_their_options_from_files_too(
