@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
@@ -208,9 +208,9 @@ def bare_name(name: str) -> str:
     >>> bare_name("data/Ratings.CSV.gz")
     'ratings.csv'
     """
-    bare = PurePosixPath(name).name.lower()
-    ending = PurePosixPath(bare).suffix
-    return bare.removesuffix(ending) if ending in COMPRESSED_ENDINGS else bare
+    bare = name.rpartition("/")[2].lower()
+    start, dot, ending = bare.rpartition(".")
+    return start if dot + ending in COMPRESSED_ENDINGS else bare
 
 
 def _standard_input() -> BinaryIO:
