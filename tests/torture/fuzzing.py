@@ -38,6 +38,10 @@ class NotAnInput(Exception):
     """A description of a call or of a table that describes none."""
 
 
+class BadEnding(Exception):
+    """What read an input ended in another way than a result or a sentence; the message says how."""
+
+
 @dataclass(frozen=True)
 class Target:
     """What reads files.
@@ -129,6 +133,8 @@ def fault_of(target: Target, seeds: Seeds, files: Files, is_sealed: bool, scratc
             result = target.use(folder)
         except NotAnInput:
             return None
+        except BadEnding as bad:
+            return str(bad)
         except target.errors as error:
             return _fault_of_sentence(error, folder if target.names_file else None)
         except BaseException as error:

@@ -10,7 +10,7 @@ import yaml
 
 from dmf_fast.cli.options import CompleteOptions
 from tests.torture import problems
-from tests.torture.fuzzing import LONGEST_SENTENCE, NotAnInput, Target
+from tests.torture.fuzzing import LONGEST_SENTENCE, BadEnding, NotAnInput, Target
 from tests.torture.mutation import Files
 from tests.torture.problems import command, ratings_text
 from tests.torture.targets.folders import files_below
@@ -32,24 +32,20 @@ _TOML = (
 )
 
 
-class BadEnding(Exception):
-    """A command ended in another way than a result or a sentence."""
-
-
 def run(*arguments: object) -> None:
     """Run a command that must end in a result, or in a sentence and the exit code 2."""
     ended = command(*arguments)
     sentence = ended.stderr.rpartition("Error: ")[2]
-    if ended.code not in (0, 2):
-        raise BadEnding(f"exit code {ended.code}")
-    if "Traceback" in ended.stderr:
-        raise BadEnding("a traceback")
-    if ended.code == 2 and not sentence.strip():
-        raise BadEnding("no sentence")
-    if ended.code == 2 and len(sentence) > LONGEST_SENTENCE:
-        raise BadEnding("a long sentence")
-    if any(ord(letter) < 32 and letter not in "\n\t" for letter in ended.stderr + ended.stdout):
-        raise BadEnding("control characters")
+    faults = {
+        f"exit code {ended.code}": ended.code not in (0, 2),
+        f"a traceback that ends in {ended.stderr.strip()[-200:]}": "Traceback" in ended.stderr,
+        "no sentence": ended.code == 2 and not sentence.strip(),
+        "a long sentence": ended.code == 2 and len(sentence) > LONGEST_SENTENCE,
+        "control characters": any(ord(c) < 32 and c not in "\n\t" for c in ended.stderr + ended.stdout),
+    }
+    for fault, found in faults.items():
+        if found:
+            raise BadEnding(f"{arguments[0]}: {fault}")
 
 
 def use_config(folder: Path) -> object:

@@ -32,21 +32,22 @@ _CHAIN = {
 
 
 def call(folder: Path) -> object:
-    """Make a described call."""
+    """Make a described call, which may raise whatever it wants to."""
     try:
         described = json.loads((folder / _INPUT).read_bytes())
         function = _CALLS[described["call"]]
         arguments = {name: _value(value, folder) for name, value in described["arguments"].items()}
     except Exception as error:
         raise NotAnInput from error
-    function(arguments)
+    with suppress(Exception):
+        function(arguments)
     return None
 
 
 def targets() -> Iterator[Target]:
     """Yield a target for the module and one for the operators."""
     for name, calls in (("native module", _MODULE), ("native runs", _RUNS), ("operators", _OPERATORS)):
-        yield Target(name, lambda _, calls=calls: _inputs(calls), call, (Exception,), names_file=False)  # type: ignore[misc]
+        yield Target(name, lambda _, calls=calls: _inputs(calls), call, (), names_file=False)  # type: ignore[misc]
 
 
 def _value(described: Any, folder: Path) -> Any:
