@@ -101,7 +101,7 @@ def dims_of(factors: Sequence[Tensor]) -> tuple[int, ...]:
     """Return ``(d_0, …, d_N)``: columns ``n = d_0``, hidden widths, rows ``m = d_N``.
 
     Raises:
-        TypeError: ``factors`` is one tensor, or holds something else than tensors.
+        TypeError: ``factors`` is one tensor, or holds something else than dense tensors of real numbers.
         ValueError: there are none, one is not a matrix or has no rows to pass on, or two do not multiply.
 
     Example:
@@ -118,6 +118,16 @@ def dims_of(factors: Sequence[Tensor]) -> tuple[int, ...]:
     for place, factor in enumerate(factors):
         if not isinstance(factor, Tensor):
             raise TypeError(f"`factors[{place}]` must be a torch.Tensor, got {type(factor).__name__}")
+        if factor.layout != torch.strided:
+            raise TypeError(
+                f"`factors[{place}]` must be a dense matrix, got {factor.layout}; use "
+                f"factors[{place}].to_dense()"
+            )
+        if factor.is_complex():
+            raise TypeError(
+                f"`factors[{place}]` must hold real numbers, got {factor.dtype}; use factors[{place}].real "
+                "where the imaginary parts are nothing"
+            )
         if factor.dim() != 2:
             raise ValueError(f"`factors[{place}]` must be a matrix, got shape {tuple(factor.shape)}")
     for place in range(1, len(factors)):

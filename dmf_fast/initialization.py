@@ -67,7 +67,7 @@ def initialize(
         )
     real_number("init_scale", init_scale, above=0)
     if seed is None:
-        seed = int(torch.randint(2**63 - 1, ()))
+        seed = int(torch.randint(2**63 - 1, (), device="cpu"))
     factors = INITIALIZATIONS[name](dims, init_scale, torch.Generator().manual_seed(seed))
     return [factor.to(dtype=dtype, device=device).contiguous() for factor in factors]
 
@@ -80,7 +80,7 @@ def _gaussian(dims: Sequence[int], init_scale: float, generator: torch.Generator
 def _uniform(dims: Sequence[int], init_scale: float, generator: torch.Generator) -> list[Tensor]:
     bound = math.sqrt(3) * _standard_deviation(dims, init_scale)
     return [
-        torch.empty(shape, dtype=torch.float64).uniform_(-bound, bound, generator=generator)
+        torch.empty(shape, dtype=torch.float64, device="cpu").uniform_(-bound, bound, generator=generator)
         for shape in _shapes(dims)
     ]
 
@@ -104,7 +104,7 @@ def _orthogonal(dims: Sequence[int], init_scale: float, generator: torch.Generat
 
 def _identity(dims: Sequence[int], init_scale: float, generator: torch.Generator) -> list[Tensor]:
     share = init_scale ** (1 / (len(dims) - 1))
-    return [share * torch.eye(*shape, dtype=torch.float64) for shape in _shapes(dims)]
+    return [share * torch.eye(*shape, dtype=torch.float64, device="cpu") for shape in _shapes(dims)]
 
 
 INITIALIZATIONS: dict[str, Draw] = {
@@ -129,9 +129,11 @@ def _shapes(dims: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _normal(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
+    return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
 
 
 def _orthonormal(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
     """Return a random matrix with orthonormal columns, or rows where it is wider than high."""
-    return torch.nn.init.orthogonal_(torch.empty(shape, dtype=torch.float64), generator=generator)
+    return torch.nn.init.orthogonal_(
+        torch.empty(shape, dtype=torch.float64, device="cpu"), generator=generator
+    )

@@ -56,7 +56,7 @@ class DeepMatrixFactorization(torch.nn.Module):
         bias: whether rows and columns have biases; they start at zero.
         seed: of the initialization; None takes torch's global generator.
         dtype: float64, float32, bfloat16 or float16.
-        device: where the parameters live.
+        device: where the parameters live; the CPU when None, whatever torch's default device is.
 
     Attributes:
         factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``.
@@ -94,8 +94,9 @@ class DeepMatrixFactorization(torch.nn.Module):
         if dtype not in DTYPES:
             raise TypeError(f"`dtype` must be one of {', '.join(map(str, DTYPES))}, got {dtype}")
         dims = _checked_dims(shape, depth, hidden)
-        factors = initialize(initialization, dims, init_scale, seed=seed, dtype=dtype, device=device)
-        self._hold(factors, bias=bias)
+        with torch.inference_mode(False):  # a model that is made in it can be trained, too
+            factors = initialize(initialization, dims, init_scale, seed=seed, dtype=dtype, device=device)
+            self._hold(factors, bias=bias)
 
     @classmethod
     def of_factors(cls, factors: Sequence[Tensor]) -> DeepMatrixFactorization:
@@ -113,6 +114,7 @@ class DeepMatrixFactorization(torch.nn.Module):
 
         """
         chain.dims_of(factors)
+        _check_alike(factors)
         model = cls.__new__(cls)
         torch.nn.Module.__init__(model)
         model._hold(factors, bias=False)
@@ -125,7 +127,6 @@ class DeepMatrixFactorization(torch.nn.Module):
         self.row_bias = torch.nn.Parameter(zeros(factors[-1].shape[0])) if bias else None
         self.column_bias = torch.nn.Parameter(zeros(factors[0].shape[1])) if bias else None
         self.register_buffer("mean", zeros(()))
-        self._known_mean: tuple[Tensor, int, float] | None = None
 
     @property
     def parameter_list(self) -> list[Tensor]:
@@ -244,17 +245,21 @@ class DeepMatrixFactorization(torch.nn.Module):
         return f"shape={self.shape}, depth={len(self.factors)}, hidden={self.dims[1:-1]}, bias={bias}"
 
     def row_offset(self, row_bias: Tensor | None) -> Tensor | None:
-        """Return what every row adds: the mean and its bias. It costs nothing where there are biases."""
+        """Return what every row adds: the mean and its bias; None where that is known to be zero."""
         if row_bias is not None:
             return row_bias + self.mean
-        return self.mean.expand(self.shape[0]) if self._mean_value() else None
+        return None if self._has_no_mean() else self.mean.expand(self.shape[0])
 
-    def _mean_value(self) -> float:
-        """Return the mean as a number; it is read once per change, since reading makes a GPU wait."""
-        known = self._known_mean
-        if known is None or known[0] is not self.mean or known[1] != self.mean._version:
-            known = self._known_mean = (self.mean, self.mean._version, self.mean.item())
-        return known[2]
+    def _has_no_mean(self) -> bool:
+        """Say whether the mean is known to be zero.
+
+        A GPU would have to be waited for, a graph would keep the answer after the mean has changed, and a
+        mean that is differentiated counts at zero, too.
+        """
+        mean = self.mean
+        if mean.device.type != "cpu" or mean.requires_grad or torch.compiler.is_compiling():
+            return False
+        return not (torch._C._functorch.is_functorch_wrapped_tensor(mean) or mean.item())
 
     def _product_at(self, factors: list[Tensor], rows: Tensor, columns: Tensor, dtype: torch.dtype) -> Tensor:
         split = chain.narrowest_split(self.dims)
@@ -277,10 +282,6 @@ class DeepMatrixFactorization(torch.nn.Module):
             pairs = left[row_places[part]].to(dtype) * right[column_places[part]].to(dtype)
             predictions[part] = pairs.sum(1)
         return predictions
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what is known of the mean: the version of a copied tensor counts anew."""
-        return {**self.__dict__, "_known_mean": None}
 
 
 def _checked_dims(shape: tuple[int, int], depth: int, hidden: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -308,6 +309,22 @@ def _checked_dims(shape: tuple[int, int], depth: int, hidden: int | Sequence[int
             f"`shape` and `hidden` must be at least 1, got shape=({rows}, {columns}), hidden={hidden}"
         )
     return dims
+
+
+def _check_alike(factors: Sequence[Tensor]) -> None:
+    for place, factor in enumerate(factors):
+        if factor.dtype not in DTYPES:
+            raise TypeError(
+                f"`factors[{place}]` must be one of {', '.join(map(str, DTYPES))}, got {factor.dtype}; use "
+                f"factors[{place}].to(torch.float32)"
+            )
+        for what in ("dtype", "device"):
+            own, first = getattr(factor, what), getattr(factors[0], what)
+            if own != first:
+                raise (TypeError if what == "dtype" else ValueError)(
+                    f"`factors[{place}]` must have the {what} of `factors[0]`, {first}, got {own}; use "
+                    f"factors[{place}].to(factors[0])"
+                )
 
 
 def _checked_indices(name: str, given: Any, size: int, device: torch.device) -> Tensor:

@@ -177,11 +177,11 @@ def gaussian_measurements(truth: Tensor, count: int, seed: int, *, noise: float 
     whole_number("count", count, least=1)
     real_number("noise", noise, least=0)
     generator = torch.Generator().manual_seed(seed)
-    matrices = torch.randn(count, *truth.shape, generator=generator, dtype=torch.float64)
+    matrices = torch.randn(count, *truth.shape, generator=generator, dtype=torch.float64, device="cpu")
     matrices = matrices.div_(math.sqrt(truth.numel())).to(truth.dtype)
     # The values are those of the matrices as they were rounded, so that the truth fits them.
     values = matrices.double().flatten(1) @ truth.detach().double().cpu().flatten()
-    values += noise * torch.randn(count, generator=generator, dtype=torch.float64)
+    values += noise * torch.randn(count, generator=generator, dtype=torch.float64, device="cpu")
     return Measurements(matrices.to(truth.device), values.to(truth))
 
 

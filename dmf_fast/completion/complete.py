@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from dmf_fast.completion.completed import CompletedMatrix
@@ -17,6 +18,7 @@ from dmf_fast.observations import Observations
 from dmf_fast.training import Callback
 
 
+@torch.inference_mode(False)
 def complete_matrix(
     observed: Observations,
     options: CompletionOptions,

@@ -81,7 +81,9 @@ def leading_directions(
     width = min(count + _OVERSAMPLING, rows, columns)
     generator = torch.Generator().manual_seed(seed)
     left, right = (  # uniform numbers: normal ones take as long as a pass
-        torch.rand(size, width, generator=generator, dtype=gradient.dtype).sub_(0.5).to(train.device)
+        torch.rand(size, width, generator=generator, dtype=gradient.dtype, device="cpu")
+        .sub_(0.5)
+        .to(train.device)
         for size in (rows, columns)
     )
     for _ in range(passes):

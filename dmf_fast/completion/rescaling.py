@@ -10,6 +10,7 @@ from dmf_fast.checks import real_number
 from dmf_fast.nn import DeepMatrixFactorization
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def rescaled(model: DeepMatrixFactorization, *, mean: float, scale: float) -> DeepMatrixFactorization:
     """Return a copy that predicts ``mean + scale * p`` wherever ``model`` predicts ``p``.

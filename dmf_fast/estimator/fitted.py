@@ -61,7 +61,7 @@ class FittedModel:
         if self.observed is not None:
             return torch.bincount(self.observed.coordinates()[axis], minlength=count) > 0
         if self.seen_columns is None or not len(self.seen_columns.columns):
-            return torch.ones(count, dtype=torch.bool)
+            return torch.ones(count, dtype=torch.bool, device="cpu")
         if axis == 0:
             return self.seen_columns.offsets.diff() > 0
         return torch.bincount(self.seen_columns.columns, minlength=count) > 0

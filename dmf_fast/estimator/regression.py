@@ -43,17 +43,25 @@ def linear_regression(model: DeepMatrixFactorization, axis: int) -> tuple[Tensor
     factors = [factor.detach().double() for factor in model.factors]
     if axis == 0:
         coefficients, others = factors[-1], factors[:-1]
-        features = chain_product(others).T if others else torch.eye(model.shape[1]).double()
+        features = (
+            chain_product(others).T
+            if others
+            else torch.eye(model.shape[1], dtype=torch.float64, device=coefficients.device)
+        )
     else:
         coefficients, others = factors[0].T, factors[1:]
-        features = chain_product(others) if others else torch.eye(model.shape[0]).double()
+        features = (
+            chain_product(others)
+            if others
+            else torch.eye(model.shape[0], dtype=torch.float64, device=coefficients.device)
+        )
     offsets = model.mean.double().expand(len(features))
     if model.row_bias is None or model.column_bias is None:
         return coefficients, features, offsets
     own_bias, other_bias = (model.row_bias, model.column_bias)[:: 1 if axis == 0 else -1]
     return (
         torch.cat([coefficients, own_bias.detach().double()[:, None]], 1),
-        torch.cat([features, torch.ones(len(features), 1, dtype=torch.float64)], 1),
+        torch.cat([features, features.new_ones(len(features), 1)], 1),
         offsets + other_bias.detach().double(),
     )
 
@@ -133,7 +141,7 @@ def posterior_changes(
     columns, targets = columns[order], residuals.values.double()[order]
     weights = residuals.weights
     scales = torch.ones_like(targets) if weights is None else weights.double()[order].sqrt()
-    changes = torch.zeros(residuals.shape[0], root.shape[1], dtype=torch.float64)
+    changes = root.new_zeros(residuals.shape[0], root.shape[1])
     for block, places, given in _blocks(torch.bincount(rows, minlength=len(changes)), root.shape[1]):
         scale = torch.where(given, scales[places], 0.0)
         design = directions[columns[places]] * scale[:, :, None]
@@ -160,7 +168,7 @@ def _blocks(counts: Tensor, rank: int) -> Iterator[tuple[Tensor, Tensor, Tensor]
             return
         size = max(1, _BLOCK_NUMBERS // (max(width, rank) * max(1, rank)))
         rows = longest_first[begin : begin + size]
-        steps = torch.arange(width)
+        steps = torch.arange(width, device=counts.device)
         given = steps < counts[rows, None]
         yield rows, torch.where(given, starts[rows, None] + steps, 0), given
         begin += size

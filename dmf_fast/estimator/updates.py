@@ -21,6 +21,7 @@ from dmf_fast.observations import Observations
 from dmf_fast.serving import SeenColumns
 
 
+@torch.inference_mode(False)
 def partial_fit(fitted: FittedModel, new: Observations) -> FittedModel:
     """Return what is known after ratings of known rows and columns; one of a rated pair replaces the other.
 
@@ -38,7 +39,7 @@ def partial_fit(fitted: FittedModel, new: Observations) -> FittedModel:
     replaced = _find(new, fitted.observed)
     before = _predictions(fitted.model, new)
     residuals = _new_residuals(fitted.observed, new, replaced, before)
-    is_kept = torch.ones(len(fitted.observed), dtype=torch.bool)
+    is_kept = replaced.new_ones(len(fitted.observed), dtype=torch.bool)
     is_kept[replaced[replaced >= 0]] = False
     kept = fitted.observed.select(is_kept)
     model = fitted.model
@@ -53,6 +54,7 @@ def partial_fit(fitted: FittedModel, new: Observations) -> FittedModel:
     return replace(_with_model(fitted, model, new), observed=observed)
 
 
+@torch.inference_mode(False)
 def fold_in(fitted: FittedModel, axis: int, new_ids: IdMap, new: Observations) -> FittedModel:
     """Return what is known after ratings of new rows (axis 0) or new columns (axis 1).
 
@@ -91,7 +93,7 @@ def _find(wanted: Observations, observed: Observations) -> Tensor:
         rows * wanted.shape[1] + columns,
         wanted_rows * wanted.shape[1] + wanted_columns,
     )
-    places = torch.full((len(wanted_keys),), -1)
+    places = wanted_keys.new_full((len(wanted_keys),), -1)
     in_order, order = wanted_keys.sort()
     # Few are wanted: the others are looked up among them.
     nearest = torch.searchsorted(in_order, keys).clamp(max=len(in_order) - 1)
@@ -121,7 +123,7 @@ def _residuals_of_concerned(kept: Observations, residuals: Observations, axis: i
     """
     concerned = torch.isin(kept.coordinates()[axis], residuals.coordinates()[axis])
     trained = kept.select(concerned)
-    trained = trained.with_values(torch.zeros(len(trained)), trained.weights)
+    trained = trained.with_values(trained.values.zero_(), trained.weights)
     both = _concatenated(trained, residuals)
     return both if axis == 0 else both.transpose()
 
@@ -138,7 +140,7 @@ def _concatenated(first: Observations, second: Observations) -> Observations:
 
 def _weights(observed: Observations) -> Tensor:
     weights = observed.weights
-    return torch.ones(len(observed), dtype=torch.float64) if weights is None else weights.double()
+    return torch.ones_like(observed.values, dtype=torch.float64) if weights is None else weights.double()
 
 
 def _with_model(fitted: FittedModel, model: DeepMatrixFactorization, new: Observations) -> FittedModel:
@@ -171,7 +173,7 @@ def _with_more_ratings(fitted: FittedModel, axis: int, old_places: Tensor, new: 
     if fitted.seen_columns is None:
         return fitted
     seen, (rows, columns) = fitted.seen_columns, new.coordinates()
-    seen_rows = torch.repeat_interleave(torch.arange(seen.shape[0]), seen.offsets.diff())
+    seen_rows = torch.repeat_interleave(seen.offsets.diff())
     seen_pair = [seen_rows, seen.columns.long()]
     seen_pair[axis] = old_places[seen_pair[axis]]
     pairs = torch.cat([seen_pair[0], rows]), torch.cat([seen_pair[1], columns])

@@ -63,7 +63,8 @@ def kfold(observations: Observations, folds: int, seed: int) -> Iterator[Split]:
         raise ValueError(f"`observations` must hold at least 2 entries to be split, got {len(observations)}")
     folds = whole_number("folds", folds, least=2, most=len(observations))
     seed = whole_number("seed", seed, least=0, most=2**63 - 1)
-    order = torch.randperm(len(observations), generator=torch.Generator().manual_seed(seed)).numpy()
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(observations), generator=generator, device="cpu").numpy()
     fold_of = np.empty(len(order), dtype=np.int64)
     fold_of[order] = np.arange(len(order)) % folds
     return (_split(observations, fold_of == fold) for fold in range(folds))

@@ -109,9 +109,11 @@ def start_factors(depth: int, determinant: int, seed: int) -> list[Tensor]:
     there, it soon turns the sign of the determinant, which gradient flow would keep.
     """
     angle, *sizes = np.random.default_rng(seed).random(3)
-    axis = torch.tensor([np.cos(2 * np.pi * angle), np.sin(2 * np.pi * angle)], dtype=torch.float64)
+    axis = torch.tensor(
+        [np.cos(2 * np.pi * angle), np.sin(2 * np.pi * angle)], dtype=torch.float64, device="cpu"
+    )
     along = torch.outer(axis, axis)
-    across = torch.eye(2, dtype=torch.float64) - along
+    across = torch.eye(2, dtype=along.dtype, device=along.device) - along
     first, second = ((INIT_SCALE * (0.5 + size)) ** (1 / depth) for size in sizes)
     return [first * along + sign * second * across for sign in [1] * (depth - 1) + [determinant]]
 

@@ -45,6 +45,7 @@ def save_observations(observations: Observations, path: str | os.PathLike[str]) 
     save_tensors(tensors, Path(path), _FORMAT, _VERSION)
 
 
+@torch.inference_mode(False)  # what is read there can be trained on elsewhere
 def load_observations(path: str | os.PathLike[str]) -> Observations:
     """Return what :func:`save_observations` wrote, on the CPU; the file is mapped, not read.
 

@@ -61,7 +61,7 @@ def build_layout(rows: Indices, columns: Indices, shape: tuple[int, int]) -> Ten
     """
     make_builder = _native.LayoutBuilder32 if rows.dtype == np.int32 else _native.LayoutBuilder64
     builder = make_builder(rows, columns, *shape, torch.get_num_threads())
-    buffer = torch.empty(builder.bytes, dtype=torch.uint8)
+    buffer = torch.empty(builder.bytes, dtype=torch.uint8, device="cpu")
     builder.write(buffer.numpy())
     return buffer
 

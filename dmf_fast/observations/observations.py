@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
@@ -273,7 +275,7 @@ class Observations:
         )
 
     def __reduce__(self) -> tuple[Callable[..., Observations], tuple[Any, ...]]:
-        rows, columns = self._pattern.coordinates()
+        rows, columns = map(torch.from_numpy, self._pattern.coordinates())
         return _restore, (rows, columns, self.values, self.shape, self.weights)
 
     def digest(self) -> str:
@@ -287,7 +289,7 @@ class Observations:
 
         """
         tensors = (*self.coordinates(), self.values, self.weights)
-        kind = torch.tensor(list(f"{self.shape} {self.dtype}".encode()), dtype=torch.uint8)
+        kind = torch.tensor(list(f"{self.shape} {self.dtype}".encode()), dtype=torch.uint8, device="cpu")
         return sha256_of(kind, *(tensor for tensor in tensors if tensor is not None))
 
     def layout(self) -> Layout:
@@ -300,10 +302,9 @@ class Observations:
             ValueError: the matrix has too many rows and columns for its number of entries.
 
         """
-        # torch.compile cannot trace a lock, and a guard on `_layout is None` would not survive the build:
-        # hence the plain flag, and a function that is called while tracing.
-        if not self._built:
-            _build_layout(self)
+        # torch.compile cannot trace a lock, and traces a call more than once: the same way each time, so that
+        # nothing here depends on whether the layout was there before.
+        _build_layout(self)
         assert self._layout is not None
         return self._layout
 
@@ -443,6 +444,8 @@ class Observations:
 
 
 def _build_layout(observations: Observations) -> None:
+    if observations._built:
+        return
     pattern, device = observations._pattern, observations._device
     # Whatever mode or transform (torch.func) the first use is in, the layout belongs to none of them.
     with pattern.lock, torch.inference_mode(False), torch._C._DisableFuncTorch():
@@ -492,3 +495,15 @@ def _restore(*arguments: Any) -> Observations:
     """Return what was pickled, checked again, where its values were loaded to."""
     *entries, weights = arguments
     return Observations(*entries, weights=weights)
+
+
+# It makes nothing but observations of tensors: torch.load needs no `weights_only=False`.
+torch.serialization.add_safe_globals([_restore])
+
+
+def _reduced_for_a_process(observations: Observations) -> tuple[Callable[..., Any], tuple[bytes]]:
+    # Tensors go to another process as shared memory, which is gone before it begins if nobody keeps them.
+    return pickle.loads, (pickle.dumps(observations),)
+
+
+ForkingPickler.register(Observations, _reduced_for_a_process)

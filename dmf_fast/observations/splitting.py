@@ -77,8 +77,9 @@ def random_order(count: int, first: int, seed: int) -> NDArray[np.int64]:
     """
     generator = torch.Generator().manual_seed(seed)
     if first >= count // _FEW:
-        return torch.randperm(count, generator=generator).numpy()[:first]
-    drawn = torch.randint(count, (first + first // _FEW + _MARGIN,), generator=generator).numpy()
+        return torch.randperm(count, generator=generator, device="cpu").numpy()[:first]
+    size = first + first // _FEW + _MARGIN
+    drawn = torch.randint(count, (size,), generator=generator, device="cpu").numpy()
     by_place = np.argsort(drawn, kind="stable")
     is_first = np.ones(len(drawn), dtype=np.bool_)
     is_first[by_place[1:]] = drawn[by_place[1:]] != drawn[by_place[:-1]]

@@ -34,7 +34,8 @@ def read_numbers(name: str, given: Any) -> NDArray[Any] | Tensor:
     numbers = read_any_array(name, given)
     if _kind(numbers) not in "iuf":
         raise TypeError(
-            f"`{name}` must hold real numbers, got {numbers.dtype}; convert to a floating dtype first"
+            f"`{name}` must hold real numbers, got {numbers.dtype}; "
+            + ("take their .real" if _kind(numbers) == "c" else "convert to a floating dtype first")
         )
     _check_one_dimensional(name, numbers)
     return numbers
@@ -107,6 +108,16 @@ def check_device(device: Any) -> torch.device:
         hint = "; write dtype= before a dtype" if isinstance(device, torch.dtype) else ""
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"`device` must be one that torch can use here, got {device!r}: {reason}{hint}") from error
+
+
+def move_advice(device: torch.device) -> str:
+    """Return how observations come to the device of other tensors, or these to one that has kernels.
+
+    >>> move_advice(torch.device("meta"))
+    'make it on a CPU or a GPU'
+    """
+    usable = device.type in ("cpu", "cuda")
+    return f"use observations.to({str(device)!r})" if usable else "make it on a CPU or a GPU"
 
 
 def to_tensor(numbers: NDArray[Any] | Tensor, dtype: torch.dtype) -> Tensor:

@@ -12,6 +12,7 @@ from dmf_fast import cuda
 from dmf_fast.chain import shape_of
 from dmf_fast.checks import one_of
 from dmf_fast.observations import Observations
+from dmf_fast.observations.validation import DTYPES, move_advice
 from dmf_fast.ops import autograd
 from dmf_fast.ops.operators import accumulator_dtype
 from dmf_fast.ops.planner import Order, Plan, plan_for
@@ -221,12 +222,16 @@ def _check_tensor(name: str, tensor: Tensor, observations: Observations) -> None
     if not isinstance(tensor, Tensor):
         raise TypeError(f"`{name}` must be a torch.Tensor, got {type(tensor).__name__}")
     if tensor.dtype != observations.dtype:
+        to_tensor, to_observations = (
+            f"{name}.to({observations.dtype})",
+            f"observations.to(dtype={tensor.dtype})",
+        )
         raise TypeError(
             f"`{name}` must have the dtype of `observations`, {observations.dtype}, got {tensor.dtype}; "
-            f"use observations.to(dtype={tensor.dtype})"
+            f"use {to_observations if tensor.dtype in DTYPES else to_tensor}"
         )
     if tensor.device != observations.device:
         raise ValueError(
             f"`{name}` must be on the device of `observations`, {observations.device}, got {tensor.device}; "
-            f"use observations.to({str(tensor.device)!r})"
+            f"{move_advice(tensor.device)}"
         )

@@ -106,7 +106,7 @@ class AdaptiveGradientDescent(torch.optim.Optimizer):
             size = min(longest, moved / (2 * turned)) if turned else longest
             size = size if math.isfinite(size) else shared["size"]
             growth = size / shared["size"]
-        steps = norms * torch.tensor(rates, dtype=torch.float64)
+        steps = norms * norms.new_tensor(rates)
         shared.update(size=size, growth=growth, length=size * _norm(steps))
         return size
 

@@ -205,7 +205,7 @@ def write_state(
     for place, parameter in enumerate(parameters):
         kept = {name: moments[place] for name, moments in zip(native.moments, state.moments, strict=True)}
         if native.kind == RuleKind.adam:
-            kept["step"] = torch.tensor(float(state.steps), dtype=torch.float32)
+            kept["step"] = torch.tensor(float(state.steps), dtype=torch.float32, device="cpu")
         if kept:
             optimizer.state[parameter] = kept
     if native.kind == RuleKind.preconditioned_lbfgs:

@@ -161,7 +161,7 @@ class PreconditionedLBFGS(torch.optim.Optimizer):
             now = group.sizes()
             decays = group.decays(now, rate)
             kept = self.state[group.parameters[0]].get("sizes")
-            before = decays if kept is None else group.decays(torch.tensor(kept, dtype=torch.float64), rate)
+            before = decays if kept is None else group.decays(_on_cpu(kept), rate)
             for place, parameter in enumerate(group.parameters):
                 state, gradient = self.state[parameter], _gradient(parameter)
                 move = state.get("move", torch.zeros_like(parameter))
@@ -211,7 +211,7 @@ class _Group:
     def sizes(self) -> Tensor:
         """Return t_k of every column between two factors, float64; nothing for other depths."""
         if len(self.factors) != 2:
-            return torch.zeros(0, dtype=torch.float64)
+            return _on_cpu([])
         first, last = (factor.double() for factor in self.factors)
         sizes: Tensor = (first.square().sum(1) + last.square().sum(0)).cpu() / 2
         return sizes
@@ -220,7 +220,7 @@ class _Group:
         """Return φ' of every column, or the one decay where there are no columns; on the CPU, float64."""
         decay, concavity = self.options["weight_decay"] * rate, self.options["concavity"]
         if not len(sizes):
-            sizes = torch.zeros(1, dtype=torch.float64)
+            sizes = _on_cpu([0.0])
         decays: Tensor = decay * (1 + sizes / self.options["knee"]) ** -concavity
         return decays.clamp(min=_LEAST_DECAY)
 
@@ -239,7 +239,7 @@ class _Group:
         decay, concavity, knee = (self.options[name] for name in ("weight_decay", "concavity", "knee"))
         vectors = sum(p.double().square().sum().item() for p in self.parameters if p.dim() != 2)
         if not len(sizes):
-            sizes = torch.tensor([sum(p.double().square().sum().item() for p in self.factors) / 2])
+            sizes = _on_cpu([sum(p.double().square().sum().item() for p in self.factors) / 2])
         if concavity:
             sizes = knee * ((1 + sizes / knee) ** (1 - concavity) - 1) / (1 - concavity)
         return float(decay * rate * sizes.sum().item() + decay / 2 * vectors)
@@ -303,6 +303,10 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 def _or_ones(given: Tensor | None, length: int, like: Tensor) -> Tensor:
     return like.new_ones(length) if given is None else given.to(like)
+
+
+def _on_cpu(numbers: list[float]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float64, device="cpu")
 
 
 def _dot(left: list[Tensor], right: list[Tensor]) -> float:

@@ -89,7 +89,8 @@ def recommend(
 
 def _most_liked(two_factors: TwoFactors, k: int) -> tuple[Tensor, Tensor]:
     """Return the columns for a row of which nothing is known, and their scores without the mean."""
-    columns, scores = torch.full((k,), -1), torch.full((k,), -torch.inf, dtype=two_factors.a.dtype)
+    columns = torch.full((k,), -1, device="cpu")
+    scores = torch.full((k,), -torch.inf, dtype=two_factors.a.dtype, device="cpu")
     if two_factors.column_bias is not None:
         bias = two_factors.column_bias.cpu()
         best = torch.argsort(bias, descending=True, stable=True)[:k]

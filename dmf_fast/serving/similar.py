@@ -75,6 +75,7 @@ def _nearest(factors: Tensor, indices: Tensor, k: int) -> Neighbors:
     directions = directions.to(factors.dtype).contiguous()
     lines = len(directions)
     # Every line has been seen with itself.
-    offsets, itself = torch.arange(lines + 1), torch.arange(lines, dtype=torch.int32)
+    offsets = torch.arange(lines + 1, device="cpu")
+    itself = torch.arange(lines, dtype=torch.int32, device="cpu")
     transposed = directions.T.contiguous()
     return Neighbors(*top_columns(directions, transposed, None, indices, offsets, itself, k))

@@ -140,8 +140,8 @@ def _outer_and_inner(factors: list[Tensor]) -> tuple[Tensor, Tensor]:
     whole = factors[0]
     rows, columns = whole.shape
     if rows < columns:
-        return torch.eye(rows, dtype=whole.dtype), whole
-    return whole, torch.eye(columns, dtype=whole.dtype)
+        return torch.eye(rows, dtype=whole.dtype, device=whole.device), whole
+    return whole, torch.eye(columns, dtype=whole.dtype, device=whole.device)
 
 
 def _balance(a: Tensor, b: Tensor, rank: int | None) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmf_fast.nn import DTYPES, DeepMatrixFactorization
+from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
+from dmf_fast.observations.validation import move_advice
 from dmf_fast.optim.spec import OptimizerSpec
 from dmf_fast.training.measures import Measures
 from dmf_fast.training.options import FitOptions
@@ -75,7 +76,7 @@ def check_fit(
             f"{options.patience}; pass validation=... too"
         )
     if isinstance(optimizer, torch.optim.Optimizer):
-        _check_bound(optimizer, model.parameter_list if given is None else given)
+        _check_bound(optimizer, list(model.parameters()) if given is None else given)
 
 
 def checked_callbacks(callbacks: Any) -> tuple[Callable[..., Any], ...]:
@@ -109,7 +110,12 @@ def _check_bound(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor])
 
 
 def _check_factor(name: str, factor: Tensor, train: Observations) -> None:
-    if factor.dtype not in DTYPES or factor.dtype != train.dtype:
+    if factor.is_inference():
+        raise ValueError(
+            f"`{name}` must be no inference tensor, as only torch.inference_mode() lets it change, got one; "
+            "clone it outside of that mode (a model: copy.deepcopy)"
+        )
+    if factor.dtype != train.dtype:
         raise TypeError(
             f"`{name}` must have the dtype of the observations, {train.dtype}, got {factor.dtype}; use "
             f"observations.to(dtype={factor.dtype})"
@@ -117,7 +123,7 @@ def _check_factor(name: str, factor: Tensor, train: Observations) -> None:
     if factor.device != train.device:
         raise ValueError(
             f"`{name}` must be on the device of the observations, {train.device}, got {factor.device}; "
-            f"use observations.to({str(factor.device)!r})"
+            f"{move_advice(factor.device)}"
         )
     if not (factor.is_contiguous() or factor.T.is_contiguous()) and _coincide(factor):
         raise ValueError(
@@ -153,7 +159,7 @@ def _coincide(*matrices: Tensor) -> bool:
 def _addresses(matrix: Tensor) -> Tensor:
     size = matrix.element_size()
     rows, columns = (
-        torch.arange(count) * (stride * size)
+        torch.arange(count, device="cpu") * (stride * size)
         for count, stride in zip(matrix.shape, matrix.stride(), strict=True)
     )
     return (matrix.data_ptr() + rows[:, None] + columns).reshape(-1)

@@ -37,7 +37,7 @@ class Batches:
             raise ValueError(f"`batches` must be at most the {len(train)} entries of `train`, got {count}")
         self._parts = [train] if count == 1 else list(_parts(train, count, seed))
         self._seed = seed
-        self._epoch, self._order = -1, torch.zeros(1, dtype=torch.long)
+        self._epoch, self._order = -1, torch.zeros(1, dtype=torch.long, device="cpu")
         for part in self._parts:
             if part.total_weight == 0:
                 raise ValueError(
@@ -49,13 +49,16 @@ class Batches:
         epoch, place = divmod(step, len(self._parts))
         if epoch != self._epoch and len(self._parts) > 1:
             generator = torch.Generator().manual_seed(_mixed(self._seed, epoch))
-            self._epoch, self._order = epoch, torch.randperm(len(self._parts), generator=generator)
+            self._epoch, self._order = (
+                epoch,
+                torch.randperm(len(self._parts), generator=generator, device="cpu"),
+            )
         return self._parts[int(self._order[place])]
 
 
 def _parts(train: Observations, count: int, seed: int) -> Iterator[Observations]:
     generator = torch.Generator().manual_seed(seed)
-    part_of_entry = torch.randperm(len(train), generator=generator).remainder_(count)
+    part_of_entry = torch.randperm(len(train), generator=generator, device="cpu").remainder_(count)
     (rows, columns), values, weights = train.coordinates(), train.values, train.weights
     for part in range(count):
         places = (part_of_entry == part).nonzero().squeeze(1).to(rows.device)
@@ -72,4 +75,5 @@ def _parts(train: Observations, count: int, seed: int) -> Iterator[Observations]
 
 def _mixed(seed: int, epoch: int) -> int:
     """Return one seed for the pair: neighboring ones have nothing in common."""
-    return int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(seed)).item()) ^ (epoch + 1)
+    generator = torch.Generator().manual_seed(seed)
+    return int(torch.randint(2**62, (), generator=generator, device="cpu").item()) ^ (epoch + 1)

@@ -208,10 +208,15 @@ def run_until_done(run: Run, device: torch.device, not_native_because: str | Non
 def running(
     options: FitOptions, checkpoint: Path | str | None, *, resume: bool
 ) -> Iterator[tuple[Path | None, Callable[[], bool], Callable[[int], object]]]:
-    """Give a run its folder for checkpoints, what says whether Ctrl-C came, and the bar to advance."""
+    """Give a run its folder for checkpoints, what says whether Ctrl-C came, and the bar to advance.
+
+    Gradients are computed whatever mode the caller is in.
+    """
     # tqdm's None: only where standard error is a terminal.
     hidden = None if options.progress is None else not options.progress
     with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
         held_folder(checkpoint, every=options.checkpoint_every, resume=resume) as folder,
         DeferredInterrupt() as interrupt,
         tqdm(total=options.steps, unit="step", unit_scale=True, disable=hidden) as bar,

@@ -48,6 +48,7 @@ class GradientFlow:
     gradient_evaluations: int
 
 
+@torch.inference_mode(False)
 def gradient_flow(
     factors: Sequence[Tensor],
     train: Observations,
@@ -101,11 +102,11 @@ def gradient_flow(
     _check_integrator(rtol, atol, method)
     _check_factors(factors, train, measures)
     flow = _Flow(train, reduction, [tuple(factor.shape) for factor in factors], factors[0].device)
-    _check_start(flow, factors)
     integrate = {"method": method, "rtol": rtol, "atol": atol}
 
     started, now = time.perf_counter(), 0.0
     state = np.concatenate([factor.detach().cpu().numpy().ravel() for factor in factors])
+    _check_start(flow, flow.factors(state))
     states: list[list[Tensor]] = []
     rows: list[Row] = []
     for then in checked_times:

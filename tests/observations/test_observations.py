@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import io
+import multiprocessing
 import pickle
 import threading
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
@@ -245,3 +248,22 @@ def test_a_compiled_loss_builds_the_layout_that_it_needs() -> None:
     compiled = torch.compile(loss, fullgraph=True, backend="eager")
     got = [compiled(factors).item() for _ in range(2)]
     assert got == [completion_loss(factors, observations).item()] * 2
+
+
+def test_observations_go_to_a_process_that_begins_anew() -> None:
+    observations, _ = random_observations(dtype=torch.bfloat16)
+    assert_same_entries(ForkingPickler.loads(ForkingPickler.dumps(observations)), observations)
+    process = multiprocessing.get_context("spawn").Process(target=Observations.layout, args=(observations,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_torch_loads_what_it_has_saved_without_being_told_to_trust_it(weighted: bool) -> None:
+    observations, _ = random_observations()
+    observations = observations if weighted else observations.with_values(observations.values)
+    file = io.BytesIO()
+    torch.save({"train": observations}, file)
+    file.seek(0)
+    assert_same_entries(torch.load(file, weights_only=True)["train"], observations)

@@ -69,9 +69,7 @@ def make_engine(
     if wanted not in ("auto", "torch"):
         raise _refused(wanted, reasons[0])
     if isinstance(optimizer, OptimizerSpec):
-        parameters = model.parameter_list if given is None else given
-        depth = len(model.factors)
-        optimizer = optimizer.make(parameters[:depth], parameters[depth:])
+        optimizer = optimizer.make(*_of_factors_and_others(model, given))
     if not (scheduler is None or isinstance(scheduler, LRScheduler)):
         scheduler = scheduler(optimizer)
     engine: Any = TorchEngine(model, train, optimizer, options, given, scheduler)
@@ -106,6 +104,17 @@ def engine_for(
     if wanted != "auto":
         return wanted
     return "cuda_block where the problem fits into a block, else cuda_graph" if on_gpu else "native"
+
+
+def _of_factors_and_others(
+    model: DeepMatrixFactorization, given: Sequence[Tensor] | None
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return what an optimizer trains of a model: what it learns, also where factors are computed of that."""
+    if given is not None:
+        return list(given), []
+    factors: list[Tensor] = list(model.factors.parameters())
+    known = {id(parameter) for parameter in factors}
+    return factors, [parameter for parameter in model.parameters() if id(parameter) not in known]
 
 
 def _check_loop(options: FitOptions, scheduler: object) -> None:

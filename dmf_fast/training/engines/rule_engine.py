@@ -186,8 +186,10 @@ def _refuse_other_code(
     same_chain = kind.chain_and_biases is base.chain_and_biases
     if not same_loss or (not same_chain and kind.parameter_scales is base.parameter_scales):
         raise NotNative(f"{kind.__name__} computes its loss itself")
-    if any(parameter._backward_hooks for parameter in model.parameters()):
+    if any(one._backward_hooks or one._post_accumulate_grad_hooks for one in model.parameters()):
         raise NotNative("a parameter has a hook")
+    if {id(one) for one in model.parameters()} != {id(one) for one in model.parameter_list}:
+        raise NotNative("the model has other parameters than factors and biases")
     if isinstance(optimizer, torch.optim.Optimizer) and (
         optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
     ):

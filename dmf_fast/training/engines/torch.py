@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -49,12 +49,11 @@ class TorchEngine:
     ) -> None:
         """Train in place; ``given`` are the tensors that ``optimizer`` knows the parameters by."""
         self._model, self._optimizer, self._scheduler, self._options = model, optimizer, scheduler, options
-        # Parameters that share memory with the caller's tensors, which get the gradients.
-        pairs = zip(model.parameter_list if given is None else given, model.parameter_list, strict=True)
-        self._aliases = [(tensor, parameter) for tensor, parameter in pairs if tensor is not parameter]
+        # The caller's tensors, whose memory parameters share, get the gradients, too.
+        self._aliases = [] if given is None else list(zip(given, model.parameter_list, strict=True))
         self._batches = Batches(train, options.batches, options.seed or 0)
         self._thresholds = thresholds(options)
-        self._needs_closure = _needs_closure(optimizer)
+        self._takes_closure = _takes_closure(optimizer)
         self._step = 0
         # Of the present parameters, with its graph until it is differentiated.
         self._loss: Tensor | None = None
@@ -168,17 +167,26 @@ class TorchEngine:
         norm, clip = self._differentiate(), self._options.gradient_clip
         if clip is not None:
             torch.nn.utils.clip_grads_with_norm_(self._model.parameters(), clip, norm)
-        self._optimizer.step(self._closure() if self._needs_closure else None)
+        if self._takes_closure:
+            self._optimizer.step(closure=self._closure())  # type: ignore[arg-type]
+        else:
+            self._optimizer.step()
         if self._scheduler is not None:
             self._scheduler.step()
         self._step += 1
         self._loss = None
 
-    def _closure(self) -> Any:
-        """Return what an optimizer such as LBFGS calls at every point that it tries."""
+    def _closure(self) -> Callable[[], Tensor]:
+        """Return what an optimizer such as LBFGS calls at every point that it tries.
+
+        Where loss and gradients are those of the present point already, nothing is computed again.
+        """
         batch, clip = self._batches.at(self._step), self._options.gradient_clip
+        known, known_loss = self._point(), self._loss
 
         def closure() -> Tensor:
+            if known_loss is not None and self._point() == known:
+                return known_loss
             loss = self._model.loss(batch, self._options.reduction)
             self._backward(loss)
             if clip is not None:
@@ -186,6 +194,12 @@ class TorchEngine:
             return loss
 
         return closure
+
+    def _point(self) -> list[tuple[int, int, int, int]]:
+        """Tell a state of parameters and gradients from any other, also where they were changed in place."""
+        parameters = [p for p in self._model.parameters() if p.grad is not None]
+        tensors = [(p, p.grad) for p in parameters]
+        return [(p.data_ptr(), p._version, id(g), g._version) for p, g in tensors if g is not None]
 
     def _backward(self, loss: Tensor) -> None:
         self._optimizer.zero_grad()
@@ -195,9 +209,14 @@ class TorchEngine:
             tensor.grad = parameter.grad
 
 
-def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    return closure is not None and closure.default is inspect.Parameter.empty
+def _takes_closure(optimizer: torch.optim.Optimizer) -> bool:
+    """Say whether steps get a closure; those of torch that can do without are not asked to call one."""
+    parameters = inspect.signature(optimizer.step).parameters
+    closure = parameters.get("closure")
+    if closure is None:
+        return any(one.kind == inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+    own = type(optimizer).__module__.partition(".")[0] in ("torch", "dmf_fast")
+    return closure.default is inspect.Parameter.empty or not own
 
 
 def _copies(model: DeepMatrixFactorization) -> dict[str, Tensor]:
