@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dmf_fast.completion import FAST, CompletionOptions
+from dmf_fast.completion.folds import bias_tolerance
 from dmf_fast.completion.options import PAPER
 
 
@@ -67,6 +68,7 @@ def test_the_defaults_are_those_that_the_constants_of_the_theory_were_set_with()
         "engine": "auto",
         "evaluate_every": 1,
         "singular_values": 0,
+        "norms": False,
     }
     found = CompletionOptions().values()
     assert {name: found[name] for name in expected} == expected
@@ -101,3 +103,35 @@ def test_the_setting_of_the_paper_is_gradient_descent_on_factors_alone() -> None
         "singular_values": 10,
     }
     assert {name: PAPER.values()[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("taken", "refused"),
+    [
+        ({"depth": 1}, {"depth": 0}),
+        ({"hidden": 1}, {"hidden": 0}),
+        (
+            {"init_scale": 1e-9, "initialization": "gaussian"},
+            {"init_scale": 0.0, "initialization": "gaussian"},
+        ),
+        ({"degree_exponent": 0.0}, {"degree_exponent": -1e-9}),
+        ({"degree_exponent": 1.0}, {"degree_exponent": 1.001}),
+        ({"lr": 1e-9}, {"lr": 0.0}),
+        ({"weight_decay": 0.0}, {"weight_decay": -1e-9}),
+        ({"bias_weight_decay": 0.0}, {"bias_weight_decay": -1e-9}),
+        ({"warmup": 0}, {"warmup": -1}),
+        ({"validation_fraction": 0.0}, {"validation_fraction": -1e-9}),
+        ({"validation_fraction": 0.999}, {"validation_fraction": 1.0}),
+        ({"seed": 0}, {"seed": -1}),
+    ],
+)
+def test_an_option_is_taken_up_to_its_bounds(taken: dict[str, Any], refused: dict[str, Any]) -> None:
+    name = next(iter(taken))
+    assert getattr(CompletionOptions(**taken), name) == taken[name]
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        CompletionOptions(**refused)
+
+
+def test_biases_are_fitted_roughly_where_lbfgs_learns_them_further() -> None:
+    assert bias_tolerance(CompletionOptions()) == 1e-6
+    assert bias_tolerance(FAST) == 1e-3

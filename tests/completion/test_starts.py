@@ -13,6 +13,7 @@ from dmf_fast.completion import CompletionOptions
 from dmf_fast.completion.phases import begin
 from dmf_fast.completion.starts import Phase, Prepared, product_directions
 from dmf_fast.evaluation import Biases
+from dmf_fast.initialization import initialize
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.training import FitOptions, fit
 from tests.completion.ratings import ratings
@@ -98,3 +99,33 @@ def test_constant_values_leave_nothing_to_start_from() -> None:
     part = Prepared.of(train, None, OPTIONS, Biases.fit(train))
     start = begin(Phase(2, "spectral"), part, OPTIONS)
     assert all(torch.isfinite(parameter).all() for parameter in start.model.parameters())
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_a_spectral_start_has_sizes_by_the_squares_of_the_gradient(depth: int) -> None:
+    """A ten-thousandth of the reference; from depth 3 on 3 % of it, and twice what survives the decay."""
+    part = prepared()
+    assert part.directions is not None
+    above_noise = (part.directions.values[:8] / part.directions.noise).clamp(max=10)
+    size = 1e-4
+    if depth > 2:
+        pull = 1.5 * OPTIONS.weight_decay * part.unit.noise / part.directions.noise
+        size = 0.03 + 2 * min(1.0, pull ** (depth / (depth - 2)))
+    model = begin(Phase(depth, "spectral"), part, OPTIONS).model
+    product = chain_product([factor.detach() for factor in model.factors])
+    expected = size * part.unit.reference * above_noise**2
+    torch.testing.assert_close(torch.linalg.svdvals(product)[:8], expected, rtol=1e-6, atol=0.0)
+
+
+@pytest.mark.parametrize("start", ["gaussian", "balanced", "orthogonal"])
+@pytest.mark.parametrize(("given", "scale"), [(None, 2e-5), (0.5, 0.5)])
+def test_other_starts_are_those_of_the_paper_of_the_size_of_an_entry(
+    start: str, given: float | None, scale: float
+) -> None:
+    options = CompletionOptions(hidden=8, depth=3, initialization=start, init_scale=given, seed=3)  # type: ignore[arg-type]
+    part = prepared(options)
+    found = begin(Phase(3, start), part, options).model.factors
+    # 40 rows and 30 columns: a product of the size s √40 has entries of about s.
+    expected = initialize(start, (30, 8, 8, 40), scale * 40**0.5, seed=3, dtype=torch.float64)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.detach(), other)

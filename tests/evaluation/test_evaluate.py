@@ -265,6 +265,10 @@ def test_an_evaluation_is_of_the_best_ten_and_clips_nothing_by_default() -> None
     assert EvaluationOptions(clip=(2.0, 2.0)).clip == (2.0, 2.0)
     with pytest.raises(ValueError, match=r"`clip` must be \(lowest, highest\), got \(2.5, 2.0\)"):
         EvaluationOptions(clip=(2.5, 2.0))
+    for name in ("bins", "cutoff", "block"):
+        assert getattr(EvaluationOptions(**{name: 1}), name) == 1
+        with pytest.raises(ValueError, match=f"`{name}` must be at least 1, got 0"):
+            EvaluationOptions(**{name: 0})
 
 
 def test_a_prediction_of_the_largest_size_is_one_and_a_larger_one_is_not() -> None:

@@ -94,8 +94,11 @@ def test_parts_of_the_rows_add_up_to_all(monkeypatch: pytest.MonkeyPatch) -> Non
 
     for other in (parts[0] + parts[1], in_chunks):
         assert other.as_dict() == pytest.approx(whole.as_dict())
-    with pytest.raises(ValueError, match="`cutoff` must be the same in both"):
-        whole + RankingMetrics(9)
+    for other in (RankingMetrics(9), RankingMetrics(2)):
+        with pytest.raises(
+            ValueError, match=f"`cutoff` must be the same in both .* got 5 and {other.cutoff}"
+        ):
+            whole + other
 
 
 @pytest.mark.parametrize(
@@ -103,6 +106,7 @@ def test_parts_of_the_rows_add_up_to_all(monkeypatch: pytest.MonkeyPatch) -> Non
     [
         ([0], [[1, 1]], "`recommended` must not name a column twice to a row, got one twice to row 0"),
         ([0], [1, 2], r"`recommended` must be of shape \(1, k\)"),
+        ([0], [[1], [2]], r"`recommended` must be of shape \(1, k\), .* got \(2, 1\)"),
         ([0, 5], [[1], [2]], "`rows` must have something relevant, got"),
         ([0, 0], [[1], [2]], "`rows` must be distinct"),
         ([0], [[0.5]], "`recommended` must hold integers"),

@@ -13,7 +13,9 @@ LOW, HIGH = np.array([1.0, 2.0, 1.5, 1.2, 0.9]), np.array([3.0, 2.5, 4.0, 2.0, 1
 
 def test_smaller_in_every_seed_holds_and_the_converse_does_not() -> None:
     assert less("low", LOW, "high", HIGH).holds
-    assert not less("high", HIGH, "low", LOW).holds
+    converse = less("high", HIGH, "low", LOW)
+    assert not converse.holds
+    assert "smaller in 0 of 5 seeds" in converse.evidence
 
 
 def test_the_probability_is_that_of_a_paired_test_of_the_logarithms() -> None:
@@ -62,4 +64,6 @@ def test_few_seeds_must_agree_all() -> None:
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
 def test_one_ratio_in_all_seeds_needs_no_statistic(factor: float) -> None:
-    assert less("scaled", [factor] * 5, "one", [1.0] * 5).holds == (factor < 1)
+    found = less("scaled", [factor] * 5, "one", [1.0] * 5)
+    assert found.holds == (factor < 1)
+    assert found.evidence.endswith("p = 0" if factor < 1 else "p = 1")

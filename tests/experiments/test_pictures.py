@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,12 @@ from dmf_fast.experiments.completion_grid import FULL, QUICK, CompletionGrid, Gr
 from dmf_fast.experiments.figure_style import DEPTH_STYLES, draw_curve, draw_spread, new_figure
 from dmf_fast.experiments.greedy_phases import GreedyPhase
 from dmf_fast.experiments.movielens_data import MovieLensSplit
+from dmf_fast.experiments.movielens_runs import QUICK as MOVIELENS_QUICK
 from dmf_fast.experiments.movielens_runs import MovieLensGrid, MovieLensResults
 from dmf_fast.experiments.page import Picture
+from dmf_fast.experiments.ratings_runs import QUICK as RATINGS_QUICK
 from dmf_fast.experiments.ratings_runs import RatingsGrid, RatingsResults
+from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.singular_dynamics import LEADING, DynamicsProblem
 
 
@@ -172,6 +176,10 @@ def test_dynamics_are_drawn_against_time() -> None:
             [0.0, place, 2.0 * place] for place in range(LEADING, 0, -1)
         ]
         assert axes.get_yscale() == "log"
+    assert [axes.get_ylabel() for axes in figure] == [
+        "singular values", "", "mean size in $U^T \\nabla\\ell(W)\\,V$", "",
+    ]  # fmt: skip
+    assert [axes.get_title() for axes in figure] == ["depth 1", "depth 2", "", ""]
     for axes in figure[2:]:
         assert curves(axes) == {
             "diagonal": ([1.0, 2.0], [4.0, 2.0]), "off the diagonal": ([1.0, 2.0], [1.0, 1.0]),
@@ -253,7 +261,8 @@ def test_the_table_of_movielens_has_means_and_the_error_of_the_mean_rating() -> 
 def ratings_results() -> RatingsResults:
     rows = [
         {"share": share, "seed": seed, "model": model, "test_rmse": 1.0 + gain + share * seed,
-         "effective_rank": rank, "singular_values": [4.0 * share, 1.0, 3e-6, 1e-9]}
+         "effective_rank": None if rank is None else 10 * share * rank,
+         "singular_values": [4.0 * share, 1.0, 3e-6, 1e-9]}
         for share in (0.9, 0.2, 0.4)
         for seed in (2, 0, 1)
         for model, gain, rank in (
@@ -272,6 +281,10 @@ def test_gains_over_the_biases_are_drawn_with_decay_and_without() -> None:
         for label, gain in (("depth 1", 0.5), ("depth 2", -0.25), ("auto", 0.0))
     }
     assert curves(undecayed)["depth 2"][1] == pytest.approx([0.125] * 3)
+    for axes in (decayed, undecayed):
+        assert [0.0, 0.0] in [line.get_ydata() for line in axes.lines]
+        assert axes.get_xlabel() == "ratings seen, %"
+    assert decayed.get_ylabel() == "test RMSE less that of the biases"
     assert "depth 1" not in curves(undecayed)
 
 
@@ -285,7 +298,7 @@ def test_the_table_of_ratings_has_the_median_errors_of_every_share() -> None:
     rows = {row["model"]: row for row in ratings._table(ratings_results()).to_pylist()}
     assert rows["depth 2"] == {
         "model": "depth 2", "RMSE from 20%": pytest.approx(0.95), "RMSE from 40%": pytest.approx(1.15),
-        "RMSE from 90%": pytest.approx(1.65), "effective rank": 5.0,
+        "RMSE from 90%": pytest.approx(1.65), "effective rank": 45.0,
     }  # fmt: skip
     assert rows["biases"]["effective rank"] is None
 
@@ -337,6 +350,35 @@ def test_runs_have_the_sizes_that_the_claims_were_decided_at() -> None:
     assert full.learning_rates == {1: 1e-3, 2: 2e-4, 3: 2e-4, 4: 1e-4}
     assert quick.learning_rates == {depth: 4 * rate for depth, rate in full.learning_rates.items()}
     assert torch.equal(full.train.values, quick.train.values)
+    assert (full.interval, full.longest, full.train_loss_threshold) == (0.025, 4.0, 1e-3)
+    assert not Reproduction(Path()).quick
+
+
+def test_quick_runs_are_smaller_ones_of_the_same_kind() -> None:
+    assert (
+        sensing_grid.SensingGrid(20, 1, (65, 200), (80,), (2, 3, 4), (1e-3, 1e-5), 2e-3, 2, 10_000, 1e-6)
+        == sensing_grid.QUICK
+    )
+    assert RatingsGrid((0.3, 0.5), 2, (2, 3), (2, 3), 5_000) == RATINGS_QUICK
+    assert (
+        MovieLensGrid((2, 3, 4), 2, 100, 1e-2, 0.1, 600, 25, 0.05, (35.0, 28.0, 23.0, 19.0), 1e-2)
+        == MOVIELENS_QUICK
+    )
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_dynamics_on_movielens_are_quick_in_depth_and_time(
+    quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(figure3, "read_some_ratings", lambda *given: asked.append(given))
+    problem = figure3.movielens(Path("ml"), quick=quick)
+    rates = {1: 0.05, 2: 0.01, 3: 0.001, 4: 0.0007}
+    assert asked == [(Path("ml"), 10_000, 0)]
+    assert problem.learning_rates == ({1: 0.05, 2: 0.01} if quick else rates)
+    assert (problem.hidden, problem.init_scale, problem.longest) == (943, 1e-2, 4.0)
+    assert (problem.interval, problem.train_loss_threshold) == ((0.1, 1e-2) if quick else (0.05, 1e-3))
+    assert problem.one_thread == quick
 
 
 def test_jobs_on_ratings_differ_in_depth_and_decay_alone() -> None:

@@ -186,6 +186,10 @@ def test_the_table_has_a_row_for_every_way_and_number(section: Section) -> None:
     assert all(row["least"] <= row["median error"] <= row["largest"] for row in rows)
     assert rows[0]["median steps"] is None
     assert rows[1]["runs"] == 2
+    runs = [row for row in rows if row["runs"] is not None]
+    assert all(0 <= row["that reached the train loss"] <= 2 for row in runs)
+    # One that has reached it has made fewer steps than there are.
+    assert {row["that reached the train loss"] == 2 for row in runs if row["median steps"] < 300} == {True}
 
 
 def test_the_grids_measure_below_and_above_what_the_nuclear_norm_needs() -> None:
