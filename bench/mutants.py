@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 import yaml
 
 from bench.record import origin, results_file
@@ -43,6 +44,8 @@ LEFT_OUT = re.compile(
     r"BitOr_|_(Eq|NotEq|Lt|LtE|Gt|GtE)_(Is|IsNot)$|_(Is|IsNot)_(Eq|NotEq|Lt|LtE|Gt|GtE)$"
     r"|BinaryOperator_\w+_(FloorDiv|Mod|Pow|RShift|LShift|BitOr|BitAnd|BitXor)$"
 )
+# Engines that only run there.
+NEEDS_A_GPU = re.compile("^cuda_")
 # Sources and tests where they do not lie in folders of the package's name.
 ELSEWHERE = {"planner": (["dmf_fast/ops/planner.py", "dmf_fast/ops/costs.py"], ["tests/ops/test_planner.py"])}
 PACKAGES = (
@@ -144,6 +147,9 @@ def sample(modules: list[Path], count: int, draw: random.Random) -> list[Mutatio
     from cosmic_ray.commands import init
     from cosmic_ray.work_db import WorkDB, use_db
 
+    modules = [
+        module for module in modules if torch.cuda.is_available() or not NEEDS_A_GPU.search(module.name)
+    ]
     with use_db(":memory:", mode=WorkDB.Mode.create) as known:
         init(modules, known, {})
         mutations = [item.mutations[0] for item in known.work_items]
@@ -151,10 +157,28 @@ def sample(modules: list[Path], count: int, draw: random.Random) -> list[Mutatio
     for mutation in mutations:
         if not LEFT_OUT.search(mutation.operator_name):
             places.setdefault((str(mutation.module_path), mutation.start_pos), []).append(mutation)
-    chosen = draw.sample(sorted(places), min(count, len(places)))
-    return [
-        draw.choice(sorted(places[place], key=lambda m: (m.operator_name, m.occurrence))) for place in chosen
-    ]
+    drawn: list[MutationSpec] = []
+    for place in draw.sample(sorted(places), len(places)):
+        changes = sorted(places[place], key=lambda change: (change.operator_name, change.occurrence))
+        change = draw.choice(changes)
+        if len(drawn) < count and is_a_bug(change):
+            drawn.append(change)
+    return drawn
+
+
+def is_a_bug(change: MutationSpec) -> bool:
+    """Say whether a change is still Python, and of more than what type checkers see."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
+    source = change.module_path.read_text(encoding="utf-8")
+    if "TYPE_CHECKING" in source.splitlines()[change.start_pos[0] - 1]:
+        return False
+    try:
+        compile(mutate_code(source, get_operator(change.operator_name)(), change.occurrence), "", "exec")
+    except SyntaxError:
+        return False
+    return True
 
 
 def native_mutants() -> Iterator[Mutant]:
