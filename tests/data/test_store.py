@@ -222,6 +222,25 @@ def test_a_failed_save_leaves_the_old_store_and_nothing_else(
     assert_same(load_ratings(tmp_path / "store"), ratings)
 
 
+def test_a_store_that_is_replaced_while_it_is_read_is_read_again(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = read_ratings(source)
+    new = as_ratings((["ann", "bob", "eve"], [7, 8, 9], [1.0, 2.0, 3.0]))
+    save_ratings(old, tmp_path / "store")
+    checks, check = [], store.check_sums
+
+    def replaced_after_the_first_check(folder: Path, names: tuple[str, ...]) -> None:
+        check(folder, names)
+        checks.append(folder)
+        if len(checks) == 1:
+            save_ratings(new, tmp_path / "store")
+
+    monkeypatch.setattr(store, "check_sums", replaced_after_the_first_check)
+
+    assert_same(load_ratings(tmp_path / "store"), new)
+
+
 def test_a_folder_that_is_no_store_is_neither_loaded_nor_replaced(source: Path, tmp_path: Path) -> None:
     ratings = read_ratings(source)
     with pytest.raises(DataError, match="is not a store of ratings"):
