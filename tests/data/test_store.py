@@ -225,8 +225,8 @@ def test_a_failed_save_leaves_the_old_store_and_nothing_else(
 def test_a_store_that_is_replaced_while_it_is_read_is_read_again(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = read_ratings(source)
-    new = as_ratings((["ann", "bob", "eve"], [7, 8, 9], [1.0, 2.0, 3.0]))
+    old = read_ratings(source, TIMED)
+    new = as_ratings((["ann", "bob", "eve"], [7, 8, 9], [1.0, 2.0, 3.0], [4, 5, 6]))
     save_ratings(old, tmp_path / "store")
     checks, check = [], store.check_sums
 
