@@ -224,3 +224,23 @@ def test_a_job_ends_as_its_runs_do(
     found = replace(completed, search=runs(search), refit=runs(refit))
     assert (found.interrupted, found.diverged) == (interrupted, diverged)
     assert (found.steps, found.refit_steps) == (10 * len(search), 10 * len(refit))
+
+
+def test_what_a_job_ends_with_is_its_last_run_and_its_history_goes_through_all(
+    completed: CompletedMatrix,
+) -> None:
+    rows = [{"step": [0, 4], "seconds": [0.0, 2.0]}, {"step": [0, 3], "seconds": [0.5, 1.5]}]
+    runs = [
+        replace(completed.search[0], result=FitResult(pa.table(one), 3, "steps", steps, seconds, "native"))
+        for one, steps, seconds in zip(rows, (4, 3), (2.5, 1.75), strict=True)
+    ]
+    chosen = replace(completed.chosen, runs=tuple(runs))
+    found = replace(completed, search=tuple(runs), chosen=chosen, refit=())
+    assert found.result is runs[1].result
+    assert replace(found, refit=tuple(runs[::-1])).result is runs[0].result
+    assert replace(found, chosen=replace(chosen, runs=())).result is runs[1].result
+    assert (found.steps, found.seconds) == (7, 4.25)
+    assert found.history.column_names == ["depth", "step", "seconds"]
+    assert found.history["step"].to_pylist() == [0, 4, 4, 7]
+    assert found.history["seconds"].to_pylist() == [0.0, 2.0, 3.0, 4.0]
+    assert found.history["depth"].to_pylist() == [2] * 4

@@ -154,6 +154,14 @@ def test_weights_of_the_validation_entries_count_in_what_is_chosen_by() -> None:
         assert candidate.validation_rmse != pytest.approx(squares.mean().sqrt().item(), rel=1e-3)
 
 
+def test_validation_entries_end_the_search_and_nothing_but_steps_does_without_them() -> None:
+    fit = replace(FIT, steps=60, patience=1)
+    searched = complete_matrix(ratings(), options(fit=fit, refit=False)).search[0].result
+    assert (searched.stopped_because, searched.steps < 60) == ("patience", True)
+    alone = complete_matrix(ratings(), options(fit=fit, validation_fraction=0.0)).search[0].result
+    assert (alone.stopped_because, alone.steps, alone.best_step) == ("steps", 60, None)
+
+
 def test_without_validation_or_refit_there_is_one_run() -> None:
     for changes in ({"validation_fraction": 0.0}, {"refit": False}):
         completed = complete_matrix(ratings(), options(**changes))

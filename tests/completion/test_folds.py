@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 
 from dmf_fast import Observations
-from dmf_fast.completion import CompletionOptions, validation_folds
+from dmf_fast.completion import FAST, CompletionOptions, validation_folds
+from dmf_fast.completion.folds import biases_of_folds
+from dmf_fast.evaluation import HeldOut, Shrinkage, chosen_biases
 
 OPTIONS = CompletionOptions()
 
@@ -51,3 +53,21 @@ def test_nothing_validates_where_there_would_be_nothing() -> None:
     assert validation_folds(observed, OPTIONS) == [(observed, None)]
     none = CompletionOptions(validation_fraction=0.0)
     assert validation_folds(observed, none) == [(observed, None)]
+
+
+def test_the_biases_of_all_folds_have_the_shrinkage_that_validation_entries_choose() -> None:
+    observed = entries(2_000)
+    folds = [observed.split(0.1, seed=seed) for seed in (0, 1)]
+    held_out = [(train, HeldOut.of(validation)) for train, validation in folds]
+    for options, tolerance in ((OPTIONS, 1e-6), (FAST, 1e-3)):
+        found = biases_of_folds(folds, options)
+        expected = chosen_biases(held_out, tolerance=tolerance)
+        for own, other in zip(found, expected, strict=True):
+            assert own is not None
+            assert own.shrinkage == other.shrinkage != Shrinkage()
+            assert own.row_biases.tolist() == other.row_biases.tolist()
+    unvalidated = [(observed, None)]
+    (own,) = biases_of_folds(unvalidated, OPTIONS)
+    assert own is not None
+    assert own.shrinkage == Shrinkage()
+    assert biases_of_folds(folds, CompletionOptions(bias=False)) == [None, None]

@@ -83,6 +83,19 @@ def test_a_start_is_as_long_as_lowers_the_loss_most() -> None:
     assert losses[1] < min(losses[0], losses[2])
 
 
+def test_a_start_leaves_a_quarter_of_the_noise_off_the_gradient_and_keeps_a_fiftieth_of_the_first() -> None:
+    train = ratings().to(dtype=torch.float64)
+    part = Prepared.of(train, None, options(), Biases.fit(train))
+    assert part.directions is not None
+    values = part.directions.values[:8]
+    for noise in (part.unit.noise, 3.9 * values[3].item()):  # the second leaves little of most
+        told = replace(part, unit=replace(part.unit, noise=noise))
+        model = fast_start(Phase(2, "spectral"), told, options()).model
+        pulls = (values - 0.25 * noise).clamp(min=values[0].item() / 50)
+        sizes = torch.linalg.svdvals((model.factors[1] @ model.factors[0]).detach())[:8]
+        torch.testing.assert_close(sizes / sizes[0], pulls / pulls[0], rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("times", [0.8, 1.2])
 def test_a_decay_that_is_a_fifth_off_errs_hardly_more(fast: CompletedMatrix, times: float) -> None:
     train, test = observed().split(0.1, seed=1)

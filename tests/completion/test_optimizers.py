@@ -41,7 +41,9 @@ def test_a_name_stands_for_a_rule_and_its_options(name: str) -> None:
     expected = {"lr": 0.25, "weight_decay": 0.5} | options
     assert {option: found[option] for option in expected} == expected
     assert spec.bias_options == {"weight_decay": 0.125}
-    assert optimizer_spec(name, 0.25).bias_options == {}
+    plain = optimizer_spec(name, 0.25)
+    assert plain.bias_options == {}
+    assert plain.all_options()["weight_decay"] == 0.0
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,7 @@ def test_the_setting_of_the_paper_is_gradient_descent_on_factors_alone() -> None
         "train_loss_threshold": 1e-6,
         "evaluate_every": 100,
         "singular_values": 10,
+        "norms": False,
     }
     assert {name: PAPER.values()[name] for name in expected} == expected
 
