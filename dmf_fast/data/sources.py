@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import lzma
@@ -13,7 +14,7 @@ import tempfile
 import weakref
 import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -240,7 +241,7 @@ def _copied(stream: BinaryIO, title: str) -> RatingsFile:
         with copy.path.open("wb") as file:
             while block := stream.read(_BLOCK_BYTES):
                 file.write(block)
-                if file.tell() == len(block) and b"\0" in block and not _is_binary_kind(block):
+                if file.tell() == len(block) and b"\0" in block and not _is_known_kind(block):
                     break  # no kind of ratings: the reader refuses it, and it may have no end
     except OSError as error:
         if error.errno != errno.ENOSPC:
@@ -251,7 +252,12 @@ def _copied(stream: BinaryIO, title: str) -> RatingsFile:
     return RatingsFile(copy.path, title=title, _copy=copy)
 
 
-def _is_binary_kind(start: bytes) -> bool:
+def _is_known_kind(start: bytes) -> bool:
+    """Return whether a file that holds NUL bytes may be one of ratings: Parquet, an archive, UTF-16."""
+    for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+        with suppress(UnicodeError):
+            if "\0" not in codecs.getincrementaldecoder(encoding)().decode(start):
+                return True
     return start.startswith((b"PAR1", *ZIP_STARTS)) or any(
         magic.match(start) for magic in _COMPRESSIONS.values()
     )

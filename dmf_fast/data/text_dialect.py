@@ -104,6 +104,8 @@ def first_lines(file: RatingsFile, encoding: str | None) -> list[str]:
     """
     with closing(utf8_pieces(file, encoding, _SAMPLE_BYTES)) as pieces:
         sample, more = next(pieces, b""), next(pieces, b"")
+    if more == b"\n":  # a carriage return at the end, which might have had a line feed behind it
+        sample, more = sample + more, b""
     if more and not sample.endswith(b"\n"):
         sample = sample[: sample.rfind(b"\n") + 1]
         if not sample:

@@ -75,11 +75,14 @@ def _parsed(table: TextTable, block: TextBlock) -> Iterator[tuple[TextBlock, Par
             parsed = _parsed_at_once(table, with_text, block)
     if parsed is not None:
         yield block, parsed
-    elif len(block.data) > _REPAIRED_BYTES and len(block.data) > 2 * _PIECES * table.dialect.width:
-        for piece in block.pieces(_PIECES):
-            yield from _parsed(table, piece)
-    else:
+        return
+    # Cells that are few for the columns, and one line, are not cut.
+    is_large = len(block.data) > max(_REPAIRED_BYTES, 2 * _PIECES * table.dialect.width)
+    pieces = list(block.pieces(_PIECES)) if is_large else []
+    if len(pieces) < 2:
         yield block, repaired_block(table, block)
+    for piece in pieces[1:] and pieces:
+        yield from _parsed(table, piece)
 
 
 def _parsed_at_once(table: TextTable, columns: list[TextColumn], block: TextBlock) -> ParsedBlock | None:

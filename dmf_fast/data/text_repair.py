@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from dmf_fast.data.text_table import ParsedBlock, TextColumn, TextTable, parse, 
 from dmf_fast.data.times import text_to_seconds
 from dmf_fast.files.reading import short_reason
 
+_NO_TEXT = "\U0010ffff"
 _POINT = "write a decimal point instead of the comma"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:nan|inf|infinity)$"
 
@@ -43,9 +45,8 @@ def repaired_block(table: TextTable, block: TextBlock) -> ParsedBlock:
 
 def _cells(table: TextTable, block: TextBlock) -> tuple[dict[int, pa.Array], list[Problem]]:
     """Return the text of the wanted cells by role, missing in lines of another width, which are a problem."""
-    # Bytes, as cells that nobody wants need not be text.
-    columns = [TextColumn(column.role, column.position, pa.large_binary()) for column in table.columns]
-    data, unclosed = block.data, frozenset[int]()
+    columns = [replace(column, kind=pa.large_string()) for column in table.columns]
+    data, unclosed = _marked(block.data), frozenset[int]()
     try:
         arrays, wrong = _parsed(table, columns, data)
     except pa.ArrowInvalid:
@@ -62,7 +63,7 @@ def _cells(table: TextTable, block: TextBlock) -> tuple[dict[int, pa.Array], lis
     good[list(found)] = False
     positions = pa.array(np.cumsum(good) - 1, mask=~good)
     cells = {
-        column.role: _decoded(table, block, column, array.take(positions))
+        column.role: _checked(table, block, column, array.take(positions))
         for column, array in zip(columns, arrays, strict=True)
     }
 
@@ -78,20 +79,26 @@ def _cells(table: TextTable, block: TextBlock) -> tuple[dict[int, pa.Array], lis
     return cells, [Problem(~good, words)]
 
 
-def _decoded(table: TextTable, block: TextBlock, column: TextColumn, cells: pa.Array) -> pa.Array:
-    """Return cells as text. An id in another encoding is a `DataError`; in numbers it is a bad letter."""
+def _marked(data: bytes) -> bytes:
+    """Return UTF-8 in which a character that no text holds stands for each byte that is no part of it."""
     try:
-        return cells.cast(pa.large_string())
-    except pa.ArrowInvalid:
-        decoded = [None if cell is None else cell.decode(errors="replace") for cell in cells.to_pylist()]
-    if column.role < 2:
-        spoilt = next(k for k, cell in enumerate(decoded) if cell and cell.encode() != cells[k].as_py())
+        data.decode()
+    except UnicodeDecodeError:
+        return re.sub("[\udc80-\udcff]", _NO_TEXT, data.decode(errors="surrogateescape")).encode()
+    return data
+
+
+def _checked(table: TextTable, block: TextBlock, column: TextColumn, cells: pa.Array) -> pa.Array:
+    """Return cells; an id that is not in the encoding is a `DataError`, a number with such a byte is none."""
+    spoilt = pc.fill_null(pc.match_substring(cells, _NO_TEXT), False)
+    if column.role < 2 and pc.any(spoilt).as_py():
+        row = spoilt.index(True).as_py()
+        place, key = table.place(block.lines_before)(row), cells[row].as_py().replace(_NO_TEXT, "\ufffd")
         raise DataError(
-            f"{table.place(block.lines_before)(spoilt)}: the {ROLES[column.role]} id "
-            f"{shown(str(decoded[spoilt]))} is no text of the encoding; name it with --encoding, such as "
-            "latin-1, or save the file as UTF-8"
+            f"{place}: the {ROLES[column.role]} id {shown(key)} is no text of the encoding; name it with "
+            "--encoding, such as latin-1, or save the file as UTF-8"
         )
-    return pa.array(decoded, pa.large_string())
+    return cells
 
 
 def _parsed(

@@ -101,7 +101,8 @@ def parse(
         pa.BufferReader(data),
         csv.ReadOptions(
             column_names=names,
-            block_size=_ARROW_BLOCK_BYTES,
+            # A line must not be longer; where lines are looked at one by one, it may.
+            block_size=max(_ARROW_BLOCK_BYTES, 0 if invalid_row_handler is None else len(data)),
             # An Arrow thread that lets go of a Python function while the interpreter ends aborts the process.
             use_threads=invalid_row_handler is None,
         ),

@@ -153,3 +153,33 @@ def test_rows_of_parquet_are_counted_across_its_batches(tmp_path: Path) -> None:
 def test_no_bad_rows_are_false() -> None:
     assert not BadRows()
     assert str(BadRows()) == "No bad rows."
+
+
+@pytest.mark.parametrize("lines_around", [0, 3])
+@pytest.mark.parametrize("length", [200_000, 3_000_000])
+def test_a_line_that_is_bad_and_long_costs_itself_only(
+    tmp_path: Path, lines_around: int, length: int
+) -> None:
+    path, good = tmp_path / "ratings.csv", "1,2,3\n" * (1 + lines_around)
+    path.write_text(good + "1," + "2" * length + "\n" + good * lines_around)
+
+    ratings = read_ratings(path)
+
+    assert len(ratings) == good.count("\n") * (1 + lines_around)
+    assert ratings.bad_rows.count == 1
+
+
+def test_a_bad_line_in_another_encoding_is_a_bad_row(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_bytes(b"1,2,3\n1,\xff\n1,2,\xe93\n1,4,3\n1,5,3\n")
+
+    ratings = read_ratings(path)
+
+    assert (len(ratings), ratings.bad_rows.count) == (3, 2)
+
+
+def test_a_file_of_one_line_that_ends_in_a_carriage_return_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_bytes(b"1,2,3\r")
+
+    assert len(read_ratings(path)) == 1

@@ -91,10 +91,11 @@ def test_a_pipe_is_read_whole_whatever_it_holds(
     assert not list(copies.iterdir())
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_a_pipe_of_many_lines_loses_none_and_knows_their_places(
-    pipe: Callable[[bytes], Path], copies: Path
+    pipe: Callable[[bytes], Path], copies: Path, encoding: str
 ) -> None:
-    path = pipe(MANY)
+    path = pipe(MANY.decode().encode(encoding))
     ratings = read_ratings(path)
 
     assert ratings.row_ids.ids.to_pylist() == list(range(ENTRIES))
