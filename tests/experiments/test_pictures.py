@@ -52,6 +52,11 @@ def curves(axes: Axes) -> dict[str, tuple[list[float], list[float]]]:
     }
 
 
+def legends(figure: list[Axes]) -> list[int]:
+    """Return which panels have a legend."""
+    return [place for place, axes in enumerate(figure) if axes.get_legend() is not None]
+
+
 def panels(figure: Any) -> list[Axes]:
     assert isinstance(figure, Figure)
     return list(figure.axes)
@@ -101,7 +106,9 @@ def of_grid() -> GridResults:
 
 
 def test_figure_1_draws_the_errors_of_every_depth_by_scale_a_panel_for_each_number_and_rate() -> None:
-    drawn = [curves(axes) for axes in panels(figure1._picture(of_grid()))]
+    figure = panels(figure1._picture(of_grid()))
+    assert legends(figure) == [1]  # the last of the first row
+    drawn = [curves(axes) for axes in figure]
     places = [(lr, observed) for lr in (2e-3, 1e-3) for observed in (60, 100)]
     for (lr, observed), found in zip(places, drawn, strict=True):
         for depth in (2, 3):
@@ -171,6 +178,7 @@ def states(depth: int) -> pa.Table:
 
 def test_dynamics_are_drawn_against_time() -> None:
     figure = panels(figure3_pictures.draw_dynamics("a matrix", {1: states(1), 2: states(2)}, "log"))
+    assert legends(figure) == [2]
     for axes in figure[:2]:
         assert [line.get_ydata().tolist() for line in axes.lines] == [
             [0.0, place, 2.0 * place] for place in range(LEADING, 0, -1)
@@ -189,6 +197,8 @@ def test_dynamics_are_drawn_against_time() -> None:
 @pytest.mark.parametrize(("depth", "at_8", "wrong_at_8"), [(2, 2 * 8, 2 * 16), (3, 3 * 16, 3 * 8**1.5)])
 def test_velocities_are_drawn_over_what_moves_them(depth: int, at_8: float, wrong_at_8: float) -> None:
     velocities, balancedness = panels(figure3_pictures.draw_theory({1: states(1), depth: states(depth)}))
+    assert legends([velocities, balancedness]) == [0, 1]
+    assert velocities.get_ylabel() == "velocity per unit of gradient"
     found = curves(velocities)
     assert found["measured"][0] == [8.0] * LEADING + [1.0] * LEADING
     assert found["measured"][1] == pytest.approx([2.0 * at_8] * LEADING + [2.0 * depth] * LEADING)
@@ -281,6 +291,7 @@ def test_gains_over_the_biases_are_drawn_with_decay_and_without() -> None:
         for label, gain in (("depth 1", 0.5), ("depth 2", -0.25), ("auto", 0.0))
     }
     assert curves(undecayed)["depth 2"][1] == pytest.approx([0.125] * 3)
+    assert legends([decayed, undecayed]) == [0]
     for axes in (decayed, undecayed):
         assert [0.0, 0.0] in [line.get_ydata() for line in axes.lines]
         assert axes.get_xlabel() == "ratings seen, %"
@@ -352,6 +363,28 @@ def test_runs_have_the_sizes_that_the_claims_were_decided_at() -> None:
     assert torch.equal(full.train.values, quick.train.values)
     assert (full.interval, full.longest, full.train_loss_threshold) == (0.025, 4.0, 1e-3)
     assert not Reproduction(Path()).quick
+    assert sensing_grid.FULL.convex_only == (600,)
+    assert (greedy.LEARNING_RATES, norms.LEARNING_RATES) == ({2: 0.5, 3: 0.1}, {2: 1e-2, 3: 2e-3, 4: 8e-4})
+    assert greedy.INIT_SCALES == {2: (1e-2, 1e-4, 1e-6, 1e-8, 1e-12), 3: (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)}
+
+
+def test_norms_are_drawn_against_the_loss_with_their_bounds() -> None:
+    loss = np.array([0.3, 0.03, 0.003])
+    curve = norms.Curve(2, 1, loss, np.array([1.0, 3.0, 9.0]), loss / 2, 1 + loss)
+    figure = panels(norms._plot([curve], [replace(curve, depth=3, entry=loss)]))
+    assert legends(figure) == [0]
+    assert [axes.get_ylabel() for axes in figure[:3]] == [
+        "|W_11|",
+        "distance to rank 1, σ_2",
+        "effective rank",
+    ]
+    of_run = [line.get_ydata().tolist() for line in (axes.lines[0] for axes in figure)]
+    assert of_run[:4] == [[1.0, 3.0, 9.0], (loss / 2).tolist(), (1 + loss).tolist(), loss.tolist()]
+    for axes, bound in ((figure[0], norms.least_entry), (figure[1], lambda loss: np.sqrt(3 * loss))):
+        (dotted,) = (line for line in axes.lines if line.get_linestyle() == ":" and line.get_color() == "k")
+        x, y = np.asarray(dotted.get_xdata()), np.asarray(dotted.get_ydata())
+        assert (x[0], x[-1]) == pytest.approx((0.003, 0.3))
+        np.testing.assert_allclose(y, bound(x))
 
 
 def test_quick_runs_are_smaller_ones_of_the_same_kind() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from datetime import datetime
 from importlib import import_module
@@ -15,7 +16,7 @@ import pytest
 
 from dmf_fast.experiments import reproduce as module
 from dmf_fast.experiments.page import Claim, Section
-from dmf_fast.experiments.reproduce import EXPERIMENTS, reproduce
+from dmf_fast.experiments.reproduce import EXPERIMENTS, _TimeBook, reproduce
 from dmf_fast.experiments.reproduction import Reproduction
 
 DATE = datetime(2026, 1, 2, 15, 30)
@@ -116,3 +117,17 @@ def test_a_module_that_cannot_be_imported_stops_before_anything_runs(
 def test_every_experiment_is_there(name: str) -> None:
     run = import_module(EXPERIMENTS[name]).run
     assert list(signature(run).parameters) == ["reproduction"]
+
+
+def test_the_time_of_an_experiment_is_that_of_all_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([10.0, 13.0, 20.0, 20.5, 30.0, 31.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    for quick, expected in ((True, 3.0), (True, 3.5), (False, 1.0)):
+        book = _TimeBook(Reproduction(tmp_path / "runs", quick=quick))
+        with book.timing("norms"):
+            pass
+        assert book.seconds == {"norms": expected}
+    kept = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert kept == ["seconds-full.json", "seconds-quick.json"]
