@@ -55,6 +55,7 @@ class DeviceLayoutFacts(TypedDict):
 device_max_lines: int
 device_max_nnz: int
 widest_tile: int
+most_best_columns: int
 
 def describe_device_layout(rows: int, columns: int, nnz: int) -> DeviceLayoutFacts: ...
 def has_repeated_pairs(

@@ -12,8 +12,9 @@
 namespace dmf {
 namespace {
 
-// Tiles of the grid that a layout of a huge, nearly empty matrix may need at most.
-constexpr int64_t max_grid_tiles = int64_t{1} << 26;
+// Tiles of the grid that a layout of a huge, nearly empty matrix may need: about 32 bytes each. Many entries
+// may have as many tiles.
+constexpr int64_t few_grid_tiles = int64_t{1} << 24, max_grid_tiles = int64_t{1} << 26;
 
 int64_t ceil_divide(int64_t a, int64_t b) {
   return a / b + (a % b != 0);
@@ -114,7 +115,8 @@ class PatternSorter {
                                     std::to_string(max_tile_lines));
       }
     }
-    if (bands_of(columns_, shape_.columns) > max_grid_tiles / bands_of(rows_, shape_.rows)) {
+    const int64_t most = std::clamp(nnz_, few_grid_tiles, max_grid_tiles);
+    if (bands_of(columns_, shape_.columns) > most / bands_of(rows_, shape_.rows)) {
       throw std::invalid_argument(
           "the matrix has too many rows and columns for a layout: map ids to consecutive indices, so that few "
           "rows and columns are empty");
@@ -235,6 +237,9 @@ class PatternSorter {
   std::vector<int64_t> cut_into_rows(Packed* entries, int64_t start, int64_t stop) const {
     std::vector<int64_t> in_row(shape_.rows, 0), run_of_row(shape_.rows), runs(1, start);
     for (int64_t k = start; k < stop; ++k) ++in_row[entries[k].row];
+    if (*std::max_element(in_row.begin(), in_row.end()) > shape_.columns) {
+      throw std::invalid_argument("a row has more entries in a tile than columns: entries must be distinct");
+    }
     int64_t filled = start;
     for (int64_t row = 0; row < shape_.rows; ++row) {
       if (filled + in_row[row] - runs.back() > max_tile_entries) runs.push_back(filled);

@@ -4,11 +4,17 @@
 #include <cstdint>
 #include <cstring>
 
-// Always: a copy compiled for a wider instruction set must not be shared.
+// Always: a copy compiled for a wider instruction set must not be shared. But for sanitizers, with which
+// functions of that length take minutes to compile: their tests run where they were built.
+#if defined(DMF_SANITIZED)
+#define DMF_INLINED
+#else
+#define DMF_INLINED __attribute__((always_inline))
+#endif
 #ifdef __CUDACC__
 #define DMF_INLINE __host__ __device__ __forceinline__
 #else
-#define DMF_INLINE inline __attribute__((always_inline))
+#define DMF_INLINE inline DMF_INLINED
 #endif
 
 namespace dmf {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <stdexcept>
 #include <vector>
 
 namespace dmf {
@@ -62,77 +63,55 @@ bool tiles_are_sound(const LayoutView& view) {
   });
 }
 
+// Without a branch, so that it becomes vector instructions.
+bool all_below(const uint16_t* indices, int64_t count, int64_t bound) {
+  uint16_t largest = 0;
+  for (int64_t k = 0; k < count; ++k) largest = std::max(largest, indices[k]);
+  return count == 0 || largest < bound;
+}
+
+template <class Position>
+bool all_below(const void* positions, int64_t first, int64_t last, int64_t bound) {
+  const Position* position = static_cast<const Position*>(positions);
+  Position largest = 0;
+  for (int64_t k = first; k < last; ++k) largest = std::max(largest, position[k]);
+  return first == last || largest < static_cast<uint64_t>(bound);
+}
+
 // That the groups of `bundles` are `groups` in number, hold `entries` entries and lie in lines below `lines`.
-bool groups_are_sound(const Bundle* bundles, int64_t count, const uint16_t* line_of_group, int64_t groups,
-                      int64_t entries, int64_t lines) {
+bool groups_are_inside(const Bundle* bundles, int64_t count, const uint16_t* line_of_group, int64_t groups,
+                       int64_t entries, int64_t lines) {
+  int64_t of_kind[group_kinds] = {};
   for (int64_t bundle = 0; bundle < count; ++bundle) {
-    for (int kind = 0; kind < group_kinds; ++kind) {
-      groups -= bundles[bundle].groups[kind];
-      entries -= int64_t{bundles[bundle].groups[kind]} * group_sizes[kind];
-    }
+    for (int kind = 0; kind < group_kinds; ++kind) of_kind[kind] += bundles[bundle].groups[kind];
   }
-  if (groups != 0 || entries != 0) return false;
-  const auto inside = [lines](uint16_t line) { return line < lines; };
-  for (; count > 0; --count, ++bundles) {
-    for (const uint16_t of_kind : bundles->groups) {
-      if (!std::all_of(line_of_group, line_of_group + of_kind, inside)) return false;
-      line_of_group += of_kind;
-    }
+  int64_t found = 0, held = 0;
+  for (int kind = 0; kind < group_kinds; ++kind) {
+    found += of_kind[kind];
+    held += of_kind[kind] * group_sizes[kind];
+  }
+  return found == groups && held == entries && all_below(line_of_group, groups, lines);
+}
+
+// Whether every position of a tile is met for the first time; `seen` has a byte for each.
+bool positions_are_new(const LayoutView& layout, int64_t tile, std::vector<uint8_t>& seen) {
+  for (int64_t entry = layout.tiles[tile].entry_start; entry < layout.tiles[tile + 1].entry_start; ++entry) {
+    std::atomic_ref<uint8_t> position(seen[layout.position_of(entry)]);
+    if (position.exchange(1, std::memory_order_relaxed) != 0) return false;
   }
   return true;
 }
 
-// Rows and columns that a tile may touch: those of its block and of its shape.
-struct TileBounds {
-  int64_t rows, columns;
-};
-
-// Whether the entries of a tile stay inside it and every position is met once; `seen` has a byte for each, or
-// is null where positions do not matter.
-bool tile_entries_are_sound(const LayoutView& layout, int64_t tile_number, TileBounds bounds,
-                            std::vector<uint8_t>* seen) {
-  const Tile &tile = layout.tiles[tile_number], &next = layout.tiles[tile_number + 1];
-  const int64_t entries = next.entry_start - tile.entry_start;
-  if (!groups_are_sound(layout.row_bundles + tile.row_bundle_start,
-                        next.row_bundle_start - tile.row_bundle_start,
-                        layout.row_of_group + tile.row_of_group_start,
-                        next.row_of_group_start - tile.row_of_group_start, entries, bounds.rows) ||
-      !groups_are_sound(layout.column_bundles + tile.column_bundle_start,
-                        next.column_bundle_start - tile.column_bundle_start,
-                        layout.column_of_group + tile.column_of_group_start,
-                        next.column_of_group_start - tile.column_of_group_start, entries, bounds.columns)) {
-    return false;
-  }
-  for (int64_t entry = tile.entry_start; entry < next.entry_start; ++entry) {
-    if (layout.entry_column[entry] >= bounds.columns || layout.entry_row[entry] >= bounds.rows ||
-        layout.entry_place[entry] >= entries) {
-      return false;
-    }
-  }
-  for (int64_t entry = tile.entry_start; seen != nullptr && entry < next.entry_start; ++entry) {
-    const int64_t position = layout.position_of(entry);
-    if (position < 0 || position >= layout.header->nnz ||
-        std::atomic_ref<uint8_t>((*seen)[position]).exchange(1, std::memory_order_relaxed) != 0) {
-      return false;
-    }
-  }
-  return true;
-}
-
+// `seen` is null where positions do not matter.
 bool block_is_sound(const LayoutView& layout, int64_t row_stripe, int64_t column_stripe,
                     std::vector<uint8_t>* seen) {
-  const LayoutHeader& header = *layout.header;
-  const int64_t block = row_stripe * header.stripes + column_stripe;
-  for (int64_t t = layout.block_tile_start[block]; t < layout.block_tile_start[block + 1]; ++t) {
-    const Tile& tile = layout.tiles[t];
-    if (tile.first_row < layout.row_stripe_start[row_stripe] ||
-        tile.first_column < layout.column_stripe_start[column_stripe]) {
+  const Region region = block_region(layout, row_stripe, column_stripe);
+  const int64_t block = row_stripe * layout.header->stripes + column_stripe;
+  for (int64_t tile = layout.block_tile_start[block]; tile < layout.block_tile_start[block + 1]; ++tile) {
+    if (!tile_is_inside(layout, tile, region)) return false;
+    if (seen != nullptr && !(positions_are_inside(layout, tile) && positions_are_new(layout, tile, *seen))) {
       return false;
     }
-    const TileBounds bounds{
-        std::min(header.tile_rows, layout.row_stripe_start[row_stripe + 1] - tile.first_row),
-        std::min(header.tile_columns, layout.column_stripe_start[column_stripe + 1] - tile.first_column)};
-    if (!tile_entries_are_sound(layout, t, bounds, seen)) return false;
   }
   return true;
 }
@@ -196,6 +175,47 @@ LayoutView view_layout(const void* buffer, int64_t bytes) {
   view.entry_place = reinterpret_cast<const uint16_t*>(base + at.entry_place);
   view.position = base + at.position;
   return tiles_are_sound(view) ? view : LayoutView{};
+}
+
+Region matrix_region(const LayoutView& layout) {
+  return {0, layout.header->rows, 0, layout.header->columns};
+}
+
+Region block_region(const LayoutView& layout, int64_t row_stripe, int64_t column_stripe) {
+  return {layout.row_stripe_start[row_stripe], layout.row_stripe_start[row_stripe + 1],
+          layout.column_stripe_start[column_stripe], layout.column_stripe_start[column_stripe + 1]};
+}
+
+bool tile_is_inside(const LayoutView& layout, int64_t tile_number, const Region& region) {
+  const Tile &tile = layout.tiles[tile_number], &next = layout.tiles[tile_number + 1];
+  const int64_t entries = next.entry_start - tile.entry_start;
+  if (tile.first_row < region.first_row || tile.first_column < region.first_column) return false;
+  const int64_t rows = std::min(layout.header->tile_rows, region.last_row - tile.first_row),
+                columns = std::min(layout.header->tile_columns, region.last_column - tile.first_column);
+  return groups_are_inside(layout.row_bundles + tile.row_bundle_start,
+                           next.row_bundle_start - tile.row_bundle_start,
+                           layout.row_of_group + tile.row_of_group_start,
+                           next.row_of_group_start - tile.row_of_group_start, entries, rows) &&
+         groups_are_inside(layout.column_bundles + tile.column_bundle_start,
+                           next.column_bundle_start - tile.column_bundle_start,
+                           layout.column_of_group + tile.column_of_group_start,
+                           next.column_of_group_start - tile.column_of_group_start, entries, columns) &&
+         all_below(layout.entry_column + tile.entry_start, entries, columns) &&
+         all_below(layout.entry_row + tile.entry_start, entries, rows) &&
+         all_below(layout.entry_place + tile.entry_start, entries, entries);
+}
+
+bool positions_are_inside(const LayoutView& layout, int64_t tile) {
+  const int64_t first = layout.tiles[tile].entry_start, last = layout.tiles[tile + 1].entry_start;
+  // A negative one is beyond all others.
+  return layout.header->position_bytes == 4
+             ? all_below<uint32_t>(layout.position, first, last, layout.header->nnz)
+             : all_below<uint64_t>(layout.position, first, last, layout.header->nnz);
+}
+
+void refuse_layout() {
+  throw std::invalid_argument(
+      "layout names entries outside of its matrix; take it from Observations.layout() and leave it as it is");
 }
 
 bool entries_are_sound(const LayoutView& layout, Parallel& parallel) {

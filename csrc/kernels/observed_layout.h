@@ -139,13 +139,30 @@ DMF_INLINE void for_tile_entries(const LayoutView& layout, int64_t tile_number, 
              });
 }
 
-// A view of `buffer`, which is aligned to 8 bytes; all pointers are null when it does not hold a layout of
-// `bytes` bytes. Checks the header
-// and the tiles, but not every entry.
+// A view of `buffer`; all pointers are null when it is not aligned to 8 bytes or does not hold a layout of
+// `bytes` bytes. Checks the header and the tiles, but not every entry.
 LayoutView view_layout(const void* buffer, int64_t bytes);
 
+// The rows and columns that a tile must keep to: those of its block, or of the matrix.
+struct Region {
+  int64_t first_row, last_row, first_column, last_column;  // the last ones do not belong to it
+};
+
+Region matrix_region(const LayoutView& layout);
+Region block_region(const LayoutView& layout, int64_t row_stripe, int64_t column_stripe);
+
+// Whether a tile stays in `region`, and its entries in the tile: all that a pass reads and writes by it.
+// Vectors of indices against a bound cost a few percent of a pass, so passes ask before they touch a tile.
+bool tile_is_inside(const LayoutView& layout, int64_t tile, const Region& region);
+
+// Whether the places of a tile's entries lie in the caller's arrays.
+bool positions_are_inside(const LayoutView& layout, int64_t tile);
+
+// Throws the std::invalid_argument of a pass that has met a tile or a place outside; the pass wrote none there.
+[[noreturn]] void refuse_layout();
+
 // Whether every tile lies in its block, every entry in its tile, and every place in the caller's arrays is met
-// once: what a buffer that comes from a file must pass before a kernel may read it. A byte an entry of memory.
+// once: what makes the buffer of a file a layout. A byte an entry of memory.
 bool entries_are_sound(const LayoutView& layout, Parallel& parallel);
 
 // The same but for the places in the caller's arrays: enough for passes that never read them. No memory.
@@ -154,7 +171,7 @@ bool entries_are_inside(const LayoutView& layout, Parallel& parallel);
 // The byte offset of the position array inside a layout's buffer.
 int64_t position_offset(const LayoutView& layout);
 
-// Writes the rows and columns back in the caller's order.
+// Writes the rows and columns back in the caller's order; entries must be sound.
 void decode_layout(const LayoutView& layout, int64_t* row_of, int64_t* column_of, Parallel& parallel);
 
 }  // namespace dmf

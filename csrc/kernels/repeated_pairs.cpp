@@ -1,10 +1,13 @@
 #include "repeated_pairs.h"
 
+#include <algorithm>
 #include <atomic>
 #include <vector>
 
 namespace dmf {
 namespace {
+
+constexpr int64_t marks_per_entry = 16;
 
 // Rows of a range, their entries' columns one row after the other.
 bool repeats_in(const int32_t* row_of, const int32_t* column_of, int64_t nnz, int64_t first, int64_t last,
@@ -37,8 +40,13 @@ bool repeats_in(const int32_t* row_of, const int32_t* column_of, int64_t nnz, in
 
 bool has_repeated_pairs(const int32_t* row_of, const int32_t* column_of, int64_t nnz, int64_t rows,
                         int64_t columns, Parallel& parallel) {
+  // A worker marks all columns: many columns with few entries are not copied for each.
+  const int64_t useful = 1 + marks_per_entry * nnz / std::max<int64_t>(columns, 1);
+  const int workers =
+      static_cast<int>(std::min<int64_t>({parallel.threads(), std::max<int64_t>(rows, 1), useful}));
   std::atomic<bool> found{false};
-  for_slices(parallel, rows, [&](int, int64_t first, int64_t last) {
+  parallel.run(workers, [&](int worker) {
+    const int64_t first = rows * worker / workers, last = rows * (worker + 1) / workers;
     if (!found && repeats_in(row_of, column_of, nnz, first, last, columns)) found = true;
   });
   return found;

@@ -18,6 +18,10 @@ inline bool writes_gradients(Task task) {
   return task == Task::loss_gradients || task == Task::gradients;
 }
 
+inline bool reads_positions(Task task) {
+  return task == Task::product || task == Task::gradients;
+}
+
 // Pointers to A, Bᵀ, values and weights in the storage dtype, to everything else in its accumulator type.
 struct Operands {
   const void* a = nullptr;

@@ -1,5 +1,6 @@
-// Checks that keep the kernels within bounds, on every device, but do not look into index arrays. The errors
-// that a user should see are raised earlier, in Python; these guard direct calls of the raw operators.
+// Checks that keep the kernels within bounds, on every device; what indices name is checked where they are read
+// (cpu/arguments.h, kernels/observed_layout.h), but not on a GPU. The errors that a user should see are raised
+// earlier, in Python; these guard direct calls of the raw operators.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -39,17 +40,23 @@ inline ScalarType accumulator_of(Dtype dtype) {
   return dtype == Dtype::float64 ? ScalarType::Double : ScalarType::Float;
 }
 
+inline void check_memory(const Tensor& tensor, const char* name) {
+  STD_TORCH_CHECK(tensor.is_contiguous(), name, " must be contiguous");
+  STD_TORCH_CHECK(reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % tensor.element_size() == 0, name,
+                  " must begin at a multiple of its element size");
+}
+
 inline void check_vector(const Tensor& tensor, int64_t size, ScalarType dtype, const char* name) {
   STD_TORCH_CHECK(tensor.dim() == 1 && tensor.size(0) == size, name, " must be one-dimensional with ", size,
                   " elements");
   STD_TORCH_CHECK(tensor.scalar_type() == dtype, name, " has the wrong dtype");
-  STD_TORCH_CHECK(tensor.is_contiguous(), name, " must be contiguous");
+  check_memory(tensor, name);
 }
 
 inline void check_matrix(const Tensor& tensor, int64_t rows, const char* name) {
   STD_TORCH_CHECK(tensor.dim() == 2 && tensor.size(0) == rows, name, " must be two-dimensional with ", rows,
                   " rows");
-  STD_TORCH_CHECK(tensor.is_contiguous(), name, " must be contiguous");
+  check_memory(tensor, name);
 }
 
 inline void check_buffer(const Tensor& layout) {

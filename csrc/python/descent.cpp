@@ -1,7 +1,7 @@
 #include "descent.h"
 
-#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -9,29 +9,18 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "../kernels/cpu/descent.h"
 #include "../kernels/thread_pool.h"
 #include "../ops/cpu/torch_services.h"
+#include "checks.h"
 
 namespace py = pybind11;
 
 namespace dmf::python {
 namespace {
-
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
-
-constexpr int most_threads = 4096;
-// Keeps sizes in bytes far from overflow; memory ends earlier.
-constexpr int64_t most_numbers = int64_t{1} << 44;
-
-void require(bool holds, const std::string& what) {
-  if (!holds) throw std::invalid_argument(what);
-}
 
 DescentProgram program_of(int factors, const std::vector<std::array<int64_t, 2>>& matrices,
                           const std::vector<std::array<int, 3>>& products, int a, int b_transposed) {
@@ -44,17 +33,27 @@ DescentProgram program_of(int factors, const std::vector<std::array<int64_t, 2>>
   return program;
 }
 
+// In bytes. Matrices are cleared at once: where they cannot fit, the system would kill the process.
+int64_t physical_memory() {
+  return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+}
+
 // Guards direct use of this module; Python makes sound programs.
-void check(const DescentProgram& program, int64_t row_count, int64_t column_count) {
+void check_program(const DescentProgram& program, int64_t row_count, int64_t column_count,
+                   int64_t number_bytes) {
   const int count = static_cast<int>(program.matrices.size());
   const auto exists = [count](int matrix) { return matrix >= 0 && matrix < count; };
   require(program.factors >= 1 && program.factors <= count, "factors must be 1 or more of the matrices");
   require(count == program.factors + static_cast<int>(program.products.size()),
           "matrices must be the factors and the result of each product");
+  // Every matrix and its gradient, in rows of whole cache lines.
+  const int64_t numbers_of_line = 64 / number_bytes;
+  int64_t lines_left = physical_memory() / 64 / 2;
   for (const Matrix& matrix : program.matrices) {
-    require(matrix.rows >= 1 && matrix.columns >= 1 && matrix.rows <= most_numbers &&
-                matrix.columns <= most_numbers / matrix.rows,
-            "matrices must have a row and a column, and not too many");
+    require(matrix.rows >= 1 && matrix.columns >= 1, "matrices must have a row and a column");
+    const int64_t lines_of_row = matrix.columns / numbers_of_line + 1;
+    require(matrix.rows <= lines_left / lines_of_row, "matrices must fit the memory of this machine");
+    lines_left -= matrix.rows * lines_of_row;
   }
   std::vector<int> uses(count, 0);
   int next = program.factors;
@@ -84,25 +83,6 @@ void check(const DescentProgram& program, int64_t row_count, int64_t column_coun
           "every matrix must be used once: in a product, as a or as b_transposed");
 }
 
-void check(const Rule& rule) {
-  const auto not_negative = [](double number, const char* name) {
-    require(std::isfinite(number) && number >= 0, std::string(name) + " must be at least 0 and finite");
-  };
-  not_negative(rule.lr, "lr");
-  not_negative(rule.weight_decay, "weight_decay");
-  not_negative(rule.bias_weight_decay, "bias_weight_decay");
-  not_negative(rule.eps, "eps");
-  not_negative(rule.gradient_clip, "gradient_clip");
-  not_negative(rule.decay_after, "decay_after");
-  require(std::isfinite(rule.decay_rate) && rule.decay_rate > 0 && rule.decay_rate <= 1,
-          "decay_rate must be above 0 and at most 1");
-  require(rule.concavity >= 0 && rule.concavity < 1, "concavity must be from 0 to below 1");
-  require(std::isfinite(rule.knee) && rule.knee > 0, "knee must be above 0 and finite");
-  for (const double decay : {rule.momentum, rule.alpha, rule.beta1, rule.beta2}) {
-    require(decay >= 0 && decay < 1, "momentum, alpha, beta1 and beta2 must be from 0 to below 1");
-  }
-}
-
 // A layout with its values and weights: a view that keeps the arrays alive.
 template <class T>
 class PyObservedEntries {
@@ -110,19 +90,17 @@ class PyObservedEntries {
   PyObservedEntries(const Array<uint8_t>& layout, const Array<T>& values,
                     const std::optional<Array<T>>& weights)
       : layout_(layout), values_(values), weights_(weights) {
-    const LayoutView view = view_layout(layout_.data(), layout_.size());
-    require(view.header != nullptr, "layout must hold a layout of observed entries");
-    const int64_t nnz = view.header->nnz;
-    require(values_.ndim() == 1 && values_.size() == nnz, "values must be one number an entry of the layout");
-    require(!weights_ || (weights_->ndim() == 1 && weights_->size() == nnz),
-            "weights must be one number an entry of the layout");
+    const LayoutView view = checked_layout(layout_, "layout");
+    check_vector(values_, view.header->nnz, "values");
+    if (weights_) check_vector(*weights_, view.header->nnz, "weights");
     const T* first_weight = weights_ ? weights_->data() : nullptr;
     const T* first_value = values_.data();
     py::gil_scoped_release release;
     ThreadPool one_thread(1);
     require(entries_are_inside(view, one_thread), "layout must hold a layout of observed entries");
     entries_ = observed_entries(view, first_value, first_weight);
-    require(entries_.total_weight > 0, "the weights of all entries must have a sum above 0");
+    require(entries_.total_weight > 0 && std::isfinite(entries_.total_weight),
+            "the weights of all entries must have a sum above 0");
   }
 
   const ObservedEntries<T>& view() const { return entries_; }
@@ -143,24 +121,26 @@ class PyDescent {
 
   PyDescent(const DescentProgram& program, const std::shared_ptr<Entries>& train, double loss_scale,
             const Rule& rule, double mean, bool biases, const std::vector<std::optional<Array<T>>>& scales,
-            const std::vector<std::optional<Array<T>>>& curvatures, int threads)
+            const std::vector<std::optional<Array<T>>>& curvatures, int64_t threads)
       : train_(train) {
     require(train != nullptr, "train must be ObservedEntries, got None");
-    check(program, train->rows(), train->columns());
+    check_program(program, train->rows(), train->columns(), sizeof(T));
     check(rule);
     require(std::isfinite(loss_scale) && std::isfinite(mean), "loss_scale and mean must be finite");
-    require(threads >= 1 && threads <= most_threads,
-            "threads must be from 1 to " + std::to_string(most_threads) + ", got " + std::to_string(threads));
+    const int thread_count = checked_threads(threads);
     const std::vector<RowFacts<T>> rows = checked_rows(program, rule, biases, scales, curvatures);
     py::gil_scoped_release release;
     blas_ = ops::torch_blas();
-    threads_ = std::make_unique<ThreadPool>(threads);
+    threads_ = std::make_unique<ThreadPool>(thread_count);
     descent_ = std::make_unique<Descent<T>>(
         program, train->view(), DescentOptions{loss_scale, rule, mean, biases}, rows, *blas_, *threads_);
   }
 
   Outcome run(int64_t until, double train_loss, double gradient_norm, double most_seconds) {
-    return alone([&] { return descent_->run(until, {train_loss, gradient_norm}, most_seconds); });
+    const StopRules stop{train_loss, gradient_norm};
+    check(stop);
+    require(!std::isnan(most_seconds), "most_seconds must be a number, got nan");
+    return alone([&] { return descent_->run(until, stop, most_seconds); });
   }
 
   int64_t step() const {
@@ -263,9 +243,7 @@ class PyDescent {
     for (size_t parameter = 0; parameter < given.size(); ++parameter) {
       if (!given[parameter]) continue;
       const Array<T>& array = *given[parameter];
-      require(array.ndim() == 1 && array.size() == rows[parameter],
-              name + " must be one number for each of the parameter's " + std::to_string(rows[parameter]) +
-                  " rows");
+      check_vector(array, rows[parameter], name + " of a parameter");
       const T* numbers = array.data();
       require(std::all_of(numbers, numbers + rows[parameter],
                           [](T number) { return std::isfinite(number) && number >= 0; }),
@@ -277,6 +255,7 @@ class PyDescent {
 
   // A bias is a vector.
   std::vector<py::ssize_t> checked_shape(Part part, int parameter) const {
+    check(part);
     require(parameter >= 0 && parameter < descent_->parameters(), "parameter must be below " +
                                                                       std::to_string(descent_->parameters()) +
                                                                       ", got " + std::to_string(parameter));
@@ -304,7 +283,7 @@ void bind(py::module_& module, const std::string& bits) {
   py::class_<D>(module, ("Descent" + bits).c_str())
       .def(py::init<const DescentProgram&, const std::shared_ptr<Entries>&, double, const Rule&, double, bool,
                     const std::vector<std::optional<Array<T>>>&, const std::vector<std::optional<Array<T>>>&,
-                    int>(),
+                    int64_t>(),
            py::arg("program"), py::arg("train"), py::kw_only(), py::arg("loss_scale"), py::arg("rule"),
            py::arg("mean") = 0.0, py::arg("biases") = false,
            py::arg("scales") = std::vector<std::optional<Array<T>>>{},

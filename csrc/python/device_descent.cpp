@@ -1,17 +1,15 @@
 #include "device_descent.h"
 
-#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <optional>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
-#include "../kernels/cpu/parameters.h"
 #include "../kernels/cuda/descent_plan.h"
+#include "checks.h"
 
 namespace py = pybind11;
 
@@ -19,29 +17,25 @@ namespace dmf::python {
 namespace {
 
 template <class T>
-using Array = py::array_t<T, py::array::c_style>;
-
-void require(bool holds, const char* what) {
-  if (!holds) throw std::invalid_argument(what);
-}
-
-template <class T>
 class PyBlockRuns {
  public:
-  explicit PyBlockRuns(int64_t shared_limit) : shared_limit_(shared_limit) {}
+  explicit PyBlockRuns(int64_t shared_limit) : shared_limit_(shared_limit) {
+    check_range(shared_limit, 0, most_shared_bytes, "shared_limit");
+  }
 
   // Adds a run at step 0 with factors of zeros, and returns its number.
   int64_t add(const DescentProgram& program, std::array<int64_t, 2> shape, const Array<int64_t>& rows,
               const Array<int64_t>& columns, const Array<T>& values, const std::optional<Array<T>>& weights,
               double scale, double total_weight, const Rule& rule, double train_loss, double gradient_norm) {
-    const int64_t nnz = rows.size();
-    require(columns.size() == nnz && values.size() == nnz && (!weights || weights->size() == nnz),
-            "all arrays of entries must have one length");
-    for (int64_t entry = 0; entry < nnz; ++entry) {
-      const int64_t row = rows.data()[entry], column = columns.data()[entry];
-      require(row >= 0 && row < shape[0] && column >= 0 && column < shape[1],
-              "rows and columns must lie inside the matrix");
-    }
+    const Pairs<int64_t> pairs(rows, columns);
+    const int64_t nnz = pairs.nnz;
+    check_vector(values, nnz, "values");
+    if (weights) check_vector(*weights, nnz, "weights");
+    require(lie_below(pairs.row_of, nnz, shape[0]) && lie_below(pairs.column_of, nnz, shape[1]),
+            "rows and columns must lie inside the matrix");
+    require(std::isfinite(scale) && std::isfinite(total_weight), "scale and total_weight must be finite");
+    check(rule);
+    check(StopRules{train_loss, gradient_norm});
     const cuda::RunOptions options{rule, {train_loss, gradient_norm}, scale, total_weight};
     cuda::BlockPlan plan =
         cuda::plan_block_run(program, options, nnz, weights.has_value(), sizeof(T), shared_limit_);
@@ -49,9 +43,9 @@ class PyBlockRuns {
     const int64_t column_count =
         program.forms_product() ? a.columns : program.matrices[program.b_transposed].rows;
     require(a.rows == shape[0] && column_count == shape[1], "the program must be for a matrix of this shape");
+    const ObservedLines lines = sort_into_lines(pairs.row_of, pairs.column_of, nnz, shape[0], shape[1]);
     plan.run.memory = static_cast<int64_t>(memory_.size());
     memory_.resize(memory_.size() + plan.memory_bytes, 0);
-    const ObservedLines lines = sort_into_lines(rows.data(), columns.data(), nnz, shape[0], shape[1]);
     cuda::write_observed(plan.run, lines, values.data(), weights ? weights->data() : nullptr,
                          memory_.data() + plan.run.memory);
     shared_bytes_ = std::max(shared_bytes_, plan.shared_bytes);
@@ -61,6 +55,7 @@ class PyBlockRuns {
 
   // (offset, rows, columns, stride) of a factor as it is kept, or of a moment, in numbers of `memory`.
   std::array<int64_t, 4> place(int64_t run, Part part, int factor) const {
+    check(part);
     require(run >= 0 && run < static_cast<int64_t>(runs_.size()), "there is no such run");
     require(factor >= 0 && factor < runs_[run].factors, "there is no such factor");
     const cuda::BlockMatrix& matrix = runs_[run].matrices[factor];
@@ -87,6 +82,8 @@ class PyBlockRuns {
     if (bytes > 0) std::memcpy(result.mutable_data(), source, bytes);
     return result;
   }
+
+  static constexpr int64_t most_shared_bytes = int64_t{1} << 24;  // far more than a GPU has
 
   const int64_t shared_limit_;
   int64_t shared_bytes_ = cuda::shared_front;

@@ -31,8 +31,8 @@ float32 for float32, bfloat16 and float16.
     For every one of ``rows`` of ``a``, ``(m, h)``, the ``k`` columns of ``b``, ``(h, n)``, with the highest
     scores ``a_i · b_j + column_bias_j``, best first, and these scores; ties go to the lower column. Left out
     are the columns seen of row i, ``seen_columns[seen_offsets[i]:seen_offsets[i + 1]]``, int32 and rising,
-    and scores that are NaN or minus infinity. -1 and minus infinity stand where fewer are left. float32 and
-    float64; CPU only.
+    and scores that are NaN or minus infinity. -1 and minus infinity stand where fewer are left. ``k`` is at
+    most 2²⁴. float32 and float64; CPU only.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dmf_fast import _native
 from dmf_fast.checks import whole_number
 from dmf_fast.observations import Observations
 from dmf_fast.serving.indices import checked_indices
@@ -51,13 +52,13 @@ def recommend(
         two_factors: see `collapse`.
         rows: integers from 0 to m-1, ``(rows,)``, in any order; -1 for an id that the model does not know,
             which gets the columns of the highest bias, and none where there are no biases.
-        k: at least 1.
+        k: from 1 to 2**24.
         seen: what rows have been seen with and should not get. `SeenColumns` are sorted once, for any number
             of calls; `Observations` are sorted in this one.
 
     Raises:
         TypeError: ``rows`` or ``k`` are not integers, or ``seen`` is something else.
-        ValueError: ``rows`` is not one-dimensional, ``k`` below 1, or ``seen`` of another shape.
+        ValueError: ``rows`` is not one-dimensional, ``k`` out of range, or ``seen`` of another shape.
         IndexError: a row is out of range.
 
     Example:
@@ -68,7 +69,7 @@ def recommend(
 
     """
     rows = checked_indices("rows", rows, two_factors.shape[0], unknown=True)
-    k = whole_number("k", k, least=1)
+    k = whole_number("k", k, least=1, most=_native.most_best_columns)
     lists = _checked_seen(seen, two_factors.shape)
     known = rows >= 0
     columns, scores = top_columns(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dmf_fast import _native
 from dmf_fast.checks import whole_number
 from dmf_fast.serving.indices import checked_indices
 from dmf_fast.serving.top_columns import top_columns
@@ -38,11 +39,11 @@ def similar_columns(two_factors: TwoFactors, columns: Any, k: int = 10) -> Neigh
     Args:
         two_factors: see `collapse`.
         columns: integers from 0 to n-1, ``(columns,)``.
-        k: at least 1.
+        k: from 1 to 2**24.
 
     Raises:
         TypeError: ``columns`` or ``k`` are not integers.
-        ValueError: ``columns`` is not one-dimensional, or ``k`` below 1.
+        ValueError: ``columns`` is not one-dimensional, or ``k`` out of range.
         IndexError: a column is out of range.
 
     Example:
@@ -52,7 +53,7 @@ def similar_columns(two_factors: TwoFactors, columns: Any, k: int = 10) -> Neigh
 
     """
     indices = checked_indices("columns", columns, two_factors.shape[1])
-    return _nearest(two_factors.balanced.b.T, indices, whole_number("k", k, least=1))
+    return _nearest(two_factors.balanced.b.T, indices, k)
 
 
 def similar_rows(two_factors: TwoFactors, rows: Any, k: int = 10) -> Neighbors:
@@ -66,10 +67,11 @@ def similar_rows(two_factors: TwoFactors, rows: Any, k: int = 10) -> Neighbors:
 
     """
     indices = checked_indices("rows", rows, two_factors.shape[0])
-    return _nearest(two_factors.balanced.a, indices, whole_number("k", k, least=1))
+    return _nearest(two_factors.balanced.a, indices, k)
 
 
 def _nearest(factors: Tensor, indices: Tensor, k: int) -> Neighbors:
+    k = whole_number("k", k, least=1, most=_native.most_best_columns)
     # In float64, which holds the square of every float32.
     directions = torch.nn.functional.normalize(factors.double(), eps=torch.finfo(torch.float64).tiny)
     directions = directions.to(factors.dtype).contiguous()

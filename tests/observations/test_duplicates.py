@@ -115,27 +115,3 @@ def test_a_repeated_pair_is_found_without_a_sort(pairs: list[tuple[int, int]], t
     rows, columns = np.array(pairs, dtype=np.int32).reshape(-1, 2).T.copy()
     repeats = len(set(pairs)) < len(pairs)
     assert _native.has_repeated_pairs(rows, columns, 7, 6, threads) == repeats
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"rows": [0, 7]},
-        {"rows": [0, -1]},
-        {"columns": [0, 6]},
-        {"rows": [0]},
-        {"row_count": -1},
-        {"row_count": 2**31},
-        {"column_count": 2**40},
-        {"threads": 0},
-        {"threads": 10**6},
-    ],
-)
-def test_native_code_refuses_entries_outside_of_the_matrix(wrong: dict[str, Any]) -> None:
-    right = {"rows": [0, 1], "columns": [0, 1], "row_count": 7, "column_count": 6, "threads": 1}
-    given = {
-        name: np.array(value, dtype=np.int32) if isinstance(value, list) else value
-        for name, value in (right | wrong).items()
-    }
-    with pytest.raises(ValueError, match=r"must|differ"):
-        _native.has_repeated_pairs(**given)

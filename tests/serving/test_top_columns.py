@@ -186,7 +186,7 @@ def test_wrong_arguments_are_refused_before_memory_is_touched() -> None:
         "given together": (a, b, None, rows, offsets, None, 1),
         "seen_offsets must be one-dimensional with 4": (a, b, None, rows, offsets[1:], columns, 1),
         "seen_columns has the wrong dtype": (a, b, None, rows, offsets, columns.long(), 1),
-        "k must be at least 1": (a, b, None, rows, None, None, 0),
+        "k must be from 1 to": (a, b, None, rows, None, None, 0),
     }
     for message, arguments in wrong.items():
         with pytest.raises(RuntimeError, match=message):

@@ -1,6 +1,7 @@
 #include "dense.h"
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 namespace dmf {
@@ -14,12 +15,21 @@ void clear(Number* dense, const LayoutView& layout, Parallel& parallel) {
   });
 }
 
-// Calls body(tile) for every tile, tiles spread over the threads.
-template <class Body>
+// Calls body(tile) for every tile, tiles spread over the threads, as long as they stay inside the matrix.
+template <bool with_positions, class Body>
 void for_tiles(const LayoutView& layout, Parallel& parallel, const Body& body) {
+  const Region region = matrix_region(layout);
+  std::atomic<bool> inside{true};
   for_slices(parallel, layout.header->tiles, [&](int, int64_t begin, int64_t end) {
-    for (int64_t tile = begin; tile < end; ++tile) body(tile);
+    for (int64_t tile = begin; tile < end; ++tile) {
+      if (!tile_is_inside(layout, tile, region) || (with_positions && !positions_are_inside(layout, tile))) {
+        inside = false;
+        return;
+      }
+      body(tile);
+    }
   });
+  if (!inside) refuse_layout();
 }
 
 template <class Storage>
@@ -33,7 +43,7 @@ double loss_of(const LayoutView& layout, const DenseOperands& operands, Parallel
   const T twice_scale = static_cast<T>(2.0 * operands.gradient_scale);
   if (gradient != nullptr) clear(gradient, layout, parallel);
   std::vector<double> losses(layout.header->tiles, 0.0);
-  for_tiles(layout, parallel, [&](int64_t tile) {
+  for_tiles<false>(layout, parallel, [&](int64_t tile) {
     double loss = 0;
     for_tile_entries(layout, tile, [&](int64_t entry, int64_t row, int64_t column) {
       const int64_t place = row * columns + column;
@@ -54,7 +64,7 @@ template <class Number>
 void gather_numbers(const LayoutView& layout, const void* dense, void* values, Parallel& parallel) {
   const Number* from = static_cast<const Number*>(dense);
   Number* to = static_cast<Number*>(values);
-  for_tiles(layout, parallel, [&](int64_t tile) {
+  for_tiles<true>(layout, parallel, [&](int64_t tile) {
     for_tile_entries(layout, tile, [&](int64_t entry, int64_t row, int64_t column) {
       to[layout.position_of(entry)] = from[row * layout.header->columns + column];
     });
@@ -66,7 +76,7 @@ void scatter_numbers(const LayoutView& layout, const void* values, void* dense, 
   const Number* from = static_cast<const Number*>(values);
   Number* to = static_cast<Number*>(dense);
   clear(to, layout, parallel);
-  for_tiles(layout, parallel, [&](int64_t tile) {
+  for_tiles<true>(layout, parallel, [&](int64_t tile) {
     for_tile_entries(layout, tile, [&](int64_t entry, int64_t row, int64_t column) {
       to[row * layout.header->columns + column] = from[layout.position_of(entry)];
     });

@@ -1,4 +1,5 @@
-// For the plan that forms W: the observed entries of a dense m × n matrix.
+// For the plan that forms W: the observed entries of a dense m × n matrix. All throw std::invalid_argument
+// where the layout names entries outside of its matrix, and have touched nothing there.
 #pragma once
 
 #include "../number_types.h"

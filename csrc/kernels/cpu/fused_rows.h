@@ -9,7 +9,7 @@ namespace dmf {
 namespace DMF_INSTRUCTION_SET {
 
 // Vectors of a slice up to which that is faster than reading Bᵀ twice.
-#if defined(DMF_FEW_WIDTHS)  // for sanitizers, with which all widths take minutes to compile
+#if defined(DMF_SANITIZED)  // for sanitizers, with which all widths take minutes to compile
 constexpr int max_fused_vectors = 2;
 #else
 constexpr int max_fused_vectors = vector_registers / 4;
@@ -30,7 +30,7 @@ class FusedRows {
     Residuals<Storage, biased> residuals(tile);
     EntryCursor<Storage> entries(tile);
     for_sized_groups(tile.row_bundles(), tile.row_bundles_end(), tile.row_of_group(),
-                     [&](auto size, int64_t row) __attribute__((always_inline)) {
+                     [&](auto size, int64_t row) DMF_INLINED {
                        rows.group<size>(a + row * h, gradient_a + row * h, row, entries, residuals);
                      });
     return residuals.loss();

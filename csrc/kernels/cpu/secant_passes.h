@@ -18,7 +18,7 @@ template <class T>
 class SecantPasses {
  public:
   static void column_sums(const ParameterRows<T>& rows, double* squares, double* curvatures) {
-    each_line(rows, [&](auto reader, int64_t k, const Row& row, int64_t column) __attribute__((always_inline)) {
+    each_line(rows, [&](auto reader, int64_t k, const Row& row, int64_t column) DMF_INLINED {
       using Reader = decltype(reader);
       const auto theta = row.inverse * Reader::load(rows.x + k);
       const auto square = Reader::doubles(theta * theta);
@@ -39,7 +39,7 @@ class SecantPasses {
 
   static void advance(const ParameterRows<T>& rows, const ColumnFacts<T>& columns,
                       const SecantFactors<T>& factors) {
-    each_line(rows, [&](auto reader, int64_t k, const Row& row, int64_t column) __attribute__((always_inline)) {
+    each_line(rows, [&](auto reader, int64_t k, const Row& row, int64_t column) DMF_INLINED {
       using Reader = decltype(reader);
       const Point<Reader> point(rows, columns, k, row, column);
       const auto step = factors.size * (factors.step * point.step +
@@ -51,7 +51,7 @@ class SecantPasses {
   }
 
   static void shorten(const ParameterRows<T>& rows, T ratio) {
-    each_line(rows, [&](auto reader, int64_t k, const Row& row, int64_t) __attribute__((always_inline)) {
+    each_line(rows, [&](auto reader, int64_t k, const Row& row, int64_t) DMF_INLINED {
       using Reader = decltype(reader);
       const auto step = Reader::load(rows.u + k);
       Reader::store(rows.x + k, Reader::load(rows.x + k) - row.scale * (step - ratio * step));

@@ -138,7 +138,7 @@ class Squares {
 // sums may take them, so that they do not wait for each other.
 template <class T, class Body>
 DMF_INLINE void for_numbers(const ParameterRows<T>& rows, const Body& body) {
-  for_scales(rows, [&](int64_t k, int64_t end, const auto& scale) __attribute__((always_inline)) {
+  for_scales(rows, [&](int64_t k, int64_t end, const auto& scale) DMF_INLINED {
     constexpr int64_t count = Lanes<T>::count;
     constexpr int chains = Squares<T>::chains;
     for (; k + chains * count <= end; k += chains * count) {
@@ -152,7 +152,7 @@ DMF_INLINE void for_numbers(const ParameterRows<T>& rows, const Body& body) {
 template <class T>
 double sum_of_squares(const ParameterRows<T>& rows) {
   Squares<T> squares;
-  for_numbers(rows, [&](auto reader, int64_t k, const auto& scale, int chain) __attribute__((always_inline)) {
+  for_numbers(rows, [&](auto reader, int64_t k, const auto& scale, int chain) DMF_INLINED {
     squares.add(scale.inverse(reader, k) * reader.load(rows.x + k), chain);
   });
   return squares.total();
@@ -162,13 +162,13 @@ template <class T>
 double sum_of_direction_squares(const ParameterRows<T>& rows, T gradient_factor) {
   Squares<T> squares;
   if (rows.weight_decay == 0) {
-    for_numbers(rows, [&](auto reader, int64_t k, const auto& scale, int chain) __attribute__((always_inline)) {
+    for_numbers(rows, [&](auto reader, int64_t k, const auto& scale, int chain) DMF_INLINED {
       squares.add(scale.scale(reader, k) * reader.load(rows.g + k), chain);
     });
     const double factor = static_cast<double>(gradient_factor);
     return factor * factor * squares.total();
   }
-  for_numbers(rows, [&](auto reader, int64_t k, const auto& scale, int chain) __attribute__((always_inline)) {
+  for_numbers(rows, [&](auto reader, int64_t k, const auto& scale, int chain) DMF_INLINED {
     squares.add(gradient_factor * scale.scale(reader, k) * reader.load(rows.g + k) +
                     rows.weight_decay * scale.inverse(reader, k) * reader.load(rows.x + k),
                 chain);
@@ -183,7 +183,7 @@ TurnSums turn(const ParameterRows<T>& rows, T gradient_factor) {
   const T* __restrict g = rows.g;
   T* __restrict u = rows.u;
   const T decay = rows.weight_decay;
-  for_numbers(rows, [&](auto reader, int64_t k, const auto& scale, int chain) __attribute__((always_inline)) {
+  for_numbers(rows, [&](auto reader, int64_t k, const auto& scale, int chain) DMF_INLINED {
     const auto d = gradient_factor * scale.scale(reader, k) * reader.load(g + k) +
                    decay * scale.inverse(reader, k) * reader.load(x + k);
     directions.add(d, chain);
@@ -197,7 +197,7 @@ template <class T>
 void move(const ParameterRows<T>& rows, T step_size) {
   T* __restrict x = rows.x;
   const T* __restrict u = rows.u;
-  for_scales(rows, [&](int64_t begin, int64_t end, const auto& scale) __attribute__((always_inline)) {
+  for_scales(rows, [&](int64_t begin, int64_t end, const auto& scale) DMF_INLINED {
     for (int64_t k = begin; k < end; ++k) x[k] -= step_size * scale.scale(One<T>{}, k) * u[k];
   });
 }
@@ -209,7 +209,7 @@ void descend(const ParameterRows<T>& rows, const UpdateFactors<T>& factors) {
   T* __restrict u = rows.u;
   const T factor = factors.gradient_factor, decay = rows.weight_decay, step_size = factors.step_size,
           momentum = factors.momentum;
-  for_scales(rows, [&](int64_t begin, int64_t end, const auto& scale) __attribute__((always_inline)) {
+  for_scales(rows, [&](int64_t begin, int64_t end, const auto& scale) DMF_INLINED {
     const One<T> one;
     if (u == nullptr) {
       for (int64_t k = begin; k < end; ++k) {

@@ -1,6 +1,7 @@
 #include "sweep.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -41,6 +42,7 @@ class Sweep {
         process_square(square.row_part * size, column_part * size, size, buffers.get() + worker * room);
       }
     });
+    if (!inside_) refuse_layout();
     double loss = 0;
     for (const double part : losses_) loss += part;
     return loss;
@@ -67,8 +69,14 @@ class Sweep {
 
   void process_block(int64_t row_stripe, int64_t column_stripe, void* buffer) {
     if (row_stripe == column_stripe && writes_gradients(task_)) clear_gradients(row_stripe);
+    const Region region = block_region(layout_, row_stripe, column_stripe);
     const int64_t block = row_stripe * stripes_ + column_stripe;
     for (int64_t tile = layout_.block_tile_start[block]; tile < layout_.block_tile_start[block + 1]; ++tile) {
+      if (!tile_is_inside(layout_, tile, region) ||
+          (reads_positions(task_) && !positions_are_inside(layout_, tile))) {
+        inside_ = false;  // other workers wait for this one, so it goes on
+        return;
+      }
       losses_[block] += process_(layout_, tile, operands_, buffer);
     }
   }
@@ -98,15 +106,26 @@ class Sweep {
   const TileFunction process_;
   const int64_t parts_;
   std::vector<double> losses_;
+  std::atomic<bool> inside_{true};
 };
 
 template <class Number>
 void order_numbers(const LayoutView& layout, const void* row_order, void* ordered, Parallel& parallel) {
   const Number* from = static_cast<const Number*>(row_order);
   Number* to = static_cast<Number*>(ordered);
+  const auto nnz = static_cast<uint64_t>(layout.header->nnz);
+  std::atomic<bool> inside{true};
   for_slices(parallel, layout.header->nnz, [&](int, int64_t begin, int64_t end) {
-    for (int64_t entry = begin; entry < end; ++entry) to[layout.position_of(entry)] = from[entry];
+    for (int64_t entry = begin; entry < end; ++entry) {
+      const auto position = static_cast<uint64_t>(layout.position_of(entry));
+      if (position >= nnz) {
+        inside = false;
+        return;
+      }
+      to[position] = from[entry];
+    }
   });
+  if (!inside) refuse_layout();
 }
 
 }  // namespace

@@ -17,10 +17,12 @@
 
 namespace dmf {
 
-// Runs `task`; returns the loss, 0 for tasks without one. Gradients are set, not added to.
+// Runs `task`; returns the loss, 0 for tasks without one. Gradients are set, not added to. Throws
+// std::invalid_argument where the layout names entries outside of its matrix, and has touched nothing there.
 double sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands, Parallel& parallel);
 
-// Writes numbers given in row order in the caller's order. `itemsize` is that of one number.
+// Writes numbers given in row order in the caller's order. `itemsize` is that of one number. Throws as sweep
+// does.
 void order_as_given(const LayoutView& layout, const void* row_order, void* ordered, int itemsize,
                     Parallel& parallel);
 

@@ -26,7 +26,7 @@ template <class Storage, class Body>
 DMF_INLINE void for_row_groups(const TileView<Storage>& tile, const Body& body) {
   int64_t entry = 0;
   for_sized_groups(tile.row_bundles(), tile.row_bundles_end(), tile.row_of_group(),
-                   [&](auto size, int64_t row) __attribute__((always_inline)) {
+                   [&](auto size, int64_t row) DMF_INLINED {
                      body(size, row, entry);
                      entry += size;
                    });
@@ -44,7 +44,7 @@ void product_rows(const TileView<Storage>& tile) {
   const Slices<Storage, 0> slices(tile.h());
   const Storage *a = tile.a(), *all_b = tile.b();
   T* products = static_cast<T*>(tile.operands.products);
-  for_row_groups(tile, [&](auto size, int64_t row, int64_t entry) __attribute__((always_inline)) {
+  for_row_groups(tile, [&](auto size, int64_t row, int64_t entry) DMF_INLINED {
     constexpr int E = size;
     const Storage* b[E];
     slices_of(all_b, tile.columns() + entry, slices.h(), b);
@@ -64,7 +64,7 @@ double loss_rows(const TileView<Storage>& tile) {
   T* gradient_row_bias = with_gradient ? tile.gradient_row_bias() : nullptr;
   Residuals<Storage, biased> residuals(tile);
   EntryCursor<Storage> entries(tile);
-  for_row_groups(tile, [&](auto size, int64_t row, int64_t) __attribute__((always_inline)) {
+  for_row_groups(tile, [&](auto size, int64_t row, int64_t) DMF_INLINED {
     constexpr int E = size;
     const Storage* b[E];
     slices_of(all_b, entries.column, slices.h(), b);
@@ -97,7 +97,7 @@ void gradient_rows(const TileView<Storage>& tile) {
   const Slices<Storage, 0> slices(tile.h());
   const Storage* all_b = tile.b();
   accumulator_t<Storage>* gradient_a = tile.gradient_a();
-  for_row_groups(tile, [&](auto size, int64_t row, int64_t entry) __attribute__((always_inline)) {
+  for_row_groups(tile, [&](auto size, int64_t row, int64_t entry) DMF_INLINED {
     const Storage* b[size];
     slices_of(all_b, tile.columns() + entry, slices.h(), b);
     slices.add(gradient_a + row * slices.h(), b, tile.coefficients + entry);
@@ -113,7 +113,7 @@ void column_groups(const TileView<Storage>& tile) {
   T *gradient_b = tile.gradient_b(), *gradient_column_bias = tile.gradient_column_bias();
   const uint16_t *row = tile.rows(), *place = tile.places();
   for_sized_groups(tile.column_bundles(), tile.column_bundles_end(), tile.column_of_group(),
-                   [&](auto size, int64_t column) __attribute__((always_inline)) {
+                   [&](auto size, int64_t column) DMF_INLINED {
                      constexpr int E = size;
                      const Storage* slice[E];
                      T coefficient[E];

@@ -7,6 +7,9 @@
 
 namespace dmf {
 
+// Of a row: places that no column takes are wanted where all rows have as many, but not by the billion.
+constexpr int64_t most_best_columns = int64_t{1} << 24;
+
 template <class T>
 struct TopColumnsProblem {
   const T* a;  // (any, h)

@@ -62,6 +62,7 @@ inline void check_device_of(const Tensor& first, const char* name, const std::op
 }
 
 inline void check_sizes(int64_t rows, int64_t columns, int64_t nnz) {
+  STD_TORCH_CHECK(rows >= 0 && columns >= 0 && nnz >= 0, "sizes must be at least 0");
   STD_TORCH_CHECK(rows <= cuda::max_lines && columns <= cuda::max_lines && nnz <= cuda::max_nnz,
                   "matrices on a GPU have at most 2**31 - 1 rows and columns and 2**32 - 1 observed entries");
 }

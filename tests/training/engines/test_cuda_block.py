@@ -84,7 +84,7 @@ def test_runs_that_are_none_for_a_block_are_refused() -> None:
         add(runs, (6, *[3] * 8, 5))
     with pytest.raises(ValueError, match="inside the matrix"):
         add(runs, rows=ROWS + 1)
-    with pytest.raises(ValueError, match="one length"):
+    with pytest.raises(ValueError, match="columns must be one-dimensional with 4"):
         add(runs, rows=ROWS[1:])
     with pytest.raises(ValueError, match="shared memory"):
         add(_native.BlockRuns32(100))
