@@ -13,8 +13,8 @@ import pytest
 from dmf_fast import Observations
 from dmf_fast.completion import CompletionOptions, complete_matrix
 from dmf_fast.experiments import low_rank_problem
-from dmf_fast.tuning import SearchSpace, TuningOptions, TuningResult, TuningTrial, tune
-from dmf_fast.tuning.proposal import Proposal
+from dmf_fast.tuning import SearchSpace, TuningOptions, TuningResult, TuningTrial, search, tune
+from dmf_fast.tuning.proposal import Proposal, propose
 
 OPTIONS = CompletionOptions.of(
     {"depth": 2, "hidden": 4, "steps": 80, "evaluate_every": 2, "patience": 10, "validation_fraction": 0.2}
@@ -302,6 +302,39 @@ def test_a_search_makes_forty_trials_over_the_ranges_for_ratings_by_default() ->
         "degree_exponent": (0.0, 1.0),
         "hidden": (16, 32, 64, 128),
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "prune", "warm_up"),
+    [
+        ({"evaluate_every": 2}, True, 50),
+        ({"evaluate_every": 1}, True, 25),
+        ({"evaluate_every": None}, True, 25),
+        ({"evaluate_every": 2}, False, None),
+    ],
+)
+def test_a_trial_has_twenty_five_rows_before_it_can_be_pruned(
+    observed: Observations,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    prune: bool,
+    warm_up: int | None,
+) -> None:
+    given: list[int | None] = []
+
+    def noted(*arguments: Any) -> Proposal:
+        given.append(arguments[-1])
+        return propose(*arguments)
+
+    monkeypatch.setattr(search, "propose", noted)
+    tune(observed, OPTIONS.changed({"steps": 2} | changes), SPACE, TuningOptions(trials=1, prune=prune))
+    assert given == [warm_up]
+
+
+def test_trials_show_no_bars(observed: Observations, capfd: pytest.CaptureFixture[str]) -> None:
+    options = OPTIONS.changed({"steps": 2})
+    tune(observed, replace(options, fit=replace(options.fit, progress=True)), SPACE, TuningOptions(trials=1))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_bad_arguments_are_refused(observed: Observations) -> None:
