@@ -22,7 +22,7 @@ from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.ratings import Ratings
 from dmf_fast.data.reader import ratings_of
 from dmf_fast.data.sources import RatingsFile
-from dmf_fast.files.atomic import atomic_folder, read_folder
+from dmf_fast.files.atomic import atomic_folder, read_whole
 from dmf_fast.files.digests import SUMS, check_sums, write_sums
 from dmf_fast.files.identity import Identity, plain
 from dmf_fast.files.reading import read_record, reading
@@ -123,7 +123,7 @@ def load_ratings(path: str | os.PathLike[str]) -> Ratings:
 
 def _load(path: Path) -> tuple[Ratings, Identity | None]:
     """Return the ratings of a store and what it was made of: all of one, where it is replaced meanwhile."""
-    return read_folder(path, lambda: _read(path))
+    return read_whole(path, lambda: _read(path))
 
 
 def _read(path: Path) -> tuple[Ratings, Identity | None]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from dmf_fast.data import DataError
 from dmf_fast.estimator.fitted import FittedModel
-from dmf_fast.files.atomic import read_folder
+from dmf_fast.files.atomic import read_whole
 from dmf_fast.files.reading import read_record, reading
 from dmf_fast.observations import Observations
 from dmf_fast.observations.file import load_observations, save_observations
@@ -49,7 +49,7 @@ def load_fitted(path: Path, depth: int | None) -> tuple[FittedModel, dict[str, A
 
     Raises a `DataError` where the folder is neither.
     """
-    return read_folder(path, lambda: _loaded(path, depth))
+    return read_whole(path, lambda: _loaded(path, depth))
 
 
 def _loaded(path: Path, depth: int | None) -> tuple[FittedModel, dict[str, Any]]:

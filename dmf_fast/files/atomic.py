@@ -85,12 +85,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         flush(path.parent)
 
 
-def read_folder(path: Path, read: Callable[[], Read]) -> Read:
-    """Return what ``read`` returns, which reads files in ``path``: all of one folder, old or new.
+def read_whole(path: Path, read: Callable[[], Read]) -> Read:
+    """Return what ``read`` returns, which reads the file or folder at ``path``: all of one, old or new.
 
-    It is called again where an `atomic_folder` has replaced ``path`` meanwhile.
+    It is called again where an `atomic_file` or `atomic_folder` has replaced ``path`` meanwhile.
 
-    >>> read_folder(Path("no/such/folder"), lambda: 1)
+    >>> read_whole(Path("no/such/folder"), lambda: 1)
     1
     """
     for _ in range(_ATTEMPTS):
@@ -269,7 +269,7 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 
 def _version(path: Path) -> tuple[int, int] | None:
-    """Return what changes where another folder takes the place: inodes are used again, times are not."""
+    """Return what changes where another one takes the place: inodes are used again, times are not."""
     try:
         status = path.stat()
     except (OSError, ValueError):

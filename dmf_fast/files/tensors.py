@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dmf_fast.files.atomic import atomic_file
+from dmf_fast.files.atomic import atomic_file, read_whole
 from dmf_fast.files.identity import sha256_of
 from dmf_fast.files.reading import record_of
 
@@ -64,7 +64,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str,
 
 
 def load_tensors(path: Path, kind: str, *, checked: bool = False) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors that `save_tensors` wrote, mapped, and the text.
+    """Return the tensors that `save_tensors` wrote, mapped, and the text: all of one file, old or new.
 
     Args:
         path: the file.
@@ -76,6 +76,11 @@ def load_tensors(path: Path, kind: str, *, checked: bool = False) -> tuple[dict[
             makes one error of them.
 
     """
+    # safetensors opens the file twice, for the names and for the numbers.
+    return read_whole(path, lambda: _read(path, kind, checked=checked))
+
+
+def _read(path: Path, kind: str, *, checked: bool) -> tuple[dict[str, Tensor], str]:
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         if _LABEL not in metadata:

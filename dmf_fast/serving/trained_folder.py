@@ -15,7 +15,7 @@ import msgspec
 from dmf_fast.checks import printable
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.id_map import IdMap
-from dmf_fast.files.atomic import read_folder
+from dmf_fast.files.atomic import read_whole
 from dmf_fast.files.digests import check_sums, first_foreign, read_sums, summed_folder
 from dmf_fast.files.reading import read_record, reading
 from dmf_fast.serving.predictor import Predictor
@@ -82,7 +82,7 @@ class TrainedFolder:
         path = Path(path)
         if not path.is_dir():
             raise DataError(f"{_shown(path)} is not a folder; name one that dmf-fast complete --out wrote")
-        return read_folder(path, lambda: cls._open(path, depth))
+        return read_whole(path, lambda: cls._open(path, depth))
 
     @classmethod
     def _open(cls, path: Path, depth: int | None) -> TrainedFolder:

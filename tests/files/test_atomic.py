@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dmf_fast.files import atomic
-from dmf_fast.files.atomic import atomic_file, atomic_folder, read_folder
+from dmf_fast.files.atomic import atomic_file, atomic_folder, read_whole
 from tests.killing import assert_runs
 from tests.publishing import all_is_flushed
 
@@ -211,7 +211,7 @@ def test_a_folder_that_a_killed_writer_was_replacing_is_put_back(tmp_path: Path)
 
 
 def read_back(_: Writer, place: Path) -> None:
-    assert read_folder(place, lambda: content(place)) == "old"
+    assert read_whole(place, lambda: content(place)) == "old"
 
 
 @pytest.mark.usefixtures("no_exchange")
@@ -257,7 +257,7 @@ def test_writers_that_race_leave_one_of_theirs_and_readers_see_no_mix(
         writers = [pool.submit(write, writer) for writer in range(3)]
         while not all(writer.done() for writer in writers):
             with suppress(FileNotFoundError):  # before the first; and between two renames
-                assert len(read_folder(place, texts)) <= 1
+                assert len(read_whole(place, texts)) <= 1
         assert [writer.result() for writer in writers] == [None] * 3
     assert texts() <= {f"{writer} 9" for writer in range(3)}
     assert [path.name for path in tmp_path.iterdir()] == ["place"]

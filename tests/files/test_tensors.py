@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from dmf_fast.files.reading import reading
 from dmf_fast.files.tensors import load_tensors, save_tensors
+from tests.assertions import assert_equal
 
 TENSORS = {
     "a": torch.arange(6.0).view(2, 3),
@@ -33,6 +34,26 @@ def test_no_flipped_byte_goes_unnoticed(tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         with pytest.raises(ValueError, match="file is not numbers, or is damaged"):
             load(tmp_path / "file")
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "file")
+    others = {"a": torch.ones(2, 3), "b": torch.tensor([3, 4], dtype=torch.int32)}
+    mapped, opened = torch.UntypedStorage.from_file, []
+
+    def replaced_before_it_is_mapped(*arguments: object, **keywords: object) -> object:
+        opened.append(arguments)
+        if len(opened) == 1:  # safetensors has read the names already
+            save_tensors(others, tmp_path / "file", "numbers")
+        return mapped(*arguments, **keywords)
+
+    monkeypatch.setattr(torch.UntypedStorage, "from_file", replaced_before_it_is_mapped)
+
+    loaded, _ = load(tmp_path / "file")
+
+    assert_equal([loaded[name] for name in others], list(others.values()))
 
 
 def load(path: Path) -> tuple[dict[str, torch.Tensor], str]:
