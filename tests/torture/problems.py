@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import sys
+import tempfile
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -54,13 +54,12 @@ def ratings_text(seed: int = 0, rows: int = 12, columns: int = 8) -> str:
 
 def train_by_command(folder: Path, name: str, seed: int = 0) -> Path:
     """Train on small ratings, leave the model in a folder of this name, and return that."""
-    ratings = folder / "ratings.csv"
-    ratings.write_text(ratings_text(seed))
-    ended = command("complete", ratings, "--out", folder / name, "--steps", "10", *QUICK)
+    with tempfile.TemporaryDirectory() as elsewhere:
+        ratings = Path(elsewhere, "ratings.csv")
+        ratings.write_text(ratings_text(seed))
+        ended = command("complete", ratings, "--out", folder / name, "--steps", "10", "--overwrite", *QUICK)
     if ended.code:
-        print(ended.stderr, file=sys.stderr)
         raise RuntimeError(ended.stderr)
-    ratings.unlink()
     return folder / name
 
 

@@ -11,7 +11,7 @@ from tests.torture.harm import undisturbed
 from tests.torture.saves import CommandFailed, Save, copied
 
 ROUND_SECONDS = 3.0
-_REFUSALS = ("in use by another", "already", "is complete")
+_REFUSALS = ("in use by another run", "has changed while it was read")
 
 
 def race(save: Save, seed: str, seconds: float, scratch: Path) -> Findings:
@@ -37,8 +37,9 @@ def race(save: Save, seed: str, seconds: float, scratch: Path) -> Findings:
 
         def read(folder: Path = folder, until: float = until) -> None:
             while time.monotonic() < until:
-                if save.look(folder) not in (whole.old, whole.new):
-                    raise AssertionError("it is neither the old result nor the new")
+                found = save.look(folder)
+                if found not in (whole.old, whole.new):
+                    raise AssertionError(f"a read was neither the old result nor the new, but {found}")
 
         children = [Child(lambda: write(False)), Child(lambda: write(True)), Child(lambda: write(False))]
         children += [Child(read), Child(read)]

@@ -17,7 +17,7 @@ import torch
 
 from dmf_fast.data import ReadOptions, as_ratings, open_ratings, save_ratings
 from dmf_fast.experiments.cached_tables import cached_table
-from dmf_fast.files.atomic import atomic_file
+from dmf_fast.files.atomic import atomic_file, read_whole
 from dmf_fast.files.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from dmf_fast.observations.file import save_observations
 from dmf_fast.training import fit, fit_many
@@ -143,7 +143,7 @@ def _of_training() -> list[Save]:
         Save(
             "fit_many", _nothing, _fit_many, _if_there("result", _look_at_bytes), longest_chain=4, races=False
         ),
-        Save("cached tables", _nothing, _cache_tables, _look_at_tables),
+        Save("cached tables", _nothing, _cache_tables, _look_at_tables, races=False),
     ]
 
 
@@ -228,7 +228,8 @@ def _by_command(name: str, words: Callable[[str], Callable[[Path], list[object]]
     """Return what writes something of the trained model "old", and then the same of "new"."""
 
     def before(folder: Path) -> None:
-        (folder / "pairs.csv").write_text(ratings_text(5))
+        if not (folder / "pairs.csv").exists():
+            (folder / "pairs.csv").write_text(ratings_text(5))
         for model, seed in (("old", 1), ("new", 2)):
             if not (folder / model).exists():
                 problems.train_by_command(folder, model, seed)
@@ -247,7 +248,8 @@ def _trained(name: str, more: tuple[str, ...]) -> Save:
 
     def before(folder: Path) -> None:
         problems.train_by_command(folder, "model", seed=3)
-        (folder / "ratings.csv").write_text(ratings_text(4))
+        if not (folder / "ratings.csv").exists():
+            (folder / "ratings.csv").write_text(ratings_text(4))
 
     return Save(name, before, lambda folder: _run(words(folder)), _if_there("model", read_trained), words, 4)
 
@@ -286,7 +288,11 @@ def _columns(seed: int) -> tuple[list[int], list[str], list[float]]:
 
 def _if_there(name: str, look: Callable[[Path], object]) -> Callable[[Path], object]:
     def looked(folder: Path) -> object:
-        return look(folder / name if look is _look_at_bytes else folder) if (folder / name).exists() else None
+        if not (folder / name).exists():
+            return None
+        if look is _look_at_bytes:
+            return read_whole(folder / name, lambda: look(folder / name))
+        return look(folder)
 
     return looked
 

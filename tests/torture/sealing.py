@@ -40,9 +40,9 @@ def sealed(files: Files) -> Files:
 def _sealed_tensors(content: bytes) -> bytes:
     (size,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + size])
-    metadata = header["__metadata__"]
-    facts = metadata.get("facts", "")
-    metadata["sha256"] = tensors._digest(load(content), metadata["format"], facts)
+    label = json.loads(header["__metadata__"][tensors._LABEL])
+    label["sha256"] = tensors._digest(load(content), label["kind"], label["facts"])
+    header["__metadata__"][tensors._LABEL] = json.dumps(label)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + content[8 + size :]
