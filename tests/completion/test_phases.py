@@ -275,3 +275,22 @@ def test_the_refit_follows_the_rates_of_the_search_step_by_step(schedule: Any) -
             parameter.data -= rate * slope
     assert completed.refit_steps > 4
     assert_close(list(completed.model.factors), [p.detach() for p in parameters], 1e-9)
+
+
+@pytest.mark.parametrize(("hidden", "width"), [(6, 6), (None, 30), (1, 1)])
+@pytest.mark.parametrize(
+    ("phase", "changes"),
+    [
+        (Phase(2, "spectral"), {"optimizer": "lbfgs"}),
+        (Phase(2, "spectral"), {}),
+        (Phase(4, "spectral"), {}),
+        (Phase(3, "gaussian"), {"initialization": "gaussian"}),
+        (Phase(3, "gaussian"), {"coordinates": "plain", "optimizer": "gd", "lr": 0.1}),
+    ],
+)
+def test_factors_are_as_wide_as_was_asked_for_or_as_the_matrix(
+    phase: Phase, changes: dict[str, Any], hidden: int | None, width: int
+) -> None:
+    options = OPTIONS.changed({"hidden": hidden} | changes)
+    start = begin(phase, prepared(options), options)
+    assert start.model.dims == (30, *[width] * (phase.depth - 1), 40)
