@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dmf_fast.data.column_choice import are_known
 from dmf_fast.data.errors import DataError
@@ -35,7 +36,8 @@ def read_id_list(source: str | os.PathLike[str]) -> Any:
     with reading(file, "a text with an id a line", "save it as one, UTF-8", DataError):
         lines = [line for block in text_blocks(file) for line in block.data.split(b"\n")]
         text = pa.array([_unquoted(line) for line in lines], pa.large_binary()).cast(pa.large_string())
-    ids = id_array(text).drop_null()
+    ids = id_array(text)
+    ids = ids.filter(pc.not_equal(ids, ""))
     if len(ids) and are_known(header_names([ids[0].as_py()]), 1):
         ids = ids[1:]
     if not len(ids):

@@ -8,7 +8,7 @@ It holds for text tables, Parquet and Python alike:
   gaps, are one id. What is written otherwise is text: ``007``, ``+7``, ``1e3``, ``0x1F``, ``nan``, ``2.5``.
 - A column holds integers where each of its ids is a whole number that fits 64 bits, else text, as which 7 is
   ``"7"``. Columns whose type is text stay text. Either way an id is found however it is written.
-- None, NaN, infinity and blank text are missing.
+- None, NaN, infinity and blank text are missing, and a row with one is bad.
 
 In Python ids may be of any hashable type, too; those that are not alike or no numbers or text stay objects.
 """
@@ -40,7 +40,8 @@ _LONGEST_WHOLE = 4000  # digits, which Python still writes
 def id_array(ids: Any) -> Any:
     """Return ids as int64 or large_string, or None where they are neither integers that fit nor text.
 
-    ``ids``: a pyarrow, NumPy, pandas or polars array, or a sequence; missing ones stay missing.
+    ``ids``: a pyarrow, NumPy, pandas or polars array, or a sequence; missing ones stay missing, blank text
+    becomes empty.
 
     >>> id_array([7.0, None, 9.0]).to_pylist(), id_array([" ann", "7.0"]).to_pylist(), id_array([2.5])
     ([7, None, 9], ['ann', '7'], None)
@@ -50,13 +51,14 @@ def id_array(ids: Any) -> Any:
             ids = pa.array(ids, from_pandas=True)
         except (pa.ArrowException, OverflowError, TypeError, ValueError):
             return None
+    if is_text(decoded_type(ids.type)):
+        text = ids.cast(pa.large_string())
+        return _written(text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text)
     try:
         kept = ids_of(ids)
     except pa.ArrowException:
         return None
-    if not pa.types.is_dictionary(kept.type):
-        return kept
-    return kept.cast(pa.large_string()) if is_text(decoded_type(ids.type)) else None
+    return None if pa.types.is_dictionary(kept.type) else kept
 
 
 def ids_of(array: Any) -> Any:

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dmf_fast.data import IdMap
+from dmf_fast.data.arrow_types import is_text
 from dmf_fast.data.raw_ids import as_list, id_array, written
 
 SIDES = ("row", "column")
@@ -40,8 +42,11 @@ def read_ids(argument: str, kind: str, ids: Any) -> Any:
         return _objects(argument, kind, ids)
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
-    if array.null_count:
-        place = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
+    is_missing = array.is_null()
+    if is_text(array.type):
+        is_missing = pc.or_(is_missing, pc.fill_null(pc.equal(array, ""), True))
+    if pc.any(is_missing).as_py():
+        place = is_missing.index(True).as_py()
         _refuse_missing(argument, kind, place, as_list(ids[place : place + 1])[0])
     return array
 
