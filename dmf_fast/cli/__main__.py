@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from dmf_fast.cli.app import main
+import sys
+
+
+def main() -> None:
+    """Run the command line, which Ctrl-C may end while it is still imported."""
+    try:
+        from dmf_fast.cli.app import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Mapping
@@ -15,6 +17,9 @@ import click
 
 from dmf_fast.cli import options
 from dmf_fast.cli.command_line import command
+from dmf_fast.cli.signals import end_as_ctrl_c_does, exit_code
+from dmf_fast.cli.streams import close_streams, prepare_streams, say
+from dmf_fast.files.reading import short_reason
 from dmf_fast.options import Options, options_of
 
 COMMANDS: dict[str, type[Options]] = {
@@ -36,7 +41,28 @@ def main() -> None:
     # times as long as to sleep. OpenMP reads this when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.showwarning = _show_warning
-    app(prog_name="dmf-fast", obj=_have_pyarrow_do_without_pandas)
+    end_as_ctrl_c_does()
+    prepare_streams()
+    sys.exit(close_streams(_exit_code()))
+
+
+def _exit_code() -> int:
+    """Run the command line and say how it has ended; what click itself would print may hold anything."""
+    try:
+        return int(app(prog_name="dmf-fast", obj=_have_pyarrow_do_without_pandas, standalone_mode=False) or 0)
+    except click.ClickException as error:
+        usage = io.StringIO()
+        error.show(usage)
+        say(usage.getvalue().rstrip("\n"))
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        say("Interrupted.")
+        return exit_code()
+    except BrokenPipeError:
+        return 1
+    except OSError as error:  # the help, where it cannot be printed
+        say(f"Error: {_sentence(error)}")
+        return 2
 
 
 class _Commands(click.Group):
@@ -75,14 +101,12 @@ def _run(name: str, given: Mapping[str, Any]) -> None:
     except (BrokenPipeError, click.exceptions.Exit, click.ClickException):
         raise
     except KeyboardInterrupt:
-        click.echo("Interrupted.", err=True)
-        raise click.exceptions.Exit(130) from None
+        say("Interrupted.")
+        raise click.exceptions.Exit(exit_code()) from None
     except Exception as error:
-        from safetensors import SafetensorError
-
-        if not isinstance(error, ValueError | OSError | MemoryError | SafetensorError):
+        if not (isinstance(error, ValueError | OSError | MemoryError) or _is_of_memory(error)):
             raise
-        click.echo(f"Error: {_sentence(error)}", err=True)
+        say(f"Error: {_sentence(error)}")
         raise click.exceptions.Exit(2) from error
 
 
@@ -104,10 +128,22 @@ def _have_pyarrow_do_without_pandas() -> None:
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Show a warning as errors are shown, without the place in the code that it comes from."""
-    click.echo(f"Warning: {' '.join(str(message).split())}", err=True)
+    say(f"Warning: {' '.join(str(message).split())}")
+
+
+def _is_of_memory(error: BaseException | None) -> bool:
+    """Say whether memory was short: torch says that in other words than Python."""
+    if error is None or isinstance(error, MemoryError):
+        return error is not None
+    said = isinstance(error, RuntimeError) and re.search(r"can't allocate memory|out of memory", str(error))
+    return bool(said) or _is_of_memory(error.__cause__)
 
 
 def _sentence(error: BaseException) -> str:
     """Return an error as a sentence; only a command to repeat has a line of its own."""
+    if _is_of_memory(error) and not str(error).startswith("there is not enough memory"):
+        return (
+            f"there is not enough memory ({short_reason(error)}); take a smaller model, or a larger machine"
+        )
     lines = [" ".join(line.split()) for line in str(error).split("\n  dmf-fast")]
     return "\n  dmf-fast ".join(lines) or f"{type(error).__name__} without a message"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import itertools
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -13,6 +15,8 @@ import click
 
 from dmf_fast.cli.config import use_assignments, use_file
 from dmf_fast.options import Option, Options, options_of
+
+_NEGATIVE = re.compile(r"-\d+(\.\d+)?")
 
 
 def command(
@@ -32,7 +36,7 @@ def command(
     parameters = [_parameter(key, option, defaults) for key, option in options_of(options).items()]
     text = inspect.cleandoc(options.__doc__ or "").partition("\n\nAttributes:")[0]
     arguments = [f"{one.argument}: {one.help}" for one in options_of(options).values() if one.argument]
-    return click.Command(
+    return _Command(
         name,
         params=[*parameters, *_config_parameters()],
         callback=callback,
@@ -40,6 +44,30 @@ def command(
         short_help=text.partition("\n")[0],
         context_settings={"max_content_width": 110},
     )
+
+
+class _Command(click.Command):
+    """Takes a negative number where no option awaits a value for an argument: ids are such numbers."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        awaiting = {
+            flag
+            for one in self.params
+            if isinstance(one, click.Option) and not one.is_flag
+            for flag in one.opts
+        }
+        options: list[str] = []
+        numbers: list[str] = []
+        rest = iter(args)
+        for arg in rest:
+            if arg == "--":
+                numbers += rest
+            elif _NEGATIVE.fullmatch(arg):
+                numbers.append(arg)
+            else:
+                options.append(arg)
+                options += itertools.islice(rest, 1 if arg in awaiting else 0)
+        return super().parse_args(ctx, [*options, *(["--", *numbers] if numbers else [])])
 
 
 def command_line(name: str, options: type[Options], values: Mapping[str, Any]) -> str:
@@ -98,8 +126,8 @@ def _config_parameters() -> list[click.Parameter]:
             metavar="FILE",
             is_eager=True,
             callback=lambda context, _, path: use_file(context, path),
-            help="YAML or TOML file of options, such as 'steps: 100', each once; options given here override it. "
-            "At most 1 MB, and no anchors.",
+            help="YAML or TOML file of options, such as 'steps: 100', each once; options given here override "
+            "it. At most 1 MB, and no anchors.",
         ),
         click.Option(
             ["--set", "assignments"],

@@ -14,7 +14,8 @@ from dmf_fast.cli.options import CompleteOptions, JobOptions
 from dmf_fast.cli.output import write_output
 from dmf_fast.cli.output_folder import OutputFolder
 from dmf_fast.cli.problem import CompletionProblem, load_problem
-from dmf_fast.cli.progress import duration, say, shows_lines, spoken_progress, tensorboard_log
+from dmf_fast.cli.progress import duration, shows_lines, spoken_progress, tensorboard_log
+from dmf_fast.cli.streams import say
 from dmf_fast.cli.summary import print_results, results_of
 from dmf_fast.completion import CompletedMatrix, complete_matrix
 from dmf_fast.serving import Predictor, SeenColumns, collapse

@@ -23,11 +23,15 @@ _MOST_BYTES = 1_000_000
 _LONGEST = 100
 
 
-def use_file(context: click.Context, path: Path | None) -> None:
-    """Make the options of a file defaults of the command; a `click.BadParameter` says why they cannot be."""
+def use_file(context: click.Context, path: Path | None) -> Path | None:
+    """Make the options of a file defaults of the command, and return it.
+
+    A `click.BadParameter` says why they cannot be.
+    """
     if path is not None:
         defaults = _defaults(context, _read(path), _shown(path))
         context.default_map = {**defaults, **(context.default_map or {})}
+    return path
 
 
 def use_assignments(context: click.Context, assignments: Iterable[str]) -> None:
@@ -100,7 +104,7 @@ def _parsed_yaml(text: str) -> Any:
     """Return what YAML says, without anchors, which a small file could make a huge one of."""
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # which has no types
         def compose_node(self, parent: Any, index: Any) -> Any:
             event = self.peek_event()
             if getattr(event, "anchor", None) is not None:
@@ -115,7 +119,7 @@ def _parsed_yaml(text: str) -> Any:
             return super().construct_mapping(node, deep)
 
     try:
-        return yaml.load(text, Loader) or {}  # noqa: S506 (a safe one)
+        return yaml.load(text, Loader) or {}
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
 

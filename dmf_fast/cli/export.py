@@ -6,6 +6,7 @@ import click
 
 from dmf_fast.cli.options import ExportOptions
 from dmf_fast.cli.output import check_target
+from dmf_fast.cli.streams import shown
 from dmf_fast.serving import collapse, export_factors
 from dmf_fast.serving.trained_folder import TrainedFolder
 
@@ -20,4 +21,4 @@ def export(options: ExportOptions) -> None:
         two_factors = collapse(trained.predictor.model, options.rank)
     export_factors(two_factors, trained.row_ids, trained.column_ids, options.out)
     rows, columns = two_factors.shape
-    click.echo(f"{rows:,} rows, {columns:,} columns, {two_factors.width} numbers each: {options.out}")
+    click.echo(shown(f"{rows:,} rows, {columns:,} columns, {two_factors.width} numbers each: {options.out}"))

@@ -16,6 +16,8 @@ from dmf_fast.cli.options import JobOptions
 from dmf_fast.cli.output import check_apart
 from dmf_fast.cli.output_folder import OutputFolder
 from dmf_fast.cli.progress import check_tensorboard
+from dmf_fast.cli.signals import exit_code
+from dmf_fast.cli.streams import say
 
 
 class Interrupted(KeyboardInterrupt):
@@ -31,7 +33,8 @@ def running_job(command: str, options: JobOptions) -> Iterator[OutputFolder | No
         options: its options.
 
     Raises:
-        click.exceptions.Exit: with 130 after Ctrl-C; standard error then has the command that resumes.
+        click.exceptions.Exit: with 130 after Ctrl-C, and likewise after other signals; standard error then
+            has the command that resumes.
         ValueError, OSError: as `OutputFolder` and the block; a full disk keeps the checkpoint before it.
 
     """
@@ -50,8 +53,8 @@ def running_job(command: str, options: JobOptions) -> Iterator[OutputFolder | No
             yield folder
     except KeyboardInterrupt as interrupt:
         place = f" {interrupt}" if str(interrupt) else ""
-        click.echo(f"Interrupted{place}: {_how_to_go_on(command, options, folder)}", err=True)
-        raise click.exceptions.Exit(130) from None
+        say(f"Interrupted{place}: {_how_to_go_on(command, options, folder)}")
+        raise click.exceptions.Exit(exit_code()) from None
     except OSError as error:
         if folder is None:
             raise

@@ -14,6 +14,7 @@ from dmf_fast.tuning.options import TuningOptions
 
 Unknown = Literal["mean", "nan", "raise"]
 Job = TypeVar("Job", bound="JobOptions")
+_MOST_DEPTH = 100  # of factors; none that is deeper trains
 
 
 _RATINGS = CompletionOptions().changed({"checkpoint_every": 50})  # of some hundred steps, which take seconds
@@ -184,9 +185,9 @@ class JobOptions(Options):
             depths = tuple(int(depth) for depth in self.depth.split(","))
         except ValueError:
             depths = ()
-        if not depths or min(depths) < 1 or len(set(depths)) != len(depths):
+        if not depths or min(depths) < 1 or max(depths) > _MOST_DEPTH or len(set(depths)) != len(depths):
             raise ValueError(
-                f"--depth must be auto, a whole number of at least 1, or different ones "
+                f"--depth must be auto, a whole number from 1 to {_MOST_DEPTH}, or different ones "
                 f"such as 2,3, got {self.depth!r}"
             )
         return depths
@@ -323,7 +324,10 @@ class RecommendOptions(ModelOptions):
     --all and --users FILE recommend to many, into a file; --similar ITEM shows items like one.
     """
 
-    user: Annotated[str | None, Option("Id of the row, as in the ratings.", argument="USER")] = None
+    user: Annotated[
+        str | None,
+        Option("Id of the row, as in the ratings; after -- where it begins with -.", argument="USER"),
+    ] = None
     all_users: Annotated[bool, Option("Recommend to every row, into the file --out.", key="all")] = False
     users: Annotated[
         Path | None, Option("File with one id of a row a line, to recommend to these, into --out.")

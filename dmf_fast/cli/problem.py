@@ -6,12 +6,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import numpy as np
 import torch
 from torch import Tensor
 
 from dmf_fast.cli.options import JobOptions
+from dmf_fast.cli.streams import say
 from dmf_fast.completion import validation_folds
 from dmf_fast.completion.folds import Parts
 from dmf_fast.data import BadRows, DataError, IdMap, Pairs, Ratings, open_ratings, read_ratings
@@ -65,7 +65,7 @@ def load_problem(options: JobOptions) -> CompletionProblem:
 def echo_bad_rows(source: Path, bad_rows: BadRows) -> None:
     """Show how many rows of a file were skipped, and the first ten, on standard error; nothing for none."""
     if bad_rows:
-        click.echo(f"{source}: {bad_rows}", err=True)
+        say(f"{source}: {bad_rows}")
 
 
 def refuse_unknown(pairs: Pairs, mapped: Pairs, owner: str) -> None:

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import click
-
+from dmf_fast.cli.streams import say
 from dmf_fast.training import Callback, Progress
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -19,12 +18,6 @@ SECONDS_BETWEEN_LINES = 30.0
 def shows_lines(*, quiet: bool) -> bool:
     """Say whether progress is lines: where there is no terminal for a bar, unless it should be quiet."""
     return not quiet and not sys.stderr.isatty()
-
-
-def say(text: str, *, quiet: bool) -> None:
-    """Print a line on standard error, unless it should be quiet."""
-    if not quiet:
-        click.echo(text, err=True)
 
 
 def spoken_progress(
@@ -60,7 +53,7 @@ def spoken_progress(
         elif now - last_line >= every:
             last_line = now
             rate = (progress.step - first_step) / (now - begin)
-            click.echo(_line(name, progress, steps, rate), err=True)
+            say(_line(name, progress, steps, rate))
         last_step = progress.step
 
     return speak

@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
+from dmf_fast.checks import printable
 from dmf_fast.cli.options import RecommendOptions
 from dmf_fast.cli.output import check_target
+from dmf_fast.cli.streams import shown
 from dmf_fast.data import DataError, IdMap, read_id_list
 from dmf_fast.files.atomic import atomic_file
 from dmf_fast.serving import recommend as recommend_columns
@@ -37,7 +39,7 @@ def recommend(options: RecommendOptions) -> None:
         assert options.out is not None
         users = trained.row_ids.ids if options.users is None else read_id_list(options.users)
         _write_recommendations(trained, users, options.count, options.out, with_seen=options.seen)
-        click.echo(f"{len(users):,} users, up to {options.count} items each: {options.out}")
+        click.echo(shown(f"{len(users):,} users, up to {options.count} items each: {options.out}"))
 
 
 def _check(options: RecommendOptions) -> None:
@@ -101,9 +103,9 @@ def _print(options: RecommendOptions, found: dict[str, Any], title: str) -> None
 
     _, items = found.values()
     measure = "similarity" if "similar" in found else "prediction"
-    table = Table("rank", "item", measure, title=Text(title))
+    table = Table("rank", "item", measure, title=Text(printable(title)))
     for rank, item in enumerate(items, start=1):
-        table.add_row(str(rank), Text(str(item["column"])), f"{item[measure]:.3f}")
+        table.add_row(str(rank), Text(printable(str(item["column"]))), f"{item[measure]:.3f}")
     Console().print(table)
 
 

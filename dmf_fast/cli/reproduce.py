@@ -11,6 +11,8 @@ import click
 import torch
 
 from dmf_fast.cli.options import ReproduceOptions
+from dmf_fast.cli.signals import exit_code
+from dmf_fast.cli.streams import say, shown
 from dmf_fast.experiments.reproduction import Reproduction
 
 if TYPE_CHECKING:
@@ -37,8 +39,8 @@ def reproduce(options: ReproduceOptions) -> None:
     try:
         sections = experiments.reproduce(names, reproduction, out)
     except KeyboardInterrupt:
-        click.echo(f"Interrupted: {out} keeps what has ended; the same command again resumes.", err=True)
-        raise click.exceptions.Exit(130) from None
+        say(f"Interrupted: {out} keeps what has ended; the same command again resumes.")
+        raise click.exceptions.Exit(exit_code()) from None
     if options.as_json:
         click.echo((out / "results.json").read_text(encoding="utf-8"), nl=False)
     else:
@@ -98,4 +100,4 @@ def _print_verdicts(out: Path, sections: Iterable[Section]) -> None:
         table.add_section()
     console = Console()
     console.print(table)
-    console.print(f"The page is {out / 'report.html'}", highlight=False, soft_wrap=True)
+    click.echo(shown(f"The page is {out / 'report.html'}"))

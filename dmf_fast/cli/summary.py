@@ -10,6 +10,7 @@ import click
 
 from dmf_fast.cli.options import JobOptions
 from dmf_fast.cli.problem import CompletionProblem
+from dmf_fast.cli.streams import shown
 from dmf_fast.completion import CompletedMatrix
 from dmf_fast.evaluation import Evaluation, RankingMetrics, RatingScores
 from dmf_fast.experiments.text_files import json_text
@@ -75,7 +76,7 @@ def print_results(results: dict[str, Any], *, as_json: bool) -> None:
     if any(run["recall"] is not None for run in runs):
         console.print(_table(results, _RANKING_COLUMNS, "Recommendations to the rows of the test ratings"))
     if results["out"] is not None:
-        console.print(f"Written to {results['out']}", highlight=False, soft_wrap=True)
+        click.echo(shown(f"Written to {results['out']}"))
 
 
 def _table(results: dict[str, Any], columns: dict[str, tuple[str, str]], title: str) -> Table:

@@ -15,7 +15,8 @@ from dmf_fast.cli.job import Interrupted, running_job
 from dmf_fast.cli.options import CompleteOptions, TuneOptions
 from dmf_fast.cli.output_folder import OutputFolder
 from dmf_fast.cli.problem import CompletionProblem, load_problem
-from dmf_fast.cli.progress import say, shows_lines
+from dmf_fast.cli.progress import shows_lines
+from dmf_fast.cli.streams import say
 from dmf_fast.cli.summary import print_results
 
 if TYPE_CHECKING:

@@ -23,12 +23,14 @@ class DeferredInterrupt:
     def __init__(self) -> None:
         self.requested = False
         self._installed = False
+        self._in_main_thread = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> DeferredInterrupt:
         """Take the place of Python's handler."""
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._note)
+        if self._in_main_thread:
+            _active.append(self)
+        if self._in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self.note)
             self._installed = True
         return self
 
@@ -36,10 +38,24 @@ class DeferredInterrupt:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Put Python's handler back."""
+        if self._in_main_thread:
+            _active.remove(self)
         if self._installed:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Take note of a first signal, and raise `KeyboardInterrupt` at a second one."""
         if self.requested:
             signal.default_int_handler(number, frame)
         self.requested = True
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Do what Ctrl-C does, as the handler of another signal, also where SIGINT is ignored."""
+    if _active:
+        _active[0].note(number, frame)  # the outermost has the handler
+    else:
+        signal.default_int_handler(number, frame)
+
+
+_active: list[DeferredInterrupt] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,8 @@ from safetensors.numpy import load_file
 
 from dmf_fast.data import IdMap, read_ratings
 from dmf_fast.experiments import PaperSetting
-from tests.cli.runs import QUICK, Run
+from dmf_fast.files.digests import write_sums
+from tests.cli.runs import MODEL, QUICK, Run
 from tests.killing import assert_runs
 
 COMMAND = [sys.executable, "-m", "dmf_fast.cli"]
@@ -38,7 +41,7 @@ def test_without_ratings_the_papers_setting_runs(dmf_fast: Run, tmp_path: Path) 
     assert {path.name for path in out.iterdir()} == {
         "trained.json", "model-depth-2.safetensors", "model-depth-3.safetensors", "row_ids.parquet",
         "column_ids.parquet", "seen.safetensors", "biases.safetensors", "history.parquet", "losses.png",
-        "singular_values.png", "metrics.json", "config.yaml", "model_card.md",
+        "singular_values.png", "metrics.json", "config.yaml", "model_card.md", "SHA256SUMS",
     }  # fmt: skip
     runs = json.loads(result.stdout)["runs"]
     assert [run["depth"] for run in runs] == [2, 3]
@@ -214,22 +217,59 @@ def test_duplicates_follow_the_policy(dmf_fast: Run, ratings_file: Path, tmp_pat
     assert measures(dmf_fast("complete", twice, "--duplicates", "mean", "--json", *QUICK))
 
 
-def test_an_existing_folder_is_replaced_only_when_asked(
-    dmf_fast: Run, ratings_file: Path, tmp_path: Path
+def test_an_existing_model_is_replaced_only_when_asked_and_nothing_else_ever(
+    dmf_fast: Run, ratings_file: Path, trained: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    out.mkdir()
-    (out / "precious.txt").write_text("keep me")
-    arguments = ("complete", ratings_file, "--out", out, *QUICK)
+    shutil.copytree(trained, out)
+    arguments = ("complete", ratings_file, "--out", out, *QUICK, "--seed", 3)
+    before = (out / MODEL).read_bytes()
 
     refused = dmf_fast(*arguments)
     assert refused.exit_code == 2
     assert "--overwrite" in refused.stderr
-    assert [path.name for path in out.iterdir()] == ["precious.txt"]
+    (out / "thesis.txt").write_text("keep me")
+    refused = dmf_fast(*arguments, "--overwrite")
+    assert refused.exit_code == 2
+    assert "holds thesis.txt, which is no part of a trained model" in refused.stderr
+    assert (out / MODEL).read_bytes() == before
 
+    (out / "thesis.txt").unlink()
     assert dmf_fast(*arguments, "--overwrite").exit_code == 0
-    assert not (out / "precious.txt").exists()
+    assert (out / MODEL).read_bytes() != before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("way", ["in it", "itself", "by a link", "below it", "its folder of logs", "config"])
+def test_what_a_job_reads_is_never_replaced(
+    dmf_fast: Run, ratings_file: Path, trained: Path, tmp_path: Path, way: str
+) -> None:
+    out, more = tmp_path / "out", []
+    shutil.copytree(trained, out)
+    ratings = tmp_path / "ratings" / "ratings.csv"
+    ratings.parent.mkdir()
+    shutil.copy(ratings_file, ratings)
+    if way == "in it":
+        ratings = Path(shutil.move(ratings, out / "ratings.csv"))
+        write_sums(out)  # as if it had come with the model
+    elif way == "itself":
+        ratings = Path(shutil.copytree(ratings.parent, out, dirs_exist_ok=True))
+    elif way == "by a link":
+        (tmp_path / "link").symlink_to(out)
+        more, out = ["--test", shutil.copy(ratings, out)], tmp_path / "link"
+    elif way == "below it":
+        ratings, out = ratings.parent, ratings.parent / "model"
+    elif way == "its folder of logs":
+        more = ["--tensorboard", out / "logs"]
+    else:
+        more = ["--config", out / "config.yaml"]
+    before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+
+    refused = dmf_fast("complete", ratings, *more, "--out", out, "--overwrite", *QUICK)
+
+    assert refused.exit_code == 2, refused.stderr
+    assert re.search(r"(holds|is|lies in) (RATINGS|--test|--tensorboard|--config), ", refused.stderr)
+    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
 
 
 def test_a_run_killed_at_any_moment_resumes_to_bitwise_the_same_model(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import shlex
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,11 +54,12 @@ def ctrl_c_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ctrl_c_saves_and_says_the_command_that_goes_on_to_the_same_model(
-    dmf_fast: Run, ratings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bytes
-) -> None:
+    dmf_fast: Run, ratings_file: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    whole: bytes,
+) -> None:  # fmt: skip
     out = tmp_path / "a model"
-    out.mkdir()
-    (out / "older").touch()
+    shutil.copytree(trained, out)
+    older = (out / MODEL).read_bytes()
     with monkeypatch.context() as patch:
         ctrl_c_at(30, patch)
         interrupted = dmf_fast("complete", ratings_file, "--out", out, "--overwrite", *OPTIONS)
@@ -66,7 +68,7 @@ def test_ctrl_c_saves_and_says_the_command_that_goes_on_to_the_same_model(
     assert interrupted.stdout == ""
     # Steps are made in slices: the run ends with the one after the signal.
     assert re.search(r"^Interrupted at step (3[1-9]|40) of depth 2", interrupted.stderr)
-    assert [path.name for path in out.iterdir()] == ["older"]
+    assert (out / MODEL).read_bytes() == older
     program, *arguments = shlex.split(interrupted.stderr.splitlines()[-1])
     assert program == "dmf-fast"
     resumed = dmf_fast(*arguments)
@@ -104,18 +106,18 @@ def test_ctrl_c_while_reading_leaves_nothing(
 def test_a_full_disk_leaves_the_checkpoint_before_and_says_how_to_go_on(
     dmf_fast: Run, ratings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bytes
 ) -> None:
-    saved, save_file = [], checkpoint.save_file
+    saved, write_tensors = [], checkpoint.write_tensors
 
     def full(tensors: Any, path: Path) -> None:
         saved.append(path)
         if len(saved) == 3:
             path.write_bytes(b"half of it")
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        save_file(tensors, path)
+        write_tensors(tensors, path)
 
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", full)
+        patch.setattr(checkpoint, "write_tensors", full)
         failed = dmf_fast("complete", ratings_file, "--out", out, *OPTIONS)
 
     assert failed.exit_code == 2
@@ -167,7 +169,7 @@ def test_a_failure_without_a_checkpoint_leaves_nothing(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(checkpoint, "write_tensors", full)
 
     result = dmf_fast("complete", ratings_file, "--out", tmp_path / "out", *OPTIONS)
 
