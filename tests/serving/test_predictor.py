@@ -50,6 +50,12 @@ def test_without_centring_biases_do_not_count_twice() -> None:
     assert drawn(mean=0.0, bias=False).predict([4], [-1]).values.tolist() == [3.0]
 
 
+def test_values_around_a_negative_mean_are_not_taken_for_centered_ones() -> None:
+    assert Predictor(drawn(mean=0.0).model, -2.0, -5.0, 5.0, False).predict([4], [-1]).values.tolist() == [
+        -2.0
+    ]
+
+
 def test_values_whose_mean_is_zero_are_centered_as_they_are() -> None:
     assert drawn(mean=0.0, training_mean=0.0).predict([4], [-1]).values.tolist() == [4.0]
 

@@ -6,12 +6,14 @@ instruction sets, and ties are many.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from dmf_fast import info, reference
 from dmf_fast.ops import operators
@@ -108,6 +110,16 @@ def test_torch_s_own_operators_in_blocks_give_what_the_operator_gives(
         found = top_columns_in_blocks(*arguments, *seen_lists, k)
         for ours, expected in zip(found, operators.top_columns(*arguments, *seen_lists, k), strict=True):
             assert torch.equal(ours, expected)
+
+
+@pytest.mark.parametrize("find", [operators.top_columns, top_columns_in_blocks])
+def test_a_score_that_is_no_number_is_never_among_the_best(
+    find: Callable[..., tuple[Tensor, Tensor]],
+) -> None:
+    b = torch.tensor([[1.0, torch.nan, 3.0, torch.nan, 2.0]])
+    columns, scores = find(torch.ones(1, 1), b, None, torch.tensor([0]), None, None, 5)
+    assert columns.tolist() == [[2, 4, 0, -1, -1]]
+    assert scores.tolist() == [[3.0, 2.0, 1.0, -torch.inf, -torch.inf]]
 
 
 @pytest.mark.cuda
