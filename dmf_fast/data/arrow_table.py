@@ -38,17 +38,17 @@ def _typed(name: str, array: pa.Array, column: str, role: int) -> pa.Array:
     """Return ids as int64 or text, values as float64 and times as int64."""
     kind = decoded_type(array.type)
     try:
+        if role < 2:
+            expected = "numbers or text"
+            return ids_of(array)
         array = array.cast(kind)
         if role == 3:
             expected = "seconds, dates or times"
             return to_seconds(array)
-        if role == 2:
-            expected = "numbers"
-            if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-                raise pa.ArrowInvalid(f"it holds {kind}")
-            return array.cast(pa.float64())
-        expected = "numbers or text"
-        return ids_of(array)
+        expected = "numbers"
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+            raise pa.ArrowInvalid(f"it holds {kind}")
+        return array.cast(pa.float64())
     except pa.ArrowException as error:
         raise DataError(
             f"{name}: the column {column!r} was taken as {ROLES[role]}, where {expected} were expected, "

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from dmf_fast.data.arrow_table import record_batches
+from dmf_fast.data.arrow_types import is_text
 from dmf_fast.data.bad_rows import BadRowCollector
 from dmf_fast.data.chunks import ROWS_A_CHUNK, Chunk
 from dmf_fast.data.column_choice import choose_columns
@@ -29,10 +30,15 @@ def parquet_chunks(
     import pyarrow.parquet as pq  # here, as it is slow to import
 
     plain = file.on_disk()
-    with pq.ParquetFile(plain.path, memory_map=True) as parquet:
-        rows = parquet.metadata.num_rows
-        check_expansion(file, rows * _LEAST_BYTES_A_ROW, plain.path.stat().st_size)
-        inside = parquet.schema_arrow.names
+    with pq.ParquetFile(plain.path) as parquet:
+        metadata, schema = parquet.metadata, parquet.schema_arrow
+    groups = (metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    expanded = max(metadata.num_rows * _LEAST_BYTES_A_ROW, sum(groups))
+    check_expansion(file, expanded, plain.path.stat().st_size)
+    # As dictionaries, in which a long text stands once.
+    text = [field.name for field in schema if is_text(field.type)]
+    with pq.ParquetFile(plain.path, metadata=metadata, read_dictionary=text) as parquet:
+        inside = schema.names
         outside = {key: value for key, value in file.partitions if key not in inside}
         names = [*inside, *outside]
         chosen = choose_columns(str(file), names, len(names), options.columns, count)

@@ -85,9 +85,7 @@ def ids_of(array: Any) -> Any:
 
 def text_ids(text: Any) -> pa.DictionaryArray:
     """Return text as ids: trimmed, whole numbers without a fraction; blank ones are missing."""
-    if isinstance(text, pa.ChunkedArray):
-        text = text.cast(pa.large_string()).combine_chunks()
-    encoded = text.cast(pa.large_string()).dictionary_encode()
+    encoded = _encoded(text)
     distinct = _written(encoded.dictionary)
     if distinct.equals(encoded.dictionary) and not pc.any(pc.equal(distinct, "")).as_py():
         return encoded
@@ -139,6 +137,21 @@ def as_list(ids: Any) -> list[Any]:
             objects: list[Any] = getattr(ids, name)()
             return objects
     return [key.as_py() if isinstance(key, pa.Scalar) else key for key in ids]
+
+
+def _encoded(text: Any) -> pa.DictionaryArray:
+    """Return text as a dictionary of what occurs; one that is encoded already is never written out."""
+    if isinstance(text, pa.ChunkedArray):
+        text = text.cast(pa.large_string()).combine_chunks()
+    if not pa.types.is_dictionary(text.type) or text.dictionary.null_count:
+        return text.cast(pa.large_string()).dictionary_encode()
+    missing = ~_true(text.is_valid())
+    indices = pc.fill_null(text.indices, 0).to_numpy(zero_copy_only=False)
+    used = np.zeros(len(text.dictionary) + 1, dtype=np.bool_)  # one more, where there is none
+    used[indices[~missing]] = True
+    codes = pa.array((np.cumsum(used) - 1)[indices].astype(np.int32), mask=missing)
+    distinct = text.dictionary.filter(pa.array(used[:-1])).cast(pa.large_string())
+    return pa.DictionaryArray.from_arrays(codes, distinct)
 
 
 def _of_floats(floats: Any) -> Any:

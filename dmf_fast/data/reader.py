@@ -36,7 +36,7 @@ def read_ratings(source: Source, options: ReadOptions = ReadOptions()) -> Rating
     Rows that cannot be used are skipped, counted and described in ``bad_rows`` of the result. Peak memory:
     12 bytes an entry (20 with times), the distinct ids and one chunk.
 
-    Raises `DataError` where a file is missing, unreadable, empty, expands to more than 200 times its size, or
+    Raises `DataError` where a file is missing, unreadable, empty, expands to more than 50 times its size, or
     is more bad than good where it begins, and, with ``options.strict``, at the first bad row.
 
     >>> import tempfile, pathlib

@@ -38,17 +38,21 @@ _COMPRESSIONS = {
 }
 _START_BYTES = 16
 _BLOCK_BYTES = 1 << 20
-# Ratings are packed to a half or a tenth of their size, perhaps; what expands further than this is a trap.
-_MOST_EXPANSION = 200
+# Ratings are packed to a half or a twentieth of their size, perhaps; what expands further is a trap.
+_MOST_EXPANSION = 50
 _FREE_BYTES = 1 << 26
 
 
 def check_expansion(file: object, expanded: int, stored: int) -> None:
-    """Refuse what takes far more bytes in memory than the ``stored`` ones that it is read from."""
-    if expanded > _FREE_BYTES + _MOST_EXPANSION * stored:
+    """Refuse what takes far more bytes in memory than the ``stored`` ones that it is read from.
+
+    64 MB are free, but not for members of archives, of which there may be many.
+    """
+    most = _MOST_EXPANSION * stored + (_FREE_BYTES if getattr(file, "member", None) is None else 0)
+    if expanded > most:
         raise DataError(
-            f"{file} expands to more than {_MOST_EXPANSION} times its {stored} bytes (and "
-            f"{_FREE_BYTES >> 20} MB), as no ratings do; if these are some, unpack them first"
+            f"{file} expands from {stored} to more than {most} bytes, as no ratings do; if these are some, "
+            "unpack them first"
         )
 
 

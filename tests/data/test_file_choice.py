@@ -127,3 +127,16 @@ def test_text_takes_no_columns_from_folders_and_says_so(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"'user=1' .* only of Parquet"):
         read_ratings(tmp_path)
+
+
+def test_long_ids_of_parquet_are_never_written_out_for_every_row(tmp_path: Path) -> None:
+    # 40 MB of text, were each row to hold its own.
+    users = pa.DictionaryArray.from_arrays(pa.array([0] * 400, pa.int32()), pa.array(["x" * 100_000, "y"]))
+    table = pa.table({"user": users, "item": list(range(400)), "rating": [1.0] * 400})
+    (tmp_path / "a.parquet").write_bytes(parquet(table))
+    before = pa.default_memory_pool().max_memory()
+
+    ratings = read_ratings(tmp_path / "a.parquet")
+
+    assert ratings.row_ids.ids.to_pylist() == ["x" * 100_000]
+    assert pa.default_memory_pool().max_memory() - before < 10_000_000
