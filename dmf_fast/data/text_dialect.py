@@ -130,8 +130,8 @@ def _header(
         others = any(_is_number(cell) for line in cells[1:] for cell in line)
         if options.columns is None or others:
             warnings.warn(
-                f"{file}: its first line, {shown(lines[0])}, is taken for a pair, as its names are not "
-                "well known; if it is a header, name its columns with --columns.",
+                f"{file}: its first line, {shown(lines[0])}, is taken for a pair, as its names are not well "
+                "known; settle that with --columns, by names where it is a header, else by positions: 1,2.",
                 UserWarning,
                 stacklevel=2,
             )

@@ -18,7 +18,6 @@ from dmf_fast.estimator import updates
 from dmf_fast.estimator.entries import fold_in_entries, known_entries, training_entries, validation_entries
 from dmf_fast.estimator.fitted import FittedModel
 from dmf_fast.estimator.folder import load_fitted, save_fitted
-from dmf_fast.estimator.ids import positions
 from dmf_fast.estimator.inputs import as_frame, read_pairs, split_ratings
 from dmf_fast.estimator.parameters import completion_options, with_parameters
 from dmf_fast.estimator.ranking import Ranking, recommend_ids, similar_ids
@@ -86,7 +85,8 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             X: ``(n, 2)`` row and column ids: an array, a list, or a data frame with two columns. Without
                 ``y``: a data frame with a third column of ratings; a SciPy sparse matrix of ratings, whose
                 stored zeros are ratings; or an array of ratings ``(m, n)`` with NaN for those that are not
-                known. The ids of a matrix are its indices.
+                known. The ids of a matrix are its indices. An array without NaN that has 2 to 4 columns, or 3
+                or 4 rows, may be one of ids and ratings as well: it is refused.
             y: ``(n,)`` ratings.
             sample_weight: ``(n,)`` weights of the ratings; those of weight 0 are left out.
             validation: ``(X, y)``, or a data frame with three columns: ratings that choose the best step
@@ -198,7 +198,7 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         X = as_frame(X)
         pairs = read_pairs(X)
         self._check_features(X)
-        rows, columns = (positions(pairs[axis], self._fitted.ids[axis]) for axis in (0, 1))
+        rows, columns = (self._fitted.ids[axis].indices(pairs[axis]) for axis in (0, 1))
         predictions = self._fitted.predictor.predict(rows, columns)
         return (predictions.values, predictions.known) if return_known else predictions.values
 

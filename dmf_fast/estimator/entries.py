@@ -15,6 +15,8 @@ from dmf_fast.observations import Observations
 from dmf_fast.observations.duplicates import Duplicates
 
 _NOTICEABLE = 1e-3
+# Row id, column id and rating, without times or with them.
+_COLUMNS_OF_TRIPLES = (3, 4)
 IdMaps = tuple[IdMap, IdMap]
 ValueType = Literal["float32", "float64"]
 
@@ -116,14 +118,28 @@ def _matrix(X: Any, sample_weight: Any) -> Any:
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"`X` must be a matrix of numbers where `y` is None, with NaN for missing entries: {error}; "
-            "pairs of ids need their ratings as `y`"
+            "pairs of ids need their ratings as `y`: of triples, the third column"
         ) from None
-    if array.ndim == 2 and array.shape[1] == 2 and not np.isnan(array).any():
+    _refuse_pairs_and_triples(array)
+    return array
+
+
+def _refuse_pairs_and_triples(array: Floats) -> None:
+    """Refuse what may be ids and ratings in columns, or rows, as well as a matrix that lacks no rating."""
+    if array.ndim != 2 or np.isnan(array).any():
+        return
+    if array.shape[1] == 2:
         raise ValueError(
             f"`y` must hold the ratings of pairs of ids, got None and an `X` of shape {array.shape}; a "
             "matrix of ratings with two columns can be given as a scipy.sparse matrix"
         )
-    return array
+    for columns, turned in ((array.shape[1], ""), (array.shape[0], ".T")):
+        if columns in _COLUMNS_OF_TRIPLES:
+            raise ValueError(
+                f"`X` must not be read in two ways, got no `y` and an array of shape {array.shape} without "
+                f"NaN: ids and ratings in columns are fit(X{turned}[:, :2], X{turned}[:, 2]), a matrix that "
+                "lacks no rating is fit(scipy.sparse.coo_array(X)), if none is 0"
+            )
 
 
 def _check_precision(values: Floats, dtype: ValueType) -> None:
@@ -172,7 +188,7 @@ def _refuse_repeated(indices: NDArray[Any], ids: IdMaps, error: ValueError) -> N
 
 def _indices(pairs: IdColumns, ids: IdMaps) -> NDArray[np.int64]:
     """Return the indices of pairs, ``(2, n)``, -1 for unknown ids."""
-    return np.stack([raw.positions(pairs[axis], ids[axis]) for axis in (0, 1)])
+    return np.stack([ids[axis].indices(pairs[axis]) for axis in (0, 1)])
 
 
 def _refuse_unknown(pairs: IdColumns, indices: NDArray[np.int64], axis: int) -> None:

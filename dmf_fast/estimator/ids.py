@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dmf_fast.data import IdMap
 from dmf_fast.data.arrow_types import is_text
 from dmf_fast.data.raw_ids import as_list, id_array, written
 
@@ -49,11 +48,6 @@ def read_ids(argument: str, kind: str, ids: Any) -> Any:
         place = is_missing.index(True).as_py()
         _refuse_missing(argument, kind, place, as_list(ids[place : place + 1])[0])
     return array
-
-
-def positions(ids: Any, id_map: IdMap) -> NDArray[np.int64]:
-    """Return the index of every id of a column of `read_ids`, -1 where the map does not know it."""
-    return id_map.indices(ids)
 
 
 def id_at(ids: Any, place: int) -> Any:

@@ -30,7 +30,7 @@ def recommend_ids(
     fitted: FittedModel, ids: Any, k: int, *, exclude_seen: bool, device: torch.device
 ) -> Ranking:
     """Return the ``k`` column ids with the highest predictions for every row id; scored on ``device``."""
-    rows = raw.positions(_asked(ids), fitted.row_ids)
+    rows = fitted.row_ids.indices(_asked(ids))
     if exclude_seen and fitted.seen is None:
         raise ValueError(
             "`exclude_seen` must be False where the ratings were not kept; or fit with keep_ratings=True"
@@ -45,7 +45,7 @@ def recommend_ids(
 def similar_ids(fitted: FittedModel, ids: Any, k: int, axis: int, *, device: torch.device) -> Ranking:
     """Return the ``k`` other row ids (axis 0) or column ids that are most similar to each of ``ids``."""
     id_map, given = fitted.ids[axis], _asked(ids)
-    positions = raw.positions(given, id_map)
+    positions = id_map.indices(given)
     if (positions < 0).any():
         unknown = raw.id_at(given, int((positions < 0).argmax()))
         raise ValueError(f"`ids` must be {raw.SIDES[axis]} ids that fit has seen, got {unknown!r}")

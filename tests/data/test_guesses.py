@@ -124,7 +124,7 @@ def test_the_first_of_headerless_text_pairs_is_a_pair(tmp_path: Path, columns: l
 def test_an_unknown_header_of_pairs_is_warned_of_where_the_others_are_numbers(tmp_path: Path) -> None:
     path = write(tmp_path, "viewer,film\n1,2\n3,4\n")
 
-    with pytest.warns(UserWarning, match="name its columns with --columns"):
+    with pytest.warns(UserWarning, match="settle that with --columns, by names"):
         pairs = read_pairs(path, ReadOptions(columns=["1", "2"]))
 
     assert len(pairs) == 3
