@@ -65,14 +65,13 @@ def _files_at(path: Path) -> list[RatingsFile]:
 
 
 def _files_in_folder(folder: Path) -> list[RatingsFile]:
-    # Without pipes and devices, which would be waited for.
-    inside = sorted(
-        file
-        for place, _, names in os.walk(folder, onerror=_refuse_folder)
-        for file in (Path(place, name) for name in names)
-        if file.is_file()
-    )
-    chosen = _tables(folder, "directory", [file.relative_to(folder).as_posix() for file in inside])
+    inside = []
+    for place, folders, names in os.walk(folder, onerror=_refuse_folder):
+        folders[:] = [name for name in folders if not is_store(Path(place, name))]  # perhaps a cache of these
+        # Without pipes and devices, which would be waited for.
+        inside += [file for file in (Path(place, name) for name in names) if file.is_file()]
+    names = [file.relative_to(folder).as_posix() for file in sorted(inside)]
+    chosen = _tables(folder, "directory", names)
     return [
         replace(file, partitions=_partitions(name)) if file.member is None else file
         for name in chosen

@@ -274,7 +274,12 @@ class _TemporaryCopy:
         descriptor, name = tempfile.mkstemp(prefix="dmf_fast-")
         os.close(descriptor)
         self.path = Path(name)
-        weakref.finalize(self, self.path.unlink, missing_ok=True)
+        weakref.finalize(self, _remove, self.path, os.getpid())
+
+
+def _remove(path: Path, owner: int) -> None:
+    if os.getpid() == owner:  # not a process that was forked from it
+        path.unlink(missing_ok=True)
 
 
 class _Bounded(io.BufferedIOBase):

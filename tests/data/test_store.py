@@ -84,6 +84,15 @@ def test_the_second_opening_reads_no_file(source: Path, tmp_path: Path, reads: l
     assert_same(open_ratings(tmp_path / "cache"), first)
 
 
+def test_a_cache_within_the_folder_that_it_keeps_is_none_of_its_files(
+    source: Path, tmp_path: Path, reads: list[object]
+) -> None:
+    source.rename(tmp_path / "a.csv")
+    for _ in range(2):
+        assert len(open_ratings(tmp_path, cache=tmp_path / "cache")) == 4
+    assert reads == [tmp_path / "a.csv"]
+
+
 def test_other_options_are_read_again(source: Path, tmp_path: Path, reads: list[object]) -> None:
     open_ratings(source, cache=tmp_path / "cache")
 
