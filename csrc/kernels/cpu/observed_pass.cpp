@@ -36,7 +36,9 @@ class TilePass final : public ObservedPass<T> {
     operands_.gradient_scale = scale;
   }
 
-  double run() override { return sweep(layout_, Task::loss_gradients, dtype_of<T>, operands_, parallel_); }
+  double run() override {
+    return sweep(layout_, Task::loss_gradients, dtype_of<T>, operands_, parallel_, true);
+  }
 
  private:
   const LayoutView layout_;
@@ -70,7 +72,7 @@ std::unique_ptr<ObservedPass<T>> make_observed_pass(const ObservedEntries<T>& en
 template <class T>
 double squared_error(const ObservedEntries<T>& entries, const Sides<T>& sides, Parallel& parallel) {
   if (sides.form_product()) return squared_error_at_formed(entries, sides, parallel);
-  return sweep(entries.layout, Task::loss, dtype_of<T>, operands_of(entries, sides), parallel);
+  return sweep(entries.layout, Task::loss, dtype_of<T>, operands_of(entries, sides), parallel, true);
 }
 
 #define DMF_INSTANTIATE(T)                                                                        \

@@ -9,7 +9,8 @@
 
 namespace dmf {
 
-// The observed entries: a layout, and values and weights in its order. A view: nothing is owned.
+// The observed entries: a layout that passed entries_are_inside(), and values and weights in its order. A view:
+// nothing is owned.
 template <class T>
 struct ObservedEntries {
   LayoutView layout{};

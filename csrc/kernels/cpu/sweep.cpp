@@ -20,13 +20,14 @@ constexpr int64_t parts_per_thread = 4;
 class Sweep {
  public:
   Sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands, TileFunction process,
-        int threads)
+        int threads, bool entries_are_checked)
       : layout_(layout),
         stripes_(layout.header->stripes),
         task_(task),
         dtype_(dtype),
         operands_(operands),
         process_(process),
+        entries_are_checked_(entries_are_checked),
         parts_(parts_for(threads)),
         losses_(stripes_ * stripes_, 0.0) {}
 
@@ -72,13 +73,17 @@ class Sweep {
     const Region region = block_region(layout_, row_stripe, column_stripe);
     const int64_t block = row_stripe * stripes_ + column_stripe;
     for (int64_t tile = layout_.block_tile_start[block]; tile < layout_.block_tile_start[block + 1]; ++tile) {
-      if (!tile_is_inside(layout_, tile, region) ||
-          (reads_positions(task_) && !positions_are_inside(layout_, tile))) {
+      if (!entries_are_checked_ && !is_inside(tile, region)) {
         inside_ = false;  // other workers wait for this one, so it goes on
         return;
       }
       losses_[block] += process_(layout_, tile, operands_, buffer);
     }
+  }
+
+  bool is_inside(int64_t tile, const Region& region) const {
+    return tile_is_inside(layout_, tile, region) &&
+           (!reads_positions(task_) || positions_are_inside(layout_, tile));
   }
 
   // Blocks on the diagonal come first in their row and in their column.
@@ -104,6 +109,7 @@ class Sweep {
   const Dtype dtype_;
   const Operands& operands_;
   const TileFunction process_;
+  const bool entries_are_checked_;
   const int64_t parts_;
   std::vector<double> losses_;
   std::atomic<bool> inside_{true};
@@ -130,14 +136,16 @@ void order_numbers(const LayoutView& layout, const void* row_order, void* ordere
 
 }  // namespace
 
-double sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands, Parallel& parallel) {
+double sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands, Parallel& parallel,
+             bool entries_are_checked) {
   // Read once: another thread may choose other kernels meanwhile.
   const TileKernels& kernels = active_tile_kernels();
   const int dtype_number = static_cast<int>(dtype);
   PreparedOperands prepared(layout, task, dtype, operands, kernels.shape[dtype_number], parallel);
   const TileFunction process = kernels.function[static_cast<int>(task)][dtype_number];
   const double loss =
-      Sweep(layout, task, dtype, prepared.operands(), process, parallel.threads()).run(parallel);
+      Sweep(layout, task, dtype, prepared.operands(), process, parallel.threads(), entries_are_checked)
+          .run(parallel);
   prepared.finish();
   return loss;
 }

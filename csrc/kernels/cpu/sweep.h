@@ -18,8 +18,11 @@
 namespace dmf {
 
 // Runs `task`; returns the loss, 0 for tasks without one. Gradients are set, not added to. Throws
-// std::invalid_argument where the layout names entries outside of its matrix, and has touched nothing there.
-double sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands, Parallel& parallel);
+// std::invalid_argument where the layout names entries outside of its matrix, and has touched nothing there. To
+// ask costs about 2 % of a pass at h 64 and 6 % at h 16, which a run of many passes spares by asking
+// entries_are_inside() once.
+double sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands, Parallel& parallel,
+             bool entries_are_checked = false);
 
 // Writes numbers given in row order in the caller's order. `itemsize` is that of one number. Throws as sweep
 // does.
