@@ -88,7 +88,8 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 known. The ids of a matrix are its indices. An array without NaN that has 2 to 4 columns, or 3
                 or 4 rows, may be one of ids and ratings as well: it is refused.
             y: ``(n,)`` ratings.
-            sample_weight: ``(n,)`` weights of the ratings; those of weight 0 are left out.
+            sample_weight: ``(n,)`` weights of the ratings; one of weight 2 counts as if it was given twice,
+                and those of weight 0 are left out.
             validation: ``(X, y)``, or a data frame with three columns: ratings that choose the best step
                 instead of a random part of the others. Those with an id that ``X`` lacks are left out, with a
                 warning.

@@ -263,3 +263,34 @@ def test_a_pair_that_stands_twice_is_named_by_its_ids(name: str) -> None:
 def test_errors_of_validation_ratings_say_whose_they_are(validation: Any) -> None:
     with pytest.raises(ValueError, match="`validation`: `"):
         quick().fit(X, Y, validation=validation)
+
+
+TRIPLES = np.column_stack([X, Y])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        TRIPLES,
+        TRIPLES.tolist(),
+        TRIPLES.T,
+        (X[:, 0], X[:, 1], Y),
+        np.column_stack([TRIPLES, np.arange(len(Y))]),
+    ],
+    ids=["array", "list", "transposed", "columns", "with times"],
+)
+def test_ids_and_ratings_in_one_array_are_refused_with_what_to_call_instead(given: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"read in two ways.*: ids and ratings in columns are fit\(X"
+    ) as refused:
+        quick().fit(given)
+    array = np.asarray(given)
+    array = array.T if "X.T[:, :2], X.T[:, 2]" in str(refused.value) else array
+    assert np.array_equal(quick().fit(array[:, :2], array[:, 2]).predict(X), EXPECTED)
+
+
+def test_an_array_that_lacks_a_rating_is_a_matrix_whatever_its_width() -> None:
+    matrix = np.array([[1.0, 2.0, NAN], [2.0, 4.0, 1.0], [3.0, 5.0, 2.0], [1.0, NAN, 2.0], [2.0, 3.0, 1.0]])
+    assert quick().fit(matrix).model_.shape == (5, 3)
+    with pytest.raises(ValueError, match="of triples, the third column"):
+        quick().fit([("ann", "a", 1.0), ("bob", "b", 2.0)])
