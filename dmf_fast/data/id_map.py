@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dmf_fast.data.arrow_types import is_text
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.raw_ids import as_list, id_array, text_ids, whole_numbers, written
+from dmf_fast.files.atomic import atomic_file
 
 
 class IdMap:
@@ -79,10 +80,11 @@ class IdMap:
         return self._ids.take(positions)
 
     def save(self, path: str | Path) -> None:
-        """Write the map to a Parquet file with one column, ``id``."""
+        """Write the map to a Parquet file with one column, ``id``; it appears when it is whole."""
         import pyarrow.parquet as pq  # here, as it is slow to import
 
-        pq.write_table(pa.table({"id": self._ids}), path)
+        with atomic_file(Path(path)) as partial:
+            pq.write_table(pa.table({"id": self._ids}), partial)
 
     @classmethod
     def load(cls, path: str | Path) -> IdMap:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dmf_fast.files.atomic import atomic_file
+from dmf_fast.files.atomic import read_whole
+from dmf_fast.files.digests import check_sums, summed_folder
+from dmf_fast.files.reading import reading
+
+_TABLE = "table"
 
 
-def cached_table(file: Path, compute: Callable[[], pa.Table]) -> pa.Table:
-    """Return the table in a Parquet file; where there is none, compute it and write it.
+def cached_table(folder: Path, compute: Callable[[], pa.Table]) -> pa.Table:
+    """Return the table in a folder of its own; where there is none, or a damaged one, compute and write it.
 
-    Raises `OSError` where the file cannot be written, and what ``compute`` raises.
+    Raises `OSError` where the folder cannot be written, and what ``compute`` raises.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -22,8 +27,18 @@ def cached_table(file: Path, compute: Callable[[], pa.Table]) -> pa.Table:
     >>> [table["n"].to_pylist() for table in tables]
     [[1], [1]]
     """
-    if not file.exists():
-        table = compute()
-        with atomic_file(file) as partial:
-            pq.write_table(table, partial)
-    return pq.read_table(file)
+    try:
+        if folder.exists():
+            return read_whole(folder, lambda: _read(folder))
+    except ValueError as error:
+        warnings.warn(str(error), stacklevel=2)
+    table = compute()
+    with summed_folder(folder) as partial:
+        pq.write_table(table, partial / _TABLE)
+    return table
+
+
+def _read(folder: Path) -> pa.Table:
+    with reading(folder, "a table of results", "it is computed again"):
+        check_sums(folder, (_TABLE,))
+        return pq.read_table(folder / _TABLE)

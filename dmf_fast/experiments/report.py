@@ -44,7 +44,6 @@ def write_report(sections: TimedSections, folder: Path, facts: Mapping[str, str]
         'report.html'
 
     """
-    folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / RESULTS, json_text(results(sections, facts)) + "\n")
     write_whole(folder / PAGE, _page(sections, facts))
     return folder / PAGE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,9 @@ from tqdm import tqdm
 from dmf_fast.checks import one_of
 from dmf_fast.experiments.page import Section
 from dmf_fast.experiments.reproduction import Reproduction
-from dmf_fast.experiments.text_files import json_text, write_whole
+from dmf_fast.files.atomic import make_folder
+from dmf_fast.files.reading import reading
+from dmf_fast.files.records import load_record, save_record
 
 EXPERIMENTS = {
     name: f"dmf_fast.experiments.{name}"
@@ -54,7 +55,7 @@ def reproduce(
     from dmf_fast.experiments.run_facts import run_facts
 
     _check(names)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     # All of them first: what cannot be imported is not to stop a run after an hour.
     experiments = {name: import_module(EXPERIMENTS[name]).run for name in names}
     facts = run_facts(quick=reproduction.quick, date=date)
@@ -81,7 +82,10 @@ class _TimeBook:
     def __init__(self, reproduction: Reproduction) -> None:
         extent = "quick" if reproduction.quick else "full"
         self._file = reproduction.folder / f"seconds-{extent}.json"
-        self.seconds: dict[str, float] = json.loads(self._file.read_text()) if self._file.exists() else {}
+        self.seconds: dict[str, float] = {}
+        if self._file.exists():
+            with reading(self._file, "a record of seconds", "remove it"):
+                self.seconds = load_record(self._file, dict[str, float])
 
     @contextmanager
     def timing(self, name: str) -> Iterator[None]:
@@ -91,5 +95,4 @@ class _TimeBook:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self._file, json_text(self.seconds) + "\n")
+            save_record(self._file, self.seconds)

@@ -77,7 +77,7 @@ def record_of(text: str | bytes, kind: type[Record]) -> Record:
     >>> record_of('{"a": 1}', dict[str, int])
     {'a': 1}
     """
-    return msgspec.convert(json.loads(text), kind)
+    return msgspec.convert(json.loads(text), kind, str_keys=True)
 
 
 def read_record(path: Path, kind: type[Record]) -> Record:

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import safetensors.numpy
+import torch
 from torch import Tensor
 
+from dmf_fast.checks import printable
 from dmf_fast.data.id_map import IdMap
 from dmf_fast.files.atomic import atomic_file, atomic_folder
+from dmf_fast.files.tensors import write_tensors
 from dmf_fast.serving.two_factors import TwoFactors
 
 _FORMAT = "dmf_fast factors"
@@ -78,12 +80,10 @@ def _write_npz(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, path:
 
 
 def _write_safetensors(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, path: Path) -> None:
-    ids = _id_tensors("row_ids", row_ids) | _id_tensors("column_ids", column_ids)
+    arrays = _arrays(two_factors) | _id_tensors("row_ids", row_ids) | _id_tensors("column_ids", column_ids)
+    tensors = {name: torch.tensor(array, device="cpu") for name, array in arrays.items()}
     with atomic_file(path) as partial:
-        try:
-            safetensors.numpy.save_file(_arrays(two_factors) | ids, partial, {"format": _FORMAT})
-        except safetensors.SafetensorError as error:
-            raise OSError(f"{path} cannot be written: {error}") from error
+        write_tensors(tensors, partial, {"format": _FORMAT})
 
 
 def _write_parquet(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, path: Path) -> None:
@@ -91,15 +91,27 @@ def _write_parquet(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, p
 
     if path.is_file():
         raise FileExistsError(f"{path} must be a folder, got a file; name another or remove it")
-    entries = path.iterdir() if path.exists() else ()
-    if other := {entry.name for entry in entries} - {"rows.parquet", "columns.parquet"}:
-        raise FileExistsError(f"{path} must hold factors only, got {min(other)}, too; name another folder")
+    for entry in sorted(path.iterdir() if path.exists() else ()):
+        if not _is_exported(entry):
+            name = printable(entry.name)
+            raise FileExistsError(f"{path} must hold factors only, got {name}, too; name another folder")
     arrays = _arrays(two_factors)
     metadata = {"format": _FORMAT, "mean": repr(two_factors.mean)}
     with atomic_folder(path) as partial:
         for side, ids in (("row", row_ids), ("column", column_ids)):
             table = _table(ids, arrays[f"{side}_factors"], arrays[f"{side}_bias"])
             pq.write_table(table.replace_schema_metadata(metadata), partial / f"{side}s.parquet")
+
+
+def _is_exported(path: Path) -> bool:
+    """Say whether a file has come from here, and not only its name."""
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (pa.ArrowException, OSError):
+        return False
+    return path.name in ("rows.parquet", "columns.parquet") and metadata.get(b"format") == _FORMAT.encode()
 
 
 def _table(ids: IdMap, factors: np.ndarray, bias: np.ndarray) -> pa.Table:

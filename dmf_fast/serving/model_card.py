@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from dmf_fast.checks import printable
 
 Fact = str | int | float | bool | None
 
@@ -98,9 +102,11 @@ def model_card(card: ModelCard) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["text"] = _text
+    environment.filters |= {"text": _text, "quoted": _quoted}
     names = dict.fromkeys(name for metrics in card.metrics.values() for name in metrics)
-    return environment.get_template("model_card.md.jinja").render(card=card, metric_names=list(names))
+    return environment.get_template("model_card.md.jinja").render(
+        card=card, metric_names=list(names), fence=_fence(card.folder)
+    )
 
 
 def _text(value: Fact) -> str:
@@ -111,5 +117,17 @@ def _text(value: Fact) -> str:
         return "yes" if value else "no"
     if isinstance(value, int | float):
         return repr(value)
-    line = " ".join(str(value).split())
-    return line.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    line = printable(" ".join(str(value).split()))
+    return re.sub(r"([\\|`*\[\]])", r"\\\1", line).replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _quoted(path: str) -> str:
+    """Return a path as a shell takes it, on one line."""
+    if path == printable(path):
+        return shlex.quote(path)
+    return "$'" + printable(path.replace("\\", "\\\\").replace("'", "\\'")) + "'"
+
+
+def _fence(path: str) -> str:
+    """Return what a block of code begins and ends with: more backticks than stand together in it."""
+    return "`" * max(3, 1 + max(map(len, re.findall("`+", path)), default=0))

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pyarrow.parquet as pq
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from dmf_fast.files.atomic import atomic_folder
+from dmf_fast.files.digests import check_sums, summed_folder
+from dmf_fast.files.reading import read_record, reading
+from dmf_fast.files.tensors import write_tensors
 from dmf_fast.training.fit import FitResult
 from dmf_fast.training.trials import Trial, TrialResult
 
@@ -31,16 +35,22 @@ def keep_result(ended: TrialResult, folder: Path) -> None:
     kept = {field.name: getattr(result, field.name) for field in fields(result) if field.name != "history"}
     labels = {"labels": dict(ended.trial.labels), "optimizer": ended.trial.spec.describe()}
     factors = {f"factors.{j}": factor for j, factor in enumerate(ended.factors)}
-    with atomic_folder(folder) as partial:
+    with summed_folder(folder) as partial:
         pq.write_table(result.history, partial / _HISTORY)
-        save_file(factors, partial / _FACTORS)
-        (partial / _SUMMARY).write_text(json.dumps(kept | labels, indent=1) + "\n")
+        write_tensors(factors, partial / _FACTORS)
+        (partial / _SUMMARY).write_text(json.dumps(kept | labels, indent=1) + "\n", encoding="utf-8")
 
 
 def load_result(trial: Trial, folder: Path) -> TrialResult:
-    """Return the result that `keep_result` has written."""
-    kept = json.loads((folder / _SUMMARY).read_text())
-    factors = load_file(folder / _FACTORS, device=str(trial.train.device))
-    of_result = {field.name: kept[field.name] for field in fields(FitResult) if field.name != "history"}
-    result = FitResult(history=pq.read_table(folder / _HISTORY), **of_result)
-    return TrialResult(trial, [factors[f"factors.{j}"] for j in range(len(factors))], result)
+    """Return the result that `keep_result` has written; a `ValueError` says that it is damaged."""
+    with reading(folder, "the result of a trial", "remove it, and the trial is run again"):
+        check_sums(folder, (_SUMMARY, _HISTORY, _FACTORS))
+        kept = read_record(folder / _SUMMARY, dict[str, Any])
+        result = msgspec.convert(kept | {"history": pq.read_table(folder / _HISTORY)}, FitResult)
+        factors = load_file(folder / _FACTORS, device=str(trial.train.device))
+        if factors.keys() != {f"factors.{j}" for j in range(len(trial.factors))}:
+            raise ValueError("it has other factors than the trial")
+        ends = [factors[f"factors.{j}"] for j in range(len(trial.factors))]
+        if [(end.shape, end.dtype) for end in ends] != [(one.shape, one.dtype) for one in trial.factors]:
+            raise ValueError("its factors are of other shapes or dtypes than those of the trial")
+    return TrialResult(trial, ends, result)

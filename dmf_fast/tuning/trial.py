@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dmf_fast.files.atomic import atomic_file
+import msgspec
+
+from dmf_fast.checks import printable
 from dmf_fast.files.identity import first_difference, plain
+from dmf_fast.files.reading import reading
+from dmf_fast.files.records import load_record, save_record
 
 TuningTrialState = Literal["complete", "pruned", "diverged"]
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,18 @@ class TuningTrial:
     reports: dict[int, float]
 
 
+class _Kept(msgspec.Struct, forbid_unknown_fields=True):
+    """What a file of trials holds."""
+
+    format: int
+    job: dict[str, Any]
+    trials: list[TuningTrial]
+
+
 def save_trials(path: Path, job: dict[str, Any], trials: list[TuningTrial]) -> None:
     """Write the trials of a job, which are there whole whenever the process is killed."""
-    content = {"format": _FORMAT, "job": plain(job), "trials": [asdict(trial) for trial in trials]}
-    with atomic_file(path) as partial:
-        partial.write_text(json.dumps(content), encoding="utf-8")
+    kept = {"format": _FORMAT, "job": plain(job), "trials": [asdict(trial) for trial in trials]}
+    save_record(path, kept)
 
 
 def load_trials(path: Path, job: dict[str, Any]) -> list[TuningTrial]:
@@ -54,22 +64,16 @@ def load_trials(path: Path, job: dict[str, Any]) -> list[TuningTrial]:
     """
     if not path.exists():
         return []
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != _FORMAT:
+    with reading(path, "a file of the trials of a search", "remove it"):
+        kept = load_record(path, _Kept)
+        if kept.format != _FORMAT:
             raise ValueError("it was written by another version of dmf_fast")
-        before = content["job"]
-        trials = [_trial(fields) for fields in content["trials"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} does not hold the trials of a search ({error}); remove it") from error
-    difference = first_difference(before, plain(job))
+        if [trial.number for trial in kept.trials] != list(range(len(kept.trials))):
+            raise ValueError("its trials are not all there, one after the other")
+    difference = first_difference(kept.job, plain(job))
     if difference is not None:
         raise ValueError(
-            f"{path} belongs to another search: {difference}; repeat the same, or remove the file"
+            f"{printable(str(path))} belongs to another search: {printable(difference)}; repeat the same, or "
+            "remove the file"
         )
-    return trials
-
-
-def _trial(fields: dict[str, Any]) -> TuningTrial:
-    reports = {int(step): rmse for step, rmse in fields["reports"].items()}
-    return TuningTrial(**(fields | {"reports": reports}))
+    return kept.trials

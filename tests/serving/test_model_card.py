@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from dataclasses import replace
+
+import pytest
 
 from dmf_fast.serving import DataFacts, ModelCard, TrainingFacts, model_card
 
@@ -72,3 +76,22 @@ def test_a_model_that_was_not_measured_says_so() -> None:
 def test_the_same_facts_give_the_same_text() -> None:
     assert model_card(CARD) == model_card(replace(CARD))
     assert not [line for line in model_card(CARD).splitlines() if line != line.rstrip()]
+
+
+@pytest.mark.parametrize(
+    "path", ["my films; rm -rf ~", "it's", "```\n$(reboot)", "a\x1b[31mb\\c'", "`x`", "-x"]
+)
+def test_a_shell_that_is_given_the_commands_takes_the_path_for_one(path: str) -> None:
+    text = model_card(replace(CARD, folder=path))
+    fence, block = re.findall(r"^(`{3,})\n(.*?)^\1\n", text, re.DOTALL | re.MULTILINE)[0]
+    command, _ = block.splitlines()
+    assert fence not in command
+    printed = subprocess.run(
+        ["bash", "-c", command.replace("dmf-fast predict", "printf %s,", 1)], capture_output=True, check=True
+    )
+    assert printed.stdout.decode() == f"{path},pairs.csv,"
+
+
+def test_control_characters_and_marks_of_markdown_stay_text() -> None:
+    text = model_card(replace(CARD, title="\x1b[31m[a](b) `c` *d*"))
+    assert text.splitlines()[0] == r"# \\x1b\[31m\[a\](b) \`c\` \*d\*"

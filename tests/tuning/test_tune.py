@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from dmf_fast import Observations
 from dmf_fast.completion import CompletionOptions, complete_matrix
 from dmf_fast.experiments import low_rank_problem
+from dmf_fast.files.records import load_record, save_record
 from dmf_fast.tuning import SearchSpace, TuningOptions, TuningResult, TuningTrial, search, tune
 from dmf_fast.tuning.proposal import Proposal, propose
 
@@ -183,9 +183,22 @@ def test_trials_of_another_search_are_refused(observed: Observations, tmp_path: 
 
     with pytest.raises(ValueError, match=r"another search: seed of the search was 0 there and is 1 here"):
         tune(observed, OPTIONS, SPACE, TuningOptions(trials=1, seed=1), kept_in=file)
-    file.write_text("{")
-    with pytest.raises(ValueError, match=r"does not hold the trials of a search"):
-        tune(observed, OPTIONS, SPACE, TuningOptions(trials=1), kept_in=file)
+    content = load_record(file, dict[str, Any])
+    trial = content["trials"][0]
+    for damage in (
+        {"trials": [trial | {"number": 1}]},
+        {"trials": [trial | {"state": "excellent"}]},
+        {"trials": [trial | {"validation_rmse": "0.1"}]},
+        {"trials": [trial | {"reports": {"one": 1.0}}]},
+        {"trials": [{}]},
+        {"trials": 3},
+        {"format": 1},
+        {"job": None},
+        {"more": 1},
+    ):
+        save_record(file, content | damage)
+        with pytest.raises(ValueError, match=r"is not a file of the trials of a search, or is damaged"):
+            tune(observed, OPTIONS, SPACE, TuningOptions(trials=1), kept_in=file)
 
 
 WEIGHTED = [1.0] * 249 + [2.0]
@@ -251,13 +264,13 @@ def kept(observed: Observations, file: Path, *ends: tuple[str, float | None]) ->
     """Return what a search finds whose trials ended so, without making one."""
     options = OPTIONS.changed({"steps": 2})
     tune(observed, options, SPACE, TuningOptions(trials=1), kept_in=file)
-    content = json.loads(file.read_text())
+    content = load_record(file, dict[str, Any])
     (first,) = content["trials"]
     content["trials"] = [
         first | {"number": number, "state": state, "validation_rmse": rmse}
         for number, (state, rmse) in enumerate(ends)
     ]
-    file.write_text(json.dumps(content))
+    save_record(file, content)
     return tune(observed, options, SPACE, TuningOptions(trials=len(ends)), kept_in=file)
 
 
