@@ -91,7 +91,17 @@ def _read(path: Path, kind: str, *, checked: bool) -> tuple[dict[str, Tensor], s
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if not checked and label.sha256 != _digest(tensors, kind, label.facts):
         raise ValueError("its contents do not match its SHA-256")
+    if not checked and not _header(path).rstrip(b" ").endswith(
+        b"}"
+    ):  # what fills it up, which no digest sees
+        raise ValueError("its header is not as it was written")
     return tensors, label.facts
+
+
+def _header(path: Path) -> bytes:
+    """Return the header of a file that has been opened as a whole one."""
+    with path.open("rb") as file:
+        return file.read(int.from_bytes(file.read(8), "little"))
 
 
 class _Label(msgspec.Struct, forbid_unknown_fields=True):
