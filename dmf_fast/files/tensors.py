@@ -91,9 +91,7 @@ def _read(path: Path, kind: str, *, checked: bool) -> tuple[dict[str, Tensor], s
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if not checked and label.sha256 != _digest(tensors, kind, label.facts):
         raise ValueError("its contents do not match its SHA-256")
-    if not checked and not _header(path).rstrip(b" ").endswith(
-        b"}"
-    ):  # what fills it up, which no digest sees
+    if not checked and not _header(path).rstrip(b" ").endswith(b"}"):  # no digest sees its end
         raise ValueError("its header is not as it was written")
     return tensors, label.facts
 
