@@ -27,10 +27,10 @@ def read_ratings(source: Source, options: ReadOptions = ReadOptions()) -> Rating
     """Read ratings from a file, a folder, a .zip archive, or several of these, one after the other.
 
     The kind of every file is found out from its content: delimited text with or without a header (MovieLens
-    ``u.data``, ``ratings.dat`` and ``ratings.csv`` among it), the text of the Netflix Prize, Parquet, Matrix
-    Market and ``scipy.sparse.save_npz``; all may be compressed (.gz, .bz2, .xz, .zst, .lz4). Indices of
-    Matrix Market count from 1, as in the file, those of ``.npz`` from 0. Ids are integers where all of them
-    are, else text. A pipe is read once, into a temporary file; ``-`` is standard input. Of several files,
+    ``u.data``, ``ratings.dat`` and ``ratings.csv`` and RecBole's ``.inter`` among it; the rules are those of
+    `ReadOptions`), the text of the Netflix Prize, Parquet, Matrix Market and ``scipy.sparse.save_npz``; all may be compressed (.gz, .bz2, .xz, .zst, .lz4). Indices of
+    Matrix Market count from 1, as in the file, those of ``.npz`` from 0. Which ids are
+    integers, which text, and which the same is the rule of `dmf_fast.data.raw_ids`. A pipe is read once, into a temporary file; ``-`` is standard input. Of several files,
     those without entries are left out.
 
     Rows that cannot be used are skipped, counted and described in ``bad_rows`` of the result. Peak memory:
@@ -58,7 +58,8 @@ def ratings_of(files: list[RatingsFile], options: ReadOptions) -> Ratings:
 def read_pairs(source: Source, options: ReadOptions = ReadOptions()) -> Pairs:  # noqa: B008
     """Read pairs of a row id and a column id; further columns, such as ratings, are not looked at.
 
-    Files and errors are those of `read_ratings`; ``options.columns`` names two columns.
+    Files and errors are those of `read_ratings`, and the probe and qualifying sets of the Netflix Prize, too;
+    ``options.columns`` names two columns.
     """
     return _collect(_of_files(ratings_files(source)), options, 2).pairs()
 
