@@ -21,7 +21,7 @@ STORE_FACTS = "store.json"
 """The file that makes a folder a store."""
 
 _KNOWN_NAMES = ("ratings.*", "u.data", "combined_data_*.txt", "mv_*.txt", "part-*")
-_KNOWN_SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".data", ".base", ".parquet", ".mtx", ".npz")
+_KNOWN_SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".data", ".base", ".inter", ".parquet", ".mtx", ".npz")
 
 
 def ratings_files(source: Source) -> list[RatingsFile]:

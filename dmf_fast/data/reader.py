@@ -28,10 +28,11 @@ def read_ratings(source: Source, options: ReadOptions = ReadOptions()) -> Rating
 
     The kind of every file is found out from its content: delimited text with or without a header (MovieLens
     ``u.data``, ``ratings.dat`` and ``ratings.csv`` and RecBole's ``.inter`` among it; the rules are those of
-    `ReadOptions`), the text of the Netflix Prize, Parquet, Matrix Market and ``scipy.sparse.save_npz``; all may be compressed (.gz, .bz2, .xz, .zst, .lz4). Indices of
-    Matrix Market count from 1, as in the file, those of ``.npz`` from 0. Which ids are
-    integers, which text, and which the same is the rule of `dmf_fast.data.raw_ids`. A pipe is read once, into a temporary file; ``-`` is standard input. Of several files,
-    those without entries are left out.
+    `ReadOptions`), the text of the Netflix Prize, Parquet, Matrix Market and ``scipy.sparse.save_npz``; all
+    may be compressed (.gz, .bz2, .xz, .zst, .lz4). Indices of Matrix Market count from 1, as in the file,
+    those of ``.npz`` from 0. Which ids are integers, which are text, and which are the same one, is the rule
+    of `dmf_fast.data.raw_ids`. A pipe is read once, into a temporary file; ``-`` is standard input. Of
+    several files, those without entries are left out.
 
     Rows that cannot be used are skipped, counted and described in ``bad_rows`` of the result. Peak memory:
     12 bytes an entry (20 with times), the distinct ids and one chunk.
