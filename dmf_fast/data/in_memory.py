@@ -23,6 +23,7 @@ from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.ratings import Ratings
 from dmf_fast.data.raw_ids import as_list, id_array
 from dmf_fast.data.reader import collected_ratings
+from dmf_fast.observations.conversion import torch_sparse_entries
 
 _NAME = "data"
 _MOST_EMPTY, _MOST_EMPTY_OF_ENTRY = 1 << 24, 16
@@ -37,9 +38,9 @@ def as_ratings(data: Any, options: ReadOptions = ReadOptions()) -> Ratings:  # n
       columns, or of polars, lazy or not; a table, batch, reader or dataset of pyarrow; a structured array; a
       dictionary of columns;
     * a tuple ``(row ids, column ids, values)`` or ``(row ids, column ids, values, times)`` of sequences;
-    * a SciPy sparse matrix, whose stored entries count, zeros too, or an array ``(m, n)`` in which NaN or a
-      mask marks what is not known: their ids are the indices ``0 … m - 1`` and ``0 … n - 1``, with entries or
-      without;
+    * a sparse matrix of SciPy or torch, whose stored entries count, zeros too, or an array ``(m, n)`` where
+      NaN or a mask marks what is not known: their ids are the indices ``0 … m - 1`` and ``0 … n - 1``, with
+      entries or without;
     * a pandas series of values with an index of two levels, row ids and column ids.
 
     Ids may be of any hashable type; those that are neither integers nor text cannot be saved. Rows without
@@ -111,6 +112,12 @@ def _of_columns(columns: list[Any], options: ReadOptions) -> Ratings:
 def _of_matrix(matrix: Any, options: ReadOptions) -> Ratings:
     if isinstance(matrix, np.ma.MaskedArray):
         matrix = np.ma.filled(matrix.astype(np.float64), np.nan)
+    if isinstance(matrix, list) and matrix and isinstance(matrix[0], tuple):
+        raise DataError(
+            f"{_NAME} is a list of tuples, one an entry: give their columns, as tuple(zip(*{_NAME}))"
+        )
+    if hasattr(matrix, "detach"):  # a tensor
+        matrix = _of_tensor(matrix)
     if not hasattr(matrix, "tocoo"):
         try:
             matrix = np.asarray(matrix)
@@ -134,6 +141,21 @@ def _of_matrix(matrix: Any, options: ReadOptions) -> Ratings:
 
     row_ids, column_ids = (IdMap(np.arange(size)) for size in matrix.shape)
     return collected_ratings(chunks, options).mapped_to(row_ids, column_ids)
+
+
+def _of_tensor(tensor: Any) -> Any:
+    """Return a dense tensor as an array, a sparse one as a matrix of SciPy."""
+    from scipy.sparse import coo_array  # here, as it is slow to import
+
+    tensor = tensor.detach().cpu()
+    if str(tensor.layout) == "torch.strided":
+        return (tensor.double() if tensor.is_floating_point() else tensor).numpy()
+    try:
+        *_, shape = entries = torch_sparse_entries(tensor)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{_NAME} is a tensor that cannot be read: {error}") from error
+    rows, columns, values = (part.numpy() for part in entries[:3])
+    return coo_array((values, (rows, columns)), shape=shape)
 
 
 def _sequence(role: int, column: Any) -> Any:

@@ -171,7 +171,11 @@ def test_a_matrix_keeps_its_empty_rows_and_its_stored_zeros() -> None:
     dense = np.full((6, 4), np.nan)
     dense[0, 2], dense[4, 0] = 0.0, 2.0
 
-    for matrix in (sparse, sparse.tocsr(), dense, dense.tolist()):
+    tensor = torch.from_numpy(dense)
+    indices, numbers = torch.tensor([[0, 4], [2, 0]]), torch.tensor([0.0, 2.0])
+    stored = torch.sparse_coo_tensor(indices, numbers, (6, 4), check_invariants=True)
+    tensors = (tensor.requires_grad_(), tensor.to(torch.bfloat16), stored)
+    for matrix in (sparse, sparse.tocsr(), dense, dense.tolist(), *tensors):
         ratings = as_ratings(matrix)
         assert ratings.shape == (6, 4)
         assert ratings.rows.tolist() == [0, 4]
@@ -193,6 +197,8 @@ def test_a_matrix_keeps_its_empty_rows_and_its_stored_zeros() -> None:
         ({"user": [1], "item": [2]}, "2 columns found"),
         ({("ann", "x"): 3.0}, "1 column found"),
         (None, "0 dimensions"),
+        ([(1, 2, 3.0), (1, 3, 4.0)], r"tuple\(zip\(\*data\)\)"),
+        (torch.ones(2, 2, 2).to_sparse(), "is a tensor that cannot be read"),
         (([1], [2], [object()]), "is not an array of one type"),
         ("ratings.csv", "read_ratings"),
         ([[1], [2, 3]], "data frame"),
