@@ -160,3 +160,11 @@ def test_a_single_entry_cannot_be_folded_and_stays_in_training() -> None:
     with pytest.raises(ValueError, match="`observations` must hold at least 2 entries"):
         kfold(single, 2, 0)
     assert [len(part) for part in leave_last_out(single)] == [1, 0]
+
+
+@pytest.mark.parametrize("fraction", [-1.0, -1e-9, 1.0 + 1e-9])
+def test_a_part_is_between_none_and_all(fraction: float) -> None:
+    observations = Observations([0, 1], [0, 1], [1.0, 2.0])
+    with pytest.raises(ValueError, match=r"`fraction` must be in \[0, 1\], got"):
+        time_split(observations, [1, 2], fraction)
+    assert [len(time_split(observations, [1, 2], part).test) for part in (0.0, 1.0)] == [0, 2]
