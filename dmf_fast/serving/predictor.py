@@ -148,6 +148,7 @@ class Predictor:
         save_tensors(tensors, path, _KIND, json.dumps(description))
 
     @classmethod
+    @torch.inference_mode(False)  # what is read there can be trained on elsewhere
     def load(cls, path: Path, *, checked: bool = False) -> Predictor:
         """Read a model written by `save`; a `DataError` says why that was not possible.
 
@@ -157,17 +158,19 @@ class Predictor:
             tensors, text = load_tensors(path, _KIND, checked=checked)
             facts = record_of(text, _Facts)
             _check_parts(facts, tensors)
-            model = DeepMatrixFactorization(
-                facts.shape,
-                len(facts.hidden) + 1,
-                facts.hidden or None,
-                bias=facts.bias,
-                seed=0,  # replaced; torch's own generator is left alone
-                dtype=_DTYPES[facts.dtype],
-                device="cpu",
-            )
-            model.load_state_dict(tensors)
+            model = _model_of({name: tensor.clone() for name, tensor in tensors.items()})
             return cls(model, facts.training_mean, facts.lowest, facts.highest, facts.clip)
+
+
+def _model_of(tensors: dict[str, Tensor]) -> DeepMatrixFactorization:
+    """Return the model of these tensors, of which `_check_parts` has found all to be there."""
+    factors = [tensors[f"factors.{j}"] for j in range(sum(name.startswith("factors.") for name in tensors))]
+    model = DeepMatrixFactorization.of_factors(factors)
+    if "row_bias" in tensors:
+        model.row_bias = torch.nn.Parameter(tensors["row_bias"])
+        model.column_bias = torch.nn.Parameter(tensors["column_bias"])
+    model.mean.copy_(tensors["mean"])
+    return model
 
 
 class _Facts(msgspec.Struct, forbid_unknown_fields=True):
@@ -200,3 +203,5 @@ def _check_parts(facts: _Facts, tensors: dict[str, Tensor]) -> None:
         expected = (_DTYPES[facts.dtype], shapes.get(name))
         if found is None or (found.dtype, tuple(found.shape)) != expected:
             raise ValueError(f"its tensor {name!r} is not of the shape and dtype that it says")
+        if not found.isfinite().all():
+            raise ValueError(f"its tensor {name!r} holds numbers that are not finite")
