@@ -14,6 +14,7 @@ from dmf_fast.data.arrow_types import is_text
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.raw_ids import as_list, id_array, text_ids, whole_numbers, written
 from dmf_fast.files.atomic import atomic_file
+from dmf_fast.files.reading import reading
 
 
 class IdMap:
@@ -91,18 +92,12 @@ class IdMap:
         """Read a map written by `save`; a `DataError` says why that was not possible."""
         import pyarrow.parquet as pq  # here, as it is slow to import
 
-        try:
+        with reading(path, "an id map", "take the one that came with the model", DataError):
             ids = pq.read_table(path, columns=["id"]).column("id")
             loaded = cls(ids)
-        except (pa.ArrowException, OSError, KeyError, IndexError, TypeError, ValueError) as error:
-            raise DataError(
-                f"{path} is not an id map ({error}); take the one that came with the model"
-            ) from error
-        if len(loaded) != len(ids):
-            raise DataError(
-                f"{path} is not an id map: ids stand twice; take the one that came with the model"
-            )
-        return loaded
+            if len(loaded) != len(ids):
+                raise ValueError("ids stand twice")
+            return loaded
 
     def _like_mine(self, ids: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
         if is_text(ids.type) and not self.holds_text:

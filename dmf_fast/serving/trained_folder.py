@@ -113,7 +113,7 @@ class TrainedFolder:
 
         Raises a `DataError` where it is damaged, or where another folder has taken the place.
         """
-        if name not in self.sums:
+        if name not in self.sums and not (self.path / name).exists():
             return None
         with reading(self.path, _KIND, _ADVICE, DataError):
             check_sums(self.path, (name,), self.sums)

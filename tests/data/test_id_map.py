@@ -90,14 +90,19 @@ def test_a_saved_map_loads_as_it_was(tmp_path: Path, ids: list[int] | list[str])
     assert IdMap.load(tmp_path / "ids.parquet").ids.equals(id_map.ids)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"PAR1 and then nothing"])
-def test_a_file_that_is_no_map_is_refused(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    "content", [None, b"", b"PAR1 and then nothing", b"PAR1\x1b[31m\0\0\0\x07\0\0\0PAR1"]
+)
+def test_a_file_that_is_no_map_is_refused_in_words_that_can_be_shown(
+    tmp_path: Path, content: bytes | None
+) -> None:
     path = tmp_path / "ids.parquet"
     if content is not None:
         path.write_bytes(content)
 
-    with pytest.raises(DataError, match="not an id map"):
+    with pytest.raises(DataError, match=r"ids\.parquet (is not an id map|cannot be read)") as caught:
         IdMap.load(path)
+    assert str(caught.value).isprintable()
 
 
 def test_a_map_with_an_id_twice_is_refused(tmp_path: Path) -> None:

@@ -166,6 +166,16 @@ def test_ids_that_files_cannot_hold_are_refused_before_anything_is_replaced(tmp_
     assert MatrixCompleter.load(tmp_path).model_.shape == (40, 30)  # what was there is still whole
 
 
+@pytest.mark.parametrize("name", ["estimator.json", "ratings.safetensors"])
+def test_a_file_that_the_list_of_digests_has_lost_is_missed(tmp_path: Path, name: str) -> None:
+    SAVED.save(tmp_path)
+    sums = tmp_path / "SHA256SUMS"
+    sums.write_text(sums.read_text().replace(name, f"other-{name}"))
+
+    with pytest.raises(DataError, match=f"SHA256SUMS does not list {name}"):
+        MatrixCompleter.load(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["estimator.json", "ratings.safetensors", "trained.json", "SHA256SUMS"])
 @pytest.mark.parametrize("listed", [True, False])
 def test_a_damaged_folder_ends_in_a_sentence(tmp_path: Path, name: str, listed: bool) -> None:

@@ -94,6 +94,16 @@ def test_files_of_another_kind_are_named(tmp_path: Path) -> None:
         Predictor.load(tmp_path / "model")
 
 
+@pytest.mark.parametrize("name", ["factors.1", "row_bias", "mean"])
+def test_a_model_of_numbers_that_are_not_finite_is_refused(name: str, tmp_path: Path) -> None:
+    saved = drawn()
+    saved.model.state_dict()[name].view(-1)[0] = torch.nan
+    saved.save(tmp_path / "model")
+
+    with pytest.raises(DataError, match=f"its tensor '{name}' holds numbers that are not finite"):
+        Predictor.load(tmp_path / "model")
+
+
 def test_loading_leaves_torchs_random_numbers_as_they_are(tmp_path: Path) -> None:
     drawn().save(tmp_path / "model")
     torch.manual_seed(3)
