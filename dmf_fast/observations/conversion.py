@@ -195,13 +195,16 @@ def _from_csc(tensor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _expand(starts: Tensor, nnz: int) -> Tensor:
     if (
-        starts.ndim != 1
+        starts.is_floating_point()
+        or starts.ndim != 1
         or not len(starts)
         or starts[0] != 0
         or starts[-1] != nnz
         or (starts.diff() < 0).any()
     ):
-        raise ValueError(f"`tensor` must be consistent, but its starts of lines do not rise from 0 to {nnz}")
+        raise ValueError(
+            f"`tensor` must be consistent, but its starts of lines are no integers that rise from 0 to {nnz}"
+        )
     lines = torch.arange(len(starts) - 1, device=starts.device, dtype=starts.dtype)
     return torch.repeat_interleave(lines, starts.diff())
 

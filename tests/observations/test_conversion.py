@@ -152,7 +152,7 @@ def test_bad_scipy_matrices_are_refused(matrix: Any, error: type[Exception], mes
         Observations.from_scipy(matrix)
 
 
-@pytest.mark.parametrize("starts", [[0, 2**40, 2], [0, 2, 1], [1, 1, 2], [0, 1, 9], [0, -1, 2]])
+@pytest.mark.parametrize("starts", [[0, 2**40, 2], [0, 2, 1], [1, 1, 2], [0, 1, 9], [0, -1, 2], [0.0, 1, 2]])
 @pytest.mark.parametrize("make", [torch.sparse_csr_tensor, torch.sparse_csc_tensor])
 def test_a_sparse_tensor_with_spoilt_starts_is_refused(make: Any, starts: list[int]) -> None:
     with warnings.catch_warnings():
