@@ -241,7 +241,7 @@ def _fault_of_sentence(error: BaseException, folder: Path | None) -> str | None:
     kind = f"{type(error).__name__} {_place(error)}"
     if not text.strip():
         return f"no message: {kind}"
-    if len(text) > LONGEST_SENTENCE:
+    if folder is not None and len(text) > LONGEST_SENTENCE:
         return f"a message of more than {LONGEST_SENTENCE} characters: {kind}"
     if any(not letter.isprintable() and letter != "\n" for letter in text):
         return f"a message with control characters: {kind}"

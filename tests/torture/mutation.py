@@ -54,7 +54,8 @@ def mutated(random: Random, files: Files, others: Sequence[Files]) -> Files:
         name = random.choice(sorted(files))
         donor = random.choice(others)
         content = donor[name] if name in donor else random.choice(sorted(donor.values()))
-        files[name] = content_mutated(random, files[name], content, name)[:LONGEST]
+        changed = content_mutated(random, files[name], content, name)
+        files[name] = changed if len(changed) <= LONGEST else files[name]
         if len(files) > 1 and random.random() < 0.03:
             del files[name]
     return files

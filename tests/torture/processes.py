@@ -6,6 +6,7 @@ import multiprocessing
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def numbers_of(observed: Observations, model: Any) -> str:
     loss = completion_loss(factors, observed)
     loss.backward()
     trial, start = problems.trial(), problems.factors()
-    fit(start, trial.train, trial.optimizer, trial.options, recording=trial.recording)
+    options = replace(trial.options, checkpoint_every=None)
+    fit(start, trial.train, trial.optimizer, options, recording=trial.recording)
     rows, columns = observed.coordinates()
     users = model.row_ids_.ids.to_pylist()
     return digest(
@@ -69,7 +71,8 @@ def _compared(pool: Callable[[], Executor], number: int) -> None:
 
 
 def _processes(way: str) -> Callable[[], Executor]:
-    return lambda: ProcessPoolExecutor(2, multiprocessing.get_context(way))
+    # One thread of torch in each, as a DataLoader has it: threads of OpenMP do not come along with a fork.
+    return lambda: ProcessPoolExecutor(2, multiprocessing.get_context(way), torch.set_num_threads, (1,))
 
 
 POOLS: dict[str, Callable[[], Executor]] = {
