@@ -104,7 +104,7 @@ def _run(name: str, given: Mapping[str, Any]) -> None:
         say("Interrupted.")
         raise click.exceptions.Exit(exit_code()) from None
     except Exception as error:
-        if not (isinstance(error, ValueError | OSError | MemoryError) or _is_of_memory(error)):
+        if not _is_of_input(error):
             raise
         say(f"Error: {_sentence(error)}")
         raise click.exceptions.Exit(2) from error
@@ -129,6 +129,13 @@ def _have_pyarrow_do_without_pandas() -> None:
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Show a warning as errors are shown, without the place in the code that it comes from."""
     say(f"Warning: {' '.join(str(message).split())}")
+
+
+def _is_of_input(error: BaseException | None) -> bool:
+    """Say whether an error is what a user's input, a disk or the memory ends in; trials name their cause."""
+    if isinstance(error, ValueError | OSError) or _is_of_memory(error):
+        return True
+    return type(error).__name__ == "TrialError" and _is_of_input(error.__cause__ if error else None)
 
 
 def _is_of_memory(error: BaseException | None) -> bool:

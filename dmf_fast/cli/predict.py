@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
+from dmf_fast.checks import printable
 from dmf_fast.cli.options import PredictOptions
 from dmf_fast.cli.output import check_target
 from dmf_fast.cli.problem import echo_bad_rows, refuse_unknown
 from dmf_fast.data import read_pairs
+from dmf_fast.data.arrow_types import is_text
 from dmf_fast.files.atomic import atomic_file
 from dmf_fast.serving.trained_folder import TrainedFolder
 
@@ -44,7 +46,7 @@ def predict(options: PredictOptions) -> None:
 def _write(table: pa.Table, out: Path | None) -> None:
     """Write a file whole or not at all, or CSV to standard output."""
     if out is None:
-        csv.write_csv(table, sys.stdout.buffer)
+        csv.write_csv(_shown(table) if sys.stdout.isatty() else table, sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return
     with atomic_file(out) as partial:
@@ -52,3 +54,12 @@ def _write(table: pa.Table, out: Path | None) -> None:
             csv.write_csv(table, partial)
         else:
             pq.write_table(table, partial)
+
+
+def _shown(table: pa.Table) -> pa.Table:
+    """Return a table whose text a terminal only shows."""
+    for place, name in enumerate(("row", "column")):
+        if is_text(table[name].type):
+            ids = [printable(one) for one in table[name].to_pylist()]
+            table = table.set_column(place, name, pa.array(ids, pa.large_string()))
+    return table

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import torch
 
+from dmf_fast.checks import printable
 from dmf_fast.cli.options import ReproduceOptions
 from dmf_fast.cli.signals import exit_code
 from dmf_fast.cli.streams import say, shown
 from dmf_fast.experiments.reproduction import Reproduction
+from dmf_fast.files.reading import read_record, reading
 
 if TYPE_CHECKING:
     from dmf_fast.experiments.page import Section
@@ -63,8 +65,22 @@ def _folder(options: ReproduceOptions) -> Path:
     """Return where the page goes; a file in its place raises a `ValueError`."""
     folder = options.out or Path("runs", "paper-quick" if options.quick else "paper")
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out {folder} is a file; name a folder")
+        raise ValueError(f"--out {printable(str(folder))} is a file; name a folder")
+    page, results = (folder / name for name in ("report.html", "results.json"))
+    if (page.exists() or results.exists()) and not _is_ours(results):
+        raise FileExistsError(
+            f"--out {printable(str(folder))} holds a report.html or results.json of something else, "
+            "which is not replaced; name another folder"
+        )
     return folder
+
+
+def _is_ours(results: Path) -> bool:
+    try:
+        with reading(results, "the results of experiments", "name another folder"):
+            return "dmf_fast" in read_record(results, dict[str, Any])["facts"]
+    except ValueError:
+        return False
 
 
 def _movielens_folder(given: Path | None) -> Path | None:

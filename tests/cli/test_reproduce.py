@@ -142,3 +142,17 @@ def test_ctrl_c_says_how_to_go_on(
     assert result.exit_code == 130
     assert "Interrupted: here keeps what has ended; the same command again resumes." in result.stderr
     assert "The figure1" in (tmp_path / "here" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("report.html", "mine"), ("results.json", "[]"), ("results.json", '{"facts": {}}')]
+)
+def test_a_page_of_something_else_is_never_replaced(
+    dmf_fast: Run, calls: list[Reproduction], tmp_path: Path, name: str, content: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    refused = dmf_fast("reproduce", "figure1", "--out", tmp_path, "--quiet")
+    assert refused.exit_code == 2
+    assert "holds a report.html or results.json of something else" in refused.stderr
+    assert not calls
+    assert (tmp_path / name).read_text() == content
