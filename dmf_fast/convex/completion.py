@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from dmf_fast.checks import real_number
-from dmf_fast.convex.data_terms import DataTerm, SquaredError, Within
+from dmf_fast.convex.data_terms import DataTerm, SquaredError, Within, root_mean_square
 from dmf_fast.convex.douglas_rachford import State, solve_by_splitting
 from dmf_fast.convex.low_rank import LowRank
 from dmf_fast.convex.observed import ObservedEntries
@@ -40,7 +40,9 @@ def minimum_nuclear_norm(
         options: tolerances, iterations and decomposition.
 
     Returns:
-        The solution, whose ``objective`` is ``‖W‖_*``.
+        The solution, whose ``objective`` is ``‖W‖_*``. Where it has converged, no entry is off by more than
+        ``(1 + tolerance) · epsilon``, or ``tolerance`` of the root mean square of the values with an epsilon
+        of 0.
 
     Raises:
         ValueError: ``epsilon`` is negative or not finite, or the observations have weights.
@@ -59,7 +61,9 @@ def minimum_nuclear_norm(
             "`observations` must have no weights, as a constraint has none, got weights; use "
             "observations.with_values(observations.values)"
         )
-    return _solved(observed, Within(observed.values, epsilon), None, options)
+    # It costs about half of the gap that is allowed.
+    margin = min(epsilon, options.tolerance * root_mean_square(observed.values)) / 2
+    return _solved(observed, Within(observed.values, epsilon, margin), None, options)
 
 
 def nuclear_norm_regression(

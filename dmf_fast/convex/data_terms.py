@@ -26,20 +26,34 @@ class DataTerm(Protocol):
     def violation(self, entries: Tensor) -> Tensor:
         """Return by how much each entry leaves the set where φ is finite, with its sign."""
 
+    @property
+    def size(self) -> float:
+        """What a violation is compared with, above 0."""
+
     def dual_bound(self, dual: Tensor, operator_norm: float) -> float:
         """Return the largest ``−φ*(−t · dual)`` over ``0 ≤ t ≤ 1 / operator_norm``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Within:
-    """``|x − values| ≤ epsilon``: φ is 0 there and infinite elsewhere."""
+    """``|x − values| ≤ epsilon``: φ is 0 there and infinite elsewhere.
+
+    Iterations aim at ``epsilon − margin``: what they approach from outside is then soon within ``epsilon``.
+    """
 
     values: Tensor
     epsilon: float
+    margin: float = 0.0
 
     def proximal(self, entries: Tensor, step: float) -> Tensor:
-        """Return the nearest entries that are allowed."""
-        return entries - self.violation(entries)
+        """Return the nearest entries that are allowed, less the margin."""
+        aim = self.epsilon - self.margin
+        return self.values + (entries - self.values).clamp(-aim, aim)
+
+    @property
+    def size(self) -> float:
+        """``epsilon``; where it is 0, the root mean square of the values, or 1 where they are all 0."""
+        return self.epsilon or root_mean_square(self.values) or 1.0
 
     def value(self, entries: Tensor) -> float:
         """Return 0."""
@@ -56,6 +70,16 @@ class Within:
         return max(0.0, bound / operator_norm) if operator_norm > 0 else 0.0
 
 
+def root_mean_square(numbers: Tensor) -> float:
+    """Return the root of the mean of the squares.
+
+    >>> import torch
+    >>> root_mean_square(torch.tensor([3.0, -3.0]))
+    3.0
+    """
+    return float(numbers.square().mean().sqrt())
+
+
 @dataclass(frozen=True, eq=False)
 class SquaredError:
     """``Σ weights (x − values)² / regularization``."""
@@ -68,6 +92,11 @@ class SquaredError:
         """Return the weighted mean of entries and values."""
         pull = 2 * step / self.regularization * self.weights
         return (entries + pull * self.values) / (1 + pull)
+
+    @property
+    def size(self) -> float:
+        """1: nothing is violated."""
+        return 1.0
 
     def value(self, entries: Tensor) -> float:
         """Return φ."""

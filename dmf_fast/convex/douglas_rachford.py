@@ -93,8 +93,8 @@ def _certified(
 ) -> tuple[ConvexSolution, float]:
     """Return the solution so far, and the operator norm of its dual."""
     entries = _entries(threshold, state.matrix)
-    violation = term.violation(entries)
-    relative_violation = _relative(violation, threshold.observed.values)
+    largest_violation = float(term.violation(entries).abs().max())
+    violation = largest_violation / term.size
     objective = state.matrix.nuclear_norm + term.value(entries)
     dual_norm = threshold.operator_norm(state.dual, tolerance / 10)
     lower_bound = term.dual_bound(state.dual, dual_norm)
@@ -103,9 +103,9 @@ def _certified(
         state.matrix,
         objective,
         lower_bound,
-        relative_violation,
-        float(violation.abs().max()),
-        gap <= tolerance * objective and relative_violation <= tolerance,
+        violation,
+        largest_violation,
+        gap <= tolerance * objective and violation <= tolerance,
         iteration,
         state.dual,
         state.step,

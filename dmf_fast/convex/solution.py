@@ -27,8 +27,8 @@ class ConvexOptions(Options):
     tolerance: Annotated[
         float,
         Option(
-            "Largest relative duality gap, and largest violation of the constraints.",
-            "The violation is a root mean square relative to that of the observed values.",
+            "Largest relative duality gap, and largest violation of a constraint.",
+            "The violation is relative to epsilon; where that is 0, to the root mean square of the values.",
             above=0,
         ),
     ] = 1e-3
@@ -52,10 +52,10 @@ class ConvexSolution:
         objective: what is minimized, at ``matrix``.
         lower_bound: no matrix has a smaller objective. It is a dual value, whatever the iterations did; with
             truncated decompositions up to the 1e-6 of a largest singular value.
-        violation: how far ``matrix`` is from the constraints: root mean square over Ω, relative to that of
-            the observed values; 0 without constraints.
-        largest_violation: of a single entry, in the unit of the values.
-        converged: whether both tolerances were met.
+        violation: how far the entry that is worst goes beyond its constraint, relative to ``epsilon``, or to
+            the root mean square of the values where that is 0; 0 without constraints.
+        largest_violation: the same in the unit of the values.
+        converged: whether gap and violation are within the tolerance. Without it the matrix is no solution.
         iterations: made by this call.
         dual: ``(nnz,)``, float64, the dual solution, in the order of the entries.
         step: the step of the splitting at the end, with ``matrix`` and ``dual`` the start of a next call.

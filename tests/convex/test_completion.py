@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +64,24 @@ def test_the_least_nuclear_norm_is_that_of_another_solver(shape: tuple[int, int]
     assert found.objective == pytest.approx(least, rel=3e-5)
     assert found.lower_bound == pytest.approx(least, rel=3e-5)
     assert found.largest_violation <= 1e-4
+
+
+@pytest.mark.parametrize("thresholding", ["dense", "truncated"])
+@pytest.mark.parametrize("epsilon", [0.0, 1e-3, 0.1, 1.0])
+def test_what_has_converged_is_within_epsilon_and_what_is_not_has_not(
+    epsilon: float, thresholding: Any
+) -> None:
+    train = observed(30, 20)
+    size = epsilon or train.values.square().mean().sqrt().item()
+    seen = set()
+    for iterations in (1, 10, 30, 2_000):
+        options = ConvexOptions(iterations=iterations, thresholding=thresholding)
+        found = minimum_nuclear_norm(train, epsilon, options)
+        off = np.abs(oracle.residuals(found.matrix.dense().numpy(), train)).max()
+        if found.converged:
+            assert off - epsilon <= 1.001e-3 * size
+        seen.add(found.converged)
+    assert seen == {False, True}
 
 
 @pytest.mark.parametrize("shape", SHAPES)

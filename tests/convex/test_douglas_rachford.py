@@ -111,7 +111,7 @@ def test_numpy_finds_the_numbers_of_the_constrained_problem_again(
 
     check_shape_of_the_triples(found)
     assert found.objective == pytest.approx(oracle.nuclear_norm(found.matrix.dense().numpy()), rel=1e-9)
-    assert found.violation == pytest.approx(np.linalg.norm(beyond) / float(train.values.norm()), rel=1e-6)
+    assert found.violation == pytest.approx(beyond.max() / 0.1, rel=1e-6, abs=1e-9)
     assert found.largest_violation == pytest.approx(beyond.max(), rel=1e-6, abs=1e-12)
     check_bound(found, oracle.constrained_bound(found.dual, train, 0.1), options)
     if iterations == 10_000:
@@ -151,7 +151,8 @@ def check_shape_of_the_triples(found: ConvexSolution) -> None:
 
 def check_bound(found: ConvexSolution, proven: float, options: ConvexOptions) -> None:
     """A bound is what the dual proves, less what its norm is taken too large."""
-    assert proven * (1 - options.tolerance / 5) <= found.lower_bound <= proven * (1 + 1e-9)
+    too_large = 1e-9 if options.thresholding == "dense" else 1e-6  # as `ConvexSolution.lower_bound` says
+    assert proven * (1 - options.tolerance / 5) <= found.lower_bound <= proven * (1 + too_large)
 
 
 def test_another_start_does_not_weaken_the_bound_of_an_entry_without_weight() -> None:
@@ -179,7 +180,7 @@ def test_iterations_end_where_they_are_told_to() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_high_accuracy_is_reached_where_the_constraints_are_tight(method: str) -> None:
     train = low_rank_problem(100, 100, 5, 5_000, seed=0, dtype=torch.float64).train
-    found = minimum_nuclear_norm(train, 1e-3, ConvexOptions(1e-4, 500, thresholding=method))
+    found = minimum_nuclear_norm(train, 1e-3, ConvexOptions(1e-4, 2_000, thresholding=method))
     assert found.converged
 
 
