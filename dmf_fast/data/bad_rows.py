@@ -12,6 +12,7 @@ from dmf_fast.data.errors import DataError
 
 _EXAMPLES = 10
 _HEAD = 1000
+_MOST = 500_000  # that are read on for, where most rows are bad: each takes its time
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class BadRowCollector:
 
     def __init__(self, *, strict: bool) -> None:
         self._strict = strict
-        self._count = 0
+        self._count = self._rows = 0
         self._examples: list[str] = []
         self.start_file()
 
@@ -89,6 +90,12 @@ class BadRowCollector:
         self._bad_in_head += int(bad[:head].sum())
         if head and self._head == _HEAD:
             self.finish_file()
+        self._rows += size
+        if self._count > _MOST and 2 * self._count > self._rows:
+            raise DataError(
+                f"{self._examples[0]}; so are {self._count} of the first {self._rows} rows: these are not "
+                "ratings, or other columns hold them (--columns)"
+            )
         return bad if bad.any() else None
 
     def _describe(

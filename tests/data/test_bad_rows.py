@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dmf_fast.data import BadRows, DataError, ReadOptions, read_ratings, text_blocks
+from dmf_fast.data import BadRows, DataError, ReadOptions, bad_rows, read_ratings, text_blocks
 from tests.data.written_ratings import column_ids, row_ids
 
 MIXED = """user,item,rating,timestamp
@@ -109,6 +109,17 @@ def test_a_file_whose_bad_rows_come_late_is_read(tmp_path: Path) -> None:
     path.write_text("".join(f"{k},2,1\n" for k in range(1000)) + "1,3,x\n" * 3000)
 
     assert read_ratings(path).bad_rows.count == 3000
+
+
+def test_a_file_that_is_mostly_bad_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bad_rows, "_MOST", 1500)
+    path = tmp_path / "ratings.csv"
+    path.write_text("1,2,1\n" * 1000 + "1,3,x\n" * 3000)
+
+    with pytest.raises(DataError, match=r"line 1001: .*'x'.* so are 3000 of the first 4000 rows"):
+        read_ratings(path)
 
 
 def test_an_unclosed_quotation_mark_costs_its_own_line_only(tmp_path: Path) -> None:
