@@ -240,10 +240,12 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder that `load`, ``dmf-fast predict`` and ``dmf-fast recommend`` read.
 
-        The ratings go with it, if they were kept.
+        The ratings go with it, if they were kept. An older model in ``folder`` is replaced as a whole: the
+        folder holds the old one or the new one, whenever the process is killed or the disk is full.
 
         Raises:
             DataError: the ids are neither integers nor text, which files cannot hold; pickle can.
+            FileExistsError: the folder holds something that did not come with a model; it is left as it is.
             OSError: the folder cannot be written.
 
         """

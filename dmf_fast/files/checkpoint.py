@@ -13,6 +13,7 @@ Only when a version is there, whole and on the disk, are older ones removed.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from dmf_fast.files.tensors import write_tensors
 
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
 _VERSION = "version-"
+_NUMBER = re.compile(r"0|[1-9]\d{0,17}", re.ASCII)
 _FORMAT = 3
 
 
@@ -86,9 +88,9 @@ def save_checkpoint(folder: Path, identity: dict[str, Any], state: dict[str, Any
         write_tensors(tensors, partial / _TENSORS)
         (partial / _STATE).write_text(json.dumps({"format": _FORMAT, "run": packed}), "utf-8")
         write_sums(partial)
-    for path in folder.iterdir():
-        if path.name.startswith(_VERSION) and path.name != version.name:
-            shutil.rmtree(path, ignore_errors=True)
+    for number in _versions(folder):
+        if f"{_VERSION}{number}" != version.name:
+            shutil.rmtree(folder / f"{_VERSION}{number}", ignore_errors=True)
 
 
 def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
@@ -124,7 +126,12 @@ def _check_identity(folder: Path, saved: dict[str, Any], given: dict[str, Any]) 
 
 
 def _latest_version(folder: Path) -> int | None:
+    return max(_versions(folder), default=None)
+
+
+def _versions(folder: Path) -> list[int]:
+    """Return the numbers of all versions; what else has such a name is somebody else's."""
     if not folder.is_dir():
-        return None
+        return []
     numbers = (path.name.removeprefix(_VERSION) for path in folder.glob(f"{_VERSION}*"))
-    return max((int(number) for number in numbers if number.isdecimal()), default=None)
+    return [int(number) for number in numbers if _NUMBER.fullmatch(number)]

@@ -36,6 +36,16 @@ def test_what_a_killed_save_leaves_behind_is_ignored_and_cleared_away(tmp_path: 
     assert len(list(tmp_path.glob("*-*"))) == 1
 
 
+def test_what_only_has_the_name_of_a_version_is_left_alone(tmp_path: Path) -> None:
+    names = ["version-final", "version-²", "version-07", "version-" + "9" * 30]
+    for name in names:
+        (tmp_path / name).mkdir()
+    for step in (20, 60):
+        saved(tmp_path, step)
+    assert load_checkpoint(tmp_path, IDENTITY)["step"] == 60
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "version-2"}
+
+
 def test_a_checkpoint_of_another_identity_is_refused(tmp_path: Path) -> None:
     saved(tmp_path)
     with pytest.raises(ValueError, match="belongs to another run: optimizer was SGD there and is Adam here"):
