@@ -16,6 +16,7 @@ import click
 from dmf_fast.cli.config import use_assignments, use_file
 from dmf_fast.options import Option, Options, options_of
 
+_LONGEST_NUMBER, _LONGEST_TEXT = 100, 4096
 _NEGATIVE = re.compile(r"-\d+(\.\d+)?")
 
 
@@ -156,6 +157,10 @@ class _Value(click.ParamType[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         kind = self._option.kind
+        if isinstance(value, str) and len(value) > (
+            _LONGEST_NUMBER if kind in (int, float) else _LONGEST_TEXT
+        ):
+            raise _BadValue(f"`{self._called}` must be shorter, got {len(value):,} characters")
         try:
             with suppress(ValueError):  # what it should have been says the check
                 value = kind(value) if kind in (int, float) else value

@@ -20,7 +20,7 @@ _OF_ONE_CALL = ("overwrite", "resume", "json", "quiet", "show_config")
 _NO_KEYS = ("config", "assignments", "help")
 _LISTS = ("depth", "columns")
 _MOST_BYTES = 1_000_000
-_LONGEST = 100
+_LONGEST, _LONGEST_TEXT = 100, 4096
 
 
 def use_file(context: click.Context, path: Path | None) -> Path | None:
@@ -146,7 +146,10 @@ def _text(key: str, value: Any, source: str) -> str:
     if any(isinstance(part, (Mapping, list, set, bytes, NoneType)) for part in parts):
         raise click.BadParameter(f"{source}: {key} must be one value, got a {type(value).__name__}")
     try:
-        return ",".join(map(str, parts))
+        text = ",".join(map(str, parts))
+        if len(text) > _LONGEST_TEXT:
+            raise ValueError(f"it has {len(text):,} characters")
+        return text
     except ValueError as error:  # a number of thousands of digits
         raise click.BadParameter(f"{source}: {key} must be shorter ({short_reason(error)})") from error
 
