@@ -117,7 +117,11 @@ def python_mutants(package: str, count: int, seed: int) -> Iterator[Mutant]:
     run = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
     run += ["--hypothesis-profile=unshrunk"]
     started = time.monotonic()
-    subprocess.run([*run, *tests, *sources], check=True, stdout=subprocess.DEVNULL)
+    passed = subprocess.run([*run, *tests, *sources], stdout=subprocess.PIPE, text=True)
+    if passed.returncode != 0:
+        raise RuntimeError(
+            f"the tests of {package} must pass before bugs are planted:\n{passed.stdout[-2000:]}"
+        )
     limit = PATIENCE * (time.monotonic() - started) + START_UP
     modules = [
         module for source in sources for module in sorted(Path(source).rglob("*.py")) or [Path(source)]
