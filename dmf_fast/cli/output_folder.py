@@ -184,7 +184,7 @@ def _compare(before: dict[str, Any], now: dict[str, Any], work: Path) -> None:
     difference = first_difference(before, now)
     if difference is not None:
         raise ValueError(
-            f"the interrupted run in {_shown(work)} is another job: {printable(difference)}; repeat the same "
+            f"the interrupted run in {_shown(work)} is another job: {difference}; repeat the same "
             "options, or pass --overwrite to begin anew"
         )
 

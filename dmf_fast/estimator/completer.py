@@ -22,6 +22,7 @@ from dmf_fast.estimator.inputs import as_frame, read_pairs, split_ratings
 from dmf_fast.estimator.parameters import completion_options, with_parameters
 from dmf_fast.estimator.ranking import Ranking, recommend_ids, similar_ids
 from dmf_fast.estimator.training import train
+from dmf_fast.files.reading import reading
 from dmf_fast.nn import DeepMatrixFactorization
 
 
@@ -281,10 +282,9 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             "clip": fitted.predictor.clip,
             "dtype": str(fitted.model.mean.dtype).removeprefix("torch."),
         }
-        try:
+        with reading(folder, "an estimator of this version of dmf_fast", "fit it again", DataError):
             completer = cls(**(parameters | facts.get("parameters", {})))
-        except TypeError as error:
-            raise DataError(f"{folder} is of another version of dmf_fast ({error}); fit it again") from error
+            completion_options(completer.get_params(deep=False))  # checks them
         completer._fitted = fitted
         completer.n_features_in_ = 2
         for name, value in facts.get("trained", {}).items():

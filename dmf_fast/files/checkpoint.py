@@ -120,7 +120,7 @@ def _check_identity(folder: Path, saved: dict[str, Any], given: dict[str, Any]) 
     difference = first_difference(saved, given)
     if difference is not None:
         raise ValueError(
-            f"the checkpoint in {printable(str(folder))} belongs to another run: {printable(difference)}; "
+            f"the checkpoint in {printable(str(folder))} belongs to another run: {difference}; "
             "resume with the same, or choose another folder"
         )
 

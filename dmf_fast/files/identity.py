@@ -15,7 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dmf_fast.checks import printable
+
 Identity = dict[str, Any]
+
+_LONGEST = 100
 
 
 def plain(value: Any) -> Any:
@@ -44,6 +48,8 @@ def plain(value: Any) -> Any:
 def first_difference(before: Any, now: Any, name: str = "") -> str | None:
     """Return which value differs first and how, in words; None where two plain identities are equal.
 
+    The words are short and can be shown in a terminal, whatever the identities hold.
+
     >>> first_difference({"rule": {"lr": 0.1, "decay": 0}}, {"rule": {"lr": 0.2, "decay": 1}})
     'rule.lr was 0.1 there and is 0.2 here'
     """
@@ -55,7 +61,12 @@ def first_difference(before: Any, now: Any, name: str = "") -> str | None:
             difference = first_difference(before.get(part), now.get(part), inner)
             if difference is not None:
                 return difference
-    return f"{name} was {before} there and is {now} here"
+    return f"{_shown(name)} was {_shown(before)} there and is {_shown(now)} here"
+
+
+def _shown(value: Any) -> str:
+    text = printable(str(value))
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
 def sha256_of(*tensors: Tensor) -> str:

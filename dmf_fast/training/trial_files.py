@@ -46,7 +46,9 @@ def load_result(trial: Trial, folder: Path) -> TrialResult:
     with reading(folder, "the result of a trial", "remove it, and the trial is run again"):
         check_sums(folder, (_SUMMARY, _HISTORY, _FACTORS))
         kept = read_record(folder / _SUMMARY, dict[str, Any])
-        result = msgspec.convert(kept | {"history": pq.read_table(folder / _HISTORY)}, FitResult)
+        history = pq.read_table(folder / _HISTORY)
+        history.validate(full=True)
+        result = msgspec.convert(kept | {"history": history}, FitResult)
         factors = load_file(folder / _FACTORS, device=str(trial.train.device))
         if factors.keys() != {f"factors.{j}" for j in range(len(trial.factors))}:
             raise ValueError("it has other factors than the trial")

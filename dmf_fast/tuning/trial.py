@@ -73,7 +73,7 @@ def load_trials(path: Path, job: dict[str, Any]) -> list[TuningTrial]:
     difference = first_difference(kept.job, plain(job))
     if difference is not None:
         raise ValueError(
-            f"{printable(str(path))} belongs to another search: {printable(difference)}; repeat the same, or "
+            f"{printable(str(path))} belongs to another search: {difference}; repeat the same, or "
             "remove the file"
         )
     return kept.trials

@@ -199,6 +199,8 @@ def test_a_damaged_folder_ends_in_a_sentence(tmp_path: Path, name: str, listed: 
         ("noise_variance", "1"),
         ("parameters", [1]),
         ("parameters", {"unheard_of": 1}),
+        ("parameters", {"device": 5}),
+        ("parameters", {"steps": -1}),
         ("trained", None),
         ("trained", {"predict": 3}),
         ("trained", {"n_iter_": "many"}),
@@ -213,7 +215,7 @@ def test_facts_that_no_estimator_writes_end_in_a_sentence(tmp_path: Path, name: 
     path = tmp_path / "estimator.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
     write_sums(tmp_path)
-    with pytest.raises(DataError, match=r"or is damaged|of another version of dmf_fast"):
+    with pytest.raises(DataError, match="or is damaged"):
         MatrixCompleter.load(tmp_path)
 
 
