@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -39,13 +40,16 @@ def test_a_signal_saves_and_says_how_to_go_on(
     def handlers() -> None:  # a shell has SIGINT ignored where a command runs in the background
         signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
 
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*COMMAND, "complete", str(ratings_file), *options],
         stderr=subprocess.PIPE, text=True, preexec_fn=handlers,
-    )  # fmt: skip
-    wait_for(lambda: any(tmp_path.rglob("version-*")))
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    ) as process:  # fmt: skip
+        try:
+            wait_for_a_checkpoint(tmp_path)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
 
     assert process.returncode == 128 + number, said
     assert said.startswith("Interrupted at step "), said
@@ -53,11 +57,14 @@ def test_a_signal_saves_and_says_how_to_go_on(
     assert OutputFolder(out, resume=True).holds_checkpoint
 
 
-def wait_for(condition: object) -> None:
+def wait_for_a_checkpoint(folder: Path) -> None:
     end = time.monotonic() + 60
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end
+    while time.monotonic() < end:
+        with suppress(FileNotFoundError):  # a folder that has its name for a moment
+            if any(folder.rglob("version-*")):
+                return
         time.sleep(0.01)
+    pytest.fail("there is no checkpoint within a minute")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["info"]])
