@@ -40,7 +40,7 @@ def run(*arguments: object) -> None:
         f"exit code {ended.code}": ended.code not in (0, 2),
         f"a traceback that ends in {ended.stderr.strip()[-200:]}": "Traceback" in ended.stderr,
         "no sentence": ended.code == 2 and not sentence.strip(),
-        "a long sentence": ended.code == 2 and len(sentence) > LONGEST_SENTENCE,
+        "a long sentence": ended.code == 2 and len(sentence) > LONGEST_SENTENCE + len(str(arguments)),
         "control characters": any(ord(c) < 32 and c not in "\n\t" for c in ended.stderr + ended.stdout),
     }
     for fault, found in faults.items():

@@ -74,7 +74,7 @@ def read_estimator(folder: Path) -> object:
     """Return what an estimator is, predicts and recommends."""
     completer = MatrixCompleter.load(folder / "estimator")
     observed = completer._fitted.observed
-    users = completer.row_ids_.ids.to_pylist()
+    users = [user for user in completer.row_ids_.ids.to_pylist() if user != ""]
     return digest(
         json.dumps(completer.get_params(deep=False), sort_keys=True, default=str), completer.noise_variance_,
         completer.predict([(user, item) for user in users for item in completer.column_ids_.ids.to_pylist()]),
