@@ -110,13 +110,11 @@ def _check_range(
 
 
 def printable(text: str) -> str:
-    """Return a text that a terminal only shows: control characters stand as Python writes them.
+    r"""Return a text that a terminal only shows: control characters stand as Python writes them.
 
-    >>> printable("tab\\tred\\x1b[31m")
-    'tab\\\\tred\\\\x1b[31m'
+    >>> printable("tab\tred\x1b[31m")
+    'tab\\tred\\x1b[31m'
     """
     if text.isprintable():
         return text
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape", "backslashreplace").decode() for one in text
-    )
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

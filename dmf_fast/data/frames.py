@@ -29,6 +29,8 @@ def columns_of(data: Any) -> Columns | None:
     (['user', 'item'], [7])
     """
     data = collected(data)
+    if hasattr(data, "tocoo"):
+        return None
     if isinstance(data, dict):
         return Columns([str(name) for name in data], list(data.values()).__getitem__)
     if isinstance(data, pa.Table):

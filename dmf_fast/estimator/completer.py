@@ -87,7 +87,8 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 ``y``: a data frame with a third column of ratings; a SciPy sparse matrix of ratings, whose
                 stored zeros are ratings; or an array of ratings ``(m, n)`` with NaN for those that are not
                 known. The ids of a matrix are its indices. An array without NaN that has 2 to 4 columns, or 3
-                or 4 rows, may be one of ids and ratings as well: it is refused.
+                or 4 rows, may be one of ids and ratings as well: it is refused, and so is one of 3 or 4
+                columns without NaN in the first two.
             y: ``(n,)`` ratings.
             sample_weight: ``(n,)`` weights of the ratings; one of weight 2 counts as if it was given twice,
                 and those of weight 0 are left out.

@@ -126,19 +126,20 @@ def _matrix(X: Any, sample_weight: Any) -> Any:
 
 def _refuse_pairs_and_triples(array: Floats) -> None:
     """Refuse what may be ids and ratings in columns, or rows, as well as a matrix that lacks no rating."""
-    if array.ndim != 2 or np.isnan(array).any():
+    if array.ndim != 2:
         return
-    if array.shape[1] == 2:
+    known = ~np.isnan(array)
+    if array.shape[1] == 2 and known.all():
         raise ValueError(
             f"`y` must hold the ratings of pairs of ids, got None and an `X` of shape {array.shape}; a "
             "matrix of ratings with two columns can be given as a scipy.sparse matrix"
         )
-    for columns, turned in ((array.shape[1], ""), (array.shape[0], ".T")):
-        if columns in _COLUMNS_OF_TRIPLES:
+    for table, lacks_no_id, turned in ((array, known[:, :2].all(), ""), (array.T, known.all(), ".T")):
+        if table.shape[1] in _COLUMNS_OF_TRIPLES and lacks_no_id:
             raise ValueError(
-                f"`X` must not be read in two ways, got no `y` and an array of shape {array.shape} without "
-                f"NaN: ids and ratings in columns are fit(X{turned}[:, :2], X{turned}[:, 2]), a matrix that "
-                "lacks no rating is fit(scipy.sparse.coo_array(X)), if none is 0"
+                f"`X` must not be read in two ways, got no `y` and an array of shape {array.shape}, whose "
+                f"first two {'rows' if turned else 'columns'} may be ids: ids and ratings are "
+                f"fit(X{turned}[:, :2], X{turned}[:, 2]), a matrix is fit(scipy.sparse.coo_array(...))"
             )
 
 

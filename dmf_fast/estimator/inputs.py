@@ -27,8 +27,10 @@ def as_frame(X: Any) -> Any:
     Others are returned as they are.
     """
     X = collected(X)
+    if not isinstance(X, dict) or hasattr(X, "tocoo"):  # SciPy's dictionary of keys is a matrix
+        return X
     try:
-        return pa.table(X) if isinstance(X, dict) else X
+        return pa.table(X)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise ValueError(f"`X` must hold columns of one type and length each, but {error}") from error
 

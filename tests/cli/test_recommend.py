@@ -103,7 +103,7 @@ def test_users_of_a_file_come_in_its_order_and_unknown_ones_are_flagged(
     dmf_fast: Run, trained: Path, tmp_path: Path
 ) -> None:
     users, out = tmp_path / "users.txt", tmp_path / "out.csv"
-    users.write_text("117\nnobody\n\n 100 \n")
+    users.write_bytes("\ufeffuserId\r\n117.0\r\nnobody\r\n\r\n 100 \r\n".encode())
 
     result = dmf_fast("recommend", trained, "--users", users, "--count", "2", "--out", out)
 

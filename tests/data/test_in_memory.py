@@ -166,6 +166,15 @@ def test_a_missing_or_infinite_value_is_a_bad_row() -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", ["coo", "csr", "csc", "bsr", "dia", "lil", "dok"])
+def test_a_sparse_matrix_of_any_format_is_a_matrix(kind: str) -> None:
+    ratings = as_ratings(scipy.sparse.coo_array(([1.0, 2.0], ([0, 4], [2, 0])), shape=(6, 4)).asformat(kind))
+    order = np.argsort(ratings.rows)
+    found = (ratings.rows[order].tolist(), ratings.columns[order].tolist(), ratings.values[order].tolist())
+    assert ratings.shape == (6, 4)
+    assert found == ([0, 4], [2, 0], [1, 2])
+
+
 def test_a_matrix_keeps_its_empty_rows_and_its_stored_zeros() -> None:
     sparse = scipy.sparse.coo_array(([0.0, 2.0], ([0, 4], [2, 0])), shape=(6, 4))
     dense = np.full((6, 4), np.nan)

@@ -280,13 +280,16 @@ TRIPLES = np.column_stack([X, Y])
     ids=["array", "list", "transposed", "columns", "with times"],
 )
 def test_ids_and_ratings_in_one_array_are_refused_with_what_to_call_instead(given: Any) -> None:
-    with pytest.raises(
-        ValueError, match=r"read in two ways.*: ids and ratings in columns are fit\(X"
-    ) as refused:
+    with pytest.raises(ValueError, match=r"read in two ways.*: ids and ratings are fit\(X") as refused:
         quick().fit(given)
     array = np.asarray(given)
     array = array.T if "X.T[:, :2], X.T[:, 2]" in str(refused.value) else array
     assert np.array_equal(quick().fit(array[:, :2], array[:, 2]).predict(X), EXPECTED)
+
+
+def test_triples_that_lack_a_rating_are_no_matrix_either() -> None:
+    with pytest.raises(ValueError, match="read in two ways"):
+        quick().fit(np.vstack([TRIPLES, [1, 2, NAN]]))
 
 
 def test_an_array_that_lacks_a_rating_is_a_matrix_whatever_its_width() -> None:
