@@ -15,7 +15,7 @@ import weakref
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -38,6 +38,7 @@ _COMPRESSIONS = {
 }
 _START_BYTES = 16
 _BLOCK_BYTES = 1 << 20
+_LONGEST_MEMBER = 200  # of whose name errors show
 # Ratings are packed to a half or a twentieth of their size, perhaps; what expands further is a trap.
 _MOST_EXPANSION = 50
 _FREE_BYTES = 1 << 26
@@ -92,9 +93,8 @@ class Archive:
         method = self._opened.getinfo(member).compress_type
         # Python unpacks other methods block by block, whatever these blocks expand to.
         if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise DataError(
-                f"{self._file}: {printable(member)} is packed by another method than deflate; unpack it first"
-            )
+            packed = replace(self._file, member=member)
+            raise DataError(f"{packed} is packed by another method than deflate; unpack it first")
         return cast(BinaryIO, self._opened.open(member))
 
     def __reduce__(self) -> Any:
@@ -119,7 +119,10 @@ class RatingsFile:
 
     def __str__(self) -> str:
         title = str(self.path) if self.title is None else self.title
-        return printable(title if self.member is None else f"{title}: {self.member}")
+        if self.member is None:
+            return printable(title)
+        short = self.member if len(self.member) <= _LONGEST_MEMBER else f"{self.member[:_LONGEST_MEMBER]}…"
+        return printable(f"{title}: {short}")
 
     @property
     def name(self) -> str:

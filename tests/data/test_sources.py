@@ -238,6 +238,16 @@ def test_spoilt_archives_are_named(tmp_path: Path, content: bytes, words: str) -
     assert str(tmp_path / "all.zip") in str(caught.value)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_the_long_name_of_a_member_stays_short_in_errors(tmp_path: Path, method: int) -> None:
+    for path, member in ((tmp_path / "all.zip", "a" * 5000 + ".csv"), (tmp_path / "a.npz", "a" * 5000)):
+        with zipfile.ZipFile(path, "w", method) as archive:
+            archive.writestr(member, "1,2,three\n4,5,six\n")
+        with pytest.raises(DataError) as caught:
+            read_ratings(path)
+        assert len(str(caught.value)) < 1000
+
+
 def test_members_of_one_name_or_that_overlap_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "all.zip"
     with zipfile.ZipFile(path, "w") as archive:
