@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import sys
 import tempfile
-from contextlib import redirect_stderr, redirect_stdout
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
 
 from dmf_fast import Observations
-from dmf_fast.cli.app import app
+from dmf_fast.cli.app import main
 from dmf_fast.estimator import MatrixCompleter
 from dmf_fast.training import FitOptions, Recording, Trial
 
@@ -32,15 +38,28 @@ class Ended:
 def command(*arguments: object) -> Ended:
     """Run ``dmf-fast`` in this process; what is no exit is raised."""
     out, errors = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.StringIO()
+    words = ["dmf-fast", *map(str, arguments)]
     code = 0
-    with redirect_stdout(out), redirect_stderr(errors):
+    with _as_before(), patch.object(sys, "argv", words), redirect_stdout(out), redirect_stderr(errors):
         try:
-            app.main([str(argument) for argument in arguments], prog_name="dmf-fast")
+            main()
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         out.flush()
     written = out.buffer.getvalue().decode(errors="replace")  # type: ignore[attr-defined]
     return Ended(code, written, errors.getvalue())
+
+
+@contextmanager
+def _as_before() -> Iterator[None]:
+    """Put back what the command line sets for a process that it has to itself."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    with patch.object(warnings, "showwarning", warnings.showwarning), patch.dict(os.environ):
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
 
 def ratings_text(seed: int = 0, rows: int = 12, columns: int = 8) -> str:

@@ -39,7 +39,7 @@ def digest(*values: Any) -> str:
 def read_store(folder: Path) -> object:
     """Return what a store holds."""
     ratings = load_ratings(folder / "store")
-    ratings.observations(duplicates="last").layout()
+    ratings.select(ratings.known).observations(duplicates="last").layout()
     ids = [list(map(str, side.ids.to_pylist())) for side in (ratings.row_ids, ratings.column_ids)]
     times = None if ratings.times is None else ratings.times.tolist()
     return digest(
