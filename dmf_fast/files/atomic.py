@@ -118,6 +118,17 @@ def put_back(path: Path) -> None:
                 os.replace(entry / _OLD, path)
 
 
+def remove_strays(path: Path) -> None:
+    """Remove what writers of ``path`` have left beside it that were killed; each next writer does it, too.
+
+    >>> remove_strays(Path("no/such/folder"))
+    """
+    with suppress(OSError):  # a folder that may be written to, but not listed
+        for entry, is_written in _partials(path):
+            if not is_written:
+                _remove(entry)
+
+
 def place_of(path: Path) -> Path:
     """Return the place that is meant: what a link points to, where there is one.
 
@@ -171,10 +182,7 @@ def _own_folder(path: Path) -> Iterator[Path]:
     """
     make_folder(path.parent)
     put_back(path)
-    with suppress(OSError):  # a folder that may be written to, but not listed
-        for entry, is_written in _partials(path):
-            if not is_written:
-                _remove(entry)
+    remove_strays(path)
     own = _made(path)
     try:
         yield own

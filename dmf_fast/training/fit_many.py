@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from dmf_fast.checks import whole_number
+from dmf_fast.files.atomic import remove_strays
 from dmf_fast.files.lock import locked
 from dmf_fast.threads import one_thread_each
 from dmf_fast.training.arguments import model_of
@@ -108,6 +109,8 @@ class _Team:
         folder = None if self._folder is None else self._folder / f"trial-{trial.key()}"
         if folder is not None and folder.exists():
             self._advance(trial.options.steps)
+            remove_strays(folder)
+            shutil.rmtree(checkpoint_of(folder), ignore_errors=True)
             return load_result(trial, folder)
         if self._asked_to_stop():
             return None

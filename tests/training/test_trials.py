@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import time
 from dataclasses import replace
@@ -20,6 +21,7 @@ from dmf_fast import Observations
 from dmf_fast.training import FitOptions, Recording, Trial, TrialError, Trials, fit_many
 from dmf_fast.training.fit_many import default_workers
 from dmf_fast.training.run import Run
+from dmf_fast.training.trial_files import checkpoint_of
 from tests import assertions
 from tests.assertions import assert_equal
 
@@ -51,6 +53,19 @@ def test_starts_of_any_strides_are_kept_in_a_folder(factors: list[Tensor], tmp_p
     assert_same(fit_many(given, folder=tmp_path), ended)
     alike = [trial({"seed": 0}, factors=[factor.clone() for factor in factors])]
     assert alike[0].key() == given[0].key()
+
+
+def test_what_a_kill_has_left_beside_a_result_is_removed(tmp_path: Path) -> None:
+    given = [trial({"seed": 0})]
+    fit_many(given, folder=tmp_path)
+    whole = {path.name for path in tmp_path.iterdir()}
+    (kept,) = tmp_path.glob("trial-*")
+    (checkpoint_of(kept) / "version-1").mkdir(parents=True)
+    (tmp_path / f".{socket.gethostname()}-{2**30}-0.{kept.name}.partial").mkdir()  # of a process that is gone
+
+    fit_many(given, folder=tmp_path)
+
+    assert {path.name for path in tmp_path.iterdir()} == whole
 
 
 def test_numbers_of_numpy_are_those_of_python(tmp_path: Path) -> None:
