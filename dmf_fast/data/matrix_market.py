@@ -14,7 +14,7 @@ from pyarrow import csv
 
 from dmf_fast.data.bad_rows import BadRowCollector
 from dmf_fast.data.chunks import Chunk, NumberedPlace, clean_chunk
-from dmf_fast.data.errors import DataError
+from dmf_fast.data.errors import DataError, shown
 from dmf_fast.data.matrix_file import matrix_chunks
 from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.sources import RatingsFile
@@ -103,8 +103,8 @@ def _read_header(file: RatingsFile) -> _Header:
     form, field, symmetry = banner[2:]
     if field not in ("real", "double", "integer", "unsigned-integer"):
         raise DataError(
-            f"{file} is a Matrix Market file of the field {field!r}: real or integer values were expected; "
-            "write it with values"
+            f"{file} is a Matrix Market file of the field {shown(field)}: real or integer values were "
+            "expected; write it with values"
         )
     if form not in ("coordinate", "array") or symmetry not in _SYMMETRIES:
         raise ValueError(f"it is of the form {form!r} and the symmetry {symmetry!r}")
