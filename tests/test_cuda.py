@@ -28,7 +28,8 @@ for setting, expected in {
     child = os.fork()
     if child == 0:
         exec(setting)
-        os._exit(costs.matmul_precision("cuda", torch.float32) != expected)
+        found = costs.matmul_precision("cuda", torch.float32), costs.matmul_precision("cpu", torch.float32)
+        os._exit(found != (expected, "highest"))
     assert os.waitpid(child, 0)[1] == 0, setting
 """
 
