@@ -391,6 +391,13 @@ def test_an_unfinished_object_is_no_argument() -> None:
         Forgiving()
 
 
+def test_an_index_below_0_is_outside_of_however_many_columns() -> None:
+    pattern = {**ENTRIES["LayoutBuilder32"].right, "column_count": 2**32}
+    pattern["columns"] = np.full_like(pattern["columns"], -1)
+    with pytest.raises(ValueError, match="must lie inside the matrix"):
+        _native.LayoutBuilder32(**pattern)
+
+
 def test_numbers_at_an_odd_address_are_read_right() -> None:
     memory = bytearray(1) + ROWS.astype(np.int32).tobytes()
     odd = np.frombuffer(memory, np.int32, offset=1)

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -49,13 +50,14 @@ void check_vector(const Array<T>& array, int64_t size, const std::string& name) 
           name + " must be one-dimensional with " + std::to_string(size) + " elements");
 }
 
-// Whether all indices lie from 0 to count - 1. Negative ones are beyond all others.
+// Whether all indices lie from 0 to count - 1. Negative ones are beyond all others, whatever the count.
 template <class Index>
 bool lie_below(const Index* indices, int64_t nnz, int64_t count) {
   using Unsigned = std::make_unsigned_t<Index>;
   Unsigned largest = 0;
   for (int64_t k = 0; k < nnz; ++k) largest = std::max(largest, static_cast<Unsigned>(indices[k]));
-  return nnz == 0 || (count > 0 && largest < static_cast<uint64_t>(count));
+  const int64_t most = std::min<int64_t>(count - 1, std::numeric_limits<Index>::max());
+  return nnz == 0 || (count > 0 && largest <= static_cast<uint64_t>(most));
 }
 
 // The entries of a pattern: two vectors of equal length, of which every index is looked at without the GIL.

@@ -128,7 +128,7 @@ def _config_parameters() -> list[click.Parameter]:
             is_eager=True,
             callback=lambda context, _, path: use_file(context, path),
             help="YAML or TOML file of options, such as 'steps: 100', each once; options given here override "
-            "it. At most 1 MB, and no anchors.",
+            "it. At most 100 kB, and no anchors.",
         ),
         click.Option(
             ["--set", "assignments"],

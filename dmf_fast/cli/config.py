@@ -19,7 +19,7 @@ from dmf_fast.options import Options
 _OF_ONE_CALL = ("overwrite", "resume", "json", "quiet", "show_config")
 _NO_KEYS = ("config", "assignments", "help")
 _LISTS = ("depth", "columns")
-_MOST_BYTES = 1_000_000
+_MOST_BYTES = 100_000
 _LONGEST, _LONGEST_TEXT = 100, 4096
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dmf_fast.files.atomic import read_whole
+from dmf_fast.files.atomic import read_whole, remove_strays
 from dmf_fast.files.digests import check_sums, summed_folder
 from dmf_fast.files.reading import reading
 
@@ -29,6 +29,7 @@ def cached_table(folder: Path, compute: Callable[[], pa.Table]) -> pa.Table:
     """
     try:
         if folder.exists():
+            remove_strays(folder)
             return read_whole(folder, lambda: _read(folder))
     except ValueError as error:
         warnings.warn(str(error), stacklevel=2)

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dmf_fast.checks import printable
-from dmf_fast.files.atomic import atomic_folder
+from dmf_fast.files.atomic import atomic_folder, remove_strays
 from dmf_fast.files.digests import check_sums, write_sums
 from dmf_fast.files.identity import first_difference
 from dmf_fast.files.lock import locked
@@ -72,6 +72,9 @@ def held_folder(checkpoint: Path | str | None, *, every: int | None, resume: boo
                 f"{folder} holds a checkpoint already; pass resume=True to resume it, remove it, or "
                 "choose another folder"
             )
+        latest = _latest_version(folder) or 0
+        for version in (latest, latest + 1):  # of which a killed run may have written one; this one may not
+            remove_strays(folder / f"{_VERSION}{version}")
         yield folder
 
 

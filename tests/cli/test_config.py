@@ -196,7 +196,7 @@ def test_a_bad_value_of_a_file_is_refused_as_one_of_the_command_line(
         ("options.yaml", "? [a]\n: 1\n", "cannot be read"),
         ("options.yaml", "[" * 100_000, "cannot be read"),
         ("options.toml", "a = " + "[" * 100_000, "cannot be read"),
-        ("options.yaml", "#" * 1_000_001, "more than 1,000,000 bytes"),
+        ("options.yaml", "#" * 100_001, "more than 100,000 bytes"),
         ("options.toml", "steps = 0x" + "f" * 10_000, "must be shorter"),
         ("options.yaml", "steps: 0x" + "f" * 10_000, "must be shorter"),
         ("options.yaml", "steps: " + "9" * 10_000, "cannot be read"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dmf_fast.files.checkpoint import load_checkpoint, save_checkpoint
+from dmf_fast.files.checkpoint import held_folder, load_checkpoint, save_checkpoint
 from dmf_fast.files.digests import write_sums
 from dmf_fast.files.packing import pack, unpack
 
@@ -34,6 +34,18 @@ def test_what_a_killed_save_leaves_behind_is_ignored_and_cleared_away(tmp_path: 
     saved(tmp_path, 60)
     assert load_checkpoint(tmp_path, IDENTITY)["step"] == 60
     assert len(list(tmp_path.glob("*-*"))) == 1
+
+
+def test_what_a_killed_save_leaves_behind_goes_with_the_next_run_though_it_saves_nothing(
+    tmp_path: Path,
+) -> None:
+    saved(tmp_path)
+    (newest,) = tmp_path.glob("version-*")
+    number = int(newest.name.removeprefix("version-"))
+    for version in (number, number + 1):
+        (tmp_path / f".{socket.gethostname()}-{2**22 + 1}-0.version-{version}.partial").mkdir()
+    with held_folder(tmp_path, every=None, resume=True):
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", newest.name]
 
 
 def test_what_only_has_the_name_of_a_version_is_left_alone(tmp_path: Path) -> None:
