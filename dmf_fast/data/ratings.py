@@ -17,6 +17,7 @@ from dmf_fast.data.id_map import IdMap
 from dmf_fast.observations import Observations
 from dmf_fast.observations.duplicates import Duplicates
 
+_LONGEST_ID = 80  # in messages
 SomePairs = TypeVar("SomePairs", bound="Pairs")
 
 
@@ -82,7 +83,7 @@ class Pairs:
     def pair_text(self, entry: int) -> str:
         """Return ``"(row id, column id)"`` of an entry whose ids are known, for messages."""
         row, column = self.row_ids.ids_at([self.rows[entry]]), self.column_ids.ids_at([self.columns[entry]])
-        return f"({row[0]}, {column[0]})"
+        return f"({_short(str(row[0]))}, {_short(str(column[0]))})"
 
     def mapped_to(self: SomePairs, row_ids: IdMap, column_ids: IdMap) -> SomePairs:
         """Return the same entries by the indices of other maps, such as those of the training ratings.
@@ -168,3 +169,7 @@ def _remapped(indices: NDArray[np.int32], ids: IdMap, others: IdMap) -> NDArray[
     target = np.append(others.indices(ids.ids), -1).astype(np.int32)
     remapped: NDArray[np.int32] = target[indices]
     return remapped
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_ID else f"{text[:_LONGEST_ID]}…"

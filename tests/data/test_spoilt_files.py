@@ -32,6 +32,9 @@ BAD_FILES: dict[str, tuple[str, bytes, list[str]]] = {
     "infinite": ("a.csv", b"1,2,3\n4,5,-inf\n", ["line 2", "-inf", "finite"]),
     "too large a number": ("a.csv", b"1,2,3\n4,5,1e999\n", ["line 2", "finite"]),
     "duplicate pair": ("a.csv", b"user,item,rating\n1,2,3\n4,5,6\n1,2,5\n", ["line 4", "(1, 2)", "line 2"]),
+    "duplicate pair of a long id": (
+        "a.csv", b"user,item,rating\n" + b"1,%s,3\n" % (b"a" * 9999) * 2, [f"(1, {'a' * 80}…)", "line 2"]
+    ),
     "unknown header": ("a.csv", b"viewer,film,stars\na,b,3\n", ["--columns", "viewer, film, stars"]),
     "many columns without names": ("a.csv", b"1,2,3,4,5\n1,3,3,4,5\n", ["5 columns", "--columns"]),
     "binary": ("a.csv", bytes(range(256)) * 4, ["binary"]),
