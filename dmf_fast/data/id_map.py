@@ -94,6 +94,7 @@ class IdMap:
 
         with reading(path, "an id map", "take the one that came with the model", DataError):
             ids = pq.read_table(path, columns=["id"]).column("id")
+            ids.validate(full=True)  # Parquet does not look whether text is UTF-8
             loaded = cls(ids)
             if len(loaded) != len(ids):
                 raise ValueError("ids stand twice")
