@@ -118,3 +118,12 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def shortened(text: str, most: int = 100) -> str:
+    """Return a text, or its first ``most`` letters and an ellipsis where it is longer: messages stay short.
+
+    >>> shortened("abc"), shortened("abcd", 3)
+    ('abc', 'abc…')
+    """
+    return text if len(text) <= most else text[:most] + "…"

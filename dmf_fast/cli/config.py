@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from dmf_fast.checks import printable
+from dmf_fast.checks import printable, shortened
 from dmf_fast.files.reading import short_reason
 from dmf_fast.options import Options
 
@@ -20,7 +20,7 @@ _OF_ONE_CALL = ("overwrite", "resume", "json", "quiet", "show_config")
 _NO_KEYS = ("config", "assignments", "help")
 _LISTS = ("depth", "columns")
 _MOST_BYTES = 100_000
-_LONGEST, _LONGEST_TEXT = 100, 4096
+_LONGEST_TEXT = 4096
 
 
 def use_file(context: click.Context, path: Path | None) -> Path | None:
@@ -41,10 +41,10 @@ def use_assignments(context: click.Context, assignments: Iterable[str]) -> None:
         key, sign, value = assignment.partition("=")
         if not sign:
             raise click.BadParameter(
-                f"--set must be KEY=VALUE, such as --set steps=100, got {_short(assignment)!r}"
+                f"--set must be KEY=VALUE, such as --set steps=100, got {shortened(assignment)!r}"
             )
         if key.strip() in given:
-            raise click.BadParameter(f"--set: {_short(key.strip())} is given twice; leave one out")
+            raise click.BadParameter(f"--set: {shortened(key.strip())} is given twice; leave one out")
         given[key.strip()] = value.strip()
     context.default_map = {**(context.default_map or {}), **_defaults(context, given, "--set")}
 
@@ -157,11 +157,7 @@ def _text(key: str, value: Any, source: str) -> str:
 def _unknown_key(key: str, source: str, command: str | None, keys: Iterable[str]) -> str:
     near = difflib.get_close_matches(key.replace("-", "_"), keys, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"dmf-fast {command} --help lists them."
-    return f"{source}: {command} has no option {_short(key)!r}; {hint}"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    return f"{source}: {command} has no option {shortened(key)!r}; {hint}"
 
 
 def _shown(path: Path) -> str:

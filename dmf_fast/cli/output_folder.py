@@ -171,7 +171,7 @@ class OutputFolder:
         save_record(self._record, {"overwrite": self._overwrite, "description": plain(description)})
 
     def _recorded(self) -> _Settings:
-        """Return what an interrupted job has left about itself; the defaults where there is none."""
+        """Return what an interrupted job recorded about itself, or the defaults if it recorded nothing."""
         return _loaded(self._record, _Settings) if self._record.is_file() else _Settings()
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dmf_fast.checks import shortened
 from dmf_fast.data.bad_rows import BadRows
 from dmf_fast.data.chunks import Place
 from dmf_fast.data.errors import DataError
@@ -83,7 +84,7 @@ class Pairs:
     def pair_text(self, entry: int) -> str:
         """Return ``"(row id, column id)"`` of an entry whose ids are known, for messages."""
         row, column = self.row_ids.ids_at([self.rows[entry]]), self.column_ids.ids_at([self.columns[entry]])
-        return f"({_short(str(row[0]))}, {_short(str(column[0]))})"
+        return f"({shortened(str(row[0]), _LONGEST_ID)}, {shortened(str(column[0]), _LONGEST_ID)})"
 
     def mapped_to(self: SomePairs, row_ids: IdMap, column_ids: IdMap) -> SomePairs:
         """Return the same entries by the indices of other maps, such as those of the training ratings.
@@ -169,7 +170,3 @@ def _remapped(indices: NDArray[np.int32], ids: IdMap, others: IdMap) -> NDArray[
     target = np.append(others.indices(ids.ids), -1).astype(np.int32)
     remapped: NDArray[np.int32] = target[indices]
     return remapped
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST_ID else f"{text[:_LONGEST_ID]}…"

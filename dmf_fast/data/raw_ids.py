@@ -147,7 +147,9 @@ def _encoded(text: Any) -> pa.DictionaryArray:
         return text.cast(pa.large_string()).dictionary_encode()
     missing = ~_true(text.is_valid())
     indices = pc.fill_null(text.indices, 0).to_numpy(zero_copy_only=False)
-    used = np.zeros(len(text.dictionary) + 1, dtype=np.bool_)  # one more, where there is none
+    used = np.zeros(
+        len(text.dictionary) + 1, dtype=np.bool_
+    )  # one more, as missing ids have index 0 and the dictionary may be empty
     used[indices[~missing]] = True
     codes = pa.array((np.cumsum(used) - 1)[indices].astype(np.int32), mask=missing)
     distinct = text.dictionary.filter(pa.array(used[:-1])).cast(pa.large_string())

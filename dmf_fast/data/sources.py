@@ -191,7 +191,7 @@ class RatingsFile:
 def file_at(path: Path) -> RatingsFile:
     """Return the file at ``path``; a pipe, or standard input (``-``), is copied, as it can be read only once.
 
-    Raises a `DataError` where there is none, or a device or a socket, and `OSError`.
+    Raises a `DataError` if nothing is there, or only a device or a socket; and `OSError`.
     """
     if str(path) == STANDARD_INPUT:
         return _copied(_standard_input(), "standard input")

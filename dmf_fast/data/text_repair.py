@@ -89,7 +89,7 @@ def _marked(data: bytes) -> bytes:
 
 
 def _checked(table: TextTable, block: TextBlock, column: TextColumn, cells: pa.Array) -> pa.Array:
-    """Return cells; an id that is not in the encoding is a `DataError`, a number with such a byte is none."""
+    """Return cells; an id that cannot be decoded raises a `DataError`; such a number counts as missing."""
     spoilt = pc.fill_null(pc.match_substring(cells, _NO_TEXT), False)
     if column.role < 2 and pc.any(spoilt).as_py():
         row = spoilt.index(True).as_py()

@@ -89,7 +89,7 @@ def warn_of_mixed_units(times: NDArray[np.int64]) -> None:
 
 
 def _converted(cells: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Return text of one form as seconds, missing where a cell is none after all."""
+    """Return text of one form as seconds, missing where a cell turns out not to be a time."""
     try:
         return to_seconds(cells.cast(kind))
     except pa.ArrowException:

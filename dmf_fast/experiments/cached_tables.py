@@ -17,7 +17,7 @@ _TABLE = "table"
 
 
 def cached_table(folder: Path, compute: Callable[[], pa.Table]) -> pa.Table:
-    """Return the table in a folder of its own; where there is none, or a damaged one, compute and write it.
+    """Return the table in a folder of its own; if it is missing or damaged, compute it and write it.
 
     Raises `OSError` where the folder cannot be written, and what ``compute`` raises.
 

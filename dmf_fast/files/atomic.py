@@ -178,7 +178,8 @@ def flush(path: Path) -> None:
 def _own_folder(path: Path) -> Iterator[Path]:
     """Give a new folder next to ``path`` that is nobody else's, and remove it; strays are removed, too.
 
-    A folder, as no one can have put a link into it, and as some libraries write beside the name they get.
+    A folder, because nobody else can plant a link in it, and because some libraries write temporary files
+    beside the name they are given.
     """
     make_folder(path.parent)
     put_back(path)

@@ -15,11 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmf_fast.checks import printable
+from dmf_fast.checks import printable, shortened
 
 Identity = dict[str, Any]
-
-_LONGEST = 100
 
 
 def plain(value: Any) -> Any:
@@ -65,8 +63,7 @@ def first_difference(before: Any, now: Any, name: str = "") -> str | None:
 
 
 def _shown(value: Any) -> str:
-    text = printable(str(value))
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    return shortened(printable(str(value)))
 
 
 def sha256_of(*tensors: Tensor) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from dmf_fast.checks import printable
+from dmf_fast.checks import printable, shortened
 
 Record = TypeVar("Record")
 Finite = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
@@ -60,8 +60,7 @@ def short_reason(raised: BaseException) -> str:
     """
     text = getattr(raised, "strerror", None) or str(raised)
     text = printable(" ".join(str(text).split()))
-    if len(text) > _LONGEST_REASON:
-        text = text[:_LONGEST_REASON] + "…"
+    text = shortened(text, _LONGEST_REASON)
     if isinstance(raised, KeyError):  # its message is the key alone
         return f"KeyError: {text}"
     if isinstance(raised, FileNotFoundError) and raised.filename:

@@ -109,7 +109,7 @@ class TrainedFolder:
         return cls(path, predictor, *ids, sums)
 
     def checked(self, name: str) -> Path | None:
-        """Return where a file of the folder is, as it was when the model was read; None where there is none.
+        """Return the path of a file, unchanged since the model was read; None if the folder has no such file.
 
         Raises a `DataError` where it is damaged, or where another folder has taken the place.
         """
