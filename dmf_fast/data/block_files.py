@@ -1,0 +1,80 @@
+"""Row blocks: the names of the files in such a folder, and the facts that it states about itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from dmf_fast.data.bad_rows import BadRows
+from dmf_fast.data.errors import DataError
+from dmf_fast.files.reading import Finite, read_record, reading
+
+BLOCKS_FACTS = "blocks.json"
+"""The file that makes a folder one of row blocks."""
+COLUMN_IDS = "column-ids.parquet"
+FORMAT, VERSION = "dmf_fast row blocks", 1
+ROWS_A_BATCH = 1 << 20
+"""Entries in every record batch of a block but its last one."""
+
+_MOST = 2**31 - 1
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+_Size = Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
+
+
+class BlocksFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a folder of row blocks says of itself.
+
+    Row p of the deal lies in one of ``blocks`` blocks at one of its ``rows_a_block`` places; only the last
+    place of a block may have no row. ``largest``: of the absolute values.
+    """
+
+    format: Literal["dmf_fast row blocks"] = FORMAT
+    version: int = VERSION
+    blocks: _Size
+    rows: _Size
+    rows_a_block: _Size
+    columns: _Size
+    entries: _Count
+    block_entries: tuple[_Count, ...]
+    dtype: Literal["float32", "float64"]
+    largest: Annotated[Finite, msgspec.Meta(ge=0)]
+    bad_rows: BadRows
+    made_of: dict[str, Any] | None
+
+
+def block_name(block: int) -> str:
+    """Return the name of the file with the entries of a block.
+
+    >>> block_name(7)
+    'block-00007.arrow'
+    """
+    return f"block-{block:05d}.arrow"
+
+
+def row_ids_name(block: int) -> str:
+    """Return the name of the file with the ids of the rows of a block.
+
+    >>> row_ids_name(7)
+    'row-ids-00007.parquet'
+    """
+    return f"row-ids-{block:05d}.parquet"
+
+
+def read_blocks_facts(path: Path) -> BlocksFacts:
+    """Return what the folder of row blocks at ``path`` says of itself; nothing else of it is read.
+
+    Raises a `DataError` that names the folder where it is none, of another version, or contradicts itself.
+    """
+    with reading(path, "a folder of row blocks", "write it again with dmf-fast prepare", DataError):
+        facts = read_record(path / BLOCKS_FACTS, BlocksFacts)
+        if facts.version != VERSION:
+            raise ValueError(f"it is of version {facts.version}, this dmf_fast reads {VERSION}")
+        if facts.rows_a_block != -(-facts.rows // facts.blocks) or facts.rows < facts.blocks:
+            raise ValueError(f"{facts.rows} rows do not make {facts.blocks} blocks of {facts.rows_a_block}")
+        if len(facts.block_entries) != facts.blocks or sum(facts.block_entries) != facts.entries:
+            raise ValueError(f"its blocks do not hold {facts.entries} entries in all")
+        if facts.bad_rows.count < 0:
+            raise ValueError(f"it counts {facts.bad_rows.count} bad rows")
+        return facts
