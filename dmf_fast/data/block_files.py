@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,17 +10,18 @@ import msgspec
 
 from dmf_fast.data.bad_rows import BadRows
 from dmf_fast.data.errors import DataError
-from dmf_fast.files.reading import Finite, read_record, reading
+from dmf_fast.files.reading import read_record, reading
 
 BLOCKS_FACTS = "blocks.json"
 """The file that makes a folder one of row blocks."""
 COLUMN_IDS = "column-ids.parquet"
-FORMAT, VERSION = "dmf_fast row blocks", 1
+VERSION = 1
 ROWS_A_BATCH = 1 << 20
 """Entries in every record batch of a block but its last one."""
 
 _MOST = 2**31 - 1
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+_Magnitude = Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)]
 _Size = Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
 
 
@@ -30,16 +32,16 @@ class BlocksFacts(msgspec.Struct, frozen=True, kw_only=True):
     place of a block may have no row. ``largest``: of the absolute values.
     """
 
-    format: Literal["dmf_fast row blocks"] = FORMAT
+    format: Literal["dmf_fast row blocks"] = "dmf_fast row blocks"
     version: int = VERSION
     blocks: _Size
-    rows: _Size
+    rows: _Count
     rows_a_block: _Size
     columns: _Size
     entries: _Count
     block_entries: tuple[_Count, ...]
     dtype: Literal["float32", "float64"]
-    largest: Annotated[Finite, msgspec.Meta(ge=0)]
+    largest: _Magnitude
     bad_rows: BadRows
     made_of: dict[str, Any] | None
 
