@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dmf_fast.data.bad_rows import BadRowCollector
 from dmf_fast.data.chunks import Chunk
@@ -16,6 +16,9 @@ from dmf_fast.data.sources import ZIP_STARTS, RatingsFile
 from dmf_fast.data.text_dialect import first_lines
 from dmf_fast.data.text_reader import text_chunks
 from dmf_fast.files.reading import reading
+
+ChunkSource = Callable[[ReadOptions, int, BadRowCollector], Iterator[Chunk]]
+"""What yields the columns of chunks, so many of them as it is asked for."""
 
 
 def chunks_of(
@@ -53,6 +56,35 @@ def chunks_of(
                 f"{error} (columns named by folders, {folders} here, are read only of Parquet)"
             ) from None
         raise
+
+
+def chunks_of_files(files: list[RatingsFile]) -> ChunkSource:
+    """Return what yields the chunks of all ``files``, one after the other, each time that it is called.
+
+    Raises what `chunks_of` raises, but leaves out empty ones of several files; a `DataError` where none of
+    them holds an entry.
+    """
+
+    def chunks(options: ReadOptions, count: int, bad_rows: BadRowCollector) -> Iterator[Chunk]:
+        there_are_entries = False
+        empty: EmptyFileError | None = None
+        for file in files:
+            bad_rows.start_file()
+            try:
+                for chunk in chunks_of(file, options, count, bad_rows):
+                    there_are_entries |= len(chunk) > 0
+                    yield chunk
+            except EmptyFileError as error:  # a part in which a cluster has written nothing
+                empty = error
+            bad_rows.finish_file()
+        if there_are_entries:
+            return
+        if empty is not None and len(files) == 1:
+            raise empty
+        others = "" if len(files) == 1 else f", and neither do the other {len(files) - 1}"
+        raise DataError(f"{files[0]} holds no entries{others}: at least one was expected; check the file")
+
+    return chunks
 
 
 def _text_chunks(

@@ -17,7 +17,6 @@ from dmf_fast.data.chunks import ROWS_A_CHUNK, Chunk, NumberedPlace, clean_chunk
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.sources import Archive, RatingsFile
-from dmf_fast.observations.conversion import checked_entries
 
 Entries = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 """Rows, columns and values."""
@@ -39,6 +38,8 @@ def npz_chunks(
     Its arrays are read here rather than by SciPy, which believes what they say of their sizes. Raises a
     `ValueError` where it is not one.
     """
+    from dmf_fast.observations.conversion import checked_entries  # here, as it imports torch
+
     archive = Archive(file.on_disk())
     arrays = {}
     for member in archive.members:
@@ -85,6 +86,8 @@ def matrix_chunks(
 
 def stored_entries(name: str, matrix: Any) -> Entries:
     """Return the stored entries of a SciPy matrix, or those of an array that are not NaN."""
+    from dmf_fast.observations.conversion import checked_entries  # here, as it imports torch
+
     if isinstance(matrix, np.ndarray):
         if matrix.ndim != 2:
             raise DataError(f"{name} has {matrix.ndim} dimensions: a matrix was expected; reshape it")

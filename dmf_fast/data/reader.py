@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,17 +9,14 @@ import numpy as np
 
 from dmf_fast.data.bad_rows import BadRowCollector
 from dmf_fast.data.chunks import Chunk, Place, TextIdsFound
-from dmf_fast.data.errors import DataError, EmptyFileError
 from dmf_fast.data.file_choice import Source, ratings_files
-from dmf_fast.data.formats import chunks_of
+from dmf_fast.data.formats import ChunkSource, chunks_of_files
 from dmf_fast.data.growing_array import GrowingArray
 from dmf_fast.data.id_collector import IdCollector
 from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.ratings import Pairs, Places, Ratings
 from dmf_fast.data.sources import RatingsFile
 from dmf_fast.data.times import warn_of_mixed_units
-
-ChunkSource = Callable[[ReadOptions, int, BadRowCollector], Iterator[Chunk]]
 
 
 def read_ratings(source: Source, options: ReadOptions = ReadOptions()) -> Ratings:  # noqa: B008
@@ -53,7 +49,7 @@ def read_ratings(source: Source, options: ReadOptions = ReadOptions()) -> Rating
 
 def ratings_of(files: list[RatingsFile], options: ReadOptions) -> Ratings:
     """Return the ratings of files that are known already, as `read_ratings`."""
-    return collected_ratings(_of_files(files), options)
+    return collected_ratings(chunks_of_files(files), options)
 
 
 def read_pairs(source: Source, options: ReadOptions = ReadOptions()) -> Pairs:  # noqa: B008
@@ -62,35 +58,12 @@ def read_pairs(source: Source, options: ReadOptions = ReadOptions()) -> Pairs:  
     Files and errors are those of `read_ratings`, and the probe and qualifying sets of the Netflix Prize, too;
     ``options.columns`` names two columns.
     """
-    return _collect(_of_files(ratings_files(source)), options, 2).pairs()
+    return _collect(chunks_of_files(ratings_files(source)), options, 2).pairs()
 
 
 def collected_ratings(chunks: ChunkSource, options: ReadOptions) -> Ratings:
     """Return the ratings of all chunks, with ids of text where any of them has such."""
     return _collect(chunks, options, 4 if options.times else 3).ratings()
-
-
-def _of_files(files: list[RatingsFile]) -> ChunkSource:
-    def chunks(options: ReadOptions, count: int, bad_rows: BadRowCollector) -> Iterator[Chunk]:
-        there_are_entries = False
-        empty: EmptyFileError | None = None
-        for file in files:
-            bad_rows.start_file()
-            try:
-                for chunk in chunks_of(file, options, count, bad_rows):
-                    there_are_entries |= len(chunk) > 0
-                    yield chunk
-            except EmptyFileError as error:  # a part in which a cluster has written nothing
-                empty = error
-            bad_rows.finish_file()
-        if there_are_entries:
-            return
-        if empty is not None and len(files) == 1:
-            raise empty
-        others = "" if len(files) == 1 else f", and neither do the other {len(files) - 1}"
-        raise DataError(f"{files[0]} holds no entries{others}: at least one was expected; check the file")
-
-    return chunks
 
 
 def _collect(chunks: ChunkSource, options: ReadOptions, count: int) -> _Collected:
