@@ -1,5 +1,5 @@
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -136,7 +136,7 @@ class _Descent:
     def __init__(
         self,
         program: DescentProgram,
-        train: _ObservedEntries,
+        train: Sequence[_ObservedEntries],
         *,
         loss_scale: float,
         rule: Rule,
@@ -145,6 +145,7 @@ class _Descent:
         scales: Sequence[NDArray[np.floating] | None] = (),
         curvatures: Sequence[NDArray[np.floating] | None] = (),
         threads: int = 1,
+        ranks: Callable[[list[NDArray[np.floating]]], None] | None = None,
     ) -> None: ...
     def run(self, until: int, train_loss: float, gradient_norm: float, most_seconds: float) -> Outcome: ...
     @property
@@ -155,7 +156,7 @@ class _Descent:
     def gradient_norm(self) -> float: ...
     @property
     def parameters(self) -> int: ...
-    def mean_squared_error(self, entries: _ObservedEntries) -> float: ...
+    def mean_squared_error(self, entries: Sequence[_ObservedEntries]) -> float: ...
     def keep(self) -> None: ...
     def read(self, part: Part, parameter: int) -> NDArray[np.floating]: ...
     def write(self, part: Part, parameter: int, numbers: NDArray[np.floating]) -> None: ...

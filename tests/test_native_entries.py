@@ -178,9 +178,11 @@ def entries_of_descent(bits: int) -> dict[str, Entry]:
     other = getattr(_native, f"ObservedEntries{96 - bits}")(layout(), np.ones(NNZ, f"float{96 - bits}"), None)
     train = observed(layout(), values, None)
     wider = observations.Observations([0], [0], [1.0], shape=(3, 6)).layout().buffer.numpy()
+    empty = observations.Observations([], [], [], shape=SHAPE).layout().buffer.numpy()
     scales = [np.ones(3, f"float{bits}"), np.ones(5, f"float{bits}")]
-    right = {"program": program(), "train": train, "loss_scale": 1.0, "rule": rule(), "mean": 0.0,
-             "biases": False, "scales": scales, "curvatures": [], "threads": 1}
+    right = {"program": program(), "train": [train], "loss_scale": 1.0, "rule": rule(), "mean": 0.0,
+             "biases": False, "scales": scales, "curvatures": [], "threads": 1,
+             "ranks": lambda vectors: None}
     facts = [scales[:1], [None] * 3, 3, scales[::-1], [scales[0] * np.nan, None], [-scales[0], None]]
     run = make(**right)
     factor = np.ones((3, H), f"float{bits}")
@@ -194,9 +196,9 @@ def entries_of_descent(bits: int) -> dict[str, Entry]:
              "weights": [*numbers(values), 0 * values, values * np.nan, values * np.inf]}),
         f"Descent{bits}": Entry(
             make, right,
-            {"program": PROGRAMS, "train": [None, other, 3], "loss_scale": NOT_FINITE, "rule": RULES,
+            {"program": PROGRAMS, "train": [None, train, 3, [], [None], [other], [train, None], [train] * 2], "loss_scale": NOT_FINITE, "rule": RULES,
              "mean": NOT_FINITE, "biases": ["x"], "scales": [*facts, [0 * scales[0], None]],
-             "curvatures": facts, "threads": THREADS}),
+             "curvatures": facts, "threads": THREADS, "ranks": [3, "x", lambda: None]}),
         f"Descent{bits}.run": Entry(
             run.run, {"until": 1, "train_loss": -1.0, "gradient_norm": -1.0, "most_seconds": 1.0},
             {"until": NOT_WHOLE, "train_loss": stops, "gradient_norm": stops, "most_seconds": stops}),
@@ -208,8 +210,9 @@ def entries_of_descent(bits: int) -> dict[str, Entry]:
             {"part": parts, "parameter": parameters,
              "numbers": [factor.T.copy(), factor.ravel(), factor[:2], None, "x"]}),
         f"Descent{bits}.mean_squared_error": Entry(
-            run.mean_squared_error, {"entries": train},
-            {"entries": [None, other, observed(wider, values[:1], None)]}),
+            run.mean_squared_error, {"entries": [train]},
+            {"entries": [None, train, [], [None], [other], [train] * 2, [observed(wider, values[:1], None)],
+                         [observed(empty, values[:0], None)]]}),
         f"Descent{bits}.go_on_from": Entry(
             run.go_on_from, {"step": 0, "scalars": []},
             {"step": [-1, *NOT_WHOLE], "scalars": [[1.0], [1.0] * 10**5, None]}),

@@ -5,13 +5,16 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "../kernels/block_tree.h"
 #include "../kernels/cpu/descent.h"
 #include "../kernels/thread_pool.h"
 #include "../ops/cpu/torch_services.h"
@@ -39,16 +42,16 @@ int64_t physical_memory() {
 }
 
 // Guards direct use of this module; Python makes sound programs.
-void check_program(const DescentProgram& program, int64_t row_count, int64_t column_count,
+void check_program(const DescentProgram& program, int64_t row_count, int64_t column_count, int64_t blocks,
                    int64_t number_bytes) {
   const int count = static_cast<int>(program.matrices.size());
   const auto exists = [count](int matrix) { return matrix >= 0 && matrix < count; };
   require(program.factors >= 1 && program.factors <= count, "factors must be 1 or more of the matrices");
   require(count == program.factors + static_cast<int>(program.products.size()),
           "matrices must be the factors and the result of each product");
-  // Every matrix and its gradient, in rows of whole cache lines.
+  // Every matrix and its gradients, one on each level of the tree of blocks, in rows of whole cache lines.
   const int64_t numbers_of_line = 64 / number_bytes;
-  int64_t lines_left = physical_memory() / 64 / 2;
+  int64_t lines_left = physical_memory() / 64 / (1 + tree_levels(blocks));
   for (const Matrix& matrix : program.matrices) {
     require(matrix.rows >= 1 && matrix.columns >= 1, "matrices must have a row and a column");
     const int64_t lines_of_row = matrix.columns / numbers_of_line + 1;
@@ -99,7 +102,7 @@ class PyObservedEntries {
     ThreadPool one_thread(1);
     require(entries_are_inside(view, one_thread), "layout must hold a layout of observed entries");
     entries_ = observed_entries(view, first_value, first_weight);
-    require(entries_.total_weight > 0 && std::isfinite(entries_.total_weight),
+    require(view.header->nnz == 0 || (entries_.total_weight > 0 && std::isfinite(entries_.total_weight)),
             "the weights of all entries must have a sum above 0");
   }
 
@@ -114,26 +117,70 @@ class PyObservedEntries {
   ObservedEntries<T> entries_;
 };
 
+// A function of Python that gets the vectors as a list of arrays, and sums each in place. The arrays are views
+// that keep `owner` alive, whose memory they show; copies as long as there is none.
+class PyRanks final : public Ranks {
+ public:
+  explicit PyRanks(const py::function& sum) : sum_(sum) {}
+
+  std::weak_ptr<void> owner;
+
+  void sum(const std::vector<RankVector>& vectors) override {
+    py::gil_scoped_acquire acquire;
+    const std::shared_ptr<void> kept = owner.lock();
+    py::list arrays;
+    for (const RankVector& vector : vectors) arrays.append(array_of(vector, kept));
+    const std::vector<py::array> all = arrays.cast<std::vector<py::array>>();  // whatever becomes of the list
+    sum_(arrays);
+    if (kept != nullptr) return;
+    for (size_t place = 0; place < vectors.size(); ++place) {
+      std::memcpy(vectors[place].numbers, all[place].data(), all[place].nbytes());
+    }
+  }
+
+ private:
+  static py::array array_of(const RankVector& vector, const std::shared_ptr<void>& owner) {
+    const py::dtype dtype = vector.dtype == Dtype::float64 ? py::dtype::of<double>() : py::dtype::of<float>();
+    if (owner == nullptr) return py::array(dtype, vector.count, vector.numbers);
+    const py::capsule base(new std::shared_ptr<void>(owner),
+                           [](void* pointer) { delete static_cast<std::shared_ptr<void>*>(pointer); });
+    return py::array(dtype, vector.count, vector.numbers, base);
+  }
+
+  const py::function sum_;
+};
+
 template <class T>
 class PyDescent {
  public:
   using Entries = PyObservedEntries<T>;
+  using Blocks = std::vector<std::shared_ptr<Entries>>;  // of rows, one below the other
 
-  PyDescent(const DescentProgram& program, const std::shared_ptr<Entries>& train, double loss_scale,
-            const Rule& rule, double mean, bool biases, const std::vector<std::optional<Array<T>>>& scales,
-            const std::vector<std::optional<Array<T>>>& curvatures, int64_t threads)
-      : train_(train) {
-    require(train != nullptr, "train must be ObservedEntries, got None");
-    check_program(program, train->rows(), train->columns(), sizeof(T));
+  PyDescent(const DescentProgram& program, const Blocks& train, double loss_scale, const Rule& rule,
+            double mean, bool biases, const std::vector<std::optional<Array<T>>>& scales,
+            const std::vector<std::optional<Array<T>>>& curvatures, int64_t threads,
+            const std::optional<py::function>& ranks)
+      : train_(train), state_(std::make_shared<State>()) {
+    require(!train.empty(), "train must hold the ObservedEntries of at least one block, got none");
+    require(std::find(train.begin(), train.end(), nullptr) == train.end(),
+            "train must be a list of ObservedEntries, got None in it");
+    const int64_t rows_of_block = train[0]->rows(), blocks = static_cast<int64_t>(train.size());
+    require(have_shapes_of_train(train), "every block of train must be of a matrix of the same shape");
+    require(rows_of_block <= std::numeric_limits<int64_t>::max() / blocks, "train must not have so many rows");
+    check_program(program, rows_of_block * blocks, train[0]->columns(), blocks, sizeof(T));
     check(rule);
     require(std::isfinite(loss_scale) && std::isfinite(mean), "loss_scale and mean must be finite");
-    const int thread_count = checked_threads(threads);
+    state_->threads = std::make_unique<ThreadPool>(checked_threads(threads));
+    if (ranks) state_->ranks = std::make_unique<PyRanks>(*ranks);
     const std::vector<RowFacts<T>> rows = checked_rows(program, rule, biases, scales, curvatures);
-    py::gil_scoped_release release;
-    blas_ = ops::torch_blas();
-    threads_ = std::make_unique<ThreadPool>(thread_count);
-    descent_ = std::make_unique<Descent<T>>(
-        program, train->view(), DescentOptions{loss_scale, rule, mean, biases}, rows, *blas_, *threads_);
+    alone([&] {
+      state_->blas = ops::torch_blas();
+      state_->descent =
+          std::make_unique<Descent<T>>(program, views(train), DescentOptions{loss_scale, rule, mean, biases},
+                                       rows, *state_->blas, *state_->threads, state_->ranks.get());
+    });
+    descent_ = state_->descent.get();
+    if (ranks) state_->ranks->owner = state_;
   }
 
   Outcome run(int64_t until, double train_loss, double gradient_norm, double most_seconds) {
@@ -154,11 +201,14 @@ class PyDescent {
   }
   int parameters() const { return descent_->parameters(); }
 
-  double mean_squared_error(const std::shared_ptr<Entries>& entries) {
-    require(entries != nullptr, "entries must be ObservedEntries, got None");
-    require(entries->rows() == train_->rows() && entries->columns() == train_->columns(),
-            "entries must be of a matrix of the shape of train's");
-    return alone([&] { return descent_->mean_squared_error(entries->view()); });
+  double mean_squared_error(const Blocks& entries) {
+    require(entries.size() == train_.size(),
+            "entries must be of as many blocks as train: " + std::to_string(train_.size()) + ", got " +
+                std::to_string(entries.size()));
+    require(std::find(entries.begin(), entries.end(), nullptr) == entries.end(),
+            "entries must be a list of ObservedEntries, got None in it");
+    require(have_shapes_of_train(entries), "entries must be of a matrix of the shape of train's");
+    return alone([&] { return descent_->mean_squared_error(views(entries)); });
   }
 
   void keep() {
@@ -195,12 +245,45 @@ class PyDescent {
   }
 
  private:
+  // Arrays that `ranks` got may outlive the run: its memory then stays.
+  struct State {
+    std::unique_ptr<Blas> blas;
+    std::unique_ptr<Parallel> threads;
+    std::unique_ptr<PyRanks> ranks;
+    std::unique_ptr<Descent<T>> descent;
+  };
+
   // Without the GIL, one call at a time.
   template <class Body>
   auto alone(const Body& body) const {
+    if (thread_inside_ == std::this_thread::get_id()) {
+      throw std::runtime_error("ranks must not use the run that it is called by");
+    }
     py::gil_scoped_release release;
     const std::lock_guard<std::mutex> lock(mutex_);
+    const Inside inside(thread_inside_);
     return body();
+  }
+
+  struct Inside {
+    std::atomic<std::thread::id>& thread;
+    explicit Inside(std::atomic<std::thread::id>& inside) : thread(inside) {
+      thread = std::this_thread::get_id();
+    }
+    ~Inside() { thread = std::thread::id(); }
+    Inside(const Inside&) = delete;
+  };
+
+  bool have_shapes_of_train(const Blocks& blocks) const {
+    return std::all_of(blocks.begin(), blocks.end(), [&](const std::shared_ptr<Entries>& block) {
+      return block->rows() == train_[0]->rows() && block->columns() == train_[0]->columns();
+    });
+  }
+
+  static std::vector<ObservedEntries<T>> views(const Blocks& blocks) {
+    std::vector<ObservedEntries<T>> views;
+    for (const std::shared_ptr<Entries>& block : blocks) views.push_back(block->view());
+    return views;
   }
 
   static std::vector<RowFacts<T>> checked_rows(const DescentProgram& program, const Rule& rule, bool biases,
@@ -266,11 +349,11 @@ class PyDescent {
     return {shape.rows, shape.columns};
   }
 
-  const std::shared_ptr<Entries> train_;
-  std::unique_ptr<Blas> blas_;
-  std::unique_ptr<Parallel> threads_;
-  std::unique_ptr<Descent<T>> descent_;
+  const Blocks train_;
+  const std::shared_ptr<State> state_;
+  Descent<T>* descent_ = nullptr;
   mutable std::mutex mutex_;
+  mutable std::atomic<std::thread::id> thread_inside_{};
 };
 
 template <class T>
@@ -281,13 +364,14 @@ void bind(py::module_& module, const std::string& bits) {
            py::arg("layout").noconvert(), py::arg("values").noconvert(), py::arg("weights").noconvert());
   using D = PyDescent<T>;
   py::class_<D>(module, ("Descent" + bits).c_str())
-      .def(py::init<const DescentProgram&, const std::shared_ptr<Entries>&, double, const Rule&, double, bool,
+      .def(py::init<const DescentProgram&, const typename D::Blocks&, double, const Rule&, double, bool,
                     const std::vector<std::optional<Array<T>>>&, const std::vector<std::optional<Array<T>>>&,
-                    int64_t>(),
+                    int64_t, const std::optional<py::function>&>(),
            py::arg("program"), py::arg("train"), py::kw_only(), py::arg("loss_scale"), py::arg("rule"),
            py::arg("mean") = 0.0, py::arg("biases") = false,
            py::arg("scales") = std::vector<std::optional<Array<T>>>{},
-           py::arg("curvatures") = std::vector<std::optional<Array<T>>>{}, py::arg("threads") = 1)
+           py::arg("curvatures") = std::vector<std::optional<Array<T>>>{}, py::arg("threads") = 1,
+           py::arg("ranks") = std::optional<py::function>{})
       .def("run", &D::run, py::arg("until"), py::arg("train_loss"), py::arg("gradient_norm"),
            py::arg("most_seconds"))
       .def_property_readonly("step", &D::step)

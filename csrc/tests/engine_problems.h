@@ -3,6 +3,7 @@
 // too, and equality can be asked for.
 #pragma once
 
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <vector>
 
@@ -76,6 +77,67 @@ struct Entries {
   }
   Entries(const Entries&) = delete;  // the view points into this one
 };
+
+class PlainBlas final : public Blas {
+ public:
+  std::atomic<int> calls{0};  // from all threads
+
+  void multiply(Dtype dtype, const BlasOperand& left, const BlasOperand& right,
+                const BlasOperand& result) override {
+    ++calls;
+    dtype == Dtype::float64 ? multiply_as<double>(left, right, result)
+                            : multiply_as<float>(left, right, result);
+  }
+
+ private:
+  template <class T>
+  static T& number(const BlasOperand& of, int64_t row, int64_t column) {
+    return static_cast<T*>(of.data)[of.transposed ? column * of.stride + row : row * of.stride + column];
+  }
+  template <class T>
+  static void multiply_as(const BlasOperand& left, const BlasOperand& right, const BlasOperand& result) {
+    const int64_t terms = left.transposed ? left.rows : left.columns;
+    for (int64_t i = 0; i < result.rows; ++i) {
+      for (int64_t j = 0; j < result.columns; ++j) {
+        double sum = 0;
+        for (int64_t k = 0; k < terms; ++k)
+          sum += double(number<T>(left, i, k)) * double(number<T>(right, k, j));
+        number<T>(result, i, j) = static_cast<T>(sum);
+      }
+    }
+  }
+};
+
+inline std::vector<Rule> rules() {
+  return {{RuleKind::gradient_descent, 0.5},
+          {RuleKind::gradient_descent, 0.25, 1e-3, 0.8},
+          {RuleKind::group_rmsprop, 0.05, 1e-3, 0, 0.9, 0, 0, 1e-6},
+          {RuleKind::adam, 0.01, 1e-3, 0, 0, 0.9, 0.99, 1e-4},
+          {RuleKind::adaptive_gradient_descent, 1, 1e-3}};
+}
+
+// As ratings are learned: with biases, a mean, a decay of its own for biases and gradients that are clipped.
+inline void rate(DescentProblem& problem) {
+  const Pattern& pattern = problem.pattern;
+  problem.biases = {drawn(pattern.rows, 1, 11), drawn(pattern.columns, 1, 12)};
+  problem.mean = 0.75;
+  problem.rule.bias_weight_decay = 1e-2;
+  problem.rule.gradient_clip = 0.125;
+}
+
+// One scale for each row of a parameter as it is kept.
+inline void scale(DescentProblem& problem, int split) {
+  const std::vector<PlainMatrix> parameters = problem.parameters();
+  for (int j = 0; j < static_cast<int>(parameters.size()); ++j) {
+    PlainMatrix scales = parameters[j];
+    for (int64_t row = 0; row < scales.rows; ++row) {
+      for (int64_t column = 0; column < scales.columns; ++column) {
+        scales.at(row, column) = 0.5 + 0.25 * static_cast<double>((j < split ? column : row) % 5);
+      }
+    }
+    problem.scales.push_back(scales);
+  }
+}
 
 // What one parameter of a run holds, or one of its moments.
 template <class T>

@@ -1,6 +1,5 @@
 // Chains of products and whole runs of the native engine against plain loops in double, on every instruction
 // set.
-#include <atomic>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <memory>
@@ -13,36 +12,6 @@ using namespace dmf;
 using namespace dmf::test;
 
 namespace {
-
-class PlainBlas final : public Blas {
- public:
-  std::atomic<int> calls{0};  // from all threads
-
-  void multiply(Dtype dtype, const BlasOperand& left, const BlasOperand& right,
-                const BlasOperand& result) override {
-    ++calls;
-    dtype == Dtype::float64 ? multiply_as<double>(left, right, result)
-                            : multiply_as<float>(left, right, result);
-  }
-
- private:
-  template <class T>
-  static T& number(const BlasOperand& of, int64_t row, int64_t column) {
-    return static_cast<T*>(of.data)[of.transposed ? column * of.stride + row : row * of.stride + column];
-  }
-  template <class T>
-  static void multiply_as(const BlasOperand& left, const BlasOperand& right, const BlasOperand& result) {
-    const int64_t terms = left.transposed ? left.rows : left.columns;
-    for (int64_t i = 0; i < result.rows; ++i) {
-      for (int64_t j = 0; j < result.columns; ++j) {
-        double sum = 0;
-        for (int64_t k = 0; k < terms; ++k)
-          sum += double(number<T>(left, i, k)) * double(number<T>(right, k, j));
-        number<T>(result, i, j) = static_cast<T>(sum);
-      }
-    }
-  }
-};
 
 template <class T>
 void check_chain(const DescentProblem& problem, int split, int calls) {
@@ -68,6 +37,7 @@ void check_chain(const DescentProblem& problem, int split, int calls) {
     gradients[product->right] = values[product->left].transposed() * gradients[product->result];
   }
   chain.forward();
+  chain.backward_rows(0, 0);
   chain.backward();
   CHECK(blas.calls == calls);
   const double tolerance = sizeof(T) == 8 ? 1e-13 : 1e-5;
@@ -75,14 +45,6 @@ void check_chain(const DescentProblem& problem, int split, int calls) {
     CHECK(close(numbers_of(chain.value(static_cast<int>(matrix))), values[matrix].numbers, tolerance));
     CHECK(close(numbers_of(chain.gradient(static_cast<int>(matrix))), gradients[matrix].numbers, tolerance));
   }
-}
-
-std::vector<Rule> rules() {
-  return {{RuleKind::gradient_descent, 0.5},
-          {RuleKind::gradient_descent, 0.25, 1e-3, 0.8},
-          {RuleKind::group_rmsprop, 0.05, 1e-3, 0, 0.9, 0, 0, 1e-6},
-          {RuleKind::adam, 0.01, 1e-3, 0, 0, 0.9, 0.99, 1e-4},
-          {RuleKind::adaptive_gradient_descent, 1, 1e-3}};
 }
 
 // A run with all that it needs.
@@ -102,8 +64,8 @@ struct Run {
         program(program_of(p, split)),
         entries(p.pattern, p.values, p.weights, p.is_weighted),
         parallel(threads),
-        descent(program, entries.view, {p.scale, p.rule, p.mean, !p.biases.empty()}, facts(scales(p, split_at)),
-                blas, parallel) {
+        descent(program, {entries.view}, {p.scale, p.rule, p.mean, !p.biases.empty()},
+                facts(scales(p, split_at)), blas, parallel) {
     const std::vector<PlainMatrix> parameters = p.parameters();
     for (int j = 0; j < descent.parameters(); ++j) {
       descent.write(Part::parameter, j, narrow<T>(as_kept(parameters[j], j).numbers).data());
@@ -187,29 +149,6 @@ DescentProblem small_problem(const Rule& rule, bool weighted) {
   return problem;
 }
 
-// As ratings are learned: with biases, a mean, a decay of its own for biases and gradients that are clipped.
-void rate(DescentProblem& problem) {
-  const Pattern& pattern = problem.pattern;
-  problem.biases = {drawn(pattern.rows, 1, 11), drawn(pattern.columns, 1, 12)};
-  problem.mean = 0.75;
-  problem.rule.bias_weight_decay = 1e-2;
-  problem.rule.gradient_clip = 0.125;
-}
-
-// One scale for each row of a parameter as it is kept.
-void scale(DescentProblem& problem, int split) {
-  const std::vector<PlainMatrix> parameters = problem.parameters();
-  for (int j = 0; j < static_cast<int>(parameters.size()); ++j) {
-    PlainMatrix scales = parameters[j];
-    for (int64_t row = 0; row < scales.rows; ++row) {
-      for (int64_t column = 0; column < scales.columns; ++column) {
-        scales.at(row, column) = 0.5 + 0.25 * static_cast<double>((j < split ? column : row) % 5);
-      }
-    }
-    problem.scales.push_back(scales);
-  }
-}
-
 }  // namespace
 
 TEMPLATE_TEST_CASE("products of a chain agree with plain loops", "[descent]", float, double) {
@@ -291,7 +230,7 @@ TEMPLATE_TEST_CASE("errors of other entries are those of the present parameters"
           now.biases.assign(plain.factors.begin() + problem.depth(), plain.factors.end());
           PlainDescent there(now);
           there.descend_to(0);
-          CHECK(run.descent.mean_squared_error(entries.view) == Approx(there.loss).epsilon(tolerance));
+          CHECK(run.descent.mean_squared_error({entries.view}) == Approx(there.loss).epsilon(tolerance));
         }
       });
     }

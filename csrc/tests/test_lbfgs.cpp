@@ -129,7 +129,7 @@ struct LbfgsRun {
         program(program_of(p, 1)),
         entries(p.pattern, p.values, p.weights, p.is_weighted),
         parallel(threads),
-        descent(program, entries.view, {p.scale, p.rule, p.mean, true}, facts(p.pattern), blas, parallel) {
+        descent(program, {entries.view}, {p.scale, p.rule, p.mean, true}, facts(p.pattern), blas, parallel) {
     const std::vector<PlainMatrix> parameters = p.parameters();
     for (int j = 0; j < descent.parameters(); ++j) {
       const PlainMatrix kept = j == 0 ? parameters[j].transposed() : parameters[j];

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "../block_tree.h"
+
 namespace dmf {
 namespace {
 
@@ -34,11 +36,7 @@ struct Grid {
   }
 };
 
-// `count` rows, or columns, from `first` on.
-template <class T>
-DenseMatrix<T> rows_of(const DenseMatrix<T>& matrix, int64_t first, int64_t count) {
-  return {matrix.row(first), count, matrix.columns, matrix.stride};
-}
+// `count` columns from `first` on.
 template <class T>
 DenseMatrix<T> columns_of(const DenseMatrix<T>& matrix, int64_t first, int64_t count) {
   return {matrix.data + first, matrix.rows, count, matrix.stride};
@@ -47,20 +45,41 @@ DenseMatrix<T> columns_of(const DenseMatrix<T>& matrix, int64_t first, int64_t c
 }  // namespace
 
 template <class T>
-Chain<T>::Chain(const DescentProgram& program, Blas& blas, Parallel& parallel)
-    : products_(program.products), blas_(blas), parallel_(parallel), kernels_(active_step_kernels<T>()) {
+Chain<T>::Chain(const DescentProgram& program, Blas& blas, Parallel& parallel, int64_t blocks)
+    : products_(program.products),
+      with_rows_(program.with_rows()),
+      blocks_(blocks),
+      blas_(blas),
+      parallel_(parallel),
+      kernels_(active_step_kernels<T>()),
+      gradients_(tree_levels(blocks)) {
+  if (!program.forms_product()) sums_over_rows_.push_back(program.b_transposed);
+  for (const Product& product : products_) {
+    if (with_rows_[product.left]) sums_over_rows_.push_back(product.right);
+  }
+  const auto numbers_of = [](const Matrix& matrix) { return matrix.rows * row_stride<T>(matrix.columns); };
   int64_t numbers = 0, scratch = 0;
+  for (const int matrix : sums_over_rows_) {
+    numbers += (tree_levels(blocks) - 1) * numbers_of(program.matrices[matrix]);
+  }
   for (const Matrix& matrix : program.matrices) {
-    numbers += 2 * matrix.rows * row_stride<T>(matrix.columns);
+    numbers += 2 * numbers_of(matrix);
     scratch = std::max(scratch, matrix.columns * row_stride<T>(matrix.rows));
   }
   memory_ = AlignedNumbers<T>(numbers);
   scratch_ = AlignedNumbers<T>(scratch);
   T* next = memory_.data();
-  for (std::vector<DenseMatrix<T>>* matrices : {&values_, &gradients_}) {
+  for (std::vector<DenseMatrix<T>>* matrices : {&values_, &gradients_[0]}) {
     for (const Matrix& matrix : program.matrices) {
       matrices->push_back({next, matrix.rows, matrix.columns, row_stride<T>(matrix.columns)});
       next += matrices->back().numbers();
+    }
+  }
+  for (size_t level = 1; level < gradients_.size(); ++level) {
+    gradients_[level] = gradients_[0];
+    for (const int matrix : sums_over_rows_) {
+      gradients_[level][matrix].data = next;
+      next += gradients_[level][matrix].numbers();
     }
   }
 }
@@ -68,16 +87,35 @@ Chain<T>::Chain(const DescentProgram& program, Blas& blas, Parallel& parallel)
 template <class T>
 void Chain<T>::forward() {
   for (const Product& product : products_) {
-    multiply(values_[product.left], false, values_[product.right], false, values_[product.result]);
+    const DenseMatrix<T>&left = values_[product.left], &right = values_[product.right],
+          &result = values_[product.result];
+    if (!with_rows_[product.left]) {
+      multiply(left, false, right, false, result);
+      continue;
+    }
+    for (int64_t block = 0; block < blocks_; ++block) {
+      multiply(block_of(left, block), false, right, false, block_of(result, block));
+    }
+  }
+}
+
+template <class T>
+void Chain<T>::backward_rows(int64_t block, int level) {
+  for (auto product = products_.rbegin(); product != products_.rend(); ++product) {
+    if (!with_rows_[product->left]) continue;
+    const DenseMatrix<T> result = block_of(gradient(product->result), block);
+    multiply(result, false, values_[product->right], true, block_of(gradient(product->left), block));
+    multiply(block_of(values_[product->left], block), true, result, false, gradient(product->right, level));
   }
 }
 
 template <class T>
 void Chain<T>::backward() {
   for (auto product = products_.rbegin(); product != products_.rend(); ++product) {
-    const DenseMatrix<T>& gradient = gradients_[product->result];
-    multiply(gradient, false, values_[product->right], true, gradients_[product->left]);
-    multiply(values_[product->left], true, gradient, false, gradients_[product->right]);
+    if (with_rows_[product->left]) continue;
+    const DenseMatrix<T>& result = gradient(product->result);
+    multiply(result, false, values_[product->right], true, gradient(product->left));
+    multiply(values_[product->left], true, result, false, gradient(product->right));
   }
 }
 
@@ -108,11 +146,11 @@ void Chain<T>::multiply_in_blocks(const DenseMatrix<T>& left, bool left_transpos
       const int64_t row = result.rows * i / grid.row_blocks, column = result.columns * j / grid.column_blocks;
       const int64_t rows = result.rows * (i + 1) / grid.row_blocks - row,
                     columns = result.columns * (j + 1) / grid.column_blocks - column;
-      const DenseMatrix<T> of_left = left_transposed ? columns_of(left, row, rows) : rows_of(left, row, rows);
+      const DenseMatrix<T> of_left = left_transposed ? columns_of(left, row, rows) : left.rows_from(row, rows);
       const DenseMatrix<T> of_right =
-          right_transposed ? rows_of(right, column, columns) : columns_of(right, column, columns);
+          right_transposed ? right.rows_from(column, columns) : columns_of(right, column, columns);
       blas_.multiply(dtype, operand(of_left, left_transposed), operand(of_right, right_transposed),
-                     operand(columns_of(rows_of(result, row, rows), column, columns)));
+                     operand(columns_of(result.rows_from(row, rows), column, columns)));
     }
   });
 }

@@ -4,6 +4,9 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <stdexcept>
+
+#include "../block_tree.h"
 
 namespace dmf {
 namespace {
@@ -13,7 +16,7 @@ double seconds_now() {
 }
 
 template <class T>
-Sides<T> sides_of(const DescentProgram& program, const Chain<T>& chain, double mean) {
+Sides<T> all_sides(const DescentProgram& program, const Chain<T>& chain, double mean) {
   Sides<T> sides;
   sides.a = chain.value(program.a);
   sides.gradient_a = chain.gradient(program.a);
@@ -25,6 +28,16 @@ Sides<T> sides_of(const DescentProgram& program, const Chain<T>& chain, double m
   return sides;
 }
 
+template <class T>
+double weight_of(const std::vector<ObservedEntries<T>>& entries) {
+  return sum_in_tree(0, static_cast<int64_t>(entries.size()),
+                     [&](int64_t block) { return entries[block].total_weight; });
+}
+
+void check_weight(double weight) {
+  if (!(weight > 0)) throw std::invalid_argument("the weights of all entries must have a sum above 0");
+}
+
 // As long as gradients are not longer than `clip`, they stay what they are (torch.nn.utils.clip_grad_norm_).
 double clipped(double clip, double norm) {
   return std::min(1.0, clip / (norm + 1e-6));
@@ -33,42 +46,88 @@ double clipped(double clip, double norm) {
 }  // namespace
 
 template <class T>
-Descent<T>::Descent(const DescentProgram& program, const ObservedEntries<T>& entries,
+Descent<T>::Descent(const DescentProgram& program, const std::vector<ObservedEntries<T>>& train,
                     const DescentOptions& options, const std::vector<RowFacts<T>>& rows, Blas& blas,
-                    Parallel& parallel)
-    : entries_(entries),
+                    Parallel& parallel, Ranks* ranks)
+    : train_(train),
       factors_(program.factors),
       loss_scale_(options.loss_scale),
       gradient_clip_(options.rule.gradient_clip),
       parallel_(parallel),
-      chain_(program, blas, parallel),
-      sides_(sides_of(program, chain_, options.mean)),
-      parameters_(parallel) {
+      ranks_(ranks),
+      chain_(program, blas, parallel, blocks()),
+      sides_(all_sides(program, chain_, options.mean)),
+      parameters_(parallel, blocks(), ranks) {
   const Rule& rule = options.rule;
+  const std::vector<bool> with_rows = program.with_rows();
   for (int factor = 0; factor < program.factors; ++factor) {
     parameters_.add(chain_.value(factor), chain_.gradient(factor), rows[factor], rule.weight_decay,
-                    rule.moments());
+                    rule.moments(), with_rows[factor]);
   }
+  add_levels(program, options.biases);
   if (options.biases || options.mean != 0) add_biases(options, rows);
-  observed_pass_ = make_observed_pass(entries_, options.loss_scale, sides_, parallel);
+  walk_tree(
+      0, blocks(), 0,
+      [&](int64_t block, int level) {
+        passes_.push_back(
+            make_observed_pass(train_[block], options.loss_scale, sides_of(block, level), parallel));
+      },
+      [](int) {});
   rule_ = make_update_rule(rule, parameters_);
+  total_weight_ = sum_over_ranks({weight_of(train_), 0})[0];
+  check_weight(total_weight_);
+}
+
+template <class T>
+void Descent<T>::add_levels(const DescentProgram& program, bool biases) {
+  constexpr Dtype dtype = sizeof(T) == 8 ? Dtype::float64 : Dtype::float32;
+  const int64_t columns = train_[0].layout.header->columns;
+  for (int number = 0; number < tree_levels(blocks()); ++number) {
+    Level level;
+    if (!program.forms_product()) level.b_transposed = chain_.gradient(program.b_transposed, number);
+    for (const int matrix : chain_.sums_over_rows()) {
+      const DenseMatrix<T>& gradient = chain_.gradient(matrix, number);
+      level.vectors.push_back({gradient.data, gradient.numbers(), dtype});
+    }
+    if (biases) {
+      level.column_bias = AlignedNumbers<T>(columns);
+      level.vectors.push_back({level.column_bias.data(), columns, dtype});
+    }
+    levels_.push_back(std::move(level));
+  }
 }
 
 template <class T>
 void Descent<T>::add_biases(const DescentOptions& options, const std::vector<RowFacts<T>>& rows) {
-  const int64_t lines[] = {entries_.layout.header->rows, entries_.layout.header->columns};
+  if (options.biases) row_bias_gradient_memory_ = AlignedNumbers<T>(sides_.a.rows);
+  sides_.gradient_row_bias = row_bias_gradient_memory_.data();
+  sides_.gradient_column_bias = levels_[0].column_bias.data();
+  const int64_t lines[] = {sides_.a.rows, train_[0].layout.header->columns};
+  T* const gradients[] = {sides_.gradient_row_bias, sides_.gradient_column_bias};
   for (int side = 0; side < 2; ++side) {
-    AlignedNumbers<T>&bias = bias_memory_[side], &gradient = bias_gradient_memory_[side];
-    bias = AlignedNumbers<T>(lines[side]);
+    bias_memory_[side] = AlignedNumbers<T>(lines[side]);
     if (!options.biases) continue;
-    gradient = AlignedNumbers<T>(lines[side]);
-    parameters_.add({bias.data(), lines[side], 1, 1}, {gradient.data(), lines[side], 1, 1},
-                    rows[factors_ + side], options.rule.bias_weight_decay, options.rule.moments());
+    parameters_.add({bias_memory_[side].data(), lines[side], 1, 1}, {gradients[side], lines[side], 1, 1},
+                    rows[factors_ + side], options.rule.bias_weight_decay, options.rule.moments(), side == 0);
   }
   sides_.row_bias = bias_memory_[0].data();
   sides_.column_bias = bias_memory_[1].data();
-  sides_.gradient_row_bias = bias_gradient_memory_[0].data();
-  sides_.gradient_column_bias = bias_gradient_memory_[1].data();
+}
+
+// Of one block of rows; what is summed over them comes to a level.
+template <class T>
+Sides<T> Descent<T>::sides_of(int64_t block, int level) const {
+  Sides<T> sides = sides_;
+  const int64_t rows = sides_.a.rows / blocks(), first = block * rows;
+  sides.a = sides_.a.rows_from(first, rows);
+  sides.gradient_a = sides_.gradient_a.rows_from(first, rows);
+  sides.gradient_b_transposed = levels_[level].b_transposed;
+  if (sides.has_biases()) sides.row_bias += first;
+  if (sides.learns_biases()) {
+    sides.gradient_row_bias += first;
+    sides.gradient_column_bias = levels_[level].column_bias.data();
+  }
+  return sides;
 }
 
 template <class T>
@@ -76,27 +135,72 @@ Outcome Descent<T>::run(int64_t until, const StopRules& stop, double most_second
   const double deadline = seconds_now() + most_seconds;
   const int64_t first = step_;
   for (;;) {
-    if (!evaluate()) return Outcome::diverged;
+    if (!evaluate(deadline)) return Outcome::diverged;
     if (loss() <= stop.train_loss) return Outcome::train_loss_threshold;
     if (stop.gradient_norm >= 0 && gradient_norm() <= stop.gradient_norm) {
       return Outcome::gradient_norm_threshold;
     }
     if (step_ >= until) return Outcome::reached;
-    if (step_ > first && seconds_now() > deadline) return Outcome::paused;
+    if (step_ > first && time_is_over_) return Outcome::paused;
     update();
   }
 }
 
-// Products, loss and gradients of the present parameters; false where the next step cannot be finite.
+// Products, loss and gradients of the present parameters; false where the next step cannot be finite. All ranks
+// find the same, also of the time, which is over where it is over for any of them.
 template <class T>
-bool Descent<T>::evaluate() {
+bool Descent<T>::evaluate(double deadline) {
   while (!evaluated_) {
     chain_.forward();
-    loss_sum_ = observed_pass_->run();
+    const double loss = evaluate_rows();
+    const TwoSums sums = sum_over_ranks({loss, seconds_now() > deadline ? 1.0 : 0.0}, levels_[0].vectors);
+    loss_sum_ = sums[0];
+    time_is_over_ = sums[1] > 0;
     chain_.backward();
     evaluated_ = !rule_->retracts(parameters_, loss_scale_ * loss_sum_);
   }
   return std::isfinite(loss_sum_) && rule_->is_finite();
+}
+
+// The loss of the rows that are here. Sums of gradients come to the first level.
+template <class T>
+double Descent<T>::evaluate_rows() {
+  std::array<double, 64> losses;  // of each level
+  walk_tree(
+      0, blocks(), 0,
+      [&](int64_t block, int level) {
+        losses[level] = passes_[block]->run();
+        chain_.backward_rows(block, level);
+      },
+      [&](int level) {
+        losses[level] += losses[level + 1];
+        add_next_level(level);
+      });
+  return losses[0];
+}
+
+template <class T>
+void Descent<T>::add_next_level(int level) {
+  for (size_t place = 0; place < levels_[level].vectors.size(); ++place) {
+    const RankVector& sum = levels_[level].vectors[place];
+    const T* next = static_cast<const T*>(levels_[level + 1].vectors[place].numbers);
+    T* numbers = static_cast<T*>(sum.numbers);
+    for_slices(parallel_, sum.count, [&](int, int64_t begin, int64_t end) {
+      for (int64_t number = begin; number < end; ++number) numbers[number] += next[number];
+    });
+  }
+}
+
+// Of two numbers and of vectors, in place.
+template <class T>
+typename Descent<T>::TwoSums Descent<T>::sum_over_ranks(const TwoSums& sums,
+                                                        const std::vector<RankVector>& vectors) {
+  if (ranks_ == nullptr) return sums;
+  shared_ = sums;
+  std::vector<RankVector> all = vectors;
+  all.push_back({shared_.data(), static_cast<int64_t>(shared_.size()), Dtype::float64});
+  ranks_->sum(all);
+  return shared_;
 }
 
 template <class T>
@@ -117,9 +221,13 @@ double Descent<T>::gradient_norm() const {
 }
 
 template <class T>
-double Descent<T>::mean_squared_error(const ObservedEntries<T>& entries) {
+double Descent<T>::mean_squared_error(const std::vector<ObservedEntries<T>>& entries) {
   if (!evaluated_) chain_.forward();
-  return squared_error(entries, sides_, parallel_) / entries.total_weight;
+  const double error = sum_in_tree(
+      0, blocks(), [&](int64_t block) { return squared_error(entries[block], sides_of(block, 0), parallel_); });
+  const TwoSums sums = sum_over_ranks({error, weight_of(entries)});
+  check_weight(sums[1]);
+  return sums[0] / sums[1];
 }
 
 template <class T>

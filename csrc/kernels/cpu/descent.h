@@ -4,12 +4,23 @@
 // parameters (parameters.h, update_rule.h). Large ones are shared out to threads, small ones are done in the
 // calling thread. The loop takes no lock and allocates nothing as long as the matrices are small enough for the
 // kernels here; a step of a 100 × 100 problem of depth 3 then works on 0.4 MB, which stay in L2.
+//
+// Several processes may share the rows (ranks.h): each has a run of its own rows, and of all that has no rows
+// the same as the others. All sums over rows go over the ranks: gradients of such parameters, the loss and
+// norms. Every rank calls the same methods in the same order, and reaches the same step with the same outcome.
+//
+// The rows of a rank may come in blocks of equally many. A block's pass over Ω and its products do not depend
+// on how many blocks a rank has, and sums over blocks are added up in a fixed tree (block_tree.h): results then
+// do not depend on how the blocks are shared out, if each rank has the same number of them, a power of two, and
+// `Ranks` goes on with the tree.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <vector>
 
 #include "../descent/program.h"
+#include "../ranks.h"
 #include "blas.h"
 #include "chain.h"
 #include "observed_pass.h"
@@ -29,20 +40,24 @@ template <class T>
 class Descent {
  public:
   // Minimizes loss_scale · Σ w (prediction − value)². Parameters are the factors, then, with biases, those of
-  // the rows and those of the columns; they are zero until they are written. `rows`: of every parameter. What
-  // `entries` points to, `blas` and `parallel` must outlive the run.
-  Descent(const DescentProgram& program, const ObservedEntries<T>& entries, const DescentOptions& options,
-          const std::vector<RowFacts<T>>& rows, Blas& blas, Parallel& parallel);
+  // the rows and those of the columns; they are zero until they are written. `train`: of each block of rows,
+  // matrices of one shape; throws std::invalid_argument unless their weights have a sum above 0 over all ranks.
+  // `rows`: of every parameter. What `train` points to, `blas`, `parallel` and `ranks` must outlive the run.
+  Descent(const DescentProgram& program, const std::vector<ObservedEntries<T>>& train,
+          const DescentOptions& options, const std::vector<RowFacts<T>>& rows, Blas& blas, Parallel& parallel,
+          Ranks* ranks = nullptr);
 
   // Makes steps until `until` of them are made in all, a stop rule holds, the loss is not finite, or
-  // `most_seconds` are over, but one step in any case. Afterwards loss() is that of the present parameters.
+  // `most_seconds` are over on any rank, but one step in any case. Afterwards loss() is that of the present
+  // parameters.
   Outcome run(int64_t until, const StopRules& stop, double most_seconds);
 
-  double loss() const { return loss_sum_ / entries_.total_weight; }  // the weighted mean
+  double loss() const { return loss_sum_ / total_weight_; }  // the weighted mean
   // Of all parameters together, before they are clipped and decayed, at the state whose loss is known.
   double gradient_norm() const;
-  // Weighted mean over `entries`, of a matrix of the same shape, for the present parameters.
-  double mean_squared_error(const ObservedEntries<T>& entries);
+  // Weighted mean over `entries`, of matrices of the shapes of `train`, for the present parameters. Throws
+  // std::invalid_argument unless their weights have a sum above 0 over all ranks.
+  double mean_squared_error(const std::vector<ObservedEntries<T>>& entries);
 
   // Copies the present parameters to Part::kept.
   void keep() { parameters_.keep(); }
@@ -62,24 +77,43 @@ class Descent {
   void go_on_from(int64_t step, const std::vector<double>& scalars);
 
  private:
+  // The gradients that are sums over rows, on a level of the tree.
+  struct Level {
+    DenseMatrix<T> b_transposed;
+    AlignedNumbers<T> column_bias;
+    std::vector<RankVector> vectors;  // all of them
+  };
+
+  using TwoSums = std::array<double, 2>;
+
+  void add_levels(const DescentProgram& program, bool biases);
   void add_biases(const DescentOptions& options, const std::vector<RowFacts<T>>& rows);
-  bool evaluate();
+  int64_t blocks() const { return static_cast<int64_t>(train_.size()); }
+  Sides<T> sides_of(int64_t block, int level) const;
+  bool evaluate(double deadline);
+  double evaluate_rows();
+  void add_next_level(int level);
+  TwoSums sum_over_ranks(const TwoSums& sums, const std::vector<RankVector>& vectors = {});
   void update();
 
-  const ObservedEntries<T> entries_;
+  const std::vector<ObservedEntries<T>> train_;
   const int factors_;
   const double loss_scale_, gradient_clip_;
   Parallel& parallel_;
+  Ranks* const ranks_;
   Chain<T> chain_;
-  // Of rows and columns: biases, zero where a mean stands without them, and their gradients.
-  AlignedNumbers<T> bias_memory_[2], bias_gradient_memory_[2];
-  Sides<T> sides_;
-  std::unique_ptr<ObservedPass<T>> observed_pass_;
+  // Of rows and columns: biases, zero where a mean stands without them; the gradients of those of rows.
+  AlignedNumbers<T> bias_memory_[2], row_bias_gradient_memory_;
+  std::vector<Level> levels_;
+  Sides<T> sides_;                                        // of all blocks
+  std::vector<std::unique_ptr<ObservedPass<T>>> passes_;  // of each block
   Parameters<T> parameters_;
   std::unique_ptr<UpdateRule<T>> rule_;
   int64_t step_ = 0;
   bool evaluated_ = false;  // products, loss and gradients are those of the present parameters
-  double loss_sum_ = 0;
+  double total_weight_ = 0, loss_sum_ = 0;
+  bool time_is_over_ = false;  // on any rank, when the loss was computed
+  TwoSums shared_{};           // what ranks add up
 };
 
 }  // namespace dmf

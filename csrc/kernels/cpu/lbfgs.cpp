@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 
 namespace dmf {
 namespace {
@@ -15,6 +16,17 @@ constexpr double first_length = 0.5;             // of a direction without a ste
 constexpr double shortest = 0.1, longest = 0.5;  // of the step before, when it is shortened
 constexpr double least_curvature = 1e-4;         // along a step to learn from, of that of the preconditioner
 constexpr double least_decay = 1e-30;            // else nothing may stand below a fraction
+
+// Two sums for each column of every parameter.
+struct ColumnSums {
+  std::vector<double> sums;
+
+  std::span<double> doubles() { return sums; }
+  ColumnSums& operator+=(const ColumnSums& other) {
+    for (size_t place = 0; place < sums.size(); ++place) sums[place] += other.sums[place];
+    return *this;
+  }
+};
 
 }  // namespace
 
@@ -89,30 +101,33 @@ bool PreconditionedLbfgs<T>::retracts(const Parameters<T>& parameters, double lo
 
 template <class T>
 typename PreconditionedLbfgs<T>::Totals PreconditionedLbfgs<T>::totals(const Parameters<T>& parameters) const {
-  int64_t widest = 0;
-  Totals totals;
+  int64_t widest = 0, columns = 0;
+  std::vector<int64_t> strides;
   for (int parameter = 0; parameter < parameters.count(); ++parameter) {
-    const int64_t stride = parameters.part(Part::parameter, parameter).stride;
-    totals.squares.emplace_back(stride, 0.0);
-    totals.curvatures.emplace_back(stride, 0.0);
-    widest = std::max(widest, stride);
+    strides.push_back(parameters.part(Part::parameter, parameter).stride);
+    widest = std::max(widest, strides.back());
+    columns += strides.back();
   }
   const StepKernels<T>& kernels = active_step_kernels<T>();
   std::vector<double> parts(parameters.slices() * 2 * widest, 0.0);
   std::vector<int> parameter_of(parameters.slices());
   parameters.each([&](const ParameterRows<T>& rows) {
     double* part = parts.data() + rows.slice * 2 * widest;
-    kernels.column_sums(rows, part, part + widest);
+    kernels.column_sums(rows, part, part + rows.stride);
     parameter_of[rows.slice] = rows.parameter;
   });
-  for (int64_t slice = 0; slice < parameters.slices(); ++slice) {
-    const double* part = parts.data() + slice * 2 * widest;
-    std::vector<double>&squares = totals.squares[parameter_of[slice]],
-    &curvatures = totals.curvatures[parameter_of[slice]];
-    for (size_t column = 0; column < squares.size(); ++column) {
-      squares[column] += part[column];
-      curvatures[column] += part[widest + column];
-    }
+  const ColumnSums all = parameters.add_up(
+      ColumnSums{std::vector<double>(2 * columns, 0.0)}, [&](ColumnSums& sums, int64_t slice) {
+        const double* part = parts.data() + slice * 2 * widest;
+        double* of_parameter = sums.sums.data() + 2 * begins_[parameter_of[slice]];
+        for (int64_t place = 0; place < 2 * strides[parameter_of[slice]]; ++place)
+          of_parameter[place] += part[place];
+      });
+  Totals totals;
+  for (size_t parameter = 0; parameter < strides.size(); ++parameter) {
+    const auto begin = all.sums.begin() + 2 * begins_[parameter], middle = begin + strides[parameter];
+    totals.squares.emplace_back(begin, middle);
+    totals.curvatures.emplace_back(middle, middle + strides[parameter]);
   }
   return totals;
 }

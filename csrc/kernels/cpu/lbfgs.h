@@ -38,7 +38,7 @@ class PreconditionedLbfgs final : public UpdateRule<T> {
   void set_scalars(const std::vector<double>& scalars) override;
 
  private:
-  // Of the columns of every parameter: Σ θ² and Σ curvature · θ².
+  // Of the columns of every parameter, over the rows of all ranks: Σ θ² and Σ curvature · θ².
   struct Totals {
     std::vector<std::vector<double>> squares, curvatures;
   };

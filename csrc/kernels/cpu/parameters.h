@@ -4,12 +4,16 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "../aligned_numbers.h"
+#include "../block_tree.h"
 #include "../descent/dense_matrix.h"
 #include "../parallel.h"
+#include "../ranks.h"
 #include "step_kernels.h"
 
 namespace dmf {
@@ -28,26 +32,38 @@ struct RowFacts {
 
 // Parameters are taken in slices of a fixed size, which are shared out to the threads and whose sums are added
 // up in order: nothing depends on the number of threads.
+//
+// Parameters with the rows of W, the last factor and the biases of rows, may come in blocks of rows, which
+// ranks share. Slices then begin anew at each block, and sums are added up by blocks (block_tree.h), by ranks,
+// and with those of parameters that all ranks have.
 template <class T>
 class Parameters {
  public:
-  explicit Parameters(Parallel& parallel) : parallel_(parallel) {}
+  // `parallel` and `ranks` must live as long as the parameters; `ranks`: null where they are all here.
+  Parameters(Parallel& parallel, int64_t blocks, Ranks* ranks)
+      : parallel_(parallel), blocks_(blocks), ranks_(ranks) {}
 
-  // `of_rows`: copied.
+  // `of_rows`: copied. `with_rows`: the rows are those of W.
   void add(const DenseMatrix<T>& value, const DenseMatrix<T>& gradient, const RowFacts<T>& of_rows,
-           double weight_decay, int moments) {
-    Parameter parameter{{value}, gradient, {}, {}, {}, static_cast<T>(weight_decay)};
+           double weight_decay, int moments, bool with_rows) {
+    Parameter parameter{{value}, gradient, {}, {}, {}, static_cast<T>(weight_decay), with_rows, {}};
     if (of_rows.scale != nullptr) parameter.scale.assign(of_rows.scale, of_rows.scale + value.rows);
     if (of_rows.curvature != nullptr) {
       parameter.curvature.assign(of_rows.curvature, of_rows.curvature + value.rows);
     }
     parameters_.push_back(std::move(parameter));
     for (int moment = 1; moment <= moments; ++moment) allocate(parameters_.back(), moment);
-    const int64_t rows = std::max<int64_t>(1, slice / value.stride);
-    for (int64_t row = 0; row < value.rows; row += rows) {
-      slices_.push_back({static_cast<int>(parameters_.size()) - 1, row, std::min(rows, value.rows - row)});
+    const int64_t rows = std::max<int64_t>(1, slice / value.stride), blocks = with_rows ? blocks_ : 1;
+    for (int64_t block = 0; block < blocks; ++block) {
+      parameters_.back().first_slice.push_back(slices());
+      const int64_t end = value.rows / blocks * (block + 1);
+      for (int64_t row = value.rows / blocks * block; row < end; row += rows) {
+        slices_.push_back({count() - 1, row, std::min(rows, end - row)});
+      }
     }
+    parameters_.back().first_slice.push_back(slices());
     numbers_ += value.numbers();
+    shared_.resize(shared_.size() + 2 * value.stride + largest_sum);
   }
 
   int count() const { return static_cast<int>(parameters_.size()); }
@@ -68,20 +84,44 @@ class Parameters {
     for_slices(parallel_, count, work);
   }
 
-  // Σ term(rows) over all slices.
+  // Σ term(rows) over all slices of all ranks. A sum is made of doubles.
   template <class Term>
   auto sum(const Term& term) const {
     using Sum = decltype(term(rows_of(0)));
-    Sum total{};
     if (numbers_ <= most_serial_numbers) {
-      for (int64_t slice = 0; slice < slices(); ++slice) total += term(rows_of(slice));
-      return total;
+      return add_up(Sum{}, [&](Sum& sum, int64_t slice) { sum += term(rows_of(slice)); });
     }
     std::vector<Sum> sums(slices_.size());
     for_slices(parallel_, static_cast<int64_t>(sums.size()), [&](int, int64_t begin, int64_t end) {
       for (int64_t slice = begin; slice < end; ++slice) sums[slice] = term(rows_of(slice));
     });
-    for (const Sum& part : sums) total += part;
+    return add_up(Sum{}, [&](Sum& sum, int64_t slice) { sum += sums[slice]; });
+  }
+
+  // The sum over all slices of all ranks, where add(sum, slice) adds a slice's part to a sum that begins as
+  // `zero`. A sum has at most two doubles for each column of every parameter.
+  template <class Sum, class Add>
+  Sum add_up(const Sum& zero, const Add& add) const {
+    const bool together = blocks_ == 1 && ranks_ == nullptr;  // no parameter differs from another
+    const auto add_slices = [&](Sum& sum, const Parameter& parameter, int64_t block) {
+      for (int64_t slice = parameter.first_slice[block]; slice < parameter.first_slice[block + 1]; ++slice) {
+        add(sum, slice);
+      }
+    };
+    Sum total = sum_in_tree(0, blocks_, [&](int64_t block) {
+      Sum of_block = zero;
+      for (const Parameter& parameter : parameters_) {
+        if (together || parameter.with_rows) add_slices(of_block, parameter, block);
+      }
+      return of_block;
+    });
+    if (together) return total;
+    if (ranks_ != nullptr) sum_over_ranks(total);
+    Sum of_others = zero;
+    for (const Parameter& parameter : parameters_) {
+      if (!parameter.with_rows) add_slices(of_others, parameter, 0);
+    }
+    total += of_others;
     return total;
   }
 
@@ -109,6 +149,7 @@ class Parameters {
   static constexpr int64_t slice = 1 << 13;  // numbers
   static constexpr int64_t most_serial_numbers = 1
                                                  << 16;  // up to which waking threads costs more than they save
+  static constexpr int64_t largest_sum = 8;              // doubles in a sum without columns
 
   struct Parameter {
     DenseMatrix<T> parts[part_count];
@@ -116,6 +157,8 @@ class Parameters {
     std::vector<AlignedNumbers<T>> memory;  // of the parts that are allocated here
     std::vector<T> scale, curvature;        // of each row; empty for ones
     T weight_decay;
+    bool with_rows;
+    std::vector<int64_t> first_slice;  // of each block; the last is a sentinel
   };
   struct Slice {
     int parameter;
@@ -126,6 +169,20 @@ class Parameters {
     parameter.memory.emplace_back(parameter.parts[0].numbers());
     parameter.parts[part] = parameter.parts[0];
     parameter.parts[part].data = parameter.memory.back().data();
+  }
+
+  template <class Sum>
+  void sum_over_ranks(Sum& sum) const {
+    std::span<double> doubles;
+    if constexpr (requires { sum.doubles(); }) {
+      doubles = sum.doubles();
+    } else {
+      static_assert(std::is_trivially_copyable_v<Sum> && sizeof(Sum) <= largest_sum * sizeof(double));
+      doubles = {reinterpret_cast<double*>(&sum), sizeof(Sum) / sizeof(double)};
+    }
+    std::copy(doubles.begin(), doubles.end(), shared_.begin());
+    ranks_->sum({{shared_.data(), static_cast<int64_t>(doubles.size()), Dtype::float64}});
+    std::copy_n(shared_.begin(), doubles.size(), doubles.begin());
   }
 
   ParameterRows<T> rows_of(int64_t number) const {
@@ -149,6 +206,9 @@ class Parameters {
   }
 
   Parallel& parallel_;
+  const int64_t blocks_;
+  Ranks* const ranks_;
+  mutable std::vector<double> shared_;  // what ranks add up, which stays where it is as long as the run
   std::vector<Parameter> parameters_;
   std::vector<Slice> slices_;
   int64_t numbers_ = 0;

@@ -14,6 +14,10 @@ struct DenseMatrix {
 
   DMF_INLINE T* row(int64_t i) const { return data + i * stride; }
   int64_t numbers() const { return rows * stride; }
+  // `count` rows from `first` on.
+  DenseMatrix rows_from(int64_t first, int64_t count) const {
+    return {data + first * stride, count, columns, stride};
+  }
 };
 
 template <class T>

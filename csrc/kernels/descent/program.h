@@ -36,6 +36,17 @@ struct DescentProgram {
   int b_transposed = no_matrix;  // (n, h)
 
   bool forms_product() const { return b_transposed == no_matrix; }
+
+  // Which matrices have the rows of W: A and the left operands that it is made of, one factor among them. All
+  // others have gradients that are sums over the rows.
+  std::vector<bool> with_rows() const {
+    std::vector<bool> with(matrices.size(), false);
+    with[a] = true;
+    for (auto product = products.rbegin(); product != products.rend(); ++product) {
+      if (with[product->result]) with[product->left] = true;
+    }
+    return with;
+  }
 };
 
 enum class RuleKind : int {

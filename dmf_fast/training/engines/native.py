@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from dmf_fast import _native
 from dmf_fast._native import Outcome, Part, RuleKind
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
+from dmf_fast.observations.sharding import is_sharded, local_part
 from dmf_fast.ops.planner import plan_descent
 from dmf_fast.optim.native import NativeOptimizer, NotNative, OptimizerState
 from dmf_fast.optim.spec import OptimizerSpec
@@ -51,7 +53,11 @@ class NativeEngine(RuleEngine):
         super().__init__(model, train, optimizer, options, given)
         scaled = model.parameter_scales() is not None
         forms_product = not scaled and self._rule.kind != RuleKind.preconditioned_lbfgs
-        self.program = DescentProgram(plan_descent(model.dims, train.nnz, "cpu", forms_product=forms_product))
+        # The plan is that of the whole matrix, in however many hands its rows are.
+        plan = plan_descent(model.dims, train.nnz, "cpu", forms_product=forms_product)
+        rows = sum(part.shape[0] for part in train.parts)
+        self.program = DescentProgram(replace(plan, dims=(*plan.dims[:-1], rows)))
+        self._sharding = train.sharding
         self._scales = self._kept_scales()
         self._thresholds = thresholds(options)
         self._entries: dict[int, tuple[Observations, Any]] = {}
@@ -59,7 +65,7 @@ class NativeEngine(RuleEngine):
         native = _native.Descent64 if train.dtype == torch.float64 else _native.Descent32
         self._native = native(
             self.program.native(),
-            self._entries_of(train),
+            self._entries_of_parts(train),
             loss_scale=loss_scale(train, options),
             rule=self._rule.rule,
             mean=model.mean.item(),
@@ -70,10 +76,10 @@ class NativeEngine(RuleEngine):
                 for one in self._rule.curvatures
             ],
             threads=torch.get_num_threads(),
+            ranks=None if self._sharding.mesh is None else self._sharding.add_up_arrays,
         )
-        self._set_parameters(
-            [self._scaled(place, own.detach()) for place, own in enumerate(model.parameter_list)]
-        )
+        own = [local_part(parameter.detach()) for parameter in model.parameter_list]
+        self._set_parameters([self._scaled(place, one) for place, one in enumerate(own)])
         self._begin_with_optimizer()
 
     @classmethod
@@ -88,6 +94,8 @@ class NativeEngine(RuleEngine):
         """Return the update rule; see `RuleEngine.rule_of`."""
         if train.device.type != "cpu":
             raise NotNative(f"the observations are on {train.device}")
+        if len(model.factors) > 1 and is_sharded(model.factors[0]):
+            raise NotNative("processes share the columns of the first factor")
         rule = super().rule_of(model, train, optimizer, options, given)
         if model.parameter_scales() is not None:
             if len(model.factors) == 1:
@@ -116,7 +124,7 @@ class NativeEngine(RuleEngine):
         if observations.dtype != self._model.mean.dtype:
             return super().mean_squared_error(observations)
         with _one_thread_of_torch(self.program):
-            return self._native.mean_squared_error(self._entries_of(observations))
+            return self._native.mean_squared_error(self._entries_of_parts(observations))
 
     def keep(self) -> None:
         """Keep a copy of the present parameters."""
@@ -171,6 +179,12 @@ class NativeEngine(RuleEngine):
             scales[depth - 1], scales[0] = given.rows, given.columns
             scales[depth:] = [given.row_bias, given.column_bias][: len(scales) - depth]
         return scales
+
+    def _entries_of_parts(
+        self, observations: Observations
+    ) -> list[_native.ObservedEntries32 | _native.ObservedEntries64]:
+        """Return what the kernels read of the parts of observations."""
+        return [self._entries_of(part) for part in observations.parts]
 
     def _entries_of(
         self, observations: Observations

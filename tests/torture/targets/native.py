@@ -109,9 +109,9 @@ def _descend(arguments: dict[str, Any]) -> None:
     rule = _rule(arguments.pop("rule"))
     until, part, parameter = arguments.pop("until"), arguments.pop("part"), arguments.pop("parameter")
     numbers, scalars = arguments.pop("numbers"), arguments.pop("scalars")
-    descent = getattr(_native, f"Descent{bits}")(program, entries, rule=rule, **arguments)
+    descent = getattr(_native, f"Descent{bits}")(program, [entries], rule=rule, **arguments)
     descent.run(until, 0.0, 0.0, 0.01)
-    descent.mean_squared_error(entries)
+    descent.mean_squared_error([entries])
     for step in (
         descent.keep,
         lambda: descent.read(_native.Part(part), parameter),

@@ -33,7 +33,7 @@ def train(rows: int = 3, columns: int = 4) -> ObservedEntries32:
 
 def descent(**arguments: object) -> Descent32:
     given = {"loss_scale": 1.0, "rule": RULE, **arguments}
-    return Descent32(given.pop("program", program()), given.pop("train", train()), **given)  # type: ignore[arg-type]
+    return Descent32(given.pop("program", program()), given.pop("train", [train()]), **given)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -43,10 +43,16 @@ def descent(**arguments: object) -> Descent32:
         (lambda: ObservedEntries32(layout(), floats(4), None), "values must be one-dimensional with 3"),
         (lambda: ObservedEntries32(layout(), floats(3), floats(2)), "weights must be one-dimensional with 3"),
         (lambda: ObservedEntries32(layout(), floats(3), 0 * floats(3)), "must have a sum above 0"),
-        (lambda: descent(train=None), "train must be ObservedEntries, got None"),
+        (lambda: descent(train=[None]), "train must be a list of ObservedEntries, got None in it"),
+        (lambda: descent(train=[]), "at least one block, got none"),
+        (
+            lambda: descent(train=[train(), train(4)]),
+            "every block of train must be of a matrix of the same shape",
+        ),
+        (lambda: descent(train=[train()] * 2), "a must have the rows of W"),
         (lambda: descent(program=program(a=(5, 2))), "a must have the rows of W"),
         (lambda: descent(program=program(b=(4, 3))), "b_transposed must have"),
-        (lambda: descent(program=program(b=(3, 2), end=0), train=train(3, 3)), "must be used once"),
+        (lambda: descent(program=program(b=(3, 2), end=0), train=[train(3, 3)]), "must be used once"),
         (lambda: descent(program=program(a=(3, 1 << 61))), "must fit the memory of this machine"),
         (lambda: descent(threads=0), "threads must be from 1 to 4096, got 0"),
         (lambda: descent(loss_scale=float("nan")), "loss_scale and mean must be finite"),
@@ -62,7 +68,8 @@ def descent(**arguments: object) -> Descent32:
         (lambda: descent().read(Part.kept, 0), "nothing is kept yet"),
         (lambda: descent().write(Part.parameter, 0, floats(2, 3)), "must have the shape of the parameter"),
         (lambda: descent(biases=True).write(Part.parameter, 2, floats(3, 1)), "must have the shape"),
-        (lambda: descent().mean_squared_error(train(3, 5)), "of a matrix of the shape of train's"),
+        (lambda: descent().mean_squared_error([train(3, 5)]), "of a matrix of the shape of train's"),
+        (lambda: descent().mean_squared_error([train()] * 2), "of as many blocks as train: 1, got 2"),
         (lambda: descent().go_on_from(1, [1.0]), "scalars must be 0 numbers for this rule, got 1"),
         (lambda: descent().go_on_from(-1, []), "step must be at least 0, got -1"),
     ],
@@ -92,4 +99,4 @@ def test_rules_take_the_scalars_that_they_keep(kind: RuleKind, count: int) -> No
 def test_entries_outlive_their_arrays() -> None:
     run = descent(mean=3.0)  # of values that are 1, by factors that are zero
     run.run(2, -1.0, -1.0, 60.0)
-    assert run.loss == run.mean_squared_error(train()) == 4.0
+    assert run.loss == run.mean_squared_error([train()]) == 4.0
