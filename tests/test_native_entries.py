@@ -196,9 +196,11 @@ def entries_of_descent(bits: int) -> dict[str, Entry]:
              "weights": [*numbers(values), 0 * values, values * np.nan, values * np.inf]}),
         f"Descent{bits}": Entry(
             make, right,
-            {"program": PROGRAMS, "train": [None, train, 3, [], [None], [other], [train, None], [train] * 2], "loss_scale": NOT_FINITE, "rule": RULES,
-             "mean": NOT_FINITE, "biases": ["x"], "scales": [*facts, [0 * scales[0], None]],
-             "curvatures": facts, "threads": THREADS, "ranks": [3, "x", lambda: None]}),
+            {"program": PROGRAMS,
+             "train": [None, train, 3, [], [None], [other], [train, None], [train] * 2],
+             "loss_scale": NOT_FINITE, "rule": RULES, "mean": NOT_FINITE, "biases": ["x"],
+             "scales": [*facts, [0 * scales[0], None]], "curvatures": facts, "threads": THREADS,
+             "ranks": [3, "x", lambda: None]}),
         f"Descent{bits}.run": Entry(
             run.run, {"until": 1, "train_loss": -1.0, "gradient_norm": -1.0, "most_seconds": 1.0},
             {"until": NOT_WHOLE, "train_loss": stops, "gradient_norm": stops, "most_seconds": stops}),

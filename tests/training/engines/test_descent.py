@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -47,7 +49,7 @@ def descent(**arguments: object) -> Descent32:
         (lambda: descent(train=[]), "at least one block, got none"),
         (
             lambda: descent(train=[train(), train(4)]),
-            "every block of train must be of a matrix of the same shape",
+            "must be of a matrix of the same shape",
         ),
         (lambda: descent(train=[train()] * 2), "a must have the rows of W"),
         (lambda: descent(program=program(a=(5, 2))), "a must have the rows of W"),
@@ -100,3 +102,102 @@ def test_entries_outlive_their_arrays() -> None:
     run = descent(mean=3.0)  # of values that are 1, by factors that are zero
     run.run(2, -1.0, -1.0, 60.0)
     assert run.loss == run.mean_squared_error([train()]) == 4.0
+
+
+class Pair:
+    """Two ranks in two threads that add up their arrays, and count how often."""
+
+    def __init__(self) -> None:
+        self.barrier = threading.Barrier(2, timeout=30)
+        self.arrays: list[list[NDArray[np.floating]]] = [[], []]
+        self.calls = 0
+
+    def rank(self, number: int) -> Callable[[list[NDArray[np.floating]]], None]:
+        def add_up(arrays: list[NDArray[np.floating]]) -> None:
+            self.arrays[number] = arrays
+            self.barrier.wait()
+            sums = [one + other for one, other in zip(*self.arrays, strict=True)]
+            self.barrier.wait()
+            for array, total in zip(arrays, sums, strict=True):
+                array[:] = total
+            self.calls += 1
+
+        return add_up
+
+
+def block(values: list[float]) -> ObservedEntries32:
+    rows = Observations([0, 1, 2], [0, 2, 1], values, shape=(3, 4))
+    return ObservedEntries32(rows.layout().buffer.numpy(), rows.layout().values.numpy(), None)
+
+
+def start(run: Descent32, first_row: int) -> None:
+    a, b = (np.arange(2 * rows, dtype=np.float32).reshape(rows, 2) / 16 for rows in (6, 4))
+    run.write(Part.parameter, 0, a[first_row : first_row + len(run.read(Part.parameter, 0))])
+    run.write(Part.parameter, 1, b)
+
+
+def test_two_ranks_make_the_run_of_two_blocks() -> None:
+    blocks, pair = [block([1.0, 2.0, 3.0]), block([-1.0, 0.5, 2.0])], Pair()
+    whole = descent(program=program(a=(6, 2)), train=blocks, biases=True)
+    start(whole, 0)
+    whole.run(20, -1.0, -1.0, 60.0)
+    error = whole.mean_squared_error(blocks)
+
+    def work(rank: int) -> Descent32:
+        run = descent(train=[blocks[rank]], biases=True, ranks=pair.rank(rank))
+        start(run, 3 * rank)
+        run.run(20, -1.0, -1.0, 60.0)
+        assert run.loss == whole.loss
+        assert run.mean_squared_error([blocks[rank]]) == error
+        return run
+
+    with ThreadPoolExecutor(2) as threads:
+        runs = list(threads.map(work, range(2)))
+    assert pair.calls == 2 * (1 + 21 + 1)  # the weights, the loss and gradients at 21 points, the error
+    for parameter, is_shared in enumerate([True, False, True, False]):
+        parts = [run.read(Part.parameter, parameter) for run in runs]
+        found = np.concatenate(parts) if is_shared else parts[0]
+        assert (found == whole.read(Part.parameter, parameter)).all()
+        assert is_shared or (parts[0] == parts[1]).all()
+
+
+@pytest.mark.parametrize("fails_at", range(1, 5))
+def test_what_ranks_raises_leaves_the_run(fails_at: int) -> None:
+    calls = []
+
+    def add_up(arrays: list[NDArray[np.floating]]) -> None:
+        calls.append(arrays)
+        if len(calls) == fails_at:
+            raise ConnectionError("no network")
+
+    with pytest.raises(ConnectionError, match="no network"):
+        descent(biases=True, ranks=add_up).run(3, -1.0, -1.0, 60.0)
+    for arrays in calls:  # the run is gone, their memory is not
+        assert all(np.isfinite(array).all() for array in arrays)
+        for array in arrays:
+            array += 1
+
+
+def test_ranks_must_not_use_the_run_that_it_is_called_by() -> None:
+    def add_up(arrays: list[NDArray[np.floating]]) -> None:
+        arrays.clear()
+        if runs:
+            runs[0].read(Part.parameter, 0)
+
+    runs: list[Descent32] = []
+    run = descent(ranks=add_up)
+    runs.append(run)
+    with pytest.raises(RuntimeError, match="must not use the run"):
+        run.run(3, -1.0, -1.0, 60.0)
+    runs.clear()
+    assert run.run(3, -1.0, -1.0, 60.0) == _native.Outcome.reached
+
+
+def test_blocks_may_have_no_entries_but_not_all_of_them() -> None:
+    empty = Observations([], [], [], shape=(3, 4)).layout().buffer.numpy()
+    nothing = ObservedEntries32(empty, floats(0), None)
+    run = descent(program=program(a=(6, 2)), train=[nothing, block([1.0, 2.0, 3.0])])
+    assert run.run(3, -1.0, -1.0, 60.0) == _native.Outcome.reached
+    for call in (lambda: descent(train=[nothing]), lambda: descent().mean_squared_error([nothing])):
+        with pytest.raises(ValueError, match="must have a sum above 0"):
+            call()
