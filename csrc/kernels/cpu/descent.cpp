@@ -185,9 +185,10 @@ void Descent<T>::add_next_level(int level) {
     const RankVector& sum = levels_[level].vectors[place];
     const T* next = static_cast<const T*>(levels_[level + 1].vectors[place].numbers);
     T* numbers = static_cast<T*>(sum.numbers);
-    for_slices(parallel_, sum.count, [&](int, int64_t begin, int64_t end) {
+    const auto add = [&](int, int64_t begin, int64_t end) {
       for (int64_t number = begin; number < end; ++number) numbers[number] += next[number];
-    });
+    };
+    sum.count <= most_serial_numbers ? add(0, 0, sum.count) : for_slices(parallel_, sum.count, add);
   }
 }
 

@@ -23,6 +23,8 @@ namespace dmf {
 enum class Part : int { parameter = 0, first_moment = 1, second_moment = 2, kept = 3 };
 constexpr int part_count = 4;
 
+constexpr int64_t most_serial_numbers = 1 << 16;  // up to which waking threads costs more than they save
+
 // One number a row, or null for ones.
 template <class T>
 struct RowFacts {
@@ -147,9 +149,7 @@ class Parameters {
 
  private:
   static constexpr int64_t slice = 1 << 13;  // numbers
-  static constexpr int64_t most_serial_numbers = 1
-                                                 << 16;  // up to which waking threads costs more than they save
-  static constexpr int64_t largest_sum = 8;              // doubles in a sum without columns
+  static constexpr int64_t largest_sum = 8;  // doubles in a sum without columns
 
   struct Parameter {
     DenseMatrix<T> parts[part_count];
