@@ -10,12 +10,19 @@ from pathlib import Path
 _LOCK = "lock"
 
 
+class InUseError(ValueError):
+    """Another run holds the folder."""
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold ``folder``, which is created, so that no other run uses it, in this process or another.
 
-    Raises a `ValueError` where another run holds it or where it is a file, and `OSError` where it cannot be
-    created.
+    The lock is that of `flock`, which network file systems share among machines where they are mounted with
+    locks (``docs/grids.md``).
+
+    Raises an `InUseError` where another run holds it, a `ValueError` where it is a file, and `OSError` where
+    it cannot be created.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder, locked(Path(folder)):
@@ -24,8 +31,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout  # here, as it takes time to import and most runs hold no folder
 
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} must be a folder, got a file; choose another name")
+    check_folder(folder)
     if (folder / _LOCK).is_symlink():
         raise ValueError(f"{folder / _LOCK} must be a file, got a link; remove it")
     folder.mkdir(parents=True, exist_ok=True)
@@ -33,15 +39,26 @@ def locked(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / _LOCK, timeout=0, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire()
-    except Timeout:
-        raise ValueError(
+    except (Timeout, FileNotFoundError):  # its holder may be removing the folder
+        raise InUseError(
             f"{folder} is in use by another run; wait until that has ended, or choose another folder"
         ) from None
     except (OSError, NotImplementedError) as error:  # a file system without locks
+        # One text for all folders there, so that it is shown once.
         warnings.warn(
-            f"{folder} cannot be locked ({error}); see to it that no other run uses it", stacklevel=3
+            f"folders in {folder.parent} cannot be locked ({error}); see to it that no other run uses them",
+            stacklevel=3,
         )
     try:
         yield
     finally:
         lock.release()
+
+
+def check_folder(folder: Path) -> None:
+    """Raise a `ValueError` where ``folder`` is there and is no folder.
+
+    >>> check_folder(Path("no/such/folder"))
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} must be a folder, got a file; choose another name")

@@ -1,29 +1,37 @@
-"""Many independent runs of `fit`, a core each."""
+"""Many independent runs of `fit`, a core each, on any number of machines."""
 
 from __future__ import annotations
 
-import shutil
 import threading
+import time
+from collections import deque
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from dmf_fast.checks import whole_number
-from dmf_fast.files.atomic import remove_strays
-from dmf_fast.files.lock import locked
+from dmf_fast.files.lock import InUseError, check_folder
 from dmf_fast.threads import one_thread_each
 from dmf_fast.training.arguments import model_of
 from dmf_fast.training.fit import train_until_done
 from dmf_fast.training.interrupt import DeferredInterrupt
 from dmf_fast.training.trial_checks import check_trials
-from dmf_fast.training.trial_files import checkpoint_of, keep_result, load_result
+from dmf_fast.training.trial_files import (
+    checkpoint_of,
+    folder_of,
+    held_trial,
+    keep_result,
+    load_result,
+    remove_leftovers,
+)
 from dmf_fast.training.trials import Trial, TrialError, TrialResult, Trials
 
 # torch has so many streams a GPU and gives them out in turn; runs that share one would wait for each other.
 _MOST_STREAMS = 32
+# How long a worker sleeps that finds nothing but trials which others run; it doubles from look to look.
+_FIRST_PAUSE, _LONGEST_PAUSE, _SECONDS_TO_INTERRUPT = 0.02, 2.0, 0.1
 
 
 def fit_many(
@@ -43,8 +51,10 @@ def fit_many(
         trials: with distinct labels, each of one kind in all trials. A label may have the name of an option
             of the optimizer where it says the same, and of no other column of the tables.
         folder: keeps every trial that has ended, and the state of those under way. The same call again
-            repeats no trial that has ended and resumes the others bit for bit.
-            One call at a time uses it.
+            repeats no trial that has ended and resumes the others bit for bit. Any number of processes and
+            machines may make the same call at once: each takes the next trial that nobody holds, and returns
+            all of them in the end. What a killed process leaves, another takes over; ``docs/grids.md`` says
+            what machines need for it.
         workers: how many trials run at once; when None the number of torch's threads, and on a GPU that of
             its multiprocessors, but at most 32, as torch has no more streams.
         progress: a bar over the steps of all trials on standard error: True, False, or None for only where
@@ -52,7 +62,7 @@ def fit_many(
 
     Raises:
         TypeError, ValueError: as `fit`; the message names the trial. Or labels are not as said above, or
-            another call uses the folder.
+            ``folder`` is a file.
         TrialError: a trial failed later on, for want of memory for example. The others have been stopped;
             ``error.ended`` has the results of those that had ended.
 
@@ -72,58 +82,95 @@ def fit_many(
     check_trials(trials)
     workers = default_workers(trials) if workers is None else whole_number("workers", workers, least=1)
     kept = None if folder is None else Path(folder)
+    if kept is not None:
+        check_folder(kept)
     with (
-        nullcontext() if kept is None else locked(kept),
         DeferredInterrupt() as interrupt,
         _bar(trials, progress) as bar,
         one_thread_each(workers) as pool,
     ):
-        team = _Team(kept, interrupt, bar)
-        ended = list(pool.map(team.run, trials))
-    results = Trials([one for one in ended if one is not None])
+        team = _Team(trials, kept, interrupt, bar)
+        list(pool.map(lambda _: team.finish_one(), trials))
+    results = Trials([team.ended[place] for place in sorted(team.ended)])
     if team.failed is None:
         return results
-    trial, error = team.failed
-    name = f"trials[{trials.index(trial)}] with the labels {dict(trial.labels)}"
+    place, error = team.failed
+    name = f"trials[{place}] with the labels {dict(trials[place].labels)}"
     raise TrialError(f"{name} failed: {type(error).__name__}: {error}", results) from error
 
 
 class _Team:
     """What the threads share."""
 
-    def __init__(self, folder: Path | None, interrupt: DeferredInterrupt, bar: tqdm) -> None:
-        self._folder, self._interrupt, self._bar = folder, interrupt, bar
+    def __init__(
+        self, trials: Sequence[Trial], folder: Path | None, interrupt: DeferredInterrupt, bar: tqdm
+    ) -> None:
+        self._trials, self._folder, self._interrupt, self._bar = trials, folder, interrupt, bar
         self._lock = threading.Lock()
-        self.failed: tuple[Trial, BaseException] | None = None
+        self._left = deque(range(len(trials)))
+        self._folders: dict[int, Path] = {}
+        self.ended: dict[int, TrialResult] = {}
+        self.failed: tuple[int, BaseException] | None = None
 
-    def run(self, trial: Trial) -> TrialResult | None:
-        """Run a trial to its end; None where it did not come to one."""
+    def finish_one(self) -> None:
+        """Be done with the next trial that no other process holds.
+
+        Called once a trial: each call has one in its hands, so that the line is never empty for another.
+        """
+        pause = _FIRST_PAUSE
+        held: set[int] = set()
+        while not self._is_done_with(place := self._left.popleft()):
+            self._left.append(place)
+            if place in held:  # others hold all that is left
+                self._wait(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                held.clear()
+            held.add(place)
+
+    def _is_done_with(self, place: int) -> bool:
+        """Do what can be done about a trial; False where another process holds it."""
         try:
-            return self._ended(trial)
+            self._finish(place)
+        except InUseError:
+            return False
         except BaseException as error:  # raised when all others have stopped, which this tells them to
             with self._lock:
-                self.failed = self.failed or (trial, error)
-            return None
+                self.failed = self.failed or (place, error)
+        return True
 
-    def _ended(self, trial: Trial) -> TrialResult | None:
-        folder = None if self._folder is None else self._folder / f"trial-{trial.key()}"
-        if folder is not None and folder.exists():
-            self._advance(trial.options.steps)
-            remove_strays(folder)
-            shutil.rmtree(checkpoint_of(folder), ignore_errors=True)
-            return load_result(trial, folder)
+    def _wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self._asked_to_stop() and time.monotonic() < end:
+            time.sleep(min(seconds, _SECONDS_TO_INTERRUPT))
+
+    def _finish(self, place: int) -> None:
+        """Load the result of a trial or run it to its end, where that comes; an `InUseError`: others do."""
+        trial = self._trials[place]
+        ended = self._fit(trial, None) if self._folder is None else self._kept(place, trial, self._folder)
+        if ended is not None:
+            self.ended[place] = ended
+
+    def _kept(self, place: int, trial: Trial, among: Path) -> TrialResult | None:
+        if place not in self._folders:
+            self._folders[place] = folder_of(trial, among)  # once: it takes a digest of all data
+        folder = self._folders[place]
+        if not folder.exists():
+            if self._asked_to_stop():
+                return None
+            with held_trial(folder) as is_new:
+                if is_new:
+                    ended = self._fit(trial, checkpoint_of(folder))
+                    if ended is not None:
+                        keep_result(ended, folder)
+                    return ended
+        remove_leftovers(folder)
+        self._advance(trial.options.steps)
+        return load_result(trial, folder)
+
+    def _fit(self, trial: Trial, checkpoint: Path | None) -> TrialResult | None:
+        """Run a trial; None where it did not come to its end."""
         if self._asked_to_stop():
             return None
-        ended = self._fit(trial, folder)
-        self._advance(trial.options.steps - ended.result.steps)
-        if ended.result.stopped_because == "interrupted":
-            return None
-        if folder is not None:
-            keep_result(ended, folder)
-            shutil.rmtree(checkpoint_of(folder), ignore_errors=True)
-        return ended
-
-    def _fit(self, trial: Trial, folder: Path | None) -> TrialResult:
         factors = [factor.detach().clone(memory_format=torch.contiguous_format) for factor in trial.factors]
         result = train_until_done(
             model_of(factors),
@@ -134,9 +181,10 @@ class _Team:
             interrupted=self._asked_to_stop,
             advanced=self._advance,
             given=factors,
-            checkpoint=None if folder is None else checkpoint_of(folder),
+            checkpoint=checkpoint,
         )
-        return TrialResult(trial, factors, result)
+        self._advance(trial.options.steps - result.steps)
+        return None if result.stopped_because == "interrupted" else TrialResult(trial, factors, result)
 
     def _asked_to_stop(self) -> bool:
         return self.failed is not None or self._interrupt.requested

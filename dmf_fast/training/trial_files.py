@@ -1,8 +1,19 @@
-"""The results of trials in a folder: each there whole or not at all."""
+"""The results of trials in a folder: each there whole or not at all, and made by one process at a time.
+
+For every trial the folder holds::
+
+    trial-2f0c…/               its result, when there is one
+    trial-2f0c….checkpoint/    its state until then; whoever runs the trial holds this folder
+
+A result is there before its checkpoint is removed, with the lock: whoever makes that anew finds the result.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,13 +22,20 @@ import msgspec
 import pyarrow.parquet as pq
 from safetensors.torch import load_file
 
+from dmf_fast.files.atomic import remove_strays
 from dmf_fast.files.digests import check_sums, summed_folder
+from dmf_fast.files.lock import InUseError, locked
 from dmf_fast.files.reading import read_record, reading
 from dmf_fast.files.tensors import write_tensors
 from dmf_fast.training.fit import FitResult
 from dmf_fast.training.trials import Trial, TrialResult
 
 _HISTORY, _FACTORS, _SUMMARY = "history.parquet", "factors.safetensors", "summary.json"
+
+
+def folder_of(trial: Trial, folder: Path) -> Path:
+    """Return where the result of a trial belongs."""
+    return folder / f"trial-{trial.key()}"
 
 
 def checkpoint_of(folder: Path) -> Path:
@@ -27,6 +45,34 @@ def checkpoint_of(folder: Path) -> Path:
     'trial-1.checkpoint'
     """
     return folder.with_name(folder.name + ".checkpoint")
+
+
+@contextmanager
+def held_trial(folder: Path) -> Iterator[bool]:
+    """Hold the trial whose result belongs in ``folder``, and say whether it has none yet.
+
+    Raises an `InUseError` where another process holds it, and what `locked` raises.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root, held_trial(Path(root, "trial-1")) as is_new:
+    ...     is_new
+    True
+    """
+    with locked(checkpoint_of(folder)):
+        yield not folder.exists()
+        if folder.exists():
+            shutil.rmtree(checkpoint_of(folder), ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process has left beside a result.
+
+    >>> remove_leftovers(Path("no/such/trial-1"))
+    """
+    remove_strays(folder)
+    if checkpoint_of(folder).exists():
+        with suppress(InUseError), held_trial(folder):
+            pass
 
 
 def keep_result(ended: TrialResult, folder: Path) -> None:

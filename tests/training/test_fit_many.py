@@ -146,6 +146,7 @@ def test_killed_at_random_instants_it_ends_as_if_nothing_had_happened(tmp_path: 
     assert_same(fit_many(given, folder=tmp_path), fit_many(given))
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_returns_what_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = trials()
     row = run_module.Run._record
