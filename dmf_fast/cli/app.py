@@ -23,6 +23,7 @@ from dmf_fast.files.reading import short_reason
 from dmf_fast.options import Options, options_of
 
 COMMANDS: dict[str, type[Options]] = {
+    "prepare": options.PrepareOptions,
     "complete": options.CompleteOptions,
     "tune": options.TuneOptions,
     "evaluate": options.EvaluateOptions,

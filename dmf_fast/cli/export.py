@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from dmf_fast.cli.options import ExportOptions
-from dmf_fast.cli.output import check_target
 from dmf_fast.cli.streams import shown
+from dmf_fast.cli.targets import check_target
 from dmf_fast.serving import collapse, export_factors
 from dmf_fast.serving.trained_folder import TrainedFolder
 

@@ -13,11 +13,11 @@ from dmf_fast import __version__
 from dmf_fast.checks import printable
 from dmf_fast.cli.command_line import command_line
 from dmf_fast.cli.options import JobOptions
-from dmf_fast.cli.output import check_apart
 from dmf_fast.cli.output_folder import OutputFolder
 from dmf_fast.cli.progress import check_tensorboard
 from dmf_fast.cli.signals import exit_code
 from dmf_fast.cli.streams import say
+from dmf_fast.cli.targets import check_apart
 
 
 class Interrupted(KeyboardInterrupt):

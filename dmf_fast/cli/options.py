@@ -56,7 +56,17 @@ class TableOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions(TableOptions):
+class EntryOptions(TableOptions):
+    """What ratings become as the entries of a matrix."""
+
+    duplicates: Annotated[
+        Literal["error", "first", "last", "mean", "sum"], Option("What a pair that stands twice becomes.")
+    ] = "error"
+    dtype: Annotated[Literal["float32", "float64"], Option("Of the values and the model.")] = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(EntryOptions):
     """What is trained, validated and tested on."""
 
     test: Annotated[Path | None, Option("File of test ratings; it chooses nothing.")] = None
@@ -80,11 +90,7 @@ class DataOptions(TableOptions):
             "RMSE) or raise."
         ),
     ] = "mean"
-    duplicates: Annotated[
-        Literal["error", "first", "last", "mean", "sum"], Option("What a pair that stands twice becomes.")
-    ] = "error"
     cache: Annotated[Path | None, Option("Folder that keeps RATINGS ready for the next time.")] = None
-    dtype: Annotated[Literal["float32", "float64"], Option("Of the values and the model.")] = "float32"
 
     def check(self, validation_fraction: float) -> None:
         """Raise a `ValueError` where options contradict one another."""
@@ -259,6 +265,22 @@ class TuneOptions(JobOptions):
 
     ratings: Annotated[Path, Option("File of ratings, as for dmf-fast complete.", argument="RATINGS")]
     tuning: TuningOptions = TuningOptions()  # noqa: RUF009 (frozen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions(EntryOptions):
+    """Deal the rows of ratings of any size to blocks, for training on many processes.
+
+    The blocks have equally many rows, but perhaps one, and nearly equally many ratings. The disk of --out
+    holds what --memory does not: as much as twice the ratings, for a while.
+    """
+
+    ratings: Annotated[Path, Option("File of ratings, as for dmf-fast complete.", argument="RATINGS")]
+    out: Annotated[Path | None, Option("Folder to write, such as ratings.blocks.")] = None
+    blocks: Annotated[int, Option("How many, at most one a row.", least=1)] = 64
+    memory: Annotated[int, Option("Megabytes to take, at most.", least=400)] = 1000
+    threads: Annotated[int | None, Option("Threads to use.", least=1, none="one a processor")] = None
+    overwrite: Annotated[bool, Option("Replace the folder --out.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from dmf_fast.checks import printable
 from dmf_fast.cli.baseline import save_biases
 from dmf_fast.cli.config import config_text
 from dmf_fast.cli.options import JobOptions
@@ -20,7 +19,6 @@ from dmf_fast.cli.problem import CompletionProblem
 from dmf_fast.completion import CompletedMatrix
 from dmf_fast.evaluation import Biases
 from dmf_fast.experiments.text_files import json_text
-from dmf_fast.files.atomic import place_of
 from dmf_fast.serving import DataFacts, ModelCard, Predictor, SeenColumns, TrainingFacts, model_card
 from dmf_fast.serving.trained_folder import fill_trained_folder
 
@@ -52,41 +50,6 @@ def write_output(
     (target / "config.yaml").write_text(config_text("complete", options), encoding="utf-8")
     card = model_card(_card(options, problem, best_first[0][0], results))
     (target / CARD).write_text(card, encoding="utf-8")
-
-
-def check_target(
-    out: Path, suffixes: tuple[str, ...], inputs: Mapping[str, Path | None], *, overwrite: bool
-) -> None:
-    """Raise a `ValueError` where a file may not be written, before the work that it is for.
-
-    ``inputs``: what the command reads, by the names of its arguments.
-    """
-    shown = printable(str(out))
-    if out.suffix not in suffixes:
-        raise ValueError(f"{shown!r} must end in {' or '.join(suffixes)}; name such a file")
-    place = place_of(out)
-    if place.exists() and not overwrite:
-        raise ValueError(f"{shown} exists; name another file or pass --overwrite")
-    if place.exists() and place.is_dir() != (out.suffix == ".parquet" and ".npz" in suffixes):
-        raise ValueError(f"{shown} is of another kind than what is to be written; name another")
-    if not place.parent.is_dir():
-        raise ValueError(f"{shown}: the folder {printable(str(out.parent))} does not exist; create it first")
-    check_apart(shown, out, inputs)
-
-
-def check_apart(
-    name: str, out: Path, inputs: Mapping[str, Path | None], *, may_lie_in_them: bool = False
-) -> None:
-    """Raise a `ValueError` where ``out`` is, holds or lies in one of the ``inputs``, after links."""
-    place = place_of(out)
-    for called, path in inputs.items():
-        if path is None:
-            continue
-        there = place_of(path)
-        lies_in = there in place.parents and there.is_dir() and not may_lie_in_them
-        if there == place or place in there.parents or lies_in:
-            relation = "lies in" if lies_in else "is" if there == place else "holds"
-            raise ValueError(f"{name} {relation} {called}, {printable(str(path))}; name another place")
 
 
 def history_table(models: Sequence[CompletedMatrix]) -> pa.Table:

@@ -12,8 +12,8 @@ from pyarrow import csv
 
 from dmf_fast.checks import printable
 from dmf_fast.cli.options import PredictOptions
-from dmf_fast.cli.output import check_target
 from dmf_fast.cli.problem import echo_bad_rows, refuse_unknown
+from dmf_fast.cli.targets import check_target
 from dmf_fast.data import read_pairs
 from dmf_fast.data.arrow_types import is_text
 from dmf_fast.files.atomic import atomic_file

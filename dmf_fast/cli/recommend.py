@@ -16,8 +16,8 @@ from pyarrow import csv
 
 from dmf_fast.checks import printable
 from dmf_fast.cli.options import RecommendOptions
-from dmf_fast.cli.output import check_target
 from dmf_fast.cli.streams import shown
+from dmf_fast.cli.targets import check_target
 from dmf_fast.data import DataError, IdMap, read_id_list
 from dmf_fast.files.atomic import atomic_file
 from dmf_fast.serving import recommend as recommend_columns

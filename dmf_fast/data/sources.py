@@ -107,13 +107,14 @@ class RatingsFile:
     """A file, one member of an ``archive``, or the copy of a pipe, which goes when nothing refers to it.
 
     ``title``: what errors call it, where that is not the path. ``partitions``: names and values of columns
-    that folders name, such as ``day=2``.
+    that folders name, such as ``day=2``. ``block_bytes``: how much of a text is read at once.
     """
 
     path: Path
     member: str | None = None
     title: str | None = None
     partitions: tuple[tuple[str, str], ...] = ()
+    block_bytes: int | None = field(default=None, compare=False, repr=False)
     archive: Archive | None = field(default=None, compare=False, repr=False)
     _copy: _TemporaryCopy | None = field(default=None, compare=False, repr=False)
 

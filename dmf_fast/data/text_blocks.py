@@ -46,7 +46,7 @@ def text_blocks(
 ) -> Iterator[TextBlock]:
     """Yield the lines of ``file`` behind the first ``skipped_lines``, as `utf8_pieces` has them."""
     lines_before, rest = 0, b""
-    for piece in chain(utf8_pieces(file, encoding, BLOCK_BYTES), [b""]):
+    for piece in chain(utf8_pieces(file, encoding, file.block_bytes or BLOCK_BYTES), [b""]):
         data = rest + piece
         end = data.rfind(b"\n") + 1 if piece else len(data)
         data, rest = data[:end], data[end:]

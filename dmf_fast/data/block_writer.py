@@ -1,0 +1,206 @@
+"""Writes entries that come in the order of the deal: repeated pairs merged, cut into files of blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dmf_fast.data.block_files import ROWS_A_BATCH, block_name
+
+
+class RepeatedPair(Exception):
+    """A pair stands twice that may not, first as entries of the numbers ``first`` and ``second``."""
+
+    def __init__(self, slot: int, column: int, first: int, second: int) -> None:
+        super().__init__(f"entries {first} and {second} are one pair")
+        self.slot, self.column, self.first, self.second = slot, column, first, second
+
+
+class BeyondType(Exception):
+    """The values of a repeated pair combine to one that its type cannot hold."""
+
+    def __init__(self, slot: int, column: int) -> None:
+        super().__init__("a combined value is beyond its type")
+        self.slot, self.column = slot, column
+
+
+class Entries(NamedTuple):
+    """Entries sorted by (slot, column): int64, int64 and floating point.
+
+    ``numbers`` count them as they were read, or say how often each pair stood there.
+    """
+
+    slots: NDArray[Any]
+    columns: NDArray[Any]
+    values: NDArray[Any]
+    numbers: NDArray[Any]
+
+    def at(self, chosen: Any) -> Entries:
+        """Return some of the entries."""
+        return Entries(*(array[chosen] for array in self))
+
+
+def entries_of(batch: pa.RecordBatch) -> Entries:
+    """Return the columns of a batch of `Deal.sorted_entries`."""
+    return Entries(*(column.to_numpy() for column in batch.columns))
+
+
+def refused_repeats(batches: Iterable[Entries]) -> Iterator[Entries]:
+    """Yield what comes; in the end raise a `RepeatedPair` for the one that is repeated first, if any is."""
+    before: Entries | None = None
+    found: RepeatedPair | None = None
+    for batch in batches:
+        seen = batch if before is None else _joined(before, batch)
+        repeats = np.flatnonzero(~_begins(seen))
+        if len(repeats):
+            place = int(repeats[np.argmin(seen.numbers[repeats])])
+            second = int(seen.numbers[place])
+            if found is None or second < found.second:
+                first = int(seen.numbers[place - 1])
+                found = RepeatedPair(int(seen.slots[place]), int(seen.columns[place]), first, second)
+        before = batch.at(slice(-1, None))
+        yield batch
+    if found is not None:
+        raise found
+
+
+def merged_repeats(batches: Iterable[Entries], duplicates: str) -> Iterator[Entries]:
+    """Yield every pair once: with its first or last value, or the mean or sum of all.
+
+    Raises `BeyondType` where these are not finite in the type of the values.
+    """
+    last: Entries | None = None
+    dtype: np.dtype[Any] = np.dtype(np.float64)
+    for batch in batches:
+        dtype = batch.values.dtype
+        runs = _runs(batch, duplicates)
+        if last is not None:
+            runs = _runs_joined(last, runs, duplicates)
+        last = runs.at(slice(-1, None))  # the next batch may go on with it
+        yield _combined(runs.at(slice(0, -1)), duplicates, dtype)
+    if last is not None:
+        yield _combined(last, duplicates, dtype)
+
+
+def _begins(entries: Entries) -> NDArray[np.bool_]:
+    """Return which entries are the first ones of their pairs."""
+    begins = np.ones(len(entries.slots), dtype=np.bool_)
+    begins[1:] = (entries.slots[1:] != entries.slots[:-1]) | (entries.columns[1:] != entries.columns[:-1])
+    return begins
+
+
+def _joined(one: Entries, other: Entries) -> Entries:
+    return Entries(*(np.concatenate(pair) for pair in zip(one, other, strict=True)))
+
+
+def _runs(entries: Entries, duplicates: str) -> Entries:
+    """Return every pair once, with how often it stands there and its first or last value or float64 sum."""
+    starts = np.flatnonzero(_begins(entries))
+    counts = np.diff(starts, append=len(entries.slots))
+    if duplicates in ("mean", "sum"):
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = np.add.reduceat(entries.values.astype(np.float64), starts)
+    else:
+        values = entries.values[starts if duplicates == "first" else starts + counts - 1]
+    return Entries(entries.slots[starts], entries.columns[starts], values, counts)
+
+
+def _runs_joined(last: Entries, runs: Entries, duplicates: str) -> Entries:
+    """Return runs behind the last one of those before, which the first of them may go on with."""
+    if (last.slots[0], last.columns[0]) != (runs.slots[0], runs.columns[0]):
+        return _joined(last, runs)
+    runs.numbers[0] += last.numbers[0]
+    if duplicates == "first":
+        runs.values[0] = last.values[0]
+    elif duplicates != "last":
+        with np.errstate(over="ignore", invalid="ignore"):
+            runs.values[0] += last.values[0]
+    return runs
+
+
+def _combined(runs: Entries, duplicates: str, dtype: np.dtype[Any]) -> Entries:
+    values = runs.values
+    if duplicates in ("mean", "sum"):
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = (values / runs.numbers if duplicates == "mean" else values).astype(dtype)
+        beyond = np.flatnonzero(~np.isfinite(values))
+        if len(beyond):
+            raise BeyondType(int(runs.slots[beyond[0]]), int(runs.columns[beyond[0]]))
+    return runs._replace(values=values)
+
+
+class BlockWriter:
+    """The files of blocks, written one after the other into ``folder``.
+
+    Attributes:
+        block_entries: how many entries each block has so far.
+        largest: absolute value.
+
+    """
+
+    def __init__(self, folder: Path, blocks: int, rows_a_block: int, dtype: str) -> None:
+        """Begin with no file; entries come sorted by their slots."""
+        self.block_entries = [0] * blocks
+        self.largest = 0.0
+        self._folder = folder
+        self._rows_a_block = rows_a_block
+        self._arrays: dict[str, NDArray[Any]] = {
+            "rows": np.empty(ROWS_A_BATCH, np.int32),
+            "columns": np.empty(ROWS_A_BATCH, np.int32),
+            "values": np.empty(ROWS_A_BATCH, dtype),
+        }
+        self._schema = pa.schema({name: pa.from_numpy_dtype(a.dtype) for name, a in self._arrays.items()})
+        self._filled = 0
+        self._block = -1
+        self._file: Any = None
+
+    def add(self, entries: Entries) -> None:
+        """Append entries to their blocks."""
+        if not len(entries.slots):
+            return
+        self.largest = max(self.largest, float(np.abs(entries.values).max()))
+        blocks = entries.slots // self._rows_a_block
+        starts = np.flatnonzero(np.diff(blocks, prepend=-1))
+        for start, end in pairwise([*starts.tolist(), len(blocks)]):
+            block = int(blocks[start])
+            if block != self._block:
+                self._begin(block)
+            self._append(entries.at(slice(start, end)), block * self._rows_a_block)
+
+    def finish(self) -> None:
+        """Write what is left to write."""
+        self._begin(len(self.block_entries))
+
+    def _begin(self, block: int) -> None:
+        """End the file of the block before and begin that of the next; every block has entries."""
+        if self._file is not None:
+            self._write()
+            self._file.close()
+        self._block, self._file = block, None
+        if block < len(self.block_entries):
+            self._file = pa.ipc.new_file(str(self._folder / block_name(block)), self._schema)
+
+    def _append(self, entries: Entries, first_slot: int) -> None:
+        self.block_entries[self._block] += len(entries.slots)
+        while len(entries.slots):
+            part = entries.at(slice(0, ROWS_A_BATCH - self._filled))
+            place = slice(self._filled, self._filled + len(part.slots))
+            self._arrays["rows"][place] = part.slots - first_slot
+            self._arrays["columns"][place] = part.columns
+            self._arrays["values"][place] = part.values
+            self._filled = place.stop
+            if self._filled == ROWS_A_BATCH:
+                self._write()
+            entries = entries.at(slice(len(part.slots), None))
+
+    def _write(self) -> None:
+        if self._filled:
+            arrays = [pa.array(array[: self._filled]) for array in self._arrays.values()]
+            self._file.write_batch(pa.record_batch(arrays, schema=self._schema))
+        self._filled = 0

@@ -1,0 +1,205 @@
+"""Ratings in DuckDB: distinct ids, the deal of rows to blocks, and entries in its order, out of core."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dmf_fast.data.arrow_types import decoded_type, is_text
+from dmf_fast.data.block_files import ROWS_A_BATCH
+from dmf_fast.data.chunks import Chunk, TextIdsFound
+
+_FETCHED_ROWS = 1 << 17
+_SQL_TYPES = {"float32": "FLOAT", "float64": "DOUBLE"}
+# What the process takes besides what DuckDB counts, and which part of the rest DuckDB may count.
+_OTHER_MEGABYTES, _COUNTED = 275, 0.8
+LEAST_MEGABYTES = 400
+
+
+class Deal:
+    """A table of entries on the disk, from which rows are dealt to blocks.
+
+    A row of rank p, by the number of its entries, descending, and its id, ascending, goes in a snake: it has
+    the place ``r = p // blocks`` of block ``p % blocks``, from behind where r is odd. Its slot is
+    ``block * rows_a_block + place``.
+    """
+
+    def __init__(self, connection: Any, text_ids: tuple[bool, bool], dtype: str) -> None:
+        """Begin with no entries; ids are text or integers, ``dtype`` is that of the values."""
+        self._connection = connection
+        self._ids = [pa.large_string() if text else pa.int64() for text in text_ids]
+        self._dtype = dtype
+        self.entries = self.rows = self.columns = self.rows_a_block = 0
+        row_id, column_id = ("VARCHAR" if text else "BIGINT" for text in text_ids)
+        connection.execute(
+            f"CREATE OR REPLACE TABLE entries (row_id {row_id}, column_id {column_id}, "
+            f"value {_SQL_TYPES[dtype]}, number BIGINT)"
+        )
+
+    def add(self, chunk: Chunk) -> None:
+        """Append entries; text where integers are kept raises `TextIdsFound`."""
+        assert chunk.values is not None
+        with np.errstate(over="ignore"):
+            values = chunk.values.astype(self._dtype)
+        if not np.isfinite(values).all():  # of a store in float64: readers have looked already
+            raise ValueError(f"values must be finite as {self._dtype}; choose --dtype float64")
+        numbers = np.arange(self.entries, self.entries + len(chunk))
+        ids = (self._kept(role, ids) for role, ids in enumerate((chunk.row_ids, chunk.column_ids)))
+        table = pa.table(
+            [*ids, pa.array(values), pa.array(numbers)], ["row_id", "column_id", "value", "number"]
+        )
+        self._connection.register("chunk", table)
+        self._connection.execute("INSERT INTO entries SELECT * FROM chunk")
+        self._connection.unregister("chunk")
+        self.entries += len(chunk)
+
+    def make(self, blocks: int, *, repeated: bool) -> None:
+        """Find the ids and deal the rows to ``blocks``; where pairs may be ``repeated``, each counts once.
+
+        Raises a `ValueError` where there are fewer rows than blocks.
+        """
+        # A window without an order numbers rows as they come, and holds none of them.
+        self._execute(
+            "CREATE OR REPLACE TABLE column_indices AS SELECT row_number() OVER () - 1 AS index, column_id "
+            "FROM (SELECT DISTINCT column_id FROM entries ORDER BY column_id)"
+        )
+        pairs = "(SELECT DISTINCT row_id, column_id FROM entries)" if repeated else "entries"
+        self._execute(
+            "CREATE OR REPLACE TABLE ranks AS SELECT row_number() OVER () - 1 AS rank, row_id FROM "
+            f"(SELECT row_id, count(*) AS number FROM {pairs} GROUP BY row_id ORDER BY number DESC, row_id)"
+        )
+        self.rows, self.columns = self._count("ranks"), self._count("column_indices")
+        if blocks > self.rows:
+            raise ValueError(
+                f"`blocks` must be at most the number of rows, {self.rows}, got {blocks}; take fewer"
+            )
+        self.rows_a_block = -(-self.rows // blocks)
+        if max(self.rows_a_block, self.columns) >= 2**31:
+            raise ValueError(
+                f"blocks must have fewer than 2^31 rows and columns, got {self.rows_a_block} and "
+                f"{self.columns}; take more blocks, or drop columns"
+            )
+        place, turn = f"(rank // {blocks})", f"(rank % {blocks})"
+        block = f"CASE WHEN {place} % 2 = 0 THEN {turn} ELSE {blocks} - 1 - {turn} END"
+        self._execute(
+            f"CREATE OR REPLACE TABLE row_slots AS SELECT row_id, {block} * {self.rows_a_block} + {place} "
+            "AS slot FROM ranks ORDER BY slot"
+        )
+        self._execute("DROP TABLE ranks")
+
+    def sorted_entries(self) -> Iterator[pa.RecordBatch]:
+        """Yield ``slot`` and ``index`` (of the column), int64, ``value`` and ``number``, sorted by these.
+
+        ``number`` counts entries as they were added. Batches have a fixed number of rows.
+        """
+        return self._batches(
+            "SELECT slot, index, value, number FROM entries JOIN row_slots USING (row_id) "
+            "JOIN column_indices USING (column_id) ORDER BY slot, index, number",
+            _FETCHED_ROWS,
+        )
+
+    def id_schema(self, role: int) -> pa.Schema:
+        """Return the schema of the ids of rows (``role`` 0) or columns (1)."""
+        return pa.schema({"id": self._ids[role]})
+
+    def row_ids(self, block: int) -> Iterator[pa.RecordBatch]:
+        """Yield ``id`` of the rows of a block in the order of their places."""
+        first, end = block * self.rows_a_block, (block + 1) * self.rows_a_block
+        return self._batches(
+            f"SELECT row_id AS id FROM row_slots WHERE slot >= {first} AND slot < {end} ORDER BY slot",
+            ROWS_A_BATCH,
+            self.id_schema(0),
+        )
+
+    def column_ids(self) -> Iterator[pa.RecordBatch]:
+        """Yield ``id`` of all columns, sorted."""
+        return self._batches(
+            "SELECT column_id AS id FROM column_indices ORDER BY index", ROWS_A_BATCH, self.id_schema(1)
+        )
+
+    def pair(self, slot: int, index: int) -> tuple[str, str]:
+        """Return the ids of a row and a column as text."""
+        (row,) = self._execute("SELECT row_id FROM row_slots WHERE slot = ?", [slot]).fetchone()
+        (column,) = self._execute("SELECT column_id FROM column_indices WHERE index = ?", [index]).fetchone()
+        return str(row), str(column)
+
+    def _kept(self, role: int, ids: pa.Array) -> pa.Array:
+        """Return ids of a type that the table takes as its own."""
+        if is_text(decoded_type(ids.type)):
+            if self._ids[role] == pa.int64():
+                raise TextIdsFound(role)
+            return ids
+        return ids.cast(self._ids[role])
+
+    def _execute(self, query: str, values: list[Any] | None = None) -> Any:
+        return self._connection.execute(query, values)
+
+    def _count(self, table: str) -> int:
+        return int(self._execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+    def _batches(self, query: str, rows: int, schema: pa.Schema | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield what a query finds in batches of exactly so many rows, the last one of fewer."""
+        reader = self._connection.sql(query).to_arrow_reader(min(rows, _FETCHED_ROWS))
+        schema = reader.schema if schema is None else schema
+        waiting: list[pa.RecordBatch] = []
+        for batch in reader:
+            waiting.append(batch.cast(schema))
+            while sum(map(len, waiting)) >= rows:
+                table = pa.Table.from_batches(waiting, schema)
+                yield table.slice(0, rows).combine_chunks().to_batches()[0]
+                waiting = table.slice(rows).to_batches()
+        yield from pa.Table.from_batches(waiting, schema).combine_chunks().to_batches()
+
+
+@contextmanager
+def database(folder: Path, megabytes: int, threads: int | None) -> Iterator[Any]:
+    """Give a connection to a database in ``folder`` for a process that is to take so many ``megabytes``.
+
+    Raises a `ValueError` where DuckDB is missing, and what it raises as `MemoryError` or `OSError`.
+    """
+    duckdb = _duckdb()
+    config = {
+        "memory_limit": f"{int(_COUNTED * (megabytes - _OTHER_MEGABYTES))}MB",
+        "temp_directory": str(folder / "spilt"),
+        "threads": threads or os.cpu_count() or 1,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "python_enable_replacements": False,
+    }
+    try:
+        with duckdb.connect(str(folder / "ratings.duckdb"), config=config) as connection:
+            yield connection
+    except duckdb.OutOfMemoryException as error:
+        raise MemoryError(
+            f"there is not enough memory to deal the ratings in {megabytes} MB ({_first_line(error)}); pass "
+            "a larger --memory, or see to it that the disk of --out has room"
+        ) from error
+    except duckdb.Error as error:
+        raise OSError(
+            f"DuckDB cannot work in {folder.parent} ({_first_line(error)}); see to it that the disk has room"
+        ) from error
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":
+            raise
+        raise KeyboardInterrupt from error  # which DuckDB has taken for an error of its own
+
+
+def _duckdb() -> ModuleType:
+    try:
+        import duckdb
+    except ImportError as error:
+        raise ValueError(
+            f"dmf-fast prepare needs the package duckdb ({error}): pip install 'dmf-fast[prepare]'"
+        ) from error
+    return duckdb
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
