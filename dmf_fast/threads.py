@@ -48,6 +48,19 @@ def one_thread_each(workers: int) -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
+@contextmanager
+def threads_shared(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Give workers of whom each has the same share of torch's threads, one at least; see `threads_kept`.
+
+    >>> with threads_shared(2) as pool:
+    ...     len(list(pool.map(lambda _: torch.get_num_threads(), range(2))))
+    2
+    """
+    share = max(1, torch.get_num_threads() // workers)
+    with threads_kept(), ThreadPoolExecutor(workers, initializer=_use, initargs=(share,)) as pool:
+        yield pool
+
+
 class _Kept:
     lock = threading.Lock()
     users = 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +42,11 @@ def propose(
     seed: int,
     trials: Sequence[TuningTrial],
     warm_up: int | None,
+    *,
+    number: int | None = None,
+    running: Sequence[Mapping[str, Any]] = (),
 ) -> Proposal:
-    """Return what to try after ``trials``: it depends on these and on the seed alone.
+    """Return what to try after ``trials``: it depends on the arguments alone.
 
     Every proposal has a study and a sampler of its own, for a search that is resumed in another process.
 
@@ -52,18 +56,24 @@ def propose(
         seed: of the search.
         trials: all that have ended.
         warm_up: step before which no trial is pruned; None prunes none.
+        number: of the trial; None for that after ``trials``.
+        running: values of trials under way, of which the sampler expects nothing good, so that it looks
+            elsewhere.
 
     """
     import optuna
 
-    number, distributions = len(trials), space.distributions(start)
+    number = len(trials) if number is None else number
+    distributions = space.distributions(start)
     drawn_from = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     sampler = _sampler(drawn_from)
     pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     if warm_up is not None:
         pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=warm_up, n_min_trials=3)
-    study = _silent_study(sampler, pruner)
+    with silent():
+        study = optuna.create_study(direction="minimize", sampler=sampler, pruner=pruner)
     study.add_trials([_told(trial, distributions) for trial in trials])
+    study.add_trials([under_way(values, distributions) for values in running])
     if number == 0:
         study.enqueue_trial(space.place_of(start))
     trial = study.ask(distributions)
@@ -76,21 +86,42 @@ def _sampler(seed: int) -> Any:
     with warnings.catch_warnings():
         # Options depend on one another: weight decay on width, say. Some versions call that experimental.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True)
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
-def _silent_study(sampler: Any, pruner: Any) -> Any:
+@contextmanager
+def silent() -> Iterator[None]:
+    """Have Optuna announce no study.
+
+    >>> with silent():
+    ...     pass
+    """
     import optuna
 
     verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce every study
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        return optuna.create_study(direction="minimize", sampler=sampler, pruner=pruner)
+        yield
     finally:
         optuna.logging.set_verbosity(verbosity)
 
 
-def _told(trial: TuningTrial, distributions: dict[str, Any]) -> Any:
+def under_way(
+    values: Mapping[str, Any], distributions: dict[str, Any], facts: dict[str, Any] | None = None
+) -> Any:
+    """Return Optuna's form of a trial that has begun, with ``facts`` as its attributes."""
+    import optuna
+
+    return optuna.trial.create_trial(
+        state=optuna.trial.TrialState.RUNNING,
+        params=dict(values),
+        distributions=distributions,
+        user_attrs=facts,
+    )
+
+
+def state_of(trial: TuningTrial) -> Any:
+    """Return what Optuna calls the state that a trial has ended in."""
     import optuna
 
     states = {
@@ -98,8 +129,14 @@ def _told(trial: TuningTrial, distributions: dict[str, Any]) -> Any:
         "pruned": optuna.trial.TrialState.PRUNED,
         "diverged": optuna.trial.TrialState.FAIL,
     }
+    return states[trial.state]
+
+
+def _told(trial: TuningTrial, distributions: dict[str, Any]) -> Any:
+    import optuna
+
     return optuna.trial.create_trial(
-        state=states[trial.state],
+        state=state_of(trial),
         value=trial.validation_rmse,
         params=trial.values,
         distributions=distributions,

@@ -1,27 +1,35 @@
-"""Trial after trial: options that Optuna proposes, each a run that validation entries stop."""
+"""Trial after trial, or several at once: options that Optuna proposes, runs that validation entries stop."""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import torch
 
 from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix, validation_folds
 from dmf_fast.observations import Observations
+from dmf_fast.threads import threads_shared
 from dmf_fast.training import Progress
+from dmf_fast.training.interrupt import DeferredInterrupt
+from dmf_fast.tuning.kept_trials import KeptTrials, SearchTrials
 from dmf_fast.tuning.options import TuningOptions
 from dmf_fast.tuning.proposal import Proposal, propose
 from dmf_fast.tuning.search_space import SearchSpace
-from dmf_fast.tuning.trial import TuningTrial, TuningTrialState, load_trials, save_trials
+from dmf_fast.tuning.shared_trials import shared_trials
+from dmf_fast.tuning.trial import TuningTrial, TuningTrialState
 
 # Evaluations before a trial can be pruned: a small start rests near the biases for some time.
 _WARM_UP = 25
 # Options that may differ where a search is resumed: trials are the same.
 _OF_NO_EFFECT = ("checkpoint_every", "singular_values", "refit")
+_SECONDS_TO_LOOK = 0.5  # whether others that share the search have come to an end
 
 
 @dataclass(frozen=True)
@@ -62,25 +70,29 @@ def tune(
     """Search for the options with the lowest validation RMSE; all trials have the same validation entries.
 
     Proposals come from Optuna's tree-structured Parzen estimator: Bergstra, Bardenet, Bengio & Kégl,
-    "Algorithms for Hyper-Parameter Optimization" (NeurIPS 2011). They depend on the trials before and on the
-    seed alone, so that a search which was interrupted resumes to the same result. The first trial has the
-    values of ``options``: none that is worse is ever returned.
+    "Algorithms for Hyper-Parameter Optimization" (NeurIPS 2011). They depend on the trials before, on the
+    seed and on how many run at once alone, so that a search which was interrupted resumes to the same result.
+    The first trial has the values of ``options``: none that is worse is ever returned.
+
+    Where several trials run at once, all wait for the last of them, and none is compared with the others of
+    its batch. Machines that share a journal do not wait for one another until no trial is left to begin; all
+    return the same trials. ``docs/grids.md`` has recipes.
 
     Args:
         observed: entries to train on; without ``validation`` a part of them validates, as ``options`` say.
         options: what is not searched for, and where the search begins.
         space: what is searched for.
-        tuning: how long.
+        tuning: how long, and what runs at once.
         validation: entries that choose, instead of a part of ``observed``.
         kept_in: file that keeps the trials; where it holds some of the same search, it is resumed. A trial
-            that was not finished is made again.
+            that was not finished is made again. Not used where ``tuning.journal`` keeps them.
         after_trial: called with every trial that has ended in this call.
 
     Raises:
         ValueError: there are no validation entries, nothing is searched for, every trial has diverged, or
-            ``kept_in`` is of another search.
+            ``kept_in`` or the journal is damaged or of another search.
         KeyboardInterrupt: Ctrl-C came in the first trial.
-        OSError: ``kept_in`` cannot be written.
+        OSError: ``kept_in`` or the journal cannot be written.
 
     Example:
         >>> from dmf_fast.experiments import low_rank_problem
@@ -102,13 +114,32 @@ def tune(
             "`validation` must hold entries, got none; pass some, or options with a validation_fraction that "
             "gives some"
         )
-    search = _Search(train, validation, options, space, tuning, kept_in)
-    interrupted = search.run(after_trial)
-    return search.result(interrupted)
+    with _trials(train, validation, options, space, tuning, kept_in) as trials:
+        search = _Search(train, validation, options, space, tuning, trials)
+        interrupted = search.run(after_trial)
+        return search.result(interrupted)
+
+
+@contextmanager
+def _trials(
+    train: Observations,
+    validation: Observations,
+    options: CompletionOptions,
+    space: SearchSpace,
+    tuning: TuningOptions,
+    kept_in: Path | None,
+) -> Iterator[SearchTrials]:
+    job = _identity(train, validation, options, space, tuning)
+    counts = {"trials": tuning.trials, "parallel": tuning.parallel}
+    if tuning.journal is None:
+        yield KeptTrials(kept_in, job, **counts)
+    else:
+        with shared_trials(tuning.journal, job, options, space, **counts) as trials:
+            yield trials
 
 
 class _Search:
-    """Trials so far, and the next one."""
+    """Trials so far, and the next ones."""
 
     def __init__(
         self,
@@ -117,51 +148,85 @@ class _Search:
         options: CompletionOptions,
         space: SearchSpace,
         tuning: TuningOptions,
-        kept_in: Path | None,
+        trials: SearchTrials,
     ) -> None:
-        self._train, self._validation = train, validation
-        self._options, self._tuning, self._kept_in = options, tuning, kept_in
-        self._job = _identity(train, validation, options, space, tuning)
-        self._trials = [] if kept_in is None else load_trials(kept_in, self._job)
-        self._space = space
+        self._train, self._validation, self._space = train, validation, space
+        self._options, self._tuning, self._trials = options, tuning, trials
 
     def run(self, after_trial: Callable[[TuningTrial], None] | None) -> bool:
         """Make trials until there are enough; return whether Ctrl-C came."""
         started = time.monotonic()
         limit = self._tuning.max_seconds
-        while len(self._trials) < self._tuning.trials:
-            if self._trials and limit is not None and time.monotonic() - started >= limit:
+        while len(ended := self._trials.ended) < self._tuning.trials:
+            if ended and limit is not None and time.monotonic() - started >= limit:
                 return False
-            trial = self._next_trial()
-            if trial is None:
+            proposals = self._trials.ask(self._propose)
+            if not proposals:
+                time.sleep(_SECONDS_TO_LOOK)
+            if self._run(proposals, after_trial):
                 return True
-            self._trials.append(trial)
-            if self._kept_in is not None:
-                save_trials(self._kept_in, self._job, self._trials)
-            if after_trial is not None:
-                after_trial(trial)
         return False
 
     def result(self, interrupted: bool) -> TuningResult:
-        complete = [trial for trial in self._trials if trial.state == "complete"]
+        trials = tuple(self._trials.ended)
+        complete = [trial for trial in trials if trial.state == "complete"]
         if not complete and interrupted:
             raise KeyboardInterrupt
         if not complete:
-            raise ValueError(f"All {len(self._trials)} trials have diverged; lower lr")
+            raise ValueError(f"All {len(trials)} trials have diverged; lower lr")
         best = min(complete, key=lambda trial: (trial.validation_rmse, trial.number))
-        return TuningResult(self._with(best), best, tuple(self._trials), interrupted)
+        return TuningResult(self._with(best), best, trials, interrupted)
 
     def _with(self, tried: Proposal | TuningTrial) -> CompletionOptions:
         # The first trial is the options as they are, which may lie outside the space.
         return self._options.changed(tried.values) if tried.number else self._options
 
-    def _next_trial(self) -> TuningTrial | None:
-        """Make one run; None where Ctrl-C came."""
+    def _propose(
+        self, number: int, ended: Sequence[TuningTrial], running: Sequence[Mapping[str, Any]]
+    ) -> Proposal:
         warm_up = _WARM_UP * (self._options.recording.every or 1) if self._tuning.prune else None
-        proposal = propose(self._options, self._space, self._tuning.seed, self._trials, warm_up)
+        return propose(
+            self._options, self._space, self._tuning.seed, ended, warm_up, number=number, running=running
+        )
+
+    def _run(self, proposals: Sequence[Proposal], after_trial: Callable[[TuningTrial], None] | None) -> bool:
+        """Make runs at once, and tell of them in their order; return whether Ctrl-C came."""
+        if len(proposals) < 2:
+            return not all(self._tell(self._make(proposal), after_trial) for proposal in proposals)
+        stop = threading.Event()
+        # Each run seeds torch's generator, which they share, and would put back the state of another.
+        with (
+            torch.random.fork_rng([]),
+            DeferredInterrupt() as interrupt,
+            threads_shared(len(proposals)) as pool,
+        ):
+            runs = [
+                pool.submit(self._make, proposal, lambda: interrupt.requested or stop.is_set())
+                for proposal in proposals
+            ]
+            try:
+                ended = [self._tell(run.result(), after_trial) for run in runs]
+            except BaseException:
+                stop.set()
+                raise
+        return not all(ended)
+
+    def _tell(self, trial: TuningTrial | None, after_trial: Callable[[TuningTrial], None] | None) -> bool:
+        if trial is not None:
+            self._trials.tell(trial)
+            if after_trial is not None:
+                after_trial(trial)
+        return trial is not None
+
+    def _make(
+        self, proposal: Proposal, asked_to_stop: Callable[[], bool] = lambda: False
+    ) -> TuningTrial | None:
+        """Make one run; None where Ctrl-C came."""
         reports: dict[int, float] = {}
 
         def report(progress: Progress) -> bool:
+            if asked_to_stop():
+                raise KeyboardInterrupt  # as Ctrl-C in a callback, which ends the run as interrupted
             rmse = progress.row["validation_rmse"]
             if rmse is None or progress.step in reports:  # where one phase ends and the next begins
                 return False
@@ -202,4 +267,6 @@ def _identity(
     decisive = {name: value for name, value in options.values().items() if name not in _OF_NO_EFFECT}
     data = {name: part.digest() for name, part in (("train", train), ("validation", validation))}
     search = {"ranges": space.ranges, "seed of the search": tuning.seed, "prune": tuning.prune}
+    if tuning.journal is None:  # else each machine may run as many as it can
+        search["parallel"] = tuning.parallel
     return {**decisive, **search, **data}

@@ -68,12 +68,24 @@ def load_trials(path: Path, job: dict[str, Any]) -> list[TuningTrial]:
         kept = load_record(path, _Kept)
         if kept.format != _FORMAT:
             raise ValueError("it was written by another version of dmf_fast")
-        if [trial.number for trial in kept.trials] != list(range(len(kept.trials))):
-            raise ValueError("its trials are not all there, one after the other")
-    difference = first_difference(kept.job, plain(job))
+        _check_numbers([trial.number for trial in kept.trials], job.get("parallel", 1))
+    check_job(path, kept.job, job)
+    return kept.trials
+
+
+def check_job(path: Path, kept: dict[str, Any], job: dict[str, Any]) -> None:
+    """Raise a `ValueError` where a file keeps the trials of another job; it names the first difference."""
+    # One trial ran at once when files did not say how many.
+    difference = first_difference({"parallel": 1} | kept, {"parallel": 1} | plain(job))
     if difference is not None:
         raise ValueError(
             f"{printable(str(path))} belongs to another search: {difference}; repeat the same, or "
             "remove the file"
         )
-    return kept.trials
+
+
+def _check_numbers(numbers: list[int], parallel: int) -> None:
+    """Raise a `ValueError` where a number is missing that is not of the last of the batches."""
+    begun = (numbers[-1] // parallel if numbers else 0) * parallel
+    if numbers != sorted(set(numbers)) or numbers[:begun] != list(range(begun)):
+        raise ValueError("its trials are not all there, one after the other")

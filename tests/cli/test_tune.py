@@ -81,7 +81,7 @@ def test_a_search_that_was_interrupted_goes_on_to_the_same_model(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("dmf_fast.tuning.search.save_trials", interrupted)
+        patch.setattr("dmf_fast.tuning.kept_trials.save_trials", interrupted)
         result = dmf_fast("tune", ratings_file, "--out", out, *TRIALS, *QUICK)
 
     assert result.exit_code == 130

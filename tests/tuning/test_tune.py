@@ -217,6 +217,7 @@ WEIGHTED = [1.0] * 249 + [2.0]
         ({"options": {"reduction": "sum"}}, "reduction"),
         ({"tuning": {"prune": False}}, "prune"),
         ({"tuning": {"seed": 1}}, "seed of the search"),
+        ({"tuning": {"parallel": 2}}, "parallel"),
     ],
 )
 def test_whatever_decides_the_trials_makes_another_search(
@@ -308,7 +309,9 @@ def test_a_report_is_the_first_row_of_its_step_and_its_error(observed: Observati
 
 
 def test_a_search_makes_forty_trials_over_the_ranges_for_ratings_by_default() -> None:
-    assert TuningOptions() == TuningOptions(trials=40, max_seconds=None, seed=0, prune=True)
+    assert TuningOptions() == TuningOptions(
+        trials=40, max_seconds=None, seed=0, prune=True, parallel=1, journal=None
+    )
     assert SearchSpace().ranges == {
         "weight_decay": (0.02, 1.0),
         "bias_weight_decay": (0.002, 1.0),
@@ -335,9 +338,9 @@ def test_a_trial_has_twenty_five_rows_before_it_can_be_pruned(
 ) -> None:
     given: list[int | None] = []
 
-    def noted(*arguments: Any) -> Proposal:
+    def noted(*arguments: Any, **more: Any) -> Proposal:
         given.append(arguments[-1])
-        return propose(*arguments)
+        return propose(*arguments, **more)
 
     monkeypatch.setattr(search, "propose", noted)
     tune(observed, OPTIONS.changed({"steps": 2} | changes), SPACE, TuningOptions(trials=1, prune=prune))
