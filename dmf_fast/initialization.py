@@ -73,21 +73,18 @@ def initialize(
 
 
 def _gaussian(dims: Sequence[int], init_scale: float, generator: torch.Generator) -> list[Tensor]:
-    deviation = _standard_deviation(dims, init_scale)
-    return [deviation * _normal(shape, generator) for shape in _shapes(dims)]
+    deviation = standard_deviation(dims, init_scale)
+    return [normal_numbers(shape, deviation, generator) for shape in _shapes(dims)]
 
 
 def _uniform(dims: Sequence[int], init_scale: float, generator: torch.Generator) -> list[Tensor]:
-    bound = math.sqrt(3) * _standard_deviation(dims, init_scale)
-    return [
-        torch.empty(shape, dtype=torch.float64, device="cpu").uniform_(-bound, bound, generator=generator)
-        for shape in _shapes(dims)
-    ]
+    deviation = standard_deviation(dims, init_scale)
+    return [uniform_numbers(shape, deviation, generator) for shape in _shapes(dims)]
 
 
 def _balanced(dims: Sequence[int], init_scale: float, generator: torch.Generator) -> list[Tensor]:
     columns, rows, depth = dims[0], dims[-1], len(dims) - 1
-    target = _normal((rows, columns), generator) * init_scale / math.sqrt(max(rows, columns))
+    target = normal_numbers((rows, columns), 1.0, generator) * init_scale / math.sqrt(max(rows, columns))
     left, singular_values, right_transposed = torch.linalg.svd(target, full_matrices=False)
     rank = min(dims)
     bases = [right_transposed[:rank].T]
@@ -117,7 +114,7 @@ INITIALIZATIONS: dict[str, Draw] = {
 """Every initialization by name: a function of dims, scale and generator."""
 
 
-def _standard_deviation(dims: Sequence[int], init_scale: float) -> float:
+def standard_deviation(dims: Sequence[int], init_scale: float) -> float:
     """Return ``s^(1/N) · d^(-1/2)``; logarithms, since a product of many widths may overflow."""
     depth = len(dims) - 1
     log_widths = math.log(max(dims[0], dims[-1])) + sum(math.log(width) for width in dims[1:-1])
@@ -128,8 +125,16 @@ def _shapes(dims: Sequence[int]) -> list[tuple[int, int]]:
     return [(outer, inner) for inner, outer in pairwise(dims)]
 
 
-def _normal(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+def normal_numbers(shape: tuple[int, int], deviation: float, generator: torch.Generator) -> Tensor:
+    """Return independent normal numbers around zero, float64."""
+    return deviation * torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+
+
+def uniform_numbers(shape: tuple[int, int], deviation: float, generator: torch.Generator) -> Tensor:
+    """Return independent uniform numbers around zero, float64."""
+    bound = math.sqrt(3) * deviation
+    empty = torch.empty(shape, dtype=torch.float64, device="cpu")
+    return empty.uniform_(-bound, bound, generator=generator)
 
 
 def _orthonormal(shape: tuple[int, int], generator: torch.Generator) -> Tensor:

@@ -16,6 +16,8 @@ from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
 from dmf_fast.ops import functional
 from dmf_fast.ops.functional import Reduction
+from dmf_fast.ops.sharded import chains_of_parts
+from dmf_fast.sharding import local_part
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 # Numbers that `predict` gathers at once, for each side: they stay in the cache.
@@ -99,11 +101,13 @@ class DeepMatrixFactorization(torch.nn.Module):
             self._hold(factors, bias=bias)
 
     @classmethod
-    def of_factors(cls, factors: Sequence[Tensor]) -> DeepMatrixFactorization:
-        """Return a model without biases whose parameters share the memory of ``factors``.
+    def of_factors(cls, factors: Sequence[Tensor], *, bias: bool = False) -> DeepMatrixFactorization:
+        """Return a model whose parameters share the memory of ``factors``.
 
         Args:
-            factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``, of one dtype and device.
+            factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``, of one dtype and device; or
+                `DTensor`s, see `dmf_fast.distributed.initial_factors`.
+            bias: whether rows and columns have biases; they start at zero.
 
         Raises:
             TypeError, ValueError: they are not tensors, or do not form a chain.
@@ -117,16 +121,17 @@ class DeepMatrixFactorization(torch.nn.Module):
         _check_alike(factors)
         model = cls.__new__(cls)
         torch.nn.Module.__init__(model)
-        model._hold(factors, bias=False)
+        model._hold(factors, bias=bias)
         return model
 
     def _hold(self, factors: Sequence[Tensor], *, bias: bool) -> None:
         """Make parameters of the memory of ``factors``, with biases and a mean of zero."""
         self.factors = torch.nn.ParameterList([torch.nn.Parameter(factor.detach()) for factor in factors])
-        zeros = factors[0].detach().new_zeros
-        self.row_bias = torch.nn.Parameter(zeros(factors[-1].shape[0])) if bias else None
-        self.column_bias = torch.nn.Parameter(zeros(factors[0].shape[1])) if bias else None
-        self.register_buffer("mean", zeros(()))
+        # Of a DTensor a column is sharded by rows as it is itself, and a row by columns.
+        rows, columns = factors[-1].detach()[:, 0], factors[0].detach()[0]
+        self.row_bias = torch.nn.Parameter(torch.zeros_like(rows).contiguous()) if bias else None
+        self.column_bias = torch.nn.Parameter(torch.zeros_like(columns).contiguous()) if bias else None
+        self.register_buffer("mean", local_part(factors[0].detach()).new_zeros(()))
 
     @property
     def parameter_list(self) -> list[Tensor]:
@@ -169,6 +174,17 @@ class DeepMatrixFactorization(torch.nn.Module):
         return functional.observed_product(
             factors, observations, row_bias=self.row_offset(row_bias), column_bias=column_bias
         )
+
+    def parts(
+        self, observations: Observations
+    ) -> list[tuple[Observations, list[Tensor], Tensor | None, Tensor | None]]:
+        """Return the parts of ``observations``, each with the factors and biases of its rows; differentiable.
+
+        They are what `dmf_fast.completion_loss` and `dmf_fast.observed_product` take; the row bias includes
+        the mean.
+        """
+        factors, row_bias, column_bias = self.chain_and_biases()
+        return chains_of_parts(factors, observations, self.row_offset(row_bias), column_bias)
 
     def loss(self, observations: Observations, reduction: Reduction = "mean") -> Tensor:
         """Return the weighted sum, or mean, of the squared residuals of the predictions: a scalar.
@@ -247,8 +263,8 @@ class DeepMatrixFactorization(torch.nn.Module):
     def row_offset(self, row_bias: Tensor | None) -> Tensor | None:
         """Return what every row adds: the mean and its bias; None where that is known to be zero."""
         if row_bias is not None:
-            return row_bias + self.mean
-        return None if self._has_no_mean() else self.mean.expand(self.shape[0])
+            return local_part(row_bias) + self.mean
+        return None if self._has_no_mean() else self.mean.expand(len(local_part(self.factors[-1])))
 
     def _has_no_mean(self) -> bool:
         """Say whether the mean is known to be zero.

@@ -15,6 +15,7 @@ from dmf_fast.completion.scales import degree_scales
 from dmf_fast.evaluation.baselines import Biases, Shrinkage
 from dmf_fast.observations import Observations
 from dmf_fast.ops.statistics import mean_value, spread
+from dmf_fast.sharding import WHOLE, RowSharding, local_part
 
 # The shrinkage at which biases have the scale that a ScaledFactorization gives them by itself.
 _USUAL = Shrinkage()
@@ -27,10 +28,12 @@ class Coordinates:
     Attributes:
         mean: added to every prediction; 0 where the job does not center.
         spread: ``c``, of the values around the mean.
-        row_scale: ``r``, ``(m,)``, float64.
+        row_scale: ``r``, ``(m,)``, float64, of the rows of this process.
         column_scale: ``s``, ``(n,)``, float64.
         biases: jointly fitted, in the values themselves; None where the job has none.
         dtype: of the model.
+        shape: ``(m, n)``, rows and columns of the matrix.
+        sharding: of its rows.
 
     """
 
@@ -40,29 +43,28 @@ class Coordinates:
     column_scale: Tensor
     biases: Biases | None
     dtype: torch.dtype
+    shape: tuple[int, int]
+    sharding: RowSharding = WHOLE
 
     @classmethod
     def of(cls, train: Observations, options: CompletionOptions, biases: Biases | None) -> Coordinates:
         """Return the coordinates of ``train``, given its biases."""
         mean = mean_value(train) if options.center else 0.0
         rows, columns = degree_scales(train, options.degree_exponent)
-        return cls(mean, spread(train, mean), rows, columns, biases, train.dtype)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """``(m, n)``, rows and columns of the matrix."""
-        return len(self.row_scale), len(self.column_scale)
+        scale = spread(train, mean)
+        return cls(mean, scale, rows, columns, biases, train.dtype, train.shape, train.sharding)
 
     def model(
         self, factors: Sequence[Tensor], learned: tuple[Tensor, Tensor] | None = None
     ) -> ScaledFactorization:
-        """Return a model with these factors, which it copies.
+        """Return a model with these factors, the last of the rows of this process, which it copies.
 
         Its biases are ``learned`` ones, in the parameters of such a model, or else the fitted ones. A bias
         that is shrunk more is given a smaller scale: a weight decay of all parameters then pulls at it more.
         """
+        *shared, last = (factor.to(self.dtype) for factor in factors)
         model = ScaledFactorization(
-            [factor.to(self.dtype) for factor in factors],
+            [*map(self.sharding.replicated, shared), self.sharding.sharded(last)],
             self.row_scale,
             self.column_scale,
             self.spread,
@@ -82,7 +84,7 @@ class Coordinates:
 
     def without_factors(self, depth: int = 2) -> ScaledFactorization:
         """Return the model that predicts mean and biases alone: factors of width 1, all zero."""
-        dims = (self.shape[1], *[1] * (depth - 1), self.shape[0])
+        dims = (self.shape[1], *[1] * (depth - 1), len(self.row_scale))
         return self.model([self.row_scale.new_zeros(out, into) for into, out in pairwise(dims)])
 
     @torch.no_grad()
@@ -92,9 +94,10 @@ class Coordinates:
         scales = model.parameter_scales()
         # Where the job does not center, the rows have the mean.
         fitted = (biases.row_biases + (biases.mean - self.mean), biases.column_biases)
-        for place, (own, scale) in enumerate(
+        for place, (bias, scale) in enumerate(
             zip(model.biases, (scales.row_bias, scales.column_bias), strict=True)
         ):
+            own = local_part(bias)
             if learned is None:
                 own.copy_(torch.from_numpy(fitted[place]).to(own.device) / scale.double())
             else:

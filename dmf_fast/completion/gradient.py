@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from dmf_fast.distributed import RowBlocks
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops import operators
+from dmf_fast.ops.functional import observed_product
+from dmf_fast.ops.row_qr import householder_qr
+from dmf_fast.sharding import WHOLE, RowSharding
 from dmf_fast.threads import one_thread, one_thread_each
 
 # So many of the leading singular values are mostly noise in ratings; their median measures it.
@@ -30,7 +34,7 @@ class LeadingDirections:
     """The leading singular triplets of a matrix.
 
     Attributes:
-        left: ``(m, k)``, orthonormal columns.
+        left: ``(m, k)``, orthonormal columns; of the rows of this process.
         values: ``(k,)``, descending.
         right: ``(n, k)``, orthonormal columns.
 
@@ -79,19 +83,30 @@ def leading_directions(
     rows, columns = model.shape
     gradient = _Gradient(model, train)
     width = min(count + _OVERSAMPLING, rows, columns)
-    generator = torch.Generator().manual_seed(seed)
-    left, right = (  # uniform numbers: normal ones take as long as a pass
-        torch.rand(size, width, generator=generator, dtype=gradient.dtype, device="cpu")
-        .sub_(0.5)
-        .to(train.device)
-        for size in (rows, columns)
-    )
+    left, right = _random_sides(train, width, seed, gradient.dtype)
     for _ in range(passes):
-        left, right = (_qr(side)[0] for side in gradient.times(left, right))
+        image, other = gradient.times(left, right)
+        left, right = qr_of_rows(image, train.sharding)[0], qr_of_rows(other, WHOLE)[0]
     image, _ = gradient.times(left, right)
-    basis, values, turned = _svd(image)
+    basis, values, turned = _svd(image, train.sharding)
     found = LeadingDirections(basis, values, _by_rows(right, turned.T))
     return found.first(min(count, rows, columns))
+
+
+def _random_sides(train: Observations, width: int, seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return random matrices for the rows, each block drawn by its number, and for the columns."""
+
+    def drawn(size: int, generator: torch.Generator) -> Tensor:
+        # Uniform numbers: normal ones take as long as a pass.
+        numbers = torch.rand(size, width, generator=generator, dtype=dtype, device="cpu")
+        return numbers.sub_(0.5).to(train.device)
+
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(train, RowBlocks):
+        left = torch.cat([drawn(train.rows_a_block, own) for own in train.generators(seed)])
+    else:
+        left = drawn(train.shape[0], generator)
+    return left, drawn(train.shape[1], generator)
 
 
 class _Gradient:
@@ -99,18 +114,30 @@ class _Gradient:
 
     def __init__(self, model: DeepMatrixFactorization, train: Observations) -> None:
         self.dtype = operators.accumulator_dtype(train.dtype)
-        layout = train.layout()
-        predictions = train.with_values(model(train).to(train.dtype)).layout().values
-        residuals = layout.values.to(self.dtype) - predictions.to(self.dtype)
-        if layout.weights is not None:
-            residuals *= layout.weights.to(self.dtype)
-        largest = residuals.abs().max().item() or 1.0
+        residuals = [self._residuals(*part) for part in model.parts(train)]
+        largest = max((one.abs().max().item() for one in residuals if len(one)), default=0.0)
+        largest = train.sharding.largest([largest])[0] or 1.0
         self._size = 2 * largest / train.total_weight
-        self._coefficients = -residuals / largest
-        self._layout = layout.buffer
+        self._coefficients = [-one / largest for one in residuals]
+        self._layouts = [part.layout().buffer for part in train.parts]
+        self._sharding = train.sharding
         scales = model.parameter_scales()
         self._rows = None if scales is None else scales.rows.to(self.dtype)[:, None]
         self._columns = None if scales is None else scales.columns.to(self.dtype)[:, None]
+
+    def _residuals(
+        self,
+        part: Observations,
+        factors: Sequence[Tensor],
+        row_bias: Tensor | None,
+        column_bias: Tensor | None,
+    ) -> Tensor:
+        """Return what the model lacks of the values of a part, in the order of its layout."""
+        layout = part.layout()
+        product = observed_product(factors, part, row_bias=row_bias, column_bias=column_bias)
+        predictions = part.with_values(product.to(part.dtype)).layout().values
+        residuals = layout.values.to(self.dtype) - predictions.to(self.dtype)
+        return residuals if layout.weights is None else residuals * layout.weights.to(self.dtype)
 
     def times(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``G · right`` and ``Gᵀ · left``."""
@@ -125,40 +152,52 @@ class _Gradient:
         The sweep of a loss takes the entries in its own order, and so less time than one of coefficients.
         """
         tiny = _TINY[self.dtype]
-        _, image, other = torch.ops.dmf_fast.completion_loss_gradients(
-            (tiny * left).contiguous(),
-            (tiny * right).contiguous(),
-            self._layout,
-            self._coefficients,
-            None,
-            0.5,
-        )
-        return image * (self._size / tiny), other * (self._size / tiny)
+        small_right = (tiny * right).contiguous()
+        images, others = [], []
+        for rows, layout, coefficients in zip(
+            self._sharding.split(tiny * left), self._layouts, self._coefficients, strict=True
+        ):
+            _, image, other = torch.ops.dmf_fast.completion_loss_gradients(
+                rows.contiguous(), small_right, layout, coefficients, None, 0.5
+            )
+            images.append(image)
+            others.append(other)
+        times = self._size / tiny
+        return torch.cat(images) * times, self._sharding.total(others) * times
 
 
-def _svd(block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _svd(block: Tensor, sharding: RowSharding) -> tuple[Tensor, Tensor, Tensor]:
     """Return the thin singular value decomposition."""
-    basis, triangle = _qr(block)
+    basis, triangle = qr_of_rows(block, sharding)
     with one_thread():
         vectors, values, turned = torch.linalg.svd(triangle, full_matrices=False)
     return _by_rows(basis, vectors), values, turned
 
 
-def _qr(block: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the QR decomposition, by Cholesky's where the columns are independent enough.
+def qr_of_rows(block: Tensor, sharding: RowSharding) -> tuple[Tensor, Tensor]:
+    """Return the QR decomposition of a tall matrix, by Cholesky's where its columns are independent enough.
 
     After a pass the columns are at most as far from orthonormal as the leading singular values differ, so
     that this is accurate enough, and several times as fast as Householder's.
+
+    Args:
+        block: ``(m, k)``, of which the rows of this process are given.
+        sharding: of the rows.
+
     """
-    squares = _of_row_parts(block, lambda part: part.T @ part)
+    parts = sharding.split(block)
+    squares = sharding.total([_squares(part) for part in parts])
     with one_thread():
-        triangle, failed = torch.linalg.cholesky_ex(torch.stack(squares).sum(0), upper=True)
+        triangle, failed = torch.linalg.cholesky_ex(squares, upper=True)
         if failed or not triangle.diagonal().min() > _INDEPENDENT * triangle.diagonal().max():
-            basis, triangle = torch.linalg.qr(block)
-            return basis, triangle
+            return householder_qr(block, sharding)
         eye = torch.eye(len(triangle), dtype=triangle.dtype, device=triangle.device)
         inverse = torch.linalg.solve_triangular(triangle, eye, upper=True)
-    return _by_rows(block, inverse), triangle
+    return torch.cat([_by_rows(part, inverse) for part in parts]), triangle
+
+
+def _squares(part: Tensor) -> Tensor:
+    return torch.stack(_of_row_parts(part, lambda rows: rows.T @ rows)).sum(0)
 
 
 def _by_rows(block: Tensor, square: Tensor) -> Tensor:

@@ -144,7 +144,7 @@ class Job:
                 *(partial(_counted, callback, self.steps_before) for callback in self.callbacks),
                 *stops,
             ],
-            checkpoint=None if self.checkpoint is None else self.checkpoint / f"{name}-{_digest(starts)}",
+            checkpoint=None if self.checkpoint is None else self.checkpoint / f"{name}-{self._mark(starts)}",
             resume=self.resume,
         )
         self.steps_before += result.steps
@@ -215,6 +215,17 @@ class Job:
             reconstruction_mse=measured("reconstruction_mse", row["reconstruction_mse"], self.unit),
         )
 
+    def _mark(self, starts: Sequence[Start]) -> str:
+        """Return a few letters that tell starts apart.
+
+        A job that is resumed with more steps goes on from another end of its first phase; the checkpoints of
+        the phases after it are then those of other runs, which are left alone. Where processes share the rows
+        their number may change, and with it the last bits of a start: the steps before it tell as much.
+        """
+        if not self.observed.sharding.is_whole:
+            return f"after-{self.steps_before}"
+        return sha256_of(*(parameter for start in starts for parameter in start.model.parameters()))[:12]
+
     def _moved(self, entries: Observations) -> Observations:
         return in_unit(entries, self.unit).to(self.device)
 
@@ -253,15 +264,6 @@ class _State:
 
     def model(self) -> DeepMatrixFactorization:
         return self.trained
-
-
-def _digest(starts: Sequence[Start]) -> str:
-    """Return a few letters that tell starts apart.
-
-    A job that is resumed with more steps goes on from another end of its first phase; the checkpoints of
-    the phases after it are then those of other runs, which are left alone.
-    """
-    return sha256_of(*(parameter for start in starts for parameter in start.model.parameters()))[:12]
 
 
 def _counted(callback: Callback, steps_before: int, progress: Progress) -> bool | None:

@@ -22,6 +22,7 @@ from dmf_fast.completion.scaled_model import ScaledFactorization
 from dmf_fast.completion.starts import Phase, Prepared, Start, balanced_factors, bias_decay, of_loss
 from dmf_fast.evaluation.baselines import Biases
 from dmf_fast.observations import Observations
+from dmf_fast.ops.sharded import chains_of_parts
 from dmf_fast.optim import OptimizerSpec, loss_curvature
 from dmf_fast.training import FitOptions
 
@@ -92,16 +93,19 @@ def _mean_square(directions: LeadingDirections, values: Tensor, prepared: Prepar
     coordinates, train = prepared.coordinates, prepared.train
     assert coordinates is not None
     model = coordinates.model(balanced_factors(directions, values, depth=2))
-    first, last = model.chain_and_biases()[0]
-    layout = train.layout()
-    squares = torch.ops.dmf_fast.completion_loss_forward(
-        last.contiguous(),
-        first.T.contiguous(),
-        layout.buffer,
-        torch.zeros_like(layout.values),
-        layout.weights,
-    )
-    return float(squares.item() / train.total_weight)
+    factors = model.chain_and_biases()[0]
+    squares = []
+    for part, (first, last), _, _ in chains_of_parts(factors, train, None, None):
+        layout = part.layout()
+        loss = torch.ops.dmf_fast.completion_loss_forward(
+            last.contiguous(),
+            first.T.contiguous(),
+            layout.buffer,
+            torch.zeros_like(layout.values),
+            layout.weights,
+        )
+        squares.append(loss.item())
+    return train.sharding.total_of(squares) / train.total_weight
 
 
 def _optimizer(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dmf_fast import chain
 from dmf_fast.nn import DeepMatrixFactorization, ParameterScales
+from dmf_fast.sharding import local_part, placed_as
 
 
 class ScaledFactorization(DeepMatrixFactorization):
@@ -22,8 +23,8 @@ class ScaledFactorization(DeepMatrixFactorization):
     factors, is what limits gradient descent.
 
     Args:
-        factors: ``[W_1, …, W_N]``, which are copied.
-        row_scale: ``r``, ``(m,)``, above 0.
+        factors: ``[W_1, …, W_N]``, which are copied; `DTensor`s where processes share the rows.
+        row_scale: ``r``, ``(m,)``, above 0, of the rows of this process.
         column_scale: ``s``, ``(n,)``, above 0.
         value_scale: ``c``, the size of the values around their mean, above 0.
         bias_scales: of the biases of rows and of columns, besides ``c·r`` and ``c·s``; None for no biases.
@@ -58,49 +59,44 @@ class ScaledFactorization(DeepMatrixFactorization):
         chain.dims_of(factors)
         self._hold([factor.detach().clone() for factor in factors], bias=bias_scales is not None)
         self.bias_scales = bias_scales or (self.BIAS_SCALE, self.BIAS_SCALE)
-        scales = {
-            "row_scale": row_scale.to(self.mean),
-            "column_scale": column_scale.to(self.mean),
-            "value_scale": self.mean.new_tensor(value_scale),
-        }
-        for name, scale in scales.items():
+        for name, scale in (("row_scale", row_scale), ("column_scale", column_scale)):
             if not bool((scale > 0).all()):
                 raise ValueError(f"`{name}` must be above 0, got {scale.min().item()}")
-            self.register_buffer(name, scale)
+        if not value_scale > 0:
+            raise ValueError(f"`value_scale` must be above 0, got {value_scale}")
+        first_row, first_column = self.factors[0].detach()[0], self.factors[-1].detach()[:, 0]
+        self.register_buffer("row_scale", placed_as(row_scale.to(self.mean), first_column))
+        self.register_buffer("column_scale", placed_as(column_scale.to(self.mean), first_row))
+        self.register_buffer("value_scale", self.mean.new_tensor(value_scale))
 
     def parameter_scales(self) -> ParameterScales:
-        """Return the scales of the factors at the ends, and those of the biases."""
-        rows, columns = self.value_scale * self.row_scale, self.value_scale * self.column_scale
+        """Return the scales of the factors at the ends, and those of the biases; of the rows here."""
+        row_scale, column_scale = local_part(self.row_scale), local_part(self.column_scale)
+        rows, columns = self.value_scale * row_scale, self.value_scale * column_scale
         row_bias, column_bias = self.bias_scales
-        return ParameterScales(rows, self.column_scale, row_bias * rows, column_bias * columns)
+        return ParameterScales(rows, column_scale, row_bias * rows, column_bias * columns)
 
     def chain_and_biases(self) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
-        """Return the factors and biases of ``W`` itself: the scales are in the first and the last."""
-        factors, scales = list(self.factors), self.parameter_scales()
+        """Return the factors and biases of ``W`` itself: the scales are in the first and the last.
+
+        Where processes share the rows, they are what this one has of them.
+        """
+        factors, scales = [local_part(factor) for factor in self.factors], self.parameter_scales()
         factors[-1] = factors[-1] * scales.rows[:, None]
         factors[0] = factors[0] * scales.columns
         if self.row_bias is None or self.column_bias is None:
             return factors, None, None
-        return factors, self.row_bias * scales.row_bias, self.column_bias * scales.column_bias
+        row_bias, column_bias = local_part(self.row_bias), local_part(self.column_bias)
+        return factors, row_bias * scales.row_bias, column_bias * scales.column_bias
 
     @torch.no_grad()
     def plain(self) -> DeepMatrixFactorization:
         """Return the same matrix without scales, as a copy: what is saved and predicted from."""
         factors, row_bias, column_bias = self.chain_and_biases()
-        model = DeepMatrixFactorization(
-            self.shape,
-            len(factors),
-            [factor.shape[0] for factor in factors[:-1]],
-            bias=row_bias is not None,
-            seed=0,
-            dtype=self.mean.dtype,
-        )
-        for own, factor in zip(model.factors, factors, strict=True):
-            own.copy_(factor)
+        copies = [placed_as(factor.clone(), own) for factor, own in zip(factors, self.factors, strict=True)]
+        model = DeepMatrixFactorization.of_factors(copies, bias=row_bias is not None)
         if row_bias is not None and column_bias is not None:
-            assert model.row_bias is not None
-            assert model.column_bias is not None
-            model.row_bias.copy_(row_bias)
-            model.column_bias.copy_(column_bias)
+            for own, bias in zip(model.biases, (row_bias, column_bias), strict=True):
+                local_part(own).copy_(bias)
         model.mean.copy_(self.mean)
         return model

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from dmf_fast.observations import Observations
 from dmf_fast.ops.statistics import degrees
+from dmf_fast.sharding import WHOLE, RowSharding
 
 
 def degree_scales(observations: Observations, exponent: float) -> tuple[Tensor, Tensor]:
@@ -20,11 +23,18 @@ def degree_scales(observations: Observations, exponent: float) -> tuple[Tensor, 
     >>> (rows[1] / rows[0]).item()
     2.0
     """
-    rows, columns = (_scale(one, exponent) for one in degrees(observations))
-    return rows, columns
+    sharding = observations.sharding
+    rows, columns = degrees(observations)
+    return _scale(rows, exponent, sharding), _scale(columns, exponent, WHOLE)
 
 
-def _scale(degree: Tensor, exponent: float) -> Tensor:
-    known = degree > 0
-    squares = degree.where(known, degree[known].min()) ** -exponent
-    return (squares * (degree.sum() / (squares * degree).sum())).sqrt()
+def _scale(degree: Tensor, exponent: float, sharding: RowSharding) -> Tensor:
+    known = degree[degree > 0]
+    fewest = -sharding.largest([-known.min().item() if len(known) else -math.inf])[0]
+    squares = degree.where(degree > 0, fewest) ** -exponent
+    of_parts = (
+        [part.sum() for part in sharding.split(degree)],
+        [part.sum() for part in sharding.split(squares * degree)],
+    )
+    total, scaled = (sharding.total(sums) for sums in of_parts)
+    return (squares * (total / scaled)).sqrt()

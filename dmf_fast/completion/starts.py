@@ -14,13 +14,15 @@ from dmf_fast.completion.gradient import LEADING, LeadingDirections, leading_dir
 from dmf_fast.completion.optimizers import optimizer_spec
 from dmf_fast.completion.options import CompletionOptions
 from dmf_fast.completion.scaled_model import ScaledFactorization
+from dmf_fast.distributed import initial_factors
 from dmf_fast.evaluation.baselines import Biases
-from dmf_fast.initialization import initialize
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.operators import accumulator_dtype
+from dmf_fast.ops.row_qr import householder_qr
 from dmf_fast.ops.statistics import mean_value
 from dmf_fast.optim import OptimizerSpec
+from dmf_fast.sharding import WHOLE, RowSharding, local_part
 from dmf_fast.threads import one_thread
 
 # Of adaptive-gd: with whole steps the loss rises now and then, with halves it hardly does. A product is soon
@@ -158,20 +160,21 @@ def balanced_factors(directions: LeadingDirections, singular_values: Tensor, dep
 
 
 @torch.no_grad()
-def product_directions(model: DeepMatrixFactorization) -> LeadingDirections:
+def product_directions(model: DeepMatrixFactorization, sharding: RowSharding = WHOLE) -> LeadingDirections:
     """Return the singular value decomposition of the product of the parameters, as wide as they are.
 
     Two thin QR decompositions and one of an h × h matrix, in one thread: bitwise the same for any number.
     """
     dtype = accumulator_dtype(model.mean.dtype)
-    left, *others = reversed([factor.detach().to(dtype) for factor in model.factors])
+    left, *others = reversed([local_part(factor.detach()).to(dtype) for factor in model.factors])
     with one_thread():
         for factor in others[:-1]:
-            left = left @ factor
-        q_left, r_left = torch.linalg.qr(left)
+            left = torch.cat([part @ factor for part in sharding.split(left)])
+        q_left, r_left = householder_qr(left, sharding)
         q_right, r_right = torch.linalg.qr(others[-1].T)
         vectors, values, turned = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
-        return LeadingDirections(q_left @ vectors, values, q_right @ turned.T)
+        turned_left = torch.cat([part @ vectors for part in sharding.split(q_left)])
+        return LeadingDirections(turned_left, values, q_right @ turned.T)
 
 
 def _spectral_model(depth: int, prepared: Prepared, options: CompletionOptions) -> ScaledFactorization:
@@ -196,10 +199,8 @@ def _small_model(phase: Phase, prepared: Prepared, options: CompletionOptions) -
     rows, columns = coordinates.shape
     widths = [options.hidden or min(rows, columns)] * (phase.depth - 1)
     scale = options.small_scale * math.sqrt(max(rows, columns))
-    factors = initialize(
-        phase.start, (columns, *widths, rows), scale, seed=options.seed, dtype=prepared.train.dtype
-    )
-    return coordinates.model([factor.to(prepared.train.device) for factor in factors])
+    factors = initial_factors(prepared.train, (columns, *widths, rows), scale, phase.start, seed=options.seed)
+    return coordinates.model([local_part(factor) for factor in factors])
 
 
 def _split_product(phase: Phase, prepared: Prepared, before: Start) -> tuple[ScaledFactorization, DecayUnit]:
@@ -209,30 +210,25 @@ def _split_product(phase: Phase, prepared: Prepared, before: Start) -> tuple[Sca
     """
     coordinates = prepared.coordinates
     assert coordinates is not None
-    product = product_directions(before.model)
+    product = product_directions(before.model, prepared.train.sharding)
     unit = before.unit
     if before.phase.start != "product":
         steepest = leading_directions(before.model, prepared.train, LEADING, passes=_PASSES_FOR_NOISE)
         unit = prepared.unit.of_product(steepest, product.values)
     row_bias, column_bias = before.model.row_bias, before.model.column_bias
-    learned = None if row_bias is None or column_bias is None else (row_bias.detach(), column_bias.detach())
+    learned = None
+    if row_bias is not None and column_bias is not None:
+        learned = (local_part(row_bias.detach()), local_part(column_bias.detach()))
     factors = balanced_factors(product, product.values, phase.depth)
     return coordinates.model(factors, learned), unit
 
 
 def _plain_start(phase: Phase, prepared: Prepared, options: CompletionOptions) -> Start:
     train = prepared.train
-    model = DeepMatrixFactorization(
-        train.shape,
-        phase.depth,
-        options.hidden,
-        options.small_scale,
-        phase.start,
-        bias=options.bias,
-        seed=options.seed,
-        dtype=train.dtype,
-        device=train.device,
-    )
+    (rows, columns), hidden = train.shape, options.hidden or min(train.shape)
+    dims = (columns, *[hidden] * (phase.depth - 1), rows)
+    factors = initial_factors(train, dims, options.small_scale, phase.start, seed=options.seed)
+    model = DeepMatrixFactorization.of_factors(factors, bias=options.bias)
     model.mean.fill_(mean_value(train) if options.center else 0.0)
     decays = (options.weight_decay, options.bias_weight_decay)
     optimizer = optimizer_spec(_name(options), _rate(phase, options, train), *decays)

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from dmf_fast.distributed import RowBlocks
 from dmf_fast.observations import Observations
+from dmf_fast.ops.statistics import value_range
 from dmf_fast.training import FitOptions
 
 # Values whose largest lies between this and its inverse are taken as they are.
@@ -21,7 +23,7 @@ def value_unit(observations: Observations) -> float:
     >>> value_unit(Observations([0], [0], [5.0])), value_unit(Observations([0], [0], [1e-30])) == 2.0**-100
     (1.0, True)
     """
-    largest = observations.values.abs().max().item() if len(observations) else 0.0
+    largest = max(map(abs, value_range(observations))) if len(observations) else 0.0
     if largest == 0 or 1 / _PLAIN_VALUES < largest < _PLAIN_VALUES:
         return 1.0
     return 2.0 ** round(math.log2(largest))
@@ -35,6 +37,8 @@ def in_unit(observations: Observations, unit: float) -> Observations:
     """
     if unit == 1:
         return observations
+    if isinstance(observations, RowBlocks):
+        return observations.map_values(lambda part: in_unit(part, unit), f"in {unit}")
     return observations.with_values(observations.values.double() / unit, observations.weights)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -15,7 +16,7 @@ from dmf_fast.evaluation.errors import RatingErrors
 from dmf_fast.evaluation.held_out import HeldOut
 from dmf_fast.evaluation.numbers import Floats, Integers
 from dmf_fast.observations import Observations
-from dmf_fast.ops.statistics import degrees, mean_value
+from dmf_fast.ops.statistics import degrees, mean_value, value_range
 from dmf_fast.options import Option, Options
 
 _TOLERANCE, _ROUGHLY = 1e-8, 1e-3  # of the residual, relative
@@ -139,8 +140,10 @@ def chosen_biases(
 
     def error(shrinkage: Shrinkage) -> float:
         shrunk = [one.shrunk(own, shrinkage) for one, own in zip(equations, usual, strict=True)]
-        held_out = (validation for _, validation in parts)
-        return sum((errors_of(*pair).rmse or 0.0) ** 2 for pair in zip(shrunk, held_out, strict=True))
+        return sum(
+            (errors_of(own, validation).of_all(train.sharding).rmse or 0.0) ** 2
+            for own, (train, validation) in zip(shrunk, parts, strict=True)
+        )
 
     errors = {one: error(one) for one in (Shrinkage(*pair) for pair in product(STRENGTHS, STRENGTHS))}
     default, best = Shrinkage(), min(errors, key=lambda one: errors[one])
@@ -180,15 +183,16 @@ class _Equations:
     """
 
     def __init__(self, train: Observations, tolerance: float = _TOLERANCE) -> None:
-        self.mean, layout = _mean(train), train.layout()
-        self._buffer = layout.buffer
+        self.mean, self._sharding = _mean(train), train.sharding
+        layouts = [part.layout() for part in train.parts]
+        self._buffers = [layout.buffer for layout in layouts]
         is_rough = tolerance >= _ROUGHLY and train.dtype != torch.float64
         dtype = torch.float32 if is_rough else torch.float64
-        self._weights = None if layout.weights is None else layout.weights.to(dtype)
+        self._weights = [None if own.weights is None else own.weights.to(dtype) for own in layouts]
         # Scaled to 1, so that no square of large ratings overflows in the solver.
-        self.scale = max(abs(one.item() - self.mean) for one in layout.values.aminmax()) or 1.0
-        values = layout.values.to(dtype) / self.scale
-        self._zero = torch.zeros_like(values)
+        self.scale = max(abs(one - self.mean) for one in value_range(train)) or 1.0
+        values = [layout.values.to(dtype) / self.scale for layout in layouts]
+        self._zeros = [torch.zeros_like(own) for own in values]
         self._degrees = [degree.cpu().numpy() for degree in degrees(train)]
         rows, columns = (np.zeros_like(degree) for degree in self._degrees)
         self._pull = [-one for one in self._sums(rows + self.mean / self.scale, columns, values)]
@@ -210,7 +214,7 @@ class _Equations:
         if start is not None:
             rows -= self._by_row(columns) / row_weight
         residual = self._pull[1] - self._by_column(rows) - column_weight * columns
-        goal = tolerance * max(np.linalg.norm(pull) for pull in self._pull)
+        goal = tolerance * max(self._norm_of_rows(self._pull[0]), float(np.linalg.norm(self._pull[1])))
         direction, size = np.zeros_like(columns), 1.0
         for _ in range(_MOST_STEPS):
             scaled = residual / column_weight
@@ -227,20 +231,29 @@ class _Equations:
 
     def _by_row(self, columns: Floats) -> Floats:
         """Return the weights, as a matrix, times a vector ``(n,)``."""
-        return self._sums(np.zeros_like(self._degrees[0]), columns, self._zero)[0]
+        return self._sums(np.zeros_like(self._degrees[0]), columns, self._zeros)[0]
 
     def _by_column(self, rows: Floats) -> Floats:
-        return self._sums(rows, np.zeros_like(self._degrees[1]), self._zero)[1]
+        return self._sums(rows, np.zeros_like(self._degrees[1]), self._zeros)[1]
 
-    def _sums(self, rows: Floats, columns: Floats, values: Tensor) -> tuple[Floats, Floats]:
+    def _norm_of_rows(self, rows: Floats) -> float:
+        squares = [(part**2).sum().item() for part in self._sharding.split(torch.from_numpy(rows))]
+        return math.sqrt(self._sharding.total_of(squares))
+
+    def _sums(self, rows: Floats, columns: Floats, values: Sequence[Tensor]) -> tuple[Floats, Floats]:
         """Return Σ w (row + column − value) over the entries of every row and of every column."""
-        a = np.stack([rows, np.ones_like(rows)], 1)
-        b = np.stack([np.ones_like(columns), columns], 1)
-        sides = (torch.from_numpy(side).to(values) for side in (a, b))
-        _, of_rows, of_columns = torch.ops.dmf_fast.completion_loss_gradients(
-            *sides, self._buffer, values, self._weights, 0.5
-        )
-        return of_rows[:, 0].double().cpu().numpy(), of_columns[:, 1].double().cpu().numpy()
+        a = torch.from_numpy(np.stack([rows, np.ones_like(rows)], 1)).to(values[0])
+        b = torch.from_numpy(np.stack([np.ones_like(columns), columns], 1)).to(values[0])
+        of_rows, of_columns = [], []
+        for own, buffer, numbers, weights in zip(
+            self._sharding.split(a), self._buffers, values, self._weights, strict=True
+        ):
+            _, sums, other_sums = torch.ops.dmf_fast.completion_loss_gradients(
+                own.contiguous(), b, buffer, numbers, weights, 0.5
+            )
+            of_rows.append(sums[:, 0].double())
+            of_columns.append(other_sums[:, 1].double())
+        return torch.cat(of_rows).cpu().numpy(), self._sharding.total(of_columns).cpu().numpy()
 
 
 def _mean(train: Observations) -> float:

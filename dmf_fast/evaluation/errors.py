@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from dmf_fast.evaluation.numbers import finite_numbers, finite_weights
+from dmf_fast.sharding import RowSharding
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,15 @@ class RatingErrors:
             self.squared + other.squared,
             self.absolute + other.absolute,
         )
+
+    def of_all(self, sharding: RowSharding) -> RatingErrors:
+        """Return the sums over the processes that share the rows."""
+        if sharding.is_whole:
+            return self
+        sums = torch.tensor([self.count, self.weight, self.squared, self.absolute], dtype=torch.float64)
+        sharding.add_up([sums])
+        count, *others = sums.tolist()
+        return RatingErrors(int(count), *others)
 
     @property
     def rmse(self) -> float | None:

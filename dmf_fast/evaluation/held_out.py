@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from dmf_fast.evaluation.numbers import Floats, Integers, finite_numbers, finite_weights
 from dmf_fast.observations import Observations
 from dmf_fast.observations.validation import check_length, read_indices
+from dmf_fast.sharding import row_offsets
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,23 +50,33 @@ class HeldOut:
 
     @classmethod
     def of(cls, observations: Observations) -> HeldOut:
-        """Return the entries of ``observations`` with their weights.
+        """Return the entries of ``observations`` with their weights; of row blocks those of this process.
 
         >>> HeldOut.of(Observations([0], [1], [2.5])).values.tolist()
         [2.5]
         """
-        rows, columns = observations.coordinates()
-        weights = observations.weights
+        parts = observations.parts
+        places = [part.coordinates() for part in parts]
+        begins = row_offsets(parts)
+        weights = [part.weights for part in parts]
+        known = [_floats(one) for one in weights if one is not None]
         return cls(
-            rows.cpu().numpy(),
-            columns.cpu().numpy(),
-            observations.values.cpu().double().numpy(),
-            None if weights is None else weights.cpu().double().numpy(),
+            np.concatenate(
+                [rows.cpu().numpy() + begin for (rows, _), begin in zip(places, begins, strict=False)]
+            ),
+            np.concatenate([columns.cpu().numpy() for _, columns in places]),
+            np.concatenate([_floats(part.values) for part in parts]),
+            np.concatenate(known) if known else None,
         )
 
     def __len__(self) -> int:
         """Return the number of ratings."""
         return len(self.values)
+
+
+def _floats(numbers: Tensor) -> Floats:
+    floats: Floats = numbers.cpu().double().numpy()
+    return floats
 
 
 def _indices(name: str, given: Any) -> Integers:

@@ -4,10 +4,13 @@ A checkpoint folder holds numbered versions, of which the highest counts::
 
     checkpoint/version-7/tensors.safetensors    model, best model, optimizer, random generators
                          state.json             everything that is not a tensor
-                         SHA256SUMS             of both, for `sha256sum --check`
+                         shard-….safetensors    of tensors that processes share, what each of them has
+                         SHA256SUMS             of all of these, for `sha256sum --check`
                lock                             held by the run that uses the folder
 
-Only when a version is there, whole and on the disk, are older ones removed.
+Only when a version is there, whole and on the disk, are older ones removed. Where processes share the rows of
+a run, all of them call these functions and see the folder; `torch.distributed.checkpoint` writes the shards,
+which any number of processes can read again.
 """
 
 from __future__ import annotations
@@ -16,10 +19,11 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -31,11 +35,12 @@ from dmf_fast.files.lock import locked
 from dmf_fast.files.packing import pack, unpack
 from dmf_fast.files.reading import read_record, reading
 from dmf_fast.files.tensors import write_tensors
+from dmf_fast.sharding import WHOLE, RowSharding, is_sharded
 
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
 _VERSION = "version-"
 _NUMBER = re.compile(r"0|[1-9]\d{0,17}", re.ASCII)
-_FORMAT = 3
+_FORMAT = 4
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -48,8 +53,12 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 @contextmanager
-def held_folder(checkpoint: Path | str | None, *, every: int | None, resume: bool) -> Iterator[Path | None]:
+def held_folder(
+    checkpoint: Path | str | None, *, every: int | None, resume: bool, sharding: RowSharding = WHOLE
+) -> Iterator[Path | None]:
     """Give the folder for checkpoints, which no other run may use meanwhile.
+
+    Of processes that share the rows of a run, the first one holds it.
 
     Raises a `ValueError` where ``resume`` or checkpoints ``every`` so many steps need one and none is given,
     where it is a file, where another run uses it, or where it holds a checkpoint that ``resume`` does not ask
@@ -66,6 +75,9 @@ def held_folder(checkpoint: Path | str | None, *, every: int | None, resume: boo
         yield None
         return
     folder = Path(checkpoint)
+    if sharding.rank > 0:
+        yield folder
+        return
     with locked(folder):
         if not resume and has_checkpoint(folder):
             raise ValueError(
@@ -78,31 +90,44 @@ def held_folder(checkpoint: Path | str | None, *, every: int | None, resume: boo
         yield folder
 
 
-def save_checkpoint(folder: Path, identity: dict[str, Any], state: dict[str, Any]) -> None:
+def save_checkpoint(
+    folder: Path, identity: dict[str, Any], state: dict[str, Any], sharding: RowSharding = WHOLE
+) -> None:
     """Write ``state`` as the newest version in ``folder``, which is created, and remove older ones.
 
     ``identity`` is what the run is (sizes, options, optimizer, data); one that resumes must have the same.
+    ``sharding`` of the `DTensor`s in the state, if there are any.
+
     Raises a `TypeError` where the state holds what a checkpoint cannot keep, and `OSError`.
     """
     tensors: dict[str, Tensor] = {}
     packed = pack({"identity": identity, "state": state}, "run", tensors)
-    version = folder / f"{_VERSION}{(_latest_version(folder) or 0) + 1}"
-    with atomic_folder(version) as partial:
-        write_tensors(tensors, partial / _TENSORS)
-        (partial / _STATE).write_text(json.dumps({"format": _FORMAT, "run": packed}), "utf-8")
-        write_sums(partial)
-    for number in _versions(folder):
-        if f"{_VERSION}{number}" != version.name:
-            shutil.rmtree(folder / f"{_VERSION}{number}", ignore_errors=True)
+    shared = {name: tensors.pop(name) for name in list(tensors) if hasattr(tensors[name], "to_local")}
+    version = folder / f"{_VERSION}{(_latest_version(folder) or 0) + 1}" if sharding.rank == 0 else None
+    with ExitStack() as stack:
+        partial = sharding.broadcast(None if version is None else stack.enter_context(atomic_folder(version)))
+        assert partial is not None
+        if shared:
+            _write_shards(shared, partial)
+        if version is not None:
+            write_tensors(tensors, partial / _TENSORS)
+            record = {"format": _FORMAT, "run": packed, "shared": _forms(shared)}
+            (partial / _STATE).write_text(json.dumps(record), "utf-8")
+            write_sums(partial)
+    if version is not None:
+        for number in _versions(folder):
+            if f"{_VERSION}{number}" != version.name:
+                shutil.rmtree(folder / f"{_VERSION}{number}", ignore_errors=True)
+    sharding.broadcast(None)  # the others go on when it is there
 
 
-def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
+def load_checkpoint(folder: Path, identity: dict[str, Any], sharding: RowSharding = WHOLE) -> dict[str, Any]:
     """Return the state of the newest version in ``folder``.
 
     Raises a `ValueError` where there is none, where it is damaged, or where it belongs to a run with another
     ``identity``; the message names the first difference.
     """
-    version = _latest_version(folder)
+    version = sharding.broadcast(_latest_version(folder))
     if version is None:
         raise ValueError(f"{folder} holds no checkpoint; start without resume")
     path = folder / f"{_VERSION}{version}"
@@ -111,12 +136,48 @@ def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
         record = read_record(path / _STATE, dict[str, Any])
         if record["format"] != _FORMAT:
             raise ValueError("it was written by another version of dmf_fast")
-        run = unpack(record["run"], load_file(path / _TENSORS))
+        tensors = load_file(path / _TENSORS)
+        if record["shared"]:
+            check_sums(path)
+            tensors |= _read_shards(path, record["shared"], sharding)
+        run = unpack(record["run"], tensors)
         saved, state = run["identity"], run["state"]
         if not isinstance(saved, dict) or not isinstance(state, dict):
             raise TypeError("identity and state must be dictionaries")
     _check_identity(folder, saved, identity)
     return state
+
+
+def _forms(shared: dict[str, Any]) -> dict[str, Any]:
+    """Return dtype, shape and whether rows are sharded, of every tensor that processes share."""
+    return {
+        name: [str(one.dtype).removeprefix("torch."), list(one.shape), is_sharded(one)]
+        for name, one in shared.items()
+    }
+
+
+def _write_shards(shared: dict[str, Tensor], folder: Path) -> None:
+    """Write what this process has of the tensors, with the others."""
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
+
+    save(dict(shared), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+
+
+def _read_shards(folder: Path, forms: dict[str, Any], sharding: RowSharding) -> dict[str, Tensor]:
+    """Return what this process is to have of the tensors."""
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load
+
+    shared = {}
+    for name, (dtype, shape, rows_are_sharded) in forms.items():
+        if rows_are_sharded and shape[0] % sharding.size:
+            raise ValueError(f"{shape[0]} rows cannot be shared out to {sharding.size} processes")
+        rows = shape[0] // sharding.size if rows_are_sharded else shape[0]
+        empty = torch.empty(rows, *shape[1:], dtype=getattr(torch, dtype))
+        shared[name] = sharding.sharded(empty) if rows_are_sharded else sharding.replicated(empty)
+    load(shared, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=sharding.mesh is None)
+    return shared
 
 
 def _check_identity(folder: Path, saved: dict[str, Any], given: dict[str, Any]) -> None:

@@ -20,8 +20,9 @@ def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Tensor):
-        # A copy: safetensors takes no two tensors that share memory.
-        tensors[name] = value.detach().cpu().clone().contiguous()
+        # A copy: safetensors takes no two tensors that share memory. Of a DTensor each process writes a part.
+        own = value.detach()
+        tensors[name] = own if hasattr(own, "to_local") else own.cpu().clone().contiguous()
         return {"tensor": name}
     if isinstance(value, list):
         return [pack(item, f"{name}.{place}", tensors) for place, item in enumerate(value)]

@@ -26,6 +26,7 @@ from dmf_fast.observations.validation import (
     default_dtype,
     read_mask,
 )
+from dmf_fast.sharding import WHOLE, RowSharding
 
 
 class Observations:
@@ -262,6 +263,16 @@ class Observations:
     def device(self) -> torch.device:
         """Device of all tensors."""
         return self._device
+
+    @property
+    def parts(self) -> tuple[Observations, ...]:
+        """The entries of this process, in parts of its rows: here these themselves."""
+        return (self,)
+
+    @property
+    def sharding(self) -> RowSharding:
+        """How the rows are shared out to processes: here this one has all of them."""
+        return WHOLE
 
     def __len__(self) -> int:
         """Return the number of observed entries."""

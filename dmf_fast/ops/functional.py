@@ -16,6 +16,7 @@ from dmf_fast.observations.validation import DTYPES, move_advice
 from dmf_fast.ops import autograd
 from dmf_fast.ops.operators import accumulator_dtype
 from dmf_fast.ops.planner import Order, Plan, plan_for
+from dmf_fast.ops.sharded import chains_of_parts, total_loss
 
 Reduction = Literal["mean", "sum"]
 
@@ -82,7 +83,9 @@ def completion_loss(
 
     Args:
         factors: ``[W_1, …, W_N]``, as for :func:`observed_product`.
-        observations: observed entries ``b_ij``, with weights ``w_ij`` or without (all 1).
+        observations: observed entries ``b_ij``, with weights ``w_ij`` or without (all 1). Of
+            `dmf_fast.distributed.RowBlocks` the loss is that of all processes, factors and biases are
+            `DTensor`s, of which ``W_N`` and ``row_bias`` are sharded by rows, and it is differentiable once.
         reduction: ``"sum"``, or ``"mean"``, which divides by the sum of the weights (by their number
             where there are none).
         row_bias: ``(m,)``, added to every entry of its row.
@@ -103,6 +106,8 @@ def completion_loss(
         tensor(9.)
 
     """
+    if _checked_entries(observations).parts[0] is not observations:
+        return _loss_of_parts(factors, observations, reduction, row_bias, column_bias)
     plan = _checked_plan(factors, observations, row_bias, column_bias)
     scale = _scale_of(reduction, observations)
     layout = observations.layout()
@@ -113,6 +118,24 @@ def completion_loss(
     return autograd.completion_loss(
         a, b_transposed, layout.buffer, layout.values, layout.weights, scale, plan.tile_precision
     )
+
+
+def _loss_of_parts(
+    factors: Sequence[Tensor],
+    observations: Observations,
+    reduction: Reduction,
+    row_bias: Tensor | None,
+    column_bias: Tensor | None,
+) -> Tensor:
+    """Return the loss of rows that are in parts, or in the hands of several processes."""
+    scale = _scale_of(reduction, observations)
+    losses = [
+        completion_loss(own, part, "sum", row_bias=own_bias, column_bias=own_column_bias)
+        for part, own, own_bias, own_column_bias in chains_of_parts(
+            factors, observations, row_bias, column_bias
+        )
+    ]
+    return total_loss(observations.sharding, losses) * scale
 
 
 def _two_sides(
@@ -189,6 +212,12 @@ def _scale_of(reduction: str, observations: Observations) -> float:
     return 1.0 / total
 
 
+def _checked_entries(observations: Observations) -> Observations:
+    if not isinstance(observations, Observations):
+        raise TypeError(f"`observations` must be dmf_fast.Observations, got {type(observations).__name__}")
+    return observations
+
+
 def _checked_plan(
     factors: Sequence[Tensor],
     observations: Observations,
@@ -196,8 +225,7 @@ def _checked_plan(
     column_bias: Tensor | None,
 ) -> Plan:
     """Return the plan, after the errors that a user should see."""
-    if not isinstance(observations, Observations):
-        raise TypeError(f"`observations` must be dmf_fast.Observations, got {type(observations).__name__}")
+    _checked_entries(observations)
     if observations.device.type != "cpu":
         cuda.check_usable(observations.device)
     shape = shape_of(factors)

@@ -41,19 +41,15 @@ def _computed_once(statistic: Callable[[Observations], _Result]) -> Callable[[Ob
 def degrees(observations: Observations) -> tuple[Tensor, Tensor]:
     """Return the sum of the weights of every row, ``(m,)``, and of every column, ``(n,)``, float64.
 
-    Without weights these are numbers of entries. They are computed once for all calls.
+    Without weights these are numbers of entries. They are computed once for all calls. Of rows that processes
+    share, each gets those of its own.
 
     >>> degrees(Observations([0, 0, 1], [0, 1, 0], [3.0, 4.0, 5.0]))
     (tensor([2., 1.], dtype=torch.float64), tensor([2., 1.], dtype=torch.float64))
     """
-    # The gradients of half the squares of ones, at products of ones.
-    layout, shape = observations.layout(), observations.shape
-    exact = layout.weights is None and max(shape) < _EXACT  # a row has at most as many entries
-    values = layout.values.new_zeros(len(observations), dtype=torch.float32 if exact else torch.float64)
-    weights = None if layout.weights is None else layout.weights.to(values.dtype)
-    ones = (values.new_ones(size, 1) for size in shape)
-    _, rows, columns = _native.completion_loss_gradients(*ones, layout.buffer, values, weights, 0.5)
-    return rows.flatten().double(), columns.flatten().double()
+    of_parts = [_degrees(part) for part in observations.parts]
+    rows = torch.cat([rows for rows, _ in of_parts])
+    return rows, observations.sharding.total([columns for _, columns in of_parts])
 
 
 @_computed_once
@@ -63,13 +59,8 @@ def mean_value(observations: Observations) -> float:
     >>> mean_value(Observations([0, 1], [0, 0], [1.0, 5.0], weights=[3.0, 1.0]))
     2.0
     """
-    layout = observations.layout()
-    with one_thread():  # the same for any number
-        if layout.weights is None:
-            total = layout.values.sum(dtype=torch.float64)
-        else:
-            total = layout.values.double() @ layout.weights.double()
-    return total.item() / (observations.total_weight or 1.0)
+    total = observations.sharding.total_of([_sum(part) for part in observations.parts])
+    return total / (observations.total_weight or 1.0)
 
 
 def spread(observations: Observations, center: float) -> float:
@@ -80,11 +71,54 @@ def spread(observations: Observations, center: float) -> float:
     >>> spread(Observations([0, 1], [0, 0], [1.0, 5.0]), center=3.0)
     2.0
     """
-    layout, (rows, columns) = observations.layout(), observations.shape
-    wide = torch.float64 if layout.values.dtype == torch.float64 else torch.float32
+    squares = observations.sharding.total_of([_squares(part, center) for part in observations.parts])
+    root = math.sqrt(squares / (observations.total_weight or 1.0))
+    rounding = torch.finfo(_wide(observations.dtype)).eps
+    return root if root > max(_ROUNDING, rounding) * abs(center) else 1.0
+
+
+def value_range(observations: Observations) -> tuple[float, float]:
+    """Return the least and the greatest value; there must be one.
+
+    >>> value_range(Observations([0, 1], [0, 0], [1.0, 5.0]))
+    (1.0, 5.0)
+    """
+    known = [part.layout().values.aminmax() for part in observations.parts if part.nnz]
+    lowest = min((pair.min.item() for pair in known), default=math.inf)
+    highest = max((pair.max.item() for pair in known), default=-math.inf)
+    below, above = observations.sharding.largest([-lowest, highest])
+    return -below, above
+
+
+def _degrees(part: Observations) -> tuple[Tensor, Tensor]:
+    # The gradients of half the squares of ones, at products of ones.
+    layout, shape = part.layout(), part.shape
+    exact = layout.weights is None and max(shape) < _EXACT  # a row has at most as many entries
+    values = layout.values.new_zeros(len(part), dtype=torch.float32 if exact else torch.float64)
+    weights = None if layout.weights is None else layout.weights.to(values.dtype)
+    ones = (values.new_ones(size, 1) for size in shape)
+    _, rows, columns = _native.completion_loss_gradients(*ones, layout.buffer, values, weights, 0.5)
+    return rows.flatten().double(), columns.flatten().double()
+
+
+def _sum(part: Observations) -> float:
+    """Return the weighted sum of the values."""
+    layout = part.layout()
+    with one_thread():  # the same for any number
+        if layout.weights is None:
+            return layout.values.sum(dtype=torch.float64).item()
+        return (layout.values.double() @ layout.weights.double()).item()
+
+
+def _squares(part: Observations, center: float) -> float:
+    """Return the weighted sum of the squared differences from ``center``."""
+    layout, (rows, columns) = part.layout(), part.shape
+    wide = _wide(layout.values.dtype)
     values = layout.values.to(wide)
     weights = None if layout.weights is None else layout.weights.to(wide)
     sides = values.new_full((rows, 1), center), values.new_ones(columns, 1)
-    squares = _native.completion_loss_forward(*sides, layout.buffer, values, weights)
-    root = math.sqrt(squares.item() / (observations.total_weight or 1.0))
-    return root if root > max(_ROUNDING, torch.finfo(wide).eps) * abs(center) else 1.0
+    return float(_native.completion_loss_forward(*sides, layout.buffer, values, weights).item())
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32

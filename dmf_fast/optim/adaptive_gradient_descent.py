@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from dmf_fast.optim.norms import norm, norms
+
 # Length of the first step, from which the curvature is learned, relative to the norm of the parameters.
 _FIRST_LENGTH = 1e-3
-# Below it squares of float32 lose digits.
-_LEAST_NORM = 1e-16
 
 
 class AdaptiveGradientDescent(torch.optim.Optimizer):
@@ -92,34 +92,20 @@ class AdaptiveGradientDescent(torch.optim.Optimizer):
 
     def _step_size(self, parameters: list[Tensor], gradients: list[Tensor], rates: list[float]) -> float:
         """Return the size of this step, and keep what the next one needs to know of it."""
-        shared, norms = self.state[parameters[0]], _norms(gradients)
+        shared, of_gradients = self.state[parameters[0]], norms(gradients)
         moved = shared.get("length", 0.0)
         if not moved or any("gradient" not in self.state[parameter] for parameter in parameters):
-            norm = _norm(norms)
-            usable = 0 < norm < math.inf
-            size = _FIRST_LENGTH * (_norm(_norms(parameters)) or 1.0) / norm if usable else 1.0
+            steepness = norm(of_gradients)
+            usable = 0 < steepness < math.inf
+            size = _FIRST_LENGTH * (norm(norms(parameters)) or 1.0) / steepness if usable else 1.0
             growth = math.inf
         else:
             before = [self.state[parameter]["gradient"] for parameter in parameters]
-            turned = _norm(_norms(torch._foreach_sub(gradients, before)))
+            turned = norm(norms(torch._foreach_sub(gradients, before)))
             longest = math.sqrt(1 + shared["growth"]) * shared["size"]
             size = min(longest, moved / (2 * turned)) if turned else longest
             size = size if math.isfinite(size) else shared["size"]
             growth = size / shared["size"]
-        steps = norms * norms.new_tensor(rates)
-        shared.update(size=size, growth=growth, length=size * _norm(steps))
+        steps = of_gradients * of_gradients.new_tensor(rates)
+        shared.update(size=size, growth=growth, length=size * norm(steps))
         return size
-
-
-def _norms(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-    """Return the norm of every tensor, float64 on the CPU."""
-    norms = torch.stack([norm.double() for norm in torch._foreach_norm(list(tensors))]).cpu()
-    if tensors[0].dtype != torch.float64:
-        for place in ((norms < _LEAST_NORM) | norms.isinf()).nonzero()[:, 0].tolist():
-            norms[place] = tensors[place].double().norm()
-    return norms
-
-
-def _norm(norms: Tensor) -> float:
-    """Return the norm of all numbers together, given those of the tensors that hold them."""
-    return float(norms.norm())

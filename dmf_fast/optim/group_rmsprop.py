@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT, StateDict
 
+from dmf_fast.optim.norms import norms
+from dmf_fast.sharding import is_sharded, local_part
+
 
 class GroupRMSprop(torch.optim.Optimizer):
     """Gradient descent whose step is scaled by the size of *all* gradients, not entry by entry.
@@ -88,8 +91,9 @@ class GroupRMSprop(torch.optim.Optimizer):
         root = self._update_average(gradients).sqrt()
         for group, parameters, gradients in groups:
             step_size = group["lr"] / (root + group["eps"])
-            sizes = [step_size.to(gradient) for gradient in gradients]
-            torch._foreach_addcmul_(parameters, gradients, sizes, value=-1)
+            own = [local_part(gradient) for gradient in gradients]
+            sizes = [step_size.to(gradient) for gradient in own]
+            torch._foreach_addcmul_([local_part(one) for one in parameters], own, sizes, value=-1)
         return loss
 
     def load_state_dict(self, state_dict: StateDict) -> None:
@@ -134,8 +138,11 @@ def _with_gradients(group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def _sum_of_squares(gradients: list[Tensor], device: torch.device) -> Tensor:
-    """Return the sum over all gradients, a float64 scalar."""
+    """Return the sum over all gradients, a float64 scalar; of `DTensor`s over all of their parts."""
+    if any(is_sharded(gradient) for gradient in gradients):
+        return norms(gradients).square().sum().to(device)
     # In 16 bits the norm itself would overflow or lose most of its digits.
-    wide = [gradient if gradient.element_size() >= 4 else gradient.float() for gradient in gradients]
-    norms = torch._foreach_norm(wide)
-    return torch.stack([norm.to(device, torch.float64).square() for norm in norms]).sum()
+    wide = [local_part(gradient) for gradient in gradients]
+    wide = [gradient if gradient.element_size() >= 4 else gradient.float() for gradient in wide]
+    of_each = torch._foreach_norm(wide)
+    return torch.stack([one.to(device, torch.float64).square() for one in of_each]).sum()

@@ -20,7 +20,7 @@ from dmf_fast.files.reading import Finite, reading, record_of
 from dmf_fast.files.tensors import load_tensors, save_tensors
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
-from dmf_fast.ops.statistics import mean_value
+from dmf_fast.ops.statistics import mean_value, value_range
 from dmf_fast.serving.indices import checked_indices
 
 _BLOCK = 1 << 20
@@ -86,9 +86,8 @@ class Predictor:
             3.0
 
         """
-        values = observed.values
         mean = model.mean.item() if centered else mean_value(observed)
-        return cls(model, mean, values.min().item(), values.max().item(), clip=clip)
+        return cls(model, mean, *value_range(observed), clip=clip)
 
     def predict(self, rows: Any, columns: Any, *, clip: bool = True) -> Predictions:
         """Return the predictions, in blocks: never the dense matrix.

@@ -13,6 +13,7 @@ from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.observations.validation import move_advice
 from dmf_fast.optim.spec import OptimizerSpec
+from dmf_fast.sharding import is_sharded, local_part
 from dmf_fast.training.measures import Measures
 from dmf_fast.training.options import FitOptions
 from dmf_fast.training.recording import Recording
@@ -56,7 +57,7 @@ def check_fit(
     name = "model.factors" if given is None else "factors"
     for place, factor in enumerate(model.factors):
         _check_factor(f"{name}[{place}]", factor, train)
-    _check_memory(list(model.factors))
+    _check_memory([local_part(factor.detach()) for factor in model.factors])
     if model.shape != train.shape:
         raise ValueError(
             f"`train` must have the shape of the product of the factors, {model.shape}, got {train.shape}"
@@ -75,6 +76,7 @@ def check_fit(
             "`patience` must be None where there is no validation set to be patient with, got "
             f"{options.patience}; pass validation=... too"
         )
+    _check_sharding(model, train, measures)
     if isinstance(optimizer, torch.optim.Optimizer):
         _check_bound(optimizer, list(model.parameters()) if given is None else given)
 
@@ -101,6 +103,27 @@ def _check_types(train: Observations, measures: Measures, options: FitOptions) -
     for name, given, kind, may_be_none in expected:
         if not (isinstance(given, kind) or (may_be_none and given is None)):
             raise TypeError(f"`{name}` must be dmf_fast.{kind.__name__}, got {type(given).__name__}")
+
+
+def _check_sharding(model: DeepMatrixFactorization, train: Observations, measures: Measures) -> None:
+    sharding = train.sharding
+    if sharding.mesh is not None and not is_sharded(model.factors[-1]):
+        raise ValueError(
+            "`model` must have the parameters of this process alone where processes share the rows, got all "
+            "rows; make its factors with dmf_fast.distributed.initial_factors"
+        )
+    if not sharding.is_whole and measures.truth is not None:
+        raise ValueError("`truth` must be None where processes share the rows, got a whole matrix")
+    for name in ("validation", "test"):
+        other = getattr(measures, name)
+        if other is not None and (other.sharding.mesh, other.sharding.parts) != (
+            sharding.mesh,
+            sharding.parts,
+        ):
+            raise ValueError(
+                f"`{name}` must be in the hands of the same processes as `train`; take blocks of the same "
+                "rows, such as those of train.split"
+            )
 
 
 def _check_bound(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> None:

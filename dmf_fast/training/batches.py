@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from dmf_fast.distributed import RowBlocks
 from dmf_fast.observations import Observations
 
 
@@ -57,6 +58,9 @@ class Batches:
 
 
 def _parts(train: Observations, count: int, seed: int) -> Iterator[Observations]:
+    if isinstance(train, RowBlocks):
+        yield from train.partition(count, seed)
+        return
     generator = torch.Generator().manual_seed(seed)
     part_of_entry = torch.randperm(len(train), generator=generator, device="cpu").remainder_(count)
     (rows, columns), values, weights = train.coordinates(), train.values, train.weights

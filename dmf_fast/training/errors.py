@@ -10,6 +10,7 @@ from torch import Tensor
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.functional import completion_loss
+from dmf_fast.sharding import local_part
 
 
 @torch.no_grad()
@@ -33,7 +34,7 @@ def mean_squared_error_without_factors(model: DeepMatrixFactorization, observati
     >>> mean_squared_error_without_factors(model, Observations([0], [0], [3.0], shape=(2, 2)))
     9.0
     """
-    rows, columns = model.shape
+    rows, columns = len(local_part(model.factors[-1])), model.shape[1]
     return _with_factors(
         [model.mean.new_zeros(1, columns), model.mean.new_zeros(rows, 1)], model, observations
     )
@@ -46,8 +47,8 @@ def _with_factors(
     _, row_bias, column_bias = model.chain_and_biases()
     offset = model.row_offset(row_bias)
     return completion_loss(
-        [factor.to(observations.dtype) for factor in factors],
+        [local_part(factor).to(observations.dtype) for factor in factors],
         observations,
         row_bias=None if offset is None else offset.to(observations.dtype),
-        column_bias=None if column_bias is None else column_bias.to(observations.dtype),
+        column_bias=None if column_bias is None else local_part(column_bias).to(observations.dtype),
     ).item()

@@ -19,6 +19,7 @@ from dmf_fast.files.checkpoint import held_folder
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.optim.spec import OptimizerLike, OptimizerSpec
+from dmf_fast.sharding import WHOLE, RowSharding
 from dmf_fast.training.arguments import bound_or_spec, check_fit, checked_callbacks, model_of
 from dmf_fast.training.engines.choice import make_engine
 from dmf_fast.training.history import history_table
@@ -96,6 +97,10 @@ def fit(
     state of the best recorded RMSE at the end. Ctrl-C ends the run within about a tenth of a second or one
     step, and the result so far is returned; a second one raises `KeyboardInterrupt` at once.
 
+    Of `dmf_fast.distributed.RowBlocks` the processes that share them train together: each calls `fit` with
+    the same arguments, of which the parameters are `DTensor`s, and has the same result. They end at one step,
+    also where Ctrl-C, ``options.max_seconds`` or a callback ends only one of them.
+
     A run that ends without having left its start near zero warns and says so, ``FitResult.left_start``.
 
     Args:
@@ -139,7 +144,11 @@ def fit(
     rule = bound_or_spec(optimizer)
     check_fit(trained, train, rule, measures, options, given)
     called = checked_callbacks(callbacks)
-    with running(options, checkpoint, resume=resume) as (folder, interrupted, advanced):
+    with running(options, checkpoint, resume=resume, sharding=train.sharding) as (
+        folder,
+        interrupted,
+        advanced,
+    ):
         result = train_until_done(
             trained,
             train,
@@ -177,7 +186,9 @@ def train_until_done(
     if checkpoint is not None:
         data = {"train": train, "validation": measures.validation, "test": measures.test}
         identity = identity_of_run(model, optimizer, options, measures, data, engine.name, scheduler)
-    run = Run(engine, options, measures, callbacks, checkpoint, identity, interrupted, advanced)
+    run = Run(
+        engine, options, measures, callbacks, checkpoint, identity, interrupted, advanced, train.sharding
+    )
     result = run_until_done(run, model.mean.device, reason)
     return replace(result, left_start=has_left_start(model, train))
 
@@ -206,18 +217,18 @@ def run_until_done(run: Run, device: torch.device, not_native_because: str | Non
 
 @contextmanager
 def running(
-    options: FitOptions, checkpoint: Path | str | None, *, resume: bool
+    options: FitOptions, checkpoint: Path | str | None, *, resume: bool, sharding: RowSharding = WHOLE
 ) -> Iterator[tuple[Path | None, Callable[[], bool], Callable[[int], object]]]:
     """Give a run its folder for checkpoints, what says whether Ctrl-C came, and the bar to advance.
 
-    Gradients are computed whatever mode the caller is in.
+    Gradients are computed whatever mode the caller is in. Of several processes the first one shows the bar.
     """
     # tqdm's None: only where standard error is a terminal.
-    hidden = None if options.progress is None else not options.progress
+    hidden = True if sharding.rank else None if options.progress is None else not options.progress
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
-        held_folder(checkpoint, every=options.checkpoint_every, resume=resume) as folder,
+        held_folder(checkpoint, every=options.checkpoint_every, resume=resume, sharding=sharding) as folder,
         DeferredInterrupt() as interrupt,
         tqdm(total=options.steps, unit="step", unit_scale=True, disable=hidden) as bar,
     ):

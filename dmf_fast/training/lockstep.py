@@ -77,10 +77,11 @@ def fit_folds(
         own = replace(measures, validation=fold.validation)
         check_fit(fold.model, fold.train, fold.optimizer, own, options)
     called = checked_callbacks(callbacks)
-    with running(options, checkpoint, resume=resume) as (folder, interrupted, advanced):
+    sharding = first.train.sharding
+    with running(options, checkpoint, resume=resume, sharding=sharding) as (folder, interrupted, advanced):
         engine, reason = _engine(folds, options, scheduler)
         identity = {} if folder is None else _identity(folds, options, measures, engine.name, scheduler)
-        run = Run(engine, options, measures, called, folder, identity, interrupted, advanced)
+        run = Run(engine, options, measures, called, folder, identity, interrupted, advanced, sharding)
         result = run_until_done(run, first.model.mean.device, reason)
     left_start = any(has_left_start(fold.model, fold.train) for fold in folds)
     return replace(result, left_start=left_start)

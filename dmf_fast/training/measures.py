@@ -14,6 +14,9 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from dmf_fast.chain import balancedness, chain_product, singular_values
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
+from dmf_fast.ops.row_qr import householder_qr
+from dmf_fast.optim.norms import norm, norms
+from dmf_fast.sharding import RowSharding, local_part
 from dmf_fast.spectrum import effective_rank, nuclear_norm, schatten_norm
 from dmf_fast.training.history import Row, singular_value_names
 from dmf_fast.training.recording import Recording
@@ -120,7 +123,10 @@ class Measures:
     def _of_model(self, model: DeepMatrixFactorization) -> Row:
         row: Row = {}
         chain, row_bias, column_bias = model.chain_and_biases()
-        wide = [factor.double() for factor in chain]
+        wide = [local_part(factor).double() for factor in chain]
+        sharding = RowSharding(getattr(model.factors[-1], "device_mesh", None))
+        if not sharding.is_whole and (self.recording.spectrum or self.recording.singular_values != 0):
+            wide[-1] = householder_qr(wide[-1], sharding)[1]  # which has the same singular values
         if self.truth is not None:
             product = chain_product(wide)
             predictions = product + model.mean.double()
@@ -131,11 +137,13 @@ class Measures:
             if min(model.dims) == min(model.shape):  # a narrower chain has zeros that only it shows exactly
                 wide = [product]
         if self.recording.norms:
-            norms = [torch.linalg.vector_norm(p.detach().double()).item() for p in model.parameters()]
-            row["parameter_norm"] = math.hypot(*norms)
+            row["parameter_norm"] = norm(norms([p.detach().double() for p in model.parameters()]))
         row |= self._spectrum(wide, model)
         if self.recording.balancedness:
-            row["balancedness"] = balancedness([f.double() for f in model.factors]).item()
+            factors = [local_part(factor).double() for factor in model.factors]
+            if not sharding.is_whole:
+                factors[-1] = householder_qr(factors[-1], sharding)[1]
+            row["balancedness"] = balancedness(factors).item()
         return row
 
     def _spectrum(self, wide: Sequence[Tensor], model: DeepMatrixFactorization) -> Row:

@@ -18,6 +18,7 @@ from dmf_fast.files.checkpoint import has_checkpoint, load_checkpoint, save_chec
 from dmf_fast.files.packing import form_of
 from dmf_fast.files.reading import reading
 from dmf_fast.nn import DeepMatrixFactorization
+from dmf_fast.sharding import WHOLE, RowSharding
 from dmf_fast.training.engines.protocol import Engine, EngineState
 from dmf_fast.training.history import Row
 from dmf_fast.training.measures import Measures
@@ -134,6 +135,7 @@ class Run:
         identity: what a run must be to resume from one of them.
         interrupted: asked about ten times a second whether to stop.
         advanced: told about ten times a second how many steps were made.
+        sharding: of the rows to processes; all of them stop, record and save at the same steps.
 
     """
 
@@ -145,11 +147,13 @@ class Run:
     identity: dict[str, Any] = field(default_factory=dict)
     interrupted: Callable[[], bool] = lambda: False
     advanced: Callable[[int], object] = lambda steps: None
+    sharding: RowSharding = WHOLE
     rows: list[Row] = field(default_factory=list)
     best: Best = field(default_factory=Best)
     seconds_before: float = 0.0
     started: float = field(default_factory=time.perf_counter)
     saved: float = field(default_factory=time.perf_counter)
+    _checkpoint_is_due: bool = False
 
     @property
     def seconds(self) -> float:
@@ -158,9 +162,9 @@ class Run:
 
     def open_checkpoint(self) -> None:
         """Resume from the checkpoint, where there is one."""
-        if self.checkpoint is None or not has_checkpoint(self.checkpoint):
+        if self.checkpoint is None or not self.sharding.broadcast(has_checkpoint(self.checkpoint)):
             return
-        state = load_checkpoint(self.checkpoint, self.identity)
+        state = load_checkpoint(self.checkpoint, self.identity, self.sharding)
         with reading(self.checkpoint, "a checkpoint of this run", "remove it and start anew"):
             saved, fresh = msgspec.convert(state, _Saved), self.engine.state()
             _check_form("parameters", saved.engine.parameters, fresh.parameters)
@@ -205,12 +209,13 @@ class Run:
             reason = self._asked_to_stop()
             if reason is not None:
                 return _REASONS.get(self._slice(self.engine.step), reason)
-            if self._time_for_checkpoint():
+            if self._checkpoint_is_due:
                 return None
             outcome = self._slice(until)
         if outcome != Outcome.reached:
             return _REASONS[outcome]
-        return "steps" if self.engine.step >= self.options.steps else self._asked_to_stop()
+        reason = self._asked_to_stop()
+        return "steps" if self.engine.step >= self.options.steps else reason
 
     def _slice(self, until: int) -> Outcome:
         before = self.engine.step
@@ -219,10 +224,17 @@ class Run:
         return outcome
 
     def _asked_to_stop(self) -> StoppedBecause | None:
-        if self.interrupted():
-            return "interrupted"
+        """Return why the run is to end, and note whether a checkpoint is due: for any of the processes."""
         limit = self.options.max_seconds
-        return "max_seconds" if limit is not None and time.perf_counter() - self.started >= limit else None
+        now = time.perf_counter()
+        wishes = (
+            self.interrupted(),
+            limit is not None and now - self.started >= limit,
+            self.checkpoint is not None and now - self.saved >= _SECONDS_A_CHECKPOINT,
+        )
+        interrupted, is_late, is_due = map(bool, self.sharding.largest([float(wish) for wish in wishes]))
+        self._checkpoint_is_due = is_due and self.options.checkpoint_every is None
+        return "interrupted" if interrupted else "max_seconds" if is_late else None
 
     def _is_recorded(self, step: int) -> bool:
         return self.measures.recording.next_step(step - 1) == step
@@ -234,30 +246,33 @@ class Run:
         self.best = self.best.after(row, first_loss or 0.0, patience_after=self.options.patience_after)
         if self.callbacks:
             progress = Progress(self.engine.step, self.engine.model(), row, self.rows)
-            try:
-                answers = [callback(progress) for callback in self.callbacks]
-            except KeyboardInterrupt:
-                return reason or "interrupted"
-            if reason is None and any(answers):
-                return "callback"
+            answer = self._call(progress)
+            if reason is None and answer is not None:
+                return answer
         patience = self.options.patience
         if reason is None and patience is not None and self.best.is_over(patience):
             return "patience"
         return reason
+
+    def _call(self, progress: Progress) -> StoppedBecause | None:
+        """Call the callbacks, and say why the run is to end by what they answer in any of the processes."""
+        stops = interrupted = False
+        try:
+            stops = any([callback(progress) for callback in self.callbacks])
+        except KeyboardInterrupt:
+            interrupted = True
+        stops, interrupted = map(bool, self.sharding.largest([float(stops), float(interrupted)]))
+        return "interrupted" if interrupted else "callback" if stops else None
 
     def _is_saved(self, reason: StoppedBecause | None) -> bool:
         if self.checkpoint is None or reason == "diverged":
             return False
         every = self.options.checkpoint_every
         if every is None:
-            due = self._time_for_checkpoint()
+            due = self._checkpoint_is_due
         else:
             due = every > 0 and self.engine.step > 0 and self.engine.step % every == 0
         return reason is not None or due
-
-    def _time_for_checkpoint(self) -> bool:
-        timed = self.checkpoint is not None and self.options.checkpoint_every is None
-        return timed and time.perf_counter() - self.saved >= _SECONDS_A_CHECKPOINT
 
     def _save(self, before: _BeforeRow) -> None:
         assert self.checkpoint is not None
@@ -268,8 +283,8 @@ class Run:
             "seconds": self.seconds,
             "generators": before.generators,
         }
-        save_checkpoint(self.checkpoint, self.identity, state)
-        self.saved = time.perf_counter()
+        save_checkpoint(self.checkpoint, self.identity, state, self.sharding)
+        self.saved, self._checkpoint_is_due = time.perf_counter(), False
 
     def _generators(self) -> dict[str, Tensor]:
         """Return the states of torch's generators, which callbacks may draw from; nothing without a seed."""

@@ -224,7 +224,7 @@ def test_a_checkpoint_of_a_model_with_other_parts_than_the_run_is_refused(
 ) -> None:
     save = run_module.save_checkpoint
 
-    def changed(folder: Path, identity: dict[str, Any], state: dict[str, Any]) -> None:
+    def changed(folder: Path, identity: dict[str, Any], state: dict[str, Any], *sharding: Any) -> None:
         change(state["engine"][part])
         save(folder, identity, state)
 
@@ -253,7 +253,7 @@ def test_a_checkpoint_of_other_values_is_refused_in_a_sentence(
     save = run_module.save_checkpoint
     with monkeypatch.context() as patch:
         patch.setattr(
-            run_module, "save_checkpoint", lambda at, who, state: save(at, who, state | {name: value})
+            run_module, "save_checkpoint", lambda at, who, state, *_: save(at, who, state | {name: value})
         )
         run("native", 30, checkpoint=tmp_path)
     with pytest.raises(ValueError, match="not a checkpoint of this run, or is damaged"):
@@ -278,7 +278,7 @@ def test_checkpoints_change_no_number_and_come_when_asked_for(
     saved: list[int] = []
     save = run_module.save_checkpoint
 
-    def noted(folder: Path, identity: Any, state: Any) -> None:
+    def noted(folder: Path, identity: Any, state: Any, *sharding: Any) -> None:
         saved.append(state["engine"]["step"])
         save(folder, identity, state)
 

@@ -15,10 +15,10 @@ from dmf_fast import _native
 from dmf_fast._native import Outcome, Part, RuleKind
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
-from dmf_fast.observations.sharding import is_sharded, local_part
 from dmf_fast.ops.planner import plan_descent
 from dmf_fast.optim.native import NativeOptimizer, NotNative, OptimizerState
 from dmf_fast.optim.spec import OptimizerSpec
+from dmf_fast.sharding import is_sharded, local_part
 from dmf_fast.training.engines.program import DescentProgram
 from dmf_fast.training.engines.protocol import loss_scale, thresholds
 from dmf_fast.training.engines.rule_engine import MOMENTS, RuleEngine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from dmf_fast.optim.native import (
     write_state,
 )
 from dmf_fast.optim.spec import OptimizerSpec
+from dmf_fast.sharding import local_part, placed_as
 from dmf_fast.training.engines.protocol import EngineState
 from dmf_fast.training.errors import mean_squared_error
 from dmf_fast.training.options import FitOptions
@@ -70,6 +71,10 @@ class RuleEngine(ABC):
         """
         if train.dtype not in (torch.float32, torch.float64):
             raise NotNative(f"{train.dtype} has no native step")
+        if train.sharding.mesh is not None and isinstance(optimizer, torch.optim.Optimizer):
+            raise NotNative(
+                "an optimizer that is bound to parameters of several processes has no native step"
+            )
         if not all(parameter.requires_grad for parameter in model.parameters()):
             raise NotNative("a parameter does not require a gradient")
         _refuse_other_code(model, optimizer)
@@ -92,24 +97,26 @@ class RuleEngine(ABC):
         return mean_squared_error(self.model(), observations)
 
     def state(self) -> EngineState:
-        """Return copies of all that changes from step to step."""
-        kept = self._kept_parameters()
+        """Return copies of all that changes from step to step; where processes share the rows, `DTensor`s."""
+        kept, optimizer = self._kept_parameters(), self._optimizer_state()
+        moments = [self._placed(one) for one in optimizer.moments]
         return EngineState(
             self.step,
-            self._named(self._parameters()),
-            None if kept is None else self._named(kept),
-            vars(self._optimizer_state()),
+            self._named(self._placed(self._parameters())),
+            None if kept is None else self._named(self._placed(kept)),
+            vars(OptimizerState(optimizer.steps, moments, optimizer.scalars)),
         )
 
     def resume(self, state: EngineState) -> None:
         """Take up a state that `state` has returned."""
         if state.kept is not None:
-            self._set_parameters(list(state.kept.values()))
+            self._set_parameters(_local(state.kept.values()))
             self.keep()
-        self._set_parameters(list(state.parameters.values()))
+        self._set_parameters(_local(state.parameters.values()))
         optimizer = OptimizerState(**state.optimizer)
         self._updates_before = optimizer.steps - state.step
-        self._set_optimizer_state(optimizer)
+        moments = [_local(one) for one in optimizer.moments]
+        self._set_optimizer_state(OptimizerState(optimizer.steps, moments, optimizer.scalars))
 
     def finish(self, *, best: bool) -> None:
         """Leave the model with the kept or the present parameters, the optimizer with its state."""
@@ -129,7 +136,11 @@ class RuleEngine(ABC):
     @torch.no_grad()
     def _fill_model(self, parameters: Sequence[Tensor]) -> None:
         for place, (own, present) in enumerate(zip(self._model.parameter_list, parameters, strict=True)):
-            own.copy_(self._as_in_model(place, present))
+            local_part(own).copy_(self._as_in_model(place, present))
+
+    def _placed(self, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """Return tensors like the parameters as `DTensor`s where these are such."""
+        return [placed_as(one, own) for one, own in zip(parameters, self._model.parameter_list, strict=True)]
 
     def _named(self, parameters: Sequence[Tensor]) -> dict[str, Tensor]:
         names = [f"factors.{place}" for place in range(len(self._model.factors))]
@@ -175,6 +186,10 @@ class RuleEngine(ABC):
     @abstractmethod
     def _set_optimizer_state(self, state: OptimizerState) -> None:
         """Take up another state of the rule."""
+
+
+def _local(tensors: Iterable[Tensor]) -> list[Tensor]:
+    return [local_part(tensor) for tensor in tensors]
 
 
 def _refuse_other_code(

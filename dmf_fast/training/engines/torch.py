@@ -16,6 +16,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from dmf_fast._native import Outcome
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
+from dmf_fast.optim.norms import norms
+from dmf_fast.sharding import local_part
 from dmf_fast.training.batches import Batches
 from dmf_fast.training.engines.protocol import EngineState, thresholds
 from dmf_fast.training.errors import mean_squared_error
@@ -54,6 +56,12 @@ class TorchEngine:
         self._batches = Batches(train, options.batches, options.seed or 0)
         self._thresholds = thresholds(options)
         self._takes_closure = _takes_closure(optimizer)
+        self._sharding = train.sharding
+        if self._takes_closure and self._sharding.mesh is not None:
+            raise ValueError(
+                f"`optimizer` must not need a closure where processes share the rows, got "
+                f"{type(optimizer).__name__}; take one such as torch.optim.Adam"
+            )
         self._step = 0
         # Of the present parameters, with its graph until it is differentiated.
         self._loss: Tensor | None = None
@@ -82,9 +90,14 @@ class TorchEngine:
                 return outcome
             if reached:
                 return Outcome.reached
-            if self._step > first and time.perf_counter() > deadline:
+            if self._step > first and self._is_late(deadline):
                 return Outcome.paused
             self._update()
+
+    def _is_late(self, deadline: float) -> bool:
+        """Say whether the time is over, for any of the processes: all of them pause at one step."""
+        late = time.perf_counter() > deadline
+        return bool(self._sharding.largest([float(late)])[0]) if self._sharding.mesh is not None else late
 
     @property
     def step(self) -> int:
@@ -158,15 +171,17 @@ class TorchEngine:
         if self._gradient_norm is None:
             self._backward(self._loss)
             self._loss = self._loss.detach()
-            self._gradient_norm = torch.nn.utils.get_total_norm(
-                [p.grad for p in self._model.parameters() if p.grad is not None]
-            )
+            gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
+            if self._sharding.mesh is None:
+                self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
+            else:
+                self._gradient_norm = norms(gradients).norm()
         return self._gradient_norm
 
     def _update(self) -> None:
         norm, clip = self._differentiate(), self._options.gradient_clip
         if clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(self._model.parameters(), clip, norm)
+            torch.nn.utils.clip_grads_with_norm_(_with_local_gradients(self._model), clip, norm)
         if self._takes_closure:
             self._optimizer.step(closure=self._closure())  # type: ignore[arg-type]
         else:
@@ -217,6 +232,16 @@ def _takes_closure(optimizer: torch.optim.Optimizer) -> bool:
         return any(one.kind == inspect.Parameter.VAR_KEYWORD for one in parameters.values())
     own = type(optimizer).__module__.partition(".")[0] in ("torch", "dmf_fast")
     return closure.default is inspect.Parameter.empty or not own
+
+
+def _with_local_gradients(model: DeepMatrixFactorization) -> list[Tensor]:
+    """Return the parameters; of `DTensor`s what this process has, whose gradients share their memory."""
+    local = []
+    for parameter in model.parameters():
+        own = local_part(parameter.detach())
+        own.grad = None if parameter.grad is None else local_part(parameter.grad)
+        local.append(own)
+    return local
 
 
 def _copies(model: DeepMatrixFactorization) -> dict[str, Tensor]:

@@ -1,0 +1,61 @@
+"""Reads the entries of one of the blocks that ``dmf-fast prepare`` wrote."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from dmf_fast.data.block_files import BLOCKS_FACTS, BlocksFacts, block_name, row_ids_name
+from dmf_fast.data.errors import DataError
+from dmf_fast.files.digests import SUMS, check_sums
+from dmf_fast.files.reading import reading
+from dmf_fast.observations import Observations
+
+_KIND, _ADVICE = "a folder of row blocks", "write it again with dmf-fast prepare"
+_TYPES = {"rows": pa.int32(), "columns": pa.int32()}
+
+
+def check_block_files(path: Path, names: Sequence[str]) -> str:
+    """Compare files with their digests, and return the digest of all digests: what folder this is.
+
+    Raises a `DataError` where one differs.
+    """
+    with reading(path, _KIND, _ADVICE, DataError):
+        check_sums(path, (BLOCKS_FACTS, *names))
+        return hashlib.sha256((path / SUMS).read_bytes()).hexdigest()
+
+
+def read_block(
+    path: Path, facts: BlocksFacts, block: int, dtype: torch.dtype, device: torch.device | str
+) -> Observations:
+    """Return the entries of a block, whose row is their place in it.
+
+    Raises a `DataError` where the file is damaged or not as ``facts`` say.
+    """
+    with reading(path / block_name(block), "a block of ratings", _ADVICE, DataError):
+        with pa.memory_map(str(path / block_name(block))) as file:
+            table = pa.ipc.open_file(file).read_all()
+        kinds = {field.name: field.type for field in table.schema}
+        if kinds != {**_TYPES, "values": pa.float32() if facts.dtype == "float32" else pa.float64()}:
+            raise ValueError(f"its columns are {kinds}")
+        if len(table) != facts.block_entries[block]:
+            raise ValueError(f"it holds {len(table)} entries instead of {facts.block_entries[block]}")
+        table.validate(full=True)
+        rows, columns, values = (table.column(name).to_numpy() for name in kinds)
+        if len(rows) and (np.diff(rows) < 0).any():
+            raise ValueError("its rows are not in order")
+        shape = (facts.rows_a_block, facts.columns)
+        return Observations(rows, columns, values, shape, dtype=dtype, device=device)
+
+
+def row_count(path: Path, block: int) -> int:
+    """Return how many rows of a block there are; a `DataError` where their ids cannot be read."""
+    import pyarrow.parquet as pq  # here, as it is slow to import
+
+    with reading(path / row_ids_name(block), "ids of rows", _ADVICE, DataError):
+        return int(pq.read_metadata(path / row_ids_name(block)).num_rows)

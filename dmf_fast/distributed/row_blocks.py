@@ -1,0 +1,420 @@
+"""Observed entries whose rows are in the hands of several processes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dmf_fast.data.block_files import BlocksFacts, block_name, read_blocks_facts, row_ids_name
+from dmf_fast.data.errors import DataError
+from dmf_fast.distributed.block_entries import check_block_files, read_block, row_count
+from dmf_fast.observations import Observations
+from dmf_fast.observations.layout import Layout
+from dmf_fast.observations.splitting import split_masks
+from dmf_fast.sharding import RowSharding
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+
+class RowBlocks(Observations):
+    """Observed entries of an ``(m, n)`` matrix whose rows were dealt to V blocks, for one or more processes.
+
+    ``dmf-fast prepare`` writes such blocks and `open` reads those of this process, V divided by the number of
+    processes. They go where `Observations` go in `dmf_fast.completion_loss`, `dmf_fast.fit` and
+    `dmf_fast.completion.complete_matrix`, which then compute with the others: every process calls them alike.
+
+    ``shape``, ``nnz``, ``len`` and ``total_weight`` are those of the whole matrix. Its entries are those of
+    all ``parts``; there are no ``rows``, ``columns``, ``values`` or ``layout()`` of it.
+
+    Args:
+        blocks: those of this process, in order, each with equally many rows and all n columns.
+        mesh: of one dimension, over the processes; None for a process alone.
+        reproducible: results do not depend on the number of processes, bit by bit, as long as each has a
+            power of two of blocks. Each block is then swept alone, which takes longer the smaller they are.
+        row_counts: of every block here, how many of its rows there are; the others, at its end, stay zero.
+        origin: names where the entries come from, in as many hands as they are; for checkpoints.
+
+    Attributes:
+        parts: the entries of this process: one `Observations` of its rows, or with ``reproducible`` one for
+            each block.
+        sharding: what adds up over parts and processes.
+        blocks: V.
+
+    Raises:
+        ValueError: there are no blocks, shapes or dtypes differ, processes have different numbers of blocks,
+            or blocks are too small to be swept alone.
+
+    Example:
+        >>> block = Observations([0, 1], [0, 1], [1.0, 2.0])
+        >>> RowBlocks([block, block])
+        RowBlocks(shape=(4, 2), nnz=4, blocks=2, processes=1, dtype=torch.float32, device=cpu)
+
+    """
+
+    __slots__ = (
+        "_blocks_here",
+        "_columns",
+        "_nnz",
+        "_origin",
+        "_own",
+        "_row_counts",
+        "_rows_a_block",
+        "_sharding",
+    )
+
+    def __init__(
+        self,
+        blocks: Sequence[Observations],
+        mesh: DeviceMesh | None = None,
+        *,
+        reproducible: bool = False,
+        row_counts: Sequence[int] | None = None,
+        origin: str = "",
+    ) -> None:
+        _check_alike(blocks)
+        self._rows_a_block, self._columns = blocks[0].shape
+        self._blocks_here = len(blocks)
+        self._row_counts = (self._rows_a_block,) * len(blocks) if row_counts is None else tuple(row_counts)
+        self._origin = origin or hashlib.sha256("".join(one.digest() for one in blocks).encode()).hexdigest()
+        parts = list(blocks) if reproducible and len(blocks) > 1 else [_merged(blocks)]
+        self._take(parts, RowSharding(mesh, len(parts), reproducible=reproducible))
+        if reproducible:
+            _check_large_enough(self)
+
+    def _take(self, parts: Sequence[Observations], sharding: RowSharding) -> None:
+        """Take over the entries of this process, and learn how many all have."""
+        self._own, self._sharding = tuple(parts), sharding
+        self._dtype, self._device = parts[0].dtype, parts[0].device
+        here = (self._blocks_here, self._rows_a_block, self._columns)
+        most = sharding.largest([*here, *(-one for one in here)])
+        if most != [*here, *(-one for one in here)]:
+            raise ValueError(
+                "`blocks` must be equally many of one shape in all processes, got "
+                f"{self._blocks_here} of shape {here[1:]} here and others elsewhere"
+            )
+        self._nnz = int(sharding.total_of([float(part.nnz) for part in parts]))
+        self._total_weight = sharding.total_of([part.total_weight for part in parts])
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str,
+        mesh: DeviceMesh | None = None,
+        *,
+        reproducible: bool = False,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> RowBlocks:
+        """Return the blocks of this process from a folder that ``dmf-fast prepare`` wrote.
+
+        Only this process' part is read. Its bytes are compared with their digests.
+
+        Args:
+            path: the folder; every process must see it.
+            mesh: see the class; its size must divide the number of blocks.
+            reproducible: see the class.
+            dtype: of the values; by default as they were prepared.
+            device: where they are used; by default that of the mesh.
+
+        Raises:
+            DataError: there is no such folder, it is damaged, or of another version.
+            ValueError: the processes do not divide the blocks.
+
+        Example:
+            >>> RowBlocks.open("no/such/folder")  # doctest: +ELLIPSIS
+            Traceback (most recent call last):
+                ...
+            dmf_fast.data.errors.DataError: no/such/folder ...
+
+        """
+        path = Path(path)
+        facts = read_blocks_facts(path)
+        sharding = RowSharding(mesh)
+        here = own_blocks(facts, sharding)
+        names = [name for block in here for name in (block_name(block), row_ids_name(block))]
+        sums = check_block_files(path, names)
+        dtype = getattr(torch, facts.dtype) if dtype is None else dtype
+        device = ("cpu" if mesh is None else mesh.device_type) if device is None else device
+        blocks = [read_block(path, facts, block, dtype, device) for block in here]
+        counts = [row_count(path, block) for block in here]
+        return cls(blocks, mesh, reproducible=reproducible, row_counts=counts, origin=f"{sums} {dtype}")
+
+    @property
+    def parts(self) -> tuple[Observations, ...]:
+        """The entries of this process: those of its rows, or of each of its blocks."""
+        return self._own
+
+    @property
+    def sharding(self) -> RowSharding:
+        """What adds up over parts and processes."""
+        return self._sharding
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks there are in all processes."""
+        return self._blocks_here * self._sharding.size
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns ``(m, n)`` of the matrix; rows that some blocks lack at their end included."""
+        return self._rows_a_block * self.blocks, self._columns
+
+    @property
+    def nnz(self) -> int:
+        """Number of observed entries, of all processes."""
+        return self._nnz
+
+    @property
+    def row_is_there(self) -> Tensor:
+        """Which rows of this process there are, ``(m / processes,)`` booleans."""
+        places = torch.arange(self._rows_a_block, device="cpu")
+        return torch.cat([places < count for count in self._row_counts])
+
+    @property
+    def first_block(self) -> int:
+        """The number of the first block of this process."""
+        return self._blocks_here * self._sharding.rank
+
+    @property
+    def rows_a_block(self) -> int:
+        """Rows of every block, those that it lacks at its end included."""
+        return self._rows_a_block
+
+    def generators(self, seed: int) -> list[torch.Generator]:
+        """Return one for every block of this process, which depends on ``seed`` and its number alone."""
+        blocks = range(self.first_block, self.first_block + self._blocks_here)
+        return [torch.Generator().manual_seed(mixed_seed(seed, block)) for block in blocks]
+
+    def __repr__(self) -> str:
+        return (
+            f"RowBlocks(shape={self.shape}, nnz={self.nnz}, blocks={self.blocks}, "
+            f"processes={self._sharding.size}, dtype={self.dtype}, device={self.device})"
+        )
+
+    def digest(self) -> str:
+        """Return what tells these entries from others, the same for every number of processes."""
+        of_parts = self._sharding.gathered([_as_bytes(self._origin)])
+        return hashlib.sha256(b"".join(sorted({bytes(one.numpy()) for one in of_parts}))).hexdigest()
+
+    def to(
+        self, device: torch.device | str | int | None = None, dtype: torch.dtype | None = None
+    ) -> RowBlocks:
+        """Return these entries on ``device`` and in ``dtype``; ``self`` where nothing changes."""
+        moved = [part.to(device, dtype) for part in self._own]
+        if all(one is other for one, other in zip(moved, self._own, strict=True)):
+            return self
+        return self._with(moved, f"{dtype}")
+
+    def map_values(self, change: Callable[[Observations], Observations], how: str) -> RowBlocks:
+        """Return other values at the same places; ``how`` names the change, for checkpoints."""
+        return self._with([change(part) for part in self._own], how)
+
+    def folds(self, test_fraction: float, count: int, seed: int) -> list[tuple[RowBlocks, RowBlocks]]:  # type: ignore[override]
+        """Return training and test parts, drawn from every block by ``seed`` and its number alone.
+
+        Otherwise as `Observations.folds`.
+        """
+        drawn = [
+            split_masks(
+                rows, self._rows_a_block, test_fraction, mixed_seed(seed, self.first_block + block), count
+            )
+            for block, rows in enumerate(self._rows_of_blocks())
+        ]
+        fewest = -int(self._sharding.largest([-float(min(map(len, drawn)))])[0])
+        found = []
+        for fold in range(fewest):
+            is_test = _by_part([masks[fold] for masks in drawn], len(self._own))
+            pairs = list(zip(self._own, is_test, strict=True))
+            name = f"{test_fraction} {seed} {fold}"
+            train = self._with([part.select(~own) for part, own in pairs], f"train {name}")
+            found.append((train, self._with([part.select(own) for part, own in pairs], f"test {name}")))
+        return found
+
+    def split(self, test_fraction: float, seed: int) -> tuple[RowBlocks, RowBlocks]:
+        """Return a training and a test part, as `folds`."""
+        return self.folds(test_fraction, 1, seed)[0]
+
+    def partition(self, count: int, seed: int) -> list[RowBlocks]:
+        """Return ``count`` random parts that each entry is in one of; a block's are drawn by its number."""
+        drawn = [
+            torch.randint(count, (end - begin,), generator=own, device="cpu").numpy()
+            for (begin, end), own in zip(self._entry_ranges(), self.generators(seed), strict=True)
+        ]
+        of_entry = _by_part(drawn, len(self._own))
+        return [
+            self._with(
+                [part.select(own == number) for part, own in zip(self._own, of_entry, strict=True)],
+                f"part {number} of {count} {seed}",
+            )
+            for number in range(count)
+        ]
+
+    def layout(self) -> Layout:
+        """Refuse: there is a layout for each of the ``parts``."""
+        _refuse("a layout")
+
+    def coordinates(self) -> tuple[Tensor, Tensor]:
+        """Refuse: rows and columns are those of the ``parts``."""
+        _refuse("coordinates")
+
+    @property
+    def rows(self) -> Tensor:
+        """Refused: see the ``parts``."""
+        _refuse("rows")
+
+    @property
+    def columns(self) -> Tensor:
+        """Refused: see the ``parts``."""
+        _refuse("columns")
+
+    @property
+    def values(self) -> Tensor:
+        """Refused: see the ``parts``."""
+        _refuse("values")
+
+    @property
+    def weights(self) -> Tensor | None:
+        """Refused: see the ``parts``."""
+        _refuse("weights")
+
+    def with_values(self, values: Any, weights: Any = None) -> RowBlocks:
+        """Refuse: `map_values` changes the values of the ``parts``."""
+        _refuse("values of its own")
+
+    def transpose(self) -> Observations:
+        """Refuse: blocks are of rows."""
+        _refuse("a transpose")
+
+    def select(self, mask: Any) -> RowBlocks:
+        """Refuse: `folds` splits the entries."""
+        _refuse("an order of all entries")
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse: what another process has cannot be sent along."""
+        _refuse("a form to be sent to another process")
+
+    def _with(self, parts: Sequence[Observations], how: str) -> RowBlocks:
+        """Return other entries of the same rows; ``how`` says what was done to these."""
+        other = RowBlocks.__new__(RowBlocks)
+        for name in ("_blocks_here", "_rows_a_block", "_columns", "_row_counts"):
+            setattr(other, name, getattr(self, name))
+        other._origin = f"{self._origin}; {how}"
+        other._take(parts, self._sharding)
+        return other
+
+    def _entry_ranges(self) -> list[tuple[int, int]]:
+        """Return where the entries of every block of this process begin and end in its part."""
+        size, ranges = self._rows_a_block, []
+        for part in self._own:
+            rows = part._pattern.coordinates()[0]
+            bounds = np.searchsorted(rows, size * np.arange(part.shape[0] // size + 1)).tolist()
+            ranges += list(pairwise(bounds))
+        return ranges
+
+    def _rows_of_blocks(self) -> list[NDArray[Any]]:
+        """Return the row of every entry of every block of this process, counted from its first one."""
+        here = len(self._own)
+        each = self._blocks_here // here
+        return [
+            self._own[block // each]._pattern.coordinates()[0][begin:end]
+            - (block % each) * self._rows_a_block
+            for block, (begin, end) in enumerate(self._entry_ranges())
+        ]
+
+
+def own_blocks(facts: BlocksFacts, sharding: RowSharding) -> range:
+    """Return the numbers of the blocks of this process; a `ValueError` where they cannot be shared out."""
+    if facts.blocks % sharding.size:
+        raise ValueError(
+            f"the number of processes must divide the {facts.blocks} blocks, got {sharding.size}; start as "
+            "many as divide it, or prepare the ratings with another --blocks"
+        )
+    count = facts.blocks // sharding.size
+    return range(sharding.rank * count, (sharding.rank + 1) * count)
+
+
+def mixed_seed(seed: int, block: int) -> int:
+    """Return a seed for a block that has nothing in common with those of its neighbors.
+
+    >>> mixed_seed(0, 1) != mixed_seed(1, 0)
+    True
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed} {block}".encode()).digest()[:7], "little")
+
+
+def _by_part(of_blocks: Sequence[NDArray[Any]], parts: int) -> list[NDArray[Any]]:
+    """Join what belongs to the entries of blocks to what belongs to those of parts."""
+    each = len(of_blocks) // parts
+    return [np.concatenate(of_blocks[part * each : (part + 1) * each]) for part in range(parts)]
+
+
+def _refuse(what: str) -> NoReturn:
+    raise TypeError(
+        f"RowBlocks do not have {what}, as each process has its own rows; take `parts` for the entries of "
+        "this process, or train with dmf_fast.fit, complete_matrix or completion_loss"
+    )
+
+
+def _check_alike(blocks: Sequence[Observations]) -> None:
+    if not blocks:
+        raise ValueError("`blocks` must hold at least one block for every process, got none")
+    for place, block in enumerate(blocks):
+        for name in ("shape", "dtype", "device"):
+            own, first = getattr(block, name), getattr(blocks[0], name)
+            if own != first:
+                raise ValueError(f"`blocks[{place}]` must have the {name} of `blocks[0]`, {first}, got {own}")
+
+
+def _merged(blocks: Sequence[Observations]) -> Observations:
+    """Return the entries of all blocks as those of one matrix."""
+    if len(blocks) == 1:
+        return blocks[0]
+    size, columns = blocks[0].shape
+    entries = [block._pattern.coordinates() for block in blocks]
+    weights = [block.weights for block in blocks]
+    known = [one for one in weights if one is not None]
+    if known and len(known) < len(blocks):
+        raise ValueError("`blocks` must all have weights, or none of them, got some with weights")
+    rows = [own.astype(np.int64) + place * size for place, (own, _) in enumerate(entries)]
+    return Observations(
+        np.concatenate(rows),
+        np.concatenate([own for _, own in entries]),
+        torch.cat([block.values for block in blocks]),
+        (size * len(blocks), columns),
+        weights=torch.cat(known) if known else None,
+        dtype=blocks[0].dtype,
+        device=blocks[0].device,
+    )
+
+
+# Entries of a block for each of its columns from which on a sweep of it alone costs little more: its sums
+# over the columns are then small compared with its entries. `csrc/README.md` has the figures.
+_LEAST_PER_COLUMN = 12
+
+
+def _check_large_enough(blocks: RowBlocks) -> None:
+    """Raise a `ValueError` where blocks are too small to be swept one by one."""
+    count, columns = blocks._blocks_here, blocks.shape[1]
+    if count == 1 or blocks.nnz >= _LEAST_PER_COLUMN * columns * blocks.blocks:
+        return
+    raise ValueError(
+        f"`reproducible` must be False for blocks this small: {blocks.nnz // blocks.blocks:,} entries in "
+        f"each for {columns:,} columns, of which {_LEAST_PER_COLUMN} for a column are wanted, as each block "
+        "is swept alone; prepare the ratings with fewer --blocks"
+    )
+
+
+def _as_bytes(text: str) -> Tensor:
+    return torch.frombuffer(bytearray(hashlib.sha256(text.encode()).digest()), dtype=torch.uint8)
+
+
+__all__ = ["DataError", "RowBlocks", "mixed_seed", "own_blocks"]

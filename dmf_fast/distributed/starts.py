@@ -1,0 +1,72 @@
+"""Factors before the first step, of which every process draws its own rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from dmf_fast.checks import one_of
+from dmf_fast.distributed.row_blocks import RowBlocks
+from dmf_fast.initialization import initialize, normal_numbers, standard_deviation, uniform_numbers
+from dmf_fast.observations import Observations
+
+_INDEPENDENT = {"gaussian": normal_numbers, "uniform": uniform_numbers}
+# Numbers of W_1 from which on every process keeps some of its columns and gathers the others for a step: 1 GB
+# in float32, of which an optimizer keeps several times as much.
+SHARDED_COLUMNS_FROM = 1 << 28
+
+
+def initial_factors(
+    observations: Observations,
+    dims: Sequence[int],
+    init_scale: float,
+    initialization: str = "gaussian",
+    *,
+    seed: int,
+) -> list[Tensor]:
+    """Return factors ``[W_1, …, W_N]`` for the entries, of their dtype and on their device.
+
+    Where processes share the rows they are `DTensor`s: ``W_N`` is sharded by rows, of which each block is
+    drawn by ``seed`` and its number alone, the others are replicated. ``W_1`` of 2²⁸ numbers or more is
+    sharded by columns: then each process keeps and updates a part of it, and gathers the others in every
+    step.
+
+    Args:
+        observations: what is trained on.
+        dims: ``(d_0, …, d_N)`` = (columns ``n``, hidden widths, rows ``m``).
+        init_scale: see `dmf_fast.initialization.initialize`.
+        initialization: see there; of row blocks ``"gaussian"`` or ``"uniform"``, whose numbers are
+            independent.
+        seed: of the draws.
+
+    Raises:
+        ValueError: as `initialize`, or another initialization is asked for where processes share the rows.
+
+    Example:
+        >>> train = Observations([0, 1], [0, 1], [1.0, 2.0], shape=(4, 3))
+        >>> [tuple(factor.shape) for factor in initial_factors(train, (3, 2, 4), 0.1, seed=0)]
+        [(2, 3), (4, 2)]
+
+    """
+    kept = {"dtype": observations.dtype, "device": observations.device}
+    if not isinstance(observations, RowBlocks):
+        return initialize(initialization, dims, init_scale, seed=seed, **kept)  # type: ignore[arg-type]
+    drawn = _INDEPENDENT[one_of("initialization", initialization, tuple(_INDEPENDENT))]
+    deviation = standard_deviation(dims, init_scale)
+    generator = torch.Generator().manual_seed(seed)
+    shared = [drawn((rows, columns), deviation, generator) for columns, rows in pairwise(dims[:-1])]
+    last = torch.cat(
+        [
+            drawn((observations.rows_a_block, dims[-2]), deviation, own)
+            for own in observations.generators(seed)
+        ]
+    )
+    last[~observations.row_is_there] = 0
+    sharding = observations.sharding
+    factors = [sharding.replicated(factor.to(**kept)) for factor in shared]  # type: ignore[call-overload]
+    if shared and shared[0].numel() >= SHARDED_COLUMNS_FROM:
+        factors[0] = sharding.sharded_by_columns(factors[0])
+    return [*factors, sharding.sharded(last.to(**kept))]  # type: ignore[call-overload]

@@ -1,0 +1,36 @@
+"""QR decompositions of tall matrices whose rows are in parts, or in the hands of several processes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dmf_fast.sharding import RowSharding
+from dmf_fast.threads import one_thread
+
+
+def householder_qr(block: Tensor, sharding: RowSharding) -> tuple[Tensor, Tensor]:
+    """Return ``Q`` and ``R`` of a matrix, ``(m, k)``, of which the rows of this process are given.
+
+    Of several parts, their triangles are decomposed once more: Demmel, Grigori, Hoemmen & Langou,
+    "Communication-optimal Parallel and Sequential QR and LU Factorizations" (2012).
+
+    >>> block = torch.tensor([[3.0], [4.0]])
+    >>> [householder_qr(block, RowSharding(parts=parts))[1].abs().item() for parts in (1, 2)]
+    [5.0, 5.0]
+    """
+    with one_thread():
+        if sharding.is_whole:
+            basis, triangle = torch.linalg.qr(block)
+            return basis, triangle
+        parts, size = sharding.split(block), block.shape[1]
+        of_parts = [torch.linalg.qr(_padded(part, size)) for part in parts]
+        basis, triangle = torch.linalg.qr(torch.cat(sharding.gathered([own.R for own in of_parts])))
+        turns = basis.split(size)[sharding.rank * sharding.parts :]
+        sides = [(own.Q @ turn)[: len(part)] for own, turn, part in zip(of_parts, turns, parts, strict=False)]
+        return torch.cat(sides), triangle
+
+
+def _padded(part: Tensor, rows: int) -> Tensor:
+    """Return a matrix with zeros below, so that it has at least so many rows."""
+    return torch.nn.functional.pad(part, (0, 0, 0, max(0, rows - len(part))))

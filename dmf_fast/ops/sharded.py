@@ -1,0 +1,128 @@
+"""The loss over rows that several processes share, and what its gradients add up to.
+
+Every process computes the loss of its rows from its rows of ``W_N`` and from all other factors. The loss is
+the sum over the processes; so are the gradients of the factors that all of them have alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from dmf_fast.observations import Observations
+from dmf_fast.sharding import RowSharding, is_sharded, local_part, tree_sum
+
+
+def chains_of_parts(
+    factors: Sequence[Tensor],
+    observations: Observations,
+    row_bias: Tensor | None,
+    column_bias: Tensor | None,
+) -> list[tuple[Observations, list[Tensor], Tensor | None, Tensor | None]]:
+    """Return the entries, factors and biases of every part of the rows of this process; differentiable.
+
+    Args:
+        factors: ``[W_1, …, W_N]``, `DTensor`s, of which the last is sharded by rows, or what this process has
+            of them.
+        observations: the entries.
+        row_bias: as the last factor, ``(m,)``; or None.
+        column_bias: ``(n,)``, or None.
+
+    Raises:
+        ValueError: the last factor does not have the rows of the entries.
+
+    """
+    sharding = observations.sharding
+    last, rows = local_part(factors[-1]), sum(part.shape[0] for part in observations.parts)
+    depth = len(factors)
+    if last.shape[0] != rows:
+        raise ValueError(
+            f"`factors[{depth - 1}]` must have the {rows} rows of this process, got {last.shape[0]}; "
+            "shard it by rows over the mesh of the observations"
+        )
+    of_parts = _shared_out(sharding, [*factors[:-1], *([] if column_bias is None else [column_bias])])
+    last_of_parts = sharding.split(last)
+    bias_of_parts = [None] * sharding.parts if row_bias is None else sharding.split(local_part(row_bias))
+    return [
+        (
+            part,
+            [*own[: depth - 1], own_last],
+            own_bias,
+            None if column_bias is None else own[-1],
+        )
+        for part, own, own_last, own_bias in zip(
+            observations.parts, of_parts, last_of_parts, bias_of_parts, strict=True
+        )
+    ]
+
+
+def total_loss(sharding: RowSharding, losses: Sequence[Tensor]) -> Tensor:
+    """Return the sum of the losses of all parts of all processes, in float64 until the end.
+
+    >>> total_loss(RowSharding(parts=2), [torch.tensor(1.0), torch.tensor(2.0)])
+    tensor(3.)
+    """
+    total: Tensor = _TotalLoss.apply(sharding, *losses)  # type: ignore[no-untyped-call]
+    return total
+
+
+def _shared_out(sharding: RowSharding, shared: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Return all of every tensor, once for each part; its gradient is that of all parts of all processes."""
+    if not shared:
+        return [[] for _ in range(sharding.parts)]
+    summed_later = [is_sharded(tensor) for tensor in shared]
+    whole = [_gathered(tensor) for tensor in shared]
+    every = _SharedOut.apply(sharding, summed_later, *whole)  # type: ignore[no-untyped-call]
+    return [list(every[part :: sharding.parts]) for part in range(sharding.parts)]
+
+
+def _gathered(tensor: Tensor) -> Tensor:
+    """Return all of a `DTensor`; the gradients of one that is sharded are added up where it is sharded."""
+    if not is_sharded(tensor):
+        return local_part(tensor)
+    from torch.distributed.tensor import DTensor, Partial, Replicate
+
+    assert isinstance(tensor, DTensor)
+    return tensor.redistribute(placements=[Replicate()]).to_local(grad_placements=[Partial()])
+
+
+class _SharedOut(torch.autograd.Function):
+    """Tensors, each as often as there are parts; gradients are added up."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, sharding: RowSharding, summed_later: list[bool], *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.sharding, ctx.summed_later = sharding, summed_later
+        ctx.set_materialize_grads(False)
+        return tuple(tensor.view_as(tensor) for tensor in tensors for _ in range(sharding.parts))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
+        sharding: RowSharding = ctx.sharding
+        totals: list[Tensor | None] = []
+        for begin in range(0, len(gradients), sharding.parts):
+            own = [one for one in gradients[begin : begin + sharding.parts] if one is not None]
+            totals.append(tree_sum(own).clone(memory_format=torch.contiguous_format) if own else None)
+        here = zip(totals, ctx.summed_later, strict=True)
+        sharding.add_up([total for total, later in here if total is not None and not later])
+        return (None, None, *totals)
+
+
+class _TotalLoss(torch.autograd.Function):
+    """The sum of losses over parts and processes, each of which has the gradient of the sum."""
+
+    @staticmethod
+    def forward(ctx: Any, sharding: RowSharding, *losses: Tensor) -> Tensor:
+        ctx.parts = len(losses)
+        return sharding.total([loss.double() for loss in losses]).to(losses[0].dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        return (None, *[gradient] * ctx.parts)
