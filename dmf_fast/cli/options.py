@@ -260,7 +260,8 @@ class TuneOptions(JobOptions):
 
     Searched for are --weight-decay, --bias-weight-decay, --degree-exponent and --hidden, unless they are
     given, and --depth where several are: --depth 2,3. The first trial has the defaults of complete,
-    so that tuning is never worse. config.yaml in --out then has the best settings.
+    so that tuning is never worse. config.yaml in --out then has the best settings. --parallel tries several
+    at once, and machines that name one --journal share the search.
     """
 
     ratings: Annotated[Path, Option("File of ratings, as for dmf-fast complete.", argument="RATINGS")]

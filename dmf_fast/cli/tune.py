@@ -9,6 +9,7 @@ import click
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from dmf_fast.checks import printable
 from dmf_fast.cli.complete import begin, train_and_write
 from dmf_fast.cli.config import config_text
 from dmf_fast.cli.job import Interrupted, running_job
@@ -16,8 +17,10 @@ from dmf_fast.cli.options import CompleteOptions, TuneOptions
 from dmf_fast.cli.output_folder import OutputFolder
 from dmf_fast.cli.problem import CompletionProblem, load_problem
 from dmf_fast.cli.progress import shows_lines
+from dmf_fast.cli.signals import exit_code
 from dmf_fast.cli.streams import say
 from dmf_fast.cli.summary import print_results
+from dmf_fast.cli.targets import check_apart
 
 if TYPE_CHECKING:
     from dmf_fast.tuning import SearchSpace, TuningResult, TuningTrial
@@ -35,6 +38,9 @@ def tune(options: TuneOptions) -> None:
             "tune needs a --validation-fraction above 0, or --validation, to choose the best trial"
         )
     space = _space(SearchSpace(), options)
+    if options.output.out is not None:
+        out, journal = options.output.out, options.tuning.journal
+        check_apart(f"--out {printable(str(out))}", out, {"--journal": journal})
     with running_job("tune", options) as folder:
         problem = load_problem(options)
         begin(options, problem, folder)
@@ -71,7 +77,7 @@ def _search(
             nonlocal best
             if trial.state == "complete" and trial.validation_rmse is not None:
                 best = min(best, trial.validation_rmse)
-            bar.update(trial.number + 1 - bar.n)
+            bar.update(max(0, trial.number + 1 - bar.n))  # others that share a journal make some, too
             bar.set_postfix_str(f"best validation RMSE {best:.4f}")
             if shows_lines(quiet=options.output.quiet):
                 say(_line(trial, tuning.trials, best), quiet=False)
@@ -85,6 +91,10 @@ def _search(
             kept_in=None if folder is None else folder.checkpoint("trials.json"),
             after_trial=after_trial,
         )
+    if found.interrupted and tuning.journal is not None:
+        kept = f"which {printable(str(tuning.journal))} keeps; repeat the command to go on"
+        say(f"Interrupted after {len(found.trials)} of {tuning.trials} trials, {kept}.")
+        raise click.exceptions.Exit(exit_code())
     if found.interrupted:
         raise Interrupted(f"after {len(found.trials)} of {tuning.trials} trials")
     return found

@@ -160,9 +160,12 @@ class _Search:
         while len(ended := self._trials.ended) < self._tuning.trials:
             if ended and limit is not None and time.monotonic() - started >= limit:
                 return False
-            proposals = self._trials.ask(self._propose)
-            if not proposals:
-                time.sleep(_SECONDS_TO_LOOK)
+            try:
+                proposals = self._trials.ask(self._propose)
+                if not proposals:
+                    time.sleep(_SECONDS_TO_LOOK)
+            except KeyboardInterrupt:
+                return True
             if self._run(proposals, after_trial):
                 return True
         return False

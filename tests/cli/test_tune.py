@@ -14,6 +14,9 @@ import yaml
 from click.testing import Result
 
 from dmf_fast.tuning import trial
+from dmf_fast.tuning.kept_trials import Propose
+from dmf_fast.tuning.proposal import Proposal
+from dmf_fast.tuning.shared_trials import SharedTrials
 
 Run = Callable[..., Result]
 QUICK = ("--depth", "2", "--steps", "40", "--evaluate-every", "10", "--validation-fraction", "0.1", "--quiet")
@@ -127,3 +130,58 @@ def test_what_cannot_be_searched_is_refused(
 
     assert refused.exit_code == 2
     assert word in refused.stderr
+
+
+def test_several_trials_at_once_are_the_same_every_time(
+    dmf_fast: Run, ratings_file: Path, tmp_path: Path
+) -> None:
+    tables = []
+    for name in ("one", "other"):
+        out = tmp_path / name
+        result = dmf_fast("tune", ratings_file, "--out", out, *TRIALS, *QUICK, "--parallel", "2")
+        assert result.exit_code == 0, result.stderr
+        tables.append(pq.read_table(out / "trials.parquet").drop_columns("seconds"))
+    assert tables[0].equals(tables[1])
+    assert (tmp_path / "one" / MODEL).read_bytes() == (tmp_path / "other" / MODEL).read_bytes()
+
+
+def test_commands_that_name_one_journal_share_the_search(
+    dmf_fast: Run, ratings_file: Path, tmp_path: Path
+) -> None:
+    arguments = (*TRIALS, *QUICK, "--journal", tmp_path / "study.journal")
+    for name in ("one", "other"):
+        result = dmf_fast("tune", ratings_file, "--out", tmp_path / name, *arguments)
+        assert result.exit_code == 0, result.stderr
+    tables = [pq.read_table(tmp_path / name / "trials.parquet") for name in ("one", "other")]
+    assert tables[0].equals(tables[1])
+    assert (tmp_path / "one" / MODEL).read_bytes() == (tmp_path / "other" / MODEL).read_bytes()
+
+
+def test_a_journal_in_the_folder_that_is_written_is_refused(
+    dmf_fast: Run, ratings_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    refused = dmf_fast("tune", ratings_file, "--out", out, *TRIALS, *QUICK, "--journal", out / "a.journal")
+    assert refused.exit_code == 2
+    assert "--journal" in refused.stderr
+    assert not out.exists()
+
+
+def test_ctrl_c_says_that_the_journal_keeps_the_trials(
+    dmf_fast: Run, ratings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = tmp_path / "study.journal"
+    arguments = (*TRIALS, *QUICK, "--journal", journal)
+    asked = SharedTrials.ask
+
+    def interrupted(trials: SharedTrials, propose: Propose) -> list[Proposal]:
+        if len(trials.ended) == 2:
+            raise KeyboardInterrupt
+        return asked(trials, propose)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedTrials, "ask", interrupted)
+        result = dmf_fast("tune", ratings_file, *arguments)
+    assert result.exit_code == 130
+    assert f"after 2 of 5 trials, which {journal} keeps; repeat the command" in result.stderr
+    assert dmf_fast("tune", ratings_file, *arguments).exit_code == 0
