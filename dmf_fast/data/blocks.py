@@ -20,6 +20,7 @@ from dmf_fast.data.block_files import (
     BLOCKS_FACTS,
     COLUMN_IDS,
     BlocksFacts,
+    read_blocks_facts,
     row_ids_name,
 )
 from dmf_fast.data.block_writer import (
@@ -133,6 +134,7 @@ def prepare_blocks(
         )
         text = json.dumps(msgspec.to_builtins(facts), indent=1)
         (folder / BLOCKS_FACTS).write_text(text + "\n", "utf-8")
+        facts = read_blocks_facts(folder)
         refuse_foreign(path)  # hours after the first time
     return facts
 

@@ -20,6 +20,7 @@ _FETCHED_ROWS = 1 << 17
 _SQL_TYPES = {"float32": "FLOAT", "float64": "DOUBLE"}
 # What the process takes besides what DuckDB counts, and which part of the rest DuckDB may count.
 _OTHER_MEGABYTES, _COUNTED = 275, 0.8
+_MEGABYTES_A_THREAD = 125  # that DuckDB needs to sort and join long ids on the disk
 LEAST_MEGABYTES = 400
 
 
@@ -165,10 +166,11 @@ def database(folder: Path, megabytes: int, threads: int | None) -> Iterator[Any]
     Raises a `ValueError` where DuckDB is missing, and what it raises as `MemoryError` or `OSError`.
     """
     duckdb = _duckdb()
+    counted = int(_COUNTED * (megabytes - _OTHER_MEGABYTES))
     config = {
-        "memory_limit": f"{int(_COUNTED * (megabytes - _OTHER_MEGABYTES))}MB",
+        "memory_limit": f"{counted}MB",
         "temp_directory": str(folder / "spilt"),
-        "threads": threads or os.cpu_count() or 1,
+        "threads": max(1, min(threads or os.cpu_count() or 1, counted // _MEGABYTES_A_THREAD)),
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
         "python_enable_replacements": False,
