@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,15 +35,19 @@ def locked(folder: Path) -> Iterator[None]:
     check_folder(folder)
     if (folder / _LOCK).is_symlink():
         raise ValueError(f"{folder / _LOCK} must be a file, got a link; remove it")
-    folder.mkdir(parents=True, exist_ok=True)
     # The file stays: a run that has opened it and one that makes it anew would both hold a lock.
     lock = FileLock(folder / _LOCK, timeout=0, thread_local=False, fallback_to_soft=False)
+    in_use = f"{folder} is in use by another run; wait until that has ended, or choose another folder"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        if folder.is_symlink():
+            raise
+        raise InUseError(in_use) from None  # its holder has just removed it
     try:
         lock.acquire()
-    except (Timeout, FileNotFoundError):  # its holder may be removing the folder
-        raise InUseError(
-            f"{folder} is in use by another run; wait until that has ended, or choose another folder"
-        ) from None
+    except (Timeout, FileNotFoundError, FileExistsError):  # likewise
+        raise InUseError(in_use) from None
     except (OSError, NotImplementedError) as error:  # a file system without locks
         # One text for all folders there, so that it is shown once.
         warnings.warn(
@@ -58,7 +63,13 @@ def locked(folder: Path) -> Iterator[None]:
 def check_folder(folder: Path) -> None:
     """Raise a `ValueError` where ``folder`` is there and is no folder.
 
+    Raises an `OSError` where it cannot be looked at.
+
     >>> check_folder(Path("no/such/folder"))
     """
-    if folder.exists() and not folder.is_dir():
+    try:
+        is_folder = stat.S_ISDIR(folder.stat().st_mode)  # asked once: it may be removed meanwhile
+    except FileNotFoundError:
+        return
+    if not is_folder:
         raise ValueError(f"{folder} must be a folder, got a file; choose another name")

@@ -62,6 +62,9 @@ def held_trial(folder: Path) -> Iterator[bool]:
         yield not folder.exists()
         if folder.exists():
             shutil.rmtree(checkpoint_of(folder), ignore_errors=True)
+    with suppress(OSError):  # where a file that is open cannot be removed at once, as on NFS
+        if folder.exists():
+            checkpoint_of(folder).rmdir()
 
 
 def remove_leftovers(folder: Path) -> None:
