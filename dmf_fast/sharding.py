@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -27,7 +27,7 @@ class RowSharding:
     `torch.distributed` adds up in its own order, which depends on the number of processes.
 
     Every process must call the methods that communicate in the same order: `total`, `add_up`, `largest`,
-    `gathered` and `broadcast`.
+    `gathered`, `broadcast` and `together`.
 
     Args:
         mesh: of one dimension, over the processes; None for a process alone.
@@ -124,6 +124,30 @@ class RowSharding:
         distributed.broadcast_object_list(values, group=self._group, group_src=0)
         kept: _Plain = values[0]
         return kept
+
+    def together(self, action: Callable[[], _Plain]) -> _Plain:
+        """Return what this process gets of something that each does alone; where one fails, all raise that.
+
+        Else the others would wait for one that has failed. The error has a note, so that one process may show
+        it for all.
+        """
+        value, error = None, None
+        try:
+            value = action()
+        except Exception as raised:
+            error = raised
+        if self.mesh is not None:
+            from torch import distributed
+
+            errors: list[Any] = [None] * self.size
+            distributed.all_gather_object(errors, error, group=self._group)
+            first = next((place for place, one in enumerate(errors) if one is not None), None)
+            if first is not None:
+                error = error or errors[first]
+                error.add_note(f"raised in process {first}, and so in all of them")
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]
 
     def sharded(self, rows: Tensor) -> Tensor:
         """Return the rows of this process as a part of a `DTensor` with all of them, on the same memory."""

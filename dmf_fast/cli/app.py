@@ -153,5 +153,5 @@ def _sentence(error: BaseException) -> str:
         return (
             f"there is not enough memory ({short_reason(error)}); take a smaller model, or a larger machine"
         )
-    lines = [" ".join(line.split()) for line in str(error).split("\n  dmf-fast")]
-    return "\n  dmf-fast ".join(lines) or f"{type(error).__name__} without a message"
+    lines = [" ".join(line.split()) for line in re.split(r"\n  (?=dmf-fast|torchrun)", str(error))]
+    return "\n  ".join(lines) or f"{type(error).__name__} without a message"

@@ -14,6 +14,7 @@ from dmf_fast.cli.options import CompleteOptions, JobOptions
 from dmf_fast.cli.output import write_output
 from dmf_fast.cli.output_folder import OutputFolder
 from dmf_fast.cli.problem import CompletionProblem, load_problem
+from dmf_fast.cli.processes import all_processes
 from dmf_fast.cli.progress import duration, shows_lines, spoken_progress, tensorboard_log
 from dmf_fast.cli.streams import say
 from dmf_fast.cli.summary import print_results, results_of
@@ -32,22 +33,29 @@ def complete(options: CompleteOptions) -> None:
     if options.output.show_config:
         click.echo(config_text("complete", options), nl=False)
         return
-    with running_job("complete", options) as folder:
-        problem = load_problem(options)
+    with (
+        all_processes(options.output.threads, options.completion.device) as sharding,
+        running_job("complete", options, sharding) as folder,
+    ):
+        problem = load_problem(options, sharding)
         begin(options, problem, folder)
         results = train_and_write(options, problem, folder)
-    print_results(results, as_json=options.output.as_json)
+    if sharding.rank == 0:
+        print_results(results, as_json=options.output.as_json)
 
 
 def begin(options: JobOptions, problem: CompletionProblem, folder: OutputFolder | None) -> None:
     """Say what is trained on, and see to it that a resumed job has the data that it had before."""
     _introduce(options, problem)
+    if options.output.out is not None:
+        parts = {"ratings": problem.observed, "validation": problem.folds[0][1], "test": problem.known_test}
+        digests = {f"SHA-256 of {name}": part.digest() for name, part in parts.items() if part is not None}
+        problem.observed.sharding.together(lambda: _agree_on_data(folder, digests))
+
+
+def _agree_on_data(folder: OutputFolder | None, digests: dict[str, str]) -> None:
     if folder is not None:
-        validation = problem.folds[0][1]
-        parts = {"ratings": problem.observed, "validation": validation, "test": problem.known_test}
-        folder.agree_on_data(
-            {f"SHA-256 of {name}": part.digest() for name, part in parts.items() if part is not None}
-        )
+        folder.agree_on_data(digests)
 
 
 def train_and_write(
@@ -94,14 +102,16 @@ def train_depth(
 
     Raises `Interrupted` after Ctrl-C and a `ValueError` where the loss is not finite any more.
     """
-    checkpoint = None
+    sharding, checkpoint = problem.observed.sharding, None
     if folder is not None and options.completion.fit.checkpoint_every:
         checkpoint = folder.checkpoint(f"depth-{depth}")
+    checkpoint = sharding.broadcast(checkpoint)
     job = options.completion_of(depth)
     callbacks: list[Callback] = []
-    if shows_lines(quiet=options.output.quiet):
+    if shows_lines(quiet=options.output.quiet) and sharding.rank == 0:
         callbacks.append(spoken_progress(job.fit.steps, f"depth {depth}"))
-    with tensorboard_log(options.output.tensorboard, f"depth-{depth}") as logged:
+    log = options.output.tensorboard if sharding.rank == 0 else None
+    with tensorboard_log(log, f"depth-{depth}") as logged:
         callbacks += logged
         completed = complete_matrix(
             problem.observed,
@@ -123,10 +133,10 @@ def train_depth(
 
 def _introduce(options: JobOptions, problem: CompletionProblem) -> None:
     """Say in one line on standard error what is trained on."""
-    rows, columns = problem.observed.shape
+    columns, entries = problem.observed.shape[1], len(problem.observed)
     say(
-        f"{problem.source}: {rows:,} rows, {columns:,} columns, {len(problem.observed):,} entries, of "
-        f"which {problem.validation_count:,} validate; {problem.bad_rows:,} bad rows; read in "
+        f"{problem.source}: {problem.row_count:,} rows, {columns:,} columns, {entries:,} entries, "
+        f"of which {problem.validation_count:,} validate; {problem.bad_rows:,} bad rows; read in "
         f"{duration(problem.seconds)}.",
         quiet=options.output.quiet,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
@@ -14,10 +14,12 @@ from dmf_fast.checks import printable
 from dmf_fast.cli.command_line import command_line
 from dmf_fast.cli.options import JobOptions
 from dmf_fast.cli.output_folder import OutputFolder
+from dmf_fast.cli.processes import as_started
 from dmf_fast.cli.progress import check_tensorboard
 from dmf_fast.cli.signals import exit_code
 from dmf_fast.cli.streams import say
 from dmf_fast.cli.targets import check_apart
+from dmf_fast.sharding import WHOLE, RowSharding
 
 
 class Interrupted(KeyboardInterrupt):
@@ -25,12 +27,15 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def running_job(command: str, options: JobOptions) -> Iterator[OutputFolder | None]:
+def running_job(
+    command: str, options: JobOptions, sharding: RowSharding = WHOLE
+) -> Iterator[OutputFolder | None]:
     """Give the output folder of a job, None without ``--out``; it is there when the block has ended well.
 
     Args:
         command: the name of the job.
         options: its options.
+        sharding: to processes, of which only the first one has the folder.
 
     Raises:
         click.exceptions.Exit: with 130 after Ctrl-C, and likewise after other signals; standard error then
@@ -39,17 +44,14 @@ def running_job(command: str, options: JobOptions) -> Iterator[OutputFolder | No
 
     """
     output = options.output
-    if output.tensorboard is not None:
-        check_tensorboard()
-    folder = None
-    if output.out is not None:
-        _check_apart(options, output.out)
-        folder = OutputFolder(output.out, overwrite=output.overwrite, resume=output.resume)
     if output.threads is not None:
         torch.set_num_threads(output.threads)
-    description = {"version": __version__, "command": command, **options.fingerprint()}
+    folder = None
     try:
-        with nullcontext() if folder is None else folder.opened(description):
+        with ExitStack() as stack:
+            folder = sharding.together(
+                lambda: _opened_folder(command, options, stack) if sharding.rank == 0 else None
+            )
             yield folder
     except KeyboardInterrupt as interrupt:
         place = f" {interrupt}" if str(interrupt) else ""
@@ -60,6 +62,19 @@ def running_job(command: str, options: JobOptions) -> Iterator[OutputFolder | No
             raise
         what = f"{printable(str(folder.path))} cannot be written ({error})"
         raise OSError(f"{what}: {_how_to_go_on(command, options, folder)}") from error
+
+
+def _opened_folder(command: str, options: JobOptions, stack: ExitStack) -> OutputFolder | None:
+    """Return the folder, held until the end of the stack."""
+    output = options.output
+    if output.tensorboard is not None:
+        check_tensorboard()
+    if output.out is None:
+        return None
+    _check_apart(options, output.out)
+    folder = OutputFolder(output.out, overwrite=output.overwrite, resume=output.resume)
+    stack.enter_context(folder.opened({"version": __version__, "command": command, **options.fingerprint()}))
+    return folder
 
 
 def _check_apart(options: JobOptions, out: Path) -> None:
@@ -89,4 +104,4 @@ def _how_to_go_on(command: str, options: JobOptions, folder: OutputFolder | None
 
 def _resuming(command: str, options: JobOptions) -> str:
     given = {key: value for key, value in options.given.items() if key != "overwrite"}
-    return command_line(command, type(options), {**given, "resume": True})
+    return as_started(command_line(command, type(options), {**given, "resume": True}))

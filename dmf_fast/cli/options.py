@@ -91,6 +91,9 @@ class DataOptions(EntryOptions):
         ),
     ] = "mean"
     cache: Annotated[Path | None, Option("Folder that keeps RATINGS ready for the next time.")] = None
+    reproducible: Annotated[
+        bool, Option("Of row blocks: results that do not depend on the number of processes, bit by bit.")
+    ] = False
 
     def check(self, validation_fraction: float) -> None:
         """Raise a `ValueError` where options contradict one another."""
@@ -101,6 +104,13 @@ class DataOptions(EntryOptions):
         if self.test is None and self.top_k is not None:
             raise ValueError("--top-k needs --test: the test ratings that recommendations are measured on")
         check_relevance(self.top_k, self.relevant_from)
+
+    def check_of_blocks(self) -> None:
+        """Raise a `ValueError` where an option makes no sense for row blocks."""
+        if self.cache is not None:
+            raise ValueError("--cache must be left out for row blocks, which are ready already")
+        if self.split == "time":
+            raise ValueError("--split must be random for row blocks, which have no times, got time")
 
     def check_without_ratings(self) -> None:
         """Raise a `ValueError` where an option makes no sense for the paper's setting."""

@@ -12,6 +12,13 @@ import click
 from dmf_fast.checks import printable
 
 _LONGEST_LINE = 4000
+_silent = False
+
+
+def keep_silent(silent: bool) -> None:
+    """Have nothing said from now on: of several processes only one speaks."""
+    global _silent
+    _silent = silent
 
 
 def say(text: str, *, quiet: bool = False) -> None:
@@ -19,7 +26,7 @@ def say(text: str, *, quiet: bool = False) -> None:
 
     Whether anybody reads them does not matter to a job.
     """
-    if not quiet:
+    if not (quiet or _silent):
         with suppress(OSError):
             click.echo(shown(text), err=True)
 

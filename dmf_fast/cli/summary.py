@@ -48,7 +48,7 @@ def results_of(
         "version": version("dmf-fast"),
         "out": None if options.output.out is None else str(options.output.out),
         "data": {
-            "rows": problem.observed.shape[0],
+            "rows": problem.row_count,
             "columns": problem.observed.shape[1],
             "entries": len(problem.observed),
             "bad_rows": problem.bad_rows,

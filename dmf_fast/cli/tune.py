@@ -21,6 +21,7 @@ from dmf_fast.cli.signals import exit_code
 from dmf_fast.cli.streams import say
 from dmf_fast.cli.summary import print_results
 from dmf_fast.cli.targets import check_apart
+from dmf_fast.data.block_files import is_row_blocks
 
 if TYPE_CHECKING:
     from dmf_fast.tuning import SearchSpace, TuningResult, TuningTrial
@@ -41,6 +42,11 @@ def tune(options: TuneOptions) -> None:
     if options.output.out is not None:
         out, journal = options.output.out, options.tuning.journal
         check_apart(f"--out {printable(str(out))}", out, {"--journal": journal})
+    if is_row_blocks(options.ratings):
+        raise ValueError(
+            f"RATINGS must be files of ratings for tune, got the row blocks {options.ratings}; search on "
+            "files with a part of the ratings, and train on all with dmf-fast complete"
+        )
     with running_job("tune", options) as folder:
         problem = load_problem(options)
         begin(options, problem, folder)

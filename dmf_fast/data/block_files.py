@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -44,6 +45,15 @@ class BlocksFacts(msgspec.Struct, frozen=True, kw_only=True):
     largest: _Magnitude
     bad_rows: BadRows
     made_of: dict[str, Any] | None
+
+
+def is_row_blocks(path: str | os.PathLike[str]) -> bool:
+    """Say whether ``path`` is a folder of row blocks.
+
+    >>> is_row_blocks("no/such/folder")
+    False
+    """
+    return (Path(path) / BLOCKS_FACTS).is_file()
 
 
 def block_name(block: int) -> str:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -66,6 +66,7 @@ class RowBlocks(Observations):
         "_nnz",
         "_origin",
         "_own",
+        "_row_count",
         "_row_counts",
         "_rows_a_block",
         "_sharding",
@@ -101,7 +102,8 @@ class RowBlocks(Observations):
                 "`blocks` must be equally many of one shape in all processes, got "
                 f"{self._blocks_here} of shape {here[1:]} here and others elsewhere"
             )
-        self._nnz = int(sharding.total_of([float(part.nnz) for part in parts]))
+        self._nnz = int(sharding.total_of([float(sum(part.nnz for part in parts))]))
+        self._row_count = int(sharding.total_of([float(sum(self._row_counts))]))
         self._total_weight = sharding.total_of([part.total_weight for part in parts])
 
     @classmethod
@@ -136,17 +138,10 @@ class RowBlocks(Observations):
             dmf_fast.data.errors.DataError: no/such/folder ...
 
         """
-        path = Path(path)
-        facts = read_blocks_facts(path)
-        sharding = RowSharding(mesh)
-        here = own_blocks(facts, sharding)
-        names = [name for block in here for name in (block_name(block), row_ids_name(block))]
-        sums = check_block_files(path, names)
-        dtype = getattr(torch, facts.dtype) if dtype is None else dtype
         device = ("cpu" if mesh is None else mesh.device_type) if device is None else device
-        blocks = [read_block(path, facts, block, dtype, device) for block in here]
-        counts = [row_count(path, block) for block in here]
-        return cls(blocks, mesh, reproducible=reproducible, row_counts=counts, origin=f"{sums} {dtype}")
+        sharding = RowSharding(mesh)
+        blocks, row_counts, origin = sharding.together(lambda: _read(Path(path), sharding, dtype, device))
+        return cls(blocks, mesh, reproducible=reproducible, row_counts=row_counts, origin=origin)
 
     @property
     def parts(self) -> tuple[Observations, ...]:
@@ -172,6 +167,11 @@ class RowBlocks(Observations):
     def nnz(self) -> int:
         """Number of observed entries, of all processes."""
         return self._nnz
+
+    @property
+    def row_count(self) -> int:
+        """Number of rows that there are, of all processes."""
+        return self._row_count
 
     @property
     def row_is_there(self) -> Tensor:
@@ -329,6 +329,23 @@ class RowBlocks(Observations):
             - (block % each) * self._rows_a_block
             for block, (begin, end) in enumerate(self._entry_ranges())
         ]
+
+
+class _Read(NamedTuple):
+    blocks: list[Observations]
+    row_counts: list[int]
+    origin: str
+
+
+def _read(path: Path, sharding: RowSharding, dtype: torch.dtype | None, device: torch.device | str) -> _Read:
+    """Return the blocks of this process, which reads them alone."""
+    facts = read_blocks_facts(path)
+    here = own_blocks(facts, sharding)
+    names = [name for block in here for name in (block_name(block), row_ids_name(block))]
+    sums = check_block_files(path, names)
+    dtype = getattr(torch, facts.dtype) if dtype is None else dtype
+    blocks = [read_block(path, facts, block, dtype, device) for block in here]
+    return _Read(blocks, [row_count(path, block) for block in here], f"{sums} {dtype}")
 
 
 def own_blocks(facts: BlocksFacts, sharding: RowSharding) -> range:

@@ -245,6 +245,11 @@ class Observations:
         return self._pattern.shape
 
     @property
+    def row_count(self) -> int:
+        """Number of rows that there are: m, which row blocks may have some more places for."""
+        return self.shape[0]
+
+    @property
     def nnz(self) -> int:
         """Number of observed entries."""
         return self._pattern.nnz

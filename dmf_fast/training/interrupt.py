@@ -45,7 +45,8 @@ class DeferredInterrupt:
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """Take note of a first signal, and raise `KeyboardInterrupt` at a second one."""
-        if self.requested:
+        # A terminal sends SIGINT, after which a launcher such as torchrun sends SIGTERM: that is one wish.
+        if self.requested and number != signal.SIGTERM:
             signal.default_int_handler(number, frame)
         self.requested = True
 

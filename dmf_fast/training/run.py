@@ -244,21 +244,21 @@ class Run:
         self.rows.append(row)
         first_loss = self.rows[0]["train_loss"]
         self.best = self.best.after(row, first_loss or 0.0, patience_after=self.options.patience_after)
-        if self.callbacks:
-            progress = Progress(self.engine.step, self.engine.model(), row, self.rows)
-            answer = self._call(progress)
-            if reason is None and answer is not None:
-                return answer
+        answer = self._call(row)
+        if reason is None and answer is not None:
+            return answer
         patience = self.options.patience
         if reason is None and patience is not None and self.best.is_over(patience):
             return "patience"
         return reason
 
-    def _call(self, progress: Progress) -> StoppedBecause | None:
+    def _call(self, row: Row) -> StoppedBecause | None:
         """Call the callbacks, and say why the run is to end by what they answer in any of the processes."""
         stops = interrupted = False
         try:
-            stops = any([callback(progress) for callback in self.callbacks])
+            if self.callbacks:
+                progress = Progress(self.engine.step, self.engine.model(), row, self.rows)
+                stops = any([callback(progress) for callback in self.callbacks])
         except KeyboardInterrupt:
             interrupted = True
         stops, interrupted = map(bool, self.sharding.largest([float(stops), float(interrupted)]))

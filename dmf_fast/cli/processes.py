@@ -1,0 +1,75 @@
+"""The processes of a command that torchrun has started, of which the first one speaks and writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import click
+import torch
+
+from dmf_fast.cli import streams
+from dmf_fast.completion.job import device_of
+from dmf_fast.sharding import WHOLE, RowSharding
+
+# After which a process that waits for one that neither works nor has ended gives up. One that has ended is
+# noticed at once.
+PATIENCE = timedelta(minutes=10)
+
+
+def started_together() -> bool:
+    """Say whether torchrun, or what sets the same variables, has started this process."""
+    return {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
+
+
+@contextmanager
+def all_processes(threads: int | None, device: str) -> Iterator[RowSharding]:
+    """Give what the processes of this command are to one another; only the first one speaks.
+
+    Args:
+        threads: of each process; None for the cores of the machine shared out to those on it.
+        device: see `CompletionOptions.device`.
+
+    Raises:
+        click.exceptions.Exit: quietly, in the others, where one has raised what `RowSharding.agree` raises.
+
+    """
+    if not started_together():
+        yield WHOLE
+        return
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+
+    rank = int(os.environ["RANK"])
+    streams.keep_silent(rank > 0)
+    if threads is None:
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // here))
+    kind = device_of(device).type
+    if kind == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    distributed.init_process_group(timeout=PATIENCE)
+    try:
+        yield RowSharding(init_device_mesh(kind, (distributed.get_world_size(),)))
+    except Exception as error:
+        if rank == 0 or not getattr(error, "__notes__", ()):
+            streams.keep_silent(False)
+            raise
+        raise click.exceptions.Exit(2) from None
+    finally:
+        distributed.destroy_process_group()
+
+
+def as_started(command: str) -> str:
+    """Return a command as this one was started, for people to repeat.
+
+    >>> as_started("dmf-fast complete")
+    'dmf-fast complete'
+    """
+    if not started_together():
+        return command
+    count, here = os.environ["WORLD_SIZE"], os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])
+    machines = "" if count == here else f" --nnodes {int(count) // int(here)}"
+    return command.replace("dmf-fast", f"torchrun{machines} --nproc-per-node {here} -m dmf_fast.cli", 1)
