@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from dmf_fast import Observations, save_observations
 from dmf_fast.cli.output_folder import OutputFolder
 from dmf_fast.data import IdMap, as_ratings, save_ratings
+from dmf_fast.data.blocks import prepare_blocks
 from dmf_fast.experiments.cached_tables import cached_table
 from dmf_fast.experiments.page import Section
 from dmf_fast.experiments.report import write_report
@@ -42,9 +44,17 @@ def run_a_job(folder: Path) -> None:
         (output.results / "trained.json").write_text("{}")
 
 
+def save_blocks(folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as elsewhere:
+        ratings = Path(elsewhere, "ratings.csv")
+        ratings.write_text("ann,7,4.5\nbob,9,3\n")
+        prepare_blocks(ratings, folder, 2)
+
+
 WRITERS: dict[str, Callable[[Path], object]] = {
     "observations": lambda folder: save_observations(TRAIN, folder / "observations"),
     "store": lambda folder: save_ratings(as_ratings((["ann"], [7], [4.5])), folder / "store"),
+    "row blocks": lambda folder: save_blocks(folder / "blocks"),
     "ids": lambda folder: IDS.save(folder / "ids"),
     "seen columns": lambda folder: SeenColumns.of(TRAIN).save(folder / "seen"),
     "npz": export(".npz"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -461,6 +462,25 @@ def killed_runs(source: Path, out: Path) -> None:
         return out.parent.exists() and any(out.parent.iterdir())
 
     kill_again_and_again(run, has_begun)
+
+
+def test_ctrl_c_within_a_query_is_ctrl_c(tmp_path: Path, interruptible: None) -> None:
+    timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt), deal.database(tmp_path, 400, 1) as connection:
+        connection.execute(
+            "SELECT count(*) FROM range(100000) a, range(10000000) b WHERE a.range * b.range = 7"
+        )
+
+
+def test_too_little_memory_says_what_to_do(tmp_path: Path) -> None:
+    with (
+        pytest.raises(
+            MemoryError, match=r"there is not enough memory to deal the ratings in 400 MB .*--memory"
+        ),
+        deal.database(tmp_path, 400, 1) as connection,
+    ):
+        connection.execute("SELECT list(range::VARCHAR) FROM range(50_000_000)")
 
 
 def test_facts_are_written_as_they_are_read(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from tests.torture.problems import QUICK, command, ratings_text
 from tests.torture.targets.folders import (
     IDENTITY,
     digest,
+    read_blocks,
     read_estimator,
     read_observations,
     read_store,
@@ -84,6 +85,7 @@ def saves() -> list[Save]:
         *(_exported(suffix) for suffix in (".npz", ".safetensors", ".parquet")),
         *(_predicted(suffix) for suffix in (".csv", ".parquet")),
         _recommended(),
+        _prepared(),
         _trained("complete", ()),
         _trained("tune", ("--trials", "3")),
         _reproduced(),
@@ -224,6 +226,23 @@ def _recommended() -> Save:
         ]
 
     return _by_command("recommend --all", recommend, "out.csv")
+
+
+def _prepared() -> Save:
+    def prepare(name: str) -> Callable[[Path], list[object]]:
+        return lambda folder: [
+            "prepare", folder / f"{name}.csv", "--out", folder / "blocks", "--blocks", "3", "--overwrite",
+        ]  # fmt: skip
+
+    def before(folder: Path) -> None:
+        for name, seed in (("old", 1), ("new", 2)):
+            if not (folder / f"{name}.csv").exists():
+                (folder / f"{name}.csv").write_text(ratings_text(seed))
+        _run(prepare("old")(folder))
+
+    new = prepare("new")
+    look = _if_there("blocks", read_blocks)
+    return Save("prepare", before, lambda folder: _run(new(folder)), look, new)
 
 
 def _by_command(name: str, words: Callable[[str], Callable[[Path], list[object]]], out: str) -> Save:

@@ -10,14 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from dmf_fast import Observations
 from dmf_fast.data import as_ratings, load_ratings, save_ratings
+from dmf_fast.data.block_files import BLOCKS_FACTS, COLUMN_IDS, block_name, read_blocks_facts, row_ids_name
+from dmf_fast.data.blocks import prepare_blocks
 from dmf_fast.estimator import MatrixCompleter
+from dmf_fast.files.atomic import read_whole
 from dmf_fast.files.checkpoint import load_checkpoint, save_checkpoint
-from dmf_fast.files.digests import SUMS
+from dmf_fast.files.digests import SUMS, check_sums
 from dmf_fast.observations.file import load_observations, save_observations
 from dmf_fast.serving.trained_folder import TrainedFolder
 from dmf_fast.training.trial_files import keep_result, load_result
@@ -45,6 +51,28 @@ def read_store(folder: Path) -> object:
     return digest(
         ratings.rows.tolist(), ratings.columns.tolist(), ratings.values.tolist(), times, ids, ratings.bad_rows
     )
+
+
+def read_blocks(folder: Path) -> object:
+    """Return what a folder of row blocks holds, which must be whole."""
+    path = folder / "blocks"
+
+    def read() -> object:
+        check_sums(path)
+        facts = read_blocks_facts(path)
+        blocks = (path / block_name(block) for block in range(facts.blocks))
+        entries = [pa.ipc.open_file(pa.OSFile(str(block))).read_all().to_pydict() for block in blocks]
+        names = (COLUMN_IDS, *map(row_ids_name, range(facts.blocks)))
+        ids = [pq.read_table(path / name).to_pydict() for name in names]
+        return digest(msgspec.json.encode(facts), entries, ids)
+
+    return read_whole(path, read)
+
+
+def read_facts_of_blocks(folder: Path) -> object:
+    """Read what a folder of row blocks says of itself."""
+    read_blocks_facts(folder / "blocks")
+    return None
 
 
 def read_observations(folder: Path) -> object:
@@ -113,6 +141,7 @@ def targets() -> Iterator[Target]:
         ("results of trials", _results, read_result),
     ):
         yield Target(name, seeds, use, ours=True)
+    yield Target("facts of row blocks", _facts_of_blocks, read_facts_of_blocks)
 
 
 def files_below(folder: Path) -> Files:
@@ -129,6 +158,13 @@ def _stores(folder: Path) -> list[Files]:
         save_ratings(as_ratings(columns), place / "store")
         inputs.append(files_below(place))
     return inputs
+
+
+def _facts_of_blocks(folder: Path) -> list[Files]:
+    (folder / "ratings.csv").write_text("ann,7,4.5\nbob,9,3\nann,9,2\nbob,9,many\n")
+    prepare_blocks(folder / "ratings.csv", folder / "blocks", 2)
+    name = f"blocks/{BLOCKS_FACTS}"
+    return [{name: (folder / name).read_bytes()}]
 
 
 def _observation_files(folder: Path) -> list[Files]:
