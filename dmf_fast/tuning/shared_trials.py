@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -34,9 +34,17 @@ from dmf_fast.tuning.search_space import SearchSpace
 from dmf_fast.tuning.trial import TuningTrial, check_job
 
 _NAME = "dmf_fast"
+_KIND, _ADVICE = "a journal of the trials of a search", "remove it"
 _PAUSE = 0.02
 # Optuna's own lock, which other programs respect, is broken after so many seconds: its holder was killed.
 _GRACE_PERIOD = 5
+
+
+class _Begun(msgspec.Struct):
+    """What a trial has as attributes while it runs: its number, and the name of a lock."""
+
+    number: Annotated[int, msgspec.Meta(ge=0)]
+    process: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 
 
 class SharedTrials:
@@ -63,7 +71,7 @@ class SharedTrials:
     @property
     def ended(self) -> list[TuningTrial]:
         """Those that have ended anywhere, by number."""
-        with reading(self._journal, "a journal of the trials of a search", "remove it"):
+        with reading(self._journal, _KIND, _ADVICE):
             trials = [
                 msgspec.convert(trial.user_attrs["trial"], TuningTrial, str_keys=True)
                 for trial in self._study.get_trials(deepcopy=False)
@@ -99,18 +107,23 @@ class SharedTrials:
             self._storage.set_trial_state_values(place, state_of(trial), values)
 
     def _begin(self, proposal: Proposal) -> None:
-        facts = {"number": proposal.number, "process": self._process}
-        self._study.add_trial(under_way(proposal.values, self._space, facts))
+        facts = _Begun(proposal.number, self._process)
+        self._study.add_trial(under_way(proposal.values, self._space, msgspec.to_builtins(facts)))
         self._asked[proposal.number] = self._study.get_trials(deepcopy=False)[-1]._trial_id
 
     def _under_way(self) -> dict[int, dict[str, Any]]:
         """Return the values of trials that processes run, by number, and end those that nobody runs."""
         import optuna
 
+        with reading(self._journal, _KIND, _ADVICE):
+            begun = [
+                (trial, msgspec.convert(trial.user_attrs, _Begun))
+                for trial in self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
+            ]
         found = {}
-        for trial in self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-            if self._takes_part(trial.user_attrs["process"]):
-                found[int(trial.user_attrs["number"])] = dict(trial.params)
+        for trial, facts in begun:
+            if self._takes_part(facts.process):
+                found[facts.number] = dict(trial.params)
             else:
                 self._storage.set_trial_state_values(trial._trial_id, optuna.trial.TrialState.FAIL)
         return found
@@ -133,12 +146,12 @@ class SharedTrials:
 
         name = str(self._journal)
         lock = JournalFileOpenLock(name, grace_period=_GRACE_PERIOD)  # not a symbolic link: works on more
-        with reading(self._journal, "a journal of the trials of a search", "remove it"), silent():
+        with reading(self._journal, _KIND, _ADVICE), silent():
             storage = optuna.storages.JournalStorage(JournalFileBackend(name, lock_obj=lock))
             study = optuna.create_study(
                 storage=storage, study_name=_NAME, direction="minimize", load_if_exists=True
             )
-            kept = study.user_attrs.get("job")
+            kept = msgspec.convert(study.user_attrs.get("job"), dict[str, Any] | None)
         if kept is None:
             study.set_user_attr("job", plain(self._job))
         else:

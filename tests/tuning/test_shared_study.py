@@ -32,6 +32,12 @@ def shared(journal: Path, trials: int = 6, parallel: int = 1, **more: Any) -> Tu
     return TuningOptions(trials=trials, parallel=parallel, journal=journal, **more)
 
 
+def load(journal: Path) -> optuna.Study:
+    """Return the study as other programs read it."""
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
+    return optuna.load_study(study_name="dmf_fast", storage=storage)
+
+
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Path]:
     """Where the journal is; only the locks may lie beside it."""
@@ -125,8 +131,7 @@ def test_what_one_process_has_left_another_goes_on_with(journal: Path) -> None:
 def test_tools_of_optuna_read_the_journal(journal: Path) -> None:
     found = tune(problem(), OPTIONS, SPACE, shared(journal))
 
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
-    study = optuna.load_study(study_name="dmf_fast", storage=storage)
+    study = load(journal)
     assert study.best_value == found.best.validation_rmse
     assert study.best_params == found.best.values
 
@@ -161,3 +166,16 @@ def test_a_line_that_a_kill_has_torn_is_no_harm(journal: Path) -> None:
         journal.write_text(torn)
         tune(problem(), OPTIONS, SPACE, shared(journal, trials=3))
         assert len(tune(problem(), OPTIONS, SPACE, shared(journal, trials=3)).trials) == 3
+
+
+@pytest.mark.parametrize("process", ["", "../precious", "x" * 32, 3, None])
+def test_a_journal_cannot_name_what_is_no_lock(journal: Path, process: object) -> None:
+    tune(problem(), OPTIONS, SPACE, shared(journal, trials=1))
+    precious = journal.parent / "study.journal.locks" / "precious"
+    study = load(journal)
+    facts = {"number": 1, "process": process}
+    study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, user_attrs=facts))
+    precious.mkdir()
+    with pytest.raises(ValueError, match="is not a journal of the trials of a search, or is damaged"):
+        tune(problem(), OPTIONS, SPACE, shared(journal, trials=3))
+    assert precious.exists()
