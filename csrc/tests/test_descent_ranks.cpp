@@ -372,9 +372,8 @@ std::vector<Case> large_cases() {
     found.push_back({problem, split});
   };
   const Rule adaptive{RuleKind::adaptive_gradient_descent, 1, 1e-3};
-  add({520, 150, 400}, 40000, 1, {RuleKind::preconditioned_lbfgs, 1, 0.02});
-  add({240, 150, 160, 200}, 8000, 1, adaptive);
-  add({300, 60, 120}, 8000, 0, adaptive);
+  add({160, 310, 120}, 10000, 1, {RuleKind::preconditioned_lbfgs, 1, 0.02});
+  add({60, 6, 520, 240}, 3000, 1, adaptive);
   return found;
 }
 
@@ -406,6 +405,8 @@ TEST_CASE("ranks that share the rows make the steps of one process", "[ranks]") 
 
 TEMPLATE_TEST_CASE("runs in blocks are bitwise the same for any ranks and threads", "[ranks]", float, double) {
   for (const Case& one : cases(48)) {
+    const int depth = one.problem.depth();
+    if (one.problem.biases.empty() || one.split != (depth == 3 ? 0 : depth / 2)) continue;
     INFO("depth " << one.problem.depth() << ", split " << one.split << ", rule "
                   << static_cast<int>(one.problem.rule.kind) << ", biases " << !one.problem.biases.empty());
     check_blocks<TestType>(one, 8, 5);
@@ -413,7 +414,7 @@ TEMPLATE_TEST_CASE("runs in blocks are bitwise the same for any ranks and thread
   const Case last = cases(48).back();
   on_every_instruction_set([&] { check_blocks<TestType>(last, 4, 5, {1, 2}); });
   check_blocks<TestType>(last, 6, 5);  // three blocks each for two
-  for (const Case& one : large_cases()) check_blocks<TestType>(one, 4, 3, {1, 2});
+  for (const Case& one : large_cases()) check_blocks<TestType>(one, 2, 2, {1, 2});
 }
 
 TEST_CASE("runs in blocks make the steps of one block", "[ranks]") {
@@ -425,8 +426,8 @@ TEST_CASE("runs in blocks make the steps of one block", "[ranks]") {
     }
   }
   for (const Case& one : large_cases()) {
-    const Result whole = run_in<double>({1, 1, 2, true}, one.problem, one.split, 3);
-    check_close(run_in<double>({1, 4, 2, true}, one.problem, one.split, 3), whole);
+    const Result whole = run_in<double>({1, 1, 2, true}, one.problem, one.split, 2);
+    check_close(run_in<double>({1, 2, 2, true}, one.problem, one.split, 2), whole);
   }
 }
 
