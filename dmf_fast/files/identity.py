@@ -74,7 +74,17 @@ def sha256_of(*tensors: Tensor) -> str:
     """
     digest = hashlib.sha256()
     for tensor in tensors:
-        # By as_strided: a contiguous tensor may have strides, where widths are 0 or 1, that no view takes.
-        whole = tensor.detach().cpu().contiguous()
-        digest.update(whole.as_strided((whole.numel(),), (1,)).view(torch.uint8).numpy().data)
+        digest.update(bytes_of(tensor))
     return digest.hexdigest()
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """Return what a tensor holds, element by element; of a contiguous one on the CPU the memory itself.
+
+    >>> bytes_of(torch.ones(2, dtype=torch.int16)).tolist()
+    [1, 0, 1, 0]
+    """
+    # By as_strided: a contiguous tensor may have strides, where widths are 0 or 1, that no view takes.
+    whole = tensor.detach().cpu().contiguous()
+    flat: memoryview = whole.as_strided((whole.numel(),), (1,)).view(torch.uint8).numpy().data
+    return flat

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,14 @@ import torch
 from safetensors import SafetensorError
 
 from dmf_fast.files.reading import reading
-from dmf_fast.files.tensors import load_tensors, save_tensors
+from dmf_fast.files.tensors import (
+    _KINDS,
+    Chunks,
+    load_tensors,
+    save_chunks,
+    save_tensors,
+    write_tensors,
+)
 from tests.assertions import assert_equal
 
 TENSORS = {
@@ -85,18 +93,54 @@ def test_the_digest_knows_names_types_and_shapes(
         load(tmp_path / "file")
 
 
+def test_a_file_is_what_the_library_writes_from_whole_tensors_and_from_parts(tmp_path: Path) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    numbers = [0, 1, 7, 100, 55, 3]
+    tensors = TENSORS | {str(kind): torch.tensor(numbers).to(kind).view(3, 2) for kind in _KINDS}
+    save_tensors(tensors, tmp_path / "file", "numbers", '{"n": "\u00e9"}')
+    with safe_open(tmp_path / "file", framework="pt") as file:
+        save_file(tensors, tmp_path / "theirs", file.metadata())
+    parts = {
+        name: Chunks(one.dtype, tuple(one.shape), torch.split(one, 1) if one.dim() else (one,))
+        for name, one in tensors.items()
+    }
+    save_chunks(parts, tmp_path / "parts", "numbers", '{"n": "\u00e9"}')
+
+    assert (tmp_path / "file").read_bytes() == (tmp_path / "theirs").read_bytes()
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "theirs").read_bytes()
+
+
+@pytest.mark.parametrize("part", [torch.ones(3), torch.ones(2, dtype=torch.float64)])
+def test_parts_that_are_not_the_tensor_leave_no_file(tmp_path: Path, part: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"^parts of 'a' must"):
+        save_chunks({"a": Chunks(torch.float32, (2,), [part])}, tmp_path / "file", "numbers")
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_full_disk_is_an_os_error_with_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise SafetensorError(
             'Error while serializing: I/O error: No space left on device (os error 28) at path "x"'
         )
 
-    save(tmp_path / "file")
-    before = (tmp_path / "file").read_bytes()
     monkeypatch.setattr("dmf_fast.files.tensors.save_file", full)
     with pytest.raises(OSError, match="No space left on device") as raised:
-        save(tmp_path / "file")
+        write_tensors(TENSORS, tmp_path / "file")
     assert raised.value.errno == errno.ENOSPC
+
+
+def test_a_disk_that_fills_up_leaves_the_file_before(tmp_path: Path) -> None:
+    save(tmp_path / "file")
+    before = (tmp_path / "file").read_bytes()
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, most))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save(tmp_path / "file")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     assert (tmp_path / "file").read_bytes() == before
     assert os.listdir(tmp_path) == ["file"]
 
