@@ -22,6 +22,7 @@ from dmf_fast.evaluation import (
 from dmf_fast.evaluation.numbers import Integers
 from dmf_fast.observations import Observations
 from dmf_fast.serving import Predictor, SeenColumns, TwoFactors, recommend
+from dmf_fast.sharding import WHOLE, RowSharding
 
 
 def measure(
@@ -33,8 +34,12 @@ def measure(
     *,
     top_k: int | None = None,
     relevant_from: float | None = None,
+    sharding: RowSharding = WHOLE,
 ) -> Evaluation:
     """Return how good a model is on ``test``, compared with the mean and ``biases`` of its training ratings.
+
+    Where processes share the rows, all of it is of the rows of this process, see
+    `dmf_fast.distributed.evaluation.local_predictor`, and the result is of all.
 
     Args:
         predictor: the model.
@@ -44,6 +49,7 @@ def measure(
         test: -1 for ids that are unknown.
         top_k: how many recommendations are measured; None for none.
         relevant_from: the least value of a relevant rating.
+        sharding: how processes share the rows.
 
     """
     options = EvaluationOptions(
@@ -59,7 +65,13 @@ def measure(
         return recommend(two_factors, rows, count, seen=seen).columns.numpy()
 
     return evaluate(
-        predicted, seen, test, _baselines(biases), recommend=recommended if top_k else None, options=options
+        predicted,
+        seen,
+        test,
+        _baselines(biases),
+        recommend=recommended if top_k else None,
+        options=options,
+        sharding=sharding,
     )
 
 
@@ -74,14 +86,18 @@ def fitted_biases(
     parts = [(train, HeldOut.of(validation)) for train, validation in folds if validation is not None]
     if not parts:
         return completed.biases or Biases.fit(trained_on), {"mean": None, "biases": None}
-    mean = sum((errors_of(GlobalMean.fit(train), part) for train, part in parts), start=RatingErrors()).rmse
+
+    def rmse(baselines: Sequence[Baseline]) -> float | None:
+        errors = [errors_of(own, part) for own, (_, part) in zip(baselines, parts, strict=True)]
+        return sum(errors, start=RatingErrors()).of_all(trained_on.sharding).rmse
+
+    mean = rmse([GlobalMean.fit(train) for train, _ in parts])
     if completed.biases is not None:
         own = next(one for one in completed.candidates if one.name == "biases")
         return completed.biases, {"mean": mean, "biases": own.validation_rmse}
     chosen = chosen_biases(parts)
-    errors = [errors_of(biases, part) for biases, (_, part) in zip(chosen, parts, strict=True)]
     biases = Biases.fit(trained_on, chosen[0].shrinkage, start=chosen[0])
-    return biases, {"mean": mean, "biases": sum(errors, start=RatingErrors()).rmse}
+    return biases, {"mean": mean, "biases": rmse(chosen)}
 
 
 def _baselines(biases: Biases) -> dict[str, Baseline]:

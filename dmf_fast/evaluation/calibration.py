@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from dmf_fast.evaluation.numbers import Floats
+from dmf_fast.sharding import WHOLE, RowSharding
 
 MOST_DISTINCT = 20  # so many distinct values, such as half stars, each get a bin of their own
 
@@ -34,7 +36,11 @@ class CalibrationBin:
 
 
 def calibration(
-    keys: NDArray[Any], predictions: Floats, values: Floats, bins: int = 10
+    keys: NDArray[Any],
+    predictions: Floats,
+    values: Floats,
+    bins: int = 10,
+    sharding: RowSharding = WHOLE,
 ) -> tuple[CalibrationBin, ...]:
     """Return mean prediction and mean value in bins of rising ``keys``; no bin is empty.
 
@@ -47,6 +53,7 @@ def calibration(
         predictions: ``(len,)``, finite.
         values: ``(len,)``, finite.
         bins: how many quantile bins, at most; equal keys never part, so there may be fewer.
+        sharding: where processes share the ratings, the bins are those of all; every one learns all keys.
 
     Example:
         >>> truth = np.array([1.0, 1.0, 5.0])
@@ -54,17 +61,32 @@ def calibration(
         [(2, 1.5), (1, -1.0)]
 
     """
-    if not len(keys):
+    lower_edges = np.unique(_of_all(np.unique(keys), sharding))
+    if not len(lower_edges):
         return ()
-    lower_edges = np.unique(keys)
     if len(lower_edges) > MOST_DISTINCT:
         # Quantiles that are keys themselves: no interpolation, which could round past the largest.
         shares = np.arange(bins) / bins
-        lower_edges = np.unique(np.quantile(keys, shares, method="inverted_cdf"))
+        lower_edges = np.unique(np.quantile(_of_all(keys, sharding), shares, method="inverted_cdf"))
     bin_of = np.searchsorted(lower_edges, keys, side="right") - 1
-    counts = np.bincount(bin_of, minlength=len(lower_edges))
     highest = np.full(len(lower_edges), -np.inf)
     np.maximum.at(highest, bin_of, keys)
-    mean_prediction, mean_value = (np.bincount(bin_of, part) / counts for part in (predictions, values))
-    columns = (lower_edges, highest, counts, mean_prediction, mean_value)
-    return tuple(CalibrationBin(*row) for row in zip(*(column.tolist() for column in columns), strict=True))
+    counts, *sums = (
+        np.bincount(bin_of, part, minlength=len(lower_edges)) for part in (None, predictions, values)
+    )
+    sharding.add_up_arrays([counts, *sums])
+    mean_prediction, mean_value = (part / counts for part in sums)
+    columns = (lower_edges.tolist(), sharding.largest(highest.tolist()), counts.tolist())
+    means = (mean_prediction.tolist(), mean_value.tolist())
+    return tuple(CalibrationBin(*row) for row in zip(*columns, *means, strict=True))
+
+
+def _of_all(keys: NDArray[Any], sharding: RowSharding) -> NDArray[Any]:
+    """Return the keys of all processes, one process after the other."""
+    if sharding.size == 1:
+        return keys
+    lengths = [int(one) for one in sharding.gathered([torch.tensor([len(keys)], device="cpu")])]
+    padded = torch.zeros(max(lengths), dtype=torch.float64, device="cpu")
+    padded[: len(keys)] = torch.from_numpy(keys)
+    every = sharding.gathered([padded])
+    return np.concatenate([one[:length].numpy() for one, length in zip(every, lengths, strict=True)])

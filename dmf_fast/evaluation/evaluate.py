@@ -14,12 +14,13 @@ from dmf_fast.evaluation.calibration import calibration
 from dmf_fast.evaluation.errors import RatingErrors
 from dmf_fast.evaluation.held_out import HeldOut
 from dmf_fast.evaluation.numbers import LARGEST, Floats, Integers
-from dmf_fast.evaluation.popularity import MostPopular
+from dmf_fast.evaluation.popularity import MostPopular, column_counts
 from dmf_fast.evaluation.ranking import RankingMetrics, Relevant
 from dmf_fast.evaluation.results import GROUPS, Evaluation, EvaluationOptions, RatingScores
 from dmf_fast.observations import Observations
 from dmf_fast.observations.validation import read_numbers, to_tensor
 from dmf_fast.serving.seen_columns import SeenColumns
+from dmf_fast.sharding import WHOLE, RowSharding
 
 Predict = Callable[[Integers, Integers], Any]
 """Rows and columns, int64 with -1 for ids that training never saw, to predictions, all of shape (len,)."""
@@ -36,6 +37,7 @@ def evaluate(
     *,
     recommend: Recommend | None = None,
     options: EvaluationOptions | None = None,
+    sharding: RowSharding | None = None,
 ) -> Evaluation:
     """Return how well ``predict`` does on ``test``, compared with ``baselines``.
 
@@ -50,6 +52,8 @@ def evaluate(
         baselines: by name, such as `usual_baselines`; at least one, whose predictions are all finite.
         recommend: what the model recommends, for ranking metrics compared with those of `MostPopular`.
         options: see `EvaluationOptions`.
+        sharding: where processes share the rows, all else is about those of this process, by their indices
+            there; the result, the same for all processes, is about all rows. By default that of ``train``.
 
     Raises:
         ValueError: there is no baseline, or ``predict`` or ``recommend`` returned another shape.
@@ -67,8 +71,10 @@ def evaluate(
         raise ValueError("`baselines` must hold at least one, got none; `usual_baselines` fits two")
     options = options or EvaluationOptions()
     test = HeldOut.of(test) if isinstance(test, Observations) else test
+    if sharding is None:
+        sharding = train.sharding if isinstance(train, Observations) else WHOLE
     seen = SeenColumns.of(train) if isinstance(train, Observations) else train
-    known = _Known(seen)
+    known = _Known(seen, sharding)
     rows, columns = known.rows(test.rows), known.columns(test.columns)
     first = next(iter(baselines.values()))
 
@@ -79,31 +85,39 @@ def evaluate(
             predictions[unusable] = first.predict(rows[unusable], columns[unusable])
         if options.clip is not None:
             np.clip(predictions, *options.clip, out=predictions)
-        return _scores(rows, columns, predictions, test, int(unusable.sum()), options.bins)
+        return _scores(rows, columns, predictions, test, unusable, options.bins, sharding)
 
     ranking = baseline_ranking = None
     if recommend is not None:
         relevant = Relevant(test, options.relevant_from)
-        ranking = _ranking(recommend, known, relevant, options)
-        baseline_ranking = _ranking(MostPopular(seen).recommend, known, relevant, options)
+        ranking = _ranking(recommend, known, relevant, options).of_all(sharding)
+        popular = MostPopular(seen, sharding)
+        baseline_ranking = _ranking(popular.recommend, known, relevant, options).of_all(sharding)
     compared = {name: scores(baseline.predict) for name, baseline in baselines.items()}
     return Evaluation(scores(predict), compared, ranking, baseline_ranking)
 
 
 def _scores(
-    rows: Integers, columns: Integers, predictions: Floats, test: HeldOut, filled: int, bins: int
+    rows: Integers,
+    columns: Integers,
+    predictions: Floats,
+    test: HeldOut,
+    filled: NDArray[np.bool_],
+    bins: int,
+    sharding: RowSharding,
 ) -> RatingScores:
     group = 2 * (rows < 0) + (columns < 0)  # the place in GROUPS
     weights = test.weights
 
     def errors(of: NDArray[np.bool_]) -> RatingErrors:
-        return RatingErrors.of(predictions[of], test.values[of], None if weights is None else weights[of])
+        own = RatingErrors.of(predictions[of], test.values[of], None if weights is None else weights[of])
+        return own.of_all(sharding)
 
     return RatingScores(
         by_group={name: errors(group == place) for place, name in enumerate(GROUPS)},
-        by_value=calibration(test.values, predictions, test.values, bins),
-        by_prediction=calibration(predictions, predictions, test.values, bins),
-        without_prediction=filled,
+        by_value=calibration(test.values, predictions, test.values, bins, sharding),
+        by_prediction=calibration(predictions, predictions, test.values, bins, sharding),
+        without_prediction=int(sharding.total_of([float(filled.sum())])),
     )
 
 
@@ -139,10 +153,10 @@ def _ranking(
 class _Known:
     """Turns indices that training has no rating of into -1."""
 
-    def __init__(self, seen: SeenColumns) -> None:
+    def __init__(self, seen: SeenColumns, sharding: RowSharding) -> None:
         # One place more, always cold, for -1 and for what lies beyond the shape.
         self._rated_rows = np.append(seen.offsets.diff().numpy() > 0, False)
-        self._rated_columns = np.bincount(seen.columns.numpy(), minlength=seen.shape[1] + 1) > 0
+        self._rated_columns = np.append(column_counts(seen, sharding) > 0, False)
 
     def rows(self, indices: Integers) -> Integers:
         return self._or_unknown(indices, self._rated_rows)

@@ -6,6 +6,18 @@ import numpy as np
 
 from dmf_fast.evaluation.numbers import Integers
 from dmf_fast.serving.seen_columns import SeenColumns
+from dmf_fast.sharding import WHOLE, RowSharding
+
+
+def column_counts(seen: SeenColumns, sharding: RowSharding = WHOLE) -> Integers:
+    """Return how many rows, of all processes, have been seen with each column, ``(n,)``.
+
+    >>> column_counts(SeenColumns.of_pairs([0, 1, 1], [1, 0, 1], (2, 3))).tolist()
+    [1, 2, 0]
+    """
+    counts = np.bincount(seen.columns.numpy(), minlength=seen.shape[1]).astype(np.int64, copy=False)
+    sharding.add_up_arrays([counts])
+    return counts
 
 
 class MostPopular:
@@ -14,13 +26,15 @@ class MostPopular:
     >>> popular = MostPopular(SeenColumns.of_pairs([0, 1, 2, 2], [1, 1, 1, 0], (3, 2)))
     >>> popular.recommend(np.array([0, 2]), 2).tolist()
     [[0, -1], [-1, -1]]
+
+    Where processes share the rows, ``seen`` is of those of this process, and ``sharding`` adds up what others
+    have rated.
     """
 
-    def __init__(self, seen: SeenColumns) -> None:
+    def __init__(self, seen: SeenColumns, sharding: RowSharding = WHOLE) -> None:
         import scipy.sparse  # here, as it is slow to import
 
-        columns = seen.columns.numpy()
-        counts = np.bincount(columns, minlength=seen.shape[1])
+        columns, counts = seen.columns.numpy(), column_counts(seen, sharding)
         # Ties go to the smaller index; columns without ratings are known to nobody and are left out.
         self._order = np.argsort(-counts, kind="stable")[: int((counts > 0).sum())]
         place = np.empty(seen.shape[1], dtype=np.int64)

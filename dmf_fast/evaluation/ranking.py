@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from dmf_fast.evaluation.held_out import HeldOut
 from dmf_fast.evaluation.numbers import Integers
+from dmf_fast.sharding import RowSharding
 
 _ROWS_AT_ONCE = 8192
 
@@ -54,6 +56,13 @@ class RankingMetrics:
             )
         sums = (getattr(self, name) + getattr(other, name) for name in _SUMS)
         return RankingMetrics(self.cutoff, **dict(zip(_SUMS, sums, strict=True)))
+
+    def of_all(self, sharding: RowSharding) -> RankingMetrics:
+        """Return the sums over the processes that share the rows."""
+        numbers = torch.tensor([getattr(self, name) for name in _SUMS], dtype=torch.float64, device="cpu")
+        sharding.add_up([numbers])
+        rows, left_out, *others = numbers.tolist()
+        return RankingMetrics(self.cutoff, int(rows), int(left_out), *others)
 
     @property
     def recall(self) -> float | None:

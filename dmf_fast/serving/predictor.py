@@ -24,7 +24,7 @@ from dmf_fast.ops.statistics import mean_value, value_range
 from dmf_fast.serving.indices import checked_indices
 
 _BLOCK = 1 << 20
-_KIND = "dmf_fast model"
+MODEL_KIND = "dmf_fast model"
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in nn.DTYPES}
 _Size = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -132,9 +132,14 @@ class Predictor:
 
     def save(self, path: Path) -> None:
         """Write the model to a safetensors file: factors, biases and mean, with the rest as metadata."""
+        tensors = {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
+        save_tensors(tensors, path, MODEL_KIND, self.facts(self.model.shape))
+
+    def facts(self, shape: tuple[int, int]) -> str:
+        """Return what the file says besides its tensors, for a model of that shape."""
         model = self.model
         description = {
-            "shape": list(model.shape),
+            "shape": list(shape),
             "hidden": list(model.dims[1:-1]),
             "bias": model.row_bias is not None,
             "dtype": str(model.mean.dtype).removeprefix("torch."),
@@ -143,8 +148,7 @@ class Predictor:
             "highest": self.highest,
             "clip": self.clip,
         }
-        tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-        save_tensors(tensors, path, _KIND, json.dumps(description))
+        return json.dumps(description)
 
     @classmethod
     @torch.inference_mode(False)  # what is read there can be trained on elsewhere
@@ -154,7 +158,7 @@ class Predictor:
         ``checked``: whether the file has been compared with a digest already.
         """
         with reading(path, "a model of dmf-fast complete", "name the folder that it wrote", DataError):
-            tensors, text = load_tensors(path, _KIND, checked=checked)
+            tensors, text = load_tensors(path, MODEL_KIND, checked=checked)
             facts = record_of(text, _Facts)
             _check_parts(facts, tensors)
             model = _model_of({name: tensor.clone() for name, tensor in tensors.items()})

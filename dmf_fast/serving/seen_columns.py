@@ -18,8 +18,9 @@ from dmf_fast.files.tensors import load_tensors, save_tensors
 from dmf_fast.observations import Observations
 from dmf_fast.observations.compression import compressed_rows
 from dmf_fast.serving.indices import checked_indices
+from dmf_fast.serving.top_columns import seen_entries
 
-_KIND = "dmf_fast seen columns"
+SEEN_KIND = "dmf_fast seen columns"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +54,14 @@ class SeenColumns:
 
     @classmethod
     def of(cls, observations: Observations) -> SeenColumns:
-        """Return the places of observed entries."""
-        return cls.of_pairs(*observations.coordinates(), observations.shape)
+        """Return the places of observed entries; of row blocks those of the rows of this process."""
+        parts = [cls.of_pairs(*part.coordinates(), part.shape) for part in observations.parts]
+        if len(parts) == 1:
+            return parts[0]
+        counts = torch.cat([part.offsets.diff() for part in parts])
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        shape = (len(counts), observations.shape[1])
+        return cls(offsets, torch.cat([part.columns for part in parts]), shape)
 
     @classmethod
     def of_pairs(cls, rows: Any, columns: Any, shape: tuple[int, int]) -> SeenColumns:
@@ -96,11 +103,19 @@ class SeenColumns:
                 "the model again"
             ) from error
 
+    def of_rows(self, rows: Tensor) -> Tensor:
+        """Return the columns of rows, int64 ``(rows,)``, one row after the other, int32.
+
+        >>> SeenColumns.of_pairs([0, 1, 1], [2, 0, 1], (2, 3)).of_rows(torch.tensor([1, 0]))
+        tensor([0, 1, 2], dtype=torch.int32)
+        """
+        return seen_entries(rows, self.offsets, self.columns)[1]
+
     def save(self, path: str | Path) -> None:
         """Write a safetensors file that `load` maps; it appears when it is whole."""
         # The 8-byte numbers first: they then lie at multiples of 8 in the file.
         tensors = {"offsets": self.offsets, "columns": self.columns}
-        save_tensors(tensors, Path(path), _KIND, json.dumps(self.shape))
+        save_tensors(tensors, Path(path), SEEN_KIND, json.dumps(self.shape))
 
     @classmethod
     def load(cls, path: str | Path, *, checked: bool = False) -> SeenColumns:
@@ -111,7 +126,7 @@ class SeenColumns:
         Raises a `DataError` where the file is another or damaged.
         """
         with reading(path, "a file of seen columns", "write it with SeenColumns.save", DataError):
-            tensors, text = load_tensors(Path(path), _KIND, checked=checked)
+            tensors, text = load_tensors(Path(path), SEEN_KIND, checked=checked)
             return cls(**tensors, shape=record_of(text, tuple[int, int]))
 
 

@@ -80,7 +80,8 @@ def top_columns_in_blocks(
             block_scores += column_bias
         block_scores.masked_fill_(block_scores.isnan(), -torch.inf)
         if seen_offsets is not None and seen_columns is not None:
-            block_scores[_seen_entries(block, seen_offsets, seen_columns)] = -torch.inf
+            places, seen = seen_entries(block, seen_offsets, seen_columns)
+            block_scores[places, seen.long()] = -torch.inf
         best, order = block_scores.sort(dim=1, descending=True, stable=True)
         best, order = best[:, :k], order[:, :k]
         scores[begin : begin + size, :n] = best
@@ -88,10 +89,10 @@ def top_columns_in_blocks(
     return columns, scores
 
 
-def _seen_entries(rows: Tensor, offsets: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the seen columns of ``rows`` as entries: places in ``rows``, and columns."""
+def seen_entries(rows: Tensor, offsets: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the seen columns of ``rows``, one row after the other: places in ``rows``, and columns."""
     counts = offsets[rows + 1] - offsets[rows]
     places = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), counts)
     first = counts.cumsum(0) - counts
     entries = torch.arange(len(places), device=rows.device) + (offsets[rows] - first)[places]
-    return places, columns[entries].long()
+    return places, columns[entries]

@@ -24,7 +24,7 @@ from dmf_fast.serving.two_factors import TwoFactors, collapse
 
 _FORMAT, _VERSION = "dmf_fast trained folder", 2
 FACTS = "trained.json"
-_ROW_IDS, _COLUMN_IDS, _SEEN = "row_ids.parquet", "column_ids.parquet", "seen.safetensors"
+ROW_IDS, COLUMN_IDS, SEEN = "row_ids.parquet", "column_ids.parquet", "seen.safetensors"
 _KIND = "a folder of dmf-fast complete"
 _ADVICE = "name one, or train the model again"
 
@@ -94,12 +94,12 @@ class TrainedFolder:
                 raise ValueError(f"it is of version {facts.version}, this dmf_fast reads {_VERSION}")
             depth = facts.depths[0] if depth is None else depth
             if depth in facts.depths:
-                check_sums(path, (model_name(depth), _ROW_IDS, _COLUMN_IDS), sums)
+                check_sums(path, (model_name(depth), ROW_IDS, COLUMN_IDS), sums)
         if depth not in facts.depths:
             depths = ", ".join(map(str, facts.depths))
             raise DataError(f"{_shown(path)} has no model of depth {depth}, only {depths}")
         predictor = Predictor.load(path / model_name(depth), checked=True)
-        ids = IdMap.load(path / _ROW_IDS), IdMap.load(path / _COLUMN_IDS)
+        ids = IdMap.load(path / ROW_IDS), IdMap.load(path / COLUMN_IDS)
         shape = (len(ids[0]), len(ids[1]))
         if shape != predictor.model.shape:
             raise DataError(
@@ -130,9 +130,9 @@ class TrainedFolder:
     @cached_property
     def seen(self) -> SeenColumns:
         """The entries that were trained on, mapped; a `DataError` says why they cannot be read."""
-        path = self.checked(_SEEN)
+        path = self.checked(SEEN)
         if path is None:
-            raise DataError(f"{_shown(self.path)} lacks {_SEEN}; train it again")
+            raise DataError(f"{_shown(self.path)} lacks {SEEN}; train it again")
         seen = SeenColumns.load(path, checked=True)
         if seen.shape != self.predictor.model.shape:
             raise DataError(
@@ -207,9 +207,7 @@ def fill_trained_folder(
     folder: Path, predictors: Sequence[Predictor], row_ids: IdMap, column_ids: IdMap, seen: SeenColumns
 ) -> None:
     """Write what `write_trained_folder` does, and raise what it does, in a folder that is to be published."""
-    depths = [len(predictor.model.factors) for predictor in predictors]
-    if not depths or len(set(depths)) != len(depths):
-        raise ValueError(f"`predictors` must be one or several of different depths, got {depths}")
+    depths = depths_of(predictors)
     shape = (len(row_ids), len(column_ids))
     for given in (*(predictor.model.shape for predictor in predictors), seen.shape):
         if given != shape:
@@ -217,12 +215,25 @@ def fill_trained_folder(
                 f"`predictors` and `seen` must have shape {shape}, one row and column for each id, got "
                 f"{given}"
             )
-    row_ids.save(folder / _ROW_IDS)
-    column_ids.save(folder / _COLUMN_IDS)
-    seen.save(folder / _SEEN)
+    row_ids.save(folder / ROW_IDS)
+    column_ids.save(folder / COLUMN_IDS)
+    seen.save(folder / SEEN)
     for depth, predictor in zip(depths, predictors, strict=True):
         predictor.save(folder / model_name(depth))
-    facts = {"format": _FORMAT, "version": _VERSION, "depths": depths}
+    write_facts(folder, depths)
+
+
+def depths_of(predictors: Sequence[Predictor]) -> list[int]:
+    """Return the depths of models that go into one folder; a `ValueError` where two are alike or none is."""
+    depths = [len(predictor.model.factors) for predictor in predictors]
+    if not depths or len(set(depths)) != len(depths):
+        raise ValueError(f"`predictors` must be one or several of different depths, got {depths}")
+    return depths
+
+
+def write_facts(folder: Path, depths: Sequence[int]) -> None:
+    """Write what a trained folder says of itself."""
+    facts = {"format": _FORMAT, "version": _VERSION, "depths": list(depths)}
     (folder / FACTS).write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 
