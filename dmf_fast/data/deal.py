@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -195,12 +197,13 @@ def database(folder: Path, megabytes: int, threads: int | None) -> Iterator[Any]
 
 def _duckdb() -> ModuleType:
     try:
-        import duckdb
+        # In a thread, where Ctrl-C raises nothing: amid its import DuckDB would abort the process.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(import_module, "duckdb").result()
     except ImportError as error:
         raise ValueError(
             f"dmf-fast prepare needs the package duckdb ({error}): pip install 'dmf-fast[prepare]'"
         ) from error
-    return duckdb
 
 
 def _first_line(error: Exception) -> str:

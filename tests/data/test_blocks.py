@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -471,6 +472,23 @@ def test_ctrl_c_within_a_query_is_ctrl_c(tmp_path: Path, interruptible: None) ->
         connection.execute(
             "SELECT count(*) FROM range(100000) a, range(10000000) b WHERE a.range * b.range = 7"
         )
+
+
+def test_ctrl_c_amid_the_import_of_duckdb_waits_for_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interruptible: None
+) -> None:
+    ended = []
+
+    def slow_import(name: str) -> object:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+        ended.append(name)
+        return object()
+
+    monkeypatch.setattr(deal, "import_module", slow_import)
+    with pytest.raises(KeyboardInterrupt), deal.database(tmp_path, 400, 1):
+        pass
+    assert ended == ["duckdb"]
 
 
 def test_too_little_memory_says_what_to_do(tmp_path: Path) -> None:
