@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow as pa
 from dmf_fast.data.arrow_types import decoded_type, is_text
 from dmf_fast.data.block_files import ROWS_A_BATCH
 from dmf_fast.data.chunks import Chunk, TextIdsFound
+from dmf_fast.training.interrupt import DeferredInterrupt
 
 _FETCHED_ROWS = 1 << 17
 _SQL_TYPES = {"float32": "FLOAT", "float64": "DOUBLE"}
@@ -197,13 +197,15 @@ def database(folder: Path, megabytes: int, threads: int | None) -> Iterator[Any]
 
 def _duckdb() -> ModuleType:
     try:
-        # In a thread, where Ctrl-C raises nothing: amid its import DuckDB would abort the process.
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(import_module, "duckdb").result()
+        with DeferredInterrupt() as interrupt:  # amid its import DuckDB would abort the process
+            duckdb = import_module("duckdb")
     except ImportError as error:
         raise ValueError(
             f"dmf-fast prepare needs the package duckdb ({error}): pip install 'dmf-fast[prepare]'"
         ) from error
+    if interrupt.requested:
+        raise KeyboardInterrupt
+    return duckdb
 
 
 def _first_line(error: Exception) -> str:
