@@ -171,7 +171,8 @@ def _svd(block: Tensor, sharding: RowSharding) -> tuple[Tensor, Tensor, Tensor]:
     basis, triangle = qr_of_rows(block, sharding)
     with one_thread():
         vectors, values, turned = torch.linalg.svd(triangle, full_matrices=False)
-    return _by_rows(basis, vectors), values, turned
+    # Part by part: what a library adds up first depends on the number of rows.
+    return torch.cat([_by_rows(part, vectors) for part in sharding.split(basis)]), values, turned
 
 
 def qr_of_rows(block: Tensor, sharding: RowSharding) -> tuple[Tensor, Tensor]:

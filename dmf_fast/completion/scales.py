@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from dmf_fast.observations import Observations
@@ -31,10 +32,9 @@ def degree_scales(observations: Observations, exponent: float) -> tuple[Tensor, 
 def _scale(degree: Tensor, exponent: float, sharding: RowSharding) -> Tensor:
     known = degree[degree > 0]
     fewest = -sharding.largest([-known.min().item() if len(known) else -math.inf])[0]
-    squares = degree.where(degree > 0, fewest) ** -exponent
-    of_parts = (
-        [part.sum() for part in sharding.split(degree)],
-        [part.sum() for part in sharding.split(squares * degree)],
-    )
-    total, scaled = (sharding.total(sums) for sums in of_parts)
-    return (squares * (total / scaled)).sqrt()
+    # Part by part: the last digit of a power depends on its place in the vector.
+    of_parts = sharding.split(degree)
+    squares = [own.where(own > 0, fewest) ** -exponent for own in of_parts]
+    total = sharding.total([own.sum() for own in of_parts])
+    scaled = sharding.total([(one * own).sum() for one, own in zip(squares, of_parts, strict=True)])
+    return (torch.cat(squares) * (total / scaled)).sqrt()

@@ -145,15 +145,20 @@ def begin_descent(
     return Start(phase, model, prepared.unit, _optimizer(phase, prepared, options, prepared.unit, decay))
 
 
-def balanced_factors(directions: LeadingDirections, singular_values: Tensor, depth: int) -> list[Tensor]:
+def balanced_factors(
+    directions: LeadingDirections, singular_values: Tensor, depth: int, sharding: RowSharding = WHOLE
+) -> list[Tensor]:
     """Return ``[W_1, …, W_N]`` with the product ``U · diag(s) · Vᵀ`` and ``W_{j+1}ᵀ W_{j+1} = W_j W_jᵀ``.
+
+    ``sharding``: of the rows, of which the last factor has those of this process.
 
     >>> directions = LeadingDirections(torch.eye(3)[:, :1], torch.ones(1), torch.eye(2)[:, :1])
     >>> [tuple(factor.shape) for factor in balanced_factors(directions, torch.tensor([8.0]), depth=3)]
     [(1, 2), (1, 1), (3, 1)]
     """
     if depth == 1:
-        return [(directions.left * singular_values) @ directions.right.T]
+        parts = sharding.split(directions.left * singular_values)
+        return [torch.cat([part @ directions.right.T for part in parts])]
     root = singular_values ** (1 / depth)
     middle = [torch.diag(root) for _ in range(depth - 2)]
     return [root[:, None] * directions.right.T, *middle, directions.left * root]
@@ -189,7 +194,8 @@ def _spectral_model(depth: int, prepared: Prepared, options: CompletionOptions) 
     if depth > 2:
         survives = prepared.unit.least_surviving(_DEEP_DECAY * options.weight_decay, noise, depth)
         size = _DEEP_START + _ABOVE_SURVIVAL * survives
-    return coordinates.model(balanced_factors(chosen, size * prepared.unit.reference * above_noise**2, depth))
+    sizes = size * prepared.unit.reference * above_noise**2
+    return coordinates.model(balanced_factors(chosen, sizes, depth, coordinates.sharding))
 
 
 def _small_model(phase: Phase, prepared: Prepared, options: CompletionOptions) -> ScaledFactorization:

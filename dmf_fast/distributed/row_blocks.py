@@ -415,17 +415,17 @@ def _merged(blocks: Sequence[Observations]) -> Observations:
 
 # Entries of a block for each of its columns from which on a sweep of it alone costs little more: its sums
 # over the columns are then small compared with its entries. `csrc/README.md` has the figures.
-_LEAST_PER_COLUMN = 12
+LEAST_ENTRIES_PER_COLUMN = 12
 
 
 def _check_large_enough(blocks: RowBlocks) -> None:
     """Raise a `ValueError` where blocks are too small to be swept one by one."""
     count, columns = blocks._blocks_here, blocks.shape[1]
-    if count == 1 or blocks.nnz >= _LEAST_PER_COLUMN * columns * blocks.blocks:
+    if count == 1 or blocks.nnz >= LEAST_ENTRIES_PER_COLUMN * columns * blocks.blocks:
         return
     raise ValueError(
         f"`reproducible` must be False for blocks this small: {blocks.nnz // blocks.blocks:,} entries in "
-        f"each for {columns:,} columns, of which {_LEAST_PER_COLUMN} for a column are wanted, as each block "
+        f"each for {columns:,} columns, of which {LEAST_ENTRIES_PER_COLUMN} for a column are wanted, as each block "
         "is swept alone; prepare the ratings with fewer --blocks"
     )
 

@@ -1,0 +1,268 @@
+"""Training in several processes: the same model as in one, whoever stops, saves or fails."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dmf_fast import FitOptions, Recording, fit
+from dmf_fast.chain import chain_product
+from dmf_fast.completion import CompletionOptions, complete_matrix
+from dmf_fast.distributed import RowBlocks, initial_factors
+from dmf_fast.distributed import row_blocks as module
+from dmf_fast.optim import AdaptiveGradientDescent, GroupRMSprop
+from dmf_fast.sharding import RowSharding, local_part
+from dmf_fast.training import FitResult
+from tests.distributed.processes import run_processes
+from tests.distributed.row_problems import BLOCKS, COLUMNS, ROWS, row_blocks
+
+module.LEAST_ENTRIES_PER_COLUMN = 0  # in the processes, too, which import this module
+
+RULES: dict[str, Any] = {
+    "sgd": partial(torch.optim.SGD, lr=0.02, momentum=0.9, weight_decay=1e-3),
+    "adam": partial(torch.optim.Adam, lr=1e-2),
+    "nadam": partial(torch.optim.NAdam, lr=3e-3),
+    "group-rmsprop": partial(GroupRMSprop, lr=0.05),
+    "adaptive-gd": partial(AdaptiveGradientDescent, lr=0.2, weight_decay=1e-3),
+}
+RUNS = [
+    *[
+        ("native", rule, depth)
+        for rule in ("sgd", "adam", "group-rmsprop", "adaptive-gd")
+        for depth in (2, 3)
+    ],
+    *[("torch", rule, 3) for rule in RULES],
+]
+JOBS = {
+    "auto": CompletionOptions(hidden=3, validation_fraction=0.2),
+    "fast": CompletionOptions(depth=2, hidden=3, optimizer="lbfgs", validation_fraction=0.2),
+    "plain": CompletionOptions(
+        depth=3,
+        hidden=3,
+        coordinates="plain",
+        optimizer="group-rmsprop",
+        lr=0.05,
+        init_scale=0.5,
+        bias_weight_decay=1e-3,
+        weight_decay=1e-4,
+    ),
+}
+
+
+def job_options(name: str) -> CompletionOptions:
+    job = JOBS[name]
+    return replace(job, fit=replace(job.fit, steps=20))
+
+
+def rows_of_all(model: Any, sharding: RowSharding) -> list[Tensor]:
+    """Return all parameters, those of other processes included."""
+    parts = [local_part(parameter.detach()) for parameter in model.parameter_list]
+    depth = len(model.factors)
+    for place in [depth - 1, *([depth] if model.biases else [])]:
+        parts[place] = torch.cat(RowSharding(sharding.mesh).gathered([parts[place]]))
+    return parts
+
+
+def trained(
+    blocks: RowBlocks, engine: Any, rule: str, depth: int, **options: Any
+) -> tuple[FitResult, list[Tensor]]:
+    dims = (COLUMNS, *[3] * (depth - 1), BLOCKS * ROWS)
+    factors = initial_factors(blocks, dims, 2.0, seed=1)
+    train, _ = blocks.split(0.1, seed=0)
+    clip = 2.0 if rule == "sgd" else None
+    chosen = {"steps": 60, "engine": engine, "gradient_clip": clip} | options
+    result = fit(
+        factors, train, RULES[rule], FitOptions(**chosen), recording=Recording(every=20, singular_values=2)
+    )
+    last = torch.cat(RowSharding(blocks.sharding.mesh).gathered([local_part(factors[-1])]))
+    return result, [*(local_part(factor) for factor in factors[:-1]), last]
+
+
+def all_results(mesh: Any = None) -> dict[str, Any]:
+    """Return the losses and parameters of every run and job, of blocks held in both ways."""
+    found = {}
+    for reproducible in (False, True):
+        blocks = row_blocks(mesh, reproducible=reproducible)
+        for engine, rule, depth in RUNS:
+            if reproducible and engine == "torch" and rule not in ("sgd", "adam"):
+                continue
+            result, factors = trained(blocks, engine, rule, depth)
+            columns = ("train_loss", "gradient_norm", "parameter_norm", "singular_value_2")
+            numbers = [result.history[name].to_pylist() for name in columns]
+            found[f"{engine} {rule} {depth} {reproducible}"] = (result.engine, numbers, factors)
+        for name in JOBS:
+            completed = complete_matrix(blocks, job_options(name), folds=blocks.folds(0.2, 1, seed=0))
+            numbers = [completed.history["train_loss"].to_pylist()]
+            parameters = rows_of_all(completed.model, blocks.sharding)
+            found[f"{name} {reproducible}"] = (completed.chosen.name, numbers, parameters)
+    blocks = row_blocks(mesh, dtype=torch.float32)
+    found["float32 twice"] = [trained(blocks, "native", "adaptive-gd", 2)[1] for _ in range(2)]
+    return found
+
+
+def matrix_of(parameters: list[Tensor]) -> list[Tensor]:
+    """Return the product of the factors, and the biases."""
+    return [
+        chain_product([one for one in parameters if one.dim() == 2]),
+        *[one for one in parameters if one.dim() == 1],
+    ]
+
+
+@pytest.fixture(scope="module")
+def of_one_process() -> dict[str, Any]:
+    return all_results()
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_any_number_of_processes_trains_the_same_model(count: int, of_one_process: dict[str, Any]) -> None:
+    first, *others = run_processes(count, all_results)
+    for name, (kind, numbers, parameters) in ((n, v) for n, v in first.items() if n != "float32 twice"):
+        expected_kind, expected_numbers, expected_parameters = of_one_process[name]
+        assert kind == expected_kind, name
+        bitwise = name.endswith("True")
+        for own, expected in zip(numbers, expected_numbers, strict=True):
+            assert own == pytest.approx(expected, rel=1e-12), name
+        for own, expected in zip(parameters, expected_parameters, strict=True):
+            assert not bitwise or torch.equal(own, expected), name
+        # Singular vectors, where jobs begin, may have other signs: the matrix does not know.
+        for own, expected in zip(matrix_of(parameters), matrix_of(expected_parameters), strict=True):
+            torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-10)
+        for other in others:
+            for own, same in zip(parameters, other[name][2], strict=True):
+                assert torch.equal(own, same), name
+    for once, again in zip(*first["float32 twice"], strict=True):
+        assert torch.equal(once, again)
+
+
+def stopped_by_one(mesh: Any) -> dict[str, Any]:
+    """Return at what step and why runs end that only process 1 wants to end."""
+    rank, found = mesh.get_local_rank(), {}
+    blocks = row_blocks(mesh)
+    dims = (COLUMNS, 3, BLOCKS * ROWS)
+
+    def run(engine: Any, **options: Any) -> tuple[int, str]:
+        factors = initial_factors(blocks, dims, 2.0, seed=1)
+        seconds = options.pop("max_seconds", None)
+        chosen = FitOptions(steps=10**7, engine=engine, max_seconds=seconds)
+        result = fit(factors, blocks, RULES["sgd"], chosen, recording=Recording(every=50), **options)
+        return result.steps, result.stopped_because
+
+    def interrupting(progress: Any) -> bool:
+        import signal
+
+        if rank == 1 and progress.step == 100:
+            signal.raise_signal(signal.SIGINT)
+        return False
+
+    for engine in ("native", "torch"):
+        found[f"{engine} callback"] = run(
+            engine, callbacks=[lambda progress: rank == 1 and progress.step >= 100]
+        )
+        found[f"{engine} interrupt"] = run(engine, callbacks=[interrupting] if rank == 1 else [])
+        found[f"{engine} seconds"] = run(engine, max_seconds=0.3 if rank == 1 else None)
+    return found
+
+
+def saved_and_resumed(mesh: Any, folder: Path, resumes: bool) -> dict[str, Any]:
+    found = {}
+    for engine, rule in (("native", "adaptive-gd"), ("torch", "adam"), ("native", "sgd")):
+        blocks = row_blocks(mesh, reproducible=True)
+        dims = (COLUMNS, 3, BLOCKS * ROWS)
+        factors = initial_factors(blocks, dims, 2.0, seed=1)
+        train, validation = blocks.split(0.2, seed=0)
+        options = FitOptions(steps=40 if resumes else 20, engine=engine)
+        result = fit(
+            factors,
+            train,
+            RULES[rule],
+            options,
+            recording=Recording(every=7),
+            validation=validation,
+            checkpoint=folder / f"{engine}-{rule}",
+            resume=resumes,
+        )
+        last = torch.cat(RowSharding(mesh).gathered([local_part(factors[-1])]))
+        found[f"{engine} {rule}"] = (result.history["train_loss"].to_pylist(), result.best_step, last)
+    return found
+
+
+def failures(mesh: Any, folder: Path) -> list[str]:
+    """Return what every process raises of what one alone sees."""
+    found = []
+
+    def fails_in_one() -> int:
+        if mesh.get_local_rank() == 1:
+            raise ValueError("the disk of this machine is gone")
+        return 0
+
+    for action in (
+        lambda: RowSharding(mesh).together(fails_in_one),
+        lambda: RowBlocks.open(folder / "nothing", mesh),
+        lambda: RowBlocks([*row_blocks(mesh).parts] * (1 + mesh.get_local_rank()), mesh),
+    ):
+        try:
+            action()
+        except Exception as error:
+            found.append(str(error))
+    return found
+
+
+def several_checks(mesh: Any, folder: Path) -> dict[str, Any]:
+    return {
+        "stopped": stopped_by_one(mesh),
+        "saved": saved_and_resumed(mesh, folder, resumes=False),
+        "failures": failures(mesh, folder),
+    }
+
+
+@pytest.fixture(scope="module")
+def checks(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], Path]:
+    folder = tmp_path_factory.mktemp("checkpoints")
+    return run_processes(2, several_checks, folder), folder
+
+
+def test_all_processes_end_at_one_step_where_one_is_interrupted_late_or_called_back(
+    checks: tuple[list[dict[str, Any]], Path],
+) -> None:
+    first, second = (results["stopped"] for results in checks[0])
+    assert first == second
+    for engine in ("native", "torch"):
+        assert first[f"{engine} callback"] == (100, "callback")
+        assert first[f"{engine} interrupt"][1] == "interrupted"
+        assert first[f"{engine} seconds"][1] == "max_seconds"
+
+
+def test_an_error_of_one_process_is_raised_in_all(checks: tuple[list[dict[str, Any]], Path]) -> None:
+    for results in checks[0]:
+        alone, missing, uneven = results["failures"]
+        assert alone == "the disk of this machine is gone"
+        assert "nothing" in missing
+        assert "equally many" in uneven
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_run_of_two_processes_resumes_bitwise_in_another_number(
+    checks: tuple[list[dict[str, Any]], Path], count: int, tmp_path: Path
+) -> None:
+    import shutil
+
+    copy = tmp_path / "checkpoints"
+    shutil.copytree(checks[1], copy)
+    resumed = run_processes(count, saved_and_resumed, copy, True)[0]
+    whole = saved_and_resumed_at_once(tmp_path / "whole")
+    for name, (losses, best_step, last) in resumed.items():
+        assert losses == whole[name][0], name
+        assert best_step == whole[name][1], name
+        assert torch.equal(last, whole[name][2]), name
+
+
+def saved_and_resumed_at_once(folder: Path) -> dict[str, Any]:
+    """Return the results of runs that nothing interrupts, in this process."""
+    folder.mkdir()
+    return saved_and_resumed(None, folder, resumes=True)
