@@ -238,6 +238,16 @@ def local_part(tensor: Tensor) -> Tensor:
     return tensor if to_local is None else to_local()
 
 
+def whole_tensor(tensor: Tensor) -> Tensor:
+    """Return all of a `DTensor`, for which all processes may have to call it; any other tensor is itself.
+
+    >>> whole_tensor(torch.ones(1))
+    tensor([1.])
+    """
+    full_tensor = getattr(tensor, "full_tensor", None)
+    return tensor if full_tensor is None else full_tensor()
+
+
 def placed_as(tensor: Tensor, other: Tensor) -> Tensor:
     """Return what this process has as a `DTensor` placed as ``other`` is; itself where that is none.
 

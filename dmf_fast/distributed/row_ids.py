@@ -1,0 +1,78 @@
+"""The ids of the rows of some blocks, and where these rows are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dmf_fast.data.block_files import row_ids_name
+from dmf_fast.data.errors import DataError
+from dmf_fast.data.id_map import IdMap
+from dmf_fast.distributed.block_entries import check_block_files
+from dmf_fast.distributed.row_blocks import RowBlocks
+from dmf_fast.files.reading import reading
+
+_ADVICE = "write it again with dmf-fast prepare"
+
+
+@dataclass(frozen=True, eq=False)
+class RowIds:
+    """The ids of the rows of some blocks, counted from the first row of the first of them.
+
+    Attributes:
+        map: of the ids, sorted.
+        rows: ``(len(map),)``, int64: the row of each id of the map.
+
+    Example:
+        >>> ids = RowIds(IdMap(["ann", "bob"]), np.array([7, 0]))
+        >>> ids.indices(["bob", "zoe", "ann"]).tolist()
+        [0, -1, 7]
+
+    """
+
+    map: IdMap
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, observed: RowBlocks, path: Path) -> RowIds:
+        """Return the ids of the rows of this process, given the folder that its blocks come from.
+
+        Raises what `read` raises.
+        """
+        here = range(observed.first_block, observed.first_block + observed.blocks // observed.sharding.size)
+        return cls.read(path, here, observed.rows_a_block)
+
+    @classmethod
+    def read(cls, path: Path, blocks: Sequence[int], rows_a_block: int) -> RowIds:
+        """Return the ids of the rows of blocks of a folder that ``dmf-fast prepare`` wrote.
+
+        Raises a `DataError` where a file is damaged, or an id stands twice.
+        """
+        import pyarrow.parquet as pq  # here, as it is slow to import
+
+        check_block_files(path, [row_ids_name(block) for block in blocks])
+        ids, rows = [], []
+        for place, block in enumerate(blocks):
+            with reading(path / row_ids_name(block), "ids of rows", _ADVICE, DataError):
+                ids.append(pq.read_table(path / row_ids_name(block), columns=["id"]).column("id"))
+                ids[-1].validate(full=True)  # Parquet does not look whether text is UTF-8
+                rows.append(place * rows_a_block + np.arange(len(ids[-1])))
+        with reading(path, "a folder of row blocks", _ADVICE, DataError):
+            every = pa.chunked_array([chunk for one in ids for chunk in one.chunks], ids[0].type)
+            found = IdMap(every)
+            if len(found) != len(every):
+                raise ValueError("ids of rows stand twice")
+            of_ids = np.empty(len(found), dtype=np.int64)
+            of_ids[found.indices(every)] = np.concatenate(rows)
+            return cls(found, of_ids)
+
+    def indices(self, ids: Any) -> NDArray[np.int64]:
+        """Return the row of every id, int64, with -1 for those that are not among these; see `IdMap`."""
+        rows: NDArray[np.int64] = np.append(self.rows, -1)[self.map.indices(ids)]
+        return rows
