@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
 from dmf_fast.cli.options import JobOptions
-from dmf_fast.cli.problem import CompletionProblem, echo_bad_rows
+from dmf_fast.cli.problem import CompletionProblem, echo_bad_rows, refuse_unknown
 from dmf_fast.completion import validation_folds
-from dmf_fast.data import IdMap
-from dmf_fast.data.block_files import COLUMN_IDS, read_blocks_facts
+from dmf_fast.completion.folds import Parts
+from dmf_fast.data import DataError, IdMap, Ratings, read_ratings
+from dmf_fast.data.block_files import COLUMN_IDS, BlocksFacts, read_blocks_facts
 from dmf_fast.distributed import RowBlocks
+from dmf_fast.distributed.held_out_shards import HeldOutShards
+from dmf_fast.distributed.row_ids import RowIds
 from dmf_fast.sharding import RowSharding
 
 
 def block_problem(options: JobOptions, sharding: RowSharding) -> CompletionProblem:
-    """Open the row blocks of ``options``, of which each process has its own."""
+    """Open the row blocks of ``options``, of which each process has its own, and read the files beside them.
+
+    What cannot be used raises a `DataError` or a `ValueError` in all processes.
+    """
     started, path = time.perf_counter(), options.ratings
     assert path is not None
     sharding.together(options.data.check_of_blocks)
@@ -26,17 +34,80 @@ def block_problem(options: JobOptions, sharding: RowSharding) -> CompletionProbl
         reproducible=options.data.reproducible,
         dtype=getattr(torch, options.data.dtype),
     )
-    facts, column_ids = sharding.together(lambda: (read_blocks_facts(path), IdMap.load(path / COLUMN_IDS)))
-    echo_bad_rows(path, facts.bad_rows)
+    reader = sharding.together(lambda: _Reader.of(options, path, observed))
+    test = reader.others(options.data.test)
     return CompletionProblem(
         observed,
-        validation_folds(observed, options.completion),
+        reader.folds(),
+        None if test is None else test.held_out(),
+        reader.known_of(test),
         None,
         None,
-        None,
-        None,
-        column_ids,
+        reader.column_ids,
         str(path),
-        facts.bad_rows.count,
+        reader.bad_rows,
         time.perf_counter() - started,
     )
+
+
+@dataclass
+class _Reader:
+    """Reads the files beside the blocks, all of them in every process."""
+
+    options: JobOptions
+    path: Path
+    observed: RowBlocks
+    facts: BlocksFacts
+    row_ids: RowIds
+    column_ids: IdMap
+    bad_rows: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bad_rows = self.facts.bad_rows.count
+        echo_bad_rows(self.path, self.facts.bad_rows)
+
+    @classmethod
+    def of(cls, options: JobOptions, path: Path, observed: RowBlocks) -> _Reader:
+        ids = RowIds.of(observed, path), IdMap.load(path / COLUMN_IDS)
+        return cls(options, path, observed, read_blocks_facts(path), *ids)
+
+    def others(self, path: Path | None) -> HeldOutShards | None:
+        """Return the ratings of another file by the rows and columns of the blocks."""
+        if path is None:
+            return None
+        data, sharding = self.options.data, self.observed.sharding
+        ratings = sharding.together(lambda: self._read(path))
+        self.bad_rows += ratings.bad_rows.count
+        echo_bad_rows(path, ratings.bad_rows)
+        shards = HeldOutShards.of(ratings, self.observed, self.row_ids, self.column_ids)
+        if data.unknown == "raise":
+            sharding.together(lambda: refuse_unknown(ratings, shards.known, str(self.path)))
+        return shards
+
+    def known_of(self, shards: HeldOutShards | None) -> RowBlocks | None:
+        """Return those whose ids are known, None without any."""
+        if shards is None or not shards.known.any():
+            return None
+        return shards.row_blocks(self.options.data.duplicates)
+
+    def folds(self) -> list[Parts]:
+        """Return what is trained on during the search, and what chooses."""
+        path = self.options.data.validation
+        if path is None:
+            return validation_folds(self.observed, self.options.completion)
+        validation = self.known_of(self.others(path))
+        if validation is None:
+            self.observed.sharding.together(lambda: self._refuse(path))
+        assert validation is not None
+        return [(self.observed, validation)]
+
+    def _refuse(self, path: Path) -> None:
+        raise DataError(f"{path} has no pair of ids that {self.path} knows")
+
+    def _read(self, path: Path) -> Ratings:
+        data = self.options.data
+        text_ids = (self.row_ids.map.holds_text, self.column_ids.holds_text)
+        ratings = read_ratings(path, data.read_options(dtype=data.dtype, text_ids=text_ids))
+        if data.duplicates == "error":
+            ratings.refuse_duplicates()
+        return ratings

@@ -19,6 +19,8 @@ from dmf_fast.cli.progress import duration, shows_lines, spoken_progress, tensor
 from dmf_fast.cli.streams import say
 from dmf_fast.cli.summary import print_results, results_of
 from dmf_fast.completion import CompletedMatrix, complete_matrix
+from dmf_fast.distributed.evaluation import local_predictor
+from dmf_fast.evaluation import Biases, Evaluation
 from dmf_fast.serving import Predictor, SeenColumns, collapse
 from dmf_fast.training import Callback
 
@@ -65,7 +67,7 @@ def train_and_write(
     more: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train the models of all depths, measure them, fill the folder and return the results, with ``more``."""
-    started = time.perf_counter()
+    started, sharding = time.perf_counter(), problem.observed.sharding
     models = [train_depth(options, problem, depth, folder) for depth in options.depths]
     say(f"Trained in {duration(time.perf_counter() - started)}.", quiet=options.output.quiet)
     trained_on = problem.observed if options.completion.refit else problem.folds[0][0]
@@ -75,24 +77,31 @@ def train_and_write(
         Predictor.of(completed.model, problem.observed, centered=options.completion.center, clip=options.clip)
         for completed in models
     ]
-    evaluations = [
-        None
-        if problem.test is None
-        else measure(
-            predictor,
-            collapse(predictor.model),
-            seen,
-            biases,
-            problem.test,
-            top_k=options.data.top_k,
-            relevant_from=options.data.relevant_from,
-        )
-        for predictor in predictors
-    ]
+    evaluations = [_evaluation(options, problem, predictor, seen, biases) for predictor in predictors]
     results = results_of(options, problem, models, evaluations, validation_rmses) | (more or {})
-    if folder is not None:
-        write_output(folder.results, options, problem, models, predictors, seen, biases, results)
+    if options.output.out is not None:
+        target = sharding.together(lambda: None if folder is None else folder.results)
+        write_output(target, options, problem, models, predictors, seen, biases, results)
     return results
+
+
+def _evaluation(
+    options: JobOptions, problem: CompletionProblem, predictor: Predictor, seen: SeenColumns, biases: Biases
+) -> Evaluation | None:
+    """Return how good a model is on the test ratings, None without any."""
+    if problem.test is None:
+        return None
+    own = local_predictor(predictor)
+    return measure(
+        own,
+        collapse(own.model),
+        seen,
+        biases,
+        problem.test,
+        top_k=options.data.top_k,
+        relevant_from=options.data.relevant_from,
+        sharding=problem.observed.sharding,
+    )
 
 
 def train_depth(

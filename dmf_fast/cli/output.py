@@ -17,8 +17,11 @@ from dmf_fast.cli.config import config_text
 from dmf_fast.cli.options import JobOptions
 from dmf_fast.cli.problem import CompletionProblem
 from dmf_fast.completion import CompletedMatrix
+from dmf_fast.distributed import RowBlocks
+from dmf_fast.distributed.trained_shards import fill_trained_folder_of_shards
 from dmf_fast.evaluation import Biases
 from dmf_fast.experiments.text_files import json_text
+from dmf_fast.ops.statistics import mean_value
 from dmf_fast.serving import DataFacts, ModelCard, Predictor, SeenColumns, TrainingFacts, model_card
 from dmf_fast.serving.trained_folder import fill_trained_folder
 
@@ -26,7 +29,7 @@ CARD = "model_card.md"
 
 
 def write_output(
-    target: Path,
+    target: Path | None,
     options: JobOptions,
     problem: CompletionProblem,
     models: Sequence[CompletedMatrix],
@@ -35,20 +38,43 @@ def write_output(
     biases: Biases,
     results: dict[str, Any],
 ) -> None:
-    """Write all that ``dmf-fast complete --out`` leaves into a folder that is to be published."""
-    from dmf_fast.cli.plots import plot_losses, plot_singular_values
+    """Write all that ``dmf-fast complete --out`` leaves into a folder that is to be published.
 
+    Where processes share the rows, all of them call it, and the first one has the folder.
+    """
     best_first = sorted(zip(models, predictors, strict=True), key=lambda pair: pair[0].merit)
     best_predictors = [predictor for _, predictor in best_first]
-    fill_trained_folder(target, best_predictors, problem.row_ids, problem.column_ids, seen)
-    save_biases(biases, target)
+    observed = problem.observed
+    if isinstance(observed, RowBlocks):
+        assert options.ratings is not None
+        fill_trained_folder_of_shards(target, best_predictors, observed, options.ratings, biases)
+    else:
+        assert target is not None
+        assert problem.row_ids is not None
+        fill_trained_folder(target, best_predictors, problem.row_ids, problem.column_ids, seen)
+        save_biases(biases, target)
+    card = model_card(_card(options, problem, *best_first[0], results))
+    observed.sharding.together(lambda: _write_the_rest(target, options, models, results, card))
+
+
+def _write_the_rest(
+    target: Path | None,
+    options: JobOptions,
+    models: Sequence[CompletedMatrix],
+    results: dict[str, Any],
+    card: str,
+) -> None:
+    """Write what people read, where this process has the folder."""
+    from dmf_fast.cli.plots import plot_losses, plot_singular_values
+
+    if target is None:
+        return
     history = history_table(models)
     pq.write_table(history, target / "history.parquet")
     plot_losses(history, target / "losses.png")
     plot_singular_values(history, target / "singular_values.png")
     (target / "metrics.json").write_text(json_text(results) + "\n", encoding="utf-8")
     (target / "config.yaml").write_text(config_text("complete", options), encoding="utf-8")
-    card = model_card(_card(options, problem, best_first[0][0], results))
     (target / CARD).write_text(card, encoding="utf-8")
 
 
@@ -63,14 +89,18 @@ def history_table(models: Sequence[CompletedMatrix]) -> pa.Table:
 
 
 def _card(
-    options: JobOptions, problem: CompletionProblem, best: CompletedMatrix, results: dict[str, Any]
+    options: JobOptions,
+    problem: CompletionProblem,
+    best: CompletedMatrix,
+    predictor: Predictor,
+    results: dict[str, Any],
 ) -> ModelCard:
-    values, (rows, columns) = problem.observed.values, problem.observed.shape
-    lowest, highest = values.min().item(), values.max().item()
-    mean = values.double().mean().item()
+    observed = problem.observed
+    rows, columns = problem.row_count, observed.shape[1]
+    lowest, highest, mean = predictor.lowest, predictor.highest, mean_value(observed)
     return ModelCard(
         title="Ratings completed" if options.output.out is None else options.output.out.name,
-        data=DataFacts((problem.source,), rows, columns, len(values), lowest, highest, mean),
+        data=DataFacts((problem.source,), rows, columns, len(observed), lowest, highest, mean),
         settings={name: value for name, value in options.fingerprint().items() if value is not None},
         training=TrainingFacts(best.steps, best.seconds, best.chosen.name, _choices(best)),
         metrics=_metrics(results, best.depth, options.data.top_k),

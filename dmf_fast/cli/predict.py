@@ -31,7 +31,7 @@ def predict(options: PredictOptions) -> None:
     echo_bad_rows(options.pairs, pairs.bad_rows)
     mapped = pairs.mapped_to(trained.row_ids, trained.column_ids)
     if options.unknown == "raise":
-        refuse_unknown(pairs, mapped, str(options.folder))
+        refuse_unknown(pairs, mapped.known, str(options.folder))
     predictions = trained.predictor.predict(mapped.rows, mapped.columns)
     known = predictions.known
     table = {

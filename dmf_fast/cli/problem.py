@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dmf_fast.cli.options import JobOptions
@@ -96,10 +97,10 @@ def echo_bad_rows(source: Path, bad_rows: BadRows) -> None:
         say(f"{source}: {bad_rows}")
 
 
-def refuse_unknown(pairs: Pairs, mapped: Pairs, owner: str) -> None:
-    """Raise a `DataError` that names the first of ``pairs`` with an id that their map to others lacks."""
-    if not mapped.known.all():
-        first = int(mapped.known.argmin())
+def refuse_unknown(pairs: Pairs, known: NDArray[np.bool_], owner: str) -> None:
+    """Raise a `DataError` that names the first of ``pairs`` whose ids are not known to their ``owner``."""
+    if not known.all():
+        first = int(known.argmin())
         raise DataError(
             f"{pairs.place(first)}: the pair {pairs.pair_text(first)} has an id that {owner} lacks; drop it, "
             "or pass --unknown mean or --unknown nan"
@@ -183,7 +184,7 @@ class _Reader:
             others.refuse_duplicates()
         mapped = others.mapped_to(ratings.row_ids, ratings.column_ids)
         if self.options.data.unknown == "raise":
-            refuse_unknown(others, mapped, str(self.options.ratings))
+            refuse_unknown(others, mapped.known, str(self.options.ratings))
         return mapped
 
     def _folds(self, ratings: Ratings, observed: Observations) -> list[Parts]:

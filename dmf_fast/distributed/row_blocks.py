@@ -423,10 +423,11 @@ def _check_large_enough(blocks: RowBlocks) -> None:
     count, columns = blocks._blocks_here, blocks.shape[1]
     if count == 1 or blocks.nnz >= LEAST_ENTRIES_PER_COLUMN * columns * blocks.blocks:
         return
+    here, wanted = blocks.nnz // blocks.blocks, LEAST_ENTRIES_PER_COLUMN * columns
     raise ValueError(
-        f"`reproducible` must be False for blocks this small: {blocks.nnz // blocks.blocks:,} entries in "
-        f"each for {columns:,} columns, of which {LEAST_ENTRIES_PER_COLUMN} for a column are wanted, as each block "
-        "is swept alone; prepare the ratings with fewer --blocks"
+        f"`reproducible` must be False where blocks have fewer than {wanted:,} entries, "
+        f"{LEAST_ENTRIES_PER_COLUMN} for a column, as each is swept alone, got about {here:,}; prepare the "
+        "ratings with fewer --blocks"
     )
 
 
