@@ -19,6 +19,7 @@
 #include "../kernels/thread_pool.h"
 #include "../ops/cpu/torch_services.h"
 #include "checks.h"
+#include "ranks.h"
 
 namespace py = pybind11;
 
@@ -115,39 +116,6 @@ class PyObservedEntries {
   const Array<T> values_;
   const std::optional<Array<T>> weights_;
   ObservedEntries<T> entries_;
-};
-
-// A function of Python that gets the vectors as a list of arrays, and sums each in place. The arrays are views
-// that keep `owner` alive, whose memory they show; copies as long as there is none.
-class PyRanks final : public Ranks {
- public:
-  explicit PyRanks(const py::function& sum) : sum_(sum) {}
-
-  std::weak_ptr<void> owner;
-
-  void sum(const std::vector<RankVector>& vectors) override {
-    py::gil_scoped_acquire acquire;
-    const std::shared_ptr<void> kept = owner.lock();
-    py::list arrays;
-    for (const RankVector& vector : vectors) arrays.append(array_of(vector, kept));
-    const std::vector<py::array> all = arrays.cast<std::vector<py::array>>();  // whatever becomes of the list
-    sum_(arrays);
-    if (kept != nullptr) return;
-    for (size_t place = 0; place < vectors.size(); ++place) {
-      std::memcpy(vectors[place].numbers, all[place].data(), all[place].nbytes());
-    }
-  }
-
- private:
-  static py::array array_of(const RankVector& vector, const std::shared_ptr<void>& owner) {
-    const py::dtype dtype = vector.dtype == Dtype::float64 ? py::dtype::of<double>() : py::dtype::of<float>();
-    if (owner == nullptr) return py::array(dtype, vector.count, vector.numbers);
-    const py::capsule base(new std::shared_ptr<void>(owner),
-                           [](void* pointer) { delete static_cast<std::shared_ptr<void>*>(pointer); });
-    return py::array(dtype, vector.count, vector.numbers, base);
-  }
-
-  const py::function sum_;
 };
 
 template <class T>
