@@ -37,7 +37,8 @@ def parquet_chunks(
     check_expansion(file, expanded, plain.path.stat().st_size)
     # As dictionaries, in which a long text stands once.
     text = [field.name for field in schema if is_text(field.type)]
-    with pq.ParquetFile(plain.path, metadata=metadata, read_dictionary=text) as parquet:
+    # Without a buffer, which would keep every row group that has been read.
+    with pq.ParquetFile(plain.path, metadata=metadata, read_dictionary=text, pre_buffer=False) as parquet:
         inside = schema.names
         outside = {key: value for key, value in file.partitions if key not in inside}
         names = [*inside, *outside]
