@@ -24,13 +24,13 @@ from dmf_fast.distributed.evaluation import local_predictor
 from dmf_fast.distributed.held_out_shards import HeldOutShards
 from dmf_fast.distributed.row_ids import RowIds
 from dmf_fast.distributed.trained_shards import fill_trained_folder_of_shards
-from dmf_fast.evaluation import Biases, Evaluation, HeldOut, Shrinkage
+from dmf_fast.evaluation import Biases, Evaluation, HeldOut, Shrinkage, evaluate
 from dmf_fast.observations import Observations
 from dmf_fast.serving import Predictor, SeenColumns, collapse, recommend
 from dmf_fast.serving.trained_folder import fill_trained_folder
 from tests.distributed.processes import run_processes
 
-BLOCKS, ROWS, COLUMNS, WIDTH = 4, 61, 23, 5
+BLOCKS, ROWS, COLUMNS, WIDTH = 4, 61, 24, 5
 FACTS = 3.5, 1.0, 5.0  # of every predictor: training mean, lowest, highest
 LARGE_ROWS, LARGE_WIDTH = 50_000, 512
 TEXT_IDS = True, False
@@ -45,6 +45,7 @@ class Shard(NamedTuple):
     known: list[bool]
     evaluation: Evaluation
     recommended: dict[str, list[int]]
+    partly: Evaluation
     biases: Biases
     rmses: dict[str, float | None]
     rows: dict[str, int]
@@ -76,6 +77,11 @@ def model_of_shards(observed: RowBlocks, depth: int) -> DeepMatrixFactorization:
 
 def biases_of(rows: Tensor) -> Biases:
     return Biases(3.5, rows.numpy() / 7, numbers(COLUMNS).numpy() / 7, Shrinkage())
+
+
+def predict_some(rows: Any, columns: Any) -> Any:
+    """Predict by column, and nothing where it is unknown or one of four."""
+    return np.where((columns >= 0) & (columns % 6 > 0), columns / 8, np.nan)
 
 
 def read_test(folder: Path) -> Ratings:
@@ -113,6 +119,7 @@ def work(mesh: Any, folder: Path, target: str) -> Shard:
         shards.known.tolist(),
         measured,
         dict(zip(ids, best, strict=True)),
+        evaluate(predict_some, seen, test, {"biases": biases}, sharding=sharding),
         *fitted_biases([(observed, blocks)], observed, NO_BIASES),
         dict(zip(ids, rows.tolist(), strict=True)),
     )
@@ -179,17 +186,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ratings as blocks of which some lack a row, ratings to measure on, and blocks of many rows."""
     folder = tmp_path_factory.mktemp("shards")
     random = np.random.default_rng(0)
-    # Every row and column has an entry; column 22 has the most.
-    observed = {(i, i % COLUMNS) for i in range(ROWS)} | {(i, 22) for i in range(0, ROWS, 2)}
-    observed |= {(int(i), int(j)) for i, j in random.integers((0, 0), (ROWS, COLUMNS), (400, 2))}
+    # Every row has an entry, column 22 has the most, and column 23 that of a row alone.
+    observed = {(i, i % 23) for i in range(ROWS)} | {(i, 22) for i in range(0, ROWS, 2)} | {(7, 23)}
+    observed |= {(int(i), int(j)) for i, j in random.integers((0, 0), (ROWS, 23), (400, 2))}
     stars = dict(zip(sorted(observed), random.integers(1, 6, len(observed)).tolist(), strict=True))
     lines = [f"u{(37 * i) % ROWS},{100 - j},{stars[i, j]}" for i, j in sorted(observed)]
     (folder / "ratings.csv").write_text("\n".join(lines) + "\n")
     free = [(i, j) for i in range(ROWS) for j in range(COLUMNS) if (i, j) not in observed]
     chosen = [free[k] for k in random.permutation(len(free))[:200]]
-    # Halves make more than 20 distinct values.
-    lines = [f"u{i},{100 - j},{1 + 4 * k / 200}" for k, (i, j) in enumerate(chosen)]
-    lines += ["new,100,4", "new,999,2", "u5,999,3", "another,98,5"]
+    lines = [f"u{i},{100 - j},{random.integers(1, 6)}" for i, j in chosen]
+    lines += ["new,100,4", "new,999,2", "u5,999,3", "another,98,4.75"]  # a value of process 0 alone
     (folder / "test.csv").write_text("\n".join(lines) + "\n")
     prepare_blocks(folder / "ratings.csv", folder / "blocks", BLOCKS)
     lines = [f"{i},{i % 20},{1 + i % 5}" for i in range(LARGE_ROWS)]
@@ -313,8 +319,12 @@ def test_shards_measure_what_the_whole_does(folder: Path, whole: Whole, shards: 
 
     assert expected["ranking"]["model"]["rows"] > 0
     assert expected["ranking"]["most_popular"]["recall"] > 0
+    partly = evaluate(predict_some, whole.seen, test, {"biases": whole.biases}).as_dict()
+    assert partly["model"]["without_prediction"] > 0
+    assert len(partly["model"]["calibration_by_value"]) == 6
     for one in shards:
         assert_alike(one.evaluation.as_dict(), expected)
+        assert_alike(one.partly.as_dict(), partly)
 
 
 def test_the_biases_of_shards_are_those_of_the_whole(folder: Path, whole: Whole, shards: list[Shard]) -> None:
