@@ -289,7 +289,7 @@ class PrepareOptions(EntryOptions):
     ratings: Annotated[Path, Option("File of ratings, as for dmf-fast complete.", argument="RATINGS")]
     out: Annotated[Path | None, Option("Folder to write, such as ratings.blocks.")] = None
     blocks: Annotated[int, Option("How many, at most one a row.", least=1)] = 64
-    memory: Annotated[int, Option("Megabytes to take, at most.", least=400)] = 1000
+    memory: Annotated[int, Option("Megabytes to aim at; 100 million ratings need 2000.", least=400)] = 2000
     threads: Annotated[int | None, Option("Threads to use.", least=1, none="one a processor")] = None
     overwrite: Annotated[bool, Option("Replace the folder --out.")] = False
 

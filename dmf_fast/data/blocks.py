@@ -55,7 +55,7 @@ def prepare_blocks(
     options: ReadOptions = ReadOptions(),  # noqa: B008
     *,
     duplicates: Duplicates = "error",
-    memory: int = 1000,
+    memory: int = 2000,
     threads: int | None = None,
 ) -> BlocksFacts:
     r"""Read ratings and deal their rows to blocks, in a folder from which each process reads its own.
@@ -80,7 +80,7 @@ def prepare_blocks(
         options: see `ReadOptions`; times are not kept.
         duplicates: what a pair that stands twice becomes: ``"error"``, ``"first"``, ``"last"``, ``"mean"`` or
             ``"sum"``.
-        memory: megabytes that the process may take, at least 400; the disk of ``path`` holds the rest.
+        memory: megabytes that the process aims at, at least 400; the disk of ``path`` holds the rest.
         threads: of DuckDB; None for as many as there are processors.
 
     Raises:
