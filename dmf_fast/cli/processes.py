@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import click
 import torch
@@ -50,7 +51,7 @@ def all_processes(threads: int | None, device: str) -> Iterator[RowSharding]:
     kind = device_of(device).type
     if kind == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group(timeout=PATIENCE)
+    _meet()
     try:
         yield RowSharding(init_device_mesh(kind, (distributed.get_world_size(),)))
     except Exception as error:
@@ -60,6 +61,30 @@ def all_processes(threads: int | None, device: str) -> Iterator[RowSharding]:
         raise click.exceptions.Exit(2) from None
     finally:
         distributed.destroy_process_group()
+
+
+def _meet() -> None:
+    """Join the others, also where torchrun starts all of them again after one has failed.
+
+    Raises a `ValueError` where that cannot be told apart from the time before.
+    """
+    from torch import distributed
+
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    # torchrun keeps its store over restarts, with the addresses of processes that are gone (torch 2.13).
+    if attempt == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        distributed.init_process_group(timeout=PATIENCE)
+        return
+    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
+        raise ValueError(
+            "restarts on several machines need TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment of "
+            "torchrun: set it on each of them, and start with --resume"
+        )
+    c10d: Any = distributed
+    rank, size, port = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
+    store = c10d.TCPStore(os.environ["MASTER_ADDR"], port, size, is_master=False)
+    own = c10d.PrefixStore(f"attempt {attempt}", store)
+    distributed.init_process_group(timeout=PATIENCE, store=own, rank=rank, world_size=size)
 
 
 def as_started(command: str) -> str:

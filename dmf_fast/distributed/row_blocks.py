@@ -89,7 +89,7 @@ class RowBlocks(Observations):
         parts = list(blocks) if reproducible and len(blocks) > 1 else [_merged(blocks)]
         self._take(parts, RowSharding(mesh, len(parts), reproducible=reproducible))
         if reproducible:
-            _check_large_enough(self)
+            self._sharding.together(lambda: _check_large_enough(self))
 
     def _take(self, parts: Sequence[Observations], sharding: RowSharding) -> None:
         """Take over the entries of this process, and learn how many all have."""
@@ -97,7 +97,7 @@ class RowBlocks(Observations):
         self._dtype, self._device = parts[0].dtype, parts[0].device
         here = (self._blocks_here, self._rows_a_block, self._columns)
         most = sharding.largest([*here, *(-one for one in here)])
-        if most != [*here, *(-one for one in here)]:
+        if most != [*here, *(-one for one in here)]:  # seen in all processes
             raise ValueError(
                 "`blocks` must be equally many of one shape in all processes, got "
                 f"{self._blocks_here} of shape {here[1:]} here and others elsewhere"

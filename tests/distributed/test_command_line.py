@@ -1,0 +1,178 @@
+"""The command line as torchrun starts it: one process speaks, and killed or stopped jobs end as others do."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SECONDS = 60
+BIN = Path(sys.executable).parent
+SAME_FILES = ("model-depth-2.safetensors", "seen.safetensors", "row_ids.parquet", "column_ids.parquet",
+              "biases.safetensors")  # fmt: skip
+# Many short steps, of which there is a checkpoint every now and then.
+JOB = shlex.split(
+    "--depth 2 --hidden 16 --reproducible --steps 400 --patience 400 --validation-fraction 0.1 --no-refit "
+    "--checkpoint-every 20 --weight-decay 0.01"
+)
+
+
+@pytest.fixture(scope="module")
+def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ratings")
+    generator = np.random.default_rng(0)
+    users, items = np.unique(generator.integers((0, 0), (400, 60), size=(12_000, 2)), axis=0).T
+    values = 3 + (generator.normal(size=(400, 2))[users] * generator.normal(size=(60, 2))[items]).sum(1)
+    rows = [f"u{user},{item},{value:.3f}" for user, item, value in zip(users, items, values, strict=True)]
+    (folder / "ratings.csv").write_text("\n".join(["user,item,rating", *rows]))
+    (folder / "test.csv").write_text("user,item,rating\nu1,2,3.5\nu7,3,4.0\nnobody,3,2.0\nu9,999,1.0\n")
+    return folder / "ratings.csv"
+
+
+@pytest.fixture(scope="module")
+def blocks(ratings: Path) -> Path:
+    path = ratings.with_name("ratings.blocks")
+    subprocess.run(
+        [BIN / "dmf-fast", "prepare", ratings, "--out", path, "--blocks", "4"], check=True, timeout=SECONDS
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(blocks: Path) -> Path:
+    out = blocks.with_name("undisturbed")
+    subprocess.run([BIN / "dmf-fast", "complete", blocks, "--out", out, *JOB], check=True, timeout=SECONDS)
+    return out
+
+
+def torchrun(processes: int, *arguments: object, options: Sequence[str] = ()) -> list[str]:
+    started = [BIN / "torchrun", "--standalone", "--nproc-per-node", processes, *options]
+    return [*map(str, started), "-m", "dmf_fast.cli", *map(str, arguments)]
+
+
+def start(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def same_model(one: Path, other: Path) -> bool:
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in SAME_FILES)
+
+
+def wait_for_checkpoint(out: Path, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + SECONDS
+    while not list(out.with_name(out.name + ".partial").glob("checkpoints/*/*/version-*/SHA256SUMS")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_two_processes_leave_the_files_of_one_and_one_of_them_speaks(
+    blocks: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out, test = tmp_path / "model", blocks.with_name("test.csv")
+    command = torchrun(2, "complete", blocks, "--out", out, "--test", test, "--top-k", 3, "--json", *JOB)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)
+    assert same_model(out, undisturbed)
+    results = json.loads(ended.stdout)  # one object
+    assert results["data"]["test_entries_with_unknown_ids"] == 2
+    assert ended.stderr.count("Trained in") == 1
+    alone = subprocess.run(
+        [BIN / "dmf-fast", "evaluate", out, test, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=True,
+    )
+    of_folder, of_job = json.loads(alone.stdout)["model"], results["runs"][0]["evaluation"]["model"]
+    assert of_job["count"] == of_folder["count"] == 4
+    assert of_job["rmse"] == pytest.approx(of_folder["rmse"], rel=1e-9)
+    assert of_job["by_group"]["both known"]["count"] == of_folder["by_group"]["both known"]["count"] == 2
+
+
+def test_ratings_that_are_no_blocks_are_refused_once_with_what_to_do(ratings: Path) -> None:
+    command = torchrun(2, "complete", ratings)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.count("must be row blocks") == 1
+    assert "dmf-fast prepare" in ended.stderr
+
+
+def test_a_block_that_is_damaged_for_one_process_ends_all_with_one_sentence(
+    blocks: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged.blocks"
+    shutil.copytree(blocks, damaged)
+    last = damaged / "block-00003.arrow"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    command = torchrun(2, "complete", damaged)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.count("block-00003.arrow does not match SHA256SUMS") == 1
+
+
+@pytest.mark.parametrize("resumed_by", [1, 4])
+def test_ctrl_c_keeps_a_checkpoint_that_another_number_of_processes_resumes(
+    blocks: Path, undisturbed: Path, tmp_path: Path, resumed_by: int
+) -> None:
+    out = tmp_path / "model"
+    process = start(torchrun(2, "complete", blocks, "--out", out, *JOB))
+    wait_for_checkpoint(out, process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=SECONDS)
+    assert not out.exists()
+    assert "torchrun --nproc-per-node 2 -m dmf_fast.cli complete" in said
+    assert said.count("Interrupted at step") == 1
+    command = torchrun(resumed_by, "complete", blocks, "--out", out, "--resume", *JOB)
+    subprocess.run(command, check=True, timeout=SECONDS, capture_output=True)
+    assert same_model(out, undisturbed)
+
+
+def killed_and_restarted(blocks: Path, out: Path, seed: int) -> None:
+    """Kill one of two processes at a random moment, and let torchrun start both again."""
+    chosen = random.Random(seed)
+    command = torchrun(2, "complete", blocks, "--out", out, "--resume", *JOB, options=("--max-restarts", "3"))
+    process = start(command)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while len(workers := children.read_text().split()) < 2:
+        time.sleep(0.01)
+    time.sleep(chosen.uniform(0, 8))
+    with suppress(ProcessLookupError):
+        os.kill(int(chosen.choice(workers)), signal.SIGKILL)
+    _, said = process.communicate(timeout=3 * SECONDS)
+    assert process.returncode == 0, said
+
+
+def test_a_process_that_is_killed_is_started_again_and_the_model_is_the_same(
+    blocks: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    killed_and_restarted(blocks, tmp_path / "model", seed=0)
+    assert same_model(tmp_path / "model", undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 11))
+def test_ten_kills_at_random_moments_leave_the_model_of_an_undisturbed_run(
+    blocks: Path, undisturbed: Path, tmp_path: Path, seed: int
+) -> None:
+    killed_and_restarted(blocks, tmp_path / "model", seed)
+    assert same_model(tmp_path / "model", undisturbed)
