@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import click
 
+from dmf_fast.cli.block_problem import block_problem
 from dmf_fast.cli.config import config_text
 from dmf_fast.cli.job import Interrupted, running_job
 from dmf_fast.cli.measuring import fitted_biases, measure
@@ -19,9 +20,11 @@ from dmf_fast.cli.progress import duration, shows_lines, spoken_progress, tensor
 from dmf_fast.cli.streams import say
 from dmf_fast.cli.summary import print_results, results_of
 from dmf_fast.completion import CompletedMatrix, complete_matrix
+from dmf_fast.data.block_files import is_row_blocks
 from dmf_fast.distributed.evaluation import local_predictor
 from dmf_fast.evaluation import Biases, Evaluation
 from dmf_fast.serving import Predictor, SeenColumns, collapse
+from dmf_fast.sharding import RowSharding
 from dmf_fast.training import Callback
 
 _ON_BIASES_ALONE = (
@@ -39,11 +42,28 @@ def complete(options: CompleteOptions) -> None:
         all_processes(options.output.threads, options.completion.device) as sharding,
         running_job("complete", options, sharding) as folder,
     ):
-        problem = load_problem(options, sharding)
+        problem = _problem(options, sharding)
         begin(options, problem, folder)
         results = train_and_write(options, problem, folder)
     if sharding.rank == 0:
         print_results(results, as_json=options.output.as_json)
+
+
+def _problem(options: JobOptions, sharding: RowSharding) -> CompletionProblem:
+    """Return what is trained on; processes share row blocks, and nothing else."""
+    if options.ratings is not None and is_row_blocks(options.ratings):
+        return block_problem(options, sharding)
+    sharding.together(lambda: _refuse_several(options, sharding))
+    return load_problem(options)
+
+
+def _refuse_several(options: JobOptions, sharding: RowSharding) -> None:
+    if sharding.mesh is not None:
+        given = "none" if options.ratings is None else str(options.ratings)
+        raise ValueError(
+            f"RATINGS must be row blocks where torchrun starts the command, got {given}; write them with "
+            "dmf-fast prepare, or start dmf-fast complete itself"
+        )
 
 
 def begin(options: JobOptions, problem: CompletionProblem, folder: OutputFolder | None) -> None:

@@ -16,11 +16,9 @@ from dmf_fast.cli.streams import say
 from dmf_fast.completion import validation_folds
 from dmf_fast.completion.folds import Parts
 from dmf_fast.data import BadRows, DataError, IdMap, Pairs, Ratings, open_ratings, read_ratings
-from dmf_fast.data.block_files import is_row_blocks
 from dmf_fast.evaluation import HeldOut, time_split
 from dmf_fast.experiments import PaperSetting
 from dmf_fast.observations import Observations
-from dmf_fast.sharding import WHOLE, RowSharding
 
 
 @dataclass(frozen=True)
@@ -63,32 +61,14 @@ class CompletionProblem:
         return sum(len(validation) for _, validation in self.folds if validation is not None)
 
 
-def load_problem(options: JobOptions, sharding: RowSharding = WHOLE) -> CompletionProblem:
+def load_problem(options: JobOptions) -> CompletionProblem:
     """Read the files of ``options``, or draw the paper's matrix where it names none.
 
-    Bad rows are shown on standard error. What cannot be used raises a `DataError`; where there are several
-    processes, it does in all of them.
+    Bad rows are shown on standard error. What cannot be used raises a `DataError`.
     """
-    if options.ratings is not None and is_row_blocks(options.ratings):
-        from dmf_fast.cli.block_problem import block_problem  # here, as it is slow to import
-
-        return block_problem(options, sharding)
-    sharding.together(lambda: _refuse_several(options, sharding))
-    return _synthetic_problem(options) if options.ratings is None else _Reader(options).problem()
-
-
-def _refuse_several(options: JobOptions, sharding: RowSharding) -> None:
-    """Raise a `ValueError` where files are to be shared out to processes."""
-    if sharding.mesh is not None:
-        given = "none" if options.ratings is None else str(options.ratings)
-        raise ValueError(
-            f"RATINGS must be row blocks where torchrun starts the command, got {given}; write them with "
-            "dmf-fast prepare, or start dmf-fast complete itself"
-        )
     if options.data.reproducible:
-        raise ValueError(
-            "--reproducible is for row blocks; write them with dmf-fast prepare, or leave it out"
-        )
+        raise ValueError("--reproducible needs row blocks: write them with dmf-fast prepare, or leave it out")
+    return _synthetic_problem(options) if options.ratings is None else _Reader(options).problem()
 
 
 def echo_bad_rows(source: Path, bad_rows: BadRows) -> None:

@@ -1,23 +1,62 @@
-"""Reads the entries of one of the blocks that ``dmf-fast prepare`` wrote."""
+"""Reads the entries of the blocks that ``dmf-fast prepare`` wrote."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from dmf_fast.data.block_files import BLOCKS_FACTS, BlocksFacts, block_name, row_ids_name
+from dmf_fast.data.block_files import BLOCKS_FACTS, BlocksFacts, block_name, read_blocks_facts, row_ids_name
 from dmf_fast.data.errors import DataError
 from dmf_fast.files.digests import SUMS, check_sums
 from dmf_fast.files.reading import reading
 from dmf_fast.observations import Observations
+from dmf_fast.sharding import RowSharding
 
 _KIND, _ADVICE = "a folder of row blocks", "write it again with dmf-fast prepare"
 _TYPES = {"rows": pa.int32(), "columns": pa.int32()}
+
+
+class OwnBlocks(NamedTuple):
+    """What one of the processes reads of a folder.
+
+    Attributes:
+        blocks: the entries of its blocks.
+        row_counts: how many rows each of them has.
+        origin: what tells the folder from others.
+
+    """
+
+    blocks: list[Observations]
+    row_counts: list[int]
+    origin: str
+
+
+def read_own_blocks(
+    path: Path, sharding: RowSharding, dtype: torch.dtype | None, device: torch.device | str
+) -> OwnBlocks:
+    """Return the blocks of this process, which reads them alone.
+
+    Raises a `DataError` where they are damaged, a `ValueError` where blocks cannot be shared out evenly.
+    """
+    facts = read_blocks_facts(path)
+    if facts.blocks % sharding.size:
+        raise ValueError(
+            f"the number of processes must divide the {facts.blocks} blocks, got {sharding.size}; start as "
+            "many as divide it, or prepare the ratings with another --blocks"
+        )
+    count = facts.blocks // sharding.size
+    here = range(sharding.rank * count, (sharding.rank + 1) * count)
+    names = [name for block in here for name in (block_name(block), row_ids_name(block))]
+    sums = check_block_files(path, names)
+    dtype = getattr(torch, facts.dtype) if dtype is None else dtype
+    blocks = [read_block(path, facts, block, dtype, device) for block in here]
+    return OwnBlocks(blocks, [row_count(path, block) for block in here], f"{sums} {dtype}")
 
 
 def check_block_files(path: Path, names: Sequence[str]) -> str:

@@ -6,23 +6,32 @@ import hashlib
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmf_fast.data.block_files import BlocksFacts, block_name, read_blocks_facts, row_ids_name
-from dmf_fast.data.errors import DataError
-from dmf_fast.distributed.block_entries import check_block_files, read_block, row_count
+from dmf_fast.distributed.block_entries import read_own_blocks
 from dmf_fast.observations import Observations
-from dmf_fast.observations.layout import Layout
 from dmf_fast.observations.splitting import split_masks
 from dmf_fast.sharding import RowSharding
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
+
+
+def _refusal(what: str) -> Any:
+    """Return a method that refuses what there is of all entries, and each of the parts has of its own."""
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise TypeError(
+            f"RowBlocks do not have {what}, as each process has its own rows; take `parts` for the entries "
+            "of this process, or train with dmf_fast.fit, complete_matrix or completion_loss"
+        )
+
+    return refuse
 
 
 class RowBlocks(Observations):
@@ -71,6 +80,17 @@ class RowBlocks(Observations):
         "_rows_a_block",
         "_sharding",
     )
+
+    rows = property(_refusal("rows"))
+    columns = property(_refusal("columns"))
+    values = property(_refusal("values"))
+    weights = property(_refusal("weights"))
+    coordinates = _refusal("coordinates")
+    layout = _refusal("a layout")
+    select = _refusal("an order of all entries")
+    transpose = _refusal("a transpose")
+    with_values = _refusal("values of their own")
+    __reduce__ = _refusal("a form to be sent to another process")
 
     def __init__(
         self,
@@ -140,7 +160,9 @@ class RowBlocks(Observations):
         """
         device = ("cpu" if mesh is None else mesh.device_type) if device is None else device
         sharding = RowSharding(mesh)
-        blocks, row_counts, origin = sharding.together(lambda: _read(Path(path), sharding, dtype, device))
+        blocks, row_counts, origin = sharding.together(
+            lambda: read_own_blocks(Path(path), sharding, dtype, device)
+        )
         return cls(blocks, mesh, reproducible=reproducible, row_counts=row_counts, origin=origin)
 
     @property
@@ -258,50 +280,6 @@ class RowBlocks(Observations):
             for number in range(count)
         ]
 
-    def layout(self) -> Layout:
-        """Refuse: there is a layout for each of the ``parts``."""
-        _refuse("a layout")
-
-    def coordinates(self) -> tuple[Tensor, Tensor]:
-        """Refuse: rows and columns are those of the ``parts``."""
-        _refuse("coordinates")
-
-    @property
-    def rows(self) -> Tensor:
-        """Refused: see the ``parts``."""
-        _refuse("rows")
-
-    @property
-    def columns(self) -> Tensor:
-        """Refused: see the ``parts``."""
-        _refuse("columns")
-
-    @property
-    def values(self) -> Tensor:
-        """Refused: see the ``parts``."""
-        _refuse("values")
-
-    @property
-    def weights(self) -> Tensor | None:
-        """Refused: see the ``parts``."""
-        _refuse("weights")
-
-    def with_values(self, values: Any, weights: Any = None) -> RowBlocks:
-        """Refuse: `map_values` changes the values of the ``parts``."""
-        _refuse("values of its own")
-
-    def transpose(self) -> Observations:
-        """Refuse: blocks are of rows."""
-        _refuse("a transpose")
-
-    def select(self, mask: Any) -> RowBlocks:
-        """Refuse: `folds` splits the entries."""
-        _refuse("an order of all entries")
-
-    def __reduce__(self) -> NoReturn:
-        """Refuse: what another process has cannot be sent along."""
-        _refuse("a form to be sent to another process")
-
     def _with(self, parts: Sequence[Observations], how: str) -> RowBlocks:
         """Return other entries of the same rows; ``how`` says what was done to these."""
         other = RowBlocks.__new__(RowBlocks)
@@ -331,34 +309,6 @@ class RowBlocks(Observations):
         ]
 
 
-class _Read(NamedTuple):
-    blocks: list[Observations]
-    row_counts: list[int]
-    origin: str
-
-
-def _read(path: Path, sharding: RowSharding, dtype: torch.dtype | None, device: torch.device | str) -> _Read:
-    """Return the blocks of this process, which reads them alone."""
-    facts = read_blocks_facts(path)
-    here = own_blocks(facts, sharding)
-    names = [name for block in here for name in (block_name(block), row_ids_name(block))]
-    sums = check_block_files(path, names)
-    dtype = getattr(torch, facts.dtype) if dtype is None else dtype
-    blocks = [read_block(path, facts, block, dtype, device) for block in here]
-    return _Read(blocks, [row_count(path, block) for block in here], f"{sums} {dtype}")
-
-
-def own_blocks(facts: BlocksFacts, sharding: RowSharding) -> range:
-    """Return the numbers of the blocks of this process; a `ValueError` where they cannot be shared out."""
-    if facts.blocks % sharding.size:
-        raise ValueError(
-            f"the number of processes must divide the {facts.blocks} blocks, got {sharding.size}; start as "
-            "many as divide it, or prepare the ratings with another --blocks"
-        )
-    count = facts.blocks // sharding.size
-    return range(sharding.rank * count, (sharding.rank + 1) * count)
-
-
 def mixed_seed(seed: int, block: int) -> int:
     """Return a seed for a block that has nothing in common with those of its neighbors.
 
@@ -372,13 +322,6 @@ def _by_part(of_blocks: Sequence[NDArray[Any]], parts: int) -> list[NDArray[Any]
     """Join what belongs to the entries of blocks to what belongs to those of parts."""
     each = len(of_blocks) // parts
     return [np.concatenate(of_blocks[part * each : (part + 1) * each]) for part in range(parts)]
-
-
-def _refuse(what: str) -> NoReturn:
-    raise TypeError(
-        f"RowBlocks do not have {what}, as each process has its own rows; take `parts` for the entries of "
-        "this process, or train with dmf_fast.fit, complete_matrix or completion_loss"
-    )
 
 
 def _check_alike(blocks: Sequence[Observations]) -> None:
@@ -433,6 +376,3 @@ def _check_large_enough(blocks: RowBlocks) -> None:
 
 def _as_bytes(text: str) -> Tensor:
     return torch.frombuffer(bytearray(hashlib.sha256(text.encode()).digest()), dtype=torch.uint8)
-
-
-__all__ = ["DataError", "RowBlocks", "mixed_seed", "own_blocks"]
