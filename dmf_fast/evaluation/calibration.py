@@ -71,9 +71,12 @@ def calibration(
     bin_of = np.searchsorted(lower_edges, keys, side="right") - 1
     highest = np.full(len(lower_edges), -np.inf)
     np.maximum.at(highest, bin_of, keys)
-    counts, *sums = (
-        np.bincount(bin_of, part, minlength=len(lower_edges)) for part in (None, predictions, values)
-    )
+    counts = np.bincount(bin_of, minlength=len(lower_edges))
+    # Of no keys at all, as one process may have, NumPy returns integers.
+    sums = [
+        np.bincount(bin_of, part, minlength=len(lower_edges)).astype(np.float64, copy=False)
+        for part in (predictions, values)
+    ]
     sharding.add_up_arrays([counts, *sums])
     mean_prediction, mean_value = (part / counts for part in sums)
     columns = (lower_edges.tolist(), sharding.largest(highest.tolist()), counts.tolist())

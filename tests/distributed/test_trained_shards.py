@@ -46,6 +46,7 @@ class Shard(NamedTuple):
     evaluation: Evaluation
     recommended: dict[str, list[int]]
     partly: Evaluation
+    strangers: Evaluation
     biases: Biases
     rmses: dict[str, float | None]
     rows: dict[str, int]
@@ -84,6 +85,12 @@ def predict_some(rows: Any, columns: Any) -> Any:
     return np.where((columns >= 0) & (columns % 6 > 0), columns / 8, np.nan)
 
 
+def strangers_of(test: HeldOut) -> HeldOut:
+    """Return the ratings of unknown rows, which process 0 has."""
+    unknown = test.rows < 0
+    return HeldOut(test.rows[unknown], test.columns[unknown], test.values[unknown])
+
+
 def read_test(folder: Path) -> Ratings:
     return read_ratings(folder / "test.csv", ReadOptions(text_ids=TEXT_IDS))
 
@@ -120,6 +127,7 @@ def work(mesh: Any, folder: Path, target: str) -> Shard:
         measured,
         dict(zip(ids, best, strict=True)),
         evaluate(predict_some, seen, test, {"biases": biases}, sharding=sharding),
+        evaluate(predict_some, seen, strangers_of(test), {"biases": biases}, sharding=sharding),
         *fitted_biases([(observed, blocks)], observed, NO_BIASES),
         dict(zip(ids, rows.tolist(), strict=True)),
     )
@@ -322,8 +330,10 @@ def test_shards_measure_what_the_whole_does(folder: Path, whole: Whole, shards: 
     partly = evaluate(predict_some, whole.seen, test, {"biases": whole.biases}).as_dict()
     assert partly["model"]["without_prediction"] > 0
     assert len(partly["model"]["calibration_by_value"]) == 6
+    strangers = evaluate(predict_some, whole.seen, strangers_of(test), {"biases": whole.biases})
     for one in shards:
         assert_alike(one.evaluation.as_dict(), expected)
+        assert_alike(one.strangers.as_dict(), strangers.as_dict())
         assert_alike(one.partly.as_dict(), partly)
 
 
