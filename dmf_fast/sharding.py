@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 # Bytes up to which tensors travel together: what a message costs besides its bytes.
 _SMALL = 1 << 16
+SHARDED_COLUMNS_FROM = 1 << 28
+"""Numbers of ``W_1`` from which on every process keeps some of its columns, and gathers the others in a step:
+1 GB in float32, of which an optimizer keeps several times as much."""
 _Plain = TypeVar("_Plain")
 
 

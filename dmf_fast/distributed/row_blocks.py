@@ -265,7 +265,7 @@ class RowBlocks(Observations):
         """Return a training and a test part, as `folds`."""
         return self.folds(test_fraction, 1, seed)[0]
 
-    def partition(self, count: int, seed: int) -> list[RowBlocks]:
+    def partition(self, count: int, seed: int) -> Sequence[RowBlocks]:
         """Return ``count`` random parts that each entry is in one of; a block's are drawn by its number."""
         drawn = [
             torch.randint(count, (end - begin,), generator=own, device="cpu").numpy()

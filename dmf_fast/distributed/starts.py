@@ -12,11 +12,9 @@ from dmf_fast.checks import one_of
 from dmf_fast.distributed.row_blocks import RowBlocks
 from dmf_fast.initialization import initialize, normal_numbers, standard_deviation, uniform_numbers
 from dmf_fast.observations import Observations
+from dmf_fast.sharding import SHARDED_COLUMNS_FROM
 
 _INDEPENDENT = {"gaussian": normal_numbers, "uniform": uniform_numbers}
-# Numbers of W_1 from which on every process keeps some of its columns and gathers the others for a step: 1 GB
-# in float32, of which an optimizer keeps several times as much.
-SHARDED_COLUMNS_FROM = 1 << 28
 
 
 def initial_factors(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -444,6 +444,20 @@ class Observations:
         masks = split_masks(rows, self.shape[0], test_fraction, seed, count)
         parts = self._parts(*(part for mask in masks for part in (~mask, mask)))
         return list(zip(parts[::2], parts[1::2], strict=True))
+
+    def partition(self, count: int, seed: int) -> Sequence[Observations]:
+        """Return ``count`` random parts whose sizes differ by at most one; each entry is in one of them.
+
+        Example:
+            >>> import dmf_fast
+            >>> observations = dmf_fast.Observations([0, 1, 2], [0, 0, 1], [1.0, 2.0, 3.0])
+            >>> sorted(map(len, observations.partition(2, seed=0)))
+            [1, 2]
+
+        """
+        generator = torch.Generator().manual_seed(seed)
+        of_entry = torch.randperm(self.nnz, generator=generator, device="cpu").remainder_(count).numpy()
+        return self._parts(*(of_entry == part for part in range(count)))
 
     def _parts(self, *masks: NDArray[np.bool_]) -> list[Observations]:
         """Return the entries of each mask; all are decoded once."""

@@ -46,6 +46,7 @@ class Plan:
             gradients at the split; None where the sweep does.
         alternatives: cost of every split considered and of the dense plan, by name.
         engine: what makes the steps of a run, where an optimizer was given to `dmf_fast.explain`.
+        sharding: who has what, and what travels, where processes share the rows.
 
     """
 
@@ -61,6 +62,7 @@ class Plan:
     tile_precision: str | None = None
     alternatives: tuple[tuple[str, float], ...] = ()
     engine: str = ""
+    sharding: str = ""
 
     @property
     def name(self) -> str:
@@ -87,6 +89,8 @@ class Plan:
         lines.append(f"  memory traffic: {self.bytes / 1e6:.4g} MB")
         if self.engine:
             lines.append(f"  engine: {self.engine}")
+        if self.sharding:
+            lines.append(f"  {self.sharding}")
         lines.append("  relative cost of what was considered:")
         for name, cost in sorted(self.alternatives, key=lambda pair: pair[1]):
             lines.append(f"    {name:<19} {cost / self.cost:8.2f}")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 
-from dmf_fast.distributed import RowBlocks
 from dmf_fast.observations import Observations
 
 
@@ -36,7 +33,7 @@ class Batches:
     def __init__(self, train: Observations, count: int, seed: int) -> None:
         if count > len(train):
             raise ValueError(f"`batches` must be at most the {len(train)} entries of `train`, got {count}")
-        self._parts = [train] if count == 1 else list(_parts(train, count, seed))
+        self._parts = [train] if count == 1 else train.partition(count, seed)
         self._seed = seed
         self._epoch, self._order = -1, torch.zeros(1, dtype=torch.long, device="cpu")
         for part in self._parts:
@@ -55,26 +52,6 @@ class Batches:
                 torch.randperm(len(self._parts), generator=generator, device="cpu"),
             )
         return self._parts[int(self._order[place])]
-
-
-def _parts(train: Observations, count: int, seed: int) -> Iterator[Observations]:
-    if isinstance(train, RowBlocks):
-        yield from train.partition(count, seed)
-        return
-    generator = torch.Generator().manual_seed(seed)
-    part_of_entry = torch.randperm(len(train), generator=generator, device="cpu").remainder_(count)
-    (rows, columns), values, weights = train.coordinates(), train.values, train.weights
-    for part in range(count):
-        places = (part_of_entry == part).nonzero().squeeze(1).to(rows.device)
-        yield Observations(
-            rows[places],
-            columns[places],
-            values[places],
-            train.shape,
-            weights=None if weights is None else weights[places],
-            dtype=train.dtype,
-            device=train.device,
-        )
 
 
 def _mixed(seed: int, epoch: int) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.functional import completion_loss
-from dmf_fast.sharding import local_part
+from dmf_fast.sharding import local_part, whole_tensor
 
 
 @torch.no_grad()
@@ -46,9 +46,11 @@ def _with_factors(
     """Return the error of a model that has other factors, in the dtype of the entries."""
     _, row_bias, column_bias = model.chain_and_biases()
     offset = model.row_offset(row_bias)
+    *others, last = factors
+    own = [*map(whole_tensor, others), local_part(last)]
     return completion_loss(
-        [local_part(factor).to(observations.dtype) for factor in factors],
+        [factor.to(observations.dtype) for factor in own],
         observations,
         row_bias=None if offset is None else offset.to(observations.dtype),
-        column_bias=None if column_bias is None else local_part(column_bias).to(observations.dtype),
+        column_bias=None if column_bias is None else whole_tensor(column_bias).to(observations.dtype),
     ).item()

@@ -11,6 +11,7 @@ from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.planner import Plan, plan_for
 from dmf_fast.optim.spec import OptimizerLike
+from dmf_fast.sharding import SHARDED_COLUMNS_FROM, is_sharded
 from dmf_fast.training.arguments import bound_or_spec, model_of
 from dmf_fast.training.engines.choice import engine_for
 from dmf_fast.training.options import FitOptions
@@ -26,7 +27,8 @@ def explain(
 
     Args:
         model: as for `dmf_fast.fit`.
-        observations: the observed entries of an ``(m, n)`` matrix.
+        observations: the observed entries of an ``(m, n)`` matrix. Of row blocks the plan also says who has
+            what, see `dmf_fast.distributed.initial_factors`, and what travels in a step.
         optimizer: as for `dmf_fast.fit`; with one the plan also names the engine that makes its steps.
         options: of the run.
 
@@ -42,7 +44,23 @@ def explain(
     """
     trained = model_of(model)
     plan = plan_for(list(trained.factors), observations, len(trained.biases))
+    if observations.sharding.mesh is not None:
+        plan = replace(plan, sharding=_sharding(trained, observations))
     if optimizer is None:
         return plan
     given = None if isinstance(model, DeepMatrixFactorization) else model
     return replace(plan, engine=engine_for(trained, observations, bound_or_spec(optimizer), options, given))
+
+
+def _sharding(model: DeepMatrixFactorization, observations: Observations) -> str:
+    """Return who has what, and what each process sends in a step."""
+    size, depth = observations.sharding.size, len(model.factors)
+    first = "replicated"
+    if depth > 1 and is_sharded(model.factors[0]):
+        first = f"sharded by columns, as it has {SHARDED_COLUMNS_FROM:,} numbers or more"
+    shared = sum(factor.numel() for factor in model.factors[:-1]) * observations.dtype.itemsize
+    travels = 2 * (size - 1) / size * shared
+    return (
+        f"{size} processes: W_{depth} is sharded by rows, W_1 is {first}; each sends about "
+        f"{travels / 1e6:.4g} MB in a step"
+    )
