@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from dmf_fast.data.arrow_types import decoded_type, is_text
 from dmf_fast.data.block_files import ROWS_A_BATCH
@@ -19,6 +20,7 @@ from dmf_fast.data.chunks import Chunk, TextIdsFound
 from dmf_fast.training.interrupt import DeferredInterrupt
 
 _FETCHED_ROWS = 1 << 17
+_DEALT_ROWS = 1 << 20
 _SQL_TYPES = {"float32": "FLOAT", "float64": "DOUBLE"}
 # What the process takes besides what DuckDB counts, and which part of the rest DuckDB may count.
 _OTHER_MEGABYTES, _COUNTED = 275, 0.8
@@ -29,9 +31,10 @@ LEAST_MEGABYTES = 400
 class Deal:
     """A table of entries on the disk, from which rows are dealt to blocks.
 
-    A row of rank p, by the number of its entries, descending, and its id, ascending, goes in a snake: it has
-    the place ``r = p // blocks`` of block ``p % blocks``, from behind where r is odd. Its slot is
-    ``block * rows_a_block + place``.
+    Rows are dealt by the number of their entries, descending, and their id, ascending, in rounds of one for
+    each block: the row of a round with the most entries goes to the block with the fewest so far, the next
+    one to the block with the next fewest, and so on. A row that is dealt in round r has place r in its block;
+    its slot is ``block * rows_a_block + place``.
     """
 
     def __init__(self, connection: Any, text_ids: tuple[bool, bool], dtype: str) -> None:
@@ -75,7 +78,7 @@ class Deal:
         )
         pairs = "(SELECT DISTINCT row_id, column_id FROM entries)" if repeated else "entries"
         self._execute(
-            "CREATE OR REPLACE TABLE ranks AS SELECT row_number() OVER () - 1 AS rank, row_id FROM "
+            "CREATE OR REPLACE TABLE ranks AS SELECT row_number() OVER () - 1 AS rank, row_id, number FROM "
             f"(SELECT row_id, count(*) AS number FROM {pairs} GROUP BY row_id ORDER BY number DESC, row_id)"
         )
         self.rows, self.columns = self._count("ranks"), self._count("column_indices")
@@ -89,13 +92,14 @@ class Deal:
                 f"blocks must have fewer than 2^31 rows and columns, got {self.rows_a_block} and "
                 f"{self.columns}; take more blocks, or drop columns"
             )
-        place, turn = f"(rank // {blocks})", f"(rank % {blocks})"
-        block = f"CASE WHEN {place} % 2 = 0 THEN {turn} ELSE {blocks} - 1 - {turn} END"
+        self._deal_ranks(blocks)
+        # Both tables stand in the order of the ranks: no other join holds so little of them.
         self._execute(
-            f"CREATE OR REPLACE TABLE row_slots AS SELECT row_id, {block} * {self.rows_a_block} + {place} "
-            "AS slot FROM ranks ORDER BY slot"
+            "CREATE OR REPLACE TABLE row_slots AS SELECT row_id, slot FROM ranks POSITIONAL JOIN dealt "
+            "ORDER BY slot"
         )
         self._execute("DROP TABLE ranks")
+        self._execute("DROP TABLE dealt")
 
     def sorted_entries(self) -> Iterator[pa.RecordBatch]:
         """Yield ``slot`` and ``index`` (of the column), int64, ``value`` and ``number``, sorted by these.
@@ -133,6 +137,20 @@ class Deal:
         (column,) = self._execute("SELECT column_id FROM column_indices WHERE index = ?", [index]).fetchone()
         return str(row), str(column)
 
+    def _deal_ranks(self, blocks: int) -> None:
+        """Make the table of the slots of all ranks, in their order."""
+        self._execute("CREATE OR REPLACE TABLE dealt (slot BIGINT)")
+        entries = np.zeros(blocks, dtype=np.int64)
+        step = max(1, _DEALT_ROWS // blocks) * blocks
+        for begin in range(0, self.rows, step):
+            query = f"SELECT number FROM ranks WHERE rank >= {begin} AND rank < {begin + step} ORDER BY rank"
+            numbers = self._execute(query).fetchnumpy()["number"]
+            places = np.arange(begin, begin + len(numbers)) // blocks
+            slots = dealt_to(numbers, entries) * self.rows_a_block + places
+            self._connection.register("part", pa.table({"slot": slots}))
+            self._execute("INSERT INTO dealt SELECT * FROM part")
+            self._connection.unregister("part")
+
     def _kept(self, role: int, ids: pa.Array) -> pa.Array:
         """Return ids of a type that the table takes as its own."""
         if is_text(decoded_type(ids.type)):
@@ -161,6 +179,24 @@ class Deal:
         yield from pa.Table.from_batches(waiting, schema).combine_chunks().to_batches()
 
 
+def dealt_to(numbers: NDArray[np.int64], entries: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the block of every row, given how many entries it has, and add these to those of the blocks.
+
+    ``numbers``: of the rows of whole rounds, descending; the last round may have fewer rows than blocks.
+
+    >>> entries = np.zeros(2, dtype=np.int64)
+    >>> dealt_to(np.array([9, 5, 4, 3, 1]), entries).tolist(), entries.tolist()
+    ([0, 1, 1, 0, 1], [12, 10])
+    """
+    blocks = np.empty(len(numbers), dtype=np.int64)
+    for begin in range(0, len(numbers), len(entries)):
+        own = numbers[begin : begin + len(entries)]
+        fewest_first = np.argsort(entries, kind="stable")[: len(own)]
+        blocks[begin : begin + len(own)] = fewest_first
+        entries[fewest_first] += own
+    return blocks
+
+
 @contextmanager
 def database(folder: Path, megabytes: int, threads: int | None) -> Iterator[Any]:
     """Give a connection to a database in ``folder`` for a process that is to take so many ``megabytes``.
@@ -179,6 +215,7 @@ def database(folder: Path, megabytes: int, threads: int | None) -> Iterator[Any]
     }
     try:
         with duckdb.connect(str(folder / "ratings.duckdb"), config=config) as connection:
+            connection.execute("SET enable_progress_bar = false")  # else on standard output, after 2 seconds
             yield connection
     except duckdb.OutOfMemoryException as error:
         raise MemoryError(
