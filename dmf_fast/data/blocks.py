@@ -60,9 +60,9 @@ def prepare_blocks(
 ) -> BlocksFacts:
     r"""Read ratings and deal their rows to blocks, in a folder from which each process reads its own.
 
-    Rows, sorted by their number of ratings, descending, and by id, ascending, are dealt in rounds of one for
-    each block, the row with the most ratings to the block that has the fewest. So all blocks have equally
-    many rows, but perhaps one, and nearly equally many ratings. Neither all ratings nor all ids are ever in
+    Rows, sorted by their number of ratings, descending, and by id, ascending, are dealt one after the other,
+    each to the block that has the fewest ratings, until that is full. So all blocks have equally many rows,
+    but perhaps one, and nearly equally many ratings. Neither all ratings nor all ids are ever in
     memory, except those of an ``.npz`` or a store. The same ratings give the same bytes, whatever ``memory``
     and ``threads`` are. The folder appears when it is whole and replaces an older one of row blocks::
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from heapq import heappop, heapreplace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +21,7 @@ from dmf_fast.data.chunks import Chunk, TextIdsFound
 from dmf_fast.training.interrupt import DeferredInterrupt
 
 _FETCHED_ROWS = 1 << 17
-_DEALT_ROWS = 1 << 20
+_DEALT_ROWS = 1 << 17
 _SQL_TYPES = {"float32": "FLOAT", "float64": "DOUBLE"}
 # What the process takes besides what DuckDB counts, and which part of the rest DuckDB may count.
 _OTHER_MEGABYTES, _COUNTED = 275, 0.8
@@ -31,10 +32,8 @@ LEAST_MEGABYTES = 400
 class Deal:
     """A table of entries on the disk, from which rows are dealt to blocks.
 
-    Rows are dealt by the number of their entries, descending, and their id, ascending, in rounds of one for
-    each block: the row of a round with the most entries goes to the block with the fewest so far, the next
-    one to the block with the next fewest, and so on. A row that is dealt in round r has place r in its block;
-    its slot is ``block * rows_a_block + place``.
+    Rows are dealt by the number of their entries, descending, and their id, ascending, see `Hands`. The place
+    of a row in its block says how many were dealt there before; its slot is ``block * rows_a_block + place``.
     """
 
     def __init__(self, connection: Any, text_ids: tuple[bool, bool], dtype: str) -> None:
@@ -140,14 +139,12 @@ class Deal:
     def _deal_ranks(self, blocks: int) -> None:
         """Make the table of the slots of all ranks, in their order."""
         self._execute("CREATE OR REPLACE TABLE dealt (slot BIGINT)")
-        entries = np.zeros(blocks, dtype=np.int64)
-        step = max(1, _DEALT_ROWS // blocks) * blocks
-        for begin in range(0, self.rows, step):
-            query = f"SELECT number FROM ranks WHERE rank >= {begin} AND rank < {begin + step} ORDER BY rank"
+        hands = Hands(self.rows, blocks)
+        for begin in range(0, self.rows, _DEALT_ROWS):
+            end = begin + _DEALT_ROWS
+            query = f"SELECT number FROM ranks WHERE rank >= {begin} AND rank < {end} ORDER BY rank"
             numbers = self._execute(query).fetchnumpy()["number"]
-            places = np.arange(begin, begin + len(numbers)) // blocks
-            slots = dealt_to(numbers, entries) * self.rows_a_block + places
-            self._connection.register("part", pa.table({"slot": slots}))
+            self._connection.register("part", pa.table({"slot": hands.slots(numbers)}))
             self._execute("INSERT INTO dealt SELECT * FROM part")
             self._connection.unregister("part")
 
@@ -179,22 +176,37 @@ class Deal:
         yield from pa.Table.from_batches(waiting, schema).combine_chunks().to_batches()
 
 
-def dealt_to(numbers: NDArray[np.int64], entries: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the block of every row, given how many entries it has, and add these to those of the blocks.
+class Hands:
+    """Blocks that rows are dealt to, one after the other: each to the block with the fewest entries so far.
 
-    ``numbers``: of the rows of whole rounds, descending; the last round may have fewer rows than blocks.
+    All blocks get equally many rows, but perhaps one: those that have got rows with many entries are filled
+    up with those that have few. (Longest processing time first, as schedulers do.)
 
-    >>> entries = np.zeros(2, dtype=np.int64)
-    >>> dealt_to(np.array([9, 5, 4, 3, 1]), entries).tolist(), entries.tolist()
-    ([0, 1, 1, 0, 1], [12, 10])
+    >>> hands = Hands(rows=5, blocks=2)
+    >>> hands.slots(np.array([9, 5, 3, 2, 1])).tolist()
+    [0, 3, 4, 5, 1]
     """
-    blocks = np.empty(len(numbers), dtype=np.int64)
-    for begin in range(0, len(numbers), len(entries)):
-        own = numbers[begin : begin + len(entries)]
-        fewest_first = np.argsort(entries, kind="stable")[: len(own)]
-        blocks[begin : begin + len(own)] = fewest_first
-        entries[fewest_first] += own
-    return blocks
+
+    def __init__(self, rows: int, blocks: int) -> None:
+        """Begin with nothing in so many blocks, to which so many rows will be dealt."""
+        self._places = -(-rows // blocks)
+        self._last_places = rows - blocks * (self._places - 1)  # so many blocks have a row there
+        self._dealt = [0] * blocks
+        self._fewest_first = [(0, block) for block in range(blocks)]
+
+    def slots(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return ``block * places + place`` of the next rows, given their numbers of entries, descending."""
+        slots = []
+        heap, dealt = self._fewest_first, self._dealt
+        for number in numbers.tolist():
+            while dealt[heap[0][1]] >= self._places - (not self._last_places):
+                heappop(heap)  # it is full
+            entries, block = heap[0]
+            slots.append(block * self._places + dealt[block])
+            dealt[block] += 1
+            self._last_places -= dealt[block] == self._places
+            heapreplace(heap, (entries + number, block))
+        return np.array(slots, dtype=np.int64)
 
 
 @contextmanager
