@@ -13,10 +13,10 @@ from dmf_fast.cli.problem import CompletionProblem, echo_bad_rows, refuse_unknow
 from dmf_fast.completion import validation_folds
 from dmf_fast.completion.folds import Parts
 from dmf_fast.data import DataError, IdMap, Ratings, read_ratings
-from dmf_fast.data.block_files import COLUMN_IDS, BlocksFacts, read_blocks_facts
+from dmf_fast.data.block_files import BlocksFacts, read_blocks_facts
 from dmf_fast.distributed import RowBlocks
 from dmf_fast.distributed.held_out_shards import HeldOutShards
-from dmf_fast.distributed.row_ids import RowIds
+from dmf_fast.distributed.row_ids import RowIds, read_column_ids
 from dmf_fast.sharding import RowSharding
 
 
@@ -68,7 +68,7 @@ class _Reader:
 
     @classmethod
     def of(cls, options: JobOptions, path: Path, observed: RowBlocks) -> _Reader:
-        ids = RowIds.of(observed, path), IdMap.load(path / COLUMN_IDS)
+        ids = RowIds.of(observed, path), read_column_ids(path)
         return cls(options, path, observed, read_blocks_facts(path), *ids)
 
     def others(self, path: Path | None) -> HeldOutShards | None:

@@ -1,4 +1,4 @@
-"""The ids of the rows of some blocks, and where these rows are."""
+"""The ids of the rows of some blocks and where these rows are, and the ids of all columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dmf_fast.data.block_files import row_ids_name
+from dmf_fast.data.block_files import COLUMN_IDS, row_ids_name
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.id_map import IdMap
 from dmf_fast.distributed.block_entries import check_block_files
@@ -76,3 +76,12 @@ class RowIds:
         """Return the row of every id, int64, with -1 for those that are not among these; see `IdMap`."""
         rows: NDArray[np.int64] = np.append(self.rows, -1)[self.map.indices(ids)]
         return rows
+
+
+def read_column_ids(path: Path) -> IdMap:
+    """Return the ids of the columns of a folder that ``dmf-fast prepare`` wrote.
+
+    Raises a `DataError` where they are damaged.
+    """
+    check_block_files(path, [COLUMN_IDS])
+    return IdMap.load(path / COLUMN_IDS)

@@ -14,10 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmf_fast.data.block_files import COLUMN_IDS as COLUMN_IDS_OF_BLOCKS
 from dmf_fast.data.id_map import IdMap
 from dmf_fast.distributed.row_blocks import RowBlocks
-from dmf_fast.distributed.row_ids import RowIds
+from dmf_fast.distributed.row_ids import RowIds, read_column_ids
 from dmf_fast.evaluation.baselines import Biases
 from dmf_fast.evaluation.biases_file import BIASES, BIASES_KIND, biases_facts
 from dmf_fast.files.tensors import Chunks, in_file_order, save_chunks
@@ -69,7 +68,7 @@ def fill_trained_folder_of_shards(
     def write_the_rest() -> None:
         if folder is not None and rows.ids is not None:
             rows.ids.save(folder / ROW_IDS)
-            IdMap.load(blocks_path / COLUMN_IDS_OF_BLOCKS).save(folder / COLUMN_IDS)
+            read_column_ids(blocks_path).save(folder / COLUMN_IDS)
             write_facts(folder, depths)
 
     sharding.together(write_the_rest)

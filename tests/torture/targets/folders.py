@@ -10,20 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from dmf_fast import Observations
 from dmf_fast.data import as_ratings, load_ratings, save_ratings
-from dmf_fast.data.block_files import BLOCKS_FACTS, COLUMN_IDS, block_name, read_blocks_facts, row_ids_name
 from dmf_fast.data.blocks import prepare_blocks
+from dmf_fast.distributed import RowBlocks
+from dmf_fast.distributed.row_ids import RowIds, read_column_ids
 from dmf_fast.estimator import MatrixCompleter
 from dmf_fast.files.atomic import read_whole
 from dmf_fast.files.checkpoint import load_checkpoint, save_checkpoint
-from dmf_fast.files.digests import SUMS, check_sums
+from dmf_fast.files.digests import SUMS
 from dmf_fast.observations.file import load_observations, save_observations
 from dmf_fast.serving.trained_folder import TrainedFolder
 from dmf_fast.training.trial_files import keep_result, load_result
@@ -58,21 +56,13 @@ def read_blocks(folder: Path) -> object:
     path = folder / "blocks"
 
     def read() -> object:
-        check_sums(path)
-        facts = read_blocks_facts(path)
-        blocks = (path / block_name(block) for block in range(facts.blocks))
-        entries = [pa.ipc.open_file(pa.OSFile(str(block))).read_all().to_pydict() for block in blocks]
-        names = (COLUMN_IDS, *map(row_ids_name, range(facts.blocks)))
-        ids = [pq.read_table(path / name).to_pydict() for name in names]
-        return digest(msgspec.json.encode(facts), entries, ids)
+        blocks = RowBlocks.open(path)
+        (part,) = blocks.parts
+        ids = RowIds.of(blocks, path)
+        entries = [part.rows.tolist(), part.columns.tolist(), part.values.tolist(), blocks.shape]
+        return digest(*entries, ids.map.ids.to_pylist(), ids.rows, read_column_ids(path).ids.to_pylist())
 
     return read_whole(path, read)
-
-
-def read_facts_of_blocks(folder: Path) -> object:
-    """Read what a folder of row blocks says of itself."""
-    read_blocks_facts(folder / "blocks")
-    return None
 
 
 def read_observations(folder: Path) -> object:
@@ -139,9 +129,9 @@ def targets() -> Iterator[Target]:
         ("checkpoints", _checkpoints, read_checkpoint),
         ("trials of a search", _trials, read_trials),
         ("results of trials", _results, read_result),
+        ("row blocks", _row_blocks, read_blocks),
     ):
         yield Target(name, seeds, use, ours=True)
-    yield Target("facts of row blocks", _facts_of_blocks, read_facts_of_blocks)
 
 
 def files_below(folder: Path) -> Files:
@@ -160,11 +150,11 @@ def _stores(folder: Path) -> list[Files]:
     return inputs
 
 
-def _facts_of_blocks(folder: Path) -> list[Files]:
+def _row_blocks(folder: Path) -> list[Files]:
     (folder / "ratings.csv").write_text("ann,7,4.5\nbob,9,3\nann,9,2\nbob,9,many\n")
-    prepare_blocks(folder / "ratings.csv", folder / "blocks", 2)
-    name = f"blocks/{BLOCKS_FACTS}"
-    return [{name: (folder / name).read_bytes()}]
+    (folder / "out").mkdir()
+    prepare_blocks(folder / "ratings.csv", folder / "out" / "blocks", 2)
+    return [files_below(folder / "out")]
 
 
 def _observation_files(folder: Path) -> list[Files]:
