@@ -130,7 +130,7 @@ def test_a_block_that_is_damaged_for_one_process_ends_all_with_one_sentence(
     assert ended.stderr.count("block-00003.arrow does not match SHA256SUMS") == 1
 
 
-@pytest.mark.parametrize("resumed_by", [1, 4])
+@pytest.mark.parametrize("resumed_by", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_ctrl_c_keeps_a_checkpoint_that_another_number_of_processes_resumes(
     blocks: Path, undisturbed: Path, tmp_path: Path, resumed_by: int
 ) -> None:
