@@ -21,6 +21,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench import scaling_out_network as network
 from bench.record import RESULTS, origin
 from bench.scaling_out_rank import CASES, H
@@ -30,7 +32,8 @@ GIGABITS = (1.0, 4.0)
 # Of the table: matrices with as many entries a row as Netflix's, on machines with this many of the cores.
 CORES = 16
 ENTRIES_A_ROW = 200
-TABLE = tuple(product((1e8, 1e9, 1e10), (17_770, 100_000, 1_000_000, 10_000_000)))
+POWERS = {1e8: "10⁸", 1e9: "10⁹", 1e10: "10¹⁰"}
+TABLE = tuple(product(POWERS, (17_770, 100_000, 1_000_000, 10_000_000)))
 TABLE_GIGABITS = (10, 25, 100, 400)
 TABLE_MACHINES = (4, 16)
 
@@ -65,7 +68,7 @@ def with_model(found: dict[str, Any], gigabits: float) -> dict[str, Any]:
 def measured(cases: list[str], counts: list[int]) -> Iterator[dict[str, Any]]:
     """Measure one process, then several with every filter."""
     yield from network.run_ranks("bench.scaling_out_rank", cases, [None])
-    for processes, gigabits in product(counts, GIGABITS):
+    for processes, gigabits in product([count for count in counts if count > 1], GIGABITS):
         with network.machines(processes, gigabits) as names:
             for found in network.run_ranks("bench.scaling_out_rank", cases, names):
                 yield with_model(found, gigabits)
@@ -93,13 +96,12 @@ class Machine:
 
     @classmethod
     def of(cls, cases: list[dict[str, Any]]) -> Machine:
-        """Return `CORES` times the core of a report that swept the most entries, and updated most numbers."""
+        """Return `CORES` times the core of a report that fits its steps in one process best."""
         alone = [one for one in cases if one["processes"] == 1]
-        swept = max(alone, key=lambda one: one["entries"])
-        updated = max(alone, key=lambda one: one["rows"] + one["columns"])
-        numbers = H * (updated["rows"] + updated["columns"])
-        rest = updated["alone_seconds"] - updated["sweep_seconds"]
-        return cls(swept["sweep_seconds"] / swept["entries"] / CORES, rest / numbers / CORES)
+        terms = [(one["entries"], H * (one["rows"] + one["columns"])) for one in alone]
+        relative = np.array(terms) / np.array([[one["alone_seconds"]] for one in alone])
+        entry, number = np.linalg.lstsq(relative, np.ones(len(alone)), rcond=None)[0].tolist()
+        return cls(entry / CORES, number / CORES)
 
     def step_seconds(self, entries: float, columns: int, machines: int = 1, gigabits: float = 1.0) -> float:
         """Return what the model says of a step on so many of them; scalars are left out."""
@@ -116,7 +118,7 @@ def table(report: dict[str, Any]) -> str:
     lines.append("| ---: |" + " ---: |" * (len(heads) + 2))
     for entries, columns in TABLE:
         alone = machine.step_seconds(entries, columns)
-        cells = [f"{entries:.0e}".replace("e+", "e"), f"{columns:,}", f"{alone:.2g}"]
+        cells = [POWERS[entries], f"{columns:,}", f"{alone:.2g}"]
         for count, rate in product(TABLE_MACHINES, TABLE_GIGABITS):
             faster = alone / machine.step_seconds(entries, columns, count, rate)
             cells.append(f"**{faster:.1f}**" if faster >= count / 2 else f"{faster:.1f}")
@@ -142,7 +144,7 @@ def main() -> None:
     for found in measured(arguments.cases, arguments.processes):
         report["cases"].append(found)
         print(line(found), flush=True)
-    arguments.output.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+        arguments.output.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
