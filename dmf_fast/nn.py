@@ -175,7 +175,7 @@ class DeepMatrixFactorization(torch.nn.Module):
             factors, observations, row_bias=self.row_offset(row_bias), column_bias=column_bias
         )
 
-    def parts(
+    def by_part(
         self, observations: Observations
     ) -> list[tuple[Observations, list[Tensor], Tensor | None, Tensor | None]]:
         """Return the parts of ``observations``, each with the factors and biases of its rows; differentiable.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,40 +30,42 @@ class RowSharding:
     however many hands they are, as long as each has a power of two of them. Else the backend of
     `torch.distributed` adds up in its own order, which depends on the number of processes.
 
-    Every process must call the methods that communicate in the same order: `total`, `add_up`, `largest`,
-    `gathered`, `broadcast` and `together`.
+    Every process must call the methods that communicate in the same order: `total`, `total_of`, `add_up`,
+    `add_up_arrays`, `largest`, `any_wants`, `gathered`, `broadcast` and `together`.
 
     Args:
         mesh: of one dimension, over the processes; None for a process alone.
-        parts: of rows, equally many each, that this process has.
+        part_count: how many parts of rows, equally many in each, this process has.
         reproducible: whether sums do not depend on the number of processes.
 
     Raises:
         ValueError: the mesh has another dimension than one.
 
     Example:
-        >>> RowSharding(parts=2).total([torch.ones(3), torch.ones(3)])
+        >>> RowSharding(part_count=2).total([torch.ones(3), torch.ones(3)])
         tensor([2., 2., 2.])
 
     """
 
-    def __init__(self, mesh: DeviceMesh | None = None, parts: int = 1, *, reproducible: bool = False) -> None:
+    def __init__(
+        self, mesh: DeviceMesh | None = None, part_count: int = 1, *, reproducible: bool = False
+    ) -> None:
         if mesh is not None and mesh.ndim != 1:
             raise ValueError(
                 f"`mesh` must have one dimension, the processes, got {mesh.ndim}; take mesh[name]"
             )
-        self.mesh, self.parts, self.reproducible = mesh, parts, reproducible
+        self.mesh, self.part_count, self.reproducible = mesh, part_count, reproducible
         self.size = 1 if mesh is None else mesh.size()
         self.rank = 0 if mesh is None else mesh.get_local_rank()
 
     @property
     def is_whole(self) -> bool:
         """Whether one part of one process is all there is, so that nothing is added up."""
-        return self.mesh is None and self.parts == 1
+        return self.mesh is None and self.part_count == 1
 
     def split(self, rows: Tensor) -> tuple[Tensor, ...]:
         """Return what belongs to every part, of something with a number, or more, for each row here."""
-        return torch.tensor_split(rows, self.parts)
+        return torch.tensor_split(rows, self.part_count)
 
     def total(self, of_parts: Sequence[Tensor]) -> Tensor:
         """Return the sum over all parts of all processes; a new tensor where there are several."""
@@ -108,6 +111,10 @@ class RowSharding:
         distributed.all_reduce(every, distributed.ReduceOp.MAX, group=self._group)
         return every.tolist()
 
+    def any_wants(self, wish: bool) -> bool:
+        """Return whether any process wishes something, such as to stop."""
+        return bool(self.largest([float(wish)])[0])
+
     def gathered(self, of_parts: Sequence[Tensor]) -> list[Tensor]:
         """Return the tensors, of one shape, of all parts of all processes in the order of their rows."""
         if self.mesh is None:
@@ -143,7 +150,7 @@ class RowSharding:
             from torch import distributed
 
             errors: list[Any] = [None] * self.size
-            distributed.all_gather_object(errors, error, group=self._group)
+            distributed.all_gather_object(errors, _sendable(error), group=self._group)
             first = next((place for place, one in enumerate(errors) if one is not None), None)
             if first is not None:
                 error = error or errors[first]
@@ -176,6 +183,15 @@ class RowSharding:
 
         return DTensor.from_local(tensor, self.mesh, [Replicate()], run_check=False)
 
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype, dimension: int | None) -> Tensor:
+        """Return a tensor to be filled; each process has a part along a dimension, or all of it for None."""
+        if self.mesh is None:
+            return torch.empty(shape, dtype=dtype, device="cpu")
+        from torch.distributed import tensor
+
+        placement = tensor.Replicate() if dimension is None else tensor.Shard(dimension)
+        return tensor.empty(*shape, dtype=dtype, device_mesh=self.mesh, placements=[placement])
+
     def _add_up(self, tensor: Tensor) -> None:
         from torch import distributed
 
@@ -204,6 +220,14 @@ class RowSharding:
     def _device(self) -> str:
         assert self.mesh is not None
         return self.mesh.device_type
+
+
+def _sendable(error: Exception | None) -> Exception | None:
+    """Return an error, or one with its words where pickle cannot bring it to another process."""
+    try:
+        return error if type(pickle.loads(pickle.dumps(error))) is type(error) else RuntimeError(str(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 WHOLE = RowSharding()
@@ -252,7 +276,9 @@ def whole_tensor(tensor: Tensor) -> Tensor:
 
 
 def placed_as(tensor: Tensor, other: Tensor) -> Tensor:
-    """Return what this process has as a `DTensor` placed as ``other`` is; itself where that is none.
+    """Return what this process has as a `DTensor` placed as ``other`` is, of its shape where that is sharded.
+
+    Where ``other`` is no `DTensor`, it is the tensor itself.
 
     >>> placed_as(torch.ones(1), torch.zeros(1))
     tensor([1.])
@@ -263,12 +289,24 @@ def placed_as(tensor: Tensor, other: Tensor) -> Tensor:
     from torch.distributed.tensor import DTensor
 
     placements: Any = other.placements  # type: ignore[attr-defined]
-    return DTensor.from_local(tensor, mesh, placements, run_check=False)
+    shape = other.shape if is_sharded(other) else tensor.shape
+    strides = torch.empty(shape, device="meta").stride()  # of a contiguous one
+    return DTensor.from_local(tensor, mesh, placements, run_check=False, shape=shape, stride=strides)
+
+
+def sharded_dimension(tensor: Tensor) -> int | None:
+    """Return along which dimension every process has another part of the tensor, None where it has all.
+
+    >>> sharded_dimension(torch.ones(1)) is None
+    True
+    """
+    placements = getattr(tensor, "placements", ())
+    return next((placement.dim for placement in placements if placement.is_shard()), None)
 
 
 def is_sharded(tensor: Tensor) -> bool:
     """Say whether every process has another part of the tensor."""
-    return any(placement.is_shard() for placement in getattr(tensor, "placements", ()))
+    return sharded_dimension(tensor) is not None
 
 
 def row_offsets(parts: Sequence[Any]) -> NDArray[np.int64]:

@@ -34,7 +34,7 @@ def all_processes(threads: int | None, device: str) -> Iterator[RowSharding]:
         device: see `CompletionOptions.device`.
 
     Raises:
-        click.exceptions.Exit: quietly, in the others, where one has raised what `RowSharding.agree` raises.
+        click.exceptions.Exit: quietly, in the others, where `RowSharding.together` raises in all.
 
     """
     if not started_together():
@@ -45,7 +45,7 @@ def all_processes(threads: int | None, device: str) -> Iterator[RowSharding]:
 
     rank = int(os.environ["RANK"])
     streams.keep_silent(rank > 0)
-    if threads is None:
+    if threads is None and os.environ.get("OMP_NUM_THREADS", "1") == "1":  # which torchrun itself sets
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // here))
     kind = device_of(device).type

@@ -114,7 +114,7 @@ class _Gradient:
 
     def __init__(self, model: DeepMatrixFactorization, train: Observations) -> None:
         self.dtype = operators.accumulator_dtype(train.dtype)
-        residuals = [self._residuals(*part) for part in model.parts(train)]
+        residuals = [self._residuals(*part) for part in model.by_part(train)]
         largest = max((one.abs().max().item() for one in residuals if len(one)), default=0.0)
         largest = train.sharding.largest([largest])[0] or 1.0
         self._size = 2 * largest / train.total_weight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from dmf_fast.completion.schedules import make_scheduler
 from dmf_fast.completion.search import Candidate, PhaseRun, Search
 from dmf_fast.completion.starts import Prepared, Start
 from dmf_fast.completion.units import in_unit, measured, measured_history, options_in_unit, value_unit
+from dmf_fast.distributed import RowBlocks
 from dmf_fast.evaluation.baselines import Biases
 from dmf_fast.files.identity import sha256_of
 from dmf_fast.nn import DeepMatrixFactorization
@@ -219,11 +221,12 @@ class Job:
         """Return a few letters that tell starts apart.
 
         A job that is resumed with more steps goes on from another end of its first phase; the checkpoints of
-        the phases after it are then those of other runs, which are left alone. Where processes share the rows
-        their number may change, and with it the last bits of a start: the steps before it tell as much.
+        the phases after it are then those of other runs, which are left alone. The number of processes that
+        share row blocks may change, and with it the last bits of a start: options and steps tell as much.
         """
-        if not self.observed.sharding.is_whole:
-            return f"after-{self.steps_before}"
+        if isinstance(self.observed, RowBlocks):
+            chosen = replace(self.options, fit=FitOptions(), recording=Recording())
+            return f"after-{self.steps_before}-{hashlib.sha256(repr(chosen).encode()).hexdigest()[:12]}"
         return sha256_of(*(parameter for start in starts for parameter in start.model.parameters()))[:12]
 
     def _moved(self, entries: Observations) -> Observations:

@@ -10,6 +10,7 @@ from torch import Tensor
 from dmf_fast.observations import Observations
 from dmf_fast.ops.statistics import degrees
 from dmf_fast.sharding import WHOLE, RowSharding
+from dmf_fast.threads import one_thread
 
 
 def degree_scales(observations: Observations, exponent: float) -> tuple[Tensor, Tensor]:
@@ -32,9 +33,10 @@ def degree_scales(observations: Observations, exponent: float) -> tuple[Tensor, 
 def _scale(degree: Tensor, exponent: float, sharding: RowSharding) -> Tensor:
     known = degree[degree > 0]
     fewest = -sharding.largest([-known.min().item() if len(known) else -math.inf])[0]
-    # Part by part: the last digit of a power depends on its place in the vector.
     of_parts = sharding.split(degree)
-    squares = [own.where(own > 0, fewest) ** -exponent for own in of_parts]
-    total = sharding.total([own.sum() for own in of_parts])
-    scaled = sharding.total([(one * own).sum() for one, own in zip(squares, of_parts, strict=True)])
-    return (torch.cat(squares) * (total / scaled)).sqrt()
+    # Part by part and in one thread: the last digit of a power depends on its place in the vector.
+    with one_thread():
+        squares = [own.where(own > 0, fewest) ** -exponent for own in of_parts]
+        total = sharding.total([own.sum() for own in of_parts])
+        scaled = sharding.total([(one * own).sum() for one, own in zip(squares, of_parts, strict=True)])
+        return (torch.cat(squares) * (total / scaled)).sqrt()

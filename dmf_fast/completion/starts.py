@@ -22,7 +22,7 @@ from dmf_fast.ops.operators import accumulator_dtype
 from dmf_fast.ops.row_qr import householder_qr
 from dmf_fast.ops.statistics import mean_value
 from dmf_fast.optim import OptimizerSpec
-from dmf_fast.sharding import WHOLE, RowSharding, local_part
+from dmf_fast.sharding import WHOLE, RowSharding, local_part, whole_tensor
 from dmf_fast.threads import one_thread
 
 # Of adaptive-gd: with whole steps the loss rises now and then, with halves it hardly does. A product is soon
@@ -206,7 +206,7 @@ def _small_model(phase: Phase, prepared: Prepared, options: CompletionOptions) -
     widths = [options.hidden or min(rows, columns)] * (phase.depth - 1)
     scale = options.small_scale * math.sqrt(max(rows, columns))
     factors = initial_factors(prepared.train, (columns, *widths, rows), scale, phase.start, seed=options.seed)
-    return coordinates.model([local_part(factor) for factor in factors])
+    return coordinates.model([*map(whole_tensor, factors[:-1]), local_part(factors[-1])])
 
 
 def _split_product(phase: Phase, prepared: Prepared, before: Start) -> tuple[ScaledFactorization, DecayUnit]:

@@ -18,6 +18,7 @@ from dmf_fast.evaluation.numbers import Floats, Integers
 from dmf_fast.observations import Observations
 from dmf_fast.ops.statistics import degrees, mean_value, value_range
 from dmf_fast.options import Option, Options
+from dmf_fast.threads import one_thread
 
 _TOLERANCE, _ROUGHLY = 1e-8, 1e-3  # of the residual, relative
 _MOST_STEPS = 1000
@@ -237,7 +238,8 @@ class _Equations:
         return self._sums(rows, np.zeros_like(self._degrees[1]), self._zeros)[1]
 
     def _norm_of_rows(self, rows: Floats) -> float:
-        squares = [(part**2).sum().item() for part in self._sharding.split(torch.from_numpy(rows))]
+        with one_thread():  # the same for any number
+            squares = [(part**2).sum().item() for part in self._sharding.split(torch.from_numpy(rows))]
         return math.sqrt(self._sharding.total_of(squares))
 
     def _sums(self, rows: Floats, columns: Floats, values: Sequence[Tensor]) -> tuple[Floats, Floats]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,13 +30,13 @@ from torch import Tensor
 
 from dmf_fast.checks import printable
 from dmf_fast.files.atomic import atomic_folder, remove_strays
-from dmf_fast.files.digests import check_sums, write_sums
+from dmf_fast.files.digests import check_sums, read_sums, write_sums
 from dmf_fast.files.identity import first_difference
 from dmf_fast.files.lock import locked
 from dmf_fast.files.packing import pack, unpack
 from dmf_fast.files.reading import read_record, reading
 from dmf_fast.files.tensors import write_tensors
-from dmf_fast.sharding import WHOLE, RowSharding, is_sharded
+from dmf_fast.sharding import WHOLE, RowSharding, sharded_dimension
 
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
 _VERSION = "version-"
@@ -75,19 +76,22 @@ def held_folder(
         yield None
         return
     folder = Path(checkpoint)
-    if sharding.rank > 0:
+    with ExitStack() as stack:
+        sharding.together(lambda: None if sharding.rank else _hold(folder, resume, stack))
         yield folder
-        return
-    with locked(folder):
-        if not resume and has_checkpoint(folder):
-            raise ValueError(
-                f"{folder} holds a checkpoint already; pass resume=True to resume it, remove it, or "
-                "choose another folder"
-            )
-        latest = _latest_version(folder) or 0
-        for version in (latest, latest + 1):  # of which a killed run may have written one; this one may not
-            remove_strays(folder / f"{_VERSION}{version}")
-        yield folder
+
+
+def _hold(folder: Path, resume: bool, stack: ExitStack) -> None:
+    """Lock the folder until the end of the stack; what is in the way is an error."""
+    stack.enter_context(locked(folder))
+    if not resume and has_checkpoint(folder):
+        raise ValueError(
+            f"{folder} holds a checkpoint already; pass resume=True to resume it, remove it, or "
+            "choose another folder"
+        )
+    latest = _latest_version(folder) or 0
+    for version in (latest, latest + 1):  # of which a killed run may have written one; this one may not
+        remove_strays(folder / f"{_VERSION}{version}")
 
 
 def save_checkpoint(
@@ -103,22 +107,27 @@ def save_checkpoint(
     tensors: dict[str, Tensor] = {}
     packed = pack({"identity": identity, "state": state}, "run", tensors)
     shared = {name: tensors.pop(name) for name in list(tensors) if hasattr(tensors[name], "to_local")}
-    version = folder / f"{_VERSION}{(_latest_version(folder) or 0) + 1}" if sharding.rank == 0 else None
+    is_first, version = sharding.rank == 0, folder / f"{_VERSION}{(_latest_version(folder) or 0) + 1}"
     with ExitStack() as stack:
-        partial = sharding.broadcast(None if version is None else stack.enter_context(atomic_folder(version)))
+        begun = sharding.together(lambda: stack.enter_context(atomic_folder(version)) if is_first else None)
+        partial = sharding.broadcast(begun)
         assert partial is not None
         if shared:
             _write_shards(shared, partial)
-        if version is not None:
+
+        def finish() -> None:
+            if not is_first:
+                return
             write_tensors(tensors, partial / _TENSORS)
             record = {"format": _FORMAT, "run": packed, "shared": _forms(shared)}
             (partial / _STATE).write_text(json.dumps(record), "utf-8")
             write_sums(partial)
-    if version is not None:
-        for number in _versions(folder):
-            if f"{_VERSION}{number}" != version.name:
-                shutil.rmtree(folder / f"{_VERSION}{number}", ignore_errors=True)
-    sharding.broadcast(None)  # the others go on when it is there
+            stack.close()
+            for number in _versions(folder):
+                if f"{_VERSION}{number}" != version.name:
+                    shutil.rmtree(folder / f"{_VERSION}{number}", ignore_errors=True)
+
+        sharding.together(finish)
 
 
 def load_checkpoint(folder: Path, identity: dict[str, Any], sharding: RowSharding = WHOLE) -> dict[str, Any]:
@@ -131,15 +140,21 @@ def load_checkpoint(folder: Path, identity: dict[str, Any], sharding: RowShardin
     if version is None:
         raise ValueError(f"{folder} holds no checkpoint; start without resume")
     path = folder / f"{_VERSION}{version}"
-    with reading(path, "a checkpoint", f"remove {printable(str(folder))} and start anew"):
-        check_sums(path, (_STATE, _TENSORS))
-        record = read_record(path / _STATE, dict[str, Any])
-        if record["format"] != _FORMAT:
-            raise ValueError("it was written by another version of dmf_fast")
-        tensors = load_file(path / _TENSORS)
-        if record["shared"]:
-            check_sums(path)
-            tensors |= _read_shards(path, record["shared"], sharding)
+    kind, advice = "a checkpoint", f"remove {printable(str(folder))} and start anew"
+
+    def read() -> tuple[dict[str, Any], dict[str, Tensor]]:
+        with reading(path, kind, advice):
+            check_sums(path, (_STATE, _TENSORS))
+            record = read_record(path / _STATE, dict[str, Any])
+            if record["format"] != _FORMAT:
+                raise ValueError("it was written by another version of dmf_fast")
+            shards = sorted(set(read_sums(path)) - {_STATE, _TENSORS})
+            check_sums(path, shards[sharding.rank :: sharding.size])  # each process looks at some
+            return record, load_file(path / _TENSORS)
+
+    record, tensors = sharding.together(read)
+    with reading(path, kind, advice):
+        tensors |= _read_shards(path, record["shared"], sharding)
         run = unpack(record["run"], tensors)
         saved, state = run["identity"], run["state"]
         if not isinstance(saved, dict) or not isinstance(state, dict):
@@ -149,34 +164,45 @@ def load_checkpoint(folder: Path, identity: dict[str, Any], sharding: RowShardin
 
 
 def _forms(shared: dict[str, Any]) -> dict[str, Any]:
-    """Return dtype, shape and whether rows are sharded, of every tensor that processes share."""
+    """Return dtype, shape and the dimension that is sharded, if any, of every tensor that processes share."""
     return {
-        name: [str(one.dtype).removeprefix("torch."), list(one.shape), is_sharded(one)]
+        name: [str(one.dtype).removeprefix("torch."), list(one.shape), sharded_dimension(one)]
         for name, one in shared.items()
     }
 
 
 def _write_shards(shared: dict[str, Tensor], folder: Path) -> None:
-    """Write what this process has of the tensors, with the others."""
+    """Write what this process has of the tensors, with the others; `OSError` where one of them cannot."""
+    from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
 
-    save(dict(shared), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+    try:
+        save(dict(shared), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+    except CheckpointException as error:
+        failures = [str(failure[0]) for failure in error.failures.values()]
+        raise OSError(f"{folder} cannot be written: {'; '.join(failures)}") from error
 
 
 def _read_shards(folder: Path, forms: dict[str, Any], sharding: RowSharding) -> dict[str, Tensor]:
-    """Return what this process is to have of the tensors."""
+    """Return what this process is to have of the tensors that processes have shared."""
+    if not forms:
+        return {}
+    from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
     from torch.distributed.checkpoint.state_dict_loader import load
 
-    shared = {}
-    for name, (dtype, shape, rows_are_sharded) in forms.items():
-        if rows_are_sharded and shape[0] % sharding.size:
-            raise ValueError(f"{shape[0]} rows cannot be shared out to {sharding.size} processes")
-        rows = shape[0] // sharding.size if rows_are_sharded else shape[0]
-        empty = torch.empty(rows, *shape[1:], dtype=getattr(torch, dtype))
-        shared[name] = sharding.sharded(empty) if rows_are_sharded else sharding.replicated(empty)
-    load(shared, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=sharding.mesh is None)
+    shared = {
+        name: sharding.empty(tuple(shape), getattr(torch, dtype), dimension)
+        for name, (dtype, shape, dimension) in forms.items()
+    }
+    reader = HuggingFaceStorageReader(str(folder))
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # which a process alone is
+            load(shared, storage_reader=reader, no_dist=sharding.mesh is None)
+    except CheckpointException as error:
+        raise ValueError("; ".join(str(failure[0]) for failure in error.failures.values())) from error
     return shared
 
 

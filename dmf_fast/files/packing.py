@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from dmf_fast.sharding import local_part, placed_as
+
 
 def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """Return ``value`` as JSON values; its tensors go to ``tensors`` under names that begin with ``name``.
@@ -21,8 +23,8 @@ def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         return value
     if isinstance(value, Tensor):
         # A copy: safetensors takes no two tensors that share memory. Of a DTensor each process writes a part.
-        own = value.detach()
-        tensors[name] = own if hasattr(own, "to_local") else own.cpu().clone().contiguous()
+        own = local_part(value.detach()).clone().contiguous()
+        tensors[name] = placed_as(own, value) if hasattr(value, "to_local") else own.cpu()
         return {"tensor": name}
     if isinstance(value, list):
         return [pack(item, f"{name}.{place}", tensors) for place, item in enumerate(value)]

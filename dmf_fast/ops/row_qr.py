@@ -16,7 +16,7 @@ def householder_qr(block: Tensor, sharding: RowSharding) -> tuple[Tensor, Tensor
     "Communication-optimal Parallel and Sequential QR and LU Factorizations" (2012).
 
     >>> block = torch.tensor([[3.0], [4.0]])
-    >>> [householder_qr(block, RowSharding(parts=parts))[1].abs().item() for parts in (1, 2)]
+    >>> [householder_qr(block, RowSharding(part_count=parts))[1].abs().item() for parts in (1, 2)]
     [5.0, 5.0]
     """
     with one_thread():
@@ -26,9 +26,11 @@ def householder_qr(block: Tensor, sharding: RowSharding) -> tuple[Tensor, Tensor
         parts, size = sharding.split(block), block.shape[1]
         of_parts = [torch.linalg.qr(_padded(part, size)) for part in parts]
         basis, triangle = torch.linalg.qr(torch.cat(sharding.gathered([own.R for own in of_parts])))
-        turns = basis.split(size)[sharding.rank * sharding.parts :]
+        turns = basis.split(size)[sharding.rank * sharding.part_count :]
         sides = [(own.Q @ turn)[: len(part)] for own, turn, part in zip(of_parts, turns, parts, strict=False)]
-        return torch.cat(sides), triangle
+        whole = torch.cat(sides)
+        whole[(block == 0).all(1)] = 0  # rows that are not there stay so
+        return whole, triangle
 
 
 def _padded(part: Tensor, rows: int) -> Tensor:

@@ -46,7 +46,7 @@ def chains_of_parts(
         )
     of_parts = _shared_out(sharding, [*factors[:-1], *([] if column_bias is None else [column_bias])])
     last_of_parts = sharding.split(last)
-    bias_of_parts = [None] * sharding.parts if row_bias is None else sharding.split(local_part(row_bias))
+    bias_of_parts = [None] * sharding.part_count if row_bias is None else sharding.split(local_part(row_bias))
     return [
         (
             part,
@@ -63,7 +63,7 @@ def chains_of_parts(
 def total_loss(sharding: RowSharding, losses: Sequence[Tensor]) -> Tensor:
     """Return the sum of the losses of all parts of all processes, in float64 until the end.
 
-    >>> total_loss(RowSharding(parts=2), [torch.tensor(1.0), torch.tensor(2.0)])
+    >>> total_loss(RowSharding(part_count=2), [torch.tensor(1.0), torch.tensor(2.0)])
     tensor(3.)
     """
     total: Tensor = _TotalLoss.apply(sharding, *losses)  # type: ignore[no-untyped-call]
@@ -73,11 +73,11 @@ def total_loss(sharding: RowSharding, losses: Sequence[Tensor]) -> Tensor:
 def _shared_out(sharding: RowSharding, shared: Sequence[Tensor]) -> list[list[Tensor]]:
     """Return all of every tensor, once for each part; its gradient is that of all parts of all processes."""
     if not shared:
-        return [[] for _ in range(sharding.parts)]
+        return [[] for _ in range(sharding.part_count)]
     summed_later = [is_sharded(tensor) for tensor in shared]
     whole = [_gathered(tensor) for tensor in shared]
     every = _SharedOut.apply(sharding, summed_later, *whole)  # type: ignore[no-untyped-call]
-    return [list(every[part :: sharding.parts]) for part in range(sharding.parts)]
+    return [list(every[part :: sharding.part_count]) for part in range(sharding.part_count)]
 
 
 def _gathered(tensor: Tensor) -> Tensor:
@@ -99,16 +99,17 @@ class _SharedOut(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         ctx.sharding, ctx.summed_later = sharding, summed_later
         ctx.set_materialize_grads(False)
-        return tuple(tensor.view_as(tensor) for tensor in tensors for _ in range(sharding.parts))
+        return tuple(tensor.view_as(tensor) for tensor in tensors for _ in range(sharding.part_count))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         sharding: RowSharding = ctx.sharding
         totals: list[Tensor | None] = []
-        for begin in range(0, len(gradients), sharding.parts):
-            own = [one for one in gradients[begin : begin + sharding.parts] if one is not None]
-            totals.append(tree_sum(own).clone(memory_format=torch.contiguous_format) if own else None)
+        for begin in range(0, len(gradients), sharding.part_count):
+            own = [one for one in gradients[begin : begin + sharding.part_count] if one is not None]
+            total = own[0].clone() if len(own) == 1 else tree_sum(own) if own else None
+            totals.append(None if total is None else total.contiguous())
         here = zip(totals, ctx.summed_later, strict=True)
         sharding.add_up([total for total, later in here if total is not None and not later])
         return (None, None, *totals)

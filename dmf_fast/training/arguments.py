@@ -112,13 +112,18 @@ def _check_sharding(model: DeepMatrixFactorization, train: Observations, measure
             "`model` must have the parameters of this process alone where processes share the rows, got all "
             "rows; make its factors with dmf_fast.distributed.initial_factors"
         )
+    if sharding.mesh is None and hasattr(model.factors[-1], "device_mesh"):
+        raise ValueError(
+            "`train` must be dmf_fast.distributed.RowBlocks where the factors are DTensors, got entries that "
+            "one process has"
+        )
     if not sharding.is_whole and measures.truth is not None:
         raise ValueError("`truth` must be None where processes share the rows, got a whole matrix")
     for name in ("validation", "test"):
         other = getattr(measures, name)
-        if other is not None and (other.sharding.mesh, other.sharding.parts) != (
+        if other is not None and (other.sharding.mesh, other.sharding.part_count) != (
             sharding.mesh,
-            sharding.parts,
+            sharding.part_count,
         ):
             raise ValueError(
                 f"`{name}` must be in the hands of the same processes as `train`; take blocks of the same "

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
+
+_ONE_WISH = 5.0  # seconds
 
 
 class DeferredInterrupt:
@@ -22,6 +25,7 @@ class DeferredInterrupt:
 
     def __init__(self) -> None:
         self.requested = False
+        self._last = (0, 0.0)  # signal, and when it came
         self._installed = False
         self._in_main_thread = threading.current_thread() is threading.main_thread()
 
@@ -45,10 +49,12 @@ class DeferredInterrupt:
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """Take note of a first signal, and raise `KeyboardInterrupt` at a second one."""
-        # A terminal sends SIGINT, after which a launcher such as torchrun sends SIGTERM: that is one wish.
-        if self.requested and number != signal.SIGTERM:
+        now, before = (number, time.monotonic()), self._last
+        # After the SIGINT of a terminal a launcher such as torchrun sends SIGTERM: that is one wish.
+        is_same = number == signal.SIGTERM and before[0] == signal.SIGINT and now[1] - before[1] < _ONE_WISH
+        if self.requested and not is_same:
             signal.default_int_handler(number, frame)
-        self.requested = True
+        self.requested, self._last = True, now
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

@@ -97,7 +97,8 @@ def _engine(folds: Sequence[Fold], options: FitOptions, scheduler: Any) -> tuple
     reason = made[0][1]
     if len(folds) == 1:
         return engines[0], reason
-    return LockstepEngine(engines, [fold.validation for fold in folds], thresholds(options)), reason
+    validations, sharding = [fold.validation for fold in folds], folds[0].train.sharding
+    return LockstepEngine(engines, validations, thresholds(options), sharding), reason
 
 
 def _identity(

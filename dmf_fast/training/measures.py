@@ -16,7 +16,7 @@ from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.row_qr import householder_qr
 from dmf_fast.optim.norms import norm, norms
-from dmf_fast.sharding import RowSharding, local_part
+from dmf_fast.sharding import RowSharding, local_part, whole_tensor
 from dmf_fast.spectrum import effective_rank, nuclear_norm, schatten_norm
 from dmf_fast.training.history import Row, singular_value_names
 from dmf_fast.training.recording import Recording
@@ -123,7 +123,7 @@ class Measures:
     def _of_model(self, model: DeepMatrixFactorization) -> Row:
         row: Row = {}
         chain, row_bias, column_bias = model.chain_and_biases()
-        wide = [local_part(factor).double() for factor in chain]
+        wide = [*(whole_tensor(factor).double() for factor in chain[:-1]), local_part(chain[-1]).double()]
         sharding = RowSharding(getattr(model.factors[-1], "device_mesh", None))
         if not sharding.is_whole and (self.recording.spectrum or self.recording.singular_values != 0):
             wide[-1] = householder_qr(wide[-1], sharding)[1]  # which has the same singular values
@@ -140,7 +140,8 @@ class Measures:
             row["parameter_norm"] = norm(norms([p.detach().double() for p in model.parameters()]))
         row |= self._spectrum(wide, model)
         if self.recording.balancedness:
-            factors = [local_part(factor).double() for factor in model.factors]
+            *others, last = model.factors
+            factors = [*(whole_tensor(factor).double() for factor in others), local_part(last).double()]
             if not sharding.is_whole:
                 factors[-1] = householder_qr(factors[-1], sharding)[1]
             row["balancedness"] = balancedness(factors).item()

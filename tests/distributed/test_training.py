@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -95,8 +97,8 @@ def all_results(mesh: Any = None) -> dict[str, Any]:
     for reproducible in (False, True):
         blocks = row_blocks(mesh, reproducible=reproducible)
         for engine, rule, depth in runs:
-            if reproducible and engine == "torch" and rule not in ("sgd", "adam"):
-                continue
+            if reproducible and engine == "torch" and rule != "adam":
+                continue  # it is refused
             result, factors = trained(blocks, engine, rule, depth)
             columns = ("train_loss", "gradient_norm", "parameter_norm", "singular_value_2")
             numbers = [result.history[name].to_pylist() for name in columns]
@@ -197,7 +199,7 @@ def saved_and_resumed(mesh: Any, folder: Path, resumes: bool) -> dict[str, Any]:
     return found
 
 
-def sharded_columns(mesh: Any) -> tuple[list[Tensor], list[Tensor], str]:
+def sharded_columns(mesh: Any, folders: Path) -> tuple[list[Tensor], list[Tensor], str]:
     """Return the factors of a run whose first factor processes share, those of one in which each has all of
     it, and what is said of the first."""
     blocks, found, said = row_blocks(mesh), [], []
@@ -206,9 +208,68 @@ def sharded_columns(mesh: Any) -> tuple[list[Tensor], list[Tensor], str]:
         factors = initial_factors(blocks, (COLUMNS, 3, BLOCKS * ROWS), 2.0, seed=1)
         said.append(str(explain(factors, blocks, torch.optim.Adam)))
         options = FitOptions(steps=30, engine="torch", gradient_clip=5.0)
-        assert fit(factors, blocks, RULES["adam"], options).steps == 30
-        found.append([whole_tensor(factor.detach()) for factor in factors])
+        recording = Recording(every=10, singular_values=3, balancedness=True)
+        folder = folders / f"columns-{least}"
+        half = replace(options, steps=15)
+        fit(factors, blocks, RULES["adam"], half, recording=recording, checkpoint=folder)
+        result = fit(
+            factors, blocks, RULES["adam"], options, recording=recording, checkpoint=folder, resume=True
+        )
+        assert result.steps == 30
+        names = ("gradient_norm", "parameter_norm", "singular_value_3", "balancedness")
+        numbers = torch.tensor([result.history[name].to_pylist() for name in names])
+        found.append([numbers, *(whole_tensor(factor.detach()) for factor in factors)])
     return found[0], found[1], said[0]
+
+
+def several_folds(mesh: Any) -> float | None:
+    """Return the error of a job on several folds, whose steps one process makes later than the other."""
+
+    def late(progress: Any) -> None:
+        if mesh.get_local_rank() == 1 and progress.step == 0:
+            time.sleep(0.3)
+
+    job = job_options("auto")
+    job = replace(job, depth=2, recording=Recording(every=50), fit=replace(job.fit, steps=100, patience=None))
+    return complete_matrix(row_blocks(mesh), job, callbacks=[late]).validation_rmse
+
+
+SAVED_JOBS = {
+    "adaptive-gd": CompletionOptions(depth=3, hidden=3),
+    "lbfgs": CompletionOptions(depth=2, hidden=3, optimizer="lbfgs"),
+    "adam": CompletionOptions(depth=3, hidden=3, optimizer="adam", lr=1e-3),
+}
+
+
+def trained_again(mesh: Any, folder: Path) -> None:
+    """Begin a run whose checkpoint is there already, without resuming it."""
+    blocks = row_blocks(mesh)
+    factors = initial_factors(blocks, (COLUMNS, 3, BLOCKS * ROWS), 2.0, seed=1)
+    fit(factors, blocks, RULES["adam"], FitOptions(steps=1), checkpoint=folder / "native-sgd")
+
+
+def saved_jobs(mesh: Any, folder: Path, resumes: bool) -> dict[str, tuple[int, float]]:
+    """Return at which step a job has begun, and its train loss."""
+    found = {}
+    for name, options in SAVED_JOBS.items():
+        engine: Any = "torch" if name == "adam" else "auto"
+        steps: list[int] = []
+
+        def seen(progress: Any, steps: list[int] = steps) -> None:
+            steps.append(progress.step)
+
+        chosen = replace(options, refit=False, fit=FitOptions(steps=30, patience=50, engine=engine))
+        blocks = row_blocks(mesh)
+        completed = complete_matrix(
+            blocks,
+            chosen,
+            folds=blocks.folds(0.2, 1, seed=0),
+            callbacks=[seen] if resumes else [lambda progress: progress.step >= 10],
+            checkpoint=folder / f"job-{name}",
+            resume=resumes,
+        )
+        found[name] = (steps[0] if steps else -1, completed.train_loss)
+    return found
 
 
 def failures(mesh: Any, folder: Path) -> list[str]:
@@ -224,6 +285,7 @@ def failures(mesh: Any, folder: Path) -> list[str]:
         lambda: RowSharding(mesh).together(fails_in_one),
         lambda: RowBlocks.open(folder / "nothing", mesh),
         lambda: RowBlocks([*row_blocks(mesh).parts] * (1 + mesh.get_local_rank()), mesh),
+        lambda: trained_again(mesh, folder),
     ):
         with pytest.raises(Exception) as raised:  # noqa: PT011 (which is looked at)
             action()
@@ -231,12 +293,18 @@ def failures(mesh: Any, folder: Path) -> list[str]:
     return found
 
 
+def resumed_work(mesh: Any, folder: Path) -> tuple[dict[str, Any], dict[str, tuple[int, float]]]:
+    return saved_and_resumed(mesh, folder, resumes=True), saved_jobs(mesh, folder, resumes=True)
+
+
 def several_checks(mesh: Any, folder: Path) -> dict[str, Any]:
     return {
         "stopped": stopped_by_one(mesh),
         "saved": saved_and_resumed(mesh, folder, resumes=False),
         "failures": failures(mesh, folder),
-        "columns": sharded_columns(mesh),
+        "columns": sharded_columns(mesh, folder),
+        "jobs": saved_jobs(mesh, folder, resumes=False),
+        "folds": several_folds(mesh),
     }
 
 
@@ -270,7 +338,8 @@ def test_a_first_factor_that_processes_share_is_trained_as_one_that_each_has(
 
 def test_an_error_of_one_process_is_raised_in_all(checks: tuple[list[dict[str, Any]], Path]) -> None:
     for results in checks[0]:
-        alone, missing, uneven = results["failures"]
+        alone, missing, uneven, again = results["failures"]
+        assert "holds a checkpoint already" in again
         assert alone == "the disk of this machine is gone"
         assert "nothing" in missing
         assert "equally many" in uneven
@@ -280,19 +349,37 @@ def test_an_error_of_one_process_is_raised_in_all(checks: tuple[list[dict[str, A
 def test_a_run_of_two_processes_resumes_bitwise_in_another_number(
     checks: tuple[list[dict[str, Any]], Path], count: int, tmp_path: Path
 ) -> None:
-    import shutil
-
     copy = tmp_path / "checkpoints"
     shutil.copytree(checks[1], copy)
-    resumed = run_processes(count, saved_and_resumed, copy, True)[0]
+    resumed, jobs = run_processes(count, resumed_work, copy)[0]
     whole = saved_and_resumed_at_once(tmp_path / "whole")
     for name, (losses, best_step, last) in resumed.items():
         assert losses == whole[name][0], name
         assert best_step == whole[name][1], name
         assert torch.equal(last, whole[name][2]), name
+    undisturbed = saved_jobs(None, tmp_path / "undisturbed", resumes=True)
+    for name, (first_step, loss) in jobs.items():
+        assert first_step >= 10, name
+        assert loss == pytest.approx(undisturbed[name][1], rel=1e-7), name
 
 
 def saved_and_resumed_at_once(folder: Path) -> dict[str, Any]:
     """Return the results of runs that nothing interrupts, in this process."""
     folder.mkdir()
     return saved_and_resumed(None, folder, resumes=True)
+
+
+def test_a_job_of_two_processes_resumes_without_torchrun(
+    checks: tuple[list[dict[str, Any]], Path], tmp_path: Path
+) -> None:
+    shutil.copytree(checks[1], tmp_path / "checkpoints")
+    resumed = saved_jobs(None, tmp_path / "checkpoints", resumes=True)
+    undisturbed = saved_jobs(None, tmp_path / "undisturbed", resumes=True)
+    for name, (first_step, loss) in resumed.items():
+        assert first_step >= 10, name
+        assert loss == pytest.approx(undisturbed[name][1], rel=1e-7), name
+
+
+def test_folds_in_several_processes_pause_together(checks: tuple[list[dict[str, Any]], Path]) -> None:
+    first, second = (results["folds"] for results in checks[0])
+    assert first == second is not None

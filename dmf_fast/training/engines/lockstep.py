@@ -11,6 +11,7 @@ from torch import Tensor
 from dmf_fast._native import Outcome
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
+from dmf_fast.sharding import WHOLE, RowSharding
 from dmf_fast.training.engines.protocol import Engine, EngineState
 
 
@@ -22,8 +23,13 @@ class LockstepEngine:
         engines: Sequence[Engine],
         validations: Sequence[Observations | None],
         thresholds: tuple[float, float],
+        sharding: RowSharding = WHOLE,
     ) -> None:
-        """Take engines that know no thresholds; those of the means, `thresholds`, are looked at here."""
+        """Take engines that know no thresholds; those of the means, `thresholds`, are looked at here.
+
+        ``sharding``: of the rows of all folds; all processes pause at one step.
+        """
+        self._sharding = sharding
         self._engines, self._validations, self._thresholds = engines, validations, thresholds
         self.name = engines[0].name
 
@@ -37,7 +43,7 @@ class LockstepEngine:
                 outcome = self._ending()
             if outcome != Outcome.reached or self.step >= until:
                 return outcome
-            if time.perf_counter() > deadline:
+            if self._sharding.any_wants(time.perf_counter() > deadline):
                 return Outcome.paused
 
     def _all_to(self, until: int, deadline: float) -> Outcome:

@@ -227,6 +227,8 @@ class CudaEngine(RuleEngine):
     ) -> NativeOptimizer:
         """Return the update rule; see `RuleEngine.rule_of`."""
         cuda.check_usable(train.device)
+        if train.parts[0] is not train:
+            raise NotNative("row blocks have no native step on a GPU")
         if model.biases or model.mean.item() or model.parameter_scales() is not None:
             raise NotNative("biases, a mean and scaled coordinates have no native step on a GPU")
         if options.gradient_clip is not None:

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from dmf_fast._native import Outcome
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
+from dmf_fast.optim import AdaptiveGradientDescent, GroupRMSprop
 from dmf_fast.optim.norms import norms
 from dmf_fast.sharding import local_part
 from dmf_fast.training.batches import Batches
@@ -57,6 +58,13 @@ class TorchEngine:
         self._thresholds = thresholds(options)
         self._takes_closure = _takes_closure(optimizer)
         self._sharding = train.sharding
+        takes_norms = isinstance(optimizer, (AdaptiveGradientDescent, GroupRMSprop))
+        if self._sharding.reproducible and (takes_norms or options.gradient_clip is not None):
+            raise ValueError(
+                "`reproducible` must be False where torch makes the steps of a rule that takes norms, or "
+                "clips gradients, got True; take another optimizer, or one batch and no scheduler, so that "
+                "native code makes the steps"
+            )
         if self._takes_closure and self._sharding.mesh is not None:
             raise ValueError(
                 f"`optimizer` must not need a closure where processes share the rows, got "
@@ -96,8 +104,7 @@ class TorchEngine:
 
     def _is_late(self, deadline: float) -> bool:
         """Say whether the time is over, for any of the processes: all of them pause at one step."""
-        late = time.perf_counter() > deadline
-        return bool(self._sharding.largest([float(late)])[0]) if self._sharding.mesh is not None else late
+        return self._sharding.any_wants(time.perf_counter() > deadline)
 
     @property
     def step(self) -> int:
