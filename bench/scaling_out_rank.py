@@ -22,7 +22,7 @@ from dmf_fast.optim import AdaptiveGradientDescent
 
 H = 64
 ROUNDS = 5
-SECONDS_A_ROUND = 0.4
+SECONDS_A_ROUND, STEPS_A_ROUND = 0.4, 12  # at least
 WARM_UP = 3  # steps
 RARELY = Recording(every=1_000_000)  # the first and the last row alone, which take messages of their own
 SCALARS = 6  # doubles in a message of the adaptive step
@@ -87,7 +87,11 @@ class Timed:
         """Learn how many steps fill a round: ``work`` makes so many and returns their seconds."""
         work(WARM_UP)
         step = max(work(WARM_UP + 5) - work(WARM_UP), 1e-6) / 5
-        self.work, self.steps, self.seconds = work, agreed(SECONDS_A_ROUND / step), list[float]()
+        self.work, self.steps, self.seconds = (
+            work,
+            agreed(max(STEPS_A_ROUND, SECONDS_A_ROUND / step)),
+            list[float](),
+        )
 
     def round(self) -> None:
         """Add the seconds of a step beyond those that warm up."""
