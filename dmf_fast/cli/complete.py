@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import click
@@ -15,7 +16,7 @@ from dmf_fast.cli.options import CompleteOptions, JobOptions
 from dmf_fast.cli.output import write_output
 from dmf_fast.cli.output_folder import OutputFolder
 from dmf_fast.cli.problem import CompletionProblem, load_problem
-from dmf_fast.cli.processes import all_processes
+from dmf_fast.cli.processes import all_processes, is_restarted
 from dmf_fast.cli.progress import duration, shows_lines, spoken_progress, tensorboard_log
 from dmf_fast.cli.streams import say
 from dmf_fast.cli.summary import print_results, results_of
@@ -24,6 +25,7 @@ from dmf_fast.data.block_files import is_row_blocks
 from dmf_fast.distributed.evaluation import local_predictor
 from dmf_fast.evaluation import Biases, Evaluation
 from dmf_fast.serving import Predictor, SeenColumns, collapse
+from dmf_fast.serving.trained_folder import FACTS
 from dmf_fast.sharding import RowSharding
 from dmf_fast.training import Callback
 
@@ -38,15 +40,23 @@ def complete(options: CompleteOptions) -> None:
     if options.output.show_config:
         click.echo(config_text("complete", options), nl=False)
         return
-    with (
-        all_processes(options.output.threads, options.completion.device) as sharding,
-        running_job("complete", options, sharding) as folder,
-    ):
+    with ExitStack() as stack:
+        sharding = stack.enter_context(all_processes(options.output.threads, options.completion.device))
+        if sharding.broadcast(_is_done(options)):
+            say(f"{options.output.out} was complete when a process failed: there is nothing left to do.")
+            return
+        folder = stack.enter_context(running_job("complete", options, sharding))
         problem = _problem(options, sharding)
         begin(options, problem, folder)
         results = train_and_write(options, problem, folder)
     if sharding.rank == 0:
         print_results(results, as_json=options.output.as_json)
+
+
+def _is_done(options: JobOptions) -> bool:
+    """Say whether what torchrun has started again had ended already, but for a process."""
+    out = options.output.out
+    return is_restarted() and options.output.resume and out is not None and (out / FACTS).is_file()
 
 
 def _problem(options: JobOptions, sharding: RowSharding) -> CompletionProblem:

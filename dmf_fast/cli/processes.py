@@ -87,6 +87,15 @@ def _meet() -> None:
     distributed.init_process_group(timeout=PATIENCE, store=own, rank=rank, world_size=size)
 
 
+def is_restarted() -> bool:
+    """Say whether torchrun has started these processes again, after one of them had failed.
+
+    >>> is_restarted()
+    False
+    """
+    return started_together() and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
 def as_started(command: str) -> str:
     """Return a command as this one was started, for people to repeat.
 

@@ -176,3 +176,17 @@ def test_ten_kills_at_random_moments_leave_the_model_of_an_undisturbed_run(
 ) -> None:
     killed_and_restarted(blocks, tmp_path / "model", seed)
     assert same_model(tmp_path / "model", undisturbed)
+
+
+def test_a_restart_after_the_folder_was_written_ends_well(blocks: Path, undisturbed: Path) -> None:
+    command = torchrun(1, "complete", blocks, "--out", undisturbed, "--resume", *JOB)
+    once_more = os.environ | {"TORCHELASTIC_RESTART_COUNT": "1"}
+    del command[: command.index("-m")]
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    before = (undisturbed / "metrics.json").read_bytes()
+    ended = subprocess.run(
+        [sys.executable, *command], env=once_more | alone, capture_output=True, text=True, timeout=SECONDS
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "was complete when a process failed" in ended.stderr
+    assert (undisturbed / "metrics.json").read_bytes() == before
