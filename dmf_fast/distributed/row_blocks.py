@@ -356,9 +356,9 @@ def _merged(blocks: Sequence[Observations]) -> Observations:
     )
 
 
-# Entries of a block for each of its columns from which on a sweep of it alone costs little more: its sums
-# over the columns are then small compared with its entries. `csrc/README.md` has the figures.
-LEAST_ENTRIES_PER_COLUMN = 12
+# Entries of a block for each of its columns from which on a sweep of it alone costs at most about 30 % more,
+# and less where blocks do not fit the cache: `python -m bench.scaling_out_efficiency`.
+LEAST_ENTRIES_PER_COLUMN = 40
 
 
 def _check_large_enough(blocks: RowBlocks) -> None:

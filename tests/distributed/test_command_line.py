@@ -33,7 +33,7 @@ JOB = shlex.split(
 def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ratings")
     generator = np.random.default_rng(0)
-    users, items = np.unique(generator.integers((0, 0), (400, 60), size=(12_000, 2)), axis=0).T
+    users, items = np.unique(generator.integers((0, 0), (400, 60), size=(20_000, 2)), axis=0).T
     values = 3 + (generator.normal(size=(400, 2))[users] * generator.normal(size=(60, 2))[items]).sum(1)
     rows = [f"u{user},{item},{value:.3f}" for user, item, value in zip(users, items, values, strict=True)]
     (folder / "ratings.csv").write_text("\n".join(["user,item,rating", *rows]))

@@ -202,7 +202,7 @@ def test_blocks_that_do_not_fit_are_named(blocks: list[Observations], message: s
 def test_blocks_too_small_to_be_swept_alone_are_refused_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "LEAST_ENTRIES_PER_COLUMN", 12)
+    monkeypatch.setattr(module, "LEAST_ENTRIES_PER_COLUMN", 40)
     with pytest.raises(ValueError, match=r"`reproducible` must be False .* fewer --blocks"):
         row_blocks(reproducible=True)
 
