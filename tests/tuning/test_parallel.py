@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
+from threading import main_thread
 from typing import Any
 
 import pytest
@@ -111,7 +111,8 @@ def test_ctrl_c_ends_all_that_run_and_keeps_those_before(
 
     def interrupt(proposal: Proposal, step: int, rmse: float) -> bool:
         if proposal.number == 4:
-            os.kill(os.getpid(), signal.SIGINT)
+            # To the thread that waits for the trials, as a terminal's: one of them may end before it wakes.
+            signal.pthread_kill(main_thread().ident or 0, signal.SIGINT)
         return hopeless(proposal, step, rmse)
 
     with monkeypatch.context() as patch:
