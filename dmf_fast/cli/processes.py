@@ -55,7 +55,9 @@ def all_processes(threads: int | None, device: str) -> Iterator[RowSharding]:
     try:
         yield RowSharding(init_device_mesh(kind, (distributed.get_world_size(),)))
     except Exception as error:
-        if rank == 0 or not getattr(error, "__notes__", ()):
+        # What is wrong with the input is so in all processes; what one alone may see comes with a note.
+        is_of_all = isinstance(error, ValueError) or bool(getattr(error, "__notes__", ()))
+        if rank == 0 or not is_of_all:
             streams.keep_silent(False)
             raise
         raise click.exceptions.Exit(2) from None

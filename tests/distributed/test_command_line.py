@@ -115,6 +115,13 @@ def test_ratings_that_are_no_blocks_are_refused_once_with_what_to_do(ratings: Pa
     assert "dmf-fast prepare" in ended.stderr
 
 
+def test_what_is_wrong_with_an_option_is_said_once(blocks: Path) -> None:
+    command = torchrun(2, "complete", blocks, "--depth", "2", "--initialization", "balanced")
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.count("`initialization` must be one of gaussian, uniform") == 1
+
+
 def test_a_block_that_is_damaged_for_one_process_ends_all_with_one_sentence(
     blocks: Path, tmp_path: Path
 ) -> None:
