@@ -67,22 +67,36 @@ class _Kept:
     threads = 0
 
 
+class _Own(threading.local):
+    uses = 0  # in this thread, one within the other
+
+
 @contextmanager
 def threads_kept() -> Iterator[None]:
     """Give torch its number of threads back at the end, to what begins then and to the thread that calls.
 
-    Uses may overlap in several threads: what counts is the number before the first of them.
+    Uses may overlap in several threads: what counts is the number before the first of them. One within
+    another gives back that of the outer one.
 
-    >>> with threads_kept():
-    ...     pass
+    >>> with one_thread():
+    ...     with threads_kept():
+    ...         pass
+    ...     torch.get_num_threads()
+    1
     """
     with _Kept.lock:
         if _Kept.users == 0:
             _Kept.threads = torch.get_num_threads()
         _Kept.users += 1
+    before = torch.get_num_threads()
+    _own.uses += 1
     try:
         yield
     finally:
+        _own.uses -= 1
         with _Kept.lock:
             _Kept.users -= 1
-            _use(_Kept.threads)
+            _use(before if _own.uses else _Kept.threads)
+
+
+_own = _Own()

@@ -198,7 +198,9 @@ def qr_of_rows(block: Tensor, sharding: RowSharding) -> tuple[Tensor, Tensor]:
 
 
 def _squares(part: Tensor) -> Tensor:
-    return torch.stack(_of_row_parts(part, lambda rows: rows.T @ rows)).sum(0)
+    squares = torch.stack(_of_row_parts(part, lambda rows: rows.T @ rows))
+    with one_thread():  # the same for any number
+        return squares.sum(0)
 
 
 def _by_rows(block: Tensor, square: Tensor) -> Tensor:

@@ -8,12 +8,16 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from dmf_fast import FitOptions, Observations, completion_loss, fit
+from dmf_fast.completion import CompletionOptions
+from dmf_fast.completion.folds import biases_of_folds
 from dmf_fast.completion.gradient import leading_directions
 from dmf_fast.completion.scales import degree_scales
+from dmf_fast.completion.starts import Phase, Prepared, begin_descent, product_directions
 from dmf_fast.distributed import RowBlocks, initial_factors
 from dmf_fast.distributed import row_blocks as module
 from dmf_fast.evaluation import Biases
@@ -215,3 +219,28 @@ def test_a_truth_is_refused_of_rows_that_processes_share() -> None:
             partial(torch.optim.SGD, lr=0.1),
             truth=torch.zeros(BLOCKS * ROWS, COLUMNS),
         )
+
+
+def test_what_a_job_begins_with_does_not_depend_on_the_number_of_threads() -> None:
+    generator = np.random.default_rng(0)
+    rows, columns, size = np.arange(120_000) // 3, np.arange(120_000) % 29, 40_000  # torch shares out 32,768
+    blocks = RowBlocks(
+        [Observations(rows, columns, generator.normal(size=len(rows)), (size, 30)) for _ in range(2)],
+        reproducible=True,
+    )
+    options, found = CompletionOptions(hidden=8), []
+    before = torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        (biases,) = biases_of_folds([(blocks, None)], options)
+        prepared = Prepared.of(blocks, None, options, biases)
+        start = begin_descent(Phase(2, "spectral"), prepared, options)
+        product = product_directions(start.model, blocks.sharding)
+        assert prepared.coordinates is not None
+        found.append(
+            [prepared.coordinates.row_scale, *start.model.parameter_list, product.left, product.right]
+        )
+    torch.set_num_threads(before)
+    for others in found[1:]:
+        for one, other in zip(found[0], others, strict=True):
+            assert torch.equal(one, other)
