@@ -223,12 +223,12 @@ def test_a_truth_is_refused_of_rows_that_processes_share() -> None:
 
 def test_what_a_job_begins_with_does_not_depend_on_the_number_of_threads() -> None:
     generator = np.random.default_rng(0)
-    rows, columns, size = np.arange(120_000) // 3, np.arange(120_000) % 29, 40_000  # torch shares out 32,768
+    rows, columns, size = np.arange(120_000) // 3, np.arange(120_000) % 299, 40_000  # torch shares out 32,768
     blocks = RowBlocks(
-        [Observations(rows, columns, generator.normal(size=len(rows)), (size, 30)) for _ in range(2)],
+        [Observations(rows, columns, generator.normal(size=len(rows)), (size, 300)) for _ in range(2)],
         reproducible=True,
     )
-    options, found = CompletionOptions(hidden=8), []
+    options, found = CompletionOptions(hidden=64), []
     before = torch.get_num_threads()
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
