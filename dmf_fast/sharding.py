@@ -255,14 +255,22 @@ def tree_sum(tensors: Sequence[Tensor]) -> Tensor:
     return level[0]
 
 
+def is_dtensor(tensor: Tensor) -> bool:
+    """Say whether a tensor is a `DTensor`, without importing that.
+
+    >>> is_dtensor(torch.ones(1))
+    False
+    """
+    return hasattr(tensor, "device_mesh")
+
+
 def local_part(tensor: Tensor) -> Tensor:
     """Return what this process has of a `DTensor`, differentiable; any other tensor is itself.
 
     >>> local_part(torch.ones(1))
     tensor([1.])
     """
-    to_local = getattr(tensor, "to_local", None)
-    return tensor if to_local is None else to_local()
+    return tensor.to_local() if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def whole_tensor(tensor: Tensor) -> Tensor:
@@ -271,8 +279,7 @@ def whole_tensor(tensor: Tensor) -> Tensor:
     >>> whole_tensor(torch.ones(1))
     tensor([1.])
     """
-    full_tensor = getattr(tensor, "full_tensor", None)
-    return tensor if full_tensor is None else full_tensor()
+    return tensor.full_tensor() if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def placed_as(tensor: Tensor, other: Tensor) -> Tensor:
@@ -283,15 +290,16 @@ def placed_as(tensor: Tensor, other: Tensor) -> Tensor:
     >>> placed_as(torch.ones(1), torch.zeros(1))
     tensor([1.])
     """
-    mesh = getattr(other, "device_mesh", None)
-    if mesh is None:
+    if not is_dtensor(other):
         return tensor
     from torch.distributed.tensor import DTensor
 
-    placements: Any = other.placements  # type: ignore[attr-defined]
+    placed: Any = other
     shape = other.shape if is_sharded(other) else tensor.shape
     strides = torch.empty(shape, device="meta").stride()  # of a contiguous one
-    return DTensor.from_local(tensor, mesh, placements, run_check=False, shape=shape, stride=strides)
+    return DTensor.from_local(
+        tensor, placed.device_mesh, placed.placements, run_check=False, shape=shape, stride=strides
+    )
 
 
 def sharded_dimension(tensor: Tensor) -> int | None:

@@ -30,7 +30,7 @@ class BeyondType(Exception):
         self.slot, self.column = slot, column
 
 
-class Entries(NamedTuple):
+class DealtEntries(NamedTuple):
     """Entries sorted by (slot, column): int64, int64 and floating point.
 
     ``numbers`` count them as they were read, or say how often each pair stood there.
@@ -41,19 +41,19 @@ class Entries(NamedTuple):
     values: NDArray[Any]
     numbers: NDArray[Any]
 
-    def at(self, chosen: Any) -> Entries:
+    def at(self, chosen: Any) -> DealtEntries:
         """Return some of the entries."""
-        return Entries(*(array[chosen] for array in self))
+        return DealtEntries(*(array[chosen] for array in self))
 
 
-def entries_of(batch: pa.RecordBatch) -> Entries:
+def entries_of(batch: pa.RecordBatch) -> DealtEntries:
     """Return the columns of a batch of `Deal.sorted_entries`."""
-    return Entries(*(column.to_numpy() for column in batch.columns))
+    return DealtEntries(*(column.to_numpy() for column in batch.columns))
 
 
-def refused_repeats(batches: Iterable[Entries]) -> Iterator[Entries]:
+def refused_repeats(batches: Iterable[DealtEntries]) -> Iterator[DealtEntries]:
     """Yield what comes; in the end raise a `RepeatedPair` for the one that is repeated first, if any is."""
-    before: Entries | None = None
+    before: DealtEntries | None = None
     found: RepeatedPair | None = None
     for batch in batches:
         seen = batch if before is None else _joined(before, batch)
@@ -70,12 +70,12 @@ def refused_repeats(batches: Iterable[Entries]) -> Iterator[Entries]:
         raise found
 
 
-def merged_repeats(batches: Iterable[Entries], duplicates: str) -> Iterator[Entries]:
+def merged_repeats(batches: Iterable[DealtEntries], duplicates: str) -> Iterator[DealtEntries]:
     """Yield every pair once: with its first or last value, or the mean or sum of all.
 
     Raises `BeyondType` where these are not finite in the type of the values.
     """
-    last: Entries | None = None
+    last: DealtEntries | None = None
     dtype: np.dtype[Any] = np.dtype(np.float64)
     for batch in batches:
         dtype = batch.values.dtype
@@ -88,18 +88,18 @@ def merged_repeats(batches: Iterable[Entries], duplicates: str) -> Iterator[Entr
         yield _combined(last, duplicates, dtype)
 
 
-def _begins(entries: Entries) -> NDArray[np.bool_]:
+def _begins(entries: DealtEntries) -> NDArray[np.bool_]:
     """Return which entries are the first ones of their pairs."""
     begins = np.ones(len(entries.slots), dtype=np.bool_)
     begins[1:] = (entries.slots[1:] != entries.slots[:-1]) | (entries.columns[1:] != entries.columns[:-1])
     return begins
 
 
-def _joined(one: Entries, other: Entries) -> Entries:
-    return Entries(*(np.concatenate(pair) for pair in zip(one, other, strict=True)))
+def _joined(one: DealtEntries, other: DealtEntries) -> DealtEntries:
+    return DealtEntries(*(np.concatenate(pair) for pair in zip(one, other, strict=True)))
 
 
-def _runs(entries: Entries, duplicates: str) -> Entries:
+def _runs(entries: DealtEntries, duplicates: str) -> DealtEntries:
     """Return every pair once, with how often it stands there and its first or last value or float64 sum."""
     starts = np.flatnonzero(_begins(entries))
     counts = np.diff(starts, append=len(entries.slots))
@@ -108,10 +108,10 @@ def _runs(entries: Entries, duplicates: str) -> Entries:
             values = np.add.reduceat(entries.values.astype(np.float64), starts)
     else:
         values = entries.values[starts if duplicates == "first" else starts + counts - 1]
-    return Entries(entries.slots[starts], entries.columns[starts], values, counts)
+    return DealtEntries(entries.slots[starts], entries.columns[starts], values, counts)
 
 
-def _runs_joined(last: Entries, runs: Entries, duplicates: str) -> Entries:
+def _runs_joined(last: DealtEntries, runs: DealtEntries, duplicates: str) -> DealtEntries:
     """Return runs behind the last one of those before, which the first of them may go on with."""
     if (last.slots[0], last.columns[0]) != (runs.slots[0], runs.columns[0]):
         return _joined(last, runs)
@@ -124,7 +124,7 @@ def _runs_joined(last: Entries, runs: Entries, duplicates: str) -> Entries:
     return runs
 
 
-def _combined(runs: Entries, duplicates: str, dtype: np.dtype[Any]) -> Entries:
+def _combined(runs: DealtEntries, duplicates: str, dtype: np.dtype[Any]) -> DealtEntries:
     values = runs.values
     if duplicates in ("mean", "sum"):
         with np.errstate(over="ignore", invalid="ignore"):
@@ -160,7 +160,7 @@ class BlockWriter:
         self._block = -1
         self._file: Any = None
 
-    def add(self, entries: Entries) -> None:
+    def add(self, entries: DealtEntries) -> None:
         """Append entries to their blocks."""
         if not len(entries.slots):
             return
@@ -186,7 +186,7 @@ class BlockWriter:
         if block < len(self.block_entries):
             self._file = pa.ipc.new_file(str(self._folder / block_name(block)), self._schema)
 
-    def _append(self, entries: Entries, first_slot: int) -> None:
+    def _append(self, entries: DealtEntries, first_slot: int) -> None:
         self.block_entries[self._block] += len(entries.slots)
         while len(entries.slots):
             part = entries.at(slice(0, ROWS_A_BATCH - self._filled))

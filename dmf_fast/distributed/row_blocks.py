@@ -252,14 +252,12 @@ class RowBlocks(Observations):
             for block, rows in enumerate(self._rows_of_blocks())
         ]
         fewest = -int(self._sharding.largest([-float(min(map(len, drawn)))])[0])
-        found = []
-        for fold in range(fewest):
-            is_test = _by_part([masks[fold] for masks in drawn], len(self._own))
-            pairs = list(zip(self._own, is_test, strict=True))
-            name = f"{test_fraction} {seed} {fold}"
-            train = self._with([part.select(~own) for part, own in pairs], f"train {name}")
-            found.append((train, self._with([part.select(own) for part, own in pairs], f"test {name}")))
-        return found
+        masks = [[one for is_test in own[:fewest] for one in (~is_test, is_test)] for own in drawn]
+        names = [
+            f"{kind} {test_fraction} {seed} {fold}" for fold in range(fewest) for kind in ("train", "test")
+        ]
+        parts = self._divided(masks, names)
+        return list(zip(parts[::2], parts[1::2], strict=True))
 
     def split(self, test_fraction: float, seed: int) -> tuple[RowBlocks, RowBlocks]:
         """Return a training and a test part, as `folds`."""
@@ -268,16 +266,23 @@ class RowBlocks(Observations):
     def partition(self, count: int, seed: int) -> Sequence[RowBlocks]:
         """Return ``count`` random parts that each entry is in one of; a block's are drawn by its number."""
         drawn = [
-            torch.randint(count, (end - begin,), generator=own, device="cpu").numpy()
-            for (begin, end), own in zip(self._entry_ranges(), self.generators(seed), strict=True)
+            torch.randint(count, (len(rows),), generator=own, device="cpu").numpy()
+            for rows, own in zip(self._rows_of_blocks(), self.generators(seed), strict=True)
         ]
-        of_entry = _by_part(drawn, len(self._own))
+        masks = [[own == number for number in range(count)] for own in drawn]
+        return self._divided(masks, [f"part {number} of {count} {seed}" for number in range(count)])
+
+    def _divided(
+        self, of_blocks: Sequence[Sequence[NDArray[np.bool_]]], names: Sequence[str]
+    ) -> list[RowBlocks]:
+        """Return the entries of each of several masks, given those of every block; all are decoded once."""
+        each = len(of_blocks) // len(self._own)
+        of_parts = []
+        for place, part in enumerate(self._own):
+            masks = zip(*of_blocks[place * each : (place + 1) * each], strict=True)
+            of_parts.append(part._parts(*map(np.concatenate, masks)))
         return [
-            self._with(
-                [part.select(own == number) for part, own in zip(self._own, of_entry, strict=True)],
-                f"part {number} of {count} {seed}",
-            )
-            for number in range(count)
+            self._with(parts, name) for parts, name in zip(zip(*of_parts, strict=True), names, strict=True)
         ]
 
     def _with(self, parts: Sequence[Observations], how: str) -> RowBlocks:
@@ -289,24 +294,17 @@ class RowBlocks(Observations):
         other._take(parts, self._sharding)
         return other
 
-    def _entry_ranges(self) -> list[tuple[int, int]]:
-        """Return where the entries of every block of this process begin and end in its part."""
-        size, ranges = self._rows_a_block, []
-        for part in self._own:
-            rows = part._pattern.coordinates()[0]
-            bounds = np.searchsorted(rows, size * np.arange(part.shape[0] // size + 1)).tolist()
-            ranges += list(pairwise(bounds))
-        return ranges
-
     def _rows_of_blocks(self) -> list[NDArray[Any]]:
         """Return the row of every entry of every block of this process, counted from its first one."""
-        here = len(self._own)
-        each = self._blocks_here // here
-        return [
-            self._own[block // each]._pattern.coordinates()[0][begin:end]
-            - (block % each) * self._rows_a_block
-            for block, (begin, end) in enumerate(self._entry_ranges())
-        ]
+        found = []
+        for part in self._own:
+            rows = part._pattern.coordinates()[0]
+            first_rows = np.arange(0, part.shape[0] + 1, self._rows_a_block)
+            ranges = pairwise(np.searchsorted(rows, first_rows).tolist())
+            found += [
+                rows[begin:end] - first for (begin, end), first in zip(ranges, first_rows, strict=False)
+            ]
+        return found
 
 
 def mixed_seed(seed: int, block: int) -> int:
@@ -316,12 +314,6 @@ def mixed_seed(seed: int, block: int) -> int:
     True
     """
     return int.from_bytes(hashlib.sha256(f"{seed} {block}".encode()).digest()[:7], "little")
-
-
-def _by_part(of_blocks: Sequence[NDArray[Any]], parts: int) -> list[NDArray[Any]]:
-    """Join what belongs to the entries of blocks to what belongs to those of parts."""
-    each = len(of_blocks) // parts
-    return [np.concatenate(of_blocks[part * each : (part + 1) * each]) for part in range(parts)]
 
 
 def _check_alike(blocks: Sequence[Observations]) -> None:

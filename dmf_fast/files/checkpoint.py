@@ -36,7 +36,7 @@ from dmf_fast.files.lock import locked
 from dmf_fast.files.packing import pack, unpack
 from dmf_fast.files.reading import read_record, reading
 from dmf_fast.files.tensors import write_tensors
-from dmf_fast.sharding import WHOLE, RowSharding, sharded_dimension
+from dmf_fast.sharding import WHOLE, RowSharding, is_dtensor, sharded_dimension
 
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
 _VERSION = "version-"
@@ -106,7 +106,7 @@ def save_checkpoint(
     """
     tensors: dict[str, Tensor] = {}
     packed = pack({"identity": identity, "state": state}, "run", tensors)
-    shared = {name: tensors.pop(name) for name in list(tensors) if hasattr(tensors[name], "to_local")}
+    shared = {name: tensors.pop(name) for name in list(tensors) if is_dtensor(tensors[name])}
     is_first, version = sharding.rank == 0, folder / f"{_VERSION}{(_latest_version(folder) or 0) + 1}"
     with ExitStack() as stack:
         begun = sharding.together(lambda: stack.enter_context(atomic_folder(version)) if is_first else None)

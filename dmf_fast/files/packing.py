@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dmf_fast.sharding import local_part, placed_as
+from dmf_fast.sharding import is_dtensor, local_part, placed_as
 
 
 def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
@@ -24,7 +24,7 @@ def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         # A copy: safetensors takes no two tensors that share memory. Of a DTensor each process writes a part.
         own = local_part(value.detach()).clone().contiguous()
-        tensors[name] = placed_as(own, value) if hasattr(value, "to_local") else own.cpu()
+        tensors[name] = placed_as(own, value) if is_dtensor(value) else own.cpu()
         return {"tensor": name}
     if isinstance(value, list):
         return [pack(item, f"{name}.{place}", tensors) for place, item in enumerate(value)]

@@ -13,7 +13,7 @@ from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.observations.validation import move_advice
 from dmf_fast.optim.spec import OptimizerSpec
-from dmf_fast.sharding import is_sharded, local_part
+from dmf_fast.sharding import is_dtensor, is_sharded, local_part
 from dmf_fast.training.measures import Measures
 from dmf_fast.training.options import FitOptions
 from dmf_fast.training.recording import Recording
@@ -112,7 +112,7 @@ def _check_sharding(model: DeepMatrixFactorization, train: Observations, measure
             "`model` must have the parameters of this process alone where processes share the rows, got all "
             "rows; make its factors with dmf_fast.distributed.initial_factors"
         )
-    if sharding.mesh is None and hasattr(model.factors[-1], "device_mesh"):
+    if sharding.mesh is None and is_dtensor(model.factors[-1]):
         raise ValueError(
             "`train` must be dmf_fast.distributed.RowBlocks where the factors are DTensors, got entries that "
             "one process has"
