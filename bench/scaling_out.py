@@ -1,4 +1,4 @@
-"""`python -m bench.scaling_out`: a step of `fit` in 1, 2 and 4 processes, with slow links, beside a model.
+"""`python -m bench.scaling_out`: a step of `fit` in 1, 2 and 4 processes over slow links, against a model.
 
 Each process is in a network namespace of its own, whose link lets through 1 or 4 Gb/s (a token-bucket
 filter); that needs root. Natively, adaptive gradient descent, two factors, h 64, float32. The model::

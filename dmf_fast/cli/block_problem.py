@@ -21,7 +21,7 @@ from dmf_fast.sharding import RowSharding
 
 
 def block_problem(options: JobOptions, sharding: RowSharding) -> CompletionProblem:
-    """Open the row blocks of ``options``, of which each process has its own, and read the files beside them.
+    """Open this process's row blocks, and read the test and validation ratings.
 
     What cannot be used raises a `DataError` or a `ValueError` in all processes.
     """
@@ -52,7 +52,7 @@ def block_problem(options: JobOptions, sharding: RowSharding) -> CompletionProbl
 
 @dataclass
 class _Reader:
-    """Reads the files beside the blocks, all of them in every process."""
+    """Reads test and validation ratings; every process reads all of them."""
 
     options: JobOptions
     path: Path

@@ -77,7 +77,8 @@ def row_ids_name(block: int) -> str:
 def read_blocks_facts(path: Path) -> BlocksFacts:
     """Return what the folder of row blocks at ``path`` says of itself; nothing else of it is read.
 
-    Raises a `DataError` that names the folder where it is none, of another version, or contradicts itself.
+    Raises a `DataError` that names the folder if it holds no row blocks, is of another version, or is
+    inconsistent.
     """
     with reading(path, "a folder of row blocks", "write it again with dmf-fast prepare", DataError):
         facts = read_record(path / BLOCKS_FACTS, BlocksFacts)

@@ -106,7 +106,7 @@ def prepare_blocks(
     refuse_foreign(path)
     read = _input(source, options)
     with summed_folder(path) as folder:
-        with database(folder.parent, memory, threads) as connection:  # beside what is published
+        with database(folder.parent, memory, threads) as connection:  # next to what is published
             deal, places = read.into(connection)
             deal.make(blocks, repeated=duplicates != "error")
             writer = BlockWriter(folder, blocks, deal.rows_a_block, options.dtype)

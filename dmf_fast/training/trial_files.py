@@ -68,7 +68,7 @@ def held_trial(folder: Path) -> Iterator[bool]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process has left beside a result.
+    """Remove the checkpoint and temporary files that a killed process left next to a result.
 
     >>> remove_leftovers(Path("no/such/trial-1"))
     """

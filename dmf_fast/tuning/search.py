@@ -193,7 +193,7 @@ class _Search:
         )
 
     def _run(self, proposals: Sequence[Proposal], after_trial: Callable[[TuningTrial], None] | None) -> bool:
-        """Make runs at once, and tell of them in their order; return whether Ctrl-C came."""
+        """Make runs in parallel and report them in order; return whether Ctrl-C interrupted them."""
         if len(proposals) < 2:
             return not all(self._tell(self._make(proposal), after_trial) for proposal in proposals)
         stop = threading.Event()
@@ -224,7 +224,7 @@ class _Search:
     def _make(
         self, proposal: Proposal, asked_to_stop: Callable[[], bool] = lambda: False
     ) -> TuningTrial | None:
-        """Make one run; None where Ctrl-C came."""
+        """Make one run; None if Ctrl-C interrupted it."""
         reports: dict[int, float] = {}
 
         def report(progress: Progress) -> bool:

@@ -1,4 +1,4 @@
-"""The trials of a search that several machines share: a journal of Optuna's, with locks beside it.
+"""The trials of a search that several machines share: an Optuna journal and a folder of locks.
 
 ::
 
@@ -140,7 +140,7 @@ class SharedTrials:
         return False
 
     def _opened(self) -> tuple[Any, Any]:
-        """Return the storage and the study in it, which is made where there is none."""
+        """Return the storage and its study, creating the study if it is missing."""
         import optuna
         from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
