@@ -13,7 +13,7 @@ from dmf_fast.cli.problem import echo_bad_rows, held_out
 from dmf_fast.data import DataError, Ratings, read_ratings
 from dmf_fast.evaluation import Biases
 from dmf_fast.evaluation.table import evaluation_tables
-from dmf_fast.experiments.text_files import json_text
+from dmf_fast.files.text import json_text
 from dmf_fast.serving.trained_folder import TrainedFolder
 
 

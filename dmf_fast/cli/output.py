@@ -20,7 +20,7 @@ from dmf_fast.completion import CompletedMatrix
 from dmf_fast.distributed import RowBlocks
 from dmf_fast.distributed.trained_shards import fill_trained_folder_of_shards
 from dmf_fast.evaluation import Biases
-from dmf_fast.experiments.text_files import json_text
+from dmf_fast.files.text import json_text
 from dmf_fast.ops.statistics import mean_value
 from dmf_fast.serving import DataFacts, ModelCard, Predictor, SeenColumns, TrainingFacts, model_card
 from dmf_fast.serving.trained_folder import fill_trained_folder

@@ -18,7 +18,7 @@ from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.files.reading import read_record, reading
 
 if TYPE_CHECKING:
-    from dmf_fast.experiments.page import Section
+    from dmf_fast.experiments.page.section import Section
 
 _ALL = "all"
 _MOVIELENS_FILES = ("u.data", "u1.base", "u1.test")

@@ -13,7 +13,7 @@ from dmf_fast.cli.problem import CompletionProblem
 from dmf_fast.cli.streams import shown
 from dmf_fast.completion import CompletedMatrix
 from dmf_fast.evaluation import Evaluation, RankingMetrics, RatingScores
-from dmf_fast.experiments.text_files import json_text
+from dmf_fast.files.text import json_text
 
 if TYPE_CHECKING:
     from rich.table import Table

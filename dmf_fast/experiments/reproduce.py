@@ -12,15 +12,24 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dmf_fast.checks import one_of
-from dmf_fast.experiments.page import Section
+from dmf_fast.experiments.page.section import Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.files.atomic import make_folder
 from dmf_fast.files.reading import reading
 from dmf_fast.files.records import load_record, save_record
 
 EXPERIMENTS = {
-    name: f"dmf_fast.experiments.{name}"
-    for name in ("figure1", "figure2", "figure3", "sensing", "movielens", "ratings", "norms", "greedy")
+    module.rpartition(".")[2]: f"dmf_fast.experiments.{module}"
+    for module in (
+        "recovery.figure1",
+        "recovery.figure2",
+        "dynamics.figure3",
+        "recovery.sensing",
+        "ratings.movielens",
+        "ratings.ratings",
+        "norms.unbounded",
+        "dynamics.greedy",
+    )
 }
 """Name to module, in the order of the page; every module has ``run(reproduction: Reproduction) -> Section``.
 
@@ -51,8 +60,8 @@ def reproduce(
         OSError: a folder cannot be written to.
 
     """
-    from dmf_fast.experiments.report import write_report  # Jinja2, only where a page is written
-    from dmf_fast.experiments.run_facts import run_facts
+    from dmf_fast.experiments.page.report import write_report  # Jinja2, only where a page is written
+    from dmf_fast.experiments.page.run_facts import run_facts
 
     _check(names)
     make_folder(out)

@@ -15,9 +15,9 @@ from dmf_fast import Observations, save_observations
 from dmf_fast.cli.output_folder import OutputFolder
 from dmf_fast.data import IdMap, as_ratings, save_ratings
 from dmf_fast.data.blocks import prepare_blocks
-from dmf_fast.experiments.cached_tables import cached_table
-from dmf_fast.experiments.page import Section
-from dmf_fast.experiments.report import write_report
+from dmf_fast.experiments.page.report import write_report
+from dmf_fast.experiments.page.section import Section
+from dmf_fast.experiments.running.cached_tables import cached_table
 from dmf_fast.files.checkpoint import save_checkpoint
 from dmf_fast.serving import SeenColumns, TwoFactors, export_factors
 from dmf_fast.training import Trial, fit_many

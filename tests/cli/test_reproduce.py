@@ -14,7 +14,7 @@ import torch
 from click.testing import Result
 
 from dmf_fast.experiments import reproduce as experiments
-from dmf_fast.experiments.page import Claim, Section
+from dmf_fast.experiments.page.section import Claim, Section
 from dmf_fast.experiments.reproduction import Reproduction
 
 Run = Callable[..., Result]

@@ -14,28 +14,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dmf_fast import Observations
-from dmf_fast.experiments import (
-    figure1,
-    figure2,
-    figure3,
-    figure3_pictures,
-    greedy,
-    movielens,
-    norms,
-    ratings,
-    sensing_grid,
-)
-from dmf_fast.experiments.completion_grid import FULL, QUICK, CompletionGrid, GridResults
-from dmf_fast.experiments.figure_style import DEPTH_STYLES, draw_curve, draw_spread, new_figure
-from dmf_fast.experiments.greedy_phases import GreedyPhase
-from dmf_fast.experiments.movielens_data import MovieLensSplit
-from dmf_fast.experiments.movielens_runs import QUICK as MOVIELENS_QUICK
-from dmf_fast.experiments.movielens_runs import MovieLensGrid, MovieLensResults
-from dmf_fast.experiments.page import Picture
-from dmf_fast.experiments.ratings_runs import QUICK as RATINGS_QUICK
-from dmf_fast.experiments.ratings_runs import RatingsGrid, RatingsResults
+from dmf_fast.experiments.dynamics import figure3, figure3_pictures, greedy
+from dmf_fast.experiments.dynamics.greedy_phases import GreedyPhase
+from dmf_fast.experiments.dynamics.singular_dynamics import LEADING, DynamicsProblem
+from dmf_fast.experiments.norms import unbounded
+from dmf_fast.experiments.page.figure_style import DEPTH_STYLES, draw_curve, draw_spread, new_figure
+from dmf_fast.experiments.page.section import Picture
+from dmf_fast.experiments.ratings import movielens, ratings
+from dmf_fast.experiments.ratings.movielens_data import MovieLensSplit
+from dmf_fast.experiments.ratings.movielens_runs import QUICK as MOVIELENS_QUICK
+from dmf_fast.experiments.ratings.movielens_runs import MovieLensGrid, MovieLensResults
+from dmf_fast.experiments.ratings.ratings_runs import QUICK as RATINGS_QUICK
+from dmf_fast.experiments.ratings.ratings_runs import RatingsGrid, RatingsResults
+from dmf_fast.experiments.recovery import figure1, figure2, sensing_grid
+from dmf_fast.experiments.recovery.completion_grid import FULL, QUICK, CompletionGrid, GridResults
 from dmf_fast.experiments.reproduction import Reproduction
-from dmf_fast.experiments.singular_dynamics import LEADING, DynamicsProblem
 
 
 @pytest.fixture(autouse=True)
@@ -355,7 +348,7 @@ def test_runs_have_the_sizes_that_the_claims_were_decided_at() -> None:
     assert MovieLensGrid().dims(3, (943, 1682)) == (1682, 100, 100, 943)
     assert RatingsGrid() == RatingsGrid((0.05, 0.1, 0.2, 0.3, 0.5, 0.9), 5, (1, 2, 3, 4), (2, 3, 4), 5_000)
     assert (greedy.DIM, greedy.OBSERVED, greedy.SINGULAR_VALUES) == (20, 320, (20.0, 10.0, 5.0))
-    assert (norms.INIT_SCALE, norms.LOSS_THRESHOLD, norms.SMALL_LOSS) == (1e-2, 1e-8, 1e-3)
+    assert (unbounded.INIT_SCALE, unbounded.LOSS_THRESHOLD, unbounded.SMALL_LOSS) == (1e-2, 1e-8, 1e-3)
     full, quick = (figure3.synthetic(quick=quick) for quick in (False, True))
     assert (full.train.shape, full.train.nnz, full.hidden, full.init_scale) == ((100, 100), 2_000, 100, 1e-3)
     assert full.learning_rates == {1: 1e-3, 2: 2e-4, 3: 2e-4, 4: 1e-4}
@@ -364,14 +357,14 @@ def test_runs_have_the_sizes_that_the_claims_were_decided_at() -> None:
     assert (full.interval, full.longest, full.train_loss_threshold) == (0.025, 4.0, 1e-3)
     assert not Reproduction(Path()).quick
     assert sensing_grid.FULL.convex_only == (600,)
-    assert (greedy.LEARNING_RATES, norms.LEARNING_RATES) == ({2: 0.5, 3: 0.1}, {2: 1e-2, 3: 2e-3, 4: 8e-4})
+    assert (greedy.LEARNING_RATES, unbounded.LEARNING_RATES) == ({2: 0.5, 3: 0.1}, {2: 1e-2, 3: 2e-3, 4: 8e-4})
     assert greedy.INIT_SCALES == {2: (1e-2, 1e-4, 1e-6, 1e-8, 1e-12), 3: (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)}
 
 
 def test_norms_are_drawn_against_the_loss_with_their_bounds() -> None:
     loss = np.array([0.3, 0.03, 0.003])
-    curve = norms.Curve(2, 1, loss, np.array([1.0, 3.0, 9.0]), loss / 2, 1 + loss)
-    figure = panels(norms._plot([curve], [replace(curve, depth=3, entry=loss)]))
+    curve = unbounded.Curve(2, 1, loss, np.array([1.0, 3.0, 9.0]), loss / 2, 1 + loss)
+    figure = panels(unbounded._plot([curve], [replace(curve, depth=3, entry=loss)]))
     assert legends(figure) == [0]
     assert [axes.get_ylabel() for axes in figure[:3]] == [
         "|W_11|",
@@ -380,7 +373,7 @@ def test_norms_are_drawn_against_the_loss_with_their_bounds() -> None:
     ]
     of_run = [line.get_ydata().tolist() for line in (axes.lines[0] for axes in figure)]
     assert of_run[:4] == [[1.0, 3.0, 9.0], (loss / 2).tolist(), (1 + loss).tolist(), loss.tolist()]
-    for axes, bound in ((figure[0], norms.least_entry), (figure[1], lambda loss: np.sqrt(3 * loss))):
+    for axes, bound in ((figure[0], unbounded.least_entry), (figure[1], lambda loss: np.sqrt(3 * loss))):
         (dotted,) = (line for line in axes.lines if line.get_linestyle() == ":" and line.get_color() == "k")
         x, y = np.asarray(dotted.get_xdata()), np.asarray(dotted.get_ydata())
         assert (x[0], x[-1]) == pytest.approx((0.003, 0.3))

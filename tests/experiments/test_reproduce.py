@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 
 from dmf_fast.experiments import reproduce as module
-from dmf_fast.experiments.page import Claim, Section
+from dmf_fast.experiments.page.section import Claim, Section
 from dmf_fast.experiments.reproduce import EXPERIMENTS, _TimeBook, reproduce
 from dmf_fast.experiments.reproduction import Reproduction
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 
 from dmf_fast.data import ReadOptions, as_ratings, open_ratings, save_ratings
-from dmf_fast.experiments.cached_tables import cached_table
+from dmf_fast.experiments.running.cached_tables import cached_table
 from dmf_fast.files.atomic import atomic_file, read_whole
 from dmf_fast.files.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from dmf_fast.observations.file import save_observations

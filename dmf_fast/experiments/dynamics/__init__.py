@@ -1,0 +1,1 @@
+"""How singular values and singular vectors move along gradient descent."""

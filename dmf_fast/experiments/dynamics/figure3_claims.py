@@ -1,0 +1,143 @@
+"""What figure 3 and theorem 3 of Arora, Cohen, Hu & Luo (NeurIPS 2019) claim, and the rules that decide."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from dmf_fast.experiments.dynamics.singular_dynamics import LEADING, Runs
+from dmf_fast.experiments.page.section import Claim, verdict
+from dmf_fast.experiments.ratings.movielens_data import NOT_HERE
+from dmf_fast.experiments.running.columns import column
+
+_MOVING = 0.01
+_VELOCITY_ERROR, _TIMES_WORSE = 0.01, 10
+_ALIGNED_RATIO, _ALIGNED_SHARE = 0.5, 0.9
+_SAME_LOSS = 2
+_BALANCED = 0.01
+_SOURCE = "Arora et al. 2019, figure 3"
+
+
+def claims(synthetic_runs: Runs, movielens_runs: Runs | None = None) -> list[Claim]:
+    """Decide on what figure 3 and theorem 3 claim, of runs that ended at the same train loss."""
+    on_both = [("a random matrix of low rank", synthetic_runs), ("MovieLens 100K", movielens_runs)]
+    return [
+        _theorem_holds(synthetic_runs),
+        *(_gaps_widen(name, runs) for name, runs in on_both),
+        *(_vectors_align(name, runs) for name, runs in on_both),
+        _factors_stay_balanced(synthetic_runs),
+    ]
+
+
+def _theorem_holds(runs: Runs) -> Claim:
+    errors = {depth: velocity_errors(states, depth) for depth, states in runs.items() if depth >= 2}
+    return Claim(
+        "Singular values move as dσ_r/dt = −N (σ_r²)^(1−1/N) ⟨∇ℓ(W), u_r v_rᵀ⟩.",
+        "Arora et al. 2019, theorem 3",
+        f"Over the next step of every recorded state, of the {LEADING} leading singular values that move at "
+        f"least {_MOVING:.0%} as fast as the fastest, the median relative error of the predicted velocity is "
+        f"below {_VELOCITY_ERROR:.0%} at every depth from 2 on, and more than {_TIMES_WORSE} times as large "
+        "with the exponent of one factor more, 2 − 2/(N+1) in place of 2 − 2/N. The start is left out, where "
+        "all singular values are equal and their vectors arbitrary.",
+        verdict(all(e.right < _VELOCITY_ERROR and e.wrong > _TIMES_WORSE * e.right for e in errors.values())),
+        "; ".join(
+            f"depth {depth}: {e.right:.2%}, with the wrong exponent {e.wrong:.0%}"
+            for depth, e in errors.items()
+        ),
+    )
+
+
+def _gaps_widen(name: str, runs: Runs | None) -> Claim:
+    statement = f"On {name}, the deeper, the wider the gaps between singular values: the lower the rank."
+    rule = (
+        f"Where the runs end, at mean train losses within a factor of {_SAME_LOSS} of each other, the "
+        "effective rank falls with every factor more, from depth 1 on."
+    )
+    if runs is None:
+        return Claim(statement, _SOURCE, rule, "not tested", NOT_HERE)
+    ranks, losses = (
+        {depth: states[name][-1].as_py() for depth, states in sorted(runs.items())}
+        for name in ("effective_rank", "train_loss")
+    )
+    falls = bool((np.diff(list(ranks.values())) < 0).all())
+    return Claim(
+        statement,
+        _SOURCE,
+        rule,
+        verdict(falls and max(losses.values()) <= _SAME_LOSS * min(losses.values())),
+        "; ".join(
+            f"depth {depth}: {rank:.4g} at a loss of {losses[depth]:.2g}" for depth, rank in ranks.items()
+        ),
+    )
+
+
+def _vectors_align(name: str, runs: Runs | None) -> Claim:
+    statement = f"On {name}, the singular vectors of the product align with those of the gradient."
+    rule = (
+        f"At every depth from 2 on, in at least {_ALIGNED_SHARE:.0%} of the states after the start, the mean "
+        f"size of the off-diagonal entries of Uᵀ ∇ℓ(W) V is below {_ALIGNED_RATIO:g} times that of the "
+        f"diagonal ones, for the {LEADING} leading singular vectors."
+    )
+    if runs is None:
+        return Claim(statement, f"{_SOURCE} and corollary 1", rule, "not tested", NOT_HERE)
+    ratios = {depth: alignment_ratios(states) for depth, states in runs.items() if depth >= 2}
+    shares = {depth: float((ratio < _ALIGNED_RATIO).mean()) for depth, ratio in ratios.items()}
+    return Claim(
+        statement,
+        f"{_SOURCE} and corollary 1",
+        rule,
+        verdict(min(shares.values()) >= _ALIGNED_SHARE),
+        "; ".join(
+            f"depth {depth}: {share:.0%} of the states, median ratio {np.median(ratios[depth]):.2g}"
+            for depth, share in shares.items()
+        ),
+    )
+
+
+def _factors_stay_balanced(runs: Runs) -> Claim:
+    gaps = {depth: max(states["relative_balancedness"].to_pylist()) for depth, states in runs.items()}
+    return Claim(
+        "Factors that are balanced at the start remain so.",
+        "Arora, Cohen & Hazan 2018, theorem 1, of gradient flow; the premise of theorem 3",
+        "On the random matrix, where steps are small, max_j ‖W_(j+1)ᵀ W_(j+1) − W_j W_jᵀ‖_F is below "
+        f"{_BALANCED:.0%} of the largest ‖W_j‖_F² in every recorded state.",
+        verdict(max(gaps.values()) < _BALANCED),
+        "; ".join(f"depth {depth}: at most {gap:.2%}" for depth, gap in gaps.items() if depth >= 2),
+    )
+
+
+class VelocityErrors(NamedTuple):
+    """Median relative errors of predictions: of theorem 3, and with the exponent of a factor more."""
+
+    right: float
+    wrong: float
+
+
+def velocity_errors(states: pa.Table, depth: int) -> VelocityErrors:
+    """Return the errors over the singular values that move, in all states but the start."""
+    values, measured, predicted = moving(states)
+    wrong = predicted * values ** (2 / depth - 2 / (depth + 1))
+    return VelocityErrors(
+        *(float(np.median(np.abs(said - measured) / np.abs(measured))) for said in (predicted, wrong))
+    )
+
+
+def moving(states: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return value, measured and predicted velocity of the singular values that move, flattened.
+
+    The start is left out: all singular values are equal there.
+    """
+    values, measured, predicted = (
+        column(states, name)[1:] for name in ("middle_values", "measured", "predicted")
+    )
+    speeds = np.abs(measured)
+    kept = speeds >= _MOVING * speeds.max(axis=1, keepdims=True)
+    return values[kept], measured[kept], predicted[kept]
+
+
+def alignment_ratios(states: pa.Table) -> np.ndarray:
+    """Return off-diagonal over diagonal of ``Uᵀ ∇ℓ(W) V``, mean sizes, in all states but the start."""
+    ratios: np.ndarray = column(states, "off_diagonal")[1:] / column(states, "diagonal")[1:]
+    return ratios

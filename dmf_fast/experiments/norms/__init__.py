@@ -1,0 +1,1 @@
+"""Which of the matrices that fit is found: one of least norm, of least rank, or neither."""

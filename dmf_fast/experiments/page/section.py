@@ -1,0 +1,104 @@
+"""What an experiment reports: claims with their verdicts, figures, tables, settings, and the work it took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from dmf_fast.experiments.page.figure_style import svg_text
+
+Verdict = Literal["reproduced", "not reproduced", "not tested"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of a paper, the rule that decides on it, and what the data say.
+
+    Attributes:
+        statement: one sentence.
+        source: paper and place, such as ``"Arora et al. 2019, figure 1"``.
+        rule: what must hold in the data, in words that a reader could apply to the tables.
+        verdict: computed from the data by that rule.
+        evidence: the numbers that the rule looked at, or why it was not tested.
+
+    """
+
+    statement: str
+    source: str
+    rule: str
+    verdict: Verdict
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, as SVG text, and what it shows."""
+
+    svg: str
+    caption: str
+
+    @staticmethod
+    def of(figure: Figure, caption: str) -> Picture:
+        """Return the picture of a Matplotlib figure; the same figure gives the same text every time."""
+        return Picture(svg_text(figure), caption)
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """A table and what it shows; numbers are shown with three digits."""
+
+    table: pa.Table
+    caption: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """Steps of gradient descent of one kind that an experiment made, for comparisons of speed.
+
+    Attributes:
+        task: ``"completion"`` or ``"sensing"``.
+        dims: ``(d_0, …, d_N)``.
+        observed: observed entries, or measurements.
+        steps: of all runs of this kind together.
+
+    """
+
+    task: Literal["completion", "sensing"]
+    dims: tuple[int, ...]
+    observed: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Section:
+    """The report of one experiment; its time is taken by who ran it.
+
+    Attributes:
+        title: of the section.
+        introduction: what is shown and how to read it, a few sentences.
+        settings: sizes, rates, seeds: name to value as text.
+        claims, figures, tables: what came out; no figures and tables where nothing could be run.
+        work: steps made, see `Work`.
+
+    """
+
+    title: str
+    introduction: str
+    settings: Mapping[str, str]
+    claims: Sequence[Claim]
+    figures: Sequence[Picture] = ()
+    tables: Sequence[ResultTable] = ()
+    work: Sequence[Work] = ()
+
+
+def verdict(holds: bool) -> Verdict:
+    """Return the verdict for a rule that holds or does not.
+
+    >>> verdict(True), verdict(False)
+    ('reproduced', 'not reproduced')
+    """
+    return "reproduced" if holds else "not reproduced"

@@ -1,0 +1,1 @@
+"""Held-out ratings of MovieLens 100K."""

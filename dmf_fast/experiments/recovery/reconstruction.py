@@ -1,0 +1,107 @@
+"""What figure 1 claims of reconstruction errors, whether a matrix is completed or sensed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from dmf_fast.experiments.page.comparison import PAIRED_RULE, less
+from dmf_fast.experiments.page.figure_style import DEPTH_STYLES, NUCLEAR_NORM_STYLE, draw_spread
+from dmf_fast.experiments.page.section import Claim, verdict
+
+Row = dict[str, int | float | str]
+
+_RECOVERED = 1e-3  # mean squared error of entries whose mean square is 1
+
+
+@dataclass(frozen=True)
+class ReconstructionErrors:
+    """Mean squared errors over all entries, every array ``(seeds,)``.
+
+    Attributes:
+        data: what the matrix is reconstructed from, such as ``"observed entries"``.
+        few, many: how many of them.
+        init_scales: the smallest and the largest scale of the initialization.
+        by_depth: with few, at the smallest scale.
+        from_large_start: with few, at depth 2 and the largest scale.
+        convex: with few, of the matrix of least nuclear norm.
+        with_many: by method, at the smallest scale.
+
+    """
+
+    data: str
+    few: int
+    many: int
+    init_scales: tuple[float, float]
+    by_depth: Mapping[int, np.ndarray]
+    from_large_start: np.ndarray
+    convex: np.ndarray
+    with_many: Mapping[str, np.ndarray]
+
+
+def error_row(data: str, count: int, method: str, init_scale: str, errors: np.ndarray) -> Row:
+    """Return a row of a table of errors, ``(seeds,)``, from ``count`` of the ``data``."""
+    return {
+        data: count,
+        "method": method,
+        "initial scale": init_scale,
+        "median error": float(np.median(errors)),
+        "least": float(errors.min()),
+        "largest": float(errors.max()),
+    }
+
+
+def draw_errors(
+    axes: Axes, init_scales: Sequence[float], by_depth: Mapping[int, Sequence[np.ndarray]], convex: np.ndarray
+) -> None:
+    """Draw errors, ``(seeds,)``: of every depth one array a scale, of the nuclear norm one for all."""
+    for depth, errors in by_depth.items():
+        draw_spread(axes, init_scales, errors, DEPTH_STYLES[depth], f"depth {depth}")
+    draw_spread(axes, init_scales, [convex] * len(init_scales), NUCLEAR_NORM_STYLE, "nuclear norm")
+    axes.set(xscale="log", yscale="log")
+
+
+def reconstruction_claims(errors: ReconstructionErrors, at: str, source: str) -> list[Claim]:
+    """Decide on the order of depths and nuclear norm; ``at`` says where, in a few words."""
+    small, large = errors.init_scales
+    few, two = f"{errors.few:,} {errors.data}", errors.by_depth[2]
+    deeper = [
+        less(f"depth {depth}", deep, "depth 2", two) for depth, deep in errors.by_depth.items() if depth >= 3
+    ]
+    than_convex = less("depth 2", two, "nuclear norm", errors.convex)
+    smaller_start = less(f"scale {small:g}", two, f"scale {large:g}", errors.from_large_start)
+    largest = {method: float(values.max()) for method, values in errors.with_many.items()}
+    return [
+        Claim(
+            f"With few {errors.data} ({errors.few:,}) depth 3 or more reconstructs better than depth 2.",
+            source,
+            f"{at}, the error of every depth from 3 on is below that of depth 2, {PAIRED_RULE}.",
+            verdict(all(comparison.holds for comparison in deeper)),
+            "; ".join(comparison.evidence for comparison in deeper),
+        ),
+        Claim(
+            f"With few {errors.data} ({errors.few:,}) depth 2 reconstructs better than the nuclear norm.",
+            source,
+            f"{at}, the error of depth 2 is below that of the matrix of least nuclear norm, {PAIRED_RULE}.",
+            verdict(than_convex.holds),
+            than_convex.evidence,
+        ),
+        Claim(
+            "At depth 2 a smaller initialization reconstructs better.",
+            source,
+            f"With {few} the error at the smallest scale is below that at the largest, {PAIRED_RULE}.",
+            verdict(smaller_start.holds),
+            smaller_start.evidence,
+        ),
+        Claim(
+            f"With many {errors.data} ({errors.many:,}) all of them recover the matrix.",
+            source,
+            f"{at}, the largest error over the seeds is below {_RECOVERED:g} for every depth and for the "
+            "nuclear norm.",
+            verdict(max(largest.values()) < _RECOVERED),
+            "; ".join(f"{method}: {error:.3g}" for method, error in largest.items()),
+        ),
+    ]

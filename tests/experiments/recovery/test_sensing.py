@@ -1,0 +1,199 @@
+"""The sensing experiment on problems so small that they take a moment: rows, cache, claims, figure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from dmf_fast.experiments.page.section import Section, Work
+from dmf_fast.experiments.recovery import sensing, sensing_runs
+from dmf_fast.experiments.recovery.sensing_grid import FULL, QUICK, SensingGrid
+from dmf_fast.experiments.recovery.sensing_runs import SensingResults, run_sensing_grid
+from dmf_fast.experiments.reproduction import Reproduction
+
+TINY = SensingGrid(
+    size=8,
+    rank=1,
+    measured=(25, 60),
+    convex_only=(30,),
+    depths=(2, 3),
+    init_scales=(1e-1, 1e-2),
+    learning_rate=3e-2,
+    seeds=2,
+    steps=300,
+    train_loss_threshold=1e-2,
+)
+
+
+def reproduction(folder: Path) -> Reproduction:
+    return Reproduction(folder, quick=True, progress=False)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> SensingResults:
+    return run_sensing_grid(TINY, reproduction(tmp_path_factory.mktemp("sensing")))
+
+
+def results_with(few: dict[int, list[float]], convex: list[float], many: float = 1e-6) -> SensingResults:
+    """Results with these errors by depth at the smallest scale; at the other they are twice as large."""
+    runs = [
+        {
+            "measured": measured,
+            "seed": seed,
+            "depth": depth,
+            "init_scale": scale,
+            "reconstruction_mse": size * error,
+        }
+        for measured, by_depth in ((25, few), (60, dict.fromkeys(few, [many] * len(convex))))
+        for depth, errors in by_depth.items()
+        for seed, error in enumerate(errors)
+        for scale, size in ((1e-1, 2), (1e-2, 1))
+    ]
+    problems = [
+        {"measured": measured, "seed": seed, "reconstruction_mse": error}
+        for measured, errors in ((25, convex), (60, [many] * len(convex)))
+        for seed, error in enumerate(errors)
+    ]
+    return SensingResults(TINY, pa.Table.from_pylist(runs), pa.Table.from_pylist(problems))
+
+
+def test_every_problem_is_solved_in_every_way(results: SensingResults) -> None:
+    assert results.runs.num_rows == 2 * 2 * 2 * 2
+    assert results.convex["measured"].to_pylist().count(30) == 2
+    assert results.convex.num_rows == 3 * 2
+    for measured in TINY.measured:
+        for depth in TINY.depths:
+            for scale in TINY.init_scales:
+                labels: dict[str, Any] = {"measured": measured, "depth": depth, "init_scale": scale}
+                losses, why = (results.of_runs(name, **labels) for name in ("train_loss", "stopped_because"))
+                assert losses.shape == (2,)
+                assert np.array_equal(losses <= 1e-2, why == "train_loss_threshold")
+
+
+def test_many_measurements_recover_the_matrix(results: SensingResults) -> None:
+    assert results.of_runs("reconstruction_mse", measured=60, depth=3).max() < 5e-2  # an entry is 1
+    assert results.of_convex(60).max() < 1e-6
+
+
+def test_work_is_the_sum_of_all_steps(results: SensingResults) -> None:
+    work = results.work()
+
+    assert sum(one.steps for one in work) == sum(results.runs["steps"].to_pylist())
+    assert {(one.task, one.dims, one.observed) for one in work} == {
+        ("sensing", (8,) * (depth + 1), measured) for depth in (2, 3) for measured in (25, 60)
+    }
+    assert isinstance(work[0], Work)
+
+
+def test_a_finished_problem_is_not_solved_again(
+    tmp_path: Path, results: SensingResults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_sensing_grid(TINY, reproduction(tmp_path))
+    solved: list[int] = []
+    solve = sensing_runs._rows
+    monkeypatch.setattr(sensing_runs, "_rows", lambda *given: solved.append(given[2]) or solve(*given))
+
+    again = run_sensing_grid(TINY, reproduction(tmp_path))
+    assert solved == []
+    assert again.runs.equals(first.runs)
+    assert again.convex.equals(first.convex)
+
+    run_sensing_grid(replace(TINY, seeds=3), reproduction(tmp_path))
+    assert solved == [2, 2, 2]
+    run_sensing_grid(replace(TINY, learning_rate=2e-2, seeds=1), reproduction(tmp_path))
+    assert solved == [2, 2, 2, 0, 0, 0]
+
+
+def test_problems_are_the_same_in_every_call(tmp_path: Path, results: SensingResults) -> None:
+    again = run_sensing_grid(TINY, reproduction(tmp_path))
+
+    np.testing.assert_allclose(
+        again.runs["reconstruction_mse"].to_numpy(), results.runs["reconstruction_mse"].to_numpy(), rtol=1e-2
+    )
+
+
+def test_ctrl_c_keeps_what_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Requested:
+        requested = True
+
+        def __enter__(self) -> Requested:
+            return self
+
+        def __exit__(self, *error: object) -> None: ...
+
+    run_sensing_grid(replace(TINY, seeds=1), reproduction(tmp_path))
+    kept = sorted(tmp_path.rglob("*.parquet"))
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(sensing_runs, "DeferredInterrupt", Requested)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sensing_grid(TINY, reproduction(tmp_path))
+    assert sorted((tmp_path / "sensing").iterdir()) == kept
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(
+    ("few", "convex", "verdicts"),
+    [
+        ({2: [1e-2, 2e-2], 3: [1e-5, 1e-5]}, [0.1, 0.2], ["reproduced"] * 4),
+        ({2: [1e-5, 2e-5], 3: [1e-5, 1e-2]}, [0.1, 0.2], ["not reproduced", *["reproduced"] * 3]),
+        (
+            {2: [1e-2, 2e-2], 3: [1e-5, 1e-5]},
+            [0.1, 1e-3],
+            ["reproduced", "not reproduced", *["reproduced"] * 2],
+        ),
+        ({2: [1e-2, np.nan], 3: [1e-5, 1e-5]}, [0.1, 0.1], [*["not reproduced"] * 3, "reproduced"]),
+    ],
+)
+def test_the_data_decide(few: dict[int, list[float]], convex: list[float], verdicts: list[str]) -> None:
+    assert [claim.verdict for claim in sensing.claims(results_with(few, convex))] == verdicts
+
+
+def test_a_matrix_that_is_not_recovered_from_many_measurements_shows() -> None:
+    claims = sensing.claims(results_with({2: [1e-2], 3: [1e-5]}, [0.1], many=2e-3))
+
+    assert claims[-1].verdict == "not reproduced"
+    assert "depth 2: 0.002; depth 3: 0.002; nuclear norm: 0.002" in claims[-1].evidence
+
+
+@pytest.fixture(scope="module")
+def section(tmp_path_factory: pytest.TempPathFactory) -> Section:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sensing, "QUICK", TINY)
+        return sensing.run(reproduction(tmp_path_factory.mktemp("section")))
+
+
+def test_the_section_says_what_was_done(section: Section) -> None:
+    assert "8 × 8" in section.settings["matrix"]
+    assert section.settings["measurements"].startswith("25 (1.67), 60 (4.00), in brackets")
+    assert section.settings["seeds"].startswith("2, ")
+    assert "With 30 measurements, 2.00 for each degree of freedom" in section.introduction
+    assert "errors below 1e-07" in section.figures[0].caption
+    for text in ("depth 2", "depth 3", "nuclear norm", "25 measurements", "60 measurements"):
+        assert text in section.figures[0].svg
+
+
+def test_the_table_has_a_row_for_every_way_and_number(section: Section) -> None:
+    rows = section.tables[0].table.to_pylist()
+
+    assert [row["measurements"] for row in rows] == [25] * 5 + [30] + [60] * 5
+    assert all(row["least"] <= row["median error"] <= row["largest"] for row in rows)
+    assert rows[0]["median steps"] is None
+    assert rows[1]["runs"] == 2
+    runs = [row for row in rows if row["runs"] is not None]
+    assert all(0 <= row["that reached the train loss"] <= 2 for row in runs)
+    # One that has reached it has made fewer steps than there are.
+    assert {row["that reached the train loss"] == 2 for row in runs if row["median steps"] < 300} == {True}
+
+
+def test_the_grids_measure_below_and_above_what_the_nuclear_norm_needs() -> None:
+    # The statistical dimensions of Amelunxen et al. 2014 for 50 × 50 of rank 3 and 20 × 20 of rank 1.
+    for grid, statistical_dimension in ((FULL, 587), (QUICK, 81)):
+        assert grid.degrees_of_freedom < grid.few < statistical_dimension < grid.many
+        assert grid.convex_only[0] == pytest.approx(2000 / 975 * grid.degrees_of_freedom, rel=0.02)
