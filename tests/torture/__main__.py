@@ -40,8 +40,8 @@ from tests.torture.targets import TARGETS
 
 _MODULES = (
     *(f"dmf_fast.cli.{name}" for name in COMMANDS), *EXPERIMENTS.values(), "dmf_fast.cli.plots", "optuna",
-    "dmf_fast.experiments.page.report", "scipy.io", "scipy.sparse", "filelock", "msgspec", "rich.table", "yaml",
-    "torch.optim", "torch._dynamo",
+    "dmf_fast.experiments.page.report", "scipy.io", "scipy.sparse", "filelock", "msgspec",
+    "rich.table", "yaml", "torch.optim", "torch._dynamo",
 )  # fmt: skip
 _PARTS = {"kills": 0.22, "full disk": 0.1, "races": 0.1, "processes": 0.02, "fuzz": 0.56}
 

@@ -1,6 +1,6 @@
 """Matrix sensing in Arora, Cohen, Hu & Luo (NeurIPS 2019): depth senses better than the nuclear norm.
 
-What `dmf_fast.experiments.recovery.figure1` shows of completion, with Gaussian measurements in place of entries.
+What `figure1` shows of completion, with Gaussian measurements in place of entries.
 """
 
 from __future__ import annotations
