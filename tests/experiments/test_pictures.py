@@ -26,8 +26,7 @@ from dmf_fast.experiments.ratings.movielens_runs import QUICK as MOVIELENS_QUICK
 from dmf_fast.experiments.ratings.movielens_runs import MovieLensGrid, MovieLensResults
 from dmf_fast.experiments.ratings.ratings_runs import QUICK as RATINGS_QUICK
 from dmf_fast.experiments.ratings.ratings_runs import RatingsGrid, RatingsResults
-from dmf_fast.experiments.recovery import figure1, figure2, sensing_grid
-from dmf_fast.experiments.recovery.completion_grid import FULL, QUICK, CompletionGrid, GridResults
+from dmf_fast.experiments.recovery import sensing_grid
 from dmf_fast.experiments.reproduction import Reproduction
 
 
@@ -70,84 +69,6 @@ def test_a_curve_has_about_a_dozen_markers(points: int, every: int) -> None:
     _, ((axes,),) = new_figure(1)
     draw_curve(axes, range(points), range(points), DEPTH_STYLES[1])
     assert axes.lines[0].get_markevery() == every
-
-
-GRID = CompletionGrid(
-    size=12, observed=(60, 100), depths=(2, 3), init_scales=(1e-2, 1e-3), learning_rates=(2e-3, 1e-3), seeds=3
-)
-MEASURES = {"reconstruction_mse": 1.0, "nuclear_norm": 2.0, "effective_rank": 3.0}
-
-
-def of_grid() -> GridResults:
-    """Runs whose measures are told by their labels; the middle seed has the median."""
-    runs = [
-        {"observed": observed, "seed": seed, "depth": depth, "init_scale": scale, "lr": lr}
-        | {name: one * observed * depth * scale * lr * (1 + seed) for name, one in MEASURES.items()}
-        for observed in GRID.observed
-        for seed in range(3)
-        for depth in GRID.depths
-        for scale in GRID.init_scales
-        for lr in GRID.learning_rates
-    ]
-    convex = [
-        {"observed": observed, "seed": seed}
-        | {name: one * observed * (1 + seed) for name, one in MEASURES.items()}
-        for observed in GRID.observed
-        for seed in range(3)
-    ]
-    return GridResults(GRID, pa.Table.from_pylist(runs), pa.Table.from_pylist(convex), [])
-
-
-def test_figure_1_draws_the_errors_of_every_depth_by_scale_a_panel_for_each_number_and_rate() -> None:
-    figure = panels(figure1._picture(of_grid()))
-    assert legends(figure) == [1]  # the last of the first row
-    drawn = [curves(axes) for axes in figure]
-    places = [(lr, observed) for lr in (2e-3, 1e-3) for observed in (60, 100)]
-    for (lr, observed), found in zip(places, drawn, strict=True):
-        for depth in (2, 3):
-            x, y = found[f"depth {depth}"]
-            assert x == [1e-3, 1e-2]
-            assert y == pytest.approx([2 * observed * depth * scale * lr for scale in x])
-        assert found["nuclear norm"][1] == [2.0 * observed] * 2
-
-
-def test_figure_2_draws_every_measure_at_the_smallest_rate() -> None:
-    drawn = [curves(axes) for axes in panels(figure2._picture(of_grid()))]
-    places = [(observed, MEASURES[name]) for observed in (60, 100) for name in figure2._MEASURES]
-    for (observed, one), found in zip(places, drawn, strict=True):
-        x, y = found["depth 3"]
-        assert y == pytest.approx([2 * one * observed * 3 * scale * 1e-3 for scale in x])
-        assert found["least nuclear norm"][1] == [2 * one * observed] * 2
-
-
-def test_the_tables_of_figures_1_and_2_have_medians_and_extremes() -> None:
-    rows = figure1._table(of_grid()).to_pylist()
-    assert len(rows) == 2 * (1 + 2 * 2 * 2)
-    assert rows[0] == {
-        "observed": 60, "method": "nuclear norm", "initial scale": "–",
-        "median error": 120.0, "least": 60.0, "largest": 180.0,
-    }  # fmt: skip
-    (row,) = (
-        row for row in rows
-        if (row["observed"], row["method"], row["initial scale"]) == (100, "depth 3, lr 0.002", "0.01")
-    )  # fmt: skip
-    assert [row[name] for name in ("least", "median error", "largest")] == pytest.approx(
-        [100 * 3 * 0.01 * 0.002 * times for times in (1, 2, 3)]
-    )
-    rows = figure2._table(of_grid()).to_pylist()
-    assert [(row["observed"], row["solution"]) for row in rows[:3]] == [
-        (60, "depth 2"), (60, "depth 3"), (60, "least nuclear norm"),
-    ]  # fmt: skip
-    assert rows[1]["effective rank"] == pytest.approx(3 * 60 * 3 * 1e-3 * 1e-3 * 2)
-    assert rows[2]["nuclear norm"] == 240.0
-
-
-def test_figure_1_says_what_else_its_second_grid_has() -> None:
-    settings = figure1._settings([FULL, figure1._RANK_10])
-    assert settings["rank"] == "5"
-    assert settings["with rank 10"] == (
-        "rule: GroupRMSprop, learning rates 0.001; seeds: 3, each with its own matrix, entries and starts"
-    )
 
 
 def states(depth: int) -> pa.Table:
@@ -320,24 +241,6 @@ def test_the_table_of_greedy_phases_has_medians_over_the_seeds() -> None:
 
 
 def test_runs_have_the_sizes_that_the_claims_were_decided_at() -> None:
-    assert (
-        CompletionGrid(
-            100,
-            5,
-            (2_000, 5_000),
-            (2, 3, 4),
-            (1e-3, 1e-4, 1e-5, 1e-6),
-            (1e-3, 3e-4),
-            5,
-            1_000_000,
-            1e-6,
-            1e-3,
-        )
-        == FULL
-    )
-    assert (
-        CompletionGrid(60, 3, (720, 1_800), (2, 3, 4), (1e-3, 1e-5), (1e-3,), 2, 100_000, 1e-6, 1e-3) == QUICK
-    )
     assert (sensing_grid.FULL.size, sensing_grid.FULL.rank, sensing_grid.FULL.measured) == (
         50,
         3,

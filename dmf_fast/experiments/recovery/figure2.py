@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import torch
 from matplotlib.axes import Axes
 
 from dmf_fast.experiments.page.comparison import PAIRED_RULE, less
@@ -19,8 +20,9 @@ from dmf_fast.experiments.page.figure_style import (
     new_figure,
 )
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, verdict
-from dmf_fast.experiments.recovery.completion_grid import FULL, QUICK, GridResults, run_grid
+from dmf_fast.experiments.recovery.completion_grid import FULL, QUICK, CompletionGrid, GridResults, run_grid
 from dmf_fast.experiments.reproduction import Reproduction
+from dmf_fast.spectrum import effective_rank
 
 _MEASURES = {
     "nuclear_norm": "nuclear norm",
@@ -41,7 +43,8 @@ def run(reproduction: Reproduction) -> Section:
             "The runs of the figure before, looked at by their nuclear norm and by their effective rank, the "
             "exponential of the entropy of the normalized singular values. Where many entries are observed, "
             "all solutions agree; where few are, the question is whether depth prefers a lower rank over a "
-            "smaller nuclear norm. Lines are medians over the seeds, bands their ranges."
+            "smaller nuclear norm. Lines are medians over the seeds, bands their ranges; gray lines are "
+            "those of the ground truth."
         ),
         settings=grid.settings() | {"learning rate shown": f"{min(grid.learning_rates):g}"},
         claims=claims(results),
@@ -113,6 +116,8 @@ def _table(results: GridResults) -> pa.Table:
             for measure, title in _MEASURES.items()
         }
         rows.append({"observed": observed, "solution": "least nuclear norm"} | medians)
+        truth = {_MEASURES[measure]: value for measure, value in _of_truth(results.grid).items()}
+        rows.append({"observed": observed, "solution": "ground truth"} | truth)
     return pa.Table.from_pylist(rows)
 
 
@@ -136,8 +141,20 @@ def _picture(results: GridResults) -> Picture:
     )
 
 
+def _of_truth(grid: CompletionGrid) -> dict[str, float]:
+    """Return the medians over the seeds of every measure of the ground truth, which has no error."""
+    spectra = [torch.linalg.svdvals(grid.problem(grid.few, seed).truth) for seed in range(grid.seeds)]
+    measured = {
+        "nuclear_norm": [float(values.sum()) for values in spectra],
+        "effective_rank": [float(effective_rank(values)) for values in spectra],
+    }
+    return {name: float(np.median(values)) for name, values in measured.items()} | {"reconstruction_mse": 0.0}
+
+
 def _draw(axes: Axes, results: GridResults, observed: int, measure: str) -> None:
     scales = sorted(results.grid.init_scales)
+    if measure != "reconstruction_mse":
+        axes.axhline(_of_truth(results.grid)[measure], color="0.5", linewidth=1.2, label="ground truth")
     for depth in results.grid.depths:
         values = [
             results.of_runs(measure, observed=observed, depth=depth, init_scale=scale) for scale in scales

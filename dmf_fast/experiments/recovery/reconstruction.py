@@ -14,7 +14,8 @@ from dmf_fast.experiments.page.section import Claim, verdict
 
 Row = dict[str, int | float | str]
 
-_RECOVERED = 1e-3  # mean squared error of entries whose mean square is 1
+RECOVERED = 1e-3
+"""Below it a matrix is recovered: mean squared error of entries whose mean square is 1."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,10 @@ def draw_errors(
 
 
 def reconstruction_claims(errors: ReconstructionErrors, at: str, source: str) -> list[Claim]:
-    """Decide on the order of depths and nuclear norm; ``at`` says where, in a few words."""
+    """Decide on the order of depths and nuclear norm; ``at`` says where, in a few words.
+
+    Where the smallest scale is the largest, a smaller initialization is not tested.
+    """
     small, large = errors.init_scales
     few, two = f"{errors.few:,} {errors.data}", errors.by_depth[2]
     deeper = [
@@ -93,15 +97,15 @@ def reconstruction_claims(errors: ReconstructionErrors, at: str, source: str) ->
             "At depth 2 a smaller initialization reconstructs better.",
             source,
             f"With {few} the error at the smallest scale is below that at the largest, {PAIRED_RULE}.",
-            verdict(smaller_start.holds),
-            smaller_start.evidence,
+            verdict(smaller_start.holds) if small < large else "not tested",
+            smaller_start.evidence if small < large else f"There is no scale but {large:g}.",
         ),
         Claim(
             f"With many {errors.data} ({errors.many:,}) all of them recover the matrix.",
             source,
-            f"{at}, the largest error over the seeds is below {_RECOVERED:g} for every depth and for the "
+            f"{at}, the largest error over the seeds is below {RECOVERED:g} for every depth and for the "
             "nuclear norm.",
-            verdict(max(largest.values()) < _RECOVERED),
+            verdict(max(largest.values()) < RECOVERED),
             "; ".join(f"{method}: {error:.3g}" for method, error in largest.items()),
         ),
     ]

@@ -7,21 +7,48 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from dmf_fast.experiments.page.section import Claim
+from dmf_fast.experiments.page.section import Claim, Picture
 from dmf_fast.experiments.recovery import figure1, figure2
-from dmf_fast.experiments.recovery.completion_grid import CompletionGrid, GridResults, run_grid
+from dmf_fast.experiments.recovery.completion_grid import FULL, QUICK, CompletionGrid, GridResults, run_grid
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.training import Trial, Trials
 
 TINY = CompletionGrid(
     size=12, rank=1, observed=(60, 100), init_scales=(1e-3, 1e-4), learning_rates=(3e-3,), seeds=2, steps=300
 )
+
+
+@pytest.fixture(autouse=True)
+def figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures stay figures of Matplotlib."""
+    monkeypatch.setattr(Picture, "of", staticmethod(lambda figure, caption: figure))
+
+
+def curves(axes: Axes) -> dict[str, tuple[list[float], list[float]]]:
+    """Return the curves of a panel by their label."""
+    return {
+        str(line.get_label()): (np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist())
+        for line in axes.lines
+    }
+
+
+def legends(figure: list[Axes]) -> list[int]:
+    """Return which panels have a legend."""
+    return [place for place, axes in enumerate(figure) if axes.get_legend() is not None]
+
+
+def panels(figure: Any) -> list[Axes]:
+    assert isinstance(figure, Figure)
+    return list(figure.axes)
 
 
 def made_up(value: Callable[[str, int, float], float], convex: Callable[[str], float]) -> GridResults:
@@ -175,3 +202,137 @@ def test_deeper_means_every_depth_from_3_on() -> None:
         return scale * {2: 1e-2, 3: 1e-3, 4: 1e-1}[depth]
 
     assert verdicts(figure1.claims(made_up(error, lambda measure: 1e-3))) == [False, True, True, False]
+
+
+GRID = CompletionGrid(
+    size=12, observed=(60, 100), depths=(2, 3), init_scales=(1e-2, 1e-3), learning_rates=(2e-3, 1e-3), seeds=3
+)
+MEASURES = {"reconstruction_mse": 1.0, "nuclear_norm": 2.0, "effective_rank": 3.0}
+
+
+def of_grid() -> GridResults:
+    """Runs whose measures are told by their labels; the middle seed has the median."""
+    runs = [
+        {"observed": observed, "seed": seed, "depth": depth, "init_scale": scale, "lr": lr}
+        | {name: one * observed * depth * scale * lr * (1 + seed) for name, one in MEASURES.items()}
+        for observed in GRID.observed
+        for seed in range(3)
+        for depth in GRID.depths
+        for scale in GRID.init_scales
+        for lr in GRID.learning_rates
+    ]
+    convex = [
+        {"observed": observed, "seed": seed}
+        | {name: one * observed * (1 + seed) for name, one in MEASURES.items()}
+        for observed in GRID.observed
+        for seed in range(3)
+    ]
+    return GridResults(GRID, pa.Table.from_pylist(runs), pa.Table.from_pylist(convex), [])
+
+
+def test_figure_1_draws_the_errors_of_every_depth_by_scale_a_panel_for_each_number_and_rate() -> None:
+    figure = panels(figure1._picture(of_grid()))
+    assert legends(figure) == [1]  # the last of the first row
+    drawn = [curves(axes) for axes in figure]
+    places = [(lr, observed) for lr in (2e-3, 1e-3) for observed in (60, 100)]
+    for (lr, observed), found in zip(places, drawn, strict=True):
+        for depth in (2, 3):
+            x, y = found[f"depth {depth}"]
+            assert x == [1e-3, 1e-2]
+            assert y == pytest.approx([2 * observed * depth * scale * lr for scale in x])
+        assert found["nuclear norm"][1] == [2.0 * observed] * 2
+
+
+def test_figure_2_draws_every_measure_at_the_smallest_rate() -> None:
+    drawn = [curves(axes) for axes in panels(figure2._picture(of_grid()))]
+    places = [(observed, MEASURES[name]) for observed in (60, 100) for name in figure2._MEASURES]
+    for (observed, one), found in zip(places, drawn, strict=True):
+        x, y = found["depth 3"]
+        assert y == pytest.approx([2 * one * observed * 3 * scale * 1e-3 for scale in x])
+        assert found["least nuclear norm"][1] == [2 * one * observed] * 2
+
+
+def test_the_tables_of_figures_1_and_2_have_medians_and_extremes() -> None:
+    rows = figure1._table(of_grid()).to_pylist()
+    assert len(rows) == 2 * (1 + 2 * 2 * 2)
+    assert rows[0] == {
+        "observed": 60, "method": "nuclear norm", "initial scale": "–",
+        "median error": 120.0, "least": 60.0, "largest": 180.0,
+    }  # fmt: skip
+    (row,) = (
+        row for row in rows
+        if (row["observed"], row["method"], row["initial scale"]) == (100, "depth 3, lr 0.002", "0.01")
+    )  # fmt: skip
+    assert [row[name] for name in ("least", "median error", "largest")] == pytest.approx(
+        [100 * 3 * 0.01 * 0.002 * times for times in (1, 2, 3)]
+    )
+    rows = figure2._table(of_grid()).to_pylist()
+    assert [(row["observed"], row["solution"]) for row in rows[:3]] == [
+        (60, "depth 2"), (60, "depth 3"), (60, "least nuclear norm"),
+    ]  # fmt: skip
+    assert rows[1]["effective rank"] == pytest.approx(3 * 60 * 3 * 1e-3 * 1e-3 * 2)
+    assert rows[2]["nuclear norm"] == 240.0
+
+
+def test_figure_2_draws_and_lists_the_spectrum_of_the_ground_truth() -> None:
+    spectra = [np.linalg.svd(GRID.problem(60, seed).truth.numpy(), compute_uv=False) for seed in range(3)]
+    norm = np.median([spectrum.sum() for spectrum in spectra])
+    shares = [spectrum[:5] / spectrum.sum() for spectrum in spectra]  # of rank 5
+    rank = np.median([np.exp(-(share * np.log(share)).sum()) for share in shares])
+
+    drawn = [curves(axes) for axes in panels(figure2._picture(of_grid()))]
+    for place in (0, 3):
+        assert drawn[place]["ground truth"][1] == pytest.approx([norm, norm])
+        assert drawn[place + 1]["ground truth"][1] == pytest.approx([rank, rank])
+        assert "ground truth" not in drawn[place + 2]
+    row = figure2._table(of_grid()).to_pylist()[3]
+    assert (row["solution"], row["reconstruction error"]) == ("ground truth", 0.0)
+    assert (row["nuclear norm"], row["effective rank"]) == pytest.approx((norm, rank))
+
+
+def test_grids_have_the_sizes_that_the_claims_were_decided_at() -> None:
+    rates, scales = (1e-3, 3e-4), (1e-3, 1e-4, 1e-5, 1e-6)
+    full = CompletionGrid(100, 5, (2_000, 5_000), (2, 3, 4), scales, rates, 5, 1_000_000, 1e-6, 1e-3)
+    assert full == FULL
+    quick = CompletionGrid(60, 3, (720, 1_800), (2, 3, 4), (1e-3, 1e-5), (1e-3,), 2, 100_000, 1e-6, 1e-3)
+    assert quick == QUICK
+    assert (FULL.degrees_of_freedom, QUICK.degrees_of_freedom) == (500 + 475, 180 + 171)
+
+
+def failing_at_depth_4(measure: str, depth: int, scale: float) -> float:
+    """Return errors in the order of the paper, but for depth 4 from the larger scale."""
+    return 0.5 if (depth, scale) == (4, 1e-3) else scale * 10.0**-depth
+
+
+def test_figure_1_says_at_which_scales_and_rates_a_statement_does_not_hold() -> None:
+    deeper, convex, smaller, many = figure1.claims(made_up(failing_at_depth_4, lambda measure: 1e-4))
+
+    assert verdicts([deeper, convex, smaller, many]) == [True] * 4  # at the smallest scale
+    assert "1 of 2 pairs of scale and learning rate, not at 0.001 and 0.003" in deeper.evidence
+    assert "depth 4 at scale 0.001 and rate 0.003: 5 of 5 seeds" in deeper.evidence
+    assert "depth 3 at" not in deeper.evidence
+    assert "2 of 2 pairs of scale and learning rate." in convex.evidence
+    assert "1 of 1 pairs" in smaller.evidence  # the largest scale has no larger one
+    assert "1 of 2 pairs" in many.evidence
+
+
+def test_figure_1_says_where_every_depth_from_3_on_recovers() -> None:
+    deeper = figure1.claims(made_up(lambda measure, depth, scale: scale * 10.0**-depth, lambda measure: 1.0))[
+        0
+    ]
+
+    assert deeper.evidence.endswith("An error of 0.001 or more from depth 3 on: in no run.")
+
+
+def test_one_table_decides_every_statement_at_every_scale_and_rate() -> None:
+    results = made_up(failing_at_depth_4, lambda measure: 1e-4)
+    rows = figure1._where(results).to_pylist()
+
+    assert len(rows) == 4 * 2
+    by_scale = {
+        scale: [row["verdict"] for row in rows if row["initial scale"] == scale]
+        for scale in ("0.001", "0.0001")
+    }
+    assert sorted(by_scale["0.0001"]) == ["reproduced"] * 4
+    assert sorted(by_scale["0.001"]) == ["not reproduced", "not reproduced", "not tested", "reproduced"]
+    assert {row["learning rate"] for row in rows} == {"0.003"}

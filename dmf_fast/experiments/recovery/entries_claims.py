@@ -1,0 +1,144 @@
+"""What is claimed of the number of entries that recovery takes, and the rules that decide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import numpy as np
+
+from dmf_fast.experiments.page.comparison import PAIRED_RULE, less
+from dmf_fast.experiments.page.section import Claim, verdict
+from dmf_fast.experiments.recovery.completion_grid import GridResults
+from dmf_fast.experiments.recovery.entries_runs import NUCLEAR_NORM, errors_by_method
+from dmf_fast.experiments.recovery.reconstruction import RECOVERED
+
+_OF_THE_PAPER = "Arora et al. 2019, on matrix completion; the numbers of entries are of this project"
+_OF_THIS_PROJECT = "this project"
+
+
+def claims(low: GridResults, high: GridResults) -> list[Claim]:
+    """Decide on all statements, those of the lower rank first."""
+    return [
+        _only_depth_3_recovers(low),
+        _the_start_decides_at_depth_2(low),
+        _hardly_more_than_degrees_of_freedom(high),
+        _a_few_more(high),
+        _many(low, high),
+    ]
+
+
+def _only_depth_3_recovers(results: GridResults) -> Claim:
+    alone, evidence = [], []
+    for observed in results.grid.observed:
+        errors = errors_by_method(results, observed)
+        deep = errors["depth 3"]
+        others = {name: found for name, found in errors.items() if "depth 2" in name or name == NUCLEAR_NORM}
+        if _recovers(deep) and not any((found < RECOVERED).any() for found in others.values()):
+            alone.append(observed)
+            least = "; ".join(f"{name} at least {found.min():.2g}" for name, found in others.items())
+            evidence.append(f"{_shown(results, observed)}: depth 3 at most {deep.max():.2g}; {least}")
+    return Claim(
+        f"There are numbers of observed entries from which depth 3 recovers a matrix of rank "
+        f"{results.grid.rank}, and neither depth 2 nor the nuclear norm does.",
+        _OF_THE_PAPER,
+        f"At one number of entries at least, the error of depth 3 is below {RECOVERED:g} in every seed, and "
+        "those of the nuclear norm and of depth 2, from both scales, in none.",
+        verdict(bool(alone)),
+        ". ".join(evidence) or f"No such number among {_listed(results, results.grid.observed)}.",
+    )
+
+
+def _the_start_decides_at_depth_2(results: GridResults) -> Claim:
+    grid, worse, better = results.grid, [], []
+    small, large = min(grid.init_scales), max(grid.init_scales)
+    for observed in grid.observed:
+        errors = errors_by_method(results, observed)
+        convex = errors[NUCLEAR_NORM]
+        if _recovers(convex):
+            continue  # to better digits, which says nothing
+        if less("", convex, "", errors["depth 2"]).holds:
+            worse.append(observed)
+        if less("", errors[f"depth 2 from {small:g}"], "", convex).holds:
+            better.append(observed)
+    both = [observed for observed in worse if observed in better]
+    return Claim(
+        "At depth 2 the start decides: from the larger scale gradient descent errs more than nuclear-norm "
+        "minimization, from the smaller one less.",
+        _OF_THIS_PROJECT,
+        "At one number of entries at least, from which the nuclear norm does not recover every seed, its "
+        f"error is below that of depth 2 from {large:g} and above that of depth 2 from {small:g}, both "
+        f"{PAIRED_RULE}.",
+        verdict(bool(both)),
+        f"Rank {grid.rank}: from {large:g} it errs more at {_listed(results, worse)}; from {small:g} less at "
+        f"{_listed(results, better)}; both at {_listed(results, both)}.",
+    )
+
+
+def _hardly_more_than_degrees_of_freedom(results: GridResults) -> Claim:
+    grid = results.grid
+    errors = errors_by_method(results, grid.few)
+    least = {name: float(found.min()) for name, found in errors.items()}
+    names = [f"depth {depth}" for depth in sorted(grid.depths)]
+    order = [less(one, errors[one], deeper, errors[deeper]) for one, deeper in pairwise(names)]
+    return Claim(
+        "From hardly more entries than degrees of freedom no method recovers the matrix, and deeper "
+        "factorizations err more.",
+        _OF_THIS_PROJECT,
+        f"From {_shown(results, grid.few)}, rank {grid.rank}, no method has an error below {RECOVERED:g} in "
+        f"any seed, and the error of every depth is below that of the next, {PAIRED_RULE}.",
+        verdict(min(least.values()) >= RECOVERED and all(comparison.holds for comparison in order)),
+        f"Least errors: {_numbers(least)}. " + "; ".join(comparison.evidence for comparison in order),
+    )
+
+
+def _a_few_more(results: GridResults) -> Claim:
+    grid = results.grid
+    more = sorted(grid.observed)[1:]
+    deep = {observed: errors_by_method(results, observed)["depth 3"] for observed in more}
+    convex = errors_by_method(results, more[0])[NUCLEAR_NORM]
+    return Claim(
+        f"From {_shown(results, more[0])} on depth 3 recovers a matrix of rank {grid.rank}, and there the "
+        "nuclear norm does not.",
+        _OF_THIS_PROJECT,
+        f"From each of {_listed(results, more)} the error of depth 3 is below {RECOVERED:g} in every seed, "
+        f"and from {more[0]:,} that of the nuclear norm in none.",
+        verdict(all(map(_recovers, deep.values())) and bool((convex >= RECOVERED).all())),
+        "Largest errors of depth 3: "
+        + "; ".join(f"{_shown(results, observed)}: {found.max():.2g}" for observed, found in deep.items())
+        + f". Nuclear norm from {more[0]:,}: {convex.min():.2g} to {convex.max():.2g}.",
+    )
+
+
+def _many(low: GridResults, high: GridResults) -> Claim:
+    largest = {
+        f"{name}, rank {results.grid.rank}": float(found.max())
+        for results in (low, high)
+        for name, found in errors_by_method(results, results.grid.many).items()
+    }
+    where = " and ".join(f"{_shown(one, one.grid.many)} (rank {one.grid.rank})" for one in (low, high))
+    return Claim(
+        "From many entries all methods recover the matrix.",
+        _OF_THE_PAPER,
+        f"From {where} the largest error over the seeds is below {RECOVERED:g} for every method.",
+        verdict(max(largest.values()) < RECOVERED),
+        _numbers(largest) + ".",
+    )
+
+
+def _recovers(errors: np.ndarray) -> bool:
+    """Say whether the matrix is recovered in every seed."""
+    return bool((errors < RECOVERED).all())
+
+
+def _numbers(by_name: dict[str, float]) -> str:
+    return "; ".join(f"{name} {number:.2g}" for name, number in by_name.items())
+
+
+def _shown(results: GridResults, observed: int) -> str:
+    return f"{observed:,} entries ({observed / results.grid.degrees_of_freedom:.2f} a degree of freedom)"
+
+
+def _listed(results: GridResults, counts: Iterable[int]) -> str:
+    shown = [f"{count:,} ({count / results.grid.degrees_of_freedom:.2f})" for count in counts]
+    return ", ".join(shown) + " entries (a degree of freedom)" if shown else "no number of entries"
