@@ -18,7 +18,6 @@ from dmf_fast.experiments.dynamics import figure3, figure3_pictures, greedy
 from dmf_fast.experiments.dynamics.greedy_phases import GreedyPhase
 from dmf_fast.experiments.dynamics.singular_dynamics import LEADING, DynamicsProblem
 from dmf_fast.experiments.norms import unbounded
-from dmf_fast.experiments.page.figure_style import DEPTH_STYLES, draw_curve, draw_spread, new_figure
 from dmf_fast.experiments.page.section import Picture
 from dmf_fast.experiments.ratings import movielens, ratings
 from dmf_fast.experiments.ratings.movielens_data import MovieLensSplit
@@ -52,23 +51,6 @@ def legends(figure: list[Axes]) -> list[int]:
 def panels(figure: Any) -> list[Axes]:
     assert isinstance(figure, Figure)
     return list(figure.axes)
-
-
-def test_a_spread_is_the_median_between_the_least_and_the_largest() -> None:
-    _, ((axes,),) = new_figure(1)
-    draw_spread(axes, [1.0, 2.0], [[5.0, 1.0, 2.0], [9.0, 7.0, 3.0]], DEPTH_STYLES[2], "depth 2")
-    assert curves(axes) == {"depth 2": ([1.0, 2.0], [2.0, 7.0])}
-    (band,) = axes.collections
-    assert {tuple(corner) for corner in band.get_paths()[0].vertices.tolist()} >= {
-        (1.0, 1.0), (1.0, 5.0), (2.0, 3.0), (2.0, 9.0),
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(("points", "every"), [(2, 1), (12, 1), (24, 2), (120, 10)])
-def test_a_curve_has_about_a_dozen_markers(points: int, every: int) -> None:
-    _, ((axes,),) = new_figure(1)
-    draw_curve(axes, range(points), range(points), DEPTH_STYLES[1])
-    assert axes.lines[0].get_markevery() == every
 
 
 def states(depth: int) -> pa.Table:

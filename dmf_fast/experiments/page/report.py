@@ -6,15 +6,16 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 from xml.dom import minidom
 
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from dmf_fast.experiments.page.section import Picture, Section
+from dmf_fast.experiments.page.section import Picture, Section, Verdict
 from dmf_fast.files.text import json_text, write_whole
 
 PAGE, RESULTS = "report.html", "results.json"
@@ -26,7 +27,8 @@ TimedSections = Mapping[str, tuple[Section, float]]
 def write_report(sections: TimedSections, folder: Path, facts: Mapping[str, str]) -> Path:
     """Write the page and the results into a folder, which is created, and return where the page is.
 
-    The page is one file: it loads nothing and runs no script. The same arguments give the same bytes.
+    The page is one file: it loads nothing and runs no script. Neighbors of one group share a heading. The
+    same arguments give the same bytes.
 
     Args:
         sections: what came out; the names are those of `EXPERIMENTS`.
@@ -56,7 +58,9 @@ def results(sections: TimedSections, facts: Mapping[str, str]) -> dict[str, Any]
         "seconds": _total_seconds(sections),
         "sections": {
             name: {
+                "group": section.group,
                 "title": section.title,
+                "paper": section.paper,
                 "introduction": section.introduction,
                 "settings": dict(section.settings),
                 "claims": [asdict(claim) for claim in section.claims],
@@ -113,11 +117,32 @@ def _page(sections: TimedSections, facts: Mapping[str, str]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"columns": _columns, "duration": shown_duration, "inline_svg": _inline_svg}
+    environment.filters |= {
+        "columns": _columns,
+        "duration": shown_duration,
+        "inline_svg": _inline_svg,
+        "tally": _tally,
+    }
     verdicts = Counter(claim.verdict for section, _ in sections.values() for claim in section.claims)
     return environment.get_template(f"{PAGE}.jinja").render(
-        sections=sections, facts=facts, verdicts=verdicts, seconds=_total_seconds(sections)
+        groups=_groups(sections),
+        sections=sections,
+        facts=facts,
+        verdicts=verdicts,
+        seconds=_total_seconds(sections),
     )
+
+
+def _groups(sections: TimedSections) -> list[tuple[str, TimedSections]]:
+    """Return every heading and the sections under it: neighbors of one group."""
+    groups = groupby(sections.items(), lambda item: item[1][0].group)
+    return [(group or "Experiments", dict(members)) for group, members in groups]
+
+
+def _tally(section: Section) -> str:
+    """Return how many claims have which verdict, in words."""
+    verdicts = Counter(claim.verdict for claim in section.claims)
+    return ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in get_args(Verdict) if verdict in verdicts)
 
 
 def _total_seconds(sections: TimedSections) -> float:
@@ -160,8 +185,8 @@ def _inline_svg(picture: Picture, prefix: str) -> Markup:
         for name, value in part.attributes.items():
             if name == "id":
                 part.setAttribute(name, f"{prefix}-{value}")
-            elif name == "xlink:href":
-                part.setAttribute(name, value.replace("#", f"#{prefix}-"))
+            elif name == "xlink:href" and value.startswith("#"):  # not the data of a raster image
+                part.setAttribute(name, f"#{prefix}-{value[1:]}")
             elif "url(#" in value:
                 part.setAttribute(name, value.replace("url(#", f"url(#{prefix}-"))
     element.setAttribute("role", "img")

@@ -83,6 +83,8 @@ class Section:
         settings: sizes, rates, seeds: name to value as text.
         claims, figures, tables: what came out; no figures and tables where nothing could be run.
         work: steps made, see `Work`.
+        paper: whose statements are looked at: authors and year, shown under the title.
+        group: the heading that it stands under, set by who orders the page.
 
     """
 
@@ -93,6 +95,8 @@ class Section:
     figures: Sequence[Picture] = ()
     tables: Sequence[ResultTable] = ()
     work: Sequence[Work] = ()
+    paper: str = ""
+    group: str = ""
 
 
 def verdict(holds: bool) -> Verdict:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import io
 import json
 import math
 from collections import Counter
@@ -13,15 +15,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from matplotlib.image import imread
 
-from dmf_fast.experiments.page.figure_style import (
-    CURVE_STYLES,
-    DEPTH_STYLES,
-    NUCLEAR_NORM_STYLE,
-    add_legend,
-    draw_band,
-    new_figure,
-)
+from dmf_fast.experiments.page.figure_style import DEPTH_STYLES, add_legend, draw_band, new_figure
 from dmf_fast.experiments.page.report import shown_duration, shown_number, write_report
 from dmf_fast.experiments.page.run_facts import run_facts
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, Verdict, Work
@@ -104,9 +100,44 @@ def test_it_says_every_claim_with_source_rule_evidence_and_verdict(page: Page) -
             # Once in the table at the top, once in its section.
             assert page.text.count(f"{title} shows <b>{verdict}</b> & more.") == 2
     assert page.text.count("error < 1e-3") == page.text.count("5 > 3") == 6
-    badges = Counter(attrs["class"] for tag, attrs in page.tags if tag == "span")
+    badges = Counter(value for value in page.values("class") if value.startswith("badge"))
     assert badges == {"badge reproduced": 4, "badge not-reproduced": 4, "badge not-tested": 4}
+    assert "6 statements drawn from the papers, decided by stated rules" in page.text
     assert "2 reproduced, 2 not reproduced, 2 not tested." in page.text
+
+
+def test_its_contents_list_the_sections_by_group(tmp_path: Path) -> None:
+    sections = {
+        name: (section(name, group=group), 1.0)
+        for name, group in (("a", "First <paper>"), ("b", "First <paper>"), ("c", ""), ("d", "Second"))
+    }
+    page = Page(write_report(sections, tmp_path, {}).read_text(encoding="utf-8"))
+    before, _, after = page.text.partition("All statements")
+    contents = [line.strip() for line in before.partition("Contents")[2].splitlines() if line.strip()]
+    a, b, c, d = (f"{name} 1 reproduced, 1 not reproduced, 1 not tested" for name in "abcd")
+    assert contents == ["First <paper>", a, b, "Experiments", c, "Second", d]
+    headings = after.splitlines()
+    assert [headings.count(group) for group in ("First <paper>", "Experiments", "Second")] == [1, 1, 1]
+
+
+def test_a_section_names_its_paper(tmp_path: Path) -> None:
+    text = write_report({"a": (section(paper="Who & When"), 1.0)}, tmp_path, {}).read_text(encoding="utf-8")
+    assert text.count('<p class="paper">Who &amp; When</p>') == 1
+
+
+def test_raster_images_of_figures_are_part_of_the_page(tmp_path: Path) -> None:
+    figure, ((axes,),) = new_figure(columns=1)
+    pixels = np.array([[0, 51, 255], [102, 0, 204]]) / 255
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="none")
+    drawn = section(figures=[Picture.of(figure, "An image.")])
+    page = Page(write_report({"a": (drawn, 1.0)}, tmp_path, {}).read_text(encoding="utf-8"))
+    (policy,) = (attrs["content"] for tag, attrs in page.tags if tag == "meta" and "http-equiv" in attrs)
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    (link,) = (attrs["xlink:href"] or "" for tag, attrs in page.tags if tag == "image")
+    kind, _, data = link.partition(",")
+    assert kind == "data:image/png;base64"
+    shown = imread(io.BytesIO(base64.b64decode(data)), format="png")[..., 0]
+    assert sorted(shown.round(4).tolist()) == sorted(pixels.astype(np.float32).round(4).tolist())
 
 
 def test_it_says_what_was_run_and_how_long_it_took(page: Page) -> None:
@@ -218,6 +249,7 @@ def test_machines_read_the_same(sections: dict[str, tuple[Section, float]], tmp_
     assert list(read["sections"]) == ["figure1", "norms"]
     first = read["sections"]["figure1"]
     assert [claim["verdict"] for claim in first["claims"]] == list(VERDICTS)
+    assert (first["group"], first["paper"]) == ("", "")
     assert first["claims"][0]["rule"] == "error < 1e-3"
     assert first["seconds"] == 75.0
     assert first["settings"] == {"seeds": "0 … 4"}
@@ -233,17 +265,3 @@ def test_a_section_without_figures_tables_and_settings_has_no_empty_parts(tmp_pa
     text = write_report({"movielens": (bare, 0.0)}, tmp_path, {}).read_text(encoding="utf-8")
     assert "<figure>" not in text
     assert "Settings" not in text
-
-
-def test_curves_differ_in_grey_print_too() -> None:
-    styles = [*CURVE_STYLES, NUCLEAR_NORM_STYLE]
-    for key in ("color", "marker", "linestyle"):
-        assert len({str(style[key]) for style in styles}) == len(styles)  # type: ignore[literal-required]
-
-
-def test_a_long_curve_has_a_dozen_markers() -> None:
-    figure, axes = new_figure(columns=1)
-    x = np.arange(1_000)
-    draw_band(axes[0, 0], x, x, x, x, DEPTH_STYLES[3])
-    assert len(x[:: axes[0, 0].lines[0].get_markevery()]) in (12, 13)
-    assert figure.axes == [axes[0, 0]]
