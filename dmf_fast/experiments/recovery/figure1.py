@@ -100,7 +100,9 @@ def _holds_at(place: int, everywhere: dict[tuple[float, float], list[Claim]]) ->
     tested = {where: claims[place] for where, claims in everywhere.items()}
     tested = {where: claim for where, claim in tested.items() if claim.verdict != "not tested"}
     without = [
-        f"{scale:g} and {lr:g}" for (scale, lr), claim in tested.items() if claim.verdict != "reproduced"
+        f"scale {scale:g} with rate {lr:g}"
+        for (scale, lr), claim in tested.items()
+        if claim.verdict != "reproduced"
     ]
     holds = f"It holds at {len(tested) - len(without)} of {len(tested)} pairs of scale and learning rate"
     return f"{holds}, not at {', '.join(without)}." if without else f"{holds}."

@@ -98,7 +98,7 @@ def reconstruction_claims(errors: ReconstructionErrors, at: str, source: str) ->
             source,
             f"With {few} the error at the smallest scale is below that at the largest, {PAIRED_RULE}.",
             verdict(smaller_start.holds) if small < large else "not tested",
-            smaller_start.evidence if small < large else f"There is no scale but {large:g}.",
+            smaller_start.evidence if small < large else f"{large:g} is the largest scale itself.",
         ),
         Claim(
             f"With many {errors.data} ({errors.many:,}) all of them recover the matrix.",

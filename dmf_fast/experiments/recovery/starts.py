@@ -216,4 +216,4 @@ def _draw(axes: Axes, results: GridResults, pairs: Sequence[tuple[str, str]], na
             markersize=4.5,
             label=f"depth {depth}",
         )
-    axes.set(yscale="log", xticks=range(len(names)), xticklabels=names)
+    axes.set(yscale="log", xticks=range(len(names)), xticklabels=names, xlim=(-0.5, len(names) - 0.5))

@@ -308,7 +308,7 @@ def test_figure_1_says_at_which_scales_and_rates_a_statement_does_not_hold() -> 
     deeper, convex, smaller, many = figure1.claims(made_up(failing_at_depth_4, lambda measure: 1e-4))
 
     assert verdicts([deeper, convex, smaller, many]) == [True] * 4  # at the smallest scale
-    assert "1 of 2 pairs of scale and learning rate, not at 0.001 and 0.003" in deeper.evidence
+    assert "1 of 2 pairs of scale and learning rate, not at scale 0.001 with rate 0.003" in deeper.evidence
     assert "depth 4 at scale 0.001 and rate 0.003: 5 of 5 seeds" in deeper.evidence
     assert "depth 3 at" not in deeper.evidence
     assert "2 of 2 pairs of scale and learning rate." in convex.evidence
