@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 
 from dmf_fast.experiments.page.comparison import PAIRED_RULE, less
 from dmf_fast.experiments.page.figure_style import (
+    CURVE_STYLES,
     DEPTH_STYLES,
     NUCLEAR_NORM_STYLE,
     add_legend,
@@ -43,8 +44,7 @@ def run(reproduction: Reproduction) -> Section:
             "The runs of the figure before, looked at by their nuclear norm and by their effective rank, the "
             "exponential of the entropy of the normalized singular values. Where many entries are observed, "
             "all solutions agree; where few are, the question is whether depth prefers a lower rank over a "
-            "smaller nuclear norm. Lines are medians over the seeds, bands their ranges; gray lines are "
-            "those of the ground truth."
+            "smaller nuclear norm. Lines are medians over the seeds, bands their ranges."
         ),
         settings=grid.settings() | {"learning rate shown": f"{min(grid.learning_rates):g}"},
         claims=claims(results),
@@ -154,7 +154,12 @@ def _of_truth(grid: CompletionGrid) -> dict[str, float]:
 def _draw(axes: Axes, results: GridResults, observed: int, measure: str) -> None:
     scales = sorted(results.grid.init_scales)
     if measure != "reconstruction_mse":
-        axes.axhline(_of_truth(results.grid)[measure], color="0.5", linewidth=1.2, label="ground truth")
+        axes.axhline(
+            _of_truth(results.grid)[measure],
+            color=CURVE_STYLES[0]["color"],
+            linewidth=1.6,
+            label="ground truth",
+        )
     for depth in results.grid.depths:
         values = [
             results.of_runs(measure, observed=observed, depth=depth, init_scale=scale) for scale in scales
