@@ -162,7 +162,8 @@ def _columns(table: pa.Table) -> list[_Column]:
     for name, values in zip(table.column_names, table.columns, strict=True):
         numeric = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
         cells = [_cell(value) for value in values.to_pylist()]
-        shown.append(_Column(name.replace("_", " "), "number" if numeric else "text", cells))
+        heading = name.replace("_", " ") if name.isascii() and name.isidentifier() else name  # not of σ_1
+        shown.append(_Column(heading, "number" if numeric else "text", cells))
     return shown
 
 

@@ -72,6 +72,7 @@ def section(title: str = "Figure 1", **parts: object) -> Section:
         "error": [0.123456, math.nan],
         "rule": ["<adam>", None],
         "ended": [True, False],
+        "|W_11|": [2, 3],
     })  # fmt: skip
     standard = {
         "introduction": "First.\n\nSecond.",
@@ -193,6 +194,7 @@ def test_numbers_of_tables_have_three_digits_and_integers_all(page: Page) -> Non
     ]
     assert cells == ["1.00e-03", "1.00e-06", "1,234,567", "0.123", "–", "yes", "no"]
     assert "initial scale" in page.text
+    assert "|W_11|" in page.text
 
 
 @pytest.mark.parametrize(
@@ -256,7 +258,7 @@ def test_machines_read_the_same(sections: dict[str, tuple[Section, float]], tmp_
     assert first["figures"] == ["Error by depth."]
     assert first["work"] == [{"task": "completion", "dims": [100, 100, 100], "observed": 2_000, "steps": 5}]
     assert first["tables"][0]["rows"][1] == {
-        "initial_scale": 1e-6, "steps": 8, "error": None, "rule": None, "ended": False,
+        "initial_scale": 1e-6, "steps": 8, "error": None, "rule": None, "ended": False, "|W_11|": 3,
     }  # fmt: skip
 
 
