@@ -28,7 +28,7 @@ from dmf_fast.experiments.page.section import Picture, ResultTable, Section
 from dmf_fast.experiments.recovery.completion_grid import FULL, CompletionGrid, GridResults
 from dmf_fast.experiments.recovery.entries_claims import claims
 from dmf_fast.experiments.recovery.entries_runs import errors_by_method, factorizations, run_entries
-from dmf_fast.experiments.recovery.reconstruction import RECOVERED
+from dmf_fast.experiments.recovery.reconstruction import PAPER, RECOVERED
 from dmf_fast.experiments.reproduction import Reproduction
 
 SMALLER_SCALE = 1e-6
@@ -39,7 +39,7 @@ RANK_5 = replace(
     learning_rates=(1e-3,),
 )
 # Runs that cannot recover the matrix would go on for a million steps.
-RANK_10 = replace(RANK_5, rank=10, observed=(2_000, 2_500, 3_000, 4_000, 6_000), steps=100_000)
+RANK_10 = replace(RANK_5, rank=10, observed=(2_000, 2_500, 3_000, 6_000), steps=100_000)
 QUICK_LOW_RANK = replace(
     RANK_5, size=60, rank=3, observed=(630, 720, 1_800), learning_rates=(3e-3,), seeds=2, steps=15_000
 )
@@ -71,6 +71,7 @@ def run(reproduction: Reproduction) -> Section:
             for one in (low, high)
         ],
         work=[*low.work, *high.work],
+        paper=PAPER,
     )
 
 

@@ -17,6 +17,7 @@ from dmf_fast.experiments.page.figure_style import add_legend, new_figure
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section
 from dmf_fast.experiments.recovery.completion_grid import FULL, QUICK, GridResults, run_grid
 from dmf_fast.experiments.recovery.reconstruction import (
+    PAPER,
     RECOVERED,
     ReconstructionErrors,
     draw_errors,
@@ -47,6 +48,7 @@ def run(reproduction: Reproduction) -> Section:
             ResultTable(_where(results), "The same statements, decided at every scale and learning rate."),
         ],
         work=results.work,
+        paper=PAPER,
     )
 
 

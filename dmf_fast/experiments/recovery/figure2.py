@@ -22,6 +22,7 @@ from dmf_fast.experiments.page.figure_style import (
 )
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, verdict
 from dmf_fast.experiments.recovery.completion_grid import FULL, QUICK, CompletionGrid, GridResults, run_grid
+from dmf_fast.experiments.recovery.reconstruction import PAPER
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.spectrum import effective_rank
 
@@ -50,6 +51,7 @@ def run(reproduction: Reproduction) -> Section:
         claims=claims(results),
         figures=[_picture(results)],
         tables=[ResultTable(_table(results), "Medians over the seeds at the smallest initialization.")],
+        paper=PAPER,
     )
 
 

@@ -21,7 +21,7 @@ from dmf_fast.experiments.page.figure_style import (
 )
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, verdict
 from dmf_fast.experiments.recovery.completion_grid import GridResults
-from dmf_fast.experiments.recovery.reconstruction import RECOVERED
+from dmf_fast.experiments.recovery.reconstruction import PAPER, RECOVERED
 from dmf_fast.experiments.recovery.starts_runs import (
     ADAM_RATE,
     FEW,
@@ -59,6 +59,7 @@ def run(reproduction: Reproduction) -> Section:
             )
         ],
         work=results.work,
+        paper=PAPER,
     )
 
 
