@@ -151,8 +151,9 @@ def sensing_loss(product: Tensor, measurements: Measurements, reduction: Reducti
 def gaussian_measurements(truth: Tensor, count: int, seed: int, *, noise: float = 0.0) -> Measurements:
     """Measure a matrix with independent Gaussian ``X_k``, entries of mean 0 and variance ``1/(mn)``.
 
-    Arora et al. draw entries of variance 1, which scales ``y`` by ``sqrt(mn)`` and the loss by ``mn``; see
-    `sensing_loss` for why not here. The draws are made in float64 on the CPU, so that a seed means the same
+    Those of the public code of Arora, Cohen, Hu & Luo (NeurIPS 2019; roosephu/deep_matrix_factorization on
+    GitHub), which draws standard normals divided by ``n`` for an ``(n, n)`` matrix; `sensing_loss` says what
+    the scale is good for. The draws are made in float64 on the CPU, so that a seed means the same
     measurements everywhere.
 
     Args:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+Extent = Literal["quick", "full", "paper-size"]
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,11 @@ class Reproduction:
         movielens: folder of MovieLens 100K, with ``u.data``, ``u1.base`` and ``u1.test``; without it the
             experiments on it say that they were not run.
         progress: bars on standard error: True, False, or None for only where that is a terminal.
+        paper_size: matrix sensing with matrices as large as in the paper, which takes hours; without it they
+            are half as large. All other experiments have the paper's sizes anyway.
+
+    Raises:
+        ValueError: ``quick`` and ``paper_size`` are both True.
 
     """
 
@@ -23,3 +31,19 @@ class Reproduction:
     quick: bool = False
     movielens: Path | None = None
     progress: bool | None = None
+    paper_size: bool = False
+
+    def __post_init__(self) -> None:
+        if self.quick and self.paper_size:
+            raise ValueError("`quick` and `paper_size` exclude one another: set one of them")
+
+    @property
+    def extent(self) -> Extent:
+        """How much is run; what came of one extent is kept apart from the others.
+
+        >>> Reproduction(Path("runs"), quick=True).extent
+        'quick'
+        """
+        if self.quick:
+            return "quick"
+        return "paper-size" if self.paper_size else "full"

@@ -53,6 +53,7 @@ def batched_gradient_descent(
     measurements: Measurements,
     optimizer: Callable[..., torch.optim.Optimizer],
     *,
+    counts: Sequence[int] | None = None,
     steps: int = 100_000,
     train_loss_threshold: float | None = None,
     progress: bool | None = None,
@@ -67,8 +68,10 @@ def batched_gradient_descent(
     Args:
         chains: the starts, each ``[W_1, …, W_N]`` with ``W_j`` of shape ``(d_j, d_{j-1})``, of any depths and
             hidden widths, of the shape, dtype and device of the measurements; they are left as they are.
-        measurements: what all runs fit. For the time of the call they take twice the memory.
+        measurements: what the runs fit.
         optimizer: `dmf_fast.optim.GroupRMSprop` with its options, as a `functools.partial`.
+        counts: a number for every chain: it is fitted to that many of the measurements, the first ones; None
+            for all of them.
         steps: most steps of a run.
         train_loss_threshold: a run ends as soon as its mean loss is at most this; looked at in every step.
         progress: a bar on standard error: True, False, or None for only where that is a terminal.
@@ -79,8 +82,8 @@ def batched_gradient_descent(
 
     Raises:
         TypeError: dtypes disagree, ``optimizer`` is another, or as for `dmf_fast.chain.dims_of`.
-        ValueError: shapes or devices disagree, ``steps`` or the threshold is out of range, or as for
-            `dmf_fast.chain.dims_of`.
+        ValueError: shapes or devices disagree, ``counts``, ``steps`` or the threshold is out of range, or as
+            for `dmf_fast.chain.dims_of`.
 
     Example:
         >>> from functools import partial
@@ -96,12 +99,13 @@ def batched_gradient_descent(
 
     """
     _check(chains, measurements)
+    counts = _checked_counts(counts, len(chains), len(measurements))
     options = _group_rmsprop_options(optimizer)
     steps = whole_number("steps", steps, least=0)
     threshold = -math.inf
     if train_loss_threshold is not None:
         threshold = real_number("train_loss_threshold", train_loss_threshold, least=0)
-    batch = _Batch(chains, measurements, options)
+    batch = _Batch(chains, measurements, counts, options)
     ended: dict[int, SensingRun] = {}
     bar = tqdm(total=steps, unit="step", unit_scale=True, disable=None if progress is None else not progress)
     with bar, DeferredInterrupt() as interrupt:
@@ -133,12 +137,14 @@ class _Batch:
     losses: Tensor
 
     def __init__(
-        self, chains: Sequence[Sequence[Tensor]], measurements: Measurements, options: dict[str, float]
+        self,
+        chains: Sequence[Sequence[Tensor]],
+        measurements: Measurements,
+        counts: Sequence[int],
+        options: dict[str, float],
     ) -> None:
         self._options = options
         self._matrices = measurements.matrices.flatten(1)
-        # A copy, not a view: so laid out, the product with a few rows takes half the time.
-        self._transposed = self._matrices.T.contiguous()
         self._values = measurements.values
         alike: dict[tuple[torch.Size, ...], list[int]] = defaultdict(list)
         for place, chain in enumerate(chains):
@@ -149,11 +155,18 @@ class _Batch:
         ]
         self.places = [place for places in alike.values() for place in places]
         self.step = 0
+        self._counts = torch.tensor([counts[place] for place in self.places], device=measurements.device)
         self._square_average = self._values.new_zeros(len(chains), dtype=torch.float64)
         self._allocate()
 
     def _allocate(self) -> None:
+        """Make room for as many runs as there are, and leave out the measurements that none of them fits."""
         runs = len(self.places)
+        most = max(self._counts.tolist(), default=0)
+        self._matrices, self._values = self._matrices[:most], self._values[:most]
+        self._fitted = torch.arange(most, device=self._counts.device) < self._counts[:, None]
+        self._fit_all = bool(self._fitted.all())
+        self._scales = (2 / self._counts.double()).to(self._values.dtype)[:, None]
         self._products = self._matrices.new_empty(runs, self._matrices.shape[1])
         self._residuals = self._matrices.new_empty(runs, len(self._matrices))
         self._norms = self._matrices.new_empty(runs)
@@ -162,9 +175,11 @@ class _Batch:
         """Compute residuals and losses of the present factors."""
         for stack, products in zip(self._stacks, self._split(self._products), strict=True):
             stack.multiply(products)
-        torch.addmm(self._values, self._products, self._transposed, beta=-1, out=self._residuals)
+        torch.addmm(self._values, self._products, self._matrices.T, beta=-1, out=self._residuals)
+        if not self._fit_all:
+            self._residuals.mul_(self._fitted)
         torch.linalg.vector_norm(self._residuals, dim=1, out=self._norms)
-        self.losses = self._norms.double().square_().div_(len(self._matrices))
+        self.losses = self._norms.double().square_().div_(self._counts)
 
     def is_finite(self) -> Tensor:
         """Return which runs have a finite loss and average, ``(runs,)`` booleans."""
@@ -174,9 +189,7 @@ class _Batch:
         """Make a step from the residuals that `measure` has computed."""
         lr, alpha, eps, weight_decay = (self._options[name] for name in _OPTIONS)
         # The products are needed no more, so the gradients in them take their place.
-        gradients = self._products.addmm_(
-            self._residuals, self._matrices, beta=0, alpha=2 / len(self._matrices)
-        )
+        gradients = torch.mm(self._residuals.mul_(self._scales), self._matrices, out=self._products)
         parts = zip(self._stacks, self._split(gradients), self._split(self._norms), strict=True)
         for stack, product_gradients, norms in parts:
             stack.differentiate(product_gradients, weight_decay)
@@ -194,7 +207,7 @@ class _Batch:
         parts = zip(self._stacks, self._split(kept), strict=True)
         self._stacks = [_Stack(stack.shapes, stack.parameters[some]) for stack, some in parts if some.any()]
         self.places = [place for place, is_kept in zip(self.places, kept.tolist(), strict=True) if is_kept]
-        self._square_average = self._square_average[kept]
+        self._counts, self._square_average = self._counts[kept], self._square_average[kept]
         self._allocate()
 
     def results(
@@ -265,6 +278,18 @@ def _group_rmsprop_options(optimizer: Callable[..., torch.optim.Optimizer]) -> d
     spec.make([torch.empty(0)])  # checks the options
     options = spec.all_options()
     return {name: float(options[name]) for name in _OPTIONS}
+
+
+def _checked_counts(counts: Sequence[int] | None, chains: int, measurements: int) -> Sequence[int]:
+    """Return how many measurements every chain is fitted to."""
+    if counts is None:
+        return [measurements] * chains
+    if len(counts) != chains:
+        raise ValueError(f"`counts` must have one number for each of the {chains} chains, got {len(counts)}")
+    return [
+        whole_number(f"counts[{place}]", count, least=1, most=measurements)
+        for place, count in enumerate(counts)
+    ]
 
 
 def _check(chains: Sequence[Sequence[Tensor]], measurements: Measurements) -> None:

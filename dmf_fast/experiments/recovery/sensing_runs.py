@@ -1,8 +1,8 @@
-"""Runs of a grid of sensing problems, and what is kept of them."""
+"""Runs of grids of sensing problems, and what is kept of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import sha256
@@ -24,11 +24,11 @@ from dmf_fast.experiments.recovery.sensing_grid import SensingGrid
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_tables import cached_table
 from dmf_fast.experiments.running.columns import by_seed
-from dmf_fast.experiments.synthetic import low_rank_problem
 from dmf_fast.files.text import json_text
 from dmf_fast.initialization import initialize
 from dmf_fast.optim import GroupRMSprop
-from dmf_fast.sensing import gaussian_measurements
+from dmf_fast.sensing import Measurements, gaussian_measurements
+from dmf_fast.spectrum import effective_rank, nuclear_norm
 from dmf_fast.threads import one_thread_each
 from dmf_fast.training.interrupt import DeferredInterrupt
 
@@ -42,6 +42,8 @@ _SCHEMA = pa.schema(
         "depth": pa.int64(),
         "init_scale": pa.float64(),
         "reconstruction_mse": pa.float64(),
+        "nuclear_norm": pa.float64(),
+        "effective_rank": pa.float64(),
         "train_loss": pa.float64(),
         "steps": pa.int64(),
         "stopped_because": pa.string(),
@@ -56,9 +58,9 @@ class SensingResults:
     Attributes:
         grid: the grid.
         runs: one row a run: ``measured``, ``seed``, ``depth``, ``init_scale``, ``reconstruction_mse``,
-            ``train_loss``, ``steps``, ``stopped_because``.
+            ``nuclear_norm``, ``effective_rank``, ``train_loss``, ``steps``, ``stopped_because``.
         convex: one row a problem: ``measured``, ``seed``, and of its matrix of least nuclear norm
-            ``reconstruction_mse``.
+            ``reconstruction_mse``, ``nuclear_norm`` and ``effective_rank``.
 
     """
 
@@ -70,9 +72,9 @@ class SensingResults:
         """Return a measure of the runs with the labels, ``(seeds,)``; at the smallest scale without one."""
         return by_seed(self.runs, measure, **{"init_scale": min(self.grid.init_scales)} | labels)
 
-    def of_convex(self, measured: int) -> np.ndarray:
-        """Return the errors of the matrices of least nuclear norm, ``(seeds,)``."""
-        return by_seed(self.convex, "reconstruction_mse", measured=measured)
+    def of_convex(self, measure: str, measured: int) -> np.ndarray:
+        """Return a measure of the matrices of least nuclear norm, ``(seeds,)``."""
+        return by_seed(self.convex, measure, measured=measured)
 
     def work(self) -> list[Work]:
         """Return the steps of all runs, by depth and number of measurements."""
@@ -90,13 +92,18 @@ class SensingResults:
         ]
 
 
-def run_sensing_grid(grid: SensingGrid, reproduction: Reproduction) -> SensingResults:
-    """Run the whole grid, or load what has been run before: all runs of a problem are kept together.
+def run_sensing_grids(grids: Sequence[SensingGrid], reproduction: Reproduction) -> list[SensingResults]:
+    """Run whole grids, or load what has been run before: all runs that share measurements are kept together.
 
     Raises `KeyboardInterrupt` where Ctrl-C ended it: problems that have ended are kept.
     """
-    counts = sorted((*grid.measured, *grid.convex_only), reverse=True)  # the longest first
-    problems = list(product(counts, range(grid.seeds)))
+    problems = [
+        (grid, counts, seed)
+        for grid in grids
+        for counts in ([grid.measured] if grid.nested else [(count,) for count in grid.measured])
+        for seed in range(grid.seeds)
+    ]
+    problems.sort(key=lambda problem: max(problem[1]), reverse=True)  # the longest first
     hidden = None if reproduction.progress is None else not reproduction.progress
     with (
         DeferredInterrupt() as interrupt,
@@ -104,33 +111,46 @@ def run_sensing_grid(grid: SensingGrid, reproduction: Reproduction) -> SensingRe
         one_thread_each(torch.get_num_threads()) as pool,
     ):
 
-        def solve(measured: int, seed: int) -> pa.Table:
-            path = reproduction.folder / "sensing" / f"{_name(grid, measured, seed)}.parquet"
-            return cached_table(path, lambda: _rows(grid, measured, seed, lambda: interrupt.requested))
+        def solve(grid: SensingGrid, counts: tuple[int, ...], seed: int) -> pa.Table:
+            path = reproduction.folder / "sensing" / f"{_name(grid, counts, seed)}.parquet"
+            return cached_table(path, lambda: _rows(grid, counts, seed, lambda: interrupt.requested))
 
         solved = pool.map(solve, *zip(*problems, strict=True))
         bar = tqdm(solved, total=len(problems), unit="problem", disable=hidden)
-        rows = pa.concat_tables(list(bar))
+        tables = list(bar)
+    of_grid = [
+        pa.concat_tables([table for (of, *_), table in zip(problems, tables, strict=True) if of is grid])
+        for grid in grids
+    ]
     is_run = pc.field("depth").is_valid()
-    return SensingResults(grid, rows.filter(is_run), rows.filter(~is_run))
+    return [
+        SensingResults(grid, rows.filter(is_run), rows.filter(~is_run))
+        for grid, rows in zip(grids, of_grid, strict=True)
+    ]
 
 
-def _rows(grid: SensingGrid, measured: int, seed: int, interrupted: Callable[[], bool]) -> pa.Table:
-    """Solve one problem in all ways: a row without a depth for the nuclear norm, and one for every run."""
-    if interrupted():
-        raise KeyboardInterrupt
-    truth = low_rank_problem(grid.size, grid.size, grid.rank, observed=1, seed=seed).truth
-    measurements = gaussian_measurements(truth, measured, seed)
-    convex = minimum_nuclear_norm_sensing(measurements).product
-    rows: list[dict[str, Any]] = [{"reconstruction_mse": _error(convex, truth)}]
-    starts = list(product(grid.depths, grid.init_scales)) if measured in grid.measured else []
+def _rows(grid: SensingGrid, counts: tuple[int, ...], seed: int, interrupted: Callable[[], bool]) -> pa.Table:
+    """Solve one problem in all ways, from the first ``counts`` of the same measurements.
+
+    For each of them there is a row without a depth, for the nuclear norm, and one for every run.
+    """
+    truth = grid.truth(seed)
+    measurements = gaussian_measurements(truth, max(counts), seed)
+    rows: list[dict[str, Any]] = []
+    for count in counts:
+        if interrupted():
+            raise KeyboardInterrupt
+        first = Measurements(measurements.matrices[:count], measurements.values[:count])
+        rows.append({"measured": count} | _measures(minimum_nuclear_norm_sensing(first).product, truth))
+    starts = list(product(counts, grid.depths, grid.init_scales))
     runs = batched_gradient_descent(
         [
             initialize("gaussian", (grid.size,) * (depth + 1), scale, seed=_FIRST_SEED_OF_A_START + seed)
-            for depth, scale in starts
+            for _, depth, scale in starts
         ],
         measurements,
         partial(GroupRMSprop, lr=grid.learning_rate),
+        counts=[count for count, _, _ in starts],
         steps=grid.steps,
         train_loss_threshold=grid.train_loss_threshold,
         progress=False,
@@ -140,26 +160,33 @@ def _rows(grid: SensingGrid, measured: int, seed: int, interrupted: Callable[[],
         raise KeyboardInterrupt
     rows += [
         {
+            "measured": count,
             "depth": depth,
             "init_scale": scale,
-            "reconstruction_mse": _error(chain_product([factor.double() for factor in run.factors]), truth),
             "train_loss": run.train_loss,
             "steps": run.steps,
             "stopped_because": run.stopped_because,
         }
-        for (depth, scale), run in zip(starts, runs, strict=True)
+        | _measures(chain_product([factor.double() for factor in run.factors]), truth)
+        for (count, depth, scale), run in zip(starts, runs, strict=True)
     ]
-    return pa.Table.from_pylist([{"measured": measured, "seed": seed} | row for row in rows], schema=_SCHEMA)
+    return pa.Table.from_pylist([{"seed": seed} | row for row in rows], schema=_SCHEMA)
 
 
-def _error(product: Tensor, truth: Tensor) -> float:
-    return float((product - truth).square().mean())
+def _measures(product: Tensor, truth: Tensor) -> dict[str, float]:
+    spectrum = torch.linalg.svdvals(product)
+    return {
+        "reconstruction_mse": float((product - truth).square().mean()),
+        "nuclear_norm": float(nuclear_norm(spectrum)),
+        "effective_rank": float(effective_rank(spectrum)),
+    }
 
 
-def _name(grid: SensingGrid, measured: int, seed: int) -> str:
+def _name(grid: SensingGrid, counts: tuple[int, ...], seed: int) -> str:
     """Return a name that only the same problem has, solved in the same ways."""
-    others = ("measured", "convex_only", "seeds")  # the other problems of the grid
+    others = ("seeds", "nested")  # what other problems the grid has
     decides = {name: value for name, value in asdict(grid).items() if name not in others}
-    decides |= {"measured": measured, "seed": seed, "convex_only": measured not in grid.measured}
+    decides |= {"measured": counts, "seed": seed}
     digest = sha256(json_text(decides).encode()).hexdigest()[:16]
+    measured = "-".join(map(str, counts))
     return f"{grid.size}-rank-{grid.rank}-measured-{measured}-seed-{seed}-{digest}"

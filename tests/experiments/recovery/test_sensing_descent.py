@@ -110,6 +110,24 @@ def test_a_run_is_the_same_whatever_runs_beside_it(measurements: Measurements) -
         assert_close(run.factors, alone.factors, 1e-9)
 
 
+def test_a_run_fits_as_many_of_the_first_measurements_as_it_is_told(measurements: Measurements) -> None:
+    optimizer, threshold = partial(GroupRMSprop, lr=1e-2), 0.02
+    counts = [12, 30, 5, 20, 7, 12, 9]
+    together = batched_gradient_descent(
+        chains(), measurements, optimizer, counts=counts, steps=400, train_loss_threshold=threshold
+    )
+    # Some leave early, so that fewer measurements are left in the batch.
+    assert {run.stopped_because for run in together} == {"steps", "train_loss_threshold"}
+
+    for chain, count, run in zip(chains(), counts, together, strict=True):
+        first = Measurements(measurements.matrices[:count], measurements.values[:count])
+        factors, loss = plain_descent(chain, first, optimizer, run.steps)
+        assert run.train_loss == pytest.approx(loss, rel=1e-6)
+        assert_close(run.factors, factors, 1e-6)
+        if run.stopped_because == "train_loss_threshold":
+            assert run.train_loss <= threshold < plain_descent(chain, first, optimizer, run.steps - 1)[1]
+
+
 def test_a_run_that_diverges_leaves_the_others_alone(measurements: Measurements) -> None:
     broken = [factor * 1e200 for factor in chains()[0]]
     first, diverged, last = batched_gradient_descent(
@@ -220,6 +238,9 @@ def test_a_deep_factorization_recovers_a_matrix_of_rank_one() -> None:
             TypeError,
             "`optimizer` must be a functools.partial of dmf_fast.optim",
         ),
+        ({"counts": [30]}, ValueError, "`counts` must have one number for each of the 7 chains, got 1"),
+        ({"counts": [0] * 7}, ValueError, r"`counts\[0\]` must be at least 1"),
+        ({"counts": [30] * 6 + [31]}, ValueError, r"`counts\[6\]` must be .*at most 30, got 31"),
         ({"steps": -1}, ValueError, "`steps` must be at least 0, got -1"),
         ({"train_loss_threshold": math.nan}, ValueError, "`train_loss_threshold` must be finite, got nan"),
         ({"train_loss_threshold": -1.0}, ValueError, "`train_loss_threshold` must be at least 0, got -1.0"),
