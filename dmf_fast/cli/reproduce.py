@@ -29,12 +29,15 @@ def reproduce(options: ReproduceOptions) -> None:
     """Run the experiments, write the page and print the verdicts."""
     from dmf_fast.experiments import reproduce as experiments
 
+    if options.quick and options.paper_size:
+        raise ValueError("--quick and --paper-size exclude one another: give one of them")
     names, out = _names(options.target), _folder(options)
     reproduction = Reproduction(
         folder=out / "runs",
         quick=options.quick,
         movielens=_movielens_folder(options.movielens),
         progress=False if options.quiet else None,
+        paper_size=options.paper_size,
     )
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -63,7 +66,7 @@ def _names(target: str) -> list[str]:
 
 def _folder(options: ReproduceOptions) -> Path:
     """Return where the page goes; a file in its place raises a `ValueError`."""
-    folder = options.out or Path("runs", "paper-quick" if options.quick else "paper")
+    folder = options.out or _default_folder(options)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {printable(str(folder))} is a file; name a folder")
     page, results = (folder / name for name in ("report.html", "results.json"))
@@ -73,6 +76,12 @@ def _folder(options: ReproduceOptions) -> Path:
             "which is not replaced; name another folder"
         )
     return folder
+
+
+def _default_folder(options: ReproduceOptions) -> Path:
+    if options.quick:
+        return Path("runs", "paper-quick")
+    return Path("runs", "paper-size" if options.paper_size else "paper")
 
 
 def _is_ours(results: Path) -> bool:

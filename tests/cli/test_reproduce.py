@@ -75,6 +75,29 @@ def test_a_quick_run_has_its_own_folder(calls: list[Reproduction], dmf_fast: Run
     assert (tmp_path / "runs" / "paper-quick" / "report.html").is_file()
 
 
+def test_the_paper_s_size_has_a_folder_of_its_own(
+    calls: list[Reproduction], dmf_fast: Run, tmp_path: Path
+) -> None:
+    assert dmf_fast("reproduce", "norms", "--paper-size", "--quiet").exit_code == 0
+    assert calls == [Reproduction(Path("runs/paper-size/runs"), paper_size=True, progress=False)]
+    assert (tmp_path / "runs" / "paper-size" / "report.html").is_file()
+
+
+def test_quick_and_the_paper_s_size_exclude_one_another(calls: list[Reproduction], dmf_fast: Run) -> None:
+    result = dmf_fast("reproduce", "norms", "--paper-size", "--quick")
+    assert result.exit_code == 2
+    assert result.stderr == "Error: --quick and --paper-size exclude one another: give one of them\n"
+    assert not calls
+    with pytest.raises(ValueError, match="`quick` and `paper_size` exclude one another"):
+        Reproduction(Path(), quick=True, paper_size=True)
+
+
+def test_a_reproduction_knows_its_extent() -> None:
+    assert Reproduction(Path()).extent == "full"
+    assert Reproduction(Path(), quick=True).extent == "quick"
+    assert Reproduction(Path(), paper_size=True).extent == "paper-size"
+
+
 def test_one_target_into_a_folder_as_json(calls: list[Reproduction], dmf_fast: Run, tmp_path: Path) -> None:
     result = dmf_fast("reproduce", "norms", "--out", tmp_path / "here", "--json")
     assert result.exit_code == 0, result.stderr

@@ -16,6 +16,7 @@ from dmf_fast.experiments.page.figure_style import add_legend, new_figure
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section
 from dmf_fast.experiments.recovery import sensing_spectrum, sensing_sweep
 from dmf_fast.experiments.recovery.reconstruction import (
+    PAPER,
     ReconstructionErrors,
     draw_errors,
     error_row,
@@ -55,7 +56,7 @@ def run(reproduction: Reproduction) -> Section:
             ResultTable(sensing_sweep.table(swept), "Reconstruction error by number of measurements."),
         ],
         work=results.work() + swept.work(),
-        paper="Arora, Cohen, Hu & Luo, 2019",
+        paper=PAPER,
     )
 
 

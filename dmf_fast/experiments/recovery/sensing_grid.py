@@ -16,8 +16,8 @@ from dmf_fast.experiments.synthetic import low_rank_problem
 class SensingGrid:
     """Square matrices of one rank, reconstructed from several numbers of Gaussian measurements.
 
-    Half the size that Arora, Cohen, Hu & Luo (NeurIPS 2019) take; `PAPER` has theirs. They measure about 2
-    and 5 times as often as a matrix of that rank has degrees of freedom, of which there are 291 here. But 2
+    Half the size that Arora, Cohen, Hu & Luo (NeurIPS 2019) take; `PAPER_SIZE` has theirs. They measure about
+    2 and 5 times as often as a matrix of that rank has degrees of freedom, of which there are 291 here. But 2
     times, about 600, is more than the statistical dimension (see `sensing_dimension`), 587, from which on the
     nuclear norm recovers the matrix: nothing would be left to do better. So the few are 500; the many are far
     enough above it, and cost less than 1,500.
@@ -82,7 +82,7 @@ class SensingGrid:
 
 
 FULL = SensingGrid()
-PAPER = replace(FULL, size=100, rank=5, measured=(2_000, 5_000))
+PAPER_SIZE = replace(FULL, size=100, rank=5, measured=(2_000, 5_000))
 # Likewise: 39 degrees of freedom, and a statistical dimension of 81.
 QUICK = SensingGrid(
     size=20,
@@ -112,7 +112,7 @@ def sweep(grid: SensingGrid, measured: tuple[int, ...]) -> SensingGrid:
 
 
 FULL_SWEEP = sweep(FULL, (300, 350, 400, 450, 500, 550, 600, 650, 700))
-PAPER_SWEEP = sweep(PAPER, (1_000, 1_200, 1_400, 1_600, 1_800, 2_000, 2_200, 2_400))
+PAPER_SIZE_SWEEP = sweep(PAPER_SIZE, (1_000, 1_200, 1_400, 1_600, 1_800, 2_000, 2_200, 2_400))
 QUICK_SWEEP = sweep(QUICK, (45, 65, 80, 105, 130))
 
 
@@ -120,4 +120,4 @@ def grids(reproduction: Reproduction) -> tuple[SensingGrid, SensingGrid]:
     """Return the grid and the sweep of a reproduction."""
     if reproduction.quick:
         return QUICK, QUICK_SWEEP
-    return (PAPER, PAPER_SWEEP) if reproduction.paper_size else (FULL, FULL_SWEEP)
+    return (PAPER_SIZE, PAPER_SIZE_SWEEP) if reproduction.paper_size else (FULL, FULL_SWEEP)

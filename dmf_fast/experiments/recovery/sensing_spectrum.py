@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from dmf_fast.experiments.page.comparison import PAIRED_RULE, less
 from dmf_fast.experiments.page.figure_style import (
+    CURVE_STYLES,
     DEPTH_STYLES,
     NUCLEAR_NORM_STYLE,
     add_legend,
@@ -95,7 +96,12 @@ def picture(results: SensingResults) -> Picture:
     figure, panels = new_figure(len(_MEASURES), len(grid.measured), share_x=True)
     for row, measured in zip(panels, grid.measured, strict=True):
         for axes, (measure, title) in zip(row, _MEASURES.items(), strict=True):
-            axes.axhline(float(np.median(truth[measure])), color="0.5", linewidth=1.2, label="ground truth")
+            axes.axhline(
+                float(np.median(truth[measure])),
+                color=CURVE_STYLES[0]["color"],
+                linewidth=1.6,
+                label="ground truth",
+            )
             _draw(axes, results, measured, measure)
             axes.set_ylabel(title)
             axes.set_title(f"{measured:,} measurements")

@@ -98,13 +98,12 @@ def picture(results: SensingResults) -> Picture:
         axes.axvline(place, color="0.4", linewidth=1.2, linestyle=":")
         axes.annotate(
             f"{name}: {place:,.0f}",
-            (place, 0.02),
+            (place, 1.0),
             xycoords=("data", "axes fraction"),
-            xytext=(3, 0),
+            xytext=(0, 3),
             textcoords="offset points",
-            rotation=90,
+            ha="center",
             fontsize=SMALL_FONT_SIZE,
-            color="0.3",
         )
     add_legend(figure, loc="outside lower center", ncols=3)
     return Picture.of(
