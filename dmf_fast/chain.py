@@ -74,8 +74,9 @@ def singular_values(factors: Sequence[Tensor], k: int | None = None) -> Tensor:
 def balancedness(factors: Sequence[Tensor]) -> Tensor:
     """Return ``max_j ‖W_{j+1}ᵀ W_{j+1} − W_j W_jᵀ‖_F``: how far the factors are from balanced.
 
-    Gradient flow leaves every one of these matrices as it is: Arora, Cohen & Hazan, "On the Optimization of
-    Deep Networks: Implicit Acceleration by Overparameterization" (ICML 2018), theorem 1.
+    Gradient flow leaves every one of these matrices as it is. Arora, Cohen & Hazan, "On the Optimization of
+    Deep Networks: Implicit Acceleration by Overparameterization" (ICML 2018), show it in the proof of theorem
+    1; its statement is that of the product, see `dmf_fast.dynamics.end_to_end_velocity`.
 
     Args:
         factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``, of any floating dtype.

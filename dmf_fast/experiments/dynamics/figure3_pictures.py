@@ -20,6 +20,7 @@ from dmf_fast.experiments.page.section import Picture
 from dmf_fast.experiments.running.columns import column
 
 _WIDTH, _HEIGHT = 3.2, 2.6
+_MOST_DOTS = 100
 
 
 def draw_dynamics(name: str, runs: Runs, value_scale: str) -> Picture:
@@ -39,8 +40,9 @@ def draw_dynamics(name: str, runs: Runs, value_scale: str) -> Picture:
     return Picture.of(
         figure,
         f"{name}. Top: the {LEADING} leading singular values of the product, the largest darkest. Bottom: "
-        "mean sizes of the entries of Uᵀ ∇ℓ(W) V on and off the diagonal, for its leading singular vectors; "
-        "off the diagonal they are zero where these are singular vectors of the gradient too.",
+        "mean sizes of the entries of Uᵀ ∇ℓ(W) V on and off the diagonal, for its leading singular vectors "
+        "and (thin) for all; off the diagonal they are zero where these are singular vectors of the "
+        "gradient too.",
     )
 
 
@@ -78,8 +80,13 @@ def _draw_singular_values(axes: Axes, states: pa.Table) -> None:
 
 def _draw_alignment(axes: Axes, states: pa.Table) -> None:
     times = column(states, "time")[1:]  # at the start the vectors are arbitrary
-    draw_curve(axes, times, column(states, "diagonal")[1:], CURVE_STYLES[1], "diagonal")
-    draw_curve(axes, times, column(states, "off_diagonal")[1:], CURVE_STYLES[2], "off the diagonal")
+    for name, style, label in (
+        ("diagonal", CURVE_STYLES[1], "diagonal"),
+        ("off_diagonal", CURVE_STYLES[2], "off it"),
+    ):
+        draw_curve(axes, times, column(states, name)[1:], style, label)
+        of_all = column(states, f"{name}_of_all")[1:]
+        axes.plot(times, of_all, color=style["color"], linewidth=1, alpha=0.7, label=f"{label}, all vectors")
     axes.set_yscale("log")
 
 
@@ -88,7 +95,16 @@ def _draw_velocities(axes: Axes, depth: int, states: pa.Table) -> None:
     exponent, wrong_exponent = 2 - 2 / depth, 2 - 2 / (depth + 1)
     factors = depth * values**exponent
     color = DEPTH_STYLES[depth]["color"]
-    axes.plot(values, factors * measured / predicted, ".", color=color, markersize=5, label="measured")
+    every = max(1, len(values) // _MOST_DOTS)
+    axes.plot(
+        values,
+        factors * measured / predicted,
+        ".",
+        color=color,
+        markersize=5,
+        markevery=every,
+        label="measured",
+    )
     line = np.geomspace(values.min(), values.max(), 50)
     axes.plot(line, depth * line**exponent, color="black", linewidth=1, label="theorem 3")
     axes.plot(

@@ -25,6 +25,9 @@ from dmf_fast.training import FitOptions, Progress, Recording, Trial, fit
 LEADING = 10
 """How many singular values and vectors are followed."""
 
+_ROUNDING = 1e-16
+"""Of the squares of singular values, relative to the largest."""
+
 Runs = Mapping[int, pa.Table]
 """Depth to the recorded states of its run, see `observe_dynamics`."""
 
@@ -38,6 +41,7 @@ class DynamicsProblem:
     Attributes:
         name: tells its runs from those of other problems.
         train: the observed entries.
+        test: others, which the error is measured on.
         hidden: the width of all hidden spaces.
         init_scale: of the product at the start.
         learning_rates: depth to learning rate, which is the time that a step takes.
@@ -52,6 +56,7 @@ class DynamicsProblem:
 
     name: str
     train: Observations
+    test: Observations
     hidden: int
     init_scale: float
     learning_rates: Mapping[int, float]
@@ -81,6 +86,7 @@ class DynamicsProblem:
                 progress=progress,
             ),
             Recording(every=max(1, round(self.interval / lr)), norms=False),
+            test=self.test,
         )
 
 
@@ -88,9 +94,10 @@ def observe_dynamics(problem: DynamicsProblem, reproduction: Reproduction) -> Ru
     """Run a problem at all of its depths, or load what has been run before: depth to recorded states.
 
     A table has one row a state: ``step``; ``time``, step times learning rate; ``train_loss``, the mean;
-    ``relative_balancedness``, of the factors over the largest ``‖W_j‖_F²``; ``effective_rank``;
-    ``singular_values``, a list of the leading ones; ``diagonal`` and ``off_diagonal``, the mean size of such
-    entries of ``Uᵀ ∇ℓ(W) V`` for the leading singular vectors. With velocities also ``middle_values``,
+    ``test_rmse``; ``relative_balancedness``, of the factors over the largest ``‖W_j‖_F²``;
+    ``effective_rank``; ``singular_values``, a list of the leading ones; ``diagonal`` and ``off_diagonal``,
+    the mean size of such entries of ``Uᵀ ∇ℓ(W) V`` for the leading singular vectors, and ``diagonal_of_all``
+    and ``off_diagonal_of_all`` for all of them. With velocities also ``middle_values``,
     ``measured`` and ``predicted``, lists as in `dmf_fast.dynamics.VelocityComparison` of the next step.
 
     Raises `KeyboardInterrupt` where Ctrl-C ended a run; those before it are kept.
@@ -111,7 +118,7 @@ def work_of(problem: DynamicsProblem, runs: Runs) -> list[Work]:
 
 def _observe(problem: DynamicsProblem, depth: int, reproduction: Reproduction) -> pa.Table:
     trial = problem.trial(depth, reproduction.progress)
-    file = reproduction.folder / "dynamics" / f"{trial.key()}.parquet"
+    file = reproduction.folder / "figure3" / f"{trial.key()}.parquet"
     return cached_table(file, lambda: _descend(trial, has_velocities=problem.has_velocities))
 
 
@@ -120,12 +127,20 @@ def _descend(trial: Trial, *, has_velocities: bool) -> pa.Table:
     states: list[dict[str, Any]] = []
 
     def record(progress: Progress) -> None:
-        state = {"step": progress.step, "time": progress.step * float(trial.spec.options["lr"])}
-        state |= {"train_loss": progress.row["train_loss"]} | _state(progress.factors, trial.train)
+        time = progress.step * float(trial.spec.options["lr"])
+        state: dict[str, Any] = {"step": progress.step, "time": time}
+        state |= {"train_loss": progress.row["train_loss"], "test_rmse": progress.row["test_rmse"]}
+        state |= _state(progress.factors, trial.train)
         states.append(state | (_velocities(progress.factors, trial) if has_velocities else {}))
 
     result = fit(
-        factors, trial.train, trial.optimizer, trial.options, recording=trial.recording, callbacks=[record]
+        factors,
+        trial.train,
+        trial.optimizer,
+        trial.options,
+        recording=trial.recording,
+        test=trial.test,
+        callbacks=[record],
     )
     if result.stopped_because == "interrupted":
         raise KeyboardInterrupt
@@ -136,15 +151,21 @@ def _state(factors: list[Tensor], train: Observations) -> dict[str, Any]:
     product = chain_product([factor.double() for factor in factors])
     left, values, right = _singular_triples(product)
     sizes = (left.T @ loss_gradient(product, train, "sum") @ right).abs()
-    diagonal = sizes.diagonal()
     largest = max(float(factor.double().square().sum()) for factor in factors)
     return {
         "relative_balancedness": float(balancedness(factors)) / largest,
         "effective_rank": float(effective_rank(values)),
         "singular_values": values[:LEADING].tolist(),
-        "diagonal": float(diagonal.mean()),
-        "off_diagonal": float(sizes.sum() - diagonal.sum()) / (LEADING * (LEADING - 1)),
+        **_mean_sizes(sizes[:LEADING, :LEADING], ""),
+        **_mean_sizes(sizes, "_of_all"),
     }
+
+
+def _mean_sizes(sizes: Tensor, suffix: str) -> dict[str, float]:
+    """Return the means on and off the diagonal of ``(k, k)``."""
+    on, count = float(sizes.diagonal().sum()), len(sizes)
+    off = (float(sizes.sum()) - on) / (count * (count - 1))
+    return {f"diagonal{suffix}": on / count, f"off_diagonal{suffix}": off}
 
 
 def _velocities(factors: list[Tensor], trial: Trial) -> dict[str, Any]:
@@ -160,12 +181,12 @@ def _velocities(factors: list[Tensor], trial: Trial) -> dict[str, Any]:
 
 
 def _singular_triples(product: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the leading left vectors, all singular values and the leading right vectors.
+    """Return all left vectors, singular values and right vectors, ``min(m, n)`` of each.
 
-    By the eigenvectors of ``W Wᵀ``: a fifth of the time of a singular value decomposition of 943 × 1682, and
-    what it loses, values below 1e-8 of the largest, is not looked at.
+    By the eigenvectors of ``W Wᵀ``: a fifth of the time of a singular value decomposition of 943 × 1682.
+    Values below 1e-8 of the largest are lost; starts of 1e-3 and 1e-2 times the identity stay well above.
     """
     squares, vectors = torch.linalg.eigh(product @ product.T)
-    values = squares.clamp(min=0.0).sqrt().flip(0)
-    left = vectors[:, -LEADING:].flip(1)
-    return left, values, product.T @ left / values[:LEADING]
+    values = squares.clamp(min=_ROUNDING * squares[-1]).sqrt().flip(0)[: min(product.shape)]
+    left = vectors.flip(1)[:, : len(values)]
+    return left, values, product.T @ left / values

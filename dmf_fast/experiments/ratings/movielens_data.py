@@ -36,15 +36,18 @@ class MovieLensSplit:
     mean: float
 
 
-def read_some_ratings(folder: Path, count: int, seed: int) -> Observations:
-    """Return ``count`` ratings drawn at random from ``u.data``, min–max normalized to [0, 1], float32.
+def read_some_ratings(folder: Path, count: int, seed: int) -> tuple[Observations, Observations]:
+    """Return ``count`` random ratings of ``u.data`` and all others, scaled from 1 … 5 to 0 … 1, float32.
 
     Raises `dmf_fast.data.DataError` where the file cannot be read.
     """
     ratings = read_ratings(folder / "u.data", _OPTIONS)
     lowest, highest = ratings.values.min(), ratings.values.max()
-    drawn = np.sort(np.random.default_rng(seed).choice(len(ratings), count, replace=False))
-    return _observations(ratings, (ratings.values - lowest) / (highest - lowest), drawn)
+    is_drawn = np.zeros(len(ratings), dtype=bool)
+    is_drawn[np.random.default_rng(seed).choice(len(ratings), count, replace=False)] = True
+    scaled = (ratings.values - lowest) / (highest - lowest)
+    drawn, others = (_observations(ratings, scaled, np.flatnonzero(mask)) for mask in (is_drawn, ~is_drawn))
+    return drawn, others
 
 
 def read_all_ratings(folder: Path) -> Observations:

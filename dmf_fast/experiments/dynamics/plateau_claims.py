@@ -1,0 +1,271 @@
+"""Plateaus of the effective rank: where they are, and the rules that decide on what theory says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from dmf_fast.experiments.dynamics.closed_form import Numbers
+from dmf_fast.experiments.page.comparison import PAIRED_RULE, less
+from dmf_fast.experiments.page.section import Claim, verdict
+from dmf_fast.experiments.running.columns import column
+from dmf_fast.training import TrialResult
+
+_NEAR = 0.05
+_LEAST_FLAT = 0.1
+_NONE = 1e-3
+_FALL = 0.01
+_GROWTH = 0.1
+STARTS = {"identity": "multiples of the identity", "gaussian": "Gaussian factors"}
+"""The kinds of start, and what they are called."""
+
+_SOURCE = "Chou, Gieshoff, Maly & Rauhut 2020, abstract"
+
+
+Predicted = Callable[[int, float, int], float]
+"""From rank, scale and depth to a length."""
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """What a run does at rank ``rank``, between finding one singular value and the next.
+
+    Attributes:
+        start: what the run starts from.
+        depth, init_scale, seed: of the run.
+        rank: L.
+        length: the time from when σ_L comes to half of its end to when σ_(L+1) does.
+        flat: the part of it in which the effective rank is within 5 % of that of the best approximation of
+            rank L, without a break.
+
+    """
+
+    start: str
+    depth: int
+    init_scale: float
+    seed: int
+    rank: int
+    length: float
+    flat: float
+
+
+def plateaus_of(run: TrialResult, ranks: Sequence[float]) -> list[Plateau]:
+    """Return the plateaus at all but the last of the effective ranks of best approximations."""
+    labels, history = run.trial.labels, run.result.history
+    times, path = rank_path(run)
+    halves = [
+        half_time(times, column(history, f"singular_value_{place}")) for place in range(1, 1 + len(ranks))
+    ]
+    plateaus = []
+    for rank, (level, (begin, end)) in enumerate(zip(ranks, pairwise(halves), strict=False), start=1):
+        near = (np.abs(path / level - 1) <= _NEAR) & (begin <= times) & (times <= end)
+        flat = longest_stay(times, near) / (end - begin) if end > begin else 0.0
+        start, depth, scale, seed = (labels[name] for name in ("start", "depth", "init_scale", "seed"))
+        plateaus.append(Plateau(str(start), int(depth), float(scale), int(seed), rank, end - begin, flat))
+    return plateaus
+
+
+def rank_path(run: TrialResult) -> tuple[Numbers, Numbers]:
+    """Return times and effective ranks of the recorded states."""
+    history = run.result.history
+    return column(history, "step") * float(run.trial.spec.options["lr"]), column(history, "effective_rank")
+
+
+def longest_stay(times: Numbers, inside: np.ndarray) -> float:
+    """Return the longest time on end where ``inside`` is true, both ``(rows,)``; 0 without any.
+
+    >>> longest_stay(np.array([0.0, 1.0, 2.0, 4.0]), np.array([True, False, True, True]))
+    2.0
+    """
+    changes = np.flatnonzero(np.diff(np.concatenate(([False], inside, [False])).astype(int)))
+    return max(
+        (float(times[after - 1] - times[first]) for first, after in changes.reshape(-1, 2)), default=0.0
+    )
+
+
+def half_time(times: Numbers, values: Numbers) -> float:
+    """Return when values first come to half of the last one, between two rows in proportion.
+
+    >>> half_time(np.array([0.0, 1.0, 2.0]), np.array([0.0, 2.0, 8.0]))
+    1.3333333333333333
+    """
+    after = int(np.argmax(values >= values[-1] / 2))
+    rows = slice(max(0, after - 1), after + 1)
+    return float(np.interp(values[-1] / 2, values[rows], times[rows]))
+
+
+def largest_fall(path: Numbers) -> float:
+    """Return how far a path falls below what it has come to since its least value, as a share of that.
+
+    >>> largest_fall(np.array([9.0, 1.0, 2.0, 1.5, 4.0]))
+    0.25
+    """
+    rest = path[int(np.argmin(path)) :]
+    return float(np.max(1 - rest / np.maximum.accumulate(rest)))
+
+
+def over_seeds(
+    plateaus: Sequence[Plateau], start: str, measure: str
+) -> dict[tuple[int, int], dict[float, list[float]]]:
+    """Return a measure from one kind of start by depth and rank, then by scale, the largest scale first."""
+    groups: dict[tuple[int, int], dict[float, list[float]]] = {}
+    for one in sorted(plateaus, key=lambda one: (one.depth, one.rank, -one.init_scale, one.seed)):
+        if one.start == start:
+            by_scale = groups.setdefault((one.depth, one.rank), {})
+            by_scale.setdefault(one.init_scale, []).append(getattr(one, measure))
+    return groups
+
+
+def claims(runs: Sequence[TrialResult], plateaus: Sequence[Plateau], predicted: Predicted) -> list[Claim]:
+    """Decide on where plateaus are and how long they last; ``predicted`` is the length from the identity."""
+    deep = [plateau for plateau in plateaus if plateau.depth >= 2]
+    return [
+        near_projections(deep),
+        ranks_climb([one for one in runs if int(one.trial.labels["depth"]) >= 2]),
+        none_at_depth_1([plateau for plateau in plateaus if plateau.depth == 1]),
+        lengths_grow(deep, predicted),
+        flatter_when_deeper(deep),
+    ]
+
+
+def near_projections(plateaus: Sequence[Plateau]) -> Claim:
+    """Return the claim that the effective rank stays near those of best approximations of low rank."""
+    flat = [plateau.flat for plateau in from_smallest(plateaus)]
+    return Claim(
+        "There are times in which the effective rank is near that of a best approximation of lower rank.",
+        _SOURCE,
+        "From the smallest start of every depth from 2 on, of both kinds, in every seed and for every rank L "
+        f"below the full one: the effective rank is within {_NEAR:.0%} of that of the approximation for at "
+        f"least {_LEAST_FLAT:.0%} of the length of the plateau, the time from when σ_L comes to half of its "
+        "end to when σ_(L+1) does.",
+        verdict(min(flat) >= _LEAST_FLAT),
+        f"{len(flat)} plateaus: near for {min(flat):.0%} of the length at least, {np.median(flat):.0%} in "
+        "the median.",
+    )
+
+
+def ranks_climb(runs: Sequence[TrialResult]) -> Claim:
+    """Return the claim that the effective rank rises all the time but at the start."""
+    falls: dict[str, float] = {start: 0.0 for start in STARTS}
+    for one in runs:
+        start, depth, scale = (one.trial.labels[name] for name in ("start", "depth", "init_scale"))
+        if scale == min(
+            other.trial.labels["init_scale"] for other in runs if other.trial.labels["depth"] == depth
+        ):
+            falls[str(start)] = max(falls[str(start)], largest_fall(rank_path(one)[1]))
+    return Claim(
+        "But for the start of the run, the effective rank never falls.",
+        _SOURCE,
+        "From the smallest start of every depth from 2 on, of both kinds, in every seed: after its least "
+        f"value the effective rank is never more than {_FALL:.0%} below what it has come to.",
+        verdict(max(falls.values()) <= _FALL),
+        "; ".join(f"{STARTS[start]}: largest fall {fall:.2%}" for start, fall in falls.items()),
+    )
+
+
+def none_at_depth_1(plateaus: Sequence[Plateau]) -> Claim:
+    """Return the claim that depth 1 has no plateaus below the full rank."""
+    lengths = [plateau.length for plateau in plateaus]
+    return Claim(
+        "At depth 1 there are none: all singular values grow together.",
+        "Of this project, as a contrast",
+        f"From both kinds of start and in every seed, no plateau is longer than {_NONE:g}, of a run of a "
+        "few units of time.",
+        verdict(max(lengths) <= _NONE),
+        f"Lengths {min(lengths):.2g} to {max(lengths):.2g}.",
+    )
+
+
+def lengths_grow(plateaus: Sequence[Plateau], predicted: Predicted) -> Claim:
+    """Return the claim that lengths grow with the scale as the closed form says."""
+    growths = {
+        (start, depth): [
+            (growth(by_scale), growth({scale: [predicted(rank, scale, depth)] for scale in by_scale}))
+            for (of_depth, rank), by_scale in over_seeds(plateaus, start, "length").items()
+            if of_depth == depth
+        ]
+        for start in STARTS
+        for depth in sorted({plateau.depth for plateau in plateaus})
+    }
+    errors = {key: max(abs(found / said - 1) for found, said in pairs) for key, pairs in growths.items()}
+    return Claim(
+        "As the start gets smaller, plateaus get longer: with the logarithm of the scale at depth 2, with "
+        "its power −(1 − 2/N) at larger depths.",
+        "Of this project, after the closed form of the trajectories; Gissin, Shalev-Shwartz & Daniely 2020, "
+        "abstract: starts must be exponentially small at depth 2, polynomially in deeper chains",
+        "From the second smallest start to the smallest, of both kinds, at every depth from 2 on and for "
+        "every rank below the full one, the length of the plateau grows by the factor of the closed form, "
+        f"within {_GROWTH:.0%}; medians over the seeds.",
+        verdict(max(errors.values()) <= _GROWTH),
+        "; ".join(
+            f"{STARTS[start]}, depth {depth}: {_extent([found for found, _ in pairs])} times, by the closed "
+            f"form {_extent([said for _, said in pairs])}"
+            for (start, depth), pairs in growths.items()
+        ),
+    )
+
+
+def flatter_when_deeper(plateaus: Sequence[Plateau]) -> Claim:
+    """Return the claim that plateaus are flatter in deeper chains, from starts of one scale."""
+    parts: dict[tuple[int, float], dict[tuple[str, int, int], float]] = {}
+    for one in plateaus:
+        parts.setdefault((one.depth, one.init_scale), {})[one.start, one.rank, one.seed] = one.flat
+    holds: dict[tuple[int, int], dict[float, bool]] = {}
+    for (depth, scale), flat in sorted(parts.items()):
+        if deeper := parts.get((depth + 1, scale)):
+            holds.setdefault((depth, depth + 1), {})[scale] = all(
+                _flatter(flat, deeper, start, rank) for start, rank in {key[:2] for key in flat}
+            )
+    return Claim(
+        "The deeper the chain, the flatter the plateaus from starts of one scale, so that a less small start "
+        "will do.",
+        "Gissin, Shalev-Shwartz & Daniely 2020, and Li, Luo & Lyu 2021, abstracts; the rule is of this "
+        "project",
+        "From the smallest scale that a depth and the next one both start from, for both kinds of start and "
+        "for every rank L below the full one: the part of the length in which the effective rank is not "
+        f"within {_NEAR:.0%} of that of the best approximation is smaller in the deeper chain, "
+        f"{PAIRED_RULE}.",
+        verdict(all(by_scale[min(by_scale)] for by_scale in holds.values())),
+        "; ".join(
+            f"depth {upper} against {lower}: from "
+            f"{', '.join(f'{scale:g}' for scale in by_scale if by_scale[scale])} of "
+            f"{', '.join(f'{scale:g}' for scale in by_scale)}"
+            for (lower, upper), by_scale in holds.items()
+        ),
+    )
+
+
+def from_smallest(plateaus: Sequence[Plateau]) -> list[Plateau]:
+    """Return the plateaus from the smallest scale of every depth."""
+    smallest = {
+        depth: min(one.init_scale for one in plateaus if one.depth == depth)
+        for depth in {one.depth for one in plateaus}
+    }
+    return [one for one in plateaus if one.init_scale == smallest[one.depth]]
+
+
+def growth(by_scale: Mapping[float, Sequence[float]]) -> float:
+    """Return the median at the smallest scale over that at the next one.
+
+    >>> growth({0.1: [1.0, 2.0, 3.0], 0.01: [5.0, 6.0, 8.0]})
+    3.0
+    """
+    smallest, next_one = sorted(by_scale)[:2]
+    return float(np.median(by_scale[smallest]) / np.median(by_scale[next_one]))
+
+
+def _flatter(
+    flat: Mapping[tuple[str, int, int], float],
+    deeper: Mapping[tuple[str, int, int], float],
+    start: str,
+    rank: int,
+) -> bool:
+    keys = sorted(key for key in flat if key[:2] == (start, rank))
+    return less("", [1 - deeper[key] for key in keys], "", [1 - flat[key] for key in keys]).holds
+
+
+def _extent(values: Sequence[float]) -> str:
+    return f"{min(values):.3g} to {max(values):.3g}"
