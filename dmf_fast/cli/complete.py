@@ -165,9 +165,20 @@ def train_depth(
     if completed.diverged and folder is not None:
         folder.discard()
     _check_ending(completed, depth)
+    if completed.widths:
+        say(_about_widths(completed, problem.observed.shape), quiet=options.output.quiet)
     if not completed.left_start:
         say(_ON_BIASES_ALONE, quiet=options.output.quiet)
     return completed
+
+
+def _about_widths(completed: CompletedMatrix, shape: tuple[int, int]) -> str:
+    """Say which widths were tried, and how full they were."""
+    shares = ", ".join(f"{trial.smaller_half:.2%} (width {trial.width})" for trial in completed.widths)
+    return (
+        f"The chain is {completed.widths[-1].width} wide instead of {min(shape)}: the smaller half of its "
+        f"singular values has {shares} of the nuclear norm."
+    )
 
 
 def _introduce(options: JobOptions, problem: CompletionProblem) -> None:

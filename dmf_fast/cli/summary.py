@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,7 @@ def _run(options: JobOptions, completed: CompletedMatrix, evaluation: Evaluation
         "reconstruction_mse": completed.reconstruction_mse,
         "best_step": completed.best_step,
         "stopped_because": last.result.stopped_because,
+        "widths": [asdict(trial) for trial in completed.widths],
         "refit": bool(completed.refit),
         "refit_steps": completed.refit_steps or None,
         "weight_decay": completed.options.weight_decay,

@@ -14,6 +14,7 @@ from dmf_fast.completion.folds import Parts, validation_folds
 from dmf_fast.completion.job import Job
 from dmf_fast.completion.options import CompletionOptions
 from dmf_fast.completion.search import Search
+from dmf_fast.completion.widths import widen_until_enough
 from dmf_fast.observations import Observations
 from dmf_fast.training import Callback
 
@@ -64,7 +65,29 @@ def complete_matrix(
         folds = [(observed, validation)]
     elif folds is None:
         folds = validation_folds(observed, options)
-    job = Job.of(observed, options, test, truth, tuple(callbacks), checkpoint, resume)
+
+    def train(job: CompletionOptions, watch: Callback | None = None, name: str = "") -> CompletedMatrix:
+        place = checkpoint if checkpoint is None or not name else checkpoint / name
+        watches = (*callbacks, *filter(None, [watch]))
+        return _trained(observed, job, folds, test, truth, watches, place, resume)
+
+    if options.hidden == "auto":
+        return widen_until_enough(observed.shape, options, train, observed.sharding)
+    return train(options)
+
+
+def _trained(
+    observed: Observations,
+    options: CompletionOptions,
+    folds: Sequence[Parts],
+    test: Observations | None,
+    truth: Tensor | None,
+    callbacks: tuple[Callback, ...],
+    checkpoint: Path | None,
+    resume: bool,
+) -> CompletedMatrix:
+    """Search for a model and train it on all entries, with a width that is given."""
+    job = Job.of(observed, options, test, truth, callbacks, checkpoint, resume)
     parts = job.prepared(folds)
     fit = job.fit_options
     job.begin()

@@ -13,6 +13,25 @@ from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.training import FitResult
 
 
+@dataclass(frozen=True)
+class WidthTrial:
+    """A width that was tried where the width is found; see `dmf_fast.completion.widths`.
+
+    Attributes:
+        width: of the hidden spaces.
+        smaller_half: largest share of the nuclear norm in the smaller half of the singular values, among the
+            states looked at.
+        steps: updates made in the search.
+        seconds: of training.
+
+    """
+
+    width: int
+    smaller_half: float
+    steps: int
+    seconds: float
+
+
 @dataclass(frozen=True, eq=False)
 class CompletedMatrix:
     """A trained model, the runs that it comes from, and its errors, None where nothing is known.
@@ -29,6 +48,7 @@ class CompletedMatrix:
         train_loss: mean squared residual of ``model`` over what it was trained on, without weight decay.
         test_rmse: of ``model``.
         reconstruction_mse: mean squared error over the whole matrix, where the truth is known.
+        widths: that were tried, the last of which ``model`` has; empty where the width was given.
 
     """
 
@@ -42,6 +62,7 @@ class CompletedMatrix:
     train_loss: float
     test_rmse: float | None
     reconstruction_mse: float | None
+    widths: tuple[WidthTrial, ...] = ()
 
     @property
     def validation_rmse(self) -> float | None:

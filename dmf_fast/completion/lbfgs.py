@@ -19,7 +19,8 @@ from dmf_fast.completion.gradient import LeadingDirections
 from dmf_fast.completion.optimizers import optimizer_spec
 from dmf_fast.completion.options import CompletionOptions
 from dmf_fast.completion.scaled_model import ScaledFactorization
-from dmf_fast.completion.starts import Phase, Prepared, Start, balanced_factors, bias_decay, of_loss
+from dmf_fast.completion.spectral import balanced_factors
+from dmf_fast.completion.starts import Phase, Prepared, Start, bias_decay, of_loss
 from dmf_fast.evaluation.baselines import Biases
 from dmf_fast.observations import Observations
 from dmf_fast.ops.sharded import chains_of_parts
@@ -59,7 +60,7 @@ def fast_start(phase: Phase, prepared: Prepared, options: CompletionOptions) -> 
     coordinates, directions = prepared.coordinates, prepared.directions
     assert coordinates is not None
     assert directions is not None
-    chosen = directions.first(options.hidden or min(coordinates.shape))
+    chosen = directions.first(options.width(coordinates.shape))
     model = coordinates.model(balanced_factors(chosen, _sizes(chosen, prepared), depth=2))
     return Start(phase, model, prepared.unit, _optimizer(model, prepared, options))
 

@@ -44,14 +44,21 @@ class CompletionOptions(Options):
         ),
     ] = "auto"
     hidden: Annotated[
-        int | None, Option("Width between the factors.", least=1, none="``min(m, n)``, as in the paper")
+        int | Literal["auto"] | None,
+        Option(
+            "Width between the factors; auto: the narrowest that ends as the full width does.",
+            "Auto is for plain coordinates and a spectral initialization; see `dmf_fast.completion.widths`.",
+            least=1,
+            none="``min(m, n)``, as in the paper",
+        ),
     ] = 64
     init_scale: Annotated[
         float | None,
         Option(
             "Size of a start that is not spectral: of an entry; in plain coordinates, of the product.",
-            "In scaled coordinates it is compared with the spread of the values; for plain ones see "
-            "`dmf_fast.initialization.initialize`. A spectral start has the size of the gradient.",
+            "In scaled coordinates it is relative to the spread of the values, and spectral starts have the "
+            "size of the gradient. For plain ones see `dmf_fast.initialization.initialize`; spectral starts "
+            "have all singular values of this size.",
             above=0,
             none="2e-5",
         ),
@@ -60,9 +67,9 @@ class CompletionOptions(Options):
         Initialization | None,
         Option(
             "How the factors start; spectral: from the steepest directions of the loss of the biases.",
-            "Spectral starts are for scaled coordinates. With a weight decay and validation entries they go "
-            "through depth 2 to the depth that is asked for; the others begin at it.",
-            none="spectral in scaled coordinates, gaussian in plain ones",
+            "In scaled coordinates, with a weight decay and validation entries, it goes through depth 2 to "
+            "the depth that is asked for; the others begin at it. In plain ones all directions begin alike.",
+            none="spectral in scaled coordinates or for an automatic width, else gaussian",
         ),
     ] = None
     bias: Annotated[bool, Option("Learn a bias per row and column.")] = True
@@ -138,14 +145,17 @@ class CompletionOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.start == "spectral" and self.coordinates == "plain":
+        if self.has_spectral_phases and self.init_scale is not None:
             raise ValueError(
-                "`initialization` must be another one than 'spectral' in plain coordinates; take 'gaussian'"
+                "`init_scale` must be None for the spectral initialization in scaled coordinates, which has "
+                f"the size of the gradient, got {self.init_scale}; choose another initialization, such as "
+                "'gaussian'"
             )
-        if self.start == "spectral" and self.init_scale is not None:
+        if self.hidden == "auto" and (self.coordinates != "plain" or self.start != "spectral"):
             raise ValueError(
-                "`init_scale` must be None for the spectral initialization, which has the size of the "
-                f"gradient, got {self.init_scale}; choose another initialization, such as 'gaussian'"
+                f"`hidden` must be a number where factors start as {self.start!r} in {self.coordinates} "
+                "coordinates, got 'auto', which needs plain coordinates and the spectral initialization; "
+                "give a width such as 64"
             )
         scaled_rmsprop = self.optimizer == "group-rmsprop" and self.coordinates == "scaled"
         if self.lr is None and not self.finds_steps and not scaled_rmsprop:
@@ -155,17 +165,18 @@ class CompletionOptions(Options):
 
     def check_depth(self) -> None:
         """Raise a `ValueError` where the depth is to be found, but the factors do not begin as that needs."""
-        if self.depth == "auto" and self.start != "spectral":
+        if self.depth == "auto" and not self.has_spectral_phases:
             raise ValueError(
-                f"`depth` must be a number where the factors start as {self.start!r}, got 'auto', which "
-                "needs scaled coordinates and the spectral initialization; give a depth such as 2"
+                f"`depth` must be a number where the factors start as {self.start!r} in {self.coordinates} "
+                "coordinates, got 'auto', which needs scaled coordinates and the spectral initialization; "
+                "give a depth such as 2"
             )
 
     @property
     def begins_fast(self) -> bool:
         """Whether L-BFGS runs the phase of depth 2, along a decay that can fall."""
         deep = self.depth == "auto" or self.depth > 1
-        return self.optimizer == "lbfgs" and self.start == "spectral" and self.weight_decay > 0 and deep
+        return self.optimizer == "lbfgs" and self.has_spectral_phases and self.weight_decay > 0 and deep
 
     @property
     def finds_steps(self) -> bool:
@@ -182,7 +193,17 @@ class CompletionOptions(Options):
         """How the factors start, where ``initialization`` does not say it, too."""
         if self.initialization is not None:
             return self.initialization
-        return "spectral" if self.coordinates == "scaled" else "gaussian"
+        return "spectral" if self.coordinates == "scaled" or self.hidden == "auto" else "gaussian"
+
+    def width(self, shape: tuple[int, int]) -> int:
+        """Return the width of the hidden spaces; one that is found has taken the place of "auto" before."""
+        assert self.hidden != "auto"
+        return self.hidden or min(shape)
+
+    @property
+    def has_spectral_phases(self) -> bool:
+        """Whether factors start in the steepest directions, of the gradient's size, and may be split."""
+        return self.start == "spectral" and self.coordinates == "scaled"
 
 
 FAST = CompletionOptions(depth=2, hidden=48, optimizer="lbfgs")

@@ -122,7 +122,7 @@ class Search:
         depth = 2 if options.depth == "auto" else options.depth
         if self.parts[0].coordinates is not None and self.parts[0].validation is not None:
             self.candidates.append(self._biases())
-        if options.start != "spectral" or self.parts[0].validation is None:
+        if not options.has_spectral_phases or self.parts[0].validation is None:
             self._add(f"depth {depth}", self._phase(Phase(depth, options.start)))
             return
         if depth > 2 and not options.weight_decay:

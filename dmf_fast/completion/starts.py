@@ -5,25 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from dmf_fast.completion.coordinates import Coordinates
 from dmf_fast.completion.decay import DecayUnit
 from dmf_fast.completion.gradient import LEADING, LeadingDirections, leading_directions
 from dmf_fast.completion.optimizers import optimizer_spec
 from dmf_fast.completion.options import CompletionOptions
 from dmf_fast.completion.scaled_model import ScaledFactorization
+from dmf_fast.completion.spectral import balanced_factors, product_directions, spectral_factors
 from dmf_fast.distributed import initial_factors
 from dmf_fast.evaluation.baselines import Biases
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
-from dmf_fast.ops.operators import accumulator_dtype
-from dmf_fast.ops.row_qr import householder_qr
 from dmf_fast.ops.statistics import mean_value
 from dmf_fast.optim import OptimizerSpec
-from dmf_fast.sharding import WHOLE, RowSharding, local_part, whole_tensor
-from dmf_fast.threads import one_thread
+from dmf_fast.sharding import local_part, whole_tensor
 
 # Of adaptive-gd: with whole steps the loss rises now and then, with halves it hardly does. A product is soon
 # at its best: shorter steps come closer to it, in the search and in the same number of steps of the refit.
@@ -99,7 +94,7 @@ class Prepared:
         if options.coordinates == "plain":
             return cls(train, validation)
         coordinates = Coordinates.of(train, options, biases)
-        wanted = options.hidden or min(train.shape)
+        wanted = options.width(train.shape)
         count = max(LEADING, wanted) if options.start == "spectral" else LEADING
         passes = _PASSES_OF_LBFGS if options.begins_fast else _PASSES
         directions = leading_directions(
@@ -145,49 +140,12 @@ def begin_descent(
     return Start(phase, model, prepared.unit, _optimizer(phase, prepared, options, prepared.unit, decay))
 
 
-def balanced_factors(
-    directions: LeadingDirections, singular_values: Tensor, depth: int, sharding: RowSharding = WHOLE
-) -> list[Tensor]:
-    """Return ``[W_1, …, W_N]`` with the product ``U · diag(s) · Vᵀ`` and ``W_{j+1}ᵀ W_{j+1} = W_j W_jᵀ``.
-
-    ``sharding``: of the rows, of which the last factor has those of this process.
-
-    >>> directions = LeadingDirections(torch.eye(3)[:, :1], torch.ones(1), torch.eye(2)[:, :1])
-    >>> [tuple(factor.shape) for factor in balanced_factors(directions, torch.tensor([8.0]), depth=3)]
-    [(1, 2), (1, 1), (3, 1)]
-    """
-    if depth == 1:
-        parts = sharding.split(directions.left * singular_values)
-        return [torch.cat([part @ directions.right.T for part in parts])]
-    root = singular_values ** (1 / depth)
-    middle = [torch.diag(root) for _ in range(depth - 2)]
-    return [root[:, None] * directions.right.T, *middle, directions.left * root]
-
-
-@torch.no_grad()
-def product_directions(model: DeepMatrixFactorization, sharding: RowSharding = WHOLE) -> LeadingDirections:
-    """Return the singular value decomposition of the product of the parameters, as wide as they are.
-
-    Two thin QR decompositions and one of an h × h matrix, in one thread: bitwise the same for any number.
-    """
-    dtype = accumulator_dtype(model.mean.dtype)
-    left, *others = reversed([local_part(factor.detach()).to(dtype) for factor in model.factors])
-    with one_thread():
-        for factor in others[:-1]:
-            left = torch.cat([part @ factor for part in sharding.split(left)])
-        q_left, r_left = householder_qr(left, sharding)
-        q_right, r_right = torch.linalg.qr(others[-1].T)
-        vectors, values, turned = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
-        turned_left = torch.cat([part @ vectors for part in sharding.split(q_left)])
-        return LeadingDirections(turned_left, values, q_right @ turned.T)
-
-
 def _spectral_model(depth: int, prepared: Prepared, options: CompletionOptions) -> ScaledFactorization:
     """Return factors of the leading directions of the gradient, whose sizes follow its squares."""
     coordinates, directions = prepared.coordinates, prepared.directions
     assert coordinates is not None
     assert directions is not None
-    chosen = directions.first(options.hidden or min(coordinates.shape))
+    chosen = directions.first(options.width(coordinates.shape))
     noise = directions.noise or 1.0
     above_noise = (chosen.values / noise).clamp(max=_MOST_ABOVE_NOISE)
     size = _SHALLOW_START
@@ -203,7 +161,7 @@ def _small_model(phase: Phase, prepared: Prepared, options: CompletionOptions) -
     coordinates = prepared.coordinates
     assert coordinates is not None
     rows, columns = coordinates.shape
-    widths = [options.hidden or min(rows, columns)] * (phase.depth - 1)
+    widths = [options.width(coordinates.shape)] * (phase.depth - 1)
     scale = options.small_scale * math.sqrt(max(rows, columns))
     factors = initial_factors(prepared.train, (columns, *widths, rows), scale, phase.start, seed=options.seed)
     return coordinates.model([*map(whole_tensor, factors[:-1]), local_part(factors[-1])])
@@ -231,11 +189,17 @@ def _split_product(phase: Phase, prepared: Prepared, before: Start) -> tuple[Sca
 
 def _plain_start(phase: Phase, prepared: Prepared, options: CompletionOptions) -> Start:
     train = prepared.train
-    (rows, columns), hidden = train.shape, options.hidden or min(train.shape)
-    dims = (columns, *[hidden] * (phase.depth - 1), rows)
-    factors = initial_factors(train, dims, options.small_scale, phase.start, seed=options.seed)
+    (rows, columns), hidden = train.shape, options.width(train.shape)
+    mean = mean_value(train) if options.center else 0.0
+    if phase.start == "spectral":
+        factors = spectral_factors(
+            train, hidden, phase.depth, options.small_scale, mean=mean, seed=options.seed
+        )
+    else:
+        dims = (columns, *[hidden] * (phase.depth - 1), rows)
+        factors = initial_factors(train, dims, options.small_scale, phase.start, seed=options.seed)
     model = DeepMatrixFactorization.of_factors(factors, bias=options.bias)
-    model.mean.fill_(mean_value(train) if options.center else 0.0)
+    model.mean.fill_(mean)
     decays = (options.weight_decay, options.bias_weight_decay)
     optimizer = optimizer_spec(_name(options), _rate(phase, options, train), *decays)
     return Start(phase, model, prepared.unit, optimizer)

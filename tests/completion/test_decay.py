@@ -14,7 +14,7 @@ from dmf_fast import Observations
 from dmf_fast.completion import DecayUnit
 from dmf_fast.completion.coordinates import Coordinates
 from dmf_fast.completion.gradient import LeadingDirections
-from dmf_fast.completion.starts import balanced_factors
+from dmf_fast.completion.spectral import balanced_factors
 from dmf_fast.training import FitOptions, fit
 
 POSITIVE = st.floats(1e-3, 1e3)

@@ -22,7 +22,7 @@ from dmf_fast.completion.options import PAPER
         ({"degree_exponent": 1.5}, "`degree_exponent` must be at most 1, got 1.5"),
         ({"weight_decay": -1.0}, "`weight_decay` must be at least 0, got -1.0"),
         ({"depth": "deep"}, "`depth` must be a whole number or one of auto, got 'deep'"),
-        ({"init_scale": 0.1}, "`init_scale` must be None for the spectral initialization, .*, got 0.1"),
+        ({"init_scale": 0.1}, "`init_scale` must be None for the spectral initialization .*, got 0.1"),
         ({"optimizer": "adam"}, "`lr` must be given for the optimizer 'adam', got None"),
     ],
 )

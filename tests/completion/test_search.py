@@ -116,11 +116,6 @@ def test_a_depth_is_not_found_from_other_starts(changes: dict[str, Any]) -> None
         complete_matrix(ratings(), options(**changes))
 
 
-def test_spectral_starts_are_refused_in_plain_coordinates() -> None:
-    with pytest.raises(ValueError, match="`initialization` must be another one than 'spectral'"):
-        options(coordinates="plain", initialization="spectral")
-
-
 @pytest.mark.parametrize("initialization", ["gaussian", "balanced", "orthogonal"])
 def test_other_starts_begin_at_the_depth_that_is_given(initialization: Any) -> None:
     train, test = ratings().split(0.1, seed=1)

@@ -11,7 +11,8 @@ from dmf_fast import Observations
 from dmf_fast.chain import balancedness, chain_product
 from dmf_fast.completion import CompletionOptions
 from dmf_fast.completion.phases import begin
-from dmf_fast.completion.starts import Phase, Prepared, product_directions
+from dmf_fast.completion.spectral import product_directions
+from dmf_fast.completion.starts import Phase, Prepared
 from dmf_fast.evaluation import Biases
 from dmf_fast.initialization import initialize
 from dmf_fast.nn import DeepMatrixFactorization

@@ -17,7 +17,8 @@ from dmf_fast.completion import CompletionOptions
 from dmf_fast.completion.folds import biases_of_folds
 from dmf_fast.completion.gradient import leading_directions
 from dmf_fast.completion.scales import degree_scales
-from dmf_fast.completion.starts import Phase, Prepared, begin_descent, product_directions
+from dmf_fast.completion.spectral import product_directions
+from dmf_fast.completion.starts import Phase, Prepared, begin_descent
 from dmf_fast.distributed import RowBlocks, initial_factors
 from dmf_fast.distributed import row_blocks as module
 from dmf_fast.evaluation import Biases
