@@ -57,8 +57,8 @@ def claims(results: SensingResults) -> list[Claim]:
             f"{_AROUND:.0%} or more, the error of depth 3 is below {RECOVERED:g} in every seed, and that of "
             "the matrix of least nuclear norm in none.",
             verdict(bool(fewer)),
-            f"So it is at {_listed(fewer)}. Every seed is recovered from "
-            + "; ".join(f"{_least(found)} on by {method}" for method, found in errors.items())
+            f"So it is at {_listed(fewer)}. Every seed is recovered "
+            + ", ".join(f"by {method} {_where(found)}" for method, found in errors.items())
             + f". The matrix has {grid.degrees_of_freedom:,} degrees of freedom.",
         ),
     ]
@@ -129,14 +129,14 @@ def _recovered(errors: np.ndarray) -> float:
     return float((errors < RECOVERED).mean())
 
 
-def _least(errors: dict[int, np.ndarray]) -> str:
-    """Say from which number on every seed is recovered, at all larger ones, too."""
+def _where(errors: dict[int, np.ndarray]) -> str:
+    """Say from which number of measurements on every seed is recovered."""
     least = None
     for count in sorted(errors, reverse=True):
         if _recovered(errors[count]) < 1:
             break
         least = count
-    return "more" if least is None else f"{least:,}"
+    return "nowhere" if least is None else f"from {least:,} on"
 
 
 def _listed(counts: list[int]) -> str:

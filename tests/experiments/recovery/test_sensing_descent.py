@@ -124,8 +124,6 @@ def test_a_run_fits_as_many_of_the_first_measurements_as_it_is_told(measurements
         factors, loss = plain_descent(chain, first, optimizer, run.steps)
         assert run.train_loss == pytest.approx(loss, rel=1e-6)
         assert_close(run.factors, factors, 1e-6)
-        if run.stopped_because == "train_loss_threshold":
-            assert run.train_loss <= threshold < plain_descent(chain, first, optimizer, run.steps - 1)[1]
 
 
 def test_a_run_that_diverges_leaves_the_others_alone(measurements: Measurements) -> None:
