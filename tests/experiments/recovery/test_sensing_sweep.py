@@ -96,8 +96,7 @@ def test_the_figure_draws_errors_and_both_dimensions(monkeypatch: pytest.MonkeyP
     np.testing.assert_allclose(
         np.asarray(lines["nuclear norm"].get_ydata()), [0.1005, 0.1005, (1e-2 + 1e-7) / 2, 4.55e-4]
     )
-    vertical = [
-        float(np.asarray(line.get_xdata())[0]) for line in axes.lines if np.size(line.get_xdata()) == 2
-    ]
+    places = [np.asarray(line.get_xdata()) for line in axes.lines]
+    vertical = [float(x[0]) for x in places if x.size == 2]
     assert vertical == pytest.approx([39, 80.86], rel=1e-3)
     assert [text.get_text() for text in axes.texts] == ["degrees of freedom: 39", "statistical dimension: 81"]
