@@ -97,11 +97,12 @@ def disconnected(completions: Sequence[Completion]) -> Claim:
         "Disconnected complete blocks: the completion has the least nuclear norm, and not the least rank.",
         SOURCE,
         f"From the smallest start every run is fitted to {FITTED:g}, the nuclear norm exceeds the least one "
-        f"by at most {LEAST:g} of it, and σ_(r+1) / σ_1 is at least half of what it is from the largest start.",
+        f"by at most {LEAST:g} of it, and σ_(r+1) / σ_1 is at least half of what it is from the largest "
+        "start.",
         verdict(_fitted(ended) and max(excess) <= LEAST and min(ratios) >= 0.5),
         f"From {ended[0].init_scale:g}, {len(ended)} runs: excess of the nuclear norm at most "
-        f"{max(excess):.1g}; σ_(r+1) / σ_1 {min(ratios):.3g} to {max(ratios):.3g} times that from the largest start; losses at "
-        f"most {max(one.loss for one in ended):.1g}.",
+        f"{max(excess):.1g}; σ_(r+1) / σ_1 {min(ratios):.3g} to {max(ratios):.3g} times that from the "
+        f"largest start; losses at most {max(one.loss for one in ended):.1g}.",
     )
 
 
@@ -116,8 +117,8 @@ def connected(completions: Sequence[Completion]) -> Claim:
         "what it is from the largest start.",
         verdict(_fitted(ended) and max(ratios) <= 0.1),
         f"From {ended[0].init_scale:g}, {len(ended)} runs: σ_(r+1) / σ_1 at most {max(ratios):.2g} times "
-        f"that from the largest start, itself at most {max(one.excess_value for one in ended):.2g}; losses at "
-        f"most {max(one.loss for one in ended):.1g}; excess of the nuclear norm {min(excess):.1g} to "
+        f"that from the largest start, itself at most {max(one.excess_value for one in ended):.2g}; losses "
+        f"at most {max(one.loss for one in ended):.1g}; excess of the nuclear norm {min(excess):.1g} to "
         f"{max(excess):.2g}.",
     )
 

@@ -38,11 +38,11 @@ LOSS_THRESHOLD = 1e-20
 NEAR = 0.01
 
 INTRODUCTION = (
-    "Observed are [[?, ?, 1, R], [?, ?, R, ?], [1, R, ?, ?], [R, ?, ?, ?]] with R = 3. The completion of "
-    "least nuclear norm has rank 2 and trace 4R = 12; the one of rank 1 that treats both halves alike, x xᵀ "
-    "with x = (1, R, 1, R), has trace 2R² + 2 = 20. Gradient descent starts from W = αI, shared out evenly "
-    "among the factors, so that W stays symmetric. Left: the trace at the end; right: the distance to each "
-    "of the two. The start shrinks to the right."
+    "Observed are [[?, ?, 1, R], [?, ?, R, ?], [1, R, ?, ?], [R, ?, ?, ?]] with R = 3. Of the positive "
+    "semidefinite completions that of least nuclear norm has rank 2 and trace 4R = 12; the one of rank 1 that "
+    "treats both halves alike, x xᵀ with x = (1, R, 1, R), has trace 2R² + 2 = 20. Gradient descent starts "
+    "from W = αI, shared out evenly among the factors, so that W stays symmetric and positive semidefinite. "
+    "Left: the trace at the end; right: the distance to each of the two. The start shrinks to the right."
 )
 
 
@@ -91,9 +91,10 @@ def rank_one_completion() -> Tensor:
 
 
 def least_nuclear_norm_completion() -> Tensor:
-    """Return the completion of least nuclear norm, ``(4, 4)``, float64: rank 2, trace 4R.
+    """Return the positive semidefinite completion of least nuclear norm, ``(4, 4)``, float64.
 
-    ``W_14 = W_23 = R`` ask for a trace of 4R, which leaves rows 1 and 4, and rows 2 and 3, equal.
+    ``W_14 = W_23 = R`` ask for a trace of at least 4R, and with it for rows 1 and 4, and rows 2 and 3, to be
+    equal. No other completion has a smaller nuclear norm, but some that are indefinite have the same.
 
     >>> least_nuclear_norm_completion().trace()
     tensor(12., dtype=torch.float64)
