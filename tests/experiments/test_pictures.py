@@ -9,14 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dmf_fast import Observations
-from dmf_fast.experiments.dynamics import figure3, figure3_pictures, greedy
-from dmf_fast.experiments.dynamics.greedy_phases import GreedyPhase
-from dmf_fast.experiments.dynamics.singular_dynamics import LEADING, DynamicsProblem
 from dmf_fast.experiments.norms import unbounded
 from dmf_fast.experiments.page.section import Picture
 from dmf_fast.experiments.ratings import movielens, ratings
@@ -51,71 +47,6 @@ def legends(figure: list[Axes]) -> list[int]:
 def panels(figure: Any) -> list[Axes]:
     assert isinstance(figure, Figure)
     return list(figure.axes)
-
-
-def states(depth: int) -> pa.Table:
-    """Three states of which the first is the start; the velocities are twice those of the theorem."""
-    values = np.array([[0.0] * LEADING, [8.0] * LEADING, [1.0] * LEADING])
-    predicted = depth * values ** (2 - 2 / depth) * 5.0  # the gradient's component is 5
-    return pa.table({
-        "step": [0, 10, 20],
-        "time": [0.0, 1.0, 2.0],
-        "train_loss": [9.0, 4.0, 1.0],
-        "effective_rank": [5.0, 4.0, 3.0],
-        "singular_values": [[place * time for place in range(LEADING, 0, -1)] for time in (0.0, 1.0, 2.0)],
-        "diagonal": [7.0, 4.0, 2.0],
-        "off_diagonal": [7.0, 1.0, 1.0],
-        "relative_balancedness": [0.0, 3e-3, 2e-3],
-        "middle_values": values.tolist(),
-        "measured": (2 * predicted).tolist(),
-        "predicted": predicted.tolist(),
-    })  # fmt: skip
-
-
-def test_dynamics_are_drawn_against_time() -> None:
-    figure = panels(figure3_pictures.draw_dynamics("a matrix", {1: states(1), 2: states(2)}, "log"))
-    assert legends(figure) == [2]
-    for axes in figure[:2]:
-        assert [line.get_ydata().tolist() for line in axes.lines] == [
-            [0.0, place, 2.0 * place] for place in range(LEADING, 0, -1)
-        ]
-        assert axes.get_yscale() == "log"
-    assert [axes.get_ylabel() for axes in figure] == [
-        "singular values", "", "mean size in $U^T \\nabla\\ell(W)\\,V$", "",
-    ]  # fmt: skip
-    assert [axes.get_title() for axes in figure] == ["depth 1", "depth 2", "", ""]
-    for axes in figure[2:]:
-        assert curves(axes) == {
-            "diagonal": ([1.0, 2.0], [4.0, 2.0]), "off the diagonal": ([1.0, 2.0], [1.0, 1.0]),
-        }  # fmt: skip
-
-
-@pytest.mark.parametrize(("depth", "at_8", "wrong_at_8"), [(2, 2 * 8, 2 * 16), (3, 3 * 16, 3 * 8**1.5)])
-def test_velocities_are_drawn_over_what_moves_them(depth: int, at_8: float, wrong_at_8: float) -> None:
-    velocities, balancedness = panels(figure3_pictures.draw_theory({1: states(1), depth: states(depth)}))
-    assert legends([velocities, balancedness]) == [0, 1]
-    assert velocities.get_ylabel() == "velocity per unit of gradient"
-    found = curves(velocities)
-    assert found["measured"][0] == [8.0] * LEADING + [1.0] * LEADING
-    assert found["measured"][1] == pytest.approx([2.0 * at_8] * LEADING + [2.0 * depth] * LEADING)
-    for label, value in (("theorem 3", at_8), (f"exponent of depth {depth + 1}", wrong_at_8)):
-        x, y = found[label]
-        assert (x[0], x[-1]) == pytest.approx((1.0, 8.0))
-        assert (y[0], y[-1]) == pytest.approx((depth, value))
-    assert curves(balancedness) == {f"depth {depth}": ([1.0, 2.0], [3e-3, 2e-3])}
-
-
-def test_the_table_of_figure_3_says_where_runs_end_and_what_they_did() -> None:
-    problem = figure3.synthetic(quick=True)
-    (row,) = figure3._table(problem, {2: states(2)}).to_pylist()
-    assert row == {
-        "depth": 2, "learning_rate": 4 * 2e-4, "step": 20, "train_loss": 1.0, "effective_rank": 3.0,
-        "singular_value_1": 20.0, "singular_value_5": 12.0, "singular_value_6": 10.0,
-        "median_off_diagonal_over_diagonal": 0.375, "largest_relative_balancedness": 3e-3,
-        "velocity_error": 0.5, "velocity_error_of_wrong_exponent": pytest.approx(0.25),
-    }  # fmt: skip
-    (row,) = figure3._table(replace(problem, has_velocities=False), {2: states(2)}).to_pylist()
-    assert "velocity_error" not in row
 
 
 def movielens_results() -> MovieLensResults:
@@ -210,18 +141,6 @@ def test_the_table_of_ratings_has_the_median_errors_of_every_share() -> None:
     assert rows["biases"]["effective rank"] is None
 
 
-def test_the_table_of_greedy_phases_has_medians_over_the_seeds() -> None:
-    phases = [
-        GreedyPhase(depth, scale, seed, rank, 0.5 + seed, 0.1 * rank * (1 + seed), 1.0 * depth)
-        for depth in (3, 2) for scale in (1e-3, 1e-2) for seed in (2, 0, 1) for rank in (1, 2)
-    ]  # fmt: skip
-    rows = greedy._table(phases).to_pylist()
-    assert [(row["depth"], row["start"], row["r"]) for row in rows[:4]] == [
-        (2, 1e-2, 1), (2, 1e-3, 1), (2, 1e-2, 2), (2, 1e-3, 2),
-    ]  # fmt: skip
-    assert list(rows[2].values())[3:] == pytest.approx([1.5, 0.4, 2.0])
-
-
 def test_runs_have_the_sizes_that_the_claims_were_decided_at() -> None:
     assert (sensing_grid.FULL.size, sensing_grid.FULL.rank, sensing_grid.FULL.measured) == (
         50,
@@ -232,19 +151,10 @@ def test_runs_have_the_sizes_that_the_claims_were_decided_at() -> None:
     assert MovieLensGrid() == MovieLensGrid((2, 3, 4), 5, 100, 1e-2, 0.03, 3_000, 50, 0.05)
     assert MovieLensGrid().dims(3, (943, 1682)) == (1682, 100, 100, 943)
     assert RatingsGrid() == RatingsGrid((0.05, 0.1, 0.2, 0.3, 0.5, 0.9), 5, (1, 2, 3, 4), (2, 3, 4), 5_000)
-    assert (greedy.DIM, greedy.OBSERVED, greedy.SINGULAR_VALUES) == (20, 320, (20.0, 10.0, 5.0))
     assert (unbounded.INIT_SCALE, unbounded.LOSS_THRESHOLD, unbounded.SMALL_LOSS) == (1e-2, 1e-8, 1e-3)
-    full, quick = (figure3.synthetic(quick=quick) for quick in (False, True))
-    assert (full.train.shape, full.train.nnz, full.hidden, full.init_scale) == ((100, 100), 2_000, 100, 1e-3)
-    assert full.learning_rates == {1: 1e-3, 2: 2e-4, 3: 2e-4, 4: 1e-4}
-    assert quick.learning_rates == {depth: 4 * rate for depth, rate in full.learning_rates.items()}
-    assert torch.equal(full.train.values, quick.train.values)
-    assert (full.interval, full.longest, full.train_loss_threshold) == (0.025, 4.0, 1e-3)
     assert not Reproduction(Path()).quick
     assert sensing_grid.FULL.convex_only == (600,)
-    assert greedy.LEARNING_RATES == {2: 0.5, 3: 0.1}
     assert unbounded.LEARNING_RATES == {2: 1e-2, 3: 2e-3, 4: 8e-4}
-    assert greedy.INIT_SCALES == {2: (1e-2, 1e-4, 1e-6, 1e-8, 1e-12), 3: (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)}
 
 
 def test_norms_are_drawn_against_the_loss_with_their_bounds() -> None:
@@ -278,21 +188,6 @@ def test_quick_runs_are_smaller_ones_of_the_same_kind() -> None:
     )
 
 
-@pytest.mark.parametrize("quick", [True, False])
-def test_dynamics_on_movielens_are_quick_in_depth_and_time(
-    quick: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(figure3, "read_some_ratings", lambda *given: asked.append(given))
-    problem = figure3.movielens(Path("ml"), quick=quick)
-    rates = {1: 0.05, 2: 0.01, 3: 0.001, 4: 0.0007}
-    assert asked == [(Path("ml"), 10_000, 0)]
-    assert problem.learning_rates == ({1: 0.05, 2: 0.01} if quick else rates)
-    assert (problem.hidden, problem.init_scale, problem.longest) == (943, 1e-2, 4.0)
-    assert (problem.interval, problem.train_loss_threshold) == ((0.1, 1e-2) if quick else (0.05, 1e-3))
-    assert problem.one_thread == quick
-
-
 def test_jobs_on_ratings_differ_in_depth_and_decay_alone() -> None:
     jobs = dict(RatingsGrid(depths=(1, 3), undecayed=(2,), steps=40).jobs())
     assert {name: (one.depth, one.weight_decay, one.bias_weight_decay) for name, one in jobs.items()} == {
@@ -300,15 +195,3 @@ def test_jobs_on_ratings_differ_in_depth_and_decay_alone() -> None:
         "auto": ("auto", 0.13, None),
     }  # fmt: skip
     assert {(one.fit.steps, one.fit.patience) for one in jobs.values()} == {(40, 20)}
-
-
-def test_a_trial_of_the_dynamics_descends_on_the_sum_for_so_long() -> None:
-    train = Observations([0, 1], [1, 0], [1.0, 2.0], (2, 3))
-    problem = DynamicsProblem(
-        "one", train, 4, 0.01, {3: 0.02}, interval=0.09, longest=1.0, train_loss_threshold=1e-3
-    )
-    trial = problem.trial(3)
-    assert [tuple(factor.shape) for factor in trial.factors] == [(4, 3), (4, 4), (2, 4)]
-    assert (trial.options.steps, trial.options.reduction, trial.recording.every) == (50, "sum", 4)
-    assert trial.spec.options["lr"] == 0.02
-    assert replace(problem, interval=0.001).trial(3).recording.every == 1

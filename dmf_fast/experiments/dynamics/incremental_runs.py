@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -113,7 +114,7 @@ def measured_matrix(seed: int) -> Tensor:
 def _start(width: int, scale: float, seed: int) -> Tensor:
     """Return a Gaussian ``U``, ``(DIM, DIM)``, zero from column ``width`` on, where it remains so."""
     generator = torch.Generator().manual_seed(_FIRST_SEED_OF_A_START + seed)
-    start = torch.randn(DIM, DIM, generator=generator, dtype=torch.float64) * (scale / DIM) ** 0.5
+    start = torch.randn(DIM, DIM, generator=generator, dtype=torch.float64) * math.sqrt(scale / DIM)
     start[:, width:] = 0
     return start
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
-from dmf_fast.experiments.dynamics.closed_form import Numbers
+from dmf_fast.experiments.dynamics.plateau_measures import NEAR, Plateau, largest_fall, over_seeds, rank_path
 from dmf_fast.experiments.page.comparison import PAIRED_RULE, less
 from dmf_fast.experiments.page.section import Claim, verdict
-from dmf_fast.experiments.running.columns import column
 from dmf_fast.training import TrialResult
 
-_NEAR = 0.05
 _LEAST_FLAT = 0.1
 _NONE = 1e-3
 _FALL = 0.01
@@ -27,96 +23,6 @@ _SOURCE = "Chou, Gieshoff, Maly & Rauhut 2020, abstract"
 
 Predicted = Callable[[int, float, int], float]
 """From rank, scale and depth to a length."""
-
-
-@dataclass(frozen=True)
-class Plateau:
-    """What a run does at rank ``rank``, between finding one singular value and the next.
-
-    Attributes:
-        start: what the run starts from.
-        depth, init_scale, seed: of the run.
-        rank: L.
-        length: the time from when σ_L comes to half of its end to when σ_(L+1) does.
-        flat: the part of it in which the effective rank is within 5 % of that of the best approximation of
-            rank L, without a break.
-
-    """
-
-    start: str
-    depth: int
-    init_scale: float
-    seed: int
-    rank: int
-    length: float
-    flat: float
-
-
-def plateaus_of(run: TrialResult, ranks: Sequence[float]) -> list[Plateau]:
-    """Return the plateaus at all but the last of the effective ranks of best approximations."""
-    labels, history = run.trial.labels, run.result.history
-    times, path = rank_path(run)
-    halves = [
-        half_time(times, column(history, f"singular_value_{place}")) for place in range(1, 1 + len(ranks))
-    ]
-    plateaus = []
-    for rank, (level, (begin, end)) in enumerate(zip(ranks, pairwise(halves), strict=False), start=1):
-        near = (np.abs(path / level - 1) <= _NEAR) & (begin <= times) & (times <= end)
-        flat = longest_stay(times, near) / (end - begin) if end > begin else 0.0
-        start, depth, scale, seed = (labels[name] for name in ("start", "depth", "init_scale", "seed"))
-        plateaus.append(Plateau(str(start), int(depth), float(scale), int(seed), rank, end - begin, flat))
-    return plateaus
-
-
-def rank_path(run: TrialResult) -> tuple[Numbers, Numbers]:
-    """Return times and effective ranks of the recorded states."""
-    history = run.result.history
-    return column(history, "step") * float(run.trial.spec.options["lr"]), column(history, "effective_rank")
-
-
-def longest_stay(times: Numbers, inside: np.ndarray) -> float:
-    """Return the longest time on end where ``inside`` is true, both ``(rows,)``; 0 without any.
-
-    >>> longest_stay(np.array([0.0, 1.0, 2.0, 4.0]), np.array([True, False, True, True]))
-    2.0
-    """
-    changes = np.flatnonzero(np.diff(np.concatenate(([False], inside, [False])).astype(int)))
-    return max(
-        (float(times[after - 1] - times[first]) for first, after in changes.reshape(-1, 2)), default=0.0
-    )
-
-
-def half_time(times: Numbers, values: Numbers) -> float:
-    """Return when values first come to half of the last one, between two rows in proportion.
-
-    >>> half_time(np.array([0.0, 1.0, 2.0]), np.array([0.0, 2.0, 8.0]))
-    1.3333333333333333
-    """
-    after = int(np.argmax(values >= values[-1] / 2))
-    rows = slice(max(0, after - 1), after + 1)
-    return float(np.interp(values[-1] / 2, values[rows], times[rows]))
-
-
-def largest_fall(path: Numbers) -> float:
-    """Return how far a path falls below what it has come to since its least value, as a share of that.
-
-    >>> largest_fall(np.array([9.0, 1.0, 2.0, 1.5, 4.0]))
-    0.25
-    """
-    rest = path[int(np.argmin(path)) :]
-    return float(np.max(1 - rest / np.maximum.accumulate(rest)))
-
-
-def over_seeds(
-    plateaus: Sequence[Plateau], start: str, measure: str
-) -> dict[tuple[int, int], dict[float, list[float]]]:
-    """Return a measure from one kind of start by depth and rank, then by scale, the largest scale first."""
-    groups: dict[tuple[int, int], dict[float, list[float]]] = {}
-    for one in sorted(plateaus, key=lambda one: (one.depth, one.rank, -one.init_scale, one.seed)):
-        if one.start == start:
-            by_scale = groups.setdefault((one.depth, one.rank), {})
-            by_scale.setdefault(one.init_scale, []).append(getattr(one, measure))
-    return groups
 
 
 def claims(runs: Sequence[TrialResult], plateaus: Sequence[Plateau], predicted: Predicted) -> list[Claim]:
@@ -138,7 +44,7 @@ def near_projections(plateaus: Sequence[Plateau]) -> Claim:
         "There are times in which the effective rank is near that of a best approximation of lower rank.",
         _SOURCE,
         "From the smallest start of every depth from 2 on, of both kinds, in every seed and for every rank L "
-        f"below the full one: the effective rank is within {_NEAR:.0%} of that of the approximation for at "
+        f"below the full one: the effective rank is within {NEAR:.0%} of that of the approximation for at "
         f"least {_LEAST_FLAT:.0%} of the length of the plateau, the time from when σ_L comes to half of its "
         "end to when σ_(L+1) does.",
         verdict(min(flat) >= _LEAST_FLAT),
@@ -226,7 +132,7 @@ def flatter_when_deeper(plateaus: Sequence[Plateau]) -> Claim:
         "project",
         "From the smallest scale that a depth and the next one both start from, for both kinds of start and "
         "for every rank L below the full one: the part of the length in which the effective rank is not "
-        f"within {_NEAR:.0%} of that of the best approximation is smaller in the deeper chain, "
+        f"within {NEAR:.0%} of that of the best approximation is smaller in the deeper chain, "
         f"{PAIRED_RULE}.",
         verdict(all(by_scale[min(by_scale)] for by_scale in holds.values())),
         "; ".join(

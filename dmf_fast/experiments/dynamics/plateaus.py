@@ -15,14 +15,8 @@ import torch
 from matplotlib.figure import Figure
 
 from dmf_fast.experiments.dynamics.closed_form import time_of_value
-from dmf_fast.experiments.dynamics.plateau_claims import (
-    STARTS,
-    Plateau,
-    claims,
-    over_seeds,
-    plateaus_of,
-    rank_path,
-)
+from dmf_fast.experiments.dynamics.plateau_claims import STARTS, claims
+from dmf_fast.experiments.dynamics.plateau_measures import Plateau, over_seeds, plateaus_of, rank_path
 from dmf_fast.experiments.dynamics.trajectories_pictures import evenly
 from dmf_fast.experiments.page.figure_style import (
     CURVE_STYLES,
@@ -53,11 +47,12 @@ _HIGHEST = 6.0
 """Of the effective ranks that are drawn."""
 
 INTRODUCTION = (
-    "All entries of a matrix of rank 4 are observed, so that nothing but the way there is left to be seen. "
-    "From a small start gradient descent finds the largest singular values first, and rests in between: the "
+    "All entries of a matrix of rank 4 are observed, so that nothing is left to be seen but the way there. "
+    "From a small start gradient descent finds the largest singular values first and rests in between: the "
     "effective rank climbs in steps, from that of the best approximation of rank 1 to that of rank 2, and "
-    "so on (dotted). It is on a plateau where it is within 5 % of one of these. The paper starts from "
-    "multiples of the identity; Gaussian starts are drawn as well."
+    "so on (dotted). The paper starts from multiples of the identity; Gaussian starts are drawn as well. "
+    "How small a start must be depends on the gaps: with singular values of 4, 3, 2, 1 in place of 8, 4, 2, "
+    "1, depth 2 has no plateau at rank 1 even from 1e-6."
 )
 
 

@@ -22,9 +22,11 @@ from dmf_fast.experiments.running.columns import column
 from dmf_fast.experiments.synthetic import low_rank_problem
 from dmf_fast.training import FitResult, fit
 
+PROBLEM = low_rank_problem(13, 11, 2, 70, seed=0, dtype=torch.float64)
 TINY = DynamicsProblem(
     name="tiny",
-    train=low_rank_problem(13, 11, 2, 70, seed=0, dtype=torch.float64).train,
+    train=PROBLEM.train,
+    test=PROBLEM.test,
     hidden=12,
     init_scale=0.01,
     learning_rates={1: 0.01, 3: 0.002},
@@ -45,8 +47,12 @@ def end_of(problem: DynamicsProblem, depth: int, steps: int) -> np.ndarray:
     return product
 
 
+def entries(observations: Observations) -> list[np.ndarray]:
+    return [part.numpy() for part in (observations.rows, observations.columns, observations.values)]
+
+
 def gradient(product: np.ndarray, train: Observations) -> np.ndarray:
-    rows, columns, values = (part.numpy() for part in (train.rows, train.columns, train.values))
+    rows, columns, values = entries(train)
     slopes = np.zeros_like(product)
     slopes[rows, columns] = 2 * (product[rows, columns] - values)
     return slopes
@@ -61,12 +67,18 @@ def test_states_hold_what_plain_decompositions_say(depth: int, tmp_path: Path) -
     assert column(states, "time") == pytest.approx([0.0, 0.2, 0.4, 0.5])
     product = end_of(TINY, depth, steps)
     left, values, right = np.linalg.svd(product)
-    turned = np.abs(left.T @ gradient(product, TINY.train) @ right.T)[:LEADING, :LEADING]
+    of_all = np.abs(left[:, :11].T @ gradient(product, TINY.train) @ right.T)
+    turned = of_all[:LEADING, :LEADING]
     off_diagonal = turned[~np.eye(LEADING, dtype=bool)]
+    error = np.sqrt(np.mean([(product[i, j] - b) ** 2 for i, j, b in zip(*entries(TINY.test), strict=True)]))
     shares = values / values.sum()
     assert column(states, "singular_values")[-1] == pytest.approx(values[:LEADING], rel=1e-6)
     assert column(states, "diagonal")[-1] == pytest.approx(turned.diagonal().mean(), rel=1e-6)
     assert column(states, "off_diagonal")[-1] == pytest.approx(off_diagonal.mean(), rel=1e-5)
+    assert column(states, "diagonal_of_all")[-1] == pytest.approx(of_all.diagonal().mean(), rel=1e-6)
+    off_of_all = of_all[~np.eye(11, dtype=bool)].mean()
+    assert column(states, "off_diagonal_of_all")[-1] == pytest.approx(off_of_all, rel=1e-5)
+    assert column(states, "test_rmse")[-1] == pytest.approx(error)
     assert column(states, "effective_rank")[-1] == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
 
 
@@ -110,6 +122,7 @@ def made_up(
     rank: float | None = None,
     exponent: float | None = None,
     ratios: Sequence[float] = (0.1,) * 10,
+    ratios_of_all: Sequence[float] | None = None,
     imbalance: float = 1e-4,
     train_loss: float = 1e-3,
 ) -> pa.Table:
@@ -124,6 +137,8 @@ def made_up(
             "effective_rank": [100.0] * (rows - 1) + [10.0 / depth if rank is None else rank],
             "diagonal": [2.0] * rows,
             "off_diagonal": [1e9, *(2.0 * ratio for ratio in ratios)],  # the start is not looked at
+            "diagonal_of_all": [1.0] * rows,
+            "off_diagonal_of_all": [1e9, *(ratios if ratios_of_all is None else ratios_of_all)],
             "relative_balancedness": [0.0] * (rows - 1) + [imbalance],
             "middle_values": values.tolist(),
             "measured": (1.001 * measured).tolist(),
@@ -182,6 +197,13 @@ def test_vectors_align_where_nine_of_ten_states_say_so_at_every_depth() -> None:
     assert verdicts(aligned)[ALIGNED] == "reproduced"
     assert verdicts(aligned | {3: made_up(3, ratios=eight)})[ALIGNED] == "not reproduced"
     assert verdicts(aligned, {2: made_up(2, ratios=eight)})[MOVIELENS_ALIGNED] == "not reproduced"
+
+
+def test_the_share_of_all_vectors_is_given_and_not_decided_on() -> None:
+    claim = claims({2: made_up(2, ratios_of_all=[0.4] * 7 + [0.6] * 3)})[ALIGNED]
+
+    assert claim.verdict == "reproduced"
+    assert claim.evidence == "depth 2: 100% of the states, median ratio 0.1 (all vectors: 70%, 0.4)"
 
 
 def test_factors_a_tenth_from_balanced_are_not() -> None:
@@ -305,10 +327,12 @@ def test_some_ratings_are_drawn_and_normalized(tmp_path: Path) -> None:
     lines = [f"{1 + place}\t{1 + 2 * place}\t{1 + place % 5}\t0" for place in range(100)]
     (tmp_path / "u.data").write_text("\n".join(lines))
 
-    drawn = read_some_ratings(tmp_path, 30, seed=0)
+    drawn, others = read_some_ratings(tmp_path, 30, seed=0)
 
     assert drawn.shape == SHAPE
     assert (len(drawn), drawn.dtype) == (30, torch.float32)
     assert torch.equal(drawn.columns, 2 * drawn.rows)
     assert torch.equal(drawn.values, (drawn.rows % 5) / 4)
-    assert not torch.equal(drawn.rows, read_some_ratings(tmp_path, 30, seed=1).rows)
+    assert sorted(drawn.rows.tolist() + others.rows.tolist()) == list(range(100))
+    assert torch.equal(others.values, (others.rows % 5) / 4)
+    assert not torch.equal(drawn.rows, read_some_ratings(tmp_path, 30, seed=1)[0].rows)

@@ -198,3 +198,21 @@ def test_depth_3_must_be_closer_at_every_common_scale() -> None:
     assert closer_when_deeper(reversed_at_one).verdict == "not reproduced"
     only_common = [phase for phase in reversed_at_one if (phase.depth, phase.init_scale) != (2, 1e-4)]
     assert closer_when_deeper(only_common).verdict == "reproduced"
+
+
+def test_the_table_of_greedy_phases_has_medians_over_the_seeds() -> None:
+    phases = [
+        GreedyPhase(depth, scale, seed, rank, 0.5 + seed, 0.1 * rank * (1 + seed), 1.0 * depth)
+        for depth in (3, 2) for scale in (1e-3, 1e-2) for seed in (2, 0, 1) for rank in (1, 2)
+    ]  # fmt: skip
+    rows = greedy._table(phases).to_pylist()
+    assert [(row["depth"], row["start"], row["r"]) for row in rows[:4]] == [
+        (2, 1e-2, 1), (2, 1e-3, 1), (2, 1e-2, 2), (2, 1e-3, 2),
+    ]  # fmt: skip
+    assert list(rows[2].values())[3:] == pytest.approx([1.5, 0.4, 2.0])
+
+
+def test_the_settings_are_those_that_the_claims_were_decided_at() -> None:
+    assert (greedy.DIM, greedy.OBSERVED, greedy.SINGULAR_VALUES) == (20, 320, (20.0, 10.0, 5.0))
+    assert greedy.LEARNING_RATES == {2: 0.5, 3: 0.1}
+    assert greedy.INIT_SCALES == {2: (1e-2, 1e-4, 1e-6, 1e-8, 1e-12), 3: (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)}

@@ -1,0 +1,106 @@
+"""Plateaus of the effective rank along runs: where they are, how long they last, and how flat they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from dmf_fast.experiments.dynamics.closed_form import Numbers
+from dmf_fast.experiments.running.columns import column
+from dmf_fast.training import TrialResult
+
+NEAR = 0.05
+"""How near an effective rank is to another, relatively, where a plateau is flat."""
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """What a run does at rank ``rank``, between finding one singular value and the next.
+
+    Attributes:
+        start: what the run starts from.
+        depth, init_scale, seed: of the run.
+        rank: L.
+        length: the time from when σ_L comes to half of its end to when σ_(L+1) does.
+        flat: the part of it in which the effective rank is within 5 % of that of the best approximation of
+            rank L, without a break.
+
+    """
+
+    start: str
+    depth: int
+    init_scale: float
+    seed: int
+    rank: int
+    length: float
+    flat: float
+
+
+def plateaus_of(run: TrialResult, ranks: Sequence[float]) -> list[Plateau]:
+    """Return the plateaus at all but the last of the effective ranks of best approximations."""
+    labels, history = run.trial.labels, run.result.history
+    times, path = rank_path(run)
+    halves = [
+        half_time(times, column(history, f"singular_value_{place}")) for place in range(1, 1 + len(ranks))
+    ]
+    plateaus = []
+    for rank, (level, (begin, end)) in enumerate(zip(ranks, pairwise(halves), strict=False), start=1):
+        near = (np.abs(path / level - 1) <= NEAR) & (begin <= times) & (times <= end)
+        flat = longest_stay(times, near) / (end - begin) if end > begin else 0.0
+        start, depth, scale, seed = (labels[name] for name in ("start", "depth", "init_scale", "seed"))
+        plateaus.append(Plateau(str(start), int(depth), float(scale), int(seed), rank, end - begin, flat))
+    return plateaus
+
+
+def rank_path(run: TrialResult) -> tuple[Numbers, Numbers]:
+    """Return times and effective ranks of the recorded states."""
+    history = run.result.history
+    return column(history, "step") * float(run.trial.spec.options["lr"]), column(history, "effective_rank")
+
+
+def longest_stay(times: Numbers, inside: np.ndarray) -> float:
+    """Return the longest time on end where ``inside`` is true, both ``(rows,)``; 0 without any.
+
+    >>> longest_stay(np.array([0.0, 1.0, 2.0, 4.0]), np.array([True, False, True, True]))
+    2.0
+    """
+    changes = np.flatnonzero(np.diff(np.concatenate(([False], inside, [False])).astype(int)))
+    return max(
+        (float(times[after - 1] - times[first]) for first, after in changes.reshape(-1, 2)), default=0.0
+    )
+
+
+def half_time(times: Numbers, values: Numbers) -> float:
+    """Return when values first come to half of the last one, between two rows in proportion.
+
+    >>> half_time(np.array([0.0, 1.0, 2.0]), np.array([0.0, 2.0, 8.0]))
+    1.3333333333333333
+    """
+    after = int(np.argmax(values >= values[-1] / 2))
+    rows = slice(max(0, after - 1), after + 1)
+    return float(np.interp(values[-1] / 2, values[rows], times[rows]))
+
+
+def largest_fall(path: Numbers) -> float:
+    """Return how far a path falls below what it has come to since its least value, as a share of that.
+
+    >>> largest_fall(np.array([9.0, 1.0, 2.0, 1.5, 4.0]))
+    0.25
+    """
+    rest = path[int(np.argmin(path)) :]
+    return float(np.max(1 - rest / np.maximum.accumulate(rest)))
+
+
+def over_seeds(
+    plateaus: Sequence[Plateau], start: str, measure: str
+) -> dict[tuple[int, int], dict[float, list[float]]]:
+    """Return a measure from one kind of start by depth and rank, then by scale, the largest scale first."""
+    groups: dict[tuple[int, int], dict[float, list[float]]] = {}
+    for one in sorted(plateaus, key=lambda one: (one.depth, one.rank, -one.init_scale, one.seed)):
+        if one.start == start:
+            by_scale = groups.setdefault((one.depth, one.rank), {})
+            by_scale.setdefault(one.init_scale, []).append(getattr(one, measure))
+    return groups
