@@ -6,6 +6,7 @@ over their number.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -71,22 +72,45 @@ def _settings_of_sweep(grid: SensingGrid) -> dict[str, str]:
 
 
 def claims(results: SensingResults) -> list[Claim]:
-    """Decide on what the paper claims, at the smallest initialization."""
-    grid = results.grid
-    small, large = min(grid.init_scales), max(grid.init_scales)
-    with_many = {f"depth {n}": results.of_runs(_ERROR, measured=grid.many, depth=n) for n in grid.depths}
+    """Decide on what figure 1 claims of completion, at the smallest initialization.
+
+    The evidence says at which other scales it holds, too.
+    """
+    by_scale = {scale: _claims_at(results, scale) for scale in sorted(results.grid.init_scales)}
+    return [
+        replace(claim, evidence=f"{claim.evidence}. {_holds_at(place, by_scale)}")
+        for place, claim in enumerate(by_scale[min(by_scale)])
+    ]
+
+
+def _claims_at(results: SensingResults, scale: float) -> list[Claim]:
+    grid, large = results.grid, max(results.grid.init_scales)
+    few, many = (
+        {n: results.of_runs(_ERROR, measured=measured, depth=n, init_scale=scale) for n in grid.depths}
+        for measured in (grid.few, grid.many)
+    )
     errors = ReconstructionErrors(
         data="measurements",
         few=grid.few,
         many=grid.many,
-        init_scales=(small, large),
-        by_depth={n: results.of_runs(_ERROR, measured=grid.few, depth=n) for n in grid.depths},
+        init_scales=(scale, large),
+        by_depth=few,
         from_large_start=results.of_runs(_ERROR, measured=grid.few, depth=2, init_scale=large),
         convex=results.of_convex(_ERROR, grid.few),
-        with_many=with_many | {"nuclear norm": results.of_convex(_ERROR, grid.many)},
+        with_many={f"depth {depth}": found for depth, found in many.items()}
+        | {"nuclear norm": results.of_convex(_ERROR, grid.many)},
     )
     source = "Arora et al. 2019, section 2.2 and appendix, on matrix sensing"
-    return reconstruction_claims(errors, f"At an initial scale of {small:g}", source)
+    return reconstruction_claims(errors, f"At an initial scale of {scale:g}", source)
+
+
+def _holds_at(place: int, by_scale: dict[float, list[Claim]]) -> str:
+    """Say at how many scales the claim at a place of the lists holds, and where it does not."""
+    verdicts = {scale: claims[place].verdict for scale, claims in by_scale.items()}
+    tested = {scale: verdict for scale, verdict in verdicts.items() if verdict != "not tested"}
+    without = [f"{scale:g}" for scale, verdict in tested.items() if verdict != "reproduced"]
+    holds = f"It holds at {len(tested) - len(without)} of {len(tested)} scales"
+    return f"{holds}, not at {', '.join(without)}." if without else f"{holds}."
 
 
 def _table(results: SensingResults) -> pa.Table:

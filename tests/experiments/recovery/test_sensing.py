@@ -211,6 +211,15 @@ def test_the_data_decide(few: dict[int, list[float]], convex: list[float], verdi
     assert [claim.verdict for claim in sensing.claims(results_with(few, convex))] == verdicts
 
 
+def test_the_evidence_says_at_which_scales_a_claim_holds() -> None:
+    # At the other scale errors are twice as large: depth 2 is no better than the nuclear norm there.
+    evidence = [claim.evidence for claim in sensing.claims(results_with({2: [0.06], 3: [1e-5]}, [0.1]))]
+
+    assert evidence[0].endswith(". It holds at 2 of 2 scales.")
+    assert evidence[1].endswith(". It holds at 1 of 2 scales, not at 0.1.")
+    assert evidence[2].endswith(". It holds at 1 of 1 scales.")
+
+
 def test_a_matrix_that_is_not_recovered_from_many_measurements_shows() -> None:
     claims = sensing.claims(results_with({2: [1e-2], 3: [1e-5]}, [0.1], many=2e-3))
 
