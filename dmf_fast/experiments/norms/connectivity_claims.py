@@ -99,7 +99,11 @@ def disconnected(completions: Sequence[Completion]) -> Claim:
         f"From the smallest start every run is fitted to {FITTED:g}, the nuclear norm exceeds the least one "
         f"by at most {LEAST:g} of it, and σ_(r+1) / σ_1 is at least half of what it is from the largest "
         "start.",
-        verdict(_fitted(ended) and max(excess) <= LEAST and min(ratios) >= 0.5),
+        verdict(
+            _fitted(ended)
+            and all(value <= LEAST for value in excess)
+            and all(ratio >= 0.5 for ratio in ratios)
+        ),
         f"From {ended[0].init_scale:g}, {len(ended)} runs: excess of the nuclear norm at most "
         f"{max(excess):.1g}; σ_(r+1) / σ_1 {min(ratios):.3g} to {max(ratios):.3g} times that from the "
         f"largest start; losses at most {max(one.loss for one in ended):.1g}.",
@@ -115,7 +119,7 @@ def connected(completions: Sequence[Completion]) -> Claim:
         SOURCE,
         f"From the smallest start every run is fitted to {FITTED:g}, and σ_(r+1) / σ_1 is at most a tenth of "
         "what it is from the largest start.",
-        verdict(_fitted(ended) and max(ratios) <= 0.1),
+        verdict(_fitted(ended) and all(ratio <= 0.1 for ratio in ratios)),
         f"From {ended[0].init_scale:g}, {len(ended)} runs: σ_(r+1) / σ_1 at most {max(ratios):.2g} times "
         f"that from the largest start, itself at most {max(one.excess_value for one in ended):.2g}; losses "
         f"at most {max(one.loss for one in ended):.1g}; excess of the nuclear norm {min(excess):.1g} to "

@@ -39,10 +39,11 @@ NEAR = 0.01
 
 INTRODUCTION = (
     "Observed are [[?, ?, 1, R], [?, ?, R, ?], [1, R, ?, ?], [R, ?, ?, ?]] with R = 3. Of the positive "
-    "semidefinite completions that of least nuclear norm has rank 2 and trace 4R = 12; the one of rank 1 that "
-    "treats both halves alike, x xᵀ with x = (1, R, 1, R), has trace 2R² + 2 = 20. Gradient descent starts "
-    "from W = αI, shared out evenly among the factors, so that W stays symmetric and positive semidefinite. "
-    "Left: the trace at the end; right: the distance to each of the two. The start shrinks to the right."
+    "semidefinite completions that of least nuclear norm has rank 2 and trace 4R = 12; the one of rank 1 "
+    "that treats both halves alike, x xᵀ with x = (1, R, 1, R), has trace 2R² + 2 = 20. Gradient descent "
+    "starts from W = αI, shared out evenly among the factors, so that W stays symmetric and positive "
+    "semidefinite. Left: the trace at the end; right: the distance to each of the two. The start shrinks to "
+    "the right."
 )
 
 

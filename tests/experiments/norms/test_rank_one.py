@@ -75,12 +75,12 @@ def flow_of_one_factor(scale: float, time: float) -> NDArray[np.float64]:
         return (-2 * residual @ factor).ravel()
 
     start = np.sqrt(scale) * np.eye(4).ravel()
-    ended = solve_ivp(velocity, (0, time), start, method="DOP853", rtol=1e-10, atol=1e-20)
-    factor: NDArray[np.float64] = ended.y[:, -1].reshape(4, 4)
+    ended = solve_ivp(velocity, (0, time), start, method="DOP853", rtol=1e-8, atol=1e-20)
+    factor = np.array(ended.y[:, -1], dtype=np.float64).reshape(4, 4)
     return factor @ factor.T
 
 
-@pytest.mark.parametrize(("scale", "time"), [(0.1, 3.0), (1e-16, 8.0)])
+@pytest.mark.parametrize(("scale", "time"), [(0.1, 1.0), (1e-16, 8.0)])
 def test_descent_of_two_factors_is_near_the_flow_of_the_symmetric_factorization(
     scale: float, time: float
 ) -> None:
