@@ -1,0 +1,174 @@
+"""Sensing with positive semidefinite measurements, and where gradient flow from near the identity ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dmf_fast.dynamics import end_to_end_velocity
+from dmf_fast.sensing import Measurements, sensing_product
+
+SIZE, MEASURED = 8, 3
+LOSS_THRESHOLD = 1e-10
+_LONGEST = 1e12
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Positive semidefinite measurements of a positive semidefinite matrix.
+
+    Attributes:
+        eigenvalues: uniform between 0 and 1, of every ``X_k``, ``(MEASURED, SIZE)``.
+        measurements: ``X_k`` and ``y_k``, float64. Commuting ones are diagonal: the basis that they share is
+            that of the coordinates, as a start from the identity looks alike in every basis.
+
+    """
+
+    eigenvalues: NDArray[np.float64]
+    measurements: Measurements
+
+    @staticmethod
+    def draw(seed: int, *, commuting: bool) -> Problem:
+        """Draw the eigenvalues and, unless they are to commute, a random basis for every ``X_k``."""
+        random = np.random.default_rng(seed)
+        eigenvalues, truth = random.random((MEASURED, SIZE)), random.random(SIZE)
+        bases = np.broadcast_to(np.eye(SIZE), (MEASURED, SIZE, SIZE))
+        if not commuting:
+            bases = np.linalg.qr(random.standard_normal(bases.shape)).Q
+        matrices = torch.from_numpy(bases * eigenvalues[:, None] @ bases.transpose(0, 2, 1))
+        values = torch.einsum("kii,i->k", matrices, torch.from_numpy(truth))
+        return Problem(eigenvalues, Measurements(matrices, values))
+
+
+def least_trace(problem: Problem) -> NDArray[np.float64]:
+    """Return the eigenvalues, ``(SIZE,)``, of a positive semidefinite matrix of least trace that fits.
+
+    Of commuting measurements only: they see nothing but the diagonal ``λ``, and the nuclear norm of a
+    positive semidefinite matrix is ``Σ λ``. That leaves a linear program: the least ``Σ λ`` over all
+    ``λ ≥ 0`` that agree with the measurements.
+
+    Raises `RuntimeError` where it could not be solved.
+    """
+    from scipy.optimize import linprog  # here, as it is slow to import
+
+    solved = linprog(np.ones(SIZE), A_eq=problem.eigenvalues, b_eq=problem.measurements.values.numpy())
+    if not solved.success:
+        raise RuntimeError(f"the linear program of least trace could not be solved: {solved.message}")
+    eigenvalues: NDArray[np.float64] = solved.x
+    return eigenvalues
+
+
+def diagonal_flow(problem: Problem, depth: int, scale: float) -> NDArray[np.float64]:
+    """Return the eigenvalues, ``(SIZE,)``, that gradient flow from factors ``scale · I`` ends with.
+
+    Of commuting measurements only. There all factors remain equal and diagonal, ``W_j = diag(w)`` with
+    ``dw/dt = −w^(N−1) g``, where ``g`` is the diagonal of the gradient in the product ``diag(w^N)``.
+
+    Raises `RuntimeError` where the mean loss does not come to `LOSS_THRESHOLD`.
+    """
+    seen, values = problem.eigenvalues, problem.measurements.values.numpy()
+
+    def residual(state: NDArray[np.float64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = seen @ state**depth - values
+        return found
+
+    def velocity(state: NDArray[np.float64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = -(state ** (depth - 1)) * (residual(state) @ seen) * (2 / len(values))
+        return found
+
+    end: NDArray[np.float64] = _fitted(np.full(SIZE, scale), velocity, residual, f"depth {depth}") ** depth
+    return end
+
+
+def product_flow(measurements: Measurements, depth: int, start: Tensor) -> Tensor:
+    """Return where gradient flow from balanced factors of the product ``start``, ``(m, n)``, ends.
+
+    The velocity of such a product is a function of the product alone, see
+    `dmf_fast.dynamics.end_to_end_velocity`.
+
+    Raises `RuntimeError` where the mean loss does not come to `LOSS_THRESHOLD`.
+    """
+
+    def product(state: NDArray[np.float64]) -> Tensor:
+        return torch.from_numpy(state).view(measurements.shape)
+
+    def residual(state: NDArray[np.float64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = (
+            sensing_product(product(state), measurements) - measurements.values
+        ).numpy()
+        return found
+
+    def velocity(state: NDArray[np.float64]) -> NDArray[np.float64]:
+        weights = torch.from_numpy(residual(state)) * (2 / len(measurements))
+        gradient = torch.tensordot(weights, measurements.matrices, dims=1)
+        found: NDArray[np.float64] = end_to_end_velocity(product(state), gradient, depth).numpy().ravel()
+        return found
+
+    return product(_fitted(start.numpy().ravel(), velocity, residual, f"depth {depth}"))
+
+
+def near_identity(off_diagonal: float, seed: int) -> Tensor:
+    """Return ``I + S``, ``(SIZE, SIZE)``: S symmetric without a diagonal, of norm ``off_diagonal`` below 1.
+
+    >>> float(torch.linalg.eigvalsh(near_identity(0.1, seed=0)).sub(1).abs().max().round(decimals=6))
+    0.1
+    """
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(SIZE, SIZE, generator=generator, dtype=torch.float64, device="cpu").tril(-1)
+    symmetric = drawn + drawn.T
+    identity = torch.eye(SIZE, dtype=torch.float64, device="cpu")
+    return identity + symmetric * (off_diagonal / float(torch.linalg.matrix_norm(symmetric, 2)))
+
+
+def spread_off_diagonal(eigenvalues: Tensor, share: float) -> Tensor:
+    """Return ``diag(λ)``, ``(k, k)``, with ``share · √(λ_1 λ_2)`` at the two places between λ_1 and λ_2.
+
+    Measurements that are diagonal do not see them. Up to a share of 1 the matrix remains positive
+    semidefinite, so that its nuclear norm, the trace, is the same, while its two largest eigenvalues move
+    apart: as x^p is concave, ``Σ σ^p`` falls for every p between 0 and 1.
+
+    Args:
+        eigenvalues: ``(k,)``, descending, at least 0.
+        share: from 0 to 1.
+
+    >>> spread_off_diagonal(torch.tensor([4.0, 1.0]), 1.0)
+    tensor([[4., 2.],
+            [2., 1.]])
+
+    """
+    matrix = torch.diag(eigenvalues)
+    matrix[0, 1] = matrix[1, 0] = share * (eigenvalues[0] * eigenvalues[1]).sqrt()
+    return matrix
+
+
+def _fitted(
+    start: NDArray[np.float64],
+    velocity: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    residual: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    name: str,
+) -> NDArray[np.float64]:
+    """Return the state in which the mean of the squared residuals has come to `LOSS_THRESHOLD`."""
+    from scipy.integrate import solve_ivp  # here, as it is slow to import
+
+    def above_threshold(_: float, state: NDArray[np.float64]) -> float:
+        return float(np.log(np.mean(residual(state) ** 2) / LOSS_THRESHOLD))
+
+    above_threshold.terminal = True  # type: ignore[attr-defined]
+    solution = solve_ivp(
+        lambda _, state: velocity(state),
+        (0, _LONGEST),
+        start,
+        method="LSODA",
+        rtol=1e-8,
+        atol=1e-5 * np.abs(start).max(),
+        events=above_threshold,
+    )
+    if not solution.t_events[0].size:
+        raise RuntimeError(f"gradient flow at {name} did not fit the measurements: {solution.message}")
+    end: NDArray[np.float64] = solution.y_events[0][0].copy()
+    return end
