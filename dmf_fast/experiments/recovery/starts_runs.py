@@ -25,11 +25,14 @@ from dmf_fast.optim.spec import OptimizerLike
 from dmf_fast.training import FitOptions, Recording, Trial
 
 STARTS = tuple(INITIALIZATIONS)
-OPTIMIZERS = ("GroupRMSprop", "Adam", "SGD")
-PAIRS = (*((start, "GroupRMSprop") for start in STARTS), ("gaussian", "Adam"), ("gaussian", "SGD"))
+ADAM_RATES = {"Adam 1e-3": 1e-3, "Adam 1e-4": 1e-4}
+OPTIMIZERS = ("GroupRMSprop", *ADAM_RATES, "SGD")
+PAIRS = (
+    *((start, OPTIMIZERS[0]) for start in STARTS),
+    *(("gaussian", optimizer) for optimizer in OPTIMIZERS[1:]),
+)
 """Start and optimizer of the runs: all starts with GroupRMSprop, all optimizers with Gaussian starts."""
 
-ADAM_RATE = 1e-3
 # About a tenth of the largest stable ones, 1 / (p N σ^(2 − 2/N)) where a share p of the entries is observed.
 SGD_RATES = {2: 5e-3, 3: 1e-3}
 
@@ -40,7 +43,7 @@ QUICK_FEW = replace(FEW, size=60, rank=3, observed=(720,), learning_rates=(3e-3,
 
 
 def run_starts(grid: CompletionGrid, reproduction: Reproduction) -> GridResults:
-    """Run all pairs of start and optimizer, which are columns of the runs, or load what has been run before.
+    """Run all pairs of start and optimizer, columns ``start`` and ``method``, or load what has been run.
 
     Raises `KeyboardInterrupt` where Ctrl-C ended it: runs that have ended are kept.
     """
@@ -54,7 +57,7 @@ def trials(grid: CompletionGrid) -> Iterator[Trial]:
     for depth, (start, optimizer), seed in product(sorted(grid.depths)[::-1], PAIRS, range(grid.seeds)):
         problem = grid.problem(grid.few, seed)
         yield Trial(
-            {"start": start, "optimizer": optimizer, "depth": depth, "seed": seed},
+            {"start": start, "method": optimizer, "depth": depth, "seed": seed},
             initialize(start, (grid.size,) * (depth + 1), init_scale, seed=seed),
             problem.train.to(dtype=torch.float32),
             _optimizer(optimizer, depth, lr),
@@ -66,8 +69,8 @@ def trials(grid: CompletionGrid) -> Iterator[Trial]:
 
 
 def _optimizer(name: str, depth: int, lr: float) -> OptimizerLike:
-    if name == "Adam":
-        return partial(torch.optim.Adam, lr=ADAM_RATE)
+    if name in ADAM_RATES:
+        return partial(torch.optim.Adam, lr=ADAM_RATES[name])
     if name == "SGD":
         return partial(torch.optim.SGD, lr=SGD_RATES[depth])
     return partial(GroupRMSprop, lr=lr)
@@ -77,4 +80,4 @@ def of_pair(
     results: GridResults, start: str, optimizer: str, depth: int, measure: str = "reconstruction_mse"
 ) -> np.ndarray:
     """Return a measure of the runs of a pair, ``(seeds,)``."""
-    return by_seed(results.runs, measure, start=start, optimizer=optimizer, depth=depth)
+    return by_seed(results.runs, measure, start=start, method=optimizer, depth=depth)
