@@ -102,7 +102,7 @@ def picture(results: SensingResults) -> Picture:
             xycoords=("data", "axes fraction"),
             xytext=(0, 3),
             textcoords="offset points",
-            ha="center",
+            ha="left",
             fontsize=SMALL_FONT_SIZE,
         )
     add_legend(figure, loc="outside lower center", ncols=3)
