@@ -80,7 +80,8 @@ def run(reproduction: Reproduction) -> Section:
             f"{', '.join(map('{:g}'.format, SINGULAR_VALUES))}; all entries observed",
             "learning rates": ", ".join(f"{lr:g} at depth {depth}" for depth, lr in LEARNING_RATES.items()),
             "start": "multiples of the identity, and Gaussian factors of as large a product",
-            "seeds": f"{len(seeds)}, each with its own matrix and Gaussian start",
+            "seeds": f"{len(seeds)}, each with its own matrix and Gaussian start; 1 of the identity, where all "
+            "matrices with these singular values have the same path",
         },
         claims=claims(ended, plateaus, predicted_length),
         figures=[
@@ -129,7 +130,7 @@ def _trial(start: str, depth: int, scale: float, seed: int) -> Trial:
         Observations.from_dense(target(seed)),
         partial(torch.optim.SGD, lr=LEARNING_RATES[depth]),
         FitOptions(steps=1_000_000, reduction="sum", train_loss_threshold=1e-6),
-        Recording(per_decade=300, singular_values=len(SINGULAR_VALUES), spectrum=True),
+        Recording(per_decade=200, singular_values=len(SINGULAR_VALUES), spectrum=True),
     )
 
 

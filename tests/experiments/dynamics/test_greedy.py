@@ -138,7 +138,7 @@ def test_perfect_runs_reproduce_every_claim(rule: Callable[[list[GreedyPhase]], 
 def with_one_changed(**measure: float) -> list[GreedyPhase]:
     """PERFECT but for one phase from the smallest start."""
     place = next(place for place, phase in enumerate(PERFECT) if phase.init_scale == 1e-6)
-    return [*PERFECT[:place], replace(PERFECT[place], **measure), *PERFECT[place + 1 :]]
+    return [*PERFECT[:place], replace(PERFECT[place], **measure), *PERFECT[place + 1 :]]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
