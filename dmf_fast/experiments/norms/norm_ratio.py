@@ -140,27 +140,21 @@ def _table(results: RatioResults, deep: GridResults) -> pa.Table:
 
 
 def _plot(results: RatioResults, deep: GridResults) -> Figure:
-    figure, ((errors, ranks),) = new_figure(columns=2, panel_height=3.0)
+    figure, ((errors, ranks),) = new_figure(columns=2, panel_width=4.4)
     steps = sorted(set(results.runs["step"].to_pylist()))
     for name, style in _STYLES.items():
-        for axes, measure in ((errors, _ERROR), (ranks, "effective_rank")):
+        for axes, measure, label in ((errors, _ERROR, f"penalty, {name}"), (ranks, "effective_rank", None)):
             spread = [by_seed(results.runs, measure, optimizer=name, step=step) for step in steps]
-            draw_spread(axes, steps, spread, style, f"depth 1, penalty, {name}")
+            draw_spread(axes, steps, spread, style, label)
     observed, ends = results.grid.observed, [steps[0], steps[-1]]
-    draw_spread(
-        errors,
-        ends,
-        [deep.of_runs(_ERROR, observed=observed, depth=3)] * 2,
-        DEPTH_STYLES[3],
-        "depth 3",
-    )
-    draw_spread(
-        errors, ends, [deep.of_convex(_ERROR, observed)] * 2, NUCLEAR_NORM_STYLE, "least nuclear norm"
-    )
+    for label, style, values in (
+        ("depth 3", DEPTH_STYLES[3], deep.of_runs(_ERROR, observed=observed, depth=3)),
+        ("least nuclear norm", NUCLEAR_NORM_STYLE, deep.of_convex(_ERROR, observed)),
+    ):
+        draw_spread(errors, ends, [values] * 2, style, label)
     truth = float(np.median(_true_ranks(results.grid)))
     ranks.axhline(truth, color="black", linestyle=":", linewidth=1, label="truth")
     errors.set(yscale="log", xlabel="step", ylabel="reconstruction error")
     ranks.set(yscale="log", xlabel="step", ylabel="effective rank")
-    add_legend(errors)
-    add_legend(ranks)
+    add_legend(figure, loc="outside lower center", ncols=5)
     return figure

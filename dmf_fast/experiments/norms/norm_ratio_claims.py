@@ -71,7 +71,7 @@ def low_rank(errors: RatioErrors) -> Claim:
 
 
 def only_adaptive(errors: RatioErrors) -> Claim:
-    """Return the claim that plain gradient descent makes nothing of the penalty, its rate tuned alike."""
+    """Return the claim that the penalty has no effect with plain gradient descent, tuned as Adam is."""
     smaller = less("Adam", errors.adam, "gradient descent", errors.descent)
     return Claim(
         "The penalty takes effect only with adaptive optimizers such as Adam, not with gradient descent.",
@@ -84,9 +84,9 @@ def only_adaptive(errors: RatioErrors) -> Claim:
 
 
 def large_rates(errors: RatioErrors) -> Claim:
-    """Return the claim that it is the learning rate that decides whether gradient descent does."""
+    """Return the claim that with gradient descent the learning rate decides whether it has."""
     return Claim(
-        "Gradient descent makes as much of the penalty, but only at a learning rate far above 1.",
+        "The penalty takes effect with gradient descent as well, but only at a learning rate far above 1.",
         "Of this project",
         f"At its best rate its error is at most {RECOVERED:g} in every seed; at a rate of 1 it is above "
         f"{NOT_RECOVERED:g} on the tuning problem, whatever the penalty.",

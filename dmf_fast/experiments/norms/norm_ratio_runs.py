@@ -40,7 +40,9 @@ class RatioGrid:
         steps: of every penalized run.
         learning_rates: of every optimizer.
         penalties: ``λ``.
-        init_scale: of the start, about its singular values; an entry is about ``init_scale / √size``.
+        init_scale: of the penalized starts, which are of about a tenth of the norm of the truth. They should
+            not be far smaller: the gradient of the penalty goes as ``1 / ‖W‖_F``, and it takes Adam thousands
+            of steps to forget its squares.
 
     """
 
@@ -67,11 +69,11 @@ FULL = RatioGrid(
 # The same ratio of observed entries to degrees of freedom.
 QUICK = RatioGrid(
     CompletionGrid(
-        size=30, rank=2, observed=(300,), depths=(3,), init_scales=(1e-3,), learning_rates=(1e-3,), seeds=3
+        size=30, rank=2, observed=(300,), depths=(3,), init_scales=(1e-3,), learning_rates=(1e-3,), seeds=2
     ),
-    steps=2_000,
+    steps=1_500,
     learning_rates={"Adam": (1e-2,), "gradient descent": (1.0, 100.0)},
-    penalties=(1e-2,),
+    penalties=(3e-3, 1e-2),
 )
 
 

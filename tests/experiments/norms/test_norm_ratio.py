@@ -228,17 +228,16 @@ def of_grid() -> tuple[RatioResults, GridResults]:
 
 def test_the_figure_draws_medians_by_step_and_where_the_others_end() -> None:
     figure: Figure = norm_ratio._plot(*of_grid())
-    lines = [
-        {str(line.get_label()): np.asarray(line.get_data()).tolist() for line in axes.lines}
-        for axes in figure.axes
-    ]
+    errors, ranks = ([np.asarray(line.get_data()).tolist() for line in axes.lines] for axes in figure.axes)
+    names = [str(line.get_label()) for line in figure.axes[0].lines]
+    assert names == ["penalty, Adam", "penalty, gradient descent", "depth 3", "least nuclear norm"]
     steps = [0, 1, 2, 3]
-    assert lines[0]["depth 1, penalty, Adam"] == [steps, [6.0, 4.5, 3.0, 1.5]]
-    assert lines[0]["depth 1, penalty, gradient descent"] == [steps, [60.0, 45.0, 30.0, 15.0]]
-    assert lines[0]["depth 3"] == [[0, 3], pytest.approx([0.7, 0.7])]
-    assert lines[0]["least nuclear norm"] == [[0, 3], [7.5, 7.5]]
-    assert lines[1]["depth 1, penalty, gradient descent"][1] == [10.0] * 4
-    assert lines[1]["truth"][1] == pytest.approx([1.0, 1.0])  # of rank 1
+    assert errors[0] == [steps, [6.0, 4.5, 3.0, 1.5]]
+    assert errors[1] == [steps, [60.0, 45.0, 30.0, 15.0]]
+    assert errors[2] == [[0, 3], pytest.approx([0.7, 0.7])]
+    assert errors[3] == [[0, 3], [7.5, 7.5]]
+    assert [y for _, y in ranks[:2]] == [[1.0] * 4, [10.0] * 4]
+    assert ranks[2][1] == pytest.approx([1.0, 1.0])  # the truth is of rank 1
 
 
 def test_ends_are_those_of_the_last_step_and_at_a_rate_of_one_of_the_tuning() -> None:

@@ -69,10 +69,10 @@ def flow_of_one_factor(scale: float, time: float) -> NDArray[np.float64]:
 
     matrix, mask = observed_and_mask()
 
-    def velocity(_: float, state: np.ndarray) -> np.ndarray:
+    def velocity(_: float, state: NDArray[np.float64]) -> NDArray[np.float64]:
         factor = state.reshape(4, 4)
-        residual = np.where(mask, factor @ factor.T - np.nan_to_num(matrix), 0.0)
-        return (-2 * residual @ factor).ravel()
+        residual: NDArray[np.float64] = np.where(mask, factor @ factor.T - np.nan_to_num(matrix), 0.0)
+        return np.ravel(-2 * residual @ factor)
 
     start = np.sqrt(scale) * np.eye(4).ravel()
     ended = solve_ivp(velocity, (0, time), start, method="DOP853", rtol=1e-8, atol=1e-20)
