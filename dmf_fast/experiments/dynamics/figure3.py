@@ -98,7 +98,11 @@ def run(reproduction: Reproduction) -> Section:
         claims=claims(*(runs for _, runs in observed)),
         figures=figures,
         tables=[
-            ResultTable(_table(problem, runs), f"{problem.name}: where the runs end, and what they did.")
+            ResultTable(
+                _table(problem, runs),
+                f"{problem.name}: where the runs end, and what they did; test_rmse is the root mean squared "
+                f"error of the {problem.test.nnz:,} other entries that are known.",
+            )
             for problem, runs in observed
         ],
         work=[work for pair in observed for work in work_of(*pair)],

@@ -116,4 +116,4 @@ def _draw_velocities(axes: Axes, depth: int, states: pa.Table) -> None:
         label=f"exponent of depth {depth + 1}",
     )
     axes.set(xscale="log", yscale="log", xlabel="singular value", title=f"depth {depth}")
-    add_legend(axes)
+    add_legend(axes, loc="lower right")

@@ -53,7 +53,7 @@ def passes_by_when_narrow(problems: Sequence[SensingProblem]) -> Claim:
     disagreement = np.array([problem.disagreement for problem in problems])
     return Claim(
         "So do factors that are too narrow to fit, or just as wide as the rank.",
-        f"{_SOURCE}: the underparametrized regime",
+        f"{_SOURCE}: the under-parameterized regime",
         f"From the smallest start, with factors of widths 2 and {RANK}, in every seed: the least distance "
         f"to every W_s of a smaller rank than the width is at most {_NEAR:.0%} of its norm. W_s is where "
         f"factors of width s end, from another start as well, within {_SAME:g} of its norm.",

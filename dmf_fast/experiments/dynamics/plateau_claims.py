@@ -45,8 +45,8 @@ def near_projections(plateaus: Sequence[Plateau]) -> Claim:
         _SOURCE,
         "From the smallest start of every depth from 2 on, of both kinds, in every seed and for every rank L "
         f"below the full one: the effective rank is within {NEAR:.0%} of that of the approximation for at "
-        f"least {_LEAST_FLAT:.0%} of the length of the plateau, the time from when σ_L comes to half of its "
-        "end to when σ_(L+1) does.",
+        f"least {_LEAST_FLAT:.0%} of the length of the plateau, the time from when σ_L reaches half of its "
+        "final value to when σ_(L+1) does.",
         verdict(min(flat) >= _LEAST_FLAT),
         f"{len(flat)} plateaus: near for {min(flat):.0%} of the length at least, {np.median(flat):.0%} in "
         "the median.",

@@ -24,7 +24,7 @@ class Plateau:
         start: what the run starts from.
         depth, init_scale, seed: of the run.
         rank: L.
-        length: the time from when σ_L comes to half of its end to when σ_(L+1) does.
+        length: the time from when σ_L reaches half of its final value to when σ_(L+1) does.
         flat: the part of it in which the effective rank is within 5 % of that of the best approximation of
             rank L, without a break.
 
@@ -74,7 +74,7 @@ def longest_stay(times: Numbers, inside: np.ndarray) -> float:
 
 
 def half_time(times: Numbers, values: Numbers) -> float:
-    """Return when values first come to half of the last one, between two rows in proportion.
+    """Return when values first reach half of the last one, interpolated between two rows.
 
     >>> half_time(np.array([0.0, 1.0, 2.0]), np.array([0.0, 2.0, 8.0]))
     1.3333333333333333

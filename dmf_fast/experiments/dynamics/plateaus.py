@@ -80,8 +80,8 @@ def run(reproduction: Reproduction) -> Section:
             f"{', '.join(map('{:g}'.format, SINGULAR_VALUES))}; all entries observed",
             "learning rates": ", ".join(f"{lr:g} at depth {depth}" for depth, lr in LEARNING_RATES.items()),
             "start": "multiples of the identity, and Gaussian factors of as large a product",
-            "seeds": f"{len(seeds)}, each with its own matrix and Gaussian start; 1 of the identity, where all "
-            "matrices with these singular values have the same path",
+            "seeds": f"{len(seeds)}, each with its own matrix and Gaussian start; 1 of the identity, as all "
+            "matrices with these singular values then have the same path",
         },
         claims=claims(ended, plateaus, predicted_length),
         figures=[
@@ -92,9 +92,9 @@ def run(reproduction: Reproduction) -> Section:
             ),
             Picture.of(
                 _plot_durations(plateaus),
-                "How long the plateaus at ranks 1 to 3 last, from one singular value's coming to half of "
-                "its end to the next one's: from Gaussian starts, medians and extremes over the seeds; "
-                "dotted: of the closed form, from multiples of the identity.",
+                "How long the plateaus at ranks 1 to 3 last, from when one singular value reaches half of "
+                "its final value to when the next one does: from Gaussian starts, medians and extremes over "
+                "the seeds; dotted: of the closed form, from multiples of the identity.",
             ),
         ],
         tables=[
@@ -209,7 +209,9 @@ def _plot_durations(plateaus: Sequence[Plateau]) -> Figure:
 
 
 def predicted_length(rank: int, scale: float, depth: int) -> float:
-    """Return the time from σ_L's coming to half of its end to σ_(L+1)'s, from a multiple of the identity.
+    """Return the time from when σ_L reaches half of its final value to when σ_(L+1) does, by the closed form.
+
+    The start is a multiple of the identity.
 
     >>> round(predicted_length(1, 1e-2, depth=2), 3)
     0.165

@@ -42,9 +42,9 @@ def gaps_widen(observed: Sequence[SingularValuePaths]) -> Claim:
         "At depth 1 singular values keep their proportions; the deeper the chain, the wider the gap between "
         "them.",
         f"Follows from {_SOURCE}; the rule is of this project",
-        "Where everything is observed: when σ_1 comes to half of its end, σ_2 has come to a share of its "
-        f"own end that is {1 - _SAME_PROPORTION:g} to {1 + _SAME_PROPORTION:g} times as large at depth 1, "
-        "and smaller with every factor more.",
+        "Where everything is observed: when σ_1 reaches half of its final value, the share that σ_2 has "
+        f"reached of its own is {1 - _SAME_PROPORTION:g} to {1 + _SAME_PROPORTION:g} times as large at "
+        "depth 1, and smaller with every factor more.",
         verdict(abs(gaps[1] - 1) <= _SAME_PROPORTION and widen),
         "; ".join(f"depth {depth}: {gap:.3g} times" for depth, gap in gaps.items()),
     )
@@ -65,7 +65,7 @@ def whole_paths_hold(followed: Sequence[SingularValuePaths]) -> Claim:
 
 
 def gap_at_half(paths: SingularValuePaths, targets: Sequence[float]) -> float:
-    """Return the share that σ_2 has of its target when σ_1 comes to half of its own, over that half."""
+    """Return the share that σ_2 has of its target when σ_1 reaches half of its own, over that half."""
     first, second = (paths.measured[:, place] / targets[place] for place in (0, 1))
     return float(np.interp(0.5, first, second)) / 0.5
 
