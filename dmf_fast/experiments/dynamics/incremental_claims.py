@@ -85,7 +85,7 @@ def closer_from_smaller(problems: Sequence[SensingProblem]) -> Claim:
     ]
     return Claim(
         "The smaller the start, the closer.",
-        "Jin et al. 2023 prove their statements for small enough starts; the rule is of this project",
+        "Of this project; Jin et al. 2023 speak of small starts",
         "For every W_s below the full rank, the least distance falls with every step to a smaller start, "
         f"{PAIRED_RULE}.",
         verdict(all(one.holds for one in compared)),
@@ -107,7 +107,7 @@ def not_the_truncation(problems: Sequence[SensingProblem]) -> Claim:
     ]
     return Claim(
         "These are the best solutions of the measurements, not the best approximations of the matrix.",
-        "Of this project; Jin et al. 2023 state closeness to the minimizers of low rank",
+        "Of this project; Jin et al. 2023, conclusion: near-optimal solutions of increasing ranks",
         "For every W_s below the full rank, the least distance from the smallest start is smaller than that "
         f"of the best approximation of rank s of the measured matrix, {PAIRED_RULE}.",
         verdict(all(one.holds for one in compared)),

@@ -79,6 +79,7 @@ def run(reproduction: Reproduction) -> Section:
             "matrix": f"symmetric, {DIM} × {DIM}, with singular values "
             f"{', '.join(map('{:g}'.format, SINGULAR_VALUES))}; all entries observed",
             "learning rates": ", ".join(f"{lr:g} at depth {depth}" for depth, lr in LEARNING_RATES.items()),
+            "effective rank": "of Roy & Vetterli, as in Arora et al. 2019",
             "start": "multiples of the identity, and Gaussian factors of as large a product",
             "seeds": f"{len(seeds)}, each with its own matrix and Gaussian start; 1 of the identity, as all "
             "matrices with these singular values then have the same path",
