@@ -34,6 +34,8 @@ def draw_commuting(flows: pa.Table) -> Figure:
         values = [np.maximum(excess(flows, "commuting", depth, scale), _ACCURACY) for scale in scales]
         draw_spread(norms, scales, values, style, f"depth {depth}")
     norms.set(xscale="log", yscale="log", xlabel="scale of the factors at the start", ylabel="excess")
+    norms.set_xticks([10.0**-power for power in (0, 4, 8, 12, 16)])
+    norms.minorticks_off()
     norms.invert_xaxis()
     add_legend(norms)
 

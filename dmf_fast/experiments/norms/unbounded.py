@@ -87,7 +87,7 @@ def run(reproduction: Reproduction) -> Section:
         figures=[
             Picture.of(
                 draw_norms_and_rank(growing, resting),
-                "Balanced starts, all seeds; dotted: bounds where det W > 0.",
+                "Balanced starts, at most three seeds; dotted: bounds where det W > 0.",
             ),
             Picture.of(
                 draw_random_starts(random),

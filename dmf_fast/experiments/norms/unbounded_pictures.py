@@ -25,18 +25,20 @@ from dmf_fast.experiments.page.figure_style import (
     new_figure,
 )
 
-_MOST_POINTS = 60
+_MOST_POINTS = 20
+_SEEDS = 3  # more look alike
 
 
 def draw_norms_and_rank(growing: Sequence[Curve], resting: Sequence[Curve]) -> Figure:
-    """Draw |W_11|, σ_2 and the effective rank against the loss; above det W > 0, below det W < 0."""
+    """Draw |W_11|, σ_2 and the effective rank of three seeds; above det W > 0, below det W < 0."""
     figure, panels = new_figure(columns=3, rows=2, panel_width=3.4, panel_height=2.6, share_x=True)
     names = {"entry": "|W_11|", "distance": "distance to rank 1, σ_2", "effective_rank": "effective rank"}
     for row, curves, sign in zip(panels, (growing, resting), "><", strict=True):
         for axes, (measure, name) in zip(row, names.items(), strict=True):
-            for curve in curves:
+            for curve in [curve for curve in curves if curve.problem.seed < _SEEDS]:
                 _draw(axes, curve, getattr(curve, measure), DEPTH_STYLES[curve.problem.depth])
             axes.set(xlabel="train loss", ylabel=name, xscale="log", yscale="log")
+            axes.minorticks_off()
         row[1].set(title=f"det W {sign} 0 at the start", ylim=(1e-6, 2))
         row[0].set_ylim(1e-3, 200)
         row[2].set(yscale="linear", ylim=(0.95, 2.05))
@@ -92,6 +94,7 @@ def draw_perturbed(perturbed: Sequence[Curve]) -> Figure:
 def _draw_entry(axes: Axes, curve: Curve, style: CurveStyle) -> None:
     _draw(axes, curve, curve.entry, style)
     axes.set(xscale="log", yscale="log", xlabel="train loss", xlim=(1, LOSS_THRESHOLD))
+    axes.minorticks_off()
 
 
 def _draw(axes: Axes, curve: Curve, measure: NDArray[np.float64], style: CurveStyle) -> None:
@@ -103,7 +106,6 @@ def _draw(axes: Axes, curve: Curve, measure: NDArray[np.float64], style: CurveSt
         draw_curve(axes, curve.loss[rows], measure[rows], style)
     else:
         axes.plot(curve.loss[rows], measure[rows], color=style["color"], linestyle=style["linestyle"])
-    axes.minorticks_off()
 
 
 def _draw_bound(axes: Axes, curves: Sequence[Curve], color: str = "black") -> None:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from dmf_fast.chain import chain_product
 from dmf_fast.experiments.running.columns import column
 from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
@@ -98,7 +99,8 @@ class Problem:
 class Curve:
     """A run: ``(rows,)`` of the loss, of |W_11|, of σ_2 and of the effective rank, NaN where not measured.
 
-    ``last_determinant`` is that of the product after all ``steps``.
+    ``last_product``, ``(2, 2)``, is W after all ``steps``, and ``last_determinant`` its determinant, see
+    `determinant_of`.
     """
 
     problem: Problem
@@ -106,6 +108,7 @@ class Curve:
     entry: NDArray[np.float64]
     distance: NDArray[np.float64]
     effective_rank: NDArray[np.float64]
+    last_product: NDArray[np.float64]
     last_determinant: float
     steps: int
 
@@ -113,7 +116,8 @@ class Curve:
     def of(problem: Problem, one: TrialResult) -> Curve:
         """Return the curve of a trial."""
         loss, entry, distance, rank = (column(one.result.history, name) for name in MEASURES)
-        return Curve(problem, loss, entry, distance, rank, determinant_of(one.factors), one.result.steps)
+        product, determinant = chain_product(one.factors).numpy(), determinant_of(one.factors)
+        return Curve(problem, loss, entry, distance, rank, product, determinant, one.result.steps)
 
     def slope(self) -> float:
         """Return d log |W_11| / d(−log loss) over the last decade of the loss."""

@@ -1,10 +1,9 @@
-"""Fitting without bound: the bound is true, the rules tell right from wrong, and the experiment is whole."""
+"""Fitting without bound: runs start as the page says, and the bounds are true."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -13,207 +12,159 @@ import torch
 
 from dmf_fast.chain import balancedness, chain_product
 from dmf_fast.experiments.norms import unbounded
-from dmf_fast.experiments.norms.unbounded import (
+from dmf_fast.experiments.norms.unbounded_runs import (
+    INIT_SCALE,
+    LEARNING_RATES,
+    MEASURES,
     Curve,
-    bounded_entry,
-    falling_rank,
+    Observed,
+    Problem,
+    balanced_factors,
+    determinant_of,
     least_entry,
-    unbounded_entry,
+    most_effective_rank,
+    random_factors,
 )
-from dmf_fast.experiments.page.section import Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running import cached_trials
-from dmf_fast.training import FitOptions, Trials, fit
+from dmf_fast.training import FitOptions, Trials, fit, fit_many
 
-LOSS = np.geomspace(0.5, 1e-5, 200)
-EPSILON = np.sqrt(3 * LOSS)
-
-
-@pytest.fixture(scope="module")
-def section(folder: Path) -> Section:
-    return unbounded.run(Reproduction(folder, quick=True, progress=False))
+PERTURBED = Observed(-2.0, 0.5, 0.1)
 
 
-def test_the_quick_experiment_reproduces_the_claims(section: Section) -> None:
-    assert [claim.verdict for claim in section.claims] == ["reproduced"] * 3
-    assert all(claim.statement and claim.source and claim.rule and claim.evidence for claim in section.claims)
-    assert len(section.figures) == len(section.tables) == 1
-    table = section.tables[0].table
-    assert table["depth"].to_pylist() == [2, 2, 3, 3, 4, 4]
-    assert [work.dims for work in section.work] == [(2,) * 3, (2,) * 4, (2,) * 5]
-    assert sum(work.steps for work in section.work) == sum(table["steps"].to_pylist())
+def fitted(observed: Observed, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return matrices, ``(count, 2, 2)``, whose determinant has the sign of w_12 · w_21, and their losses.
+
+    Some are close to singular, where the bounds are tight, others far from it.
+    """
+    random = np.random.default_rng(0)
+    residuals = random.standard_normal((count, 3)) * 10 ** random.uniform(-6, 0, (count, 1))
+    values = np.array([observed.w_12, observed.w_21, observed.w_22])
+    w_12, w_21, w_22 = (residuals + values).T
+    w_11 = (
+        w_12 * w_21 / w_22 * (1 + 10 ** random.uniform(-12, 3, count) * observed.sign * np.sign(w_12 * w_21))
+    )
+    loss = (residuals**2).mean(axis=1)
+    return np.array([[w_11, w_12], [w_21, w_22]]).transpose(2, 0, 1), loss
 
 
-def test_the_same_call_again_repeats_no_run(
-    section: Section, folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("observed", [Observed(), PERTURBED, Observed(-3.0, -0.2, -0.01)])
+def test_the_entry_is_above_its_bound_in_every_matrix_of_the_fitting_determinant(observed: Observed) -> None:
+    matrices, loss = fitted(observed, 20_000)
+    bound = least_entry(loss, observed)
+    small = np.sqrt(3 * loss) < min(abs(observed.w_12), abs(observed.w_21))
+    assert small.sum() > 10_000
+    products = matrices[:, 0, 0] * matrices[:, 1, 1], matrices[:, 0, 1] * matrices[:, 1, 0]
+    assert (observed.sign * products[0] > observed.sign * products[1])[small].all()
+    assert (abs(matrices[:, 0, 0]) > bound)[small].all()
+    np.testing.assert_array_equal(bound[~small], 0)
+
+
+def test_the_rank_is_within_its_bounds_in_every_matrix_of_positive_determinant() -> None:
+    matrices, loss = fitted(Observed(), 20_000)
+    values = np.linalg.svd(matrices)[1]
+    small = loss < 1 / 3
+    assert (values[:, 1] <= np.sqrt(3 * loss) + 1e-15 * values[:, 0])[small].all()
+    shares = values / values.sum(axis=1, keepdims=True)
+    entropy = -(shares * np.log(np.maximum(shares, 1e-300))).sum(axis=1)
+    assert (np.exp(entropy) <= most_effective_rank(loss) + 1e-12)[small].all()
+
+
+def test_the_bounds_of_the_paper_s_values_are_known() -> None:
+    np.testing.assert_allclose(least_entry([1 / 12, 1e-4 / 3]), [0.5, 0.99**2 / 0.01])
+    np.testing.assert_array_equal(least_entry([1 / 3, 0.4, 100.0]), 0)
+    np.testing.assert_allclose(least_entry([0.0], PERTURBED), [10.0])
+    # ε = 1/3: the ratio is 1/4, the shares 4/5 and 1/5.
+    np.testing.assert_allclose(most_effective_rank([1 / 27]), [0.8**-0.8 * 0.2**-0.2])
+    np.testing.assert_allclose(most_effective_rank([1 / 12, 1.0]), 2)
+
+
+@pytest.mark.parametrize("determinant", [1, -1])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_a_balanced_start_is_small_and_of_the_wanted_determinant(depth: int, determinant: int) -> None:
+    for seed in range(20):
+        factors = balanced_factors(depth, determinant, seed)
+        product = chain_product(factors)
+        assert torch.linalg.det(product).sign() == determinant
+        assert torch.linalg.matrix_norm(product) < 4 * INIT_SCALE
+        assert balancedness(factors) < 1e-15
+
+
+@pytest.mark.parametrize("determinant", [1, -1])
+def test_random_starts_have_the_deviation_of_the_public_code(
+    determinant: int,
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a run was repeated")
+    starts = [random_factors(3, determinant, seed) for seed in range(300)]
+    assert all(np.sign(determinant_of(factors)) == determinant for factors in starts)
+    entries = torch.stack([factor for factors in starts for factor in factors])
+    assert float(entries.std()) == pytest.approx(8e-3, rel=0.05)
+    assert abs(float(entries.mean())) < 5e-4
+    assert min(float(balancedness(factors)) for factors in starts) > 1e-6
 
-    monkeypatch.setattr(import_module("dmf_fast.training.fit_many"), "train_until_done", refuse)
-    assert unbounded.run(Reproduction(folder, quick=True, progress=False)) == section
+
+def test_a_tiny_determinant_of_a_large_matrix_keeps_its_sign() -> None:
+    factors = [
+        torch.tensor([[1e8, 0.0], [0.0, 1e-12]], dtype=torch.float64),
+        -torch.eye(2, dtype=torch.float64),
+    ]
+    factors[1][0, 0] = 1e3
+    assert determinant_of(factors) == pytest.approx(-0.1)
+
+
+def test_at_depth_2_the_factors_remain_transposes_of_each_other() -> None:
+    trial = Problem(Observed(), "balanced", 2, 1, 0).trial(steps=0)
+    factors = [factor.clone() for factor in trial.factors]
+    fit(factors, trial.train, partial(torch.optim.SGD, lr=1e-2), FitOptions(steps=20_000, progress=False))
+    assert torch.equal(factors[0], factors[1].T)
+
+
+def test_a_run_observes_three_values_and_measures_the_fourth() -> None:
+    problem = Problem(PERTURBED, "balanced", 3, -1, 1)
+    trial = problem.trial(steps=5)
+    assert trial.labels == {
+        "w_12": -2.0, "w_21": 0.5, "w_22": 0.1, "start": "balanced", "depth": 3, "determinant": -1, "seed": 1,
+    }  # fmt: skip
+    assert (trial.spec.options["lr"], trial.options.steps) == (2e-3, 5)
+    assert trial.options.train_loss_threshold == 1e-8
+    rows, columns = trial.train.coordinates()
+    entries = zip(rows.tolist(), columns.tolist(), trial.train.values.tolist(), strict=True)
+    assert sorted(entries) == [(0, 1, -2.0), (1, 0, 0.5), (1, 1, 0.1)]
+    (one,) = fit_many([trial], progress=False).results
+    curve = Curve.of(problem, one)
+    product = chain_product(one.factors)
+    assert curve.entry[-1] == pytest.approx(abs(float(product[0, 0])))
+    assert curve.distance[-1] == pytest.approx(float(torch.linalg.svdvals(product)[1]))
+    assert curve.last_determinant == pytest.approx(float(torch.linalg.det(product)))
+    np.testing.assert_allclose(curve.last_product, product)
+    assert curve.steps == 5
+    assert set(MEASURES) <= trial.columns()
+
+
+def test_a_determinant_grows_the_entry_where_it_has_the_sign_of_the_other_two() -> None:
+    problem = Problem(Observed(), "random", 2, 1, 0)
+    assert problem.grows
+    assert not replace(problem, determinant=-1).grows
+    assert not replace(problem, observed=PERTURBED).grows
+    assert replace(problem, observed=PERTURBED, determinant=-1).grows
+
+
+def test_the_full_runs_are_those_that_the_page_speaks_of() -> None:
+    assert LEARNING_RATES == {2: 1e-2, 3: 2e-3, 4: 8e-4}
+    original, perturbed = ([*some(quick=False)] for some in (unbounded.original, unbounded.perturbed))
+    assert len(set(original + perturbed)) == len(original + perturbed) == 3 * 5 * 3 + 5 * 3 * 2 * 5
+    assert {(one.start, one.determinant) for one in original} == {
+        ("balanced", 1),
+        ("balanced", -1),
+        ("random", 1),
+    }
+    assert {one.observed.w_22 for one in perturbed} == {0.0, 0.01, 0.05, 0.1, 0.5}
+    assert {(one.observed.w_12, one.observed.w_21) for one in perturbed} == {(-2.0, 0.5)}
+    quick = [*unbounded.original(quick=True), *unbounded.perturbed(quick=True)]
+    assert set(quick) < {*original, *perturbed}
+    assert {one.seed for one in quick} == {0}
 
 
 def test_an_interrupted_call_reports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cached_trials, "fit_many", lambda *_, **__: Trials([]))
     with pytest.raises(KeyboardInterrupt):
         unbounded.run(Reproduction(tmp_path, quick=True, progress=False))
-
-
-def test_the_bounds_hold_for_every_matrix_of_positive_determinant() -> None:
-    random = np.random.default_rng(0)
-    residuals = random.standard_normal((20_000, 3)) * 10 ** random.uniform(-6, 0, (20_000, 1))
-    w_12, w_21, w_22 = (residuals + np.array([1, 1, 0])).T
-    # Close to singular, where the bounds are tight, and far from it.
-    w_11 = w_12 * w_21 / w_22 * (1 + 10 ** random.uniform(-12, 3, 20_000) * np.sign(w_12 * w_21))
-    loss = (residuals**2).mean(axis=1)
-    is_small = loss < 1 / 3
-    assert is_small.sum() > 10_000
-    assert (w_11 * w_22 > w_12 * w_21)[is_small].all()
-
-    assert (abs(w_11) > least_entry(loss))[is_small].all()
-    singular_values = np.linalg.svd(np.array([[w_11, w_12], [w_21, w_22]]).transpose(2, 0, 1))[1]
-    rounding = 1e-15 * singular_values[:, 0]
-    assert (singular_values[:, 1] <= np.sqrt(3 * loss) + rounding)[is_small].all()
-
-
-def test_the_bound_is_zero_where_nothing_follows() -> None:
-    np.testing.assert_array_equal(least_entry([1 / 3, 0.4, 100.0]), 0)
-
-
-@pytest.mark.parametrize("determinant", [1, -1])
-@pytest.mark.parametrize("depth", [1, 2, 3, 4])
-def test_the_start_is_small_balanced_and_of_the_wanted_determinant(depth: int, determinant: int) -> None:
-    for seed in range(20):
-        factors = unbounded.start_factors(depth, determinant, seed)
-        product = chain_product(factors)
-        assert torch.linalg.det(product).sign() == determinant
-        assert torch.linalg.matrix_norm(product) < 4 * unbounded.INIT_SCALE
-        assert balancedness(factors) < 1e-15
-
-
-def test_at_depth_2_the_factors_remain_transposes_of_each_other() -> None:
-    trial = unbounded._trial(2, 1, 0, steps=0)
-    factors = [factor.clone() for factor in trial.factors]
-    fit(factors, trial.train, partial(torch.optim.SGD, lr=1e-2), FitOptions(steps=20_000, progress=False))
-    assert torch.equal(factors[0], factors[1].T)
-
-
-def curve(
-    entry: np.ndarray,
-    distance: np.ndarray | None = None,
-    rank: np.ndarray | None = None,
-    loss: np.ndarray = LOSS,
-) -> Curve:
-    distance = EPSILON / 2 if distance is None else distance
-    return Curve(2, 1, loss, entry, distance, 1 + 1e-3 * EPSILON if rank is None else rank)
-
-
-GROWING = curve(1 / EPSILON)
-
-
-def test_an_entry_that_grows_as_it_must_is_unbounded() -> None:
-    assert unbounded_entry([GROWING, curve(3 / EPSILON)]).verdict == "reproduced"
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        pytest.param(curve(np.ones_like(LOSS)), id="bounded"),
-        pytest.param(curve(least_entry(LOSS) * 0.9), id="below the bound"),
-        pytest.param(curve(1 / EPSILON**2), id="too fast"),
-        pytest.param(curve(1 / EPSILON * (1 + 0.2 * (np.arange(200) == 50))), id="not rising"),
-        pytest.param(replace(GROWING, loss=200 * LOSS), id="not fitted"),
-        pytest.param(curve(np.full_like(LOSS, np.nan)), id="not finite"),
-    ],
-)
-def test_one_run_that_does_not_grow_so_refutes_the_claim(wrong: Curve) -> None:
-    assert unbounded_entry([GROWING, wrong]).verdict == "not reproduced"
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        pytest.param(curve(1 / EPSILON, distance=2 * EPSILON), id="far from rank 1"),
-        pytest.param(curve(1 / EPSILON, rank=np.full_like(LOSS, 1.2)), id="of higher rank"),
-        pytest.param(replace(GROWING, loss=1000 * LOSS), id="not fitted"),
-        pytest.param(curve(1 / EPSILON, rank=np.full_like(LOSS, np.nan)), id="not finite"),
-    ],
-)
-def test_the_rank_falls_only_where_all_runs_say_so(wrong: Curve) -> None:
-    assert falling_rank([GROWING, GROWING]).verdict == "reproduced"
-    assert falling_rank([GROWING, wrong]).verdict == "not reproduced"
-
-
-def test_the_entry_is_bounded_only_where_it_rests_and_the_loss_vanishes() -> None:
-    loss = np.geomspace(0.5, 1e-9, 200)
-    resting = curve(2 - loss, loss, loss, loss)
-    growing = curve(np.sqrt(1 / loss), loss, loss, loss)
-    assert bounded_entry([resting]).verdict == "reproduced"
-    assert bounded_entry([resting, growing]).verdict == "not reproduced"
-    assert bounded_entry([replace(resting, loss=100 * loss)]).verdict == "not reproduced"
-
-
-@pytest.mark.parametrize(
-    ("slope", "verdict"),
-    [(0.39, "not reproduced"), (0.41, "reproduced"), (0.59, "reproduced"), (0.61, "not reproduced")],
-)
-def test_an_entry_grows_about_as_the_root_of_the_inverse_loss(slope: float, verdict: str) -> None:
-    far_above = curve(100 * LOSS**-slope)
-    assert far_above.slope() == pytest.approx(slope)
-    assert unbounded_entry([GROWING, far_above]).verdict == verdict
-
-
-def test_the_slope_is_that_of_the_last_decade_of_the_loss() -> None:
-    loss = np.array([1.0, 1e-2, 1e-3, 1e-4])
-    assert curve(np.array([9.0, 1.0, 1.0, 10.0]), loss=loss).slope() == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize(("least", "verdict"), [(1e-3, "reproduced"), (1.01e-3, "not reproduced")])
-def test_runs_with_a_positive_determinant_must_come_to_a_loss_of_a_thousandth(
-    least: float, verdict: str
-) -> None:
-    loss = np.append(np.geomspace(0.3, 2 * least, 200), least)
-    run = curve(1 / np.sqrt(3 * loss), np.sqrt(3 * loss) / 2, np.ones_like(loss), loss)
-    assert unbounded_entry([GROWING, run]).verdict == verdict
-    assert falling_rank([GROWING, run]).verdict == verdict
-
-
-@pytest.mark.parametrize(("rank", "verdict"), [(1.0099, "reproduced"), (1.0101, "not reproduced")])
-def test_an_effective_rank_within_a_hundredth_of_one_is_one(rank: float, verdict: str) -> None:
-    assert falling_rank([GROWING, curve(1 / EPSILON, rank=np.full_like(LOSS, rank))]).verdict == verdict
-
-
-@pytest.mark.parametrize(("times", "verdict"), [(0.999, "reproduced"), (1.001, "not reproduced")])
-def test_the_distance_to_rank_one_must_stay_within_epsilon_once_that_is_below_one(
-    times: float, verdict: str
-) -> None:
-    distance = np.where(EPSILON < 1, times * EPSILON, 10.0)
-    assert falling_rank([curve(1 / EPSILON, distance)]).verdict == verdict
-
-
-@pytest.mark.parametrize(
-    ("varies", "least", "verdict"),
-    [
-        (0.099, 1e-8, "reproduced"),
-        (0.101, 1e-8, "not reproduced"),
-        (0.099, 1.01e-8, "not reproduced"),
-    ],
-)
-def test_an_entry_that_varies_by_less_than_a_tenth_at_small_losses_is_bounded(
-    varies: float, least: float, verdict: str
-) -> None:
-    loss = np.array([0.5, 1.01e-3, 1e-3, 1e-5, least])
-    entry = np.array([0.0, 5.0, 1.0, 1.0 + varies, 1.0])
-    assert bounded_entry([curve(entry, loss, loss, loss)]).verdict == verdict
-
-
-def test_runs_are_those_that_the_claims_were_decided_with() -> None:
-    trial = unbounded._trial(3, -1, 1, steps=5)
-    assert trial.labels == {"depth": 3, "determinant": -1, "seed": 1}
-    assert (trial.spec.options["lr"], trial.options.steps) == (2e-3, 5)
-    assert trial.options.train_loss_threshold == 1e-8
-    rows, columns = trial.train.coordinates()
-    entries = zip(rows.tolist(), columns.tolist(), trial.train.values.tolist(), strict=True)
-    assert sorted(entries) == [(0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.0)]
-    assert {name for name in unbounded.MEASURES} <= trial.columns()
