@@ -46,7 +46,7 @@ def _only_depth_3_recovers(results: GridResults) -> Claim:
         f"At one number of entries at least, the error of depth 3 is below {RECOVERED:g} in every seed, and "
         "those of the nuclear norm and of depth 2, from both scales, in none.",
         verdict(bool(alone)),
-        ". ".join(evidence) or f"No such number among {_listed(results, results.grid.observed)}.",
+        ". ".join(evidence) or f"No such number among {_listed(results.grid.observed)}.",
     )
 
 
@@ -71,8 +71,8 @@ def _the_start_decides_at_depth_2(results: GridResults) -> Claim:
         f"error is below that of depth 2 from {large:g} and above that of depth 2 from {small:g}, both "
         f"{PAIRED_RULE}.",
         verdict(bool(both)),
-        f"Rank {grid.rank}: from {large:g} it errs more at {_listed(results, worse)}; from {small:g} less at "
-        f"{_listed(results, better)}; both at {_listed(results, both)}.",
+        f"Rank {grid.rank}: from {large:g} it errs more at {_listed(worse)}; from {small:g} less at "
+        f"{_listed(better)}; both at {_listed(both)}.",
     )
 
 
@@ -102,7 +102,7 @@ def _a_few_more(results: GridResults) -> Claim:
         f"From {_shown(results, more[0])} on depth 3 recovers a matrix of rank {grid.rank}, and there the "
         "nuclear norm does not.",
         _OF_THIS_PROJECT,
-        f"From each of {_listed(results, more)} the error of depth 3 is below {RECOVERED:g} in every seed, "
+        f"From each of {_listed(more)} the error of depth 3 is below {RECOVERED:g} in every seed, "
         f"and from {more[0]:,} that of the nuclear norm in none.",
         verdict(all(map(_recovers, deep.values())) and bool((convex >= RECOVERED).all())),
         "Depth 3: "
@@ -141,9 +141,9 @@ def _numbers(by_name: dict[str, float]) -> str:
 
 
 def _shown(results: GridResults, observed: int) -> str:
-    return f"{observed:,} entries ({observed / results.grid.degrees_of_freedom:.2f} a degree of freedom)"
+    return f"{observed:,} entries ({observed / results.grid.degrees_of_freedom:.2f} per degree of freedom)"
 
 
-def _listed(results: GridResults, counts: Iterable[int]) -> str:
-    shown = [f"{count:,} ({count / results.grid.degrees_of_freedom:.2f})" for count in counts]
-    return ", ".join(shown) + " entries (a degree of freedom)" if shown else "no number of entries"
+def _listed(counts: Iterable[int]) -> str:
+    shown = [f"{count:,}" for count in counts]
+    return ", ".join(shown) + " entries" if shown else "no number of entries"
