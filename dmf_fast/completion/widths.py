@@ -60,18 +60,13 @@ def widen_until_enough(
     return replace(completed, options=options, widths=tuple(trials))
 
 
-def smaller_half(model: DeepMatrixFactorization, sharding: RowSharding = WHOLE) -> float:
-    """Return the share of the nuclear norm in the smaller half of the singular values of the product.
+def smaller_half(singular_values: Tensor) -> float:
+    """Return the share of the nuclear norm in the smaller half of the singular values, the largest first.
 
-    As many are counted as the factors are wide; a chain of one factor has no width, and 0.
-
-    >>> factors = [torch.diag(torch.tensor([3.0, 1.0])), torch.eye(2)]
-    >>> smaller_half(DeepMatrixFactorization.of_factors(factors))
+    >>> smaller_half(torch.tensor([3.0, 1.0]))
     0.25
     """
-    if len(model.factors) == 1:
-        return 0.0
-    values = product_directions(model, sharding).values.double()
+    values = singular_values.double()
     total = values.sum().item()
     return values[len(values) // 2 :].sum().item() / total if total else 0.0
 
@@ -125,7 +120,9 @@ class _Watch:
 
     def look_at(self, model: DeepMatrixFactorization) -> None:
         """Take a state of the run into account."""
-        self.smaller_half = max(self.smaller_half, smaller_half(model, self._sharding))
+        if len(model.factors) > 1:  # one factor alone has no width
+            values = product_directions(model, self._sharding).values
+            self.smaller_half = max(self.smaller_half, smaller_half(values))
 
     def __call__(self, progress: Progress) -> bool:
         """Say whether the run ends."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -18,24 +19,32 @@ from dmf_fast.files.atomic import make_folder
 from dmf_fast.files.reading import reading
 from dmf_fast.files.records import load_record, save_record
 
-EXPERIMENTS = {
-    module.rpartition(".")[2]: f"dmf_fast.experiments.{module}"
-    for module in (
+GROUPS = {
+    "Arora, Cohen, Hu & Luo 2019": (
         "recovery.figure1",
+        "recovery.entries",
         "recovery.figure2",
         "dynamics.figure3",
+        "dynamics.trajectories",
         "recovery.sensing",
-        "ratings.movielens",
-        "ratings.ratings",
-        "norms.unbounded",
-        "dynamics.greedy",
-    )
+        "recovery.starts",
+        "norms.commuting",
+    ),
+    "Norms or rank": ("norms.unbounded", "norms.rank_one", "norms.connectivity"),
+    "One singular value after the other": ("dynamics.greedy", "dynamics.plateaus", "dynamics.incremental"),
+    "Narrower, or with a penalty": ("recovery.widths", "norms.norm_ratio"),
+    "Pictures and ratings": ("recovery.images", "ratings.movielens", "ratings.ratings"),
 }
-"""Name to module, in the order of the page; every module has ``run(reproduction: Reproduction) -> Section``.
+"""Headings of the page to the modules below them; every module has ``run(reproduction) -> Section``."""
 
-Figures, sensing and movielens are those of Arora et al. 2019; ratings is of this project; norms, that fit
-without bound, of Razin & Cohen 2020; greedy low-rank learning of Li, Luo & Lyu 2021.
-"""
+EXPERIMENTS = {
+    module.rpartition(".")[2]: f"dmf_fast.experiments.{module}"
+    for modules in GROUPS.values()
+    for module in modules
+}
+"""Name to module, in the order of the page."""
+
+_GROUP_OF = {module.rpartition(".")[2]: group for group, modules in GROUPS.items() for module in modules}
 
 
 def reproduce(
@@ -74,7 +83,7 @@ def reproduce(
     for name, run in (bar := tqdm(experiments.items(), unit="experiment", disable=hidden)):
         bar.set_description(name)
         with times.timing(name):
-            section = run(reproduction)
+            section = replace(run(reproduction), group=_GROUP_OF.get(name, ""))
         sections[name] = section, times.seconds[name]
         write_report(sections, out, facts)
     return sections

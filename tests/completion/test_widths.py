@@ -104,7 +104,7 @@ def test_a_chain_of_one_factor_has_no_width_to_find() -> None:
 def test_with_validation_only_the_best_rows_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Progress] = []
     watch = module._Watch(module.WHOLE, can_grow=True)
-    monkeypatch.setattr(module, "smaller_half", lambda model, sharding: 0.5)
+    monkeypatch.setattr(module, "smaller_half", lambda values: 0.5)
     model = DeepMatrixFactorization((2, 2), 2, seed=0)
     for step, rmse in enumerate([3.0, 4.0, 3.5, 2.0]):
         row = {"step": step, "train_loss": 1.0 / (1 + 3 * step), "validation_rmse": rmse}
@@ -137,9 +137,9 @@ def test_a_job_that_is_stopped_resumes_at_its_width(found: CompletedMatrix, tmp_
 
 
 def test_the_smaller_half_is_what_the_last_half_of_the_width_holds() -> None:
-    factors = [torch.diag(torch.tensor([4.0, 3.0, 2.0, 1.0])), torch.eye(4)]
-    assert smaller_half(DeepMatrixFactorization.of_factors(factors)) == pytest.approx(0.3)
-    assert smaller_half(DeepMatrixFactorization.of_factors([torch.zeros(2, 3), torch.zeros(3, 2)])) == 0
+    assert smaller_half(torch.tensor([4.0, 3.0, 2.0, 1.0])) == pytest.approx(0.3)
+    assert smaller_half(torch.tensor([4.0, 1.0, 1.0])) == pytest.approx(1 / 3)
+    assert smaller_half(torch.zeros(2)) == 0
 
 
 def test_the_distance_of_models_is_that_of_their_products() -> None:
