@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dmf_fast import Observations
-from dmf_fast.experiments.norms import unbounded
 from dmf_fast.experiments.page.section import Picture
 from dmf_fast.experiments.ratings import movielens, ratings
 from dmf_fast.experiments.ratings.movielens_data import MovieLensSplit
@@ -151,29 +150,8 @@ def test_runs_have_the_sizes_that_the_claims_were_decided_at() -> None:
     assert MovieLensGrid() == MovieLensGrid((2, 3, 4), 5, 100, 1e-2, 0.03, 3_000, 50, 0.05)
     assert MovieLensGrid().dims(3, (943, 1682)) == (1682, 100, 100, 943)
     assert RatingsGrid() == RatingsGrid((0.05, 0.1, 0.2, 0.3, 0.5, 0.9), 5, (1, 2, 3, 4), (2, 3, 4), 5_000)
-    assert (unbounded.INIT_SCALE, unbounded.LOSS_THRESHOLD, unbounded.SMALL_LOSS) == (1e-2, 1e-8, 1e-3)
     assert not Reproduction(Path()).quick
     assert sensing_grid.FULL.convex_only == (600,)
-    assert unbounded.LEARNING_RATES == {2: 1e-2, 3: 2e-3, 4: 8e-4}
-
-
-def test_norms_are_drawn_against_the_loss_with_their_bounds() -> None:
-    loss = np.array([0.3, 0.03, 0.003])
-    curve = unbounded.Curve(2, 1, loss, np.array([1.0, 3.0, 9.0]), loss / 2, 1 + loss)
-    figure = panels(unbounded._plot([curve], [replace(curve, depth=3, entry=loss)]))
-    assert legends(figure) == [0]
-    assert [axes.get_ylabel() for axes in figure[:3]] == [
-        "|W_11|",
-        "distance to rank 1, σ_2",
-        "effective rank",
-    ]
-    of_run = [line.get_ydata().tolist() for line in (axes.lines[0] for axes in figure)]
-    assert of_run[:4] == [[1.0, 3.0, 9.0], (loss / 2).tolist(), (1 + loss).tolist(), loss.tolist()]
-    for axes, bound in ((figure[0], unbounded.least_entry), (figure[1], lambda loss: np.sqrt(3 * loss))):
-        (dotted,) = (line for line in axes.lines if line.get_linestyle() == ":" and line.get_color() == "k")
-        x, y = np.asarray(dotted.get_xdata()), np.asarray(dotted.get_ydata())
-        assert (x[0], x[-1]) == pytest.approx((0.003, 0.3))
-        np.testing.assert_allclose(y, bound(x))
 
 
 def test_quick_runs_are_smaller_ones_of_the_same_kind() -> None:

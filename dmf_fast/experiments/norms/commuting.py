@@ -80,6 +80,8 @@ def run(reproduction: Reproduction) -> Section:
             "start": "factors that are a multiple, the scale, of the identity",
             "off the basis": f"the start has the product scale^N (I + S), S symmetric of norm "
             f"{OFF_DIAGONAL:g} with a diagonal of zeros",
+            "scales of whole matrices": "off the basis and not commuting, "
+            + ", ".join(f"{scale:g} at depth {depth}" for depth, scale in MATRIX_INIT_SCALES.items()),
             "integrated": f"gradient flow, to a mean loss of {LOSS_THRESHOLD:g}",
             "seeds": str(len(seeds)),
         },
@@ -94,7 +96,7 @@ def run(reproduction: Reproduction) -> Section:
                 draw_commuting(flows),
                 "Left: nuclear norm over the least one, less 1, commuting measurements. Middle: Σ σ^p of the "
                 "solution of depth 3 with t √(λ_1 λ_2) off the diagonal, which fits as well, over that of "
-                "the solution. Right: effective ranks. Medians and extremes over the seeds.",
+                "the solution. Right: effective ranks, from one start a depth. Medians and extremes over the seeds.",
             )
         ],
         tables=[ResultTable(_table(flows), "Where gradient flow ends, medians over the seeds.")],

@@ -60,7 +60,8 @@ def draw_random_starts(random: Sequence[Curve]) -> Figure:
     for axes, depth in zip(panels, depths, strict=True):
         curves = [curve for curve in random if curve.problem.depth == depth]
         for curve in curves:
-            _draw_entry(axes, curve, CURVE_STYLES[1 if curve.last_determinant > 0 else 2])
+            # Where the entry jumps, a chord over fewer rows would cross the bound.
+            _draw_entry(axes, curve, CURVE_STYLES[1 if curve.last_determinant > 0 else 2], 3 * _MOST_POINTS)
         _draw_bound(axes, curves)
         axes.set(title=f"depth {depth}", ylim=(1e-2, 1e4))
     panels[0].set_ylabel("|W_11|")
@@ -91,17 +92,23 @@ def draw_perturbed(perturbed: Sequence[Curve]) -> Figure:
     return figure
 
 
-def _draw_entry(axes: Axes, curve: Curve, style: CurveStyle) -> None:
-    _draw(axes, curve, curve.entry, style)
+def _draw_entry(axes: Axes, curve: Curve, style: CurveStyle, points: int = _MOST_POINTS) -> None:
+    _draw(axes, curve, curve.entry, style, points)
     axes.set(xscale="log", yscale="log", xlabel="train loss", xlim=(1, LOSS_THRESHOLD))
     axes.minorticks_off()
 
 
-def _draw(axes: Axes, curve: Curve, measure: NDArray[np.float64], style: CurveStyle) -> None:
+def _draw(
+    axes: Axes,
+    curve: Curve,
+    measure: NDArray[np.float64],
+    style: CurveStyle,
+    points: int = _MOST_POINTS,
+) -> None:
     """Draw rows that are evenly spaced along the curve, with markers for the first seed."""
     logs = np.log(np.maximum([curve.loss, np.nan_to_num(measure)], 1e-12))
     length = np.append(0, np.abs(np.diff(logs)).sum(0).cumsum())
-    rows = np.unique(np.searchsorted(length, np.linspace(0, length[-1], _MOST_POINTS)))
+    rows = np.unique(np.searchsorted(length, np.linspace(0, length[-1], points)))
     if curve.problem.seed == 0:
         draw_curve(axes, curve.loss[rows], measure[rows], style)
     else:

@@ -241,6 +241,6 @@ def test_a_long_run_is_drawn_by_few_rows_that_follow_it() -> None:
     loss = np.concatenate([np.full(500, 0.6), np.geomspace(0.6, 1e-6, 500)])
     run = curve(np.minimum(1 / loss, 1e3), loss=loss)
     (line, *_) = axes_of(unbounded_pictures.draw_random_starts([run]))[0]
-    assert len(line[1]) <= 25
+    assert len(line[1]) <= 60
     assert [line[1][0], line[1][-1]] == pytest.approx([0.6, 1e-6])
-    np.testing.assert_allclose(np.interp(-np.log(1e-4), -np.log(line[1]), line[2]), 1e3, rtol=0.3)
+    np.testing.assert_allclose(np.interp(-np.log(1e-4), -np.log(line[1]), line[2]), 1e3, rtol=0.1)
