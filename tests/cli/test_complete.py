@@ -321,3 +321,21 @@ def test_movielens_with_the_defaults_is_better_than_tuned_alternating_least_squa
     # The mean of the train ratings is off by 1.154 on this split, biases alone by 0.96, an ALS library
     # with biases and scaled regularization, best of five settings, by 0.928.
     assert float(str(run["test_rmse"])) <= 0.928
+
+
+def test_a_width_is_found_and_said(dmf_fast: Run, ratings_file: Path) -> None:
+    plain = ("--coordinates", "plain", "--optimizer", "group-rmsprop", "--lr", "0.01", "--weight-decay", "0")
+    job = ("--depth", "3", "--hidden", "auto", "--steps", "50", "--validation-fraction", "0")
+
+    done = dmf_fast("complete", ratings_file, *plain, *job, "--json")
+
+    (run,) = json.loads(done.stdout)["runs"]
+    (trial,) = run["widths"]
+    assert f"The chain is {trial['width']} wide instead of {trial['width']}" in done.stderr
+    assert trial["steps"] == run["steps"] == 50
+
+
+def test_a_width_is_not_found_in_scaled_coordinates(dmf_fast: Run, ratings_file: Path) -> None:
+    done = dmf_fast("complete", ratings_file, "--hidden", "auto")
+    assert done.exit_code == 2
+    assert "needs plain coordinates and the spectral initialization" in " ".join(done.stderr.split())
