@@ -41,7 +41,7 @@ INTRODUCTION = (
     "run: at depth 1 all singular values keep their proportions, at larger depths the largest is all but "
     "complete before the next one has begun. Where a part is observed, the prediction takes from the run "
     "only ⟨∇ℓ(W), u_r v_rᵀ⟩ at every moment, and the singular values at the start. Lines are predictions, "
-    "dots gradient descent."
+    "dots gradient descent, which follows gradient flow to the first order of the learning rate."
 )
 
 
