@@ -47,7 +47,8 @@ class CompletionOptions(Options):
         int | Literal["auto"] | None,
         Option(
             "Width between the factors; auto: the narrowest that ends as the full width does.",
-            "Auto is for plain coordinates and a spectral initialization; see `dmf_fast.completion.widths`.",
+            "Auto is for plain coordinates without biases and a spectral initialization; see "
+            "`dmf_fast.completion.widths`.",
             least=1,
             none="``min(m, n)``, as in the paper",
         ),
@@ -151,11 +152,11 @@ class CompletionOptions(Options):
                 f"the size of the gradient, got {self.init_scale}; choose another initialization, such as "
                 "'gaussian'"
             )
-        if self.hidden == "auto" and (self.coordinates != "plain" or self.start != "spectral"):
+        if self.hidden == "auto" and (self.coordinates != "plain" or self.start != "spectral" or self.bias):
             raise ValueError(
                 f"`hidden` must be a number where factors start as {self.start!r} in {self.coordinates} "
-                "coordinates, got 'auto', which needs plain coordinates and the spectral initialization; "
-                "give a width such as 64"
+                f"coordinates {'with' if self.bias else 'without'} biases, got 'auto', which needs the "
+                "spectral initialization, plain coordinates and no biases; give a width such as 64"
             )
         scaled_rmsprop = self.optimizer == "group-rmsprop" and self.coordinates == "scaled"
         if self.lr is None and not self.finds_steps and not scaled_rmsprop:

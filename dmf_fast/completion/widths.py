@@ -32,7 +32,7 @@ LARGEST_SMALLER_HALF = 0.01
 Where it stays below, products end within a few percent of those of full width (`dmf-fast reproduce widths`).
 """
 # Near its start a chain has all singular values alike; what they are says something once the loss has fallen
-# to this part. They are looked at again whenever it has fallen by this factor.
+# to this part, or at the end of a run to that. They are looked at again whenever it has fallen so far again.
 _MOVED, _LOOK_AGAIN = 0.5, 0.9
 
 Train = Callable[[CompletionOptions, Callback, str], CompletedMatrix]
@@ -52,7 +52,8 @@ def widen_until_enough(
         job = replace(options, hidden=width, initialization="spectral", fit=fit)
         completed = train(job, watch, f"width-{width}")
         ended = completed.interrupted or completed.diverged
-        if not (watch.has_ended_run or ended):
+        first_loss = completed.history["train_loss"][0].as_py()
+        if not (watch.has_ended_run or ended) and completed.train_loss <= _LOOK_AGAIN * first_loss:
             watch.look_at(completed.model)
         trials.append(WidthTrial(width, watch.smaller_half, completed.steps, completed.seconds))
         if ended or not watch.binds:

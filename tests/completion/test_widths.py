@@ -88,6 +88,11 @@ def test_a_width_that_binds_is_given_up_early_and_doubled(monkeypatch: pytest.Mo
     assert found.result.stopped_because == "train_loss_threshold"
 
 
+def test_a_run_that_has_not_left_its_start_says_nothing_of_its_width() -> None:
+    found = completed(hidden="auto", fit=FitOptions(steps=10))
+    assert [(trial.width, trial.smaller_half) for trial in found.widths] == [(module.FIRST_WIDTH, 0.0)]
+
+
 def test_the_full_width_never_binds() -> None:
     entries = Observations.from_dense(torch.eye(3))
     options = replace(OPTIONS, hidden="auto", fit=FitOptions(steps=300))
@@ -157,6 +162,7 @@ def test_the_distance_of_models_is_that_of_their_products() -> None:
     [
         ({"coordinates": "scaled", "init_scale": None, "lr": None}, "`hidden` must be a number"),
         ({"initialization": "gaussian"}, "`hidden` must be a number where factors start as 'gaussian'"),
+        ({"bias": True}, "coordinates with biases, got 'auto', which needs .* no biases"),
         ({"depth": "auto"}, "`depth` must be a number"),
     ],
 )
