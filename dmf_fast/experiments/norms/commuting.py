@@ -96,7 +96,8 @@ def run(reproduction: Reproduction) -> Section:
                 draw_commuting(flows),
                 "Left: nuclear norm over the least one, less 1, commuting measurements. Middle: Σ σ^p of the "
                 "solution of depth 3 with t √(λ_1 λ_2) off the diagonal, which fits as well, over that of "
-                "the solution. Right: effective ranks, from one start a depth. Medians and extremes over the seeds.",
+                "the solution. Right: effective ranks, from one start a depth. Medians and extremes over "
+                "the seeds.",
             )
         ],
         tables=[ResultTable(_table(flows), "Where gradient flow ends, medians over the seeds.")],

@@ -73,9 +73,8 @@ def no_schatten_minimum(flows: pa.Table) -> Claim:
 def lower_rank_off_the_basis(flows: pa.Table) -> Claim:
     """Return the claim that a start off the shared basis leads deep chains to a lower rank."""
     kind = "off the basis"
-    ranks = {depth: _ranks(flows, kind, depth) for depth in _depths(flows, kind)}
-    compared = {depth: less(*_named(*pair)) for depth, pair in ranks.items() if depth > 2}
-    start, shared = ranks[2]
+    compared = {depth: _lower_rank(flows, kind, depth) for depth in _depths(flows, kind) if depth > 2}
+    start, shared = _ranks(flows, kind, 2)
     change = float(np.abs(start / shared - 1).max())
     return Claim(
         "Depths 3 and 4 need the exact start: from one that is 1 % off the shared basis they end with a "
@@ -96,7 +95,7 @@ def not_without_commuting(flows: pa.Table) -> Claim:
         (scale,) = scales_of(flows, depth, kind)
         pairs = [np.maximum(excess(flows, one, depth, scale), 1e-9) for one in ("commuting", kind)]
         compared[depth] = less("commuting", pairs[0], "not commuting", pairs[1])
-    ranks = {depth: less(*_named(*_ranks(flows, kind, depth))) for depth in compared if depth > 2}
+    ranks = {depth: _lower_rank(flows, kind, depth) for depth in compared if depth > 2}
     eigenvalues = flows.filter(pc.field("problem") == kind)["least_eigenvalue"].to_pylist()
     return Claim(
         "Where the measurements do not commute the nuclear norm ends further above the least, and depths 3 "
@@ -156,10 +155,9 @@ def _ranks(flows: pa.Table, problem: str, depth: int) -> tuple[NDArray[np.float6
     return found, shared
 
 
-def _named(
-    found: NDArray[np.float64], shared: NDArray[np.float64]
-) -> tuple[str, NDArray[np.float64], str, NDArray[np.float64]]:
-    return "here", found, "exact and commuting", shared
+def _lower_rank(flows: pa.Table, problem: str, depth: int) -> Comparison:
+    found, shared = _ranks(flows, problem, depth)
+    return less(problem, found, "exact start and commuting", shared)
 
 
 def _evidence(compared: dict[int, Comparison]) -> str:

@@ -48,7 +48,7 @@ INTRODUCTION = (
 def run(reproduction: Reproduction) -> Section:
     """Descend from determinants of both signs at depths 2 to 4; after Ctrl-C `KeyboardInterrupt`."""
     quick = reproduction.quick
-    steps, fewer_steps = (600_000, 100_000) if quick else (2_000_000, 500_000)
+    steps, fewer_steps = (600_000, 100_000) if quick else (1_500_000, 500_000)
     problems = {problem: steps for problem in original(quick=quick)}
     problems |= {problem: fewer_steps for problem in perturbed(quick=quick)}
     trials = [problem.trial(most) for problem, most in problems.items()]

@@ -73,7 +73,13 @@ def perturbed_entry(perturbed: Sequence[Curve]) -> Claim:
     deep, shallow = ([c for c in perturbed if (c.problem.depth > 2) == is_deep] for is_deep in (True, False))
     above = [not curve.below().any() for curve in deep]
     wrong = [curve for curve in deep if curve.last_product[1, 1] * curve.problem.observed.w_22 < 0]
-    least = min((3 * c.loss[-1] / c.problem.observed.w_22**2 for c in wrong), default=np.inf)
+    least = [3 * curve.loss[-1] / curve.problem.observed.w_22**2 for curve in wrong]
+    stuck = (
+        f" In {len(wrong)} of those at depths 3 and 4 W_22 has the wrong sign, which it keeps as the "
+        f"determinant does: the loss stays above w_22² / 3, at {min(least):.3g} times it or more, and the entry grows on."
+        if wrong
+        else ""
+    )
     return Claim(
         "Other observed values change the bound, not the behavior: the entry grows to the order of "
         "|W_12 · W_21| / |W_22|, without bound where W_22 = 0.",
@@ -84,9 +90,8 @@ def perturbed_entry(perturbed: Sequence[Curve]) -> Claim:
         verdict(bool(deep) and all(above)),
         f"Above the bound {sum(above)} of {len(deep)} runs at depths 3 and 4, and "
         f"{sum(not curve.below().any() for curve in shallow)} of {len(shallow)} at depth 2, where the steps "
-        "unbalance the factors of a product that is not symmetric, and the determinant changes its sign. In "
-        f"{len(wrong)} of those at depths 3 and 4 W_22 has the wrong sign, which it keeps as the determinant "
-        f"does: the loss stays above w_22² / 3, at {least:.3g} times it or more, and the entry grows on.",
+        "unbalance the factors of a product that is not symmetric, and the determinant changes its "
+        f"sign; smaller steps postpone that only.{stuck}",
     )
 
 

@@ -90,7 +90,7 @@ class Problem:
             partial(torch.optim.SGD, lr=LEARNING_RATES[self.depth]),
             FitOptions(steps=steps, train_loss_threshold=LOSS_THRESHOLD),
             # From random starts the entry jumps in a small part of the time that has gone before.
-            Recording(per_decade=200 if self.start == "random" else 40, singular_values=2, spectrum=True),
+            Recording(per_decade=400 if self.start == "random" else 40, singular_values=2, spectrum=True),
             test=Observations([0], [0], [0.0], (2, 2), dtype=torch.float64),  # its RMSE is |W_11|
         )
 
