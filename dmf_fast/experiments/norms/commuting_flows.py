@@ -53,6 +53,9 @@ def least_trace(problem: Problem) -> NDArray[np.float64]:
     ``λ ≥ 0`` that agree with the measurements.
 
     Raises `RuntimeError` where it could not be solved.
+
+    >>> int((least_trace(Problem.draw(0, commuting=True)) > 1e-9).sum()) <= MEASURED
+    True
     """
     from scipy.optimize import linprog  # here, as it is slow to import
 
@@ -70,6 +73,11 @@ def diagonal_flow(problem: Problem, depth: int, scale: float) -> NDArray[np.floa
     ``dw/dt = −w^(N−1) g``, where ``g`` is the diagonal of the gradient in the product ``diag(w^N)``.
 
     Raises `RuntimeError` where the mean loss does not come to `LOSS_THRESHOLD`.
+
+    >>> problem = Problem.draw(0, commuting=True)
+    >>> excess = diagonal_flow(problem, 3, 1e-3).sum() / least_trace(problem).sum() - 1
+    >>> bool(abs(excess) < 1e-4)
+    True
     """
     seen, values = problem.eigenvalues, problem.measurements.values.numpy()
 
@@ -92,6 +100,10 @@ def product_flow(measurements: Measurements, depth: int, start: Tensor) -> Tenso
     `dmf_fast.dynamics.end_to_end_velocity`.
 
     Raises `RuntimeError` where the mean loss does not come to `LOSS_THRESHOLD`.
+
+    >>> problem = Problem.draw(0, commuting=False)
+    >>> product_flow(problem.measurements, 2, 0.1 * near_identity(0.0, seed=0)).shape
+    torch.Size([8, 8])
     """
 
     def product(state: NDArray[np.float64]) -> Tensor:

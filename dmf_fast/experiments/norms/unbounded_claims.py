@@ -76,7 +76,8 @@ def perturbed_entry(perturbed: Sequence[Curve]) -> Claim:
     least = [3 * curve.loss[-1] / curve.problem.observed.w_22**2 for curve in wrong]
     stuck = (
         f" In {len(wrong)} of those at depths 3 and 4 W_22 has the wrong sign, which it keeps as the "
-        f"determinant does: the loss stays above w_22² / 3, at {min(least):.3g} times it or more, and the entry grows on."
+        f"determinant does: the loss stays above w_22² / 3, at {min(least):.3g} times it or more, and the "
+        "entry grows on."
         if wrong
         else ""
     )

@@ -135,6 +135,9 @@ def balanced_factors(depth: int, determinant: int, seed: int) -> list[Tensor]:
     The factors are one symmetric matrix, but for the sign of an eigenvalue of the last. At depth 2 that keeps
     W_2 = W_1ᵀ bit for bit. From other starts rounding unbalances the factors, and as σ_2 falls exponentially
     there, it soon turns the sign of the determinant, which gradient flow would keep.
+
+    >>> determinant_of(balanced_factors(3, -1, seed=0)) < 0
+    True
     """
     angle, *sizes = np.random.default_rng(seed).random(3)
     axis = torch.tensor(
@@ -150,6 +153,9 @@ def random_factors(depth: int, determinant: int, seed: int) -> list[Tensor]:
     """Return Gaussian factors, a row of the last negated where the determinant has not the wanted sign.
 
     A negated row is as likely as the row itself, so that this is a draw among the starts of that sign.
+
+    >>> determinant_of(random_factors(3, 1, seed=0)) > 0
+    True
     """
     factors = initialize("gaussian", (2,) * (depth + 1), RANDOM_INIT_SCALE, seed=seed, dtype=torch.float64)
     if determinant_of(factors) * determinant < 0:
