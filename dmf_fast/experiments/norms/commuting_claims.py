@@ -133,9 +133,10 @@ def schatten_ratios(flows: pa.Table, depth: int, power: float, share: float) -> 
     labels = {"problem": "commuting", "depth": depth, "init_scale": scales_of(flows, depth)[0]}
     ratios = []
     for values in by_seed(flows, "singular_values", **labels):
-        solution, moved = (
-            torch.linalg.svdvals(spread_off_diagonal(torch.tensor(list(values)), one)) for one in (0.0, share)
-        )
+        solution = torch.tensor(list(values), dtype=torch.float64)
+        # Of the two that move alone: rounding of the tiny others would count, raised to a small power.
+        pair = torch.linalg.svdvals(spread_off_diagonal(solution[:2], share))
+        moved = torch.cat([pair, solution[2:]])
         ratios.append(float(schatten_norm(moved, power) / schatten_norm(solution, power)) ** power)
     return np.array(ratios)
 
