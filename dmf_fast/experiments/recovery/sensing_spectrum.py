@@ -49,7 +49,7 @@ def claims(results: SensingResults) -> list[Claim]:
             f"is above the least one in every seed, by more than {_SAME_NORM:.0%}, and the effective rank is "
             f"below that of the matrix of least norm, both {PAIRED_RULE}.",
             verdict(norm.holds and rank.holds and float(excess.min()) > _SAME_NORM),
-            f"{norm.evidence} (above by {excess.min():.1%} to {excess.max():.1%}); {rank.evidence}",
+            f"{norm.evidence} (above by {excess.min():.2%} to {excess.max():.2%}); {rank.evidence}",
         ),
         Claim(
             "With many measurements, where nuclear-norm minimization recovers the matrix, gradient descent "

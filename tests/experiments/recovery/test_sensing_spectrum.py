@@ -60,7 +60,7 @@ def test_the_data_decide(given: dict[str, tuple[float, ...]], few: bool, many: b
 
 def test_the_evidence_has_the_excess() -> None:
     few, many = sensing_spectrum.claims(results())
-    assert "above by 2.5% to 12.5%" in few.evidence
+    assert "above by 2.50% to 12.50%" in few.evidence
     assert many.evidence == "depth 2: at most 0.88% off; depth 3: at most 0.88% off"
 
 
