@@ -4,7 +4,7 @@ Reads the steps that were made and the time that they took from `results.json`, 
 kind takes in a PyTorch loop (bench/loops.py; with one thread and with all, whichever is faster), and adds up.
 The loop is estimated twice: one run after the other, and as many at once as there are cores, as if they did
 not disturb each other. What is not steps, such as convex solvers, spectra and figures, counts for `reproduce`
-alone. Writes one JSON file.
+alone. Writes one JSON file, of which `--table FILE` prints the table of docs/experiments.md.
 """
 
 from __future__ import annotations
@@ -52,29 +52,59 @@ def seconds_a_step(work: dict[str, Any]) -> float:
     return min(times)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="that `dmf-fast reproduce` wrote")
-    parser.add_argument("--output", type=Path, default=results_file("reproduction"))
-    arguments = parser.parse_args()
-    results = json.loads((arguments.folder / "results.json").read_text())
+def measured(folder: Path) -> dict[str, Any]:
+    """Return times, verdicts and estimates of what ``dmf-fast reproduce`` wrote into a folder."""
+    results = json.loads((folder / "results.json").read_text())
     cores = torch.get_num_threads()
     report: dict[str, Any] = {**origin(), "cores": cores, "facts": results["facts"], "experiments": {}}
     for name, section in results["sections"].items():
         kinds = [work | {"loop_seconds_a_step": seconds_a_step(work)} for work in section["work"]]
         loop = sum(work["steps"] * work["loop_seconds_a_step"] for work in kinds)
-        report["experiments"][name] = {"seconds": section["seconds"], "loop_seconds": loop, "work": kinds}
+        kept = {key: section[key] for key in ("title", "paper", "seconds")}
+        claims = [
+            {key: claim[key] for key in ("statement", "verdict", "evidence")} for claim in section["claims"]
+        ]
+        report["experiments"][name] = kept | {"loop_seconds": loop, "claims": claims, "work": kinds}
         print(f"{name}: {section['seconds']:.0f} s, PyTorch loop {loop:.0f} s")
     seconds, loop = (
         sum(one[key] for one in report["experiments"].values()) for key in ("seconds", "loop_seconds")
     )
-    report |= {"seconds": seconds, "loop_seconds": loop, "ratio": loop / seconds}
     print(
         f"all: {seconds / 60:.1f} minutes; PyTorch loop {loop / 60:.0f} minutes one run after the other "
         f"({loop / seconds:.1f}×, target {TARGET:g}×), {loop / cores / 60:.0f} with {cores} at once "
         f"({loop / cores / seconds:.1f}×)"
     )
-    arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+    return report | {"seconds": seconds, "loop_seconds": loop, "ratio": loop / seconds}
+
+
+def table(report: dict[str, Any]) -> str:
+    """Return the table of docs/experiments.md: a line for every experiment, with verdicts and time."""
+    lines = [
+        "| experiment | asks | statements | reproduced | seconds |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    total = dict.fromkeys(("claims", "reproduced"), 0)
+    for name, one in report["experiments"].items():
+        found = [claim["verdict"] for claim in one["claims"]]
+        counts = {"claims": len(found), "reproduced": found.count("reproduced")}
+        total = {key: total[key] + count for key, count in counts.items()}
+        source = f" ({one['paper']})" if one["paper"] else ""
+        line = (f"`{name}`", one["title"] + source, *counts.values(), f"{one['seconds']:.0f}")
+        lines.append("| " + " | ".join(map(str, line)) + " |")
+    lines.append(f"| all | | {total['claims']} | {total['reproduced']} | {report['seconds']:.0f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", help="that `dmf-fast reproduce` wrote")
+    parser.add_argument("--output", type=Path, default=results_file("reproduction"))
+    parser.add_argument("--table", type=Path, help="print the table of docs/experiments.md of such a file")
+    arguments = parser.parse_args()
+    if arguments.table is not None:
+        print(table(json.loads(arguments.table.read_text())))
+    else:
+        arguments.output.write_text(json.dumps(measured(arguments.folder), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class Problem:
 
     Attributes:
         observed: the values.
-        start: ``"balanced"``, see `balanced_factors`, or ``"random"``: independent normal entries.
+        start: ``"balanced"``, see `balanced_start`, or ``"random"``: independent normal entries.
         depth: of the chain.
         determinant: sign of the determinant of the product at the start, 1 or -1.
         seed: of the start.
@@ -71,7 +71,7 @@ class Problem:
     def factors(self) -> list[Tensor]:
         """Return the factors at the start."""
         if self.start == "balanced":
-            return balanced_factors(self.depth, self.determinant, self.seed)
+            return balanced_start(self.depth, self.determinant, self.seed)
         return random_factors(self.depth, self.determinant, self.seed)
 
     def trial(self, steps: int) -> Trial:
@@ -129,14 +129,14 @@ class Curve:
         return ~(self.entry >= least_entry(self.loss, self.problem.observed))
 
 
-def balanced_factors(depth: int, determinant: int, seed: int) -> list[Tensor]:
+def balanced_start(depth: int, determinant: int, seed: int) -> list[Tensor]:
     """Return balanced factors of a symmetric product whose determinant has the sign ``determinant``.
 
     The factors are one symmetric matrix, but for the sign of an eigenvalue of the last. At depth 2 that keeps
     W_2 = W_1ᵀ bit for bit. From other starts rounding unbalances the factors, and as σ_2 falls exponentially
     there, it soon turns the sign of the determinant, which gradient flow would keep.
 
-    >>> determinant_of(balanced_factors(3, -1, seed=0)) < 0
+    >>> determinant_of(balanced_start(3, -1, seed=0)) < 0
     True
     """
     angle, *sizes = np.random.default_rng(seed).random(3)

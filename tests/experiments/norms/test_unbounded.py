@@ -19,7 +19,7 @@ from dmf_fast.experiments.norms.unbounded_runs import (
     Curve,
     Observed,
     Problem,
-    balanced_factors,
+    balanced_start,
     determinant_of,
     least_entry,
     most_effective_rank,
@@ -83,7 +83,7 @@ def test_the_bounds_of_the_paper_s_values_are_known() -> None:
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 def test_a_balanced_start_is_small_and_of_the_wanted_determinant(depth: int, determinant: int) -> None:
     for seed in range(20):
-        factors = balanced_factors(depth, determinant, seed)
+        factors = balanced_start(depth, determinant, seed)
         product = chain_product(factors)
         assert torch.linalg.det(product).sign() == determinant
         assert torch.linalg.matrix_norm(product) < 4 * INIT_SCALE
