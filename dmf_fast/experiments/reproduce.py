@@ -28,12 +28,11 @@ GROUPS = {
         "dynamics.trajectories",
         "recovery.sensing",
         "recovery.starts",
-        "norms.commuting",
     ),
-    "Norms or rank": ("norms.unbounded", "norms.rank_one", "norms.connectivity"),
+    "Norms or rank": ("norms.commuting", "norms.unbounded", "norms.rank_one", "norms.connectivity"),
     "One singular value after the other": ("dynamics.greedy", "dynamics.plateaus", "dynamics.incremental"),
-    "Narrower, or with a penalty": ("recovery.widths", "norms.norm_ratio"),
-    "Pictures and ratings": ("recovery.images", "ratings.movielens", "ratings.ratings"),
+    "Width and penalties": ("recovery.widths", "norms.norm_ratio"),
+    "A picture, and ratings": ("recovery.images", "ratings.movielens", "ratings.ratings"),
 }
 """Headings of the page to the modules below them; every module has ``run(reproduction) -> Section``."""
 
@@ -76,7 +75,7 @@ def reproduce(
     make_folder(out)
     # All of them first: what cannot be imported is not to stop a run after an hour.
     experiments = {name: import_module(EXPERIMENTS[name]).run for name in names}
-    facts = run_facts(quick=reproduction.quick, date=date)
+    facts = run_facts(reproduction.extent, date=date)
     times = _TimeBook(reproduction)
     sections: dict[str, tuple[Section, float]] = {}
     hidden = None if reproduction.progress is None else not reproduction.progress
@@ -98,8 +97,7 @@ class _TimeBook:
     """Seconds spent on every experiment, over all calls with the same folder: it is kept there."""
 
     def __init__(self, reproduction: Reproduction) -> None:
-        extent = "quick" if reproduction.quick else "full"
-        self._file = reproduction.folder / f"seconds-{extent}.json"
+        self._file = reproduction.folder / f"seconds-{reproduction.extent}.json"
         self.seconds: dict[str, float] = {}
         if self._file.exists():
             with reading(self._file, "a record of seconds", "remove it"):

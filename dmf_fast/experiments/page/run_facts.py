@@ -10,18 +10,26 @@ from pathlib import Path
 
 import torch
 
+from dmf_fast.experiments.reproduction import Extent
 from dmf_fast.info import active_instruction_set
 
 
-def run_facts(*, quick: bool, date: datetime | None = None) -> dict[str, str]:
+_EXTENTS: dict[Extent, str] = {
+    "quick": "quick: fewer seeds and steps than the full run",
+    "full": "full",
+    "paper-size": "full, matrix sensing at the paper's size",
+}
+
+
+def run_facts(extent: Extent, *, date: datetime | None = None) -> dict[str, str]:
     """Return name and text of every fact; without a date it is now.
 
-    >>> run_facts(quick=True, date=datetime(2026, 1, 2, 15, 30))["date"]
+    >>> run_facts("quick", date=datetime(2026, 1, 2, 15, 30))["date"]
     '2026-01-02 15:30'
     """
     return {
         "dmf_fast": version("dmf-fast"),
-        "extent": "quick: fewer seeds and steps than the full run" if quick else "full",
+        "extent": _EXTENTS[extent],
         "date": (datetime.now() if date is None else date).strftime("%Y-%m-%d %H:%M"),
         "processor": f"{_processor()}, {os.cpu_count()} logical cores",
         "threads": str(torch.get_num_threads()),

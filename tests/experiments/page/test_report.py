@@ -23,7 +23,7 @@ from dmf_fast.experiments.page.run_facts import run_facts
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, Verdict, Work
 
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "not reproduced", "not tested")
-FACTS = run_facts(quick=True, date=datetime(2026, 1, 2, 15, 30))
+FACTS = run_facts("quick", date=datetime(2026, 1, 2, 15, 30))
 
 
 class Page(HTMLParser):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,6 @@ from dmf_fast.experiments.ratings.movielens_runs import QUICK as MOVIELENS_QUICK
 from dmf_fast.experiments.ratings.movielens_runs import MovieLensGrid, MovieLensResults
 from dmf_fast.experiments.ratings.ratings_runs import QUICK as RATINGS_QUICK
 from dmf_fast.experiments.ratings.ratings_runs import RatingsGrid, RatingsResults
-from dmf_fast.experiments.recovery import sensing_grid
-from dmf_fast.experiments.reproduction import Reproduction
 
 
 @pytest.fixture(autouse=True)
@@ -140,24 +137,12 @@ def test_the_table_of_ratings_has_the_median_errors_of_every_share() -> None:
 
 
 def test_runs_have_the_sizes_that_the_claims_were_decided_at() -> None:
-    assert (sensing_grid.FULL.size, sensing_grid.FULL.rank, sensing_grid.FULL.measured) == (
-        50,
-        3,
-        (500, 1_500),
-    )
-    assert (sensing_grid.FULL.seeds, sensing_grid.FULL.steps) == (5, 100_000)
     assert MovieLensGrid() == MovieLensGrid((2, 3, 4), 5, 100, 1e-2, 0.03, 3_000, 50, 0.05)
     assert MovieLensGrid().dims(3, (943, 1682)) == (1682, 100, 100, 943)
     assert RatingsGrid() == RatingsGrid((0.05, 0.1, 0.2, 0.3, 0.5, 0.9), 5, (1, 2, 3, 4), (2, 3, 4), 5_000)
-    assert not Reproduction(Path()).quick
-    assert sensing_grid.FULL.convex_only == (600,)
 
 
 def test_quick_runs_are_smaller_ones_of_the_same_kind() -> None:
-    assert (
-        sensing_grid.SensingGrid(20, 1, (65, 200), (80,), (2, 3, 4), (1e-3, 1e-5), 2e-3, 2, 10_000, 1e-6)
-        == sensing_grid.QUICK
-    )
     assert RatingsGrid((0.3, 0.5), 2, (2, 3), (2, 3), 5_000) == RATINGS_QUICK
     assert (
         MovieLensGrid((2, 3, 4), 2, 100, 1e-2, 0.1, 600, 25, 0.05, (35.0, 28.0, 23.0, 19.0), 1e-2)
