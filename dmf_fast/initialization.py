@@ -36,9 +36,9 @@ def initialize(
     * ``"uniform"``: the same standard deviation, entries uniform around zero.
     * ``"balanced"``: ``W_{j+1}ᵀ W_{j+1} = W_j W_jᵀ``, which gradient flow preserves (Arora, Cohen & Hazan,
       "On the Optimization of Deep Networks", 2018, proof of theorem 1). A Gaussian ``m × n`` matrix of the
-      norm above is drawn, truncated to rank ``r`` and shared out evenly among the factors (Arora, Cohen, Golowich & Hu,
-      "A Convergence Analysis of Gradient Descent for Deep Linear Neural Networks", 2019, procedure 1, with
-      random orthonormal bases of the hidden spaces in place of zero padding).
+      norm above is drawn, truncated to rank ``r`` and shared out evenly among the factors (Arora, Cohen,
+      Golowich & Hu, "A Convergence Analysis of Gradient Descent for Deep Linear Neural Networks", 2019,
+      procedure 1, with random orthonormal bases of the hidden spaces in place of zero padding).
     * ``"orthogonal"``: random matrices with orthonormal rows or columns times ``s^(1/N)``. The product has
       ``min(m, n, r)`` singular values equal to ``s`` when no hidden width exceeds ``min(m, n)``, as long as
       the widths never rise before they fall.
