@@ -15,6 +15,7 @@ import torch
 from dmf_fast.experiments.dynamics.figure3_claims import alignment_ratios, claims, velocity_errors
 from dmf_fast.experiments.dynamics.figure3_pictures import draw_dynamics, draw_theory
 from dmf_fast.experiments.dynamics.singular_dynamics import DynamicsProblem, Runs, observe_dynamics, work_of
+from dmf_fast.experiments.page.papers import ARORA
 from dmf_fast.experiments.page.section import ResultTable, Section
 from dmf_fast.experiments.ratings.movielens_data import read_some_ratings
 from dmf_fast.experiments.reproduction import Reproduction
@@ -86,6 +87,7 @@ def run(reproduction: Reproduction) -> Section:
         figures.append(draw_dynamics(problem.name, runs, "log"))
     return Section(
         title="Dynamics: singular values and singular vectors along the run",
+        paper=ARORA,
         introduction=(
             "Matrices are completed by plain gradient descent on the summed squared error of 1 to 4 factors, "
             "all of them small multiples of the identity at the start. Theory says of its limit, gradient "

@@ -24,6 +24,7 @@ from dmf_fast.experiments.page.figure_style import (
     draw_spread,
     new_figure,
 )
+from dmf_fast.experiments.page.papers import LI
 from dmf_fast.experiments.page.section import Picture, ResultTable, Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_trials import run_trials, work_of
@@ -57,6 +58,7 @@ def run(reproduction: Reproduction) -> Section:
     phases = [phase for one in wide for phase in phases_of(one, solutions[int(one.trial.labels["seed"])])]
     return Section(
         title="Greedy low-rank learning",
+        paper=LI,
         introduction=INTRODUCTION,
         settings={
             "matrix": f"{DIM} × {DIM}, with singular values {', '.join(map('{:g}'.format, SINGULAR_VALUES))}",

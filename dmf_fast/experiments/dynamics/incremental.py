@@ -32,6 +32,7 @@ from dmf_fast.experiments.page.figure_style import (
     draw_spread,
     new_figure,
 )
+from dmf_fast.experiments.page.papers import JIN
 from dmf_fast.experiments.page.section import Picture, ResultTable, Section, Work
 from dmf_fast.experiments.reproduction import Reproduction
 
@@ -53,6 +54,7 @@ def run(reproduction: Reproduction) -> Section:
     runs = sum(len(problem.runs) + RANK for problem in problems)
     return Section(
         title="Incremental learning in matrix sensing",
+        paper=JIN,
         introduction=INTRODUCTION,
         settings={
             "matrix": f"{DIM} × {DIM}, eigenvalues {', '.join(map('{:g}'.format, SINGULAR_VALUES))}",

@@ -26,6 +26,7 @@ from dmf_fast.experiments.page.figure_style import (
     draw_spread,
     new_figure,
 )
+from dmf_fast.experiments.page.papers import CHOU
 from dmf_fast.experiments.page.section import Picture, ResultTable, Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_trials import run_trials, work_of
@@ -74,6 +75,7 @@ def run(reproduction: Reproduction) -> Section:
     plateaus = [plateau for one in ended for plateau in plateaus_of(one, projected_ranks())]
     return Section(
         title="Plateaus of the effective rank",
+        paper=CHOU,
         introduction=INTRODUCTION,
         settings={
             "matrix": f"symmetric, {DIM} × {DIM}, with singular values "

@@ -30,6 +30,7 @@ from dmf_fast.experiments.dynamics.trajectories_runs import (
     observed_paths,
     observed_trial,
 )
+from dmf_fast.experiments.page.papers import ARORA
 from dmf_fast.experiments.page.section import ResultTable, Section, Work
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_trials import run_trials, work_of
@@ -57,6 +58,7 @@ def run(reproduction: Reproduction) -> Section:
     observed = observed_paths(ended.results)
     return Section(
         title="Trajectories: whole paths of singular values",
+        paper=ARORA,
         introduction=INTRODUCTION,
         settings={
             "everything observed": f"symmetric {OBSERVED_DIM} × {OBSERVED_DIM}, singular values "

@@ -35,6 +35,7 @@ from dmf_fast.experiments.norms.commuting_flows import (
     product_flow,
 )
 from dmf_fast.experiments.norms.commuting_pictures import draw_commuting
+from dmf_fast.experiments.page.papers import GUNASEKAR
 from dmf_fast.experiments.page.section import Picture, ResultTable, Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_tables import cached_table
@@ -73,6 +74,7 @@ def run(reproduction: Reproduction) -> Section:
     )
     return Section(
         title="Where the nuclear norm is right: commuting measurements",
+        paper=GUNASEKAR,
         introduction=INTRODUCTION,
         settings={
             "matrix": f"{SIZE} × {SIZE}, positive semidefinite, eigenvalues uniform between 0 and 1",

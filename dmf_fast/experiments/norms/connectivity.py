@@ -19,6 +19,7 @@ from dmf_fast.chain import chain_product
 from dmf_fast.convex import ConvexOptions, minimum_nuclear_norm
 from dmf_fast.experiments.norms.connectivity_claims import PATTERNS, PRECISION, Completion, claims, select
 from dmf_fast.experiments.page.figure_style import CURVE_STYLES, add_legend, draw_spread, new_figure
+from dmf_fast.experiments.page.papers import BAI
 from dmf_fast.experiments.page.section import Picture, ResultTable, Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_trials import run_trials, work_of
@@ -55,6 +56,7 @@ def run(reproduction: Reproduction) -> Section:
     ]
     return Section(
         title="Connected entries: low rank; disconnected ones: low nuclear norm",
+        paper=BAI,
         introduction=INTRODUCTION,
         settings={
             "matrix": f"{DIM} × {DIM}, U Vᵀ with Gaussian factors, scaled to ‖W‖_F = {DIM}",

@@ -28,6 +28,7 @@ from dmf_fast.experiments.page.figure_style import (
     draw_spread,
     new_figure,
 )
+from dmf_fast.experiments.page.papers import ZHAO
 from dmf_fast.experiments.page.section import Picture, ResultTable, Section
 from dmf_fast.experiments.recovery.completion_grid import GridResults, run_grid
 from dmf_fast.experiments.reproduction import Reproduction
@@ -52,6 +53,7 @@ def run(reproduction: Reproduction) -> Section:
     results = run_ratio_grid(grid, reproduction)
     return Section(
         title="A penalty in place of depth",
+        paper=ZHAO,
         introduction=INTRODUCTION,
         settings=_settings(results),
         claims=claims(_errors(results, deep)),

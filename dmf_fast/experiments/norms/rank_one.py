@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dmf_fast.chain import chain_product
 from dmf_fast.experiments.page.figure_style import DEPTH_STYLES, add_legend, draw_curve, new_figure
+from dmf_fast.experiments.page.papers import LI
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, verdict
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_trials import run_trials, work_of
@@ -55,6 +56,7 @@ def run(reproduction: Reproduction) -> Section:
     ends = {depth: [End.of(one) for one in ended if one.trial.labels["depth"] == depth] for depth in depths}
     return Section(
         title="Least rank against least nuclear norm",
+        paper=LI,
         introduction=INTRODUCTION,
         settings={
             "matrix": f"4 × 4, six entries observed, R = {R:g}",

@@ -29,6 +29,7 @@ from dmf_fast.experiments.norms.unbounded_runs import (
     Observed,
     Problem,
 )
+from dmf_fast.experiments.page.papers import RAZIN
 from dmf_fast.experiments.page.section import Picture, ResultTable, Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_trials import run_trials, work_of
@@ -66,6 +67,7 @@ def run(reproduction: Reproduction) -> Section:
     )
     return Section(
         title="Fitting without bound: norms against rank",
+        paper=RAZIN,
         introduction=INTRODUCTION,
         settings={
             "observed": "W_12 = W_21 = 1 and W_22 = 0 of a 2 × 2 matrix; perturbed: W_12 = −2, W_21 = 1/2 "

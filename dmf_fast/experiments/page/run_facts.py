@@ -13,7 +13,6 @@ import torch
 from dmf_fast.experiments.reproduction import Extent
 from dmf_fast.info import active_instruction_set
 
-
 _EXTENTS: dict[Extent, str] = {
     "quick": "quick: fewer seeds and steps than the full run",
     "full": "full",

@@ -19,6 +19,7 @@ from dmf_fast.experiments.page.figure_style import (
     draw_spread,
     new_figure,
 )
+from dmf_fast.experiments.page.papers import OWN
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section
 from dmf_fast.experiments.ratings.movielens_data import NOT_HERE, MovieLensSplit, read_u1
 from dmf_fast.experiments.ratings.movielens_runs import (
@@ -31,7 +32,7 @@ from dmf_fast.experiments.ratings.movielens_runs import (
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.columns import column
 
-_SOURCE = "an addition of this project; on MovieLens Arora et al. 2019 show the dynamics alone, in figure 3"
+_SOURCE = f"{OWN}; on MovieLens Arora et al. 2019 show the dynamics alone, in figure 3"
 _STATEMENTS = {
     "convex": "On MovieLens deep factorization without regularization errs less than the tuned nuclear norm.",
     "depth 3": "On MovieLens depth 3 has a lower effective rank than depth 2 at its best step.",

@@ -17,13 +17,14 @@ from dmf_fast.experiments.page.figure_style import (
     draw_spread,
     new_figure,
 )
+from dmf_fast.experiments.page.papers import OWN
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section
 from dmf_fast.experiments.ratings.movielens_data import NOT_HERE
 from dmf_fast.experiments.ratings.ratings_runs import FULL, QUICK, RatingsGrid, RatingsResults, run_ratings
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.columns import by_seed, column
 
-_SOURCE = "an addition of this project; Arora et al. 2019 complete random matrices of low rank"
+_SOURCE = f"{OWN}; Arora et al. 2019 complete random matrices of low rank"
 _ENOUGH = 0.2  # with fewer ratings nothing beyond the biases is to be learned
 _SCARCE = 0.5  # the paper's claim is about few observed entries
 _MARGIN = 5e-4

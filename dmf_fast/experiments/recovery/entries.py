@@ -24,11 +24,12 @@ from dmf_fast.experiments.page.figure_style import (
     draw_spread,
     new_figure,
 )
+from dmf_fast.experiments.page.papers import ARORA
 from dmf_fast.experiments.page.section import Picture, ResultTable, Section
 from dmf_fast.experiments.recovery.completion_grid import FULL, CompletionGrid, GridResults
 from dmf_fast.experiments.recovery.entries_claims import claims
 from dmf_fast.experiments.recovery.entries_runs import errors_by_method, factorizations, run_entries
-from dmf_fast.experiments.recovery.reconstruction import PAPER, RECOVERED
+from dmf_fast.experiments.recovery.reconstruction import RECOVERED
 from dmf_fast.experiments.reproduction import Reproduction
 
 SMALLER_SCALE = 1e-6
@@ -71,7 +72,7 @@ def run(reproduction: Reproduction) -> Section:
             for one in (low, high)
         ],
         work=[*low.work, *high.work],
-        paper=PAPER,
+        paper=ARORA,
     )
 
 

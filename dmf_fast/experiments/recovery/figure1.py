@@ -14,10 +14,10 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 
 from dmf_fast.experiments.page.figure_style import add_legend, new_figure
+from dmf_fast.experiments.page.papers import ARORA
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section
 from dmf_fast.experiments.recovery.completion_grid import FULL, QUICK, GridResults, run_grid
 from dmf_fast.experiments.recovery.reconstruction import (
-    PAPER,
     RECOVERED,
     ReconstructionErrors,
     draw_errors,
@@ -48,7 +48,7 @@ def run(reproduction: Reproduction) -> Section:
             ResultTable(_where(results), "The same statements, decided at every scale and learning rate."),
         ],
         work=results.work,
-        paper=PAPER,
+        paper=ARORA,
     )
 
 

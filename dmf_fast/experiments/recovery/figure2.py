@@ -20,9 +20,9 @@ from dmf_fast.experiments.page.figure_style import (
     draw_spread,
     new_figure,
 )
+from dmf_fast.experiments.page.papers import ARORA
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, verdict
 from dmf_fast.experiments.recovery.completion_grid import FULL, QUICK, CompletionGrid, GridResults, run_grid
-from dmf_fast.experiments.recovery.reconstruction import PAPER
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.spectrum import effective_rank
 
@@ -51,7 +51,7 @@ def run(reproduction: Reproduction) -> Section:
         claims=claims(results),
         figures=[_picture(results)],
         tables=[ResultTable(_table(results), "Medians over the seeds at the smallest initialization.")],
-        paper=PAPER,
+        paper=ARORA,
     )
 
 

@@ -18,6 +18,7 @@ from dmf_fast.experiments.page.figure_style import (
     draw_spread,
     new_figure,
 )
+from dmf_fast.experiments.page.papers import PICTURES
 from dmf_fast.experiments.page.section import Picture, ResultTable, Section
 from dmf_fast.experiments.recovery.images_claims import NOT_HERE, claims, psnr
 from dmf_fast.experiments.recovery.images_data import Image
@@ -57,8 +58,7 @@ def run(reproduction: Reproduction) -> Section:
         figures=[_curves(results), *(_pictures(results, missing) for missing in results.grid.missing)],
         tables=[ResultTable(_table(results), "Missing pixels: medians, least and largest over the seeds.")],
         work=results.work,
-        paper="Li, Xu, Luo & Wang, “A regularized deep matrix factorized model of matrix completion for "
-        "image restoration”, 2020 (arXiv 2007.14581), for the first statement",
+        paper=PICTURES,
     )
 
 

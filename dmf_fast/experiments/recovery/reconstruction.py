@@ -14,8 +14,6 @@ from dmf_fast.experiments.page.section import Claim, verdict
 
 Row = dict[str, int | float | str]
 
-PAPER = "Arora, Cohen, Hu & Luo, “Implicit Regularization in Deep Matrix Factorization”, NeurIPS 2019"
-"""Whose statements are looked at."""
 
 RECOVERED = 1e-3
 """Below it a matrix is recovered: mean squared error of entries whose mean square is 1."""

@@ -14,10 +14,10 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 
 from dmf_fast.experiments.page.figure_style import add_legend, new_figure
+from dmf_fast.experiments.page.papers import ARORA
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section
 from dmf_fast.experiments.recovery import sensing_spectrum, sensing_sweep
 from dmf_fast.experiments.recovery.reconstruction import (
-    PAPER,
     ReconstructionErrors,
     draw_errors,
     error_row,
@@ -57,7 +57,7 @@ def run(reproduction: Reproduction) -> Section:
             ResultTable(sensing_sweep.table(swept), "Reconstruction error by number of measurements."),
         ],
         work=results.work() + swept.work(),
-        paper=PAPER,
+        paper=ARORA,
     )
 
 

@@ -20,9 +20,10 @@ from dmf_fast.experiments.page.figure_style import (
     add_legend,
     new_figure,
 )
+from dmf_fast.experiments.page.papers import ARORA
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, verdict
 from dmf_fast.experiments.recovery.completion_grid import GridResults
-from dmf_fast.experiments.recovery.reconstruction import PAPER, RECOVERED
+from dmf_fast.experiments.recovery.reconstruction import RECOVERED
 from dmf_fast.experiments.recovery.starts_runs import (
     ADAM_RATES,
     FEW,
@@ -60,7 +61,7 @@ def run(reproduction: Reproduction) -> Section:
             )
         ],
         work=results.work,
-        paper=PAPER,
+        paper=ARORA,
     )
 
 

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from dmf_fast.completion.widths import LARGEST_SMALLER_HALF
 from dmf_fast.experiments.page.figure_style import DEPTH_STYLES, add_legend, draw_spread, new_figure
+from dmf_fast.experiments.page.papers import COMPRESSED, OWN
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, verdict
 from dmf_fast.experiments.ratings.movielens_data import NOT_HERE, read_u1
 from dmf_fast.experiments.recovery.widths_runs import (
@@ -33,7 +34,6 @@ from dmf_fast.experiments.running.columns import by_seed
 _FEW, _SAME, _OTHER = 0.01, 0.02, 0.05
 _TIMES_THE_RANK = 4
 _PAPERS = "Kwon et al. 2024 and Yaras et al. 2024"
-_OWN = "an addition of this project"
 _MEASURES = {
     "distance": "distance to the full width",
     "smaller_half": "share of the smaller half",
@@ -53,7 +53,7 @@ def run(reproduction: Reproduction) -> Section:
         tables = [ResultTable(movielens, "MovieLens, u1, depth 3: the width that is found and the full one.")]
     return Section(
         title="How wide a chain must be",
-        paper=f"{_PAPERS}, on compressed dynamics",
+        paper=COMPRESSED,
         introduction=(
             "From a small start a chain of full width moves in few of its directions. A narrow chain that "
             "begins in these, the leading singular vectors of the observed values, goes the same way at a "
@@ -117,7 +117,7 @@ def _binding_width_shows(results: WidthResults) -> Claim:
     farthest = f"{distances[passes].max():.1%}" if passes.any() else "none"
     return Claim(
         "Where a chain is too narrow, its own singular values show it.",
-        _OWN,
+        OWN,
         f"Over all depths, widths below the full one and seeds: of the runs in which the smaller half of the "
         f"singular values stays at or below {LARGEST_SMALLER_HALF:.0%} of the nuclear norm, once half the "
         f"loss is gone, none ends farther than {_OTHER:.0%} from the full width; and there are such runs.",
@@ -135,12 +135,12 @@ def claim_on_movielens(movielens: pa.Table | None, why_not: str = NOT_HERE) -> C
         "of that of full width, and its validation error within 0.5 %."
     )
     if movielens is None:
-        return Claim(statement, _OWN, rule, "not tested", why_not)
+        return Claim(statement, OWN, rule, "not tested", why_not)
     found, full = movielens.to_pylist()
     difference = abs(found["validation_rmse"] / full["validation_rmse"] - 1)
     return Claim(
         statement,
-        _OWN,
+        OWN,
         rule,
         verdict(found["distance"] < _OTHER and difference < 0.005),
         f"Width {found['width']} in place of {full['width']}: {found['distance']:.2%} away, validation "
