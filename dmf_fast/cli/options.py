@@ -400,7 +400,7 @@ class ReproduceOptions(Options):
     """
 
     target: Annotated[
-        str, Option("An experiment, such as figure1 or movielens; or all.", argument="TARGET")
+        str, Option("An experiment, such as entries or movielens; or all.", argument="TARGET")
     ] = "all"
     quick: Annotated[bool, Option("Fewer seeds and steps: a first look in minutes.")] = False
     paper_size: Annotated[

@@ -226,7 +226,7 @@ PAPER = CompletionOptions(
     fit=FitOptions(steps=40_000, train_loss_threshold=1e-6),
     recording=Recording(every=100, singular_values=10, norms=False),
 )
-"""The options for a 100 × 100 matrix in the setting of Arora, Cohen, Hu & Luo, 2019, figure 1.
+"""The options for a 100 × 100 matrix in the setting of Arora, Cohen, Hu & Luo, 2019.
 
 The initial scale and the learning rate are ours: with them depths 2 and 3 separate on every seed tried.
 """

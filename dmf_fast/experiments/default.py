@@ -13,7 +13,7 @@ from dmf_fast.experiments.synthetic import LowRankProblem, low_rank_problem
 class PaperSetting:
     """Rank 5, 100 × 100, 2,000 observed entries, full hidden width, depths 2 and 3 side by side.
 
-    Source: Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization", 2019, figure 1.
+    Source: Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization", 2019, section 2.
     The options are `dmf_fast.completion.PAPER`; a run takes about 12,000 steps.
     """
 

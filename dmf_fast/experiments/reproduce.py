@@ -21,8 +21,8 @@ from dmf_fast.files.records import load_record, save_record
 
 GROUPS = {
     "Arora, Cohen, Hu & Luo 2019": (
-        "recovery.figure1",
         "recovery.entries",
+        "recovery.scales",
         "recovery.figure2",
         "dynamics.figure3",
         "dynamics.trajectories",

@@ -66,7 +66,7 @@ def movielens(folder: Path, *, quick: bool) -> DynamicsProblem:
         hidden=943,
         init_scale=1e-2,
         learning_rates={depth: rate for depth, rate in rates.items() if depth <= 2 or not quick},
-        interval=0.1 if quick else 0.05,
+        interval=0.1,
         longest=4.0,
         train_loss_threshold=1e-2 if quick else 1e-3,
         one_thread=quick,

@@ -20,7 +20,7 @@ class Claim:
 
     Attributes:
         statement: one sentence.
-        source: paper and place, such as ``"Arora et al. 2019, figure 1"``.
+        source: paper and place, such as ``"Arora et al. 2019, figure 2"``.
         rule: what must hold in the data, in words that a reader could apply to the tables.
         verdict: computed from the data by that rule.
         evidence: the numbers that the rule looked at, or why it was not tested.

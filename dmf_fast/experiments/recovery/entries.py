@@ -1,7 +1,7 @@
 """Reconstruction error against the number of observed entries, for matrices of two ranks.
 
 From how many entries a matrix is recovered at depths 2, 3 and 4 and by nuclear-norm minimization, compared
-with its degrees of freedom. The runs are those of `figure1` where both have them.
+with its degrees of freedom. The runs are those of `scales` where both have them.
 """
 
 from __future__ import annotations

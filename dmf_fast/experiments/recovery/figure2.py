@@ -36,7 +36,7 @@ _SOURCE = "Arora et al. 2019, figure 2"
 
 
 def run(reproduction: Reproduction) -> Section:
-    """Compare the spectra of the solutions of figure 1's runs, which are not run again."""
+    """Compare the spectra of the solutions of the runs of `scales`, which are not run again."""
     grid = QUICK if reproduction.quick else FULL
     results = run_grid(grid, reproduction)
     return Section(

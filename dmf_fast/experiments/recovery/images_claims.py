@@ -56,7 +56,7 @@ def _many_missing(results: ImagesResults) -> Claim:
     compared = [_errors(results, "depth 3", other, share) for other in ("depth 2", NUCLEAR_NORM)]
     return Claim(
         f"With {share:.0%} of the pixels missing depth 3 restores better than depth 2 and the nuclear norm.",
-        f"{_OURS}: whether what Arora et al. 2019, figure 1, show of matrices of low rank holds of an image",
+        f"{_OURS}: whether what Arora et al. 2019 show of matrices of low rank holds of an image",
         f"With {share:.0%} missing the mean squared error of depth 3 is below that of depth 2 and that of "
         f"the nuclear norm, both {PAIRED_RULE}.",
         verdict(all(one.holds for one in compared)),

@@ -1,4 +1,4 @@
-"""What figure 1 claims of reconstruction errors, whether a matrix is completed or sensed."""
+"""What Arora et al. claim of reconstruction errors, whether a matrix is completed or sensed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Matrix sensing in Arora, Cohen, Hu & Luo (NeurIPS 2019): depth senses better than the nuclear norm.
 
-What `figure1` and `figure2` show of completion, with Gaussian measurements in place of entries, and a sweep
+What `scales` and `figure2` show of completion, with Gaussian measurements in place of entries, and a sweep
 over their number.
 """
 
@@ -72,7 +72,7 @@ def _settings_of_sweep(grid: SensingGrid) -> dict[str, str]:
 
 
 def claims(results: SensingResults) -> list[Claim]:
-    """Decide on what figure 1 claims of completion, at the smallest initialization.
+    """Decide on what the paper claims of completion, at the smallest initialization.
 
     The evidence says at which other scales it holds, too.
     """

@@ -21,9 +21,9 @@ from dmf_fast.experiments.dynamics.incremental_runs import (
 from dmf_fast.experiments.page.section import Claim
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.sensing import gaussian_measurements
-from tests.experiments.recovery.test_figures_1_and_2 import curves, figures, legends, panels
+from tests.experiments.pictures import curves, legends, panels
 
-__all__ = ["figures"]  # a fixture
+pytestmark = pytest.mark.usefixtures("figures")
 
 
 def run(width: int, scale: float, seed: int, least: list[float] | None = None) -> SensingRun:

@@ -17,9 +17,9 @@ from dmf_fast.experiments.dynamics import plateau_claims, plateaus
 from dmf_fast.experiments.dynamics.plateau_measures import Plateau, largest_fall, over_seeds, plateaus_of
 from dmf_fast.experiments.page.section import Claim
 from dmf_fast.training import FitResult, Trial, TrialResult
-from tests.experiments.recovery.test_figures_1_and_2 import figures, panels
+from tests.experiments.pictures import panels
 
-__all__ = ["figures"]  # a fixture
+pytestmark = pytest.mark.usefixtures("figures")
 
 
 def ended(

@@ -16,9 +16,9 @@ from dmf_fast.experiments.dynamics import trajectories_runs as runs
 from dmf_fast.experiments.dynamics.trajectories_runs import RANK, SingularValuePaths
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.training import FitResult, fit_many
-from tests.experiments.recovery.test_figures_1_and_2 import curves, figures, legends, panels
+from tests.experiments.pictures import curves, legends, panels
 
-__all__ = ["figures"]  # a fixture
+pytestmark = pytest.mark.usefixtures("figures")
 
 
 def paths(

@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import pyarrow as pa
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from dmf_fast import Observations
-from dmf_fast.experiments.page.section import Picture
 from dmf_fast.experiments.ratings import movielens, ratings
 from dmf_fast.experiments.ratings.movielens_data import MovieLensSplit
 from dmf_fast.experiments.ratings.movielens_runs import QUICK as MOVIELENS_QUICK
 from dmf_fast.experiments.ratings.movielens_runs import MovieLensGrid, MovieLensResults
 from dmf_fast.experiments.ratings.ratings_runs import QUICK as RATINGS_QUICK
 from dmf_fast.experiments.ratings.ratings_runs import RatingsGrid, RatingsResults
+from tests.experiments.pictures import curves, legends, panels
 
-
-@pytest.fixture(autouse=True)
-def figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures stay figures of Matplotlib."""
-    monkeypatch.setattr(Picture, "of", staticmethod(lambda figure, caption: figure))
-
-
-def curves(axes: Axes) -> dict[str, tuple[list[float], list[float]]]:
-    """Return the curves of a panel by their label."""
-    return {
-        str(line.get_label()): (np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist())
-        for line in axes.lines
-    }
-
-
-def legends(figure: list[Axes]) -> list[int]:
-    """Return which panels have a legend."""
-    return [place for place, axes in enumerate(figure) if axes.get_legend() is not None]
-
-
-def panels(figure: Any) -> list[Axes]:
-    assert isinstance(figure, Figure)
-    return list(figure.axes)
+pytestmark = pytest.mark.usefixtures("figures")
 
 
 def movielens_results() -> MovieLensResults:

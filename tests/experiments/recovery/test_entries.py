@@ -19,9 +19,9 @@ from dmf_fast.experiments.recovery.completion_grid import trials as trials_of_gr
 from dmf_fast.experiments.recovery.entries_claims import claims
 from dmf_fast.experiments.recovery.entries_runs import errors_by_method, factorizations, run_entries
 from dmf_fast.experiments.reproduction import Reproduction
-from tests.experiments.recovery.test_figures_1_and_2 import curves, figures, legends, panels
+from tests.experiments.pictures import curves, legends, panels
 
-__all__ = ["figures"]  # for all tests here, too: pictures stay figures
+pytestmark = pytest.mark.usefixtures("figures")
 
 # 19 and 36 degrees of freedom.
 LOW = CompletionGrid(

@@ -11,10 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from dmf_fast.experiments.page.section import Picture
 from dmf_fast.experiments.recovery import images, images_runs
 from dmf_fast.experiments.recovery.images_claims import claims, psnr
 from dmf_fast.experiments.recovery.images_data import MaskedImage, portrait
@@ -28,6 +25,7 @@ from dmf_fast.experiments.recovery.images_runs import (
     run_images,
 )
 from dmf_fast.experiments.reproduction import Reproduction
+from tests.experiments.pictures import panels
 
 TINY = ImagesGrid(block=60, missing=(0.2, 0.4), seeds=2, steps=20, record_every=10)
 SIX = np.array([[0.0, 0.2, 0.4], [0.6, 0.8, 1.0]])
@@ -206,17 +204,6 @@ def test_one_seed_decides_against_a_lower_rank_and_against_stopping(
     deep: dict[str, list[float]], fail: int
 ) -> None:
     assert verdicts(results_with(**deep)) == failed(fail)
-
-
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures stay figures of Matplotlib."""
-    monkeypatch.setattr(Picture, "of", staticmethod(lambda figure, caption: figure))
-
-
-def panels(figure: Any) -> list[Axes]:
-    assert isinstance(figure, Figure)
-    return list(figure.axes)
 
 
 @pytest.mark.usefixtures("figures")

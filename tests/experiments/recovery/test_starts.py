@@ -26,9 +26,9 @@ from dmf_fast.experiments.recovery.starts_runs import (
 )
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.initialization import initialize
-from tests.experiments.recovery.test_figures_1_and_2 import figures, panels
+from tests.experiments.pictures import panels
 
-__all__ = ["figures"]  # for all tests here, too: pictures stay figures
+pytestmark = pytest.mark.usefixtures("figures")
 
 TINY = replace(FEW, size=8, rank=1, observed=(30,), seeds=2, steps=3)
 Error = Callable[[str, str, int], float]

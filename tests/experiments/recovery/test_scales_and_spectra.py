@@ -1,4 +1,4 @@
-"""Completion over depths and scales: the grid, and what figures 1 and 2 say about it."""
+"""Completion over depths and scales: the grid, errors by scale, and what figure 2 says about spectra."""
 
 from __future__ import annotations
 
@@ -7,48 +7,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from dmf_fast.experiments.page.section import Claim, Picture
-from dmf_fast.experiments.recovery import figure1, figure2
+from dmf_fast.experiments.page.section import Claim
+from dmf_fast.experiments.recovery import figure2, scales
 from dmf_fast.experiments.recovery.completion_grid import FULL, QUICK, CompletionGrid, GridResults, run_grid
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.training import Trial, Trials
+from tests.experiments.pictures import curves, legends, panels
+
+pytestmark = pytest.mark.usefixtures("figures")
 
 TINY = CompletionGrid(
     size=12, rank=1, observed=(60, 100), init_scales=(1e-3, 1e-4), learning_rates=(3e-3,), seeds=2, steps=300
 )
-
-
-@pytest.fixture(autouse=True)
-def figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures stay figures of Matplotlib."""
-    monkeypatch.setattr(Picture, "of", staticmethod(lambda figure, caption: figure))
-
-
-def curves(axes: Axes) -> dict[str, tuple[list[float], list[float]]]:
-    """Return the curves of a panel by their label."""
-    return {
-        str(line.get_label()): (np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist())
-        for line in axes.lines
-    }
-
-
-def legends(figure: list[Axes]) -> list[int]:
-    """Return which panels have a legend."""
-    return [place for place, axes in enumerate(figure) if axes.get_legend() is not None]
-
-
-def panels(figure: Any) -> list[Axes]:
-    assert isinstance(figure, Figure)
-    return list(figure.axes)
 
 
 def made_up(value: Callable[[str, int, float], float], convex: Callable[[str], float]) -> GridResults:
@@ -115,13 +91,13 @@ def test_figure_1_is_reproduced_by_errors_in_the_order_of_the_paper() -> None:
     # All recover, so that the last claim holds as well.
     results = made_up(lambda measure, depth, scale: scale * 10.0**-depth, lambda measure: 1e-5)
 
-    assert verdicts(figure1.claims(results)) == [True] * 4
+    assert verdicts(scales.claims(results)) == [True] * 4
 
 
 def test_figure_1_is_not_reproduced_by_errors_in_the_reverse_order() -> None:
     results = made_up(lambda measure, depth, scale: 10.0**depth / scale, lambda measure: 1.0)
 
-    assert verdicts(figure1.claims(results)) == [False] * 4
+    assert verdicts(scales.claims(results)) == [False] * 4
 
 
 def test_figure_2_is_reproduced_only_where_the_rank_is_lower_and_the_norm_larger() -> None:
@@ -185,7 +161,7 @@ def test_one_seed_that_is_not_recovered_from_many_entries_refutes_that_all_recov
     results = made_up(lambda measure, depth, scale: scale * 10.0**-depth, lambda measure: 1e-5)
     for error, holds in ((9.9e-4, True), (1e-3, False)):
         one = with_one_run(results, "reconstruction_mse", error, observed=100, depth=depth)
-        assert verdicts(figure1.claims(one)) == [True, True, True, holds]
+        assert verdicts(scales.claims(one)) == [True, True, True, holds]
 
 
 def test_a_nuclear_norm_that_does_not_recover_one_seed_refutes_it_too() -> None:
@@ -194,14 +170,14 @@ def test_a_nuclear_norm_that_does_not_recover_one_seed_refutes_it_too() -> None:
     (row,) = (row for row in rows if (row["observed"], row["seed"]) == (100, 3))
     row["reconstruction_mse"] = 2e-3
     one = replace(results, convex=pa.Table.from_pylist(rows))
-    assert verdicts(figure1.claims(one)) == [True, True, True, False]
+    assert verdicts(scales.claims(one)) == [True, True, True, False]
 
 
 def test_deeper_means_every_depth_from_3_on() -> None:
     def error(measure: str, depth: int, scale: float) -> float:
         return scale * {2: 1e-2, 3: 1e-3, 4: 1e-1}[depth]
 
-    assert verdicts(figure1.claims(made_up(error, lambda measure: 1e-3))) == [False, True, True, False]
+    assert verdicts(scales.claims(made_up(error, lambda measure: 1e-3))) == [False, True, True, False]
 
 
 GRID = CompletionGrid(
@@ -231,7 +207,7 @@ def of_grid() -> GridResults:
 
 
 def test_figure_1_draws_the_errors_of_every_depth_by_scale_a_panel_for_each_number_and_rate() -> None:
-    figure = panels(figure1._picture(of_grid()))
+    figure = panels(scales._picture(of_grid()))
     assert legends(figure) == [1]  # the last of the first row
     drawn = [curves(axes) for axes in figure]
     places = [(lr, observed) for lr in (2e-3, 1e-3) for observed in (60, 100)]
@@ -252,8 +228,8 @@ def test_figure_2_draws_every_measure_at_the_smallest_rate() -> None:
         assert found["least nuclear norm"][1] == [2 * one * observed] * 2
 
 
-def test_the_tables_of_figures_1_and_2_have_medians_and_extremes() -> None:
-    rows = figure1._table(of_grid()).to_pylist()
+def test_the_tables_have_medians_and_extremes() -> None:
+    rows = scales._table(of_grid()).to_pylist()
     assert len(rows) == 2 * (1 + 2 * 2 * 2)
     assert rows[0] == {
         "observed": 60, "method": "nuclear norm", "initial scale": "–",
@@ -305,7 +281,7 @@ def failing_at_depth_4(measure: str, depth: int, scale: float) -> float:
 
 
 def test_figure_1_says_at_which_scales_and_rates_a_statement_does_not_hold() -> None:
-    deeper, convex, smaller, many = figure1.claims(made_up(failing_at_depth_4, lambda measure: 1e-4))
+    deeper, convex, smaller, many = scales.claims(made_up(failing_at_depth_4, lambda measure: 1e-4))
 
     assert verdicts([deeper, convex, smaller, many]) == [True] * 4  # at the smallest scale
     assert "1 of 2 pairs of scale and learning rate, not at scale 0.001 with rate 0.003" in deeper.evidence
@@ -317,7 +293,7 @@ def test_figure_1_says_at_which_scales_and_rates_a_statement_does_not_hold() -> 
 
 
 def test_figure_1_says_where_every_depth_from_3_on_recovers() -> None:
-    deeper = figure1.claims(made_up(lambda measure, depth, scale: scale * 10.0**-depth, lambda measure: 1.0))[
+    deeper = scales.claims(made_up(lambda measure, depth, scale: scale * 10.0**-depth, lambda measure: 1.0))[
         0
     ]
 
@@ -326,7 +302,7 @@ def test_figure_1_says_where_every_depth_from_3_on_recovers() -> None:
 
 def test_one_table_decides_every_statement_at_every_scale_and_rate() -> None:
     results = made_up(failing_at_depth_4, lambda measure: 1e-4)
-    rows = figure1._where(results).to_pylist()
+    rows = scales._where(results).to_pylist()
 
     assert len(rows) == 4 * 2
     by_scale = {
