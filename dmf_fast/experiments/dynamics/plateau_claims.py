@@ -34,6 +34,7 @@ def claims(runs: Sequence[TrialResult], plateaus: Sequence[Plateau], predicted: 
         none_at_depth_1([plateau for plateau in plateaus if plateau.depth == 1]),
         lengths_grow(deep, predicted),
         flatter_when_deeper(deep),
+        larger_share_when_deeper(deep),
     ]
 
 
@@ -140,6 +141,38 @@ def flatter_when_deeper(plateaus: Sequence[Plateau]) -> Claim:
             f"{', '.join(f'{scale:g}' for scale in by_scale if by_scale[scale])} of "
             f"{', '.join(f'{scale:g}' for scale in by_scale)}"
             for (lower, upper), by_scale in holds.items()
+        ),
+    )
+
+
+def larger_share_when_deeper(plateaus: Sequence[Plateau]) -> Claim:
+    """Return the claim that plateaus take more of the time in deeper chains, from starts of one scale."""
+    lengths: dict[tuple[int, float, str], dict[int, list[Plateau]]] = {}
+    for one in plateaus:
+        lengths.setdefault((one.depth, one.init_scale, one.start), {}).setdefault(one.seed, []).append(one)
+    rests = {
+        key: [
+            1 - sum(one.length for one in run) / max(one.end for one in run)
+            for _, run in sorted(runs.items())
+        ]
+        for key, runs in lengths.items()
+    }
+    compared = {
+        (depth, scale, start): less("", rests[depth + 1, scale, start], "", rest).holds
+        for (depth, scale, start), rest in sorted(rests.items())
+        if (depth + 1, scale, start) in rests
+    }
+    return Claim(
+        "The deeper the chain, the larger the part of the time that plateaus take.",
+        "Of this project",
+        "From every scale that a depth and the next one both start from, for both kinds of start: of the "
+        "time until the last singular value reaches half of its final value, the part in no plateau is "
+        f"smaller in the deeper chain, {PAIRED_RULE}.",
+        verdict(all(compared.values())),
+        f"In {sum(compared.values())} of {len(compared)} comparisons. Parts in plateaus: "
+        + "; ".join(
+            f"depth {depth}, {STARTS[start]}, from {scale:g}: {1 - np.median(rest):.0%}"
+            for (depth, scale, start), rest in sorted(rests.items())
         ),
     )
 

@@ -24,7 +24,8 @@ class Plateau:
         start: what the run starts from.
         depth, init_scale, seed: of the run.
         rank: L.
-        length: the time from when σ_L reaches half of its final value to when σ_(L+1) does.
+        end: the time when σ_(L+1) reaches half of its final value.
+        length: the time from when σ_L does.
         flat: the part of it in which the effective rank is within 5 % of that of the best approximation of
             rank L, without a break.
 
@@ -35,6 +36,7 @@ class Plateau:
     init_scale: float
     seed: int
     rank: int
+    end: float
     length: float
     flat: float
 
@@ -51,7 +53,8 @@ def plateaus_of(run: TrialResult, ranks: Sequence[float]) -> list[Plateau]:
         near = (np.abs(path / level - 1) <= NEAR) & (begin <= times) & (times <= end)
         flat = longest_stay(times, near) / (end - begin) if end > begin else 0.0
         start, depth, scale, seed = (labels[name] for name in ("start", "depth", "init_scale", "seed"))
-        plateaus.append(Plateau(str(start), int(depth), float(scale), int(seed), rank, end - begin, flat))
+        found = (str(start), int(depth), float(scale), int(seed), rank, end, end - begin, flat)
+        plateaus.append(Plateau(*found))
     return plateaus
 
 
