@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from dmf_fast.experiments.page.figure_style import add_legend, new_figure
 from dmf_fast.experiments.page.papers import ARORA
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section
-from dmf_fast.experiments.recovery import sensing_spectrum, sensing_sweep
+from dmf_fast.experiments.recovery import sensing_sweep, spectra
 from dmf_fast.experiments.recovery.reconstruction import (
     ReconstructionErrors,
     draw_errors,
@@ -29,12 +29,13 @@ from dmf_fast.experiments.recovery.sensing_sweep import LEAST_SHOWN
 from dmf_fast.experiments.reproduction import Reproduction
 
 _ERROR = "reconstruction_mse"
+_SOURCE = "Arora et al. 2019, on matrix sensing"
 
 
 def run(reproduction: Reproduction) -> Section:
     """Reconstruct matrices from few and from many measurements, and from numbers in between."""
     results, swept = run_sensing_grids(grids(reproduction), reproduction)
-    grid = results.grid
+    grid, found = results.grid, spectra_of(results)
     return Section(
         title="Matrix sensing: reconstruction from Gaussian measurements",
         introduction=(
@@ -47,17 +48,36 @@ def run(reproduction: Reproduction) -> Section:
             "The last figure shows what becomes of numbers in between."
         ),
         settings=grid.settings() | _settings_of_sweep(swept.grid),
-        claims=claims(results) + sensing_spectrum.claims(results) + sensing_sweep.claims(swept),
-        figures=[_picture(results), sensing_spectrum.picture(results), sensing_sweep.picture(swept)],
+        claims=claims(results) + spectra.claims(found, _SOURCE) + sensing_sweep.claims(swept),
+        figures=[
+            _picture(results),
+            spectra.picture(found, f"Rank {grid.rank}, {grid.size} × {grid.size}"),
+            sensing_sweep.picture(swept),
+        ],
         tables=[
             ResultTable(_table(results), "Reconstruction error, and steps to the train loss."),
-            ResultTable(
-                sensing_spectrum.table(results), "Medians over the seeds at the smallest initialization."
-            ),
+            ResultTable(spectra.table(found), "Medians over the seeds at the smallest initialization."),
             ResultTable(sensing_sweep.table(swept), "Reconstruction error by number of measurements."),
         ],
         work=results.work() + swept.work(),
         paper=ARORA,
+    )
+
+
+def spectra_of(results: SensingResults) -> spectra.FoundSpectra:
+    """Return what a grid has found; the errors are drawn and decided on apart."""
+    grid = results.grid
+    return spectra.FoundSpectra(
+        data="measurements",
+        counts=(grid.few, grid.many),
+        depths=grid.depths,
+        init_scales=grid.init_scales,
+        measures=("nuclear_norm", "effective_rank"),
+        of_runs=lambda measure, count, depth, scale: results.of_runs(
+            measure, measured=count, depth=depth, init_scale=scale
+        ),
+        of_convex=results.of_convex,
+        truths=[grid.truth(seed) for seed in range(grid.seeds)],
     )
 
 
@@ -100,8 +120,7 @@ def _claims_at(results: SensingResults, scale: float) -> list[Claim]:
         with_many={f"depth {depth}": found for depth, found in many.items()}
         | {"nuclear norm": results.of_convex(_ERROR, grid.many)},
     )
-    source = "Arora et al. 2019, section 2.2 and appendix, on matrix sensing"
-    return reconstruction_claims(errors, f"At an initial scale of {scale:g}", source)
+    return reconstruction_claims(errors, f"At an initial scale of {scale:g}", _SOURCE)
 
 
 def _holds_at(place: int, by_scale: dict[float, list[Claim]]) -> str:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from dmf_fast.experiments.page.section import Claim
-from dmf_fast.experiments.recovery import figure2, scales
+from dmf_fast.experiments.recovery import figure2, scales, spectra
 from dmf_fast.experiments.recovery.completion_grid import FULL, QUICK, CompletionGrid, GridResults, run_grid
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.training import Trial, Trials
@@ -25,6 +25,10 @@ pytestmark = pytest.mark.usefixtures("figures")
 TINY = CompletionGrid(
     size=12, rank=1, observed=(60, 100), init_scales=(1e-3, 1e-4), learning_rates=(3e-3,), seeds=2, steps=300
 )
+
+
+def spectra_claims(results: GridResults) -> list[Claim]:
+    return spectra.claims(figure2.spectra_of(results), figure2.SOURCE)
 
 
 def made_up(value: Callable[[str, int, float], float], convex: Callable[[str], float]) -> GridResults:
@@ -108,8 +112,8 @@ def test_figure_2_is_reproduced_only_where_the_rank_is_lower_and_the_norm_larger
     lower_norm = made_up(lambda measure, depth, scale: worse[measure], found.__getitem__)
 
     # In both the norms disagree, with many entries too.
-    assert verdicts(figure2.claims(lower_rank)) == [True, True, False]
-    assert verdicts(figure2.claims(lower_norm)) == [False, False, False]
+    assert verdicts(spectra_claims(lower_rank)) == [True, True, False]
+    assert verdicts(spectra_claims(lower_norm)) == [False, False, False]
 
 
 def test_figure_2_sees_the_least_norm_where_many_entries_are_observed() -> None:
@@ -117,7 +121,7 @@ def test_figure_2_sees_the_least_norm_where_many_entries_are_observed() -> None:
 
     results = made_up(lambda measure, depth, scale: same[measure], same.__getitem__)
 
-    assert verdicts(figure2.claims(results)) == [False, False, True]
+    assert verdicts(spectra_claims(results)) == [False, False, True]
 
 
 SAME = {"reconstruction_mse": 1e-5, "nuclear_norm": 10.0, "effective_rank": 1.1}
@@ -136,24 +140,24 @@ def with_one_run(results: GridResults, measure: str, value: float, **labels: flo
 
 def test_one_seed_whose_norm_is_as_small_as_the_least_refutes_that_norms_are_given_up() -> None:
     results = made_up(lambda measure, depth, scale: FOUND[measure], LEAST.__getitem__)
-    assert verdicts(figure2.claims(results))[0]
-    assert verdicts(figure2.claims(with_one_run(results, "nuclear_norm", 10.11, observed=60, depth=3)))[0]
+    assert verdicts(spectra_claims(results))[0]
+    assert verdicts(spectra_claims(with_one_run(results, "nuclear_norm", 10.11, observed=60, depth=3)))[0]
     # Above, but by less than a hundredth; the paired test still says that it is above.
     one = with_one_run(results, "nuclear_norm", 10.09, observed=60, depth=3)
-    assert verdicts(figure2.claims(one)) == [False, True, False]
+    assert verdicts(spectra_claims(one)) == [False, True, False]
     # Neither the other depths nor other scales nor many entries are looked at.
     for labels in ({"observed": 60, "depth": 2}, {"observed": 60, "depth": 3, "init_scale": 1e-3}):
-        assert verdicts(figure2.claims(with_one_run(results, "nuclear_norm", 10.0, **labels)))[0]
+        assert verdicts(spectra_claims(with_one_run(results, "nuclear_norm", 10.0, **labels)))[0]
 
 
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_one_seed_of_any_depth_that_misses_the_least_norm_refutes_that_all_find_it(depth: int) -> None:
     results = made_up(lambda measure, depth, scale: SAME[measure], SAME.__getitem__)
-    assert verdicts(figure2.claims(results))[2]
+    assert verdicts(spectra_claims(results))[2]
     for norm, holds in ((10.09, True), (10.11, False), (9.89, False)):
         one = with_one_run(results, "nuclear_norm", norm, observed=100, depth=depth)
-        assert verdicts(figure2.claims(one))[2] == holds
-    assert verdicts(figure2.claims(with_one_run(results, "nuclear_norm", 20.0, observed=60, depth=depth)))[2]
+        assert verdicts(spectra_claims(one))[2] == holds
+    assert verdicts(spectra_claims(with_one_run(results, "nuclear_norm", 20.0, observed=60, depth=depth)))[2]
 
 
 @pytest.mark.parametrize("depth", [2, 3, 4])
@@ -220,8 +224,12 @@ def test_figure_1_draws_the_errors_of_every_depth_by_scale_a_panel_for_each_numb
 
 
 def test_figure_2_draws_every_measure_at_the_smallest_rate() -> None:
-    drawn = [curves(axes) for axes in panels(figure2._picture(of_grid()))]
-    places = [(observed, MEASURES[name]) for observed in (60, 100) for name in figure2._MEASURES]
+    drawn = [curves(axes) for axes in panels(spectra.picture(figure2.spectra_of(of_grid()), "Rank 1"))]
+    places = [
+        (observed, MEASURES[name])
+        for observed in (60, 100)
+        for name in figure2.spectra_of(of_grid()).measures
+    ]
     for (observed, one), found in zip(places, drawn, strict=True):
         x, y = found["depth 3"]
         assert y == pytest.approx([2 * one * observed * 3 * scale * 1e-3 for scale in x])
@@ -242,8 +250,8 @@ def test_the_tables_have_medians_and_extremes() -> None:
     assert [row[name] for name in ("least", "median error", "largest")] == pytest.approx(
         [100 * 3 * 0.01 * 0.002 * times for times in (1, 2, 3)]
     )
-    rows = figure2._table(of_grid()).to_pylist()
-    assert [(row["observed"], row["solution"]) for row in rows[:3]] == [
+    rows = spectra.table(figure2.spectra_of(of_grid())).to_pylist()
+    assert [(row["observed entries"], row["solution"]) for row in rows[:3]] == [
         (60, "depth 2"), (60, "depth 3"), (60, "least nuclear norm"),
     ]  # fmt: skip
     assert rows[1]["effective rank"] == pytest.approx(3 * 60 * 3 * 1e-3 * 1e-3 * 2)
@@ -256,12 +264,12 @@ def test_figure_2_draws_and_lists_the_spectrum_of_the_ground_truth() -> None:
     shares = [spectrum[:5] / spectrum.sum() for spectrum in spectra]  # of rank 5
     rank = np.median([np.exp(-(share * np.log(share)).sum()) for share in shares])
 
-    drawn = [curves(axes) for axes in panels(figure2._picture(of_grid()))]
+    drawn = [curves(axes) for axes in panels(spectra.picture(figure2.spectra_of(of_grid()), "Rank 1"))]
     for place in (0, 3):
         assert drawn[place]["ground truth"][1] == pytest.approx([norm, norm])
         assert drawn[place + 1]["ground truth"][1] == pytest.approx([rank, rank])
         assert "ground truth" not in drawn[place + 2]
-    row = figure2._table(of_grid()).to_pylist()[3]
+    row = spectra.table(figure2.spectra_of(of_grid())).to_pylist()[3]
     assert (row["solution"], row["reconstruction error"]) == ("ground truth", 0.0)
     assert (row["nuclear norm"], row["effective rank"]) == pytest.approx((norm, rank))
 

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from dmf_fast.experiments.page.section import Picture
-from dmf_fast.experiments.recovery import sensing_spectrum
+from dmf_fast.experiments.recovery import sensing, spectra
 from dmf_fast.experiments.recovery.sensing_grid import SensingGrid
 from dmf_fast.experiments.recovery.sensing_runs import SensingResults
 
@@ -54,18 +54,21 @@ def results(
     ],
 )
 def test_the_data_decide(given: dict[str, tuple[float, ...]], few: bool, many: bool) -> None:
-    verdicts = [claim.verdict == "reproduced" for claim in sensing_spectrum.claims(results(**given))]
+    verdicts = [
+        claim.verdict == "reproduced"
+        for claim in spectra.claims(sensing.spectra_of(results(**given)), "paper")
+    ]
     assert verdicts == [few, many]
 
 
 def test_the_evidence_has_the_excess() -> None:
-    few, many = sensing_spectrum.claims(results())
+    few, many = spectra.claims(sensing.spectra_of(results()), "paper")
     assert "above by 2.50% to 12.50%" in few.evidence
     assert many.evidence == "depth 2: at most 0.88% off; depth 3: at most 0.88% off"
 
 
 def test_the_table_has_the_medians_and_the_ground_truth() -> None:
-    rows = sensing_spectrum.table(results()).to_pylist()
+    rows = spectra.table(sensing.spectra_of(results())).to_pylist()
     assert [row["solution"] for row in rows] == [
         "depth 2", "depth 3", "least nuclear norm", "ground truth",
     ] * 2  # fmt: skip
@@ -80,7 +83,7 @@ def test_the_table_has_the_medians_and_the_ground_truth() -> None:
 
 def test_the_figure_draws_every_measure_by_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Picture, "of", staticmethod(lambda figure, caption: figure))
-    figure: Any = sensing_spectrum.picture(results())
+    figure: Any = spectra.picture(sensing.spectra_of(results()), "Rank 1")
     assert isinstance(figure, Figure)
     assert [axes.get_ylabel() for axes in figure.axes] == ["nuclear norm", "effective rank"] * 2
     lines = {str(line.get_label()): line for line in figure.axes[0].lines}
