@@ -224,16 +224,13 @@ def test_figure_1_draws_the_errors_of_every_depth_by_scale_a_panel_for_each_numb
 
 
 def test_figure_2_draws_every_measure_at_the_smallest_rate() -> None:
-    drawn = [curves(axes) for axes in panels(spectra.picture(figure2.spectra_of(of_grid()), "Rank 1"))]
-    places = [
-        (observed, MEASURES[name])
-        for observed in (60, 100)
-        for name in figure2.spectra_of(of_grid()).measures
-    ]
-    for (observed, one), found in zip(places, drawn, strict=True):
-        x, y = found["depth 3"]
+    found = figure2.spectra_of(of_grid())
+    drawn = [curves(axes) for axes in panels(spectra.picture(found, "Rank 1"))]
+    places = [(observed, MEASURES[name]) for observed in (60, 100) for name in found.measures]
+    for (observed, one), lines in zip(places, drawn, strict=True):
+        x, y = lines["depth 3"]
         assert y == pytest.approx([2 * one * observed * 3 * scale * 1e-3 for scale in x])
-        assert found["least nuclear norm"][1] == [2 * one * observed] * 2
+        assert lines["least nuclear norm"][1] == [2 * one * observed] * 2
 
 
 def test_the_tables_have_medians_and_extremes() -> None:
@@ -259,9 +256,9 @@ def test_the_tables_have_medians_and_extremes() -> None:
 
 
 def test_figure_2_draws_and_lists_the_spectrum_of_the_ground_truth() -> None:
-    spectra = [np.linalg.svd(GRID.problem(60, seed).truth.numpy(), compute_uv=False) for seed in range(3)]
-    norm = np.median([spectrum.sum() for spectrum in spectra])
-    shares = [spectrum[:5] / spectrum.sum() for spectrum in spectra]  # of rank 5
+    truths = [np.linalg.svd(GRID.problem(60, seed).truth.numpy(), compute_uv=False) for seed in range(3)]
+    norm = np.median([spectrum.sum() for spectrum in truths])
+    shares = [spectrum[:5] / spectrum.sum() for spectrum in truths]  # of rank 5
     rank = np.median([np.exp(-(share * np.log(share)).sum()) for share in shares])
 
     drawn = [curves(axes) for axes in panels(spectra.picture(figure2.spectra_of(of_grid()), "Rank 1"))]
