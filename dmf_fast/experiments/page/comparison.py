@@ -68,6 +68,15 @@ def less(name: str, smaller: ArrayLike, than: str, larger: ArrayLike) -> Compari
     return Comparison(probability < _LEVEL, f"{evidence}, p = {probability:.2g}")
 
 
+def extent(values: ArrayLike) -> str:
+    """Return the least and the largest of some numbers as text.
+
+    >>> extent([0.25, 0.1234, 2])
+    '0.123 to 2'
+    """
+    return f"{np.min(values):.3g} to {np.max(values):.3g}"
+
+
 def _paired_test(ratios: np.ndarray) -> float:
     from scipy.stats import ttest_1samp  # here, as it is slow to import
 

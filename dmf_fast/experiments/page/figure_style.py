@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 FONT_SIZE = 10.0
 SMALL_FONT_SIZE = 9.0
@@ -102,6 +102,18 @@ def draw_spread(
     """Draw medians and a band from the least to the largest, for ``values`` of shape (n, seeds)."""
     numbers = np.asarray(values)
     draw_band(axes, x, numbers.min(1), np.median(numbers, 1), numbers.max(1), style, label)
+
+
+def evenly(x: ArrayLike, y: ArrayLike, points: int) -> NDArray[np.intp]:
+    """Return the places of so many points, or fewer, that lie evenly along a path, in parts of its extent.
+
+    >>> evenly([0, 1, 2, 3, 4], [0, 5, 10, 15, 20], points=3)
+    array([0, 2, 4])
+    """
+    one, other = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    steps = np.hypot(np.diff(one) / np.ptp(one), np.diff(other) / np.ptp(other))
+    lengths = np.concatenate(([0.0], steps.cumsum()))
+    return np.unique(np.searchsorted(lengths, np.linspace(0, lengths[-1], points)))
 
 
 def add_legend(where: Axes | Figure, **options: Any) -> None:
