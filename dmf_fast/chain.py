@@ -71,6 +71,33 @@ def singular_values(factors: Sequence[Tensor], k: int | None = None) -> Tensor:
 
 
 @torch.no_grad()
+def relative_distance(factors: Sequence[Tensor], others: Sequence[Tensor]) -> float:
+    """Return ``‖W − V‖_F / ‖V‖_F`` for the products W and V of two chains, which are not formed where narrow.
+
+    Args:
+        factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``.
+        others: a chain of any depth and widths, whose product V has the shape of W and is not zero.
+
+    Raises:
+        TypeError, ValueError: as for `dims_of`, or the shapes of the products differ.
+
+    Example:
+        >>> relative_distance([3 * torch.eye(2)], [torch.eye(2), 2 * torch.eye(2)])
+        0.5
+
+    """
+    if shape_of(factors) != shape_of(others):
+        raise ValueError(
+            f"`others` must have a product of the shape of that of `factors`, {shape_of(factors)}, got "
+            f"{shape_of(others)}"
+        )
+    (first, last), (other_first, other_last) = _two_factors(factors), _two_factors(others)
+    difference = [torch.cat([first, other_first]), torch.cat([last, -other_last], dim=1)]
+    distance, size = (torch.linalg.vector_norm(singular_values(one)) for one in (difference, others))
+    return float(distance / size)
+
+
+@torch.no_grad()
 def balancedness(factors: Sequence[Tensor]) -> Tensor:
     """Return ``max_j ‖W_{j+1}ᵀ W_{j+1} − W_j W_jᵀ‖_F``: how far the factors are from balanced.
 
@@ -160,6 +187,14 @@ def narrowest_split(dims: Sequence[int]) -> int | None:
     2
     """
     return min(range(1, len(dims) - 1), key=dims.__getitem__, default=None)
+
+
+def _two_factors(factors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return ``W_1`` and the product of all other factors, float64."""
+    first, *others = (factor.detach().double() for factor in factors)
+    return first, chain_product(others) if others else torch.eye(
+        len(first), dtype=first.dtype, device=first.device
+    )
 
 
 def _finite(matrix: Tensor) -> Tensor:

@@ -12,7 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from dmf_fast.chain import balancedness, chain_product, dims_of, narrowest_split, shape_of, singular_values
+from dmf_fast.chain import (
+    balancedness,
+    chain_product,
+    dims_of,
+    narrowest_split,
+    relative_distance,
+    shape_of,
+    singular_values,
+)
 
 DIMS = [(5, 7), (5, 4, 7), (7, 2, 2, 5), (6, 9, 3, 5, 6), (4, 11, 6), (4, 1, 1), (1, 3, 1)]
 
@@ -139,3 +147,19 @@ def test_what_is_no_chain_is_named(function: Any, factors: Any, error: type[Exce
 def test_a_bad_number_of_singular_values_is_named(k: int) -> None:
     with pytest.raises(ValueError, match=r"`k` must be from 1 to min\(m, n\) = 3, got"):
         singular_values(make_factors((3, 5, 4)), k)
+
+
+@pytest.mark.parametrize(
+    "shapes", [(((3, 6), (3, 3), (5, 3)), ((2, 6), (5, 2))), (((5, 6),), ((4, 6), (5, 4)))]
+)
+def test_the_distance_of_chains_is_that_of_their_products(shapes: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    chains = [[torch.randn(shape, generator=generator) for shape in chain] for chain in shapes]
+    one, other = (chain_product([factor.double() for factor in chain]) for chain in chains)
+    expected = float((one - other).norm() / other.norm())
+    assert relative_distance(*chains) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_distance_is_of_products_of_one_shape() -> None:
+    with pytest.raises(ValueError, match="`others` must have a product of the shape of that of `factors`"):
+        relative_distance([torch.eye(2)], [torch.eye(3)])

@@ -21,6 +21,7 @@ from dmf_fast.cli.progress import duration, shows_lines, spoken_progress, tensor
 from dmf_fast.cli.streams import say
 from dmf_fast.cli.summary import print_results, results_of
 from dmf_fast.completion import CompletedMatrix, complete_matrix
+from dmf_fast.completion.widths import MOST_TAIL_SHARE
 from dmf_fast.data.block_files import is_row_blocks
 from dmf_fast.distributed.evaluation import local_predictor
 from dmf_fast.evaluation import Biases, Evaluation
@@ -174,10 +175,14 @@ def train_depth(
 
 def _about_widths(completed: CompletedMatrix, shape: tuple[int, int]) -> str:
     """Say which widths were tried, and how full they were."""
-    shares = ", ".join(f"{trial.smaller_half:.2%} (width {trial.width})" for trial in completed.widths)
+    shares = ", ".join(
+        f"{'not judged, as the loss hardly fell,' if one.tail_share is None else f'{one.tail_share:.2%}'} "
+        f"at {one.width}"
+        for one in completed.widths
+    )
     return (
-        f"The chain is {completed.widths[-1].width} wide instead of {min(shape)}: the smaller half of its "
-        f"singular values has {shares} of the nuclear norm."
+        f"Width found: {completed.widths[-1].width} of at most {min(shape)}. Share of the nuclear norm in "
+        f"the smaller half of the singular values (at most {MOST_TAIL_SHARE:.0%}): {shares}."
     )
 
 

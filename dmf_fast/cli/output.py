@@ -101,7 +101,7 @@ def _card(
     return ModelCard(
         title="Ratings completed" if options.output.out is None else options.output.out.name,
         data=DataFacts((problem.source,), rows, columns, len(observed), lowest, highest, mean),
-        settings={name: value for name, value in options.fingerprint().items() if value is not None},
+        settings=_settings(options, best),
         training=TrainingFacts(best.steps, best.seconds, best.chosen.name, _choices(best)),
         metrics=_metrics(results, best.depth, options.data.top_k),
         folder=str(options.output.out),
@@ -111,6 +111,12 @@ def _card(
             "python": platform.python_version(),
         },
     )
+
+
+def _settings(options: JobOptions, best: CompletedMatrix) -> dict[str, Any]:
+    """Return the options that were given, with the width that was found."""
+    given = {name: value for name, value in options.fingerprint().items() if value is not None}
+    return given | ({"hidden": f"auto: {best.widths[-1].width}"} if best.widths else {})
 
 
 def _choices(completed: CompletedMatrix) -> dict[str, float]:

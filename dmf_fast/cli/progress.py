@@ -131,7 +131,8 @@ class _Log:
         rows = progress.rows if is_new else [progress.row]
         self._first = list(progress.rows[:1])
         shift = progress.step - int(progress.rows[-1]["step"] or 0)
-        if part != self._part:
+        # At another width, where that is found, a search begins anew.
+        if part != self._part or (is_new and not shift):
             self._begin(part, shift)
         for row in rows:
             step = progress.step if row is progress.row else int(row["step"] or 0) + shift

@@ -8,7 +8,7 @@ from dmf_fast.lazy import import_lazily
 
 if TYPE_CHECKING:
     from dmf_fast.completion.complete import complete_matrix
-    from dmf_fast.completion.completed import CompletedMatrix
+    from dmf_fast.completion.completed import CompletedMatrix, WidthTrial
     from dmf_fast.completion.decay import DecayUnit
     from dmf_fast.completion.folds import validation_folds
     from dmf_fast.completion.optimizers import OPTIMIZERS, optimizer_spec
@@ -31,6 +31,7 @@ __all__ = [
     "DecayUnit",
     "PhaseRun",
     "ScaledFactorization",
+    "WidthTrial",
     "complete_matrix",
     "degree_scales",
     "make_scheduler",

@@ -14,7 +14,7 @@ from dmf_fast.completion.folds import Parts, validation_folds
 from dmf_fast.completion.job import Job
 from dmf_fast.completion.options import CompletionOptions
 from dmf_fast.completion.search import Search
-from dmf_fast.completion.widths import widen_until_enough
+from dmf_fast.completion.widths import WidthWatch, find_width
 from dmf_fast.observations import Observations
 from dmf_fast.training import Callback
 
@@ -66,14 +66,15 @@ def complete_matrix(
     elif folds is None:
         folds = validation_folds(observed, options)
 
-    def train(job: CompletionOptions, watch: Callback | None = None, name: str = "") -> CompletedMatrix:
-        place = checkpoint if checkpoint is None or not name else checkpoint / name
-        watches = (*callbacks, *filter(None, [watch]))
-        return _trained(observed, job, folds, test, truth, watches, place, resume)
+    def train(job: CompletionOptions, watch: WidthWatch, name: str) -> CompletedMatrix:
+        place = None if checkpoint is None else checkpoint / name
+        return _trained(observed, job, folds, test, truth, (watch,), place, resume, watch)
 
-    if options.hidden == "auto":
-        return widen_until_enough(observed.shape, options, train, observed.sharding)
-    return train(options)
+    if options.hidden == "auto" and options.depth != 1:
+        return find_width(observed.shape, options, callbacks, train, observed.sharding)
+    if options.hidden == "auto":  # one factor has no width
+        options = replace(options, hidden=None, initialization="spectral")
+    return _trained(observed, options, folds, test, truth, tuple(callbacks), checkpoint, resume)
 
 
 def _trained(
@@ -85,8 +86,9 @@ def _trained(
     callbacks: tuple[Callback, ...],
     checkpoint: Path | None,
     resume: bool,
+    watch: WidthWatch | None = None,
 ) -> CompletedMatrix:
-    """Search for a model and train it on all entries, with a width that is given."""
+    """Search for a model and train it on all entries, unless the watch gives its width up."""
     job = Job.of(observed, options, test, truth, callbacks, checkpoint, resume)
     parts = job.prepared(folds)
     fit = job.fit_options
@@ -96,6 +98,7 @@ def _trained(
     search = Search(parts, options, fit, job.run)
     search.search()
     ended = search.runs[-1].result.stopped_because == "interrupted" or search.has_diverged
+    ended |= watch is not None and watch.gives_up
     if not options.refit or folds[0][0] is observed or ended:
         return job.completed(search, parts[0], ())
     return job.refitted(search, folds)

@@ -19,15 +19,15 @@ class WidthTrial:
 
     Attributes:
         width: of the hidden spaces.
-        smaller_half: largest share of the nuclear norm in the smaller half of the singular values, among the
-            states looked at.
+        tail_share: largest share of the nuclear norm in the smaller half of the singular values, among the
+            states inspected; None where the loss hardly fell, so that none was.
         steps: updates made in the search.
-        seconds: of training.
+        seconds: of training, a refit included.
 
     """
 
     width: int
-    smaller_half: float
+    tail_share: float | None
     steps: int
     seconds: float
 
@@ -48,7 +48,7 @@ class CompletedMatrix:
         train_loss: mean squared residual of ``model`` over what it was trained on, without weight decay.
         test_rmse: of ``model``.
         reconstruction_mse: mean squared error over the whole matrix, where the truth is known.
-        widths: that were tried, the last of which ``model`` has; empty where the width was given.
+        widths: those tried, in their order, where the width was found; ``model`` has the last.
 
     """
 
@@ -82,8 +82,8 @@ class CompletedMatrix:
 
     @property
     def steps(self) -> int:
-        """Updates made in the search."""
-        return sum(run.result.steps for run in self.search)
+        """Updates made in the search, at widths that were too small too."""
+        return sum(one.steps for one in self.widths[:-1]) + sum(run.result.steps for run in self.search)
 
     @property
     def best_step(self) -> int | None:
@@ -97,8 +97,9 @@ class CompletedMatrix:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training, those before a resume included."""
-        return sum(run.result.seconds for run in (*self.search, *self.refit))
+        """Seconds of training, those before a resume and at widths that were too small included."""
+        here = sum(run.result.seconds for run in (*self.search, *self.refit))
+        return sum(one.seconds for one in self.widths[:-1]) + here
 
     @property
     def history(self) -> pa.Table:

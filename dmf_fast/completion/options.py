@@ -46,9 +46,8 @@ class CompletionOptions(Options):
     hidden: Annotated[
         int | Literal["auto"] | None,
         Option(
-            "Width between the factors; auto: the narrowest that ends as the full width does.",
-            "Auto is for plain coordinates without biases and a spectral initialization; see "
-            "`dmf_fast.completion.widths`.",
+            "Width between the factors; auto: 16, doubled until the chain no longer fills it.",
+            "Auto needs plain coordinates, no biases and a spectral start; see `dmf_fast.completion.widths`.",
             least=1,
             none="``min(m, n)``, as in the paper",
         ),
@@ -56,10 +55,10 @@ class CompletionOptions(Options):
     init_scale: Annotated[
         float | None,
         Option(
-            "Size of a start that is not spectral: of an entry; in plain coordinates, of the product.",
-            "In scaled coordinates it is relative to the spread of the values, and spectral starts have the "
-            "size of the gradient. For plain ones see `dmf_fast.initialization.initialize`; spectral starts "
-            "have all singular values of this size.",
+            "Size of the start: of the product; in scaled coordinates of an entry, relative to the values.",
+            "In plain coordinates see `dmf_fast.initialization.initialize`; all singular values of spectral "
+            "starts have this size. In scaled ones it is relative to the spread of the values, and not for "
+            "spectral starts, which have the size of the gradient.",
             above=0,
             none="2e-5",
         ),
@@ -67,9 +66,10 @@ class CompletionOptions(Options):
     initialization: Annotated[
         Initialization | None,
         Option(
-            "How the factors start; spectral: from the steepest directions of the loss of the biases.",
-            "In scaled coordinates, with a weight decay and validation entries, it goes through depth 2 to "
-            "the depth that is asked for; the others begin at it. In plain ones all directions begin alike.",
+            "How the factors start; spectral: along the leading singular vectors of what biases leave.",
+            "In scaled coordinates, with a weight decay and validation entries, spectral starts go through "
+            "depth 2 to the depth that is asked for; the others begin at it. In plain coordinates, of what "
+            "the mean leaves, all singular values begin alike.",
             none="spectral in scaled coordinates or for an automatic width, else gaussian",
         ),
     ] = None
@@ -154,9 +154,9 @@ class CompletionOptions(Options):
             )
         if self.hidden == "auto" and (self.coordinates != "plain" or self.start != "spectral" or self.bias):
             raise ValueError(
-                f"`hidden` must be a number where factors start as {self.start!r} in {self.coordinates} "
-                f"coordinates {'with' if self.bias else 'without'} biases, got 'auto', which needs the "
-                "spectral initialization, plain coordinates and no biases; give a width such as 64"
+                "`hidden` must be a number, got 'auto', which needs plain coordinates, a spectral "
+                f"initialization and no biases; here are {self.coordinates} coordinates, a {self.start} "
+                f"initialization and {'' if self.bias else 'no '}biases; give a width such as 64"
             )
         scaled_rmsprop = self.optimizer == "group-rmsprop" and self.coordinates == "scaled"
         if self.lr is None and not self.finds_steps and not scaled_rmsprop:
@@ -186,7 +186,7 @@ class CompletionOptions(Options):
 
     @property
     def small_scale(self) -> float:
-        """Size of a start that is not spectral."""
+        """Size of the start, where that is not of the gradient."""
         return 2e-5 if self.init_scale is None else self.init_scale
 
     @property

@@ -32,7 +32,8 @@ def refit_options(
     if is_fast(phase, options):
         return replace(fit, steps=min(fit.steps, _STEPS_OF_LBFGS)), None
     decays = phase.depth > 2 and options.weight_decay > 0
-    turn = Turn(before.steps) if decays and phase.start == "spectral" and options.fit.batches == 1 else None
+    turns = decays and options.has_spectral_phases and phase.start == "spectral" and options.fit.batches == 1
+    turn = Turn(before.steps) if turns else None
     if fit.batches > 1 or decays:
         return replace(fit, steps=before.steps), turn
     loss = mean_squared_error(start.model, whole.train)

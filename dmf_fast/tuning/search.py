@@ -104,6 +104,11 @@ def tune(
     """
     if "depth" in space.ranges and options.depth == "auto":
         options = replace(options, depth=space.ranges["depth"][0])
+    if options.hidden == "auto":
+        raise ValueError(
+            "`options` must have a number for `hidden`, got 'auto', of which no trial can be compared with "
+            "others before its end; search for it, or give a width such as 64"
+        )
     if not space.ranges:
         raise ValueError("`space` must have an option to search for, got none")
     train = observed

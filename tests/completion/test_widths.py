@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ import pytest
 import torch
 
 from dmf_fast import Observations
-from dmf_fast.chain import balancedness, chain_product
+from dmf_fast.chain import balancedness, chain_product, relative_distance
 from dmf_fast.completion import PAPER, CompletedMatrix, CompletionOptions, complete_matrix
 from dmf_fast.completion import widths as module
+from dmf_fast.completion.job import Job
 from dmf_fast.completion.spectral import spectral_factors
-from dmf_fast.completion.widths import relative_distance, smaller_half
+from dmf_fast.completion.widths import tail_share
 from dmf_fast.experiments import LowRankProblem, low_rank_problem
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.training import FitOptions, Progress
@@ -69,31 +71,50 @@ def test_a_narrow_chain_that_is_wide_enough_ends_as_the_wide_one(found: Complete
     (trial,) = found.widths
     assert trial.width == module.FIRST_WIDTH
     assert found.model.dims == (SIZE, 16, 16, SIZE)
-    assert trial.smaller_half <= module.LARGEST_SMALLER_HALF
-    assert relative_distance(found.model, wide.model) < 0.01
+    assert 0 < trial.tail_share <= module.MOST_TAIL_SHARE
+    assert relative_distance(list(found.model.factors), list(wide.model.factors)) < 0.01
     assert found.steps == pytest.approx(wide.steps, rel=0.02)
     assert found.reconstruction_mse == pytest.approx(wide.reconstruction_mse, abs=1e-4)
 
 
-def test_a_width_that_binds_is_given_up_early_and_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_WIDTH", 2)
+def narrow_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the first width be too small for the rank."""
+    monkeypatch.setattr(module, "FIRST_WIDTH", RANK)
+
+
+def test_a_width_that_is_too_small_is_given_up_early_and_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow_first(monkeypatch)
     found = completed(hidden="auto")
 
+    *given_up, last = found.widths
     assert [trial.width for trial in found.widths] == [2, 4, 8][: len(found.widths)]
-    *binding, last = found.widths
-    assert binding
-    assert all(trial.smaller_half > module.LARGEST_SMALLER_HALF for trial in binding)
-    assert all(trial.steps < last.steps for trial in binding)
-    assert last.smaller_half <= module.LARGEST_SMALLER_HALF
+    assert given_up
+    assert all(trial.tail_share > module.MOST_TAIL_SHARE for trial in given_up)
+    assert all(trial.steps < last.steps for trial in given_up)
+    assert last.tail_share <= module.MOST_TAIL_SHARE
     assert found.result.stopped_because == "train_loss_threshold"
+    assert found.steps == sum(trial.steps for trial in found.widths)
+    assert found.seconds == pytest.approx(sum(trial.seconds for trial in found.widths))
+
+
+def test_the_full_width_is_not_preceded_by_one_of_more_than_half_of_it() -> None:
+    assert list(module._widths((100, 200))) == [16, 32, 100]
+    assert list(module._widths((128, 200))) == [16, 32, 64, 128]
+    assert list(module._widths((9, 200))) == [9]
 
 
 def test_a_run_that_has_not_left_its_start_says_nothing_of_its_width() -> None:
     found = completed(hidden="auto", fit=FitOptions(steps=10))
-    assert [(trial.width, trial.smaller_half) for trial in found.widths] == [(module.FIRST_WIDTH, 0.0)]
+    assert [(trial.width, trial.tail_share) for trial in found.widths] == [(module.FIRST_WIDTH, None)]
 
 
-def test_the_full_width_never_binds() -> None:
+def test_values_that_are_all_zero_need_no_other_width() -> None:
+    entries = Observations([0, 1, 2], [0, 1, 2], [0.0, 0.0, 0.0], (50, 50))
+    found = complete_matrix(entries, replace(OPTIONS, hidden="auto", fit=FitOptions(steps=200)))
+    assert [trial.width for trial in found.widths] == [module.FIRST_WIDTH]
+
+
+def test_the_full_width_is_never_too_small() -> None:
     entries = Observations.from_dense(torch.eye(3))
     options = replace(OPTIONS, hidden="auto", fit=FitOptions(steps=300))
     found = complete_matrix(entries, options)
@@ -103,18 +124,60 @@ def test_the_full_width_never_binds() -> None:
 
 def test_a_chain_of_one_factor_has_no_width_to_find() -> None:
     found = completed(hidden="auto", depth=1, fit=FitOptions(steps=20))
-    assert [(trial.width, trial.smaller_half) for trial in found.widths] == [(module.FIRST_WIDTH, 0.0)]
+    assert found.widths == ()
+    assert found.model.dims == (SIZE, SIZE)
 
 
-def test_with_validation_only_the_best_rows_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Progress] = []
-    watch = module._Watch(module.WHOLE, can_grow=True)
-    monkeypatch.setattr(module, "smaller_half", lambda values: 0.5)
+def test_a_run_that_diverges_ends_as_at_a_given_width() -> None:
+    options = replace(OPTIONS, hidden="auto", optimizer="gd", lr=1e5)
+    found = complete_matrix(problem().train, options)
+    assert found.diverged
+    assert len(found.widths) == 1
+
+
+def test_a_callback_that_ends_a_run_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow_first(monkeypatch)
+    too_small, *_ = completed(hidden="auto").widths
+    given = problem()
+
+    def stop(progress: Progress) -> bool:
+        return progress.step >= too_small.steps  # in the same row
+
+    found = complete_matrix(given.train, replace(OPTIONS, hidden="auto"), callbacks=[stop])
+    assert [(trial.width, trial.steps) for trial in found.widths] == [(RANK, too_small.steps)]
+
+
+def test_a_time_limit_is_for_all_widths_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow_first(monkeypatch)
+    clock = iter([0.0, 0.0, 5.0])  # begun, before the first width, before the second
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    found = completed(hidden="auto", fit=replace(OPTIONS.fit, max_seconds=4.0))
+    assert [trial.width for trial in found.widths] == [RANK]
+    assert found.steps > 0
+
+
+def watched(
+    rows: list[tuple[float, float | None]], share: float, monkeypatch: pytest.MonkeyPatch
+) -> list[bool]:
+    """Return what a watch says to rows of train losses and validation errors, all states of one share."""
+    monkeypatch.setattr(module, "tail_share", lambda values, start: share)
+    watch = module.WidthWatch([], 0.0, module.WHOLE, can_give_up=True)
     model = DeepMatrixFactorization((2, 2), 2, seed=0)
-    for step, rmse in enumerate([3.0, 4.0, 3.5, 2.0]):
-        row = {"step": step, "train_loss": 1.0 / (1 + 3 * step), "validation_rmse": rmse}
-        seen.append(Progress(step, model, row, [one.row for one in seen] + [row]))
-    assert [watch(progress) for progress in seen] == [False, False, False, True]
+    kept = [
+        {"step": step, "train_loss": loss, "validation_rmse": rmse} for step, (loss, rmse) in enumerate(rows)
+    ]
+    return [watch(Progress(step, model, row, kept[: step + 1])) for step, row in enumerate(kept)]
+
+
+def test_a_state_is_inspected_once_half_the_loss_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert watched([(1.0, None), (0.6, None), (0.5, None)], 0.02, monkeypatch) == [False, False, True]
+    assert watched([(1.0, None), (0.6, None), (0.5, None)], 0.01, monkeypatch) == [False] * 3
+    assert watched([(1.0, None), (float("nan"), None)], 0.02, monkeypatch) == [False] * 2
+
+
+def test_with_validation_only_the_best_rows_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[tuple[float, float | None]] = [(1.0, 3.0), (0.4, 4.0), (0.3, 3.5), (0.2, 2.0)]
+    assert watched(rows, 0.5, monkeypatch) == [False, False, False, True]
 
 
 def test_the_job_is_refitted_at_the_width_that_was_found() -> None:
@@ -126,43 +189,57 @@ def test_the_job_is_refitted_at_the_width_that_was_found() -> None:
     assert found.reconstruction_mse < 0.01
 
 
-def test_a_job_that_is_stopped_resumes_at_its_width(found: CompletedMatrix, tmp_path: Path) -> None:
-    given = problem()
-    options = replace(OPTIONS, hidden="auto")
+def test_a_width_that_is_given_up_is_not_refitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow_first(monkeypatch)
+    refitted: list[int | str | None] = []
+    refit = Job.refitted
+
+    def noting(job: Job, *given: Any) -> CompletedMatrix:
+        refitted.append(job.options.hidden)
+        return refit(job, *given)
+
+    monkeypatch.setattr(Job, "refitted", noting)
+    found = completed(
+        hidden="auto", validation_fraction=0.1, refit=True, fit=FitOptions(steps=4_000, patience=50)
+    )
+    assert len(found.widths) > 1
+    assert refitted == [found.widths[-1].width]
+
+
+def test_a_job_that_was_stopped_resumes_through_the_same_widths(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    narrow_first(monkeypatch)
+    given, options = problem(), replace(OPTIONS, hidden="auto")
+    whole = complete_matrix(given.train, options)
 
     def stop(progress: Progress) -> bool:
-        return progress.step >= 200
+        return progress.model.dims[1] > RANK and progress.step >= 200
 
     stopped = complete_matrix(given.train, options, callbacks=[stop], checkpoint=tmp_path)
-    assert stopped.result.stopped_because == "callback"
+    assert len(stopped.widths) == 2
     resumed = complete_matrix(given.train, options, checkpoint=tmp_path, resume=True)
 
-    for factor, expected in zip(resumed.model.factors, found.model.factors, strict=True):
+    assert [(one.width, one.steps) for one in resumed.widths] == [
+        (one.width, one.steps) for one in whole.widths
+    ]
+    for factor, expected in zip(resumed.model.factors, whole.model.factors, strict=True):
         torch.testing.assert_close(factor, expected, rtol=0, atol=0)
 
 
-def test_the_smaller_half_is_what_the_last_half_of_the_width_holds() -> None:
-    assert smaller_half(torch.tensor([4.0, 3.0, 2.0, 1.0])) == pytest.approx(0.3)
-    assert smaller_half(torch.tensor([4.0, 1.0, 1.0])) == pytest.approx(1 / 3)
-    assert smaller_half(torch.zeros(2)) == 0
-
-
-def test_the_distance_of_models_is_that_of_their_products() -> None:
-    generator = torch.Generator().manual_seed(0)
-    shapes = [((3, 6), (3, 3), (5, 3)), ((2, 6), (5, 2))]
-    models = [[torch.randn(shape, generator=generator) for shape in chain] for chain in shapes]
-    one, other = (chain_product([factor.double() for factor in chain]) for chain in models)
-    expected = float((one - other).norm() / other.norm())
-    found = relative_distance(*(DeepMatrixFactorization.of_factors(chain) for chain in models))
-    assert found == pytest.approx(expected, rel=1e-12)
+def test_the_tail_share_is_what_the_last_half_of_the_width_holds_beyond_the_start() -> None:
+    assert tail_share(torch.tensor([4.0, 3.0, 2.0, 1.0])) == pytest.approx(0.3)
+    assert tail_share(torch.tensor([4.0, 1.0, 1.0])) == pytest.approx(1 / 3)
+    assert tail_share(torch.tensor([4.0, 3.0, 2.0, 1.0]), start=1.0) == pytest.approx(1 / 6, rel=1e-2)
+    assert tail_share(torch.zeros(2), start=1.0) == 0
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"coordinates": "scaled", "init_scale": None, "lr": None}, "`hidden` must be a number"),
-        ({"initialization": "gaussian"}, "`hidden` must be a number where factors start as 'gaussian'"),
-        ({"bias": True}, "coordinates with biases, got 'auto', which needs .* no biases"),
+        ({"coordinates": "scaled", "init_scale": None, "lr": None}, "`hidden` must be .* here are scaled"),
+        ({"initialization": "gaussian"}, "`hidden` must be .* here are .*, a gaussian initialization"),
+        ({"bias": True}, "`hidden` must be .* a spectral initialization and biases; give a width such as 64"),
         ({"depth": "auto"}, "`depth` must be a number"),
     ],
 )

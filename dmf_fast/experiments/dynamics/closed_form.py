@@ -1,10 +1,12 @@
-"""Whole paths of single singular values, as theorem 3 of Arora et al. 2019 integrates.
+"""Whole paths of single singular values, as theorem 3 of Arora et al. 2019 integrates, and symmetric matrices.
 
 Theorem 3 of Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization" (NeurIPS 2019),
 says that ``dσ/dt = −N σ^(2−2/N) g`` with ``g = ⟨∇ℓ(W), u vᵀ⟩``. The integrals below are of this project.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +15,16 @@ _POINTS = 20_000
 _NEAREST = 1e-13
 
 Numbers = NDArray[np.float64]
+
+
+def symmetric_matrix(dim: int, eigenvalues: Sequence[float], seed: int) -> Numbers:
+    """Return a random symmetric matrix, ``(dim, dim)``, with these eigenvalues; all others are zero.
+
+    >>> symmetric_matrix(3, [2.0, 1.0], seed=0).trace().round(6)
+    np.float64(3.0)
+    """
+    vectors = np.linalg.qr(np.random.default_rng(seed).standard_normal((dim, len(eigenvalues)))).Q
+    return np.asarray(vectors * np.asarray(eigenvalues) @ vectors.T)
 
 
 def path_of_slopes(start: ArrayLike, integral: ArrayLike, depth: int) -> Numbers:

@@ -1,7 +1,7 @@
 """Figure 3 of Arora, Cohen, Hu & Luo (NeurIPS 2019): the dynamics of gradient descent over deep chains.
 
 Singular values of the product along the run, the alignment of its singular vectors with those of the loss's
-gradient, and theorem 3 against the run, for a random low-rank matrix and for MovieLens 100K.
+gradient, and theorem 3 compared with the run, for a random low-rank matrix and for MovieLens 100K.
 """
 
 from __future__ import annotations

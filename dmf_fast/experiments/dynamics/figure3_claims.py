@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -66,7 +67,9 @@ def _gaps_widen(name: str, runs: Runs | None) -> Claim:
         statement,
         _SOURCE,
         rule,
-        verdict(falls and max(losses.values()) <= _SAME_LOSS * min(losses.values())),
+        verdict(
+            falls and all(one <= _SAME_LOSS * other for one, other in product(losses.values(), repeat=2))
+        ),
         "; ".join(
             f"depth {depth}: {rank:.4g} at a loss of {losses[depth]:.2g}" for depth, rank in ranks.items()
         ),
@@ -97,7 +100,7 @@ def _vectors_align(name: str, runs: Runs | None) -> Claim:
         statement,
         source,
         rule,
-        verdict(min(shares.values()) >= _ALIGNED_SHARE),
+        verdict(all(share >= _ALIGNED_SHARE for share in shares.values())),
         "; ".join(
             f"depth {depth}: {share:.0%} of the states, median ratio {np.median(leading[depth]):.2g} (all "
             f"vectors: {shares_of_all[depth]:.0%}, {np.median(of_all[depth]):.2g})"
@@ -107,14 +110,14 @@ def _vectors_align(name: str, runs: Runs | None) -> Claim:
 
 
 def _factors_stay_balanced(runs: Runs) -> Claim:
-    gaps = {depth: max(states["relative_balancedness"].to_pylist()) for depth, states in runs.items()}
+    gaps = {depth: float(column(states, "relative_balancedness").max()) for depth, states in runs.items()}
     return Claim(
         "Factors that are balanced at the start remain so.",
         "No claim of figure 3 but the premise of theorem 3; shown of gradient flow by Arora, Cohen & Hazan "
         "2018, in the proof of theorem 1",
         "On the random matrix, where steps are small, max_j ‖W_(j+1)ᵀ W_(j+1) − W_j W_jᵀ‖_F is below "
         f"{_BALANCED:.0%} of the largest ‖W_j‖_F² in every recorded state.",
-        verdict(max(gaps.values()) < _BALANCED),
+        verdict(all(gap < _BALANCED for gap in gaps.values())),
         "; ".join(f"depth {depth}: at most {gap:.2%}" for depth, gap in gaps.items() if depth >= 2),
     )
 

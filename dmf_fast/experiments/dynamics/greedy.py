@@ -42,7 +42,7 @@ INTRODUCTION = (
     "with two until W_2, and so on; W_r is taken from gradient descent on factors that are only r wide. "
     "Factors of full width do nearly the same: they stay near W_r until the next singular value, which has "
     "grown from its tiny start all the while, is large enough to count. The smaller the start, the closer "
-    "they come; and the deeper the chain, the less small a start will do."
+    "they come; and in deeper chains larger starts suffice."
 )
 
 
@@ -60,13 +60,7 @@ def run(reproduction: Reproduction) -> Section:
         title="Greedy low-rank learning",
         paper=LI,
         introduction=INTRODUCTION,
-        settings={
-            "matrix": f"{DIM} × {DIM}, with singular values {', '.join(map('{:g}'.format, SINGULAR_VALUES))}",
-            "observed": f"{OBSERVED} entries",
-            "learning rates": ", ".join(f"{lr:g} at depth {depth}" for depth, lr in LEARNING_RATES.items()),
-            "start": "Gaussian factors; its scale is about that of the singular values of the product",
-            "seeds": str(len(seeds)),
-        },
+        settings=_settings(seeds),
         claims=claims(phases),
         figures=[
             Picture.of(_plot_singular_values(wide), "Singular values of the product, first seed."),
@@ -80,6 +74,16 @@ def run(reproduction: Reproduction) -> Section:
         tables=[ResultTable(_table(phases), "The phases, medians over the seeds.")],
         work=work_of(narrow + wide),
     )
+
+
+def _settings(seeds: range) -> dict[str, str]:
+    return {
+        "matrix": f"{DIM} × {DIM}, with singular values {', '.join(map('{:g}'.format, SINGULAR_VALUES))}",
+        "observed": f"{OBSERVED} entries",
+        "learning rates": ", ".join(f"{lr:g} at depth {depth}" for depth, lr in LEARNING_RATES.items()),
+        "start": "Gaussian factors; its scale is about that of the singular values of the product",
+        "seeds": str(len(seeds)),
+    }
 
 
 def _narrow_trial(width: int, seed: int) -> Trial:

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from dmf_fast.chain import chain_product
+from dmf_fast.experiments.page.comparison import extent
 from dmf_fast.experiments.page.section import Claim, verdict
 from dmf_fast.experiments.running.columns import column
 from dmf_fast.training import TrialResult
@@ -85,7 +86,7 @@ def rank_by_rank(phases: Sequence[GreedyPhase]) -> Claim:
         "From a tiny start the singular values are learned one after the other.",
         _SOURCE,
         "From the smallest start of every depth, for every seed and r = 1, 2: at the last row before "
-        "σ_(r+1) reaches 10 % of its end, σ_r is within 10 % of its own end.",
+        "σ_(r+1) reaches 10% of its end, σ_r is within 10% of its own end.",
         verdict(all(abs(share - 1) <= 0.1 for share in progress)),
         f"σ_r has come to {min(progress):.1%} to {max(progress):.1%} of its end in {len(progress)} phases.",
     )
@@ -99,9 +100,9 @@ def near_solutions(phases: Sequence[GreedyPhase]) -> Claim:
         "The runs pass by the solutions W_1 and W_2 of greedy low-rank learning.",
         _SOURCE,
         "From the smallest start of every depth, for every seed and r = 1, 2: the least distance to W_r is "
-        "at most 5 % of the norm of W_r, and the loss there is within 5 % of that of W_r.",
+        "at most 5% of the norm of W_r, and the loss there is within 5% of that of W_r.",
         verdict(all(d <= 0.05 for d in distances) and all(abs(ratio - 1) <= 0.05 for ratio in ratios)),
-        f"Least distances {min(distances):.2g} to {max(distances):.2g} of the norm, losses there "
+        f"Least distances {extent(distances)} of the norm, losses there "
         f"{min(ratios):.4f} to {max(ratios):.4f} of that of W_r.",
     )
 
@@ -136,12 +137,13 @@ def closer_when_deeper(phases: Sequence[GreedyPhase]) -> Claim:
         if scale in medians[2, rank]
     ]
     return Claim(
-        "Depth 3 comes closer than depth 2, so that a start of practical size will do.",
+        "Depth 3 comes closer than depth 2 to the solutions of greedy low-rank learning, so that a start of "
+        "practical size suffices.",
         f"{_SOURCE}, abstract",
         "For r = 1, 2 and every scale that both depths start from, the median over the seeds of the least "
         "distance to W_r is smaller at depth 3.",
-        verdict(all(ratio > 1 for ratio in ratios)),
-        f"Distances at depth 2 are {min(ratios):.3g} to {max(ratios):.3g} times those at depth 3.",
+        verdict(bool(ratios) and all(ratio > 1 for ratio in ratios)),
+        f"Distances at depth 2 are {extent(ratios)} times those at depth 3.",
     )
 
 

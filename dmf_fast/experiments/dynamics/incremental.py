@@ -56,13 +56,7 @@ def run(reproduction: Reproduction) -> Section:
         title="Incremental learning in matrix sensing",
         paper=JIN,
         introduction=INTRODUCTION,
-        settings={
-            "matrix": f"{DIM} × {DIM}, eigenvalues {', '.join(map('{:g}'.format, SINGULAR_VALUES))}",
-            "measurements": f"{MEASURED}, independent Gaussian matrices",
-            "gradient descent": f"{STEPS:,} steps of {LEARNING_RATE:g} on the mean squared residual",
-            "start": "Gaussian U; its scale is about that of the singular values of U Uᵀ",
-            "seeds": f"{len(seeds)}, each with its own matrix, measurements and starts",
-        },
+        settings=_settings(seeds),
         claims=claims(problems),
         figures=[
             Picture.of(
@@ -76,6 +70,16 @@ def run(reproduction: Reproduction) -> Section:
         tables=[ResultTable(_table(problems), "Least distances, medians over the seeds.")],
         work=[Work("sensing", (DIM, DIM, DIM), MEASURED, runs * STEPS)],
     )
+
+
+def _settings(seeds: range) -> dict[str, str]:
+    return {
+        "matrix": f"{DIM} × {DIM}, eigenvalues {', '.join(map('{:g}'.format, SINGULAR_VALUES))}",
+        "measurements": f"{MEASURED}, independent Gaussian matrices",
+        "gradient descent": f"{STEPS:,} steps of {LEARNING_RATE:g} on the mean squared residual",
+        "start": "Gaussian U; its scale is about that of the singular values of U Uᵀ",
+        "seeds": f"{len(seeds)}, each with its own matrix, measurements and starts",
+    }
 
 
 def _table(problems: Sequence[SensingProblem]) -> pa.Table:

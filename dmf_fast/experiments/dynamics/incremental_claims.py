@@ -8,10 +8,11 @@ from itertools import pairwise
 import numpy as np
 
 from dmf_fast.experiments.dynamics.incremental_runs import INIT_SCALES, RANK, SensingProblem
-from dmf_fast.experiments.page.comparison import PAIRED_RULE, less
+from dmf_fast.experiments.page.comparison import PAIRED_RULE, extent, less
+from dmf_fast.experiments.page.papers import OWN
 from dmf_fast.experiments.page.section import Claim, verdict
 
-_NEAR, _RECOVERED, _SAME = 0.05, 0.01, 1e-6
+_NEAR, _AT_THE_END, _SAME = 0.05, 0.01, 1e-6
 _SOURCE = "Jin, Li, Lyu, Du & Lee 2023, abstract"
 
 
@@ -40,8 +41,7 @@ def passes_by(problems: Sequence[SensingProblem]) -> Claim:
         f"From the smallest start, in every seed: the least distance to every W_s is at most {_NEAR:.0%} of "
         "its norm, and it is there later the larger s.",
         verdict(bool(np.max(distances) <= _NEAR) and all(in_order)),
-        f"Least distances {np.min(distances):.2g} to {np.max(distances):.2g}; in order in {sum(in_order)} of "
-        f"{len(last)} seeds.",
+        f"Least distances {extent(distances)}; in order in {sum(in_order)} of {len(last)} seeds.",
     )
 
 
@@ -52,13 +52,14 @@ def passes_by_when_narrow(problems: Sequence[SensingProblem]) -> Claim:
     ]
     disagreement = np.array([problem.disagreement for problem in problems])
     return Claim(
-        "So do factors that are too narrow to fit, or just as wide as the rank.",
+        "Factors that are too narrow to fit, or just as wide as the rank, find near solutions of all ranks "
+        "below their width, too.",
         f"{_SOURCE}: the under-parameterized regime",
         f"From the smallest start, with factors of widths 2 and {RANK}, in every seed: the least distance "
         f"to every W_s of a smaller rank than the width is at most {_NEAR:.0%} of its norm. W_s is where "
         f"factors of width s end, from another start as well, within {_SAME:g} of its norm.",
-        verdict(max(distances) <= _NEAR and bool(disagreement.max() <= _SAME)),
-        f"Least distances {min(distances):.2g} to {max(distances):.2g}; ends from both starts differ by "
+        verdict(all(one <= _NEAR for one in distances) and bool((disagreement <= _SAME).all())),
+        f"Least distances {extent(distances)}; ends from both starts differ by "
         f"{disagreement.max():.1g} at most.",
     )
 
@@ -84,8 +85,8 @@ def closer_from_smaller(problems: Sequence[SensingProblem]) -> Claim:
         for rank in range(1, RANK)
     ]
     return Claim(
-        "The smaller the start, the closer.",
-        "Of this project; Jin et al. 2023 speak of small starts",
+        "The smaller the start, the closer gradient descent comes to the best solutions of lower rank.",
+        f"{OWN}, after Jin et al. 2023, who speak of small starts",
         "For every W_s below the full rank, the least distance falls with every step to a smaller start, "
         f"{PAIRED_RULE}.",
         verdict(all(one.holds for one in compared)),
@@ -106,8 +107,9 @@ def not_the_truncation(problems: Sequence[SensingProblem]) -> Claim:
         for rank in range(1, RANK)
     ]
     return Claim(
-        "These are the best solutions of the measurements, not the best approximations of the matrix.",
-        "Of this project; Jin et al. 2023, conclusion: near-optimal solutions of increasing ranks",
+        "What gradient descent passes by are the best solutions of the measurements, not the best "
+        "approximations of the matrix.",
+        f"{OWN}, after Jin et al. 2023, conclusion: near-optimal solutions of increasing ranks",
         "For every W_s below the full rank, the least distance from the smallest start is smaller than that "
         f"of the best approximation of rank s of the measured matrix, {PAIRED_RULE}.",
         verdict(all(one.holds for one in compared)),
@@ -120,12 +122,12 @@ def recovers(problems: Sequence[SensingProblem]) -> Claim:
     # W_RANK is the measured matrix, which its own rank's factors fit.
     ends = [float(problem.wide()[-1].distances[-1, -1] + problem.truncation[-1]) for problem in problems]
     return Claim(
-        "In the end the measured matrix is recovered.",
+        "In the end gradient descent from a small start recovers the measured matrix.",
         _SOURCE,
-        f"From the smallest start, in every seed, the distance to the matrix is at most {_RECOVERED:.0%} of "
+        f"From the smallest start, in every seed, the distance to the matrix is at most {_AT_THE_END:.0%} of "
         "its norm at the end.",
-        verdict(max(ends) <= _RECOVERED),
-        f"Distances {min(ends):.2g} to {max(ends):.2g}.",
+        verdict(all(end <= _AT_THE_END for end in ends)),
+        f"Distances {extent(ends)}.",
     )
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from dmf_fast.experiments.dynamics.closed_form import Numbers
+from dmf_fast.experiments.dynamics.closed_form import Numbers, symmetric_matrix
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_tables import cached_table
 from dmf_fast.experiments.running.columns import column
@@ -106,9 +106,7 @@ def sensing_problem(seed: int, reproduction: Reproduction) -> SensingProblem:
 
 def measured_matrix(seed: int) -> Tensor:
     """Return a random positive semidefinite matrix with the singular values `SINGULAR_VALUES`, float64."""
-    vectors = np.linalg.qr(np.random.default_rng(seed).standard_normal((DIM, RANK))).Q
-    product: np.ndarray = vectors * SINGULAR_VALUES @ vectors.T
-    return torch.tensor(product, dtype=torch.float64)
+    return torch.from_numpy(symmetric_matrix(DIM, SINGULAR_VALUES, seed))
 
 
 def _start(width: int, scale: float, seed: int) -> Tensor:

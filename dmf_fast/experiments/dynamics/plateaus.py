@@ -14,16 +14,23 @@ import pyarrow as pa
 import torch
 from matplotlib.figure import Figure
 
-from dmf_fast.experiments.dynamics.closed_form import time_of_value
-from dmf_fast.experiments.dynamics.plateau_claims import STARTS, claims
-from dmf_fast.experiments.dynamics.plateau_measures import Plateau, over_seeds, plateaus_of, rank_path
-from dmf_fast.experiments.dynamics.trajectories_pictures import evenly
+from dmf_fast.experiments.dynamics.closed_form import symmetric_matrix
+from dmf_fast.experiments.dynamics.plateaus_claims import STARTS, claims
+from dmf_fast.experiments.dynamics.plateaus_measures import (
+    SINGULAR_VALUES,
+    Plateau,
+    over_seeds,
+    plateaus_of,
+    predicted_length,
+    rank_path,
+)
 from dmf_fast.experiments.page.figure_style import (
     CURVE_STYLES,
     DEPTH_STYLES,
     add_legend,
     draw_curve,
     draw_spread,
+    evenly,
     new_figure,
 )
 from dmf_fast.experiments.page.papers import CHOU
@@ -35,7 +42,7 @@ from dmf_fast.observations import Observations
 from dmf_fast.spectrum import effective_rank
 from dmf_fast.training import FitOptions, Recording, Trial, TrialResult
 
-DIM, SINGULAR_VALUES = 20, (8.0, 4.0, 2.0, 1.0)
+DIM = 20
 LEARNING_RATES = {1: 1e-2, 2: 5e-3, 3: 2e-3, 4: 1e-3}
 INIT_SCALES = {
     1: (1e-4,),
@@ -48,45 +55,32 @@ _HIGHEST = 6.0
 """Of the effective ranks that are drawn."""
 
 INTRODUCTION = (
-    "All entries of a matrix of rank 4 are observed, so that nothing is left to be seen but the way there. "
+    "All entries of a matrix of rank 4 are observed, so only the path is of interest. "
     "From a small start gradient descent finds the largest singular values first and rests in between: the "
     "effective rank climbs in steps, from that of the best approximation of rank 1 to that of rank 2, and "
-    "so on (dotted). The paper starts from multiples of the identity; Gaussian starts are drawn as well. "
-    "How small a start must be depends on the gaps: with singular values of 4, 3, 2, 1 in place of 8, 4, 2, "
-    "1, depth 2 has no plateau at rank 1 even from 1e-6."
+    "so on (dotted). The paper starts from multiples of the identity; Gaussian starts are drawn as well."
 )
 
 
 def run(reproduction: Reproduction) -> Section:
     """Descend from ever smaller starts at depths 1 to 4; after Ctrl-C `KeyboardInterrupt`."""
     seeds, scales = (range(2), slice(1, 3)) if reproduction.quick else (range(5), slice(None))
-    ended = run_trials(
-        [
-            _trial(start, depth, scale, seed)
-            for start in STARTS
-            for depth in LEARNING_RATES
-            for scale in (INIT_SCALES[depth][scales] or INIT_SCALES[depth])
-            # From the identity all matrices with these singular values have the same path.
-            for seed in (seeds if start == "gaussian" else range(1))
-        ],
-        reproduction,
-        "plateaus",
-    ).results
+    trials = [
+        _trial(start, depth, scale, seed)
+        for start in STARTS
+        for depth in LEARNING_RATES
+        for scale in (INIT_SCALES[depth][scales] or INIT_SCALES[depth])
+        # From the identity all matrices with these singular values have the same path.
+        for seed in (seeds if start == "gaussian" else range(1))
+    ]
+    ended = run_trials(trials, reproduction, "plateaus").results
     plateaus = [plateau for one in ended for plateau in plateaus_of(one, projected_ranks())]
     return Section(
         title="Plateaus of the effective rank",
         paper=CHOU,
         introduction=INTRODUCTION,
-        settings={
-            "matrix": f"symmetric, {DIM} × {DIM}, with singular values "
-            f"{', '.join(map('{:g}'.format, SINGULAR_VALUES))}; all entries observed",
-            "learning rates": ", ".join(f"{lr:g} at depth {depth}" for depth, lr in LEARNING_RATES.items()),
-            "effective rank": "of Roy & Vetterli, as in Arora et al. 2019",
-            "start": "multiples of the identity, and Gaussian factors of as large a product",
-            "seeds": f"{len(seeds)}, each with its own matrix and Gaussian start; 1 of the identity, as all "
-            "matrices with these singular values then have the same path",
-        },
-        claims=claims(ended, plateaus, predicted_length),
+        settings=_settings(seeds),
+        claims=claims(ended, plateaus),
         figures=[
             Picture.of(
                 _plot_ranks(ended),
@@ -112,8 +106,7 @@ def run(reproduction: Reproduction) -> Section:
 
 def target(seed: int) -> np.ndarray:
     """Return a random positive semidefinite matrix with the singular values `SINGULAR_VALUES`."""
-    vectors = np.linalg.qr(np.random.default_rng(seed).standard_normal((DIM, len(SINGULAR_VALUES)))).Q
-    return np.asarray(vectors * SINGULAR_VALUES @ vectors.T)
+    return symmetric_matrix(DIM, SINGULAR_VALUES, seed)
 
 
 def projected_ranks() -> list[float]:
@@ -124,6 +117,18 @@ def projected_ranks() -> list[float]:
     """
     values = torch.tensor(SINGULAR_VALUES, dtype=torch.float64)
     return [float(effective_rank(values[:rank])) for rank in range(1, 1 + len(values))]
+
+
+def _settings(seeds: range) -> dict[str, str]:
+    return {
+        "matrix": f"symmetric, {DIM} × {DIM}, with singular values "
+        f"{', '.join(map('{:g}'.format, SINGULAR_VALUES))}; all entries observed",
+        "learning rates": ", ".join(f"{lr:g} at depth {depth}" for depth, lr in LEARNING_RATES.items()),
+        "effective rank": "of Roy & Vetterli, as in Arora et al. 2019",
+        "start": "multiples of the identity, and Gaussian factors of as large a product",
+        "seeds": f"{len(seeds)}, each with its own matrix and Gaussian start; 1 of the identity, as all "
+        "matrices with these singular values then have the same path",
+    }
 
 
 def _trial(start: str, depth: int, scale: float, seed: int) -> Trial:
@@ -209,17 +214,3 @@ def _plot_durations(plateaus: Sequence[Plateau]) -> Figure:
     panels[0].set_ylabel("time")
     add_legend(panels[0])
     return figure
-
-
-def predicted_length(rank: int, scale: float, depth: int) -> float:
-    """Return the time from when σ_L reaches half of its final value to when σ_(L+1) does, by the closed form.
-
-    The start is a multiple of the identity.
-
-    >>> round(predicted_length(1, 1e-2, depth=2), 3)
-    0.165
-    """
-    before, after = (
-        float(time_of_value(value / 2, value, scale, depth)) for value in SINGULAR_VALUES[rank - 1 : rank + 1]
-    )
-    return after - before

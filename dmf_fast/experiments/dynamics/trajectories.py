@@ -1,4 +1,4 @@
-"""Whole paths of singular values: gradient descent against theorem 3 of Arora et al. 2019, integrated.
+"""Whole paths of singular values: gradient descent compared with theorem 3 of Arora et al. 2019.
 
 Where all entries of a matrix are observed and the start commutes with it, every singular value has a path of
 its own, in closed form. Where a part is observed, theorem 3 predicts the path from the start of the run on,
@@ -16,6 +16,7 @@ from dmf_fast.experiments.dynamics.trajectories_pictures import draw_followed, d
 from dmf_fast.experiments.dynamics.trajectories_runs import (
     DIM,
     ENTRIES,
+    LOSS_THRESHOLD,
     OBSERVED_DIM,
     OBSERVED_RATES,
     OBSERVED_SCALE,
@@ -60,14 +61,7 @@ def run(reproduction: Reproduction) -> Section:
         title="Trajectories: whole paths of singular values",
         paper=ARORA,
         introduction=INTRODUCTION,
-        settings={
-            "everything observed": f"symmetric {OBSERVED_DIM} × {OBSERVED_DIM}, singular values "
-            f"{' and '.join(map('{:g}'.format, TARGETS))}; start {OBSERVED_SCALE:g} times the identity; "
-            f"learning rates {_rates(OBSERVED_RATES)}",
-            "a part observed": f"{DIM} × {DIM}, rank {RANK}, {ENTRIES} entries; balanced start of {SCALE:g}; "
-            f"learning rates {_rates(RATES)}; until a mean train loss of 1e-4",
-            "seeds": f"{len(seeds)}, each with its own matrix and start; 1 where everything is observed",
-        },
+        settings=_settings(seeds),
         claims=claims(observed, followed),
         figures=[draw_observed(observed), draw_followed([paths for paths in followed if paths.seed == 0])],
         tables=[
@@ -79,6 +73,17 @@ def run(reproduction: Reproduction) -> Section:
             *(Work("completion", (DIM,) * (one.depth + 1), ENTRIES, one.steps) for one in followed),
         ],
     )
+
+
+def _settings(seeds: range) -> dict[str, str]:
+    return {
+        "everything observed": f"symmetric {OBSERVED_DIM} × {OBSERVED_DIM}, singular values "
+        f"{' and '.join(map('{:g}'.format, TARGETS))}; start {OBSERVED_SCALE:g} times the identity; "
+        f"learning rates {_rates(OBSERVED_RATES)}",
+        "a part observed": f"{DIM} × {DIM}, rank {RANK}, {ENTRIES} entries; balanced start of {SCALE:g}; "
+        f"learning rates {_rates(RATES)}; until a mean train loss of {LOSS_THRESHOLD:g}",
+        "seeds": f"{len(seeds)}, each with its own matrix and start; 1 where everything is observed",
+    }
 
 
 def _rates(rates: Mapping[int, float]) -> str:

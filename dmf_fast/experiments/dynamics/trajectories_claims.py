@@ -8,11 +8,12 @@ from itertools import pairwise
 import numpy as np
 
 from dmf_fast.experiments.dynamics.trajectories_runs import TARGETS, SingularValuePaths
+from dmf_fast.experiments.page.papers import OWN
 from dmf_fast.experiments.page.section import Claim, verdict
 
 _OBSERVED_ERROR, _FOLLOWED_ERROR, _TIMES_WORSE = 0.01, 0.05, 10
 _SAME_PROPORTION = 0.05
-_SOURCE = "Arora et al. 2019, theorem 3"
+_SOURCE = f"{OWN}, after theorem 3 of Arora et al. 2019"
 
 
 def claims(observed: Sequence[SingularValuePaths], followed: Sequence[SingularValuePaths]) -> list[Claim]:
@@ -25,10 +26,10 @@ def closed_form_holds(observed: Sequence[SingularValuePaths]) -> Claim:
     return Claim(
         "Where everything is observed, every singular value moves along its closed form, whatever the "
         "others do.",
-        f"Follows from {_SOURCE}; the integral is of this project",
+        _SOURCE,
         "At every depth and for every singular value that is not zero in the end, the largest distance from "
-        f"the path is at most {_OBSERVED_ERROR:.0%} of the value at the end, and more than {_TIMES_WORSE} "
-        "times as large from the path of one factor more.",
+        f"the path is at most {_OBSERVED_ERROR:.0%} of the value at the end; and the largest distance from "
+        f"the path of one factor more, wherever that is, is more than {_TIMES_WORSE} times as large.",
         verdict(_near(observed, _OBSERVED_ERROR)),
         _errors(observed),
     )
@@ -41,7 +42,7 @@ def gaps_widen(observed: Sequence[SingularValuePaths]) -> Claim:
     return Claim(
         "At depth 1 singular values keep their proportions; the deeper the chain, the wider the gap between "
         "them.",
-        f"Follows from {_SOURCE}; the rule is of this project",
+        _SOURCE,
         "Where everything is observed: when σ_1 reaches half of its final value, the share that σ_2 has "
         f"reached of its own is {1 - _SAME_PROPORTION:g} to {1 + _SAME_PROPORTION:g} times as large at "
         "depth 1, and smaller with every factor more.",
@@ -55,10 +56,10 @@ def whole_paths_hold(followed: Sequence[SingularValuePaths]) -> Claim:
     return Claim(
         "Where a part is observed, theorem 3 predicts the whole paths of the leading singular values from "
         "their start and from ⟨∇ℓ(W), u_r v_rᵀ⟩ along the run.",
-        f"{_SOURCE}; the rule is of this project",
+        _SOURCE,
         "At every depth and in every seed, the largest distance from the path is at most "
-        f"{_FOLLOWED_ERROR:.0%} of the value at the end, and more than {_TIMES_WORSE} times as large from "
-        "the path of one factor more.",
+        f"{_FOLLOWED_ERROR:.0%} of the value at the end; and the largest distance from the path of one "
+        f"factor more, wherever that is, is more than {_TIMES_WORSE} times as large.",
         verdict(_near(followed, _FOLLOWED_ERROR)),
         _errors(followed),
     )
@@ -71,7 +72,8 @@ def gap_at_half(paths: SingularValuePaths, targets: Sequence[float]) -> float:
 
 
 def _near(paths: Sequence[SingularValuePaths], most: float) -> bool:
-    return all(one.error() <= most and one.contrast_error() > _TIMES_WORSE * one.error() for one in paths)
+    errors = [(one.error(), one.contrast_error()) for one in paths]
+    return bool(errors) and all(error <= most and other > _TIMES_WORSE * error for error, other in errors)
 
 
 def _errors(paths: Sequence[SingularValuePaths]) -> str:
@@ -79,6 +81,7 @@ def _errors(paths: Sequence[SingularValuePaths]) -> str:
     texts = []
     for depth in depths:
         alike = [one for one in paths if one.depth == depth]
-        worst, contrast = max(one.error() for one in alike), min(one.contrast_error() for one in alike)
+        worst = np.max([one.error() for one in alike])
+        contrast = np.min([one.contrast_error() for one in alike])
         texts.append(f"depth {depth}: at most {worst:.2%}, with one factor more at least {contrast:.0%}")
     return "; ".join(texts)

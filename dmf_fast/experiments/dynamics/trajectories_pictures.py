@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
 from dmf_fast.experiments.dynamics.closed_form import Numbers
 from dmf_fast.experiments.dynamics.trajectories_runs import SingularValuePaths
-from dmf_fast.experiments.page.figure_style import CURVE_STYLES, DEPTH_STYLES, add_legend, new_figure
+from dmf_fast.experiments.page.figure_style import CURVE_STYLES, DEPTH_STYLES, add_legend, evenly, new_figure
 from dmf_fast.experiments.page.section import Picture
 
 _DOTS = 40
@@ -62,13 +60,3 @@ def _draw(
     axes.plot(x, y, color=color, linewidth=1.4, label=label)
     kept = evenly(dot_x, dot_y, _DOTS)
     axes.plot(dot_x[kept], dot_y[kept], ".", color=color, markersize=5)
-
-
-def evenly(x: Numbers, y: Numbers, points: int) -> NDArray[np.intp]:
-    """Return the places of so many points, or fewer, that lie evenly along a path, in parts of its extent.
-
-    >>> evenly(np.array([0.0, 1.0, 2.0, 3.0, 4.0]), np.array([0.0, 5.0, 10.0, 15.0, 20.0]), points=3)
-    array([0, 2, 4])
-    """
-    lengths = np.concatenate(([0.0], np.hypot(np.diff(x) / np.ptp(x), np.diff(y) / np.ptp(y)).cumsum()))
-    return np.unique(np.searchsorted(lengths, np.linspace(0, lengths[-1], points)))

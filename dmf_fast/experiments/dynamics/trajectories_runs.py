@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -13,7 +13,7 @@ from scipy.integrate import cumulative_trapezoid
 
 from dmf_fast.chain import chain_product
 from dmf_fast.dynamics import loss_gradient, singular_value_velocities
-from dmf_fast.experiments.dynamics.closed_form import Numbers, path_of_slopes, value_at
+from dmf_fast.experiments.dynamics.closed_form import Numbers, path_of_slopes, symmetric_matrix, value_at
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_tables import cached_table
 from dmf_fast.experiments.running.columns import column
@@ -30,6 +30,7 @@ DIM, RANK, ENTRIES, SCALE = 20, 3, 280, 1e-2
 RATES = {1: 1e-3, 2: 2e-4, 3: 1e-4, 4: 5e-5}
 INTERVALS = {1: 0.02, 2: 5e-3, 3: 2.5e-3, 4: 2.5e-3}
 LONGEST = 8.0
+LOSS_THRESHOLD = 1e-4
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,11 @@ def _largest_error(paths: Numbers, measured: Numbers) -> float:
 
 def observed_trial(depth: int) -> Trial:
     """Return a run from a multiple of the identity on a symmetric matrix that is observed wholly."""
-    vectors = np.linalg.qr(np.random.default_rng(0).standard_normal((OBSERVED_DIM, len(TARGETS)))).Q
     lr = OBSERVED_RATES[depth]
     return Trial(
         {"depth": depth},
         initialize("identity", (OBSERVED_DIM,) * (depth + 1), OBSERVED_SCALE, dtype=torch.float64),
-        Observations.from_dense(torch.from_numpy(vectors * TARGETS @ vectors.T)),
+        Observations.from_dense(torch.from_numpy(symmetric_matrix(OBSERVED_DIM, TARGETS, seed=0))),
         partial(torch.optim.SGD, lr=lr),
         FitOptions(steps=round(OBSERVED_TIME[depth] / lr), reduction="sum"),
         Recording(every=round(OBSERVED_TIME[depth] / lr / 400), singular_values=len(TARGETS), norms=False),
@@ -120,7 +120,7 @@ def followed_trial(depth: int, seed: int) -> Trial:
         initialize("balanced", (DIM,) * (depth + 1), SCALE, seed=seed, dtype=torch.float64),
         low_rank_problem(DIM, DIM, RANK, ENTRIES, seed, dtype=torch.float64).train,
         partial(torch.optim.SGD, lr=lr),
-        FitOptions(steps=round(LONGEST / lr), reduction="sum", train_loss_threshold=1e-4),
+        FitOptions(steps=round(LONGEST / lr), reduction="sum", train_loss_threshold=LOSS_THRESHOLD),
         Recording(every=round(INTERVALS[depth] / lr), norms=False),
     )
 
@@ -130,21 +130,24 @@ def follow(trial: Trial, reproduction: Reproduction) -> pa.Table:
 
     The velocities are those that theorem 3 predicts. Raises `KeyboardInterrupt` where Ctrl-C ended the run.
     """
-    return cached_table(reproduction.folder / "trajectories" / trial.key(), lambda: _follow(trial))
+    return cached_table(
+        reproduction.folder / "trajectories" / trial.key(), lambda: _follow(trial, reproduction.progress)
+    )
 
 
-def _follow(trial: Trial) -> pa.Table:
+def _follow(trial: Trial, progress: bool | None) -> pa.Table:
     factors = [factor.clone() for factor in trial.factors]
     rows: list[dict[str, object]] = []
 
-    def record(progress: Progress) -> None:
-        product = chain_product(progress.factors)
+    def record(state: Progress) -> None:
+        product = chain_product(state.factors)
         gradient = loss_gradient(product, trial.train, "sum")
         values, velocities = singular_value_velocities(product, gradient, len(factors), RANK)
-        rows.append({"step": progress.step, "values": values.tolist(), "velocities": velocities.tolist()})
+        rows.append({"step": state.step, "values": values.tolist(), "velocities": velocities.tolist()})
 
+    options = replace(trial.options, progress=progress)
     result = fit(
-        factors, trial.train, trial.optimizer, trial.options, recording=trial.recording, callbacks=[record]
+        factors, trial.train, trial.optimizer, options, recording=trial.recording, callbacks=[record]
     )
     if result.stopped_because == "interrupted":
         raise KeyboardInterrupt

@@ -49,7 +49,7 @@ INIT_SCALES = {
     3: (0.3, 1e-1, 1e-2, 1e-3),
     4: (0.3, 1e-1, 1e-2),
 }
-# Of the flows with other starts and other measurements, which are those of whole matrices.
+# Scales of the flows that are integrated as whole matrices.
 MATRIX_INIT_SCALES = {2: 1e-4, 3: 1e-2, 4: 1e-1}
 OFF_DIAGONAL = 1e-2
 
@@ -58,7 +58,8 @@ INTRODUCTION = (
     "on factors that start as small multiples of the identity goes to the least nuclear norm there, at every "
     "depth from 2 on. It minimizes no Schatten-p quasi-norm with p < 1: entries off the diagonal are free, "
     "and with those of √λ √λᵀ the rank is 1 and the nuclear norm the same. A start slightly off the shared "
-    "basis, or measurements that do not commute, are enough for depths 3 and 4 to end with a lower rank."
+    "basis, or measurements that do not commute, are enough for every depth from 3 on to end with a lower "
+    "rank."
 )
 
 
@@ -76,17 +77,7 @@ def run(reproduction: Reproduction) -> Section:
         title="Where the nuclear norm is right: commuting measurements",
         paper=GUNASEKAR,
         introduction=INTRODUCTION,
-        settings={
-            "matrix": f"{SIZE} × {SIZE}, positive semidefinite, eigenvalues uniform between 0 and 1",
-            "measurements": f"{MEASURED}, positive semidefinite, eigenvalues uniform between 0 and 1",
-            "start": "factors that are a multiple, the scale, of the identity",
-            "off the basis": f"the start has the product scale^N (I + S), S symmetric of norm "
-            f"{OFF_DIAGONAL:g} with a diagonal of zeros",
-            "scales of whole matrices": "off the basis and not commuting, "
-            + ", ".join(f"{scale:g} at depth {depth}" for depth, scale in MATRIX_INIT_SCALES.items()),
-            "integrated": f"gradient flow, to a mean loss of {LOSS_THRESHOLD:g}",
-            "seeds": str(len(seeds)),
-        },
+        settings=_settings(seeds, depths),
         claims=[
             least_nuclear_norm(flows),
             no_schatten_minimum(flows),
@@ -133,6 +124,20 @@ def flows_of(seed: int, depths: tuple[int, ...]) -> pa.Table:
             end = torch.linalg.svdvals(product_flow(problem.measurements, depth, start)).numpy()
             rows.append({"problem": name, "depth": depth, "init_scale": scale} | _spectrum(end) | least)
     return pa.Table.from_pylist([row | {"seed": seed} for row in rows])
+
+
+def _settings(seeds: range, depths: tuple[int, ...]) -> dict[str, str]:
+    return {
+        "matrix": f"{SIZE} × {SIZE}, positive semidefinite, eigenvalues uniform between 0 and 1",
+        "measurements": f"{MEASURED}, positive semidefinite, eigenvalues uniform between 0 and 1",
+        "start": "factors that are a multiple, the scale, of the identity",
+        "off the basis": "the start has the product scale^N (I + S), S symmetric of norm "
+        f"{OFF_DIAGONAL:g} with a diagonal of zeros",
+        "scales of whole matrices": "off the basis and not commuting, "
+        + ", ".join(f"{MATRIX_INIT_SCALES[depth]:g} at depth {depth}" for depth in depths),
+        "integrated": f"gradient flow, to a mean loss of {LOSS_THRESHOLD:g}",
+        "seeds": str(len(seeds)),
+    }
 
 
 def _spectrum(eigenvalues: NDArray[np.float64]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from dmf_fast.experiments.running.columns import by_seed
 _ACCURACY = 1e-6  # of the flows: below it an excess is none
 _KINDS = {
     "commuting": "commuting",
-    "off the basis": "start 1 % off the basis",
+    "off the basis": "start 1% off the basis",
     "not commuting": "not commuting",
 }
 

@@ -38,7 +38,8 @@ INTRODUCTION = (
     "entries are disconnected; one more entry connects them, one less leaves a block incomplete. A 4 × 4 "
     "matrix of rank r is completed at depth 2 from small random starts. Left: the (r + 1)-th singular value "
     "over the largest, zero where the rank is the least one. Right: by how much the nuclear norm exceeds the "
-    f"least one of all completions (at least {PRECISION:g}). The start shrinks to the right."
+    f"least one of all completions (at least {PRECISION:g}). The start shrinks to the right. Incomplete "
+    "blocks are drawn without a verdict."
 )
 
 
@@ -63,7 +64,8 @@ def run(reproduction: Reproduction) -> Section:
             "rank": " and ".join(map(str, RANKS)),
             "observed": "; ".join(f"{name}: {pattern.sum()} entries" for name, pattern in PATTERNS.items()),
             "start": "Gaussian factors of depth 2, scales " + ", ".join(f"{scale:g}" for scale in scales),
-            "rule": f"gradient descent on the sum of the squared residuals, learning rate {LEARNING_RATE:g}",
+            "optimizer": f"gradient descent at a learning rate of {LEARNING_RATE:g}",
+            "loss": "sum of the squared residuals",
             "stopped": f"at a mean squared residual of {LOSS_THRESHOLD:g}",
             "seeds": f"{len(seeds)}, each with its own matrix, order of rows and columns, and start",
         },

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmf_fast.experiments.page.comparison import PAIRED_RULE, less
+from dmf_fast.experiments.page.comparison import PAIRED_RULE, extent, less
 from dmf_fast.experiments.page.section import Claim, verdict
 from dmf_fast.training import TrialResult
 
@@ -94,7 +94,8 @@ def disconnected(completions: Sequence[Completion]) -> Claim:
     ended, ratios = _from_the_smallest(completions, COMPLETE)
     excess = [one.nuclear_excess for one in ended]
     return Claim(
-        "Disconnected complete blocks: the completion has the least nuclear norm, and not the least rank.",
+        "From complete blocks, which are disconnected, the completion has the least nuclear norm, and it "
+        "does not approach the least rank.",
         SOURCE,
         f"From the smallest start every run is fitted to {FITTED:g}, the nuclear norm exceeds the least one "
         f"by at most {LEAST:g} of it, and σ_(r+1) / σ_1 is at least half of what it is from the largest "
@@ -105,7 +106,7 @@ def disconnected(completions: Sequence[Completion]) -> Claim:
             and all(ratio >= 0.5 for ratio in ratios)
         ),
         f"From {ended[0].init_scale:g}, {len(ended)} runs: excess of the nuclear norm at most "
-        f"{max(excess):.1g}; σ_(r+1) / σ_1 {min(ratios):.3g} to {max(ratios):.3g} times that from the "
+        f"{max(excess):.1g}; σ_(r+1) / σ_1 {extent(ratios)} times that from the "
         f"largest start; losses at most {max(one.loss for one in ended):.1g}.",
     )
 
@@ -115,15 +116,14 @@ def connected(completions: Sequence[Completion]) -> Claim:
     ended, ratios = _from_the_smallest(completions, CONNECTED)
     excess = [one.nuclear_excess for one in ended]
     return Claim(
-        "One entry more connects the blocks, and the completion has the least rank.",
+        "With one entry more, which connects the blocks, the completion approaches the least rank.",
         SOURCE,
         f"From the smallest start every run is fitted to {FITTED:g}, and σ_(r+1) / σ_1 is at most a tenth of "
         "what it is from the largest start.",
         verdict(_fitted(ended) and all(ratio <= 0.1 for ratio in ratios)),
         f"From {ended[0].init_scale:g}, {len(ended)} runs: σ_(r+1) / σ_1 at most {max(ratios):.2g} times "
         f"that from the largest start, itself at most {max(one.excess_value for one in ended):.2g}; losses "
-        f"at most {max(one.loss for one in ended):.1g}; excess of the nuclear norm {min(excess):.1g} to "
-        f"{max(excess):.2g}.",
+        f"at most {max(one.loss for one in ended):.1g}; excess of the nuclear norm {extent(excess)}.",
     )
 
 
@@ -149,10 +149,10 @@ def transition(completions: Sequence[Completion]) -> Claim:
         )
         compared += [low_rank, low_norm]
     return Claim(
-        "That entry exchanges low nuclear norm for low rank.",
+        "The entry that connects two complete blocks exchanges low nuclear norm for low rank.",
         SOURCE,
-        "From the smallest start, at every rank, σ_(r+1) / σ_1 is smaller than without that entry, and what "
-        f"the nuclear norm exceeds the least one by is larger (no less than {PRECISION:g} counts), both "
+        "From the smallest start, at every rank, σ_(r+1) / σ_1 is smaller than without that entry, and the "
+        f"excess of the nuclear norm is larger (excesses below {PRECISION:g} count as {PRECISION:g}), both "
         f"{PAIRED_RULE}.",
         verdict(all(one.holds for one in compared)),
         "; ".join(one.evidence for one in compared),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from dmf_fast.chain import chain_product
 from dmf_fast.experiments.page.figure_style import DEPTH_STYLES, add_legend, draw_curve, new_figure
-from dmf_fast.experiments.page.papers import LI
+from dmf_fast.experiments.page.papers import LI, OWN
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, verdict
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_trials import run_trials, work_of
@@ -167,33 +168,33 @@ def greedy(ends: Sequence[End]) -> Claim:
 
 
 def nuclear_norm_from_large_starts(ends: Sequence[End]) -> Claim:
-    """Return the claim that usual starts hide it, from the runs of depth 2."""
+    """Return the claim that usual starts lead near the least nuclear norm, from the runs of depth 2."""
     traces = {end.scale: end.trace for end in ends if 1e-2 <= end.scale <= 1e-1}
     return Claim(
-        "At depth 2, from starts of 0.1 and 0.01, descent ends near the least nuclear norm: the difference "
-        "shows only from far smaller ones.",
-        "Of this project",
-        f"From α of 0.01 to 0.1 the trace is within 5 % of the least nuclear norm, {4 * R:g}.",
-        verdict(all(abs(trace / (4 * R) - 1) <= 0.05 for trace in traces.values())),
+        "At depth 2, from starts of 0.1 and 0.01, descent ends near the least nuclear norm.",
+        OWN,
+        f"From α of 0.01 to 0.1 the trace is within 5% of the least nuclear norm, {4 * R:g}.",
+        verdict(bool(traces) and all(abs(trace / (4 * R) - 1) <= 0.05 for trace in traces.values())),
         "; ".join(f"α = {scale:g}: trace {trace:.4g}" for scale, trace in traces.items()) + ".",
     )
 
 
 def deeper_from_larger_starts(ends: Mapping[int, Sequence[End]]) -> Claim:
     """Return the claim that deeper chains come to rank 1 from larger starts, from the runs by depth."""
-    largest = {
-        depth: max((end.scale for end in runs if end.to_rank_one <= NEAR), default=0.0)
+    near = {
+        depth: takewhile(lambda end: end.to_rank_one <= NEAR, sorted(runs, key=lambda end: end.scale))
         for depth, runs in ends.items()
     }
+    largest = {depth: max((end.scale for end in runs), default=0.0) for depth, runs in near.items()}
     deeper = [scale for depth, scale in largest.items() if depth > 2]
     return Claim(
-        "Deeper chains come to rank 1 from starts that are far less small.",
+        "Deeper chains come to the completion of rank 1 from far larger starts.",
         "Li, Luo & Lyu 2021, abstract: deeper, with a much weaker dependence on the scale of the start",
-        f"The largest start from which the distance to the completion of rank 1 is at most {NEAR:g} is at "
-        "least a thousand times that of depth 2 at every larger depth.",
-        verdict(largest[2] > 0 and all(scale >= 1000 * largest[2] for scale in deeper)),
+        "The largest start from which, as from all smaller ones, the distance to the completion of rank 1 is "
+        f"at most {NEAR:g} is at least a thousand times that of depth 2 at every larger depth.",
+        verdict(largest[2] > 0 and bool(deeper) and all(scale >= 1000 * largest[2] for scale in deeper)),
         "; ".join(
-            f"depth {depth}: from α = {scale:g} on" if scale else f"depth {depth}: from none"
+            f"depth {depth}: from α = {scale:g} and smaller" if scale else f"depth {depth}: from none"
             for depth, scale in largest.items()
         )
         + ".",

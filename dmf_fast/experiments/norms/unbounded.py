@@ -5,7 +5,7 @@ Razin & Cohen, "Implicit Regularization in Deep Learning May Not Be Explainable 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
@@ -50,35 +50,23 @@ def run(reproduction: Reproduction) -> Section:
     """Descend from determinants of both signs at depths 2 to 4; after Ctrl-C `KeyboardInterrupt`."""
     quick = reproduction.quick
     steps, fewer_steps = (600_000, 100_000) if quick else (1_500_000, 500_000)
-    problems = {problem: steps for problem in original(quick=quick)}
-    problems |= {problem: fewer_steps for problem in perturbed(quick=quick)}
+    problems = dict.fromkeys(original(quick=quick), steps) | dict.fromkeys(
+        perturbed(quick=quick), fewer_steps
+    )
     trials = [problem.trial(most) for problem, most in problems.items()]
     ended = run_trials(trials, reproduction, "norms")
     curves = [Curve.of(*pair) for pair in zip(problems, ended.results, strict=True)]
-    first = [curve for curve in curves if curve.problem.observed == Observed()]
-    random = [curve for curve in first if curve.problem.start == "random"]
-    growing, resting = (
-        [c for c in first if c.problem.start == "balanced" and c.problem.grows == grows]
+    growing, resting, others_growing, others_resting = (
+        _balanced(curves, is_original=is_original, grows=grows)
+        for is_original in (True, False)
         for grows in (True, False)
     )
-    others = [curve for curve in curves if curve not in first]
-    others_growing, others_resting = (
-        [c for c in others if c.problem.grows == grows] for grows in (True, False)
-    )
+    random = [curve for curve in curves if curve.problem.start == "random"]
     return Section(
         title="Fitting without bound: norms against rank",
         paper=RAZIN,
         introduction=INTRODUCTION,
-        settings={
-            "observed": "W_12 = W_21 = 1 and W_22 = 0 of a 2 × 2 matrix; perturbed: W_12 = −2, W_21 = 1/2 "
-            f"and W_22 among {', '.join(f'{value:g}' for value in perturbed_values(quick=quick))}",
-            "balanced start": f"eigenvalues of W ±{INIT_SCALE / 2:g} to ±{INIT_SCALE * 1.5:g}",
-            "random start": "Gaussian entries, of standard deviation 8e-3 at depth 3 as in the authors' "
-            "public code, and the same size of the product at other depths",
-            "learning rates": ", ".join(f"{lr:g} at depth {depth}" for depth, lr in LEARNING_RATES.items()),
-            "steps": f"{steps}, perturbed {fewer_steps}, or to a train loss of {LOSS_THRESHOLD:g}",
-            "seeds": str(len({curve.problem.seed for curve in curves})),
-        },
+        settings=_settings(steps, fewer_steps, quick=quick),
         claims=[
             unbounded_entry(growing),
             falling_rank(growing),
@@ -128,6 +116,30 @@ def perturbed(*, quick: bool) -> Iterable[Problem]:
 def perturbed_values(*, quick: bool) -> tuple[float, ...]:
     """Return the values of W_22 next to W_12 = −2 and W_21 = 1/2."""
     return PERTURBED[::2] if quick else PERTURBED
+
+
+def _balanced(curves: Sequence[Curve], *, is_original: bool, grows: bool) -> list[Curve]:
+    """Return the curves from balanced starts; the original problem is W_12 = W_21 = 1 and W_22 = 0."""
+    return [
+        curve
+        for curve in curves
+        if curve.problem.start == "balanced"
+        and (curve.problem.observed == Observed()) == is_original
+        and curve.problem.grows == grows
+    ]
+
+
+def _settings(steps: int, fewer_steps: int, *, quick: bool) -> dict[str, str]:
+    return {
+        "observed": "W_12 = W_21 = 1 and W_22 = 0 of a 2 × 2 matrix; perturbed: W_12 = −2, W_21 = 1/2 "
+        f"and W_22 among {', '.join(f'{value:g}' for value in perturbed_values(quick=quick))}",
+        "balanced start": f"eigenvalues of W ±{INIT_SCALE / 2:g} to ±{INIT_SCALE * 1.5:g}",
+        "random start": "Gaussian entries, of standard deviation 8e-3 at depth 3 as in the authors' "
+        "public code, and the same size of the product at other depths",
+        "learning rates": ", ".join(f"{lr:g} at depth {depth}" for depth, lr in LEARNING_RATES.items()),
+        "steps": f"{steps:,}, perturbed {fewer_steps:,}, or to a train loss of {LOSS_THRESHOLD:g}",
+        "seeds": str(len({problem.seed for problem in original(quick=quick)})),
+    }
 
 
 def _table(curves: Iterable[Curve]) -> pa.Table:

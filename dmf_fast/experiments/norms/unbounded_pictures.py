@@ -22,6 +22,7 @@ from dmf_fast.experiments.page.figure_style import (
     CurveStyle,
     add_legend,
     draw_curve,
+    evenly,
     new_figure,
 )
 
@@ -106,9 +107,8 @@ def _draw(
     points: int = _MOST_POINTS,
 ) -> None:
     """Draw rows that are evenly spaced along the curve, with markers for the first seed."""
-    logs = np.log(np.maximum([curve.loss, np.nan_to_num(measure)], 1e-12))
-    length = np.append(0, np.abs(np.diff(logs)).sum(0).cumsum())
-    rows = np.unique(np.searchsorted(length, np.linspace(0, length[-1], points)))
+    log_loss, log_measure = np.log(np.maximum([curve.loss, np.nan_to_num(measure)], 1e-12))
+    rows = evenly(log_loss, log_measure, points)
     if curve.problem.seed == 0:
         draw_curve(axes, curve.loss[rows], measure[rows], style)
     else:

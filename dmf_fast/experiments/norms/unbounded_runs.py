@@ -164,7 +164,7 @@ def random_factors(depth: int, determinant: int, seed: int) -> list[Tensor]:
 
 
 def determinant_of(factors: Sequence[Tensor]) -> float:
-    """Return det W as the product of those of the factors: exact to rounding however small it is beside W.
+    """Return det W by those of the factors: exact to rounding however small it is compared with W.
 
     >>> determinant_of([torch.eye(2), 2 * torch.eye(2)])
     4.0
@@ -201,12 +201,3 @@ def most_effective_rank(loss: ArrayLike) -> NDArray[np.float64]:
     shares = np.stack([1 / (1 + ratio), ratio / (1 + ratio)])
     bound: NDArray[np.float64] = np.exp(-(shares * np.log(shares)).sum(0))
     return bound
-
-
-def spread(values: Sequence[float]) -> str:
-    """Return the least and the largest as text.
-
-    >>> spread([2.0, 1.0])
-    '1 to 2'
-    """
-    return f"{min(values):.3g} to {max(values):.3g}"

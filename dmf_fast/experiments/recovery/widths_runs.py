@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from dmf_fast.chain import relative_distance
 from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix
 from dmf_fast.completion.spectral import spectral_factors
-from dmf_fast.completion.widths import relative_distance, smaller_half
+from dmf_fast.completion.widths import FIRST_WIDTH, MOST_TAIL_SHARE, MOVED, tail_share
 from dmf_fast.experiments.page.section import Work
 from dmf_fast.experiments.ratings.movielens_data import MovieLensSplit
 from dmf_fast.experiments.reproduction import Reproduction
@@ -23,12 +24,8 @@ from dmf_fast.experiments.running.cached_trials import run_trials, work_of
 from dmf_fast.experiments.running.columns import column
 from dmf_fast.experiments.synthetic import LowRankProblem, low_rank_problem
 from dmf_fast.initialization import initialize
-from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.optim import GroupRMSprop
 from dmf_fast.training import FitOptions, Recording, Trial, TrialResult
-
-# The singular values say something once the loss has fallen to this part, as in `dmf_fast.completion.widths`.
-_MOVED = 0.5
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class WidthGrid:
             "widths": ", ".join(map(str, self.widths)),
             "start": "along the leading singular vectors of the observed values, all singular values "
             f"{self.init_scale:g}; once more with Gaussian factors of full width and that scale",
-            "rule": f"GroupRMSprop, learning rate {self.lr:g}",
+            "optimizer": f"GroupRMSprop, learning rate {self.lr:g}",
             "stopped": f"at a train loss of {self.train_loss_threshold:g}, or after {self.steps:,} steps",
             "seeds": str(self.seeds),
         }
@@ -90,7 +87,7 @@ class WidthResults:
     Attributes:
         grid: the grid.
         runs: one row a run: ``depth``, ``width``, ``seed``, ``distance`` of the product to that of full
-            width, ``smaller_half`` where it is largest, ``beyond``, the share of the nuclear norm beyond
+            width, ``tail_share`` where it is largest, ``beyond``, the share of the nuclear norm beyond
             twice the rank at the end, ``reconstruction_mse``, ``gaussian_mse`` of a Gaussian start of full
             width, ``steps``, ``seconds`` and ``stopped_because``.
         work: steps of all runs.
@@ -127,21 +124,21 @@ def run_movielens(split: MovieLensSplit, reproduction: Reproduction) -> pa.Table
             raise KeyboardInterrupt
         return pa.Table.from_pylist([_row_of_job(completed, ended[-1]) for completed in ended])
 
-    key = sha256(repr(JOB).encode()).hexdigest()[:8]
+    key = sha256(repr((JOB, FIRST_WIDTH, MOST_TAIL_SHARE)).encode()).hexdigest()[:8]
     folder = reproduction.folder / "widths-movielens" / f"{split.train.digest()[:12]}-{key}"
     return cached_table(folder, compute)
 
 
 def _row_of_job(completed: CompletedMatrix, full: CompletedMatrix) -> dict[str, Any]:
-    tried = ", ".join(f"{one.width} ({one.smaller_half:.1%})" for one in completed.widths)
+    tried = ", ".join(f"{one.width} ({one.tail_share or 0.0:.1%})" for one in completed.widths)
     return {
         "width": completed.model.dims[1],
         "tried": tried or "–",
         "steps": completed.steps,
-        "seconds": sum(one.seconds for one in completed.widths) or completed.seconds,
+        "seconds": completed.seconds,
         "validation_rmse": completed.validation_rmse,
         "test_rmse": completed.test_rmse,
-        "distance": relative_distance(completed.model, full.model),
+        "distance": relative_distance(list(completed.model.factors), list(full.model.factors)),
     }
 
 
@@ -180,13 +177,12 @@ def _key(one: TrialResult) -> tuple[Any, ...]:
 def _row(grid: WidthGrid, one: TrialResult, by_labels: dict[tuple[Any, ...], TrialResult]) -> dict[str, Any]:
     _, depth, width, seed = _key(one)
     wide, gaussian = (by_labels[start, depth, grid.size, seed] for start in ("spectral", "gaussian"))
-    models = [DeepMatrixFactorization.of_factors(run.factors) for run in (one, wide)]
     return {
         "depth": depth,
         "width": width,
         "seed": seed,
-        "distance": relative_distance(*models),
-        "smaller_half": largest_smaller_half(one.result.history, width),
+        "distance": relative_distance(one.factors, wide.factors),
+        "tail_share": largest_tail_share(one.result.history, width, grid.init_scale),
         "beyond": share_beyond(one.result.history, width, 2 * grid.rank),
         "reconstruction_mse": float(column(one.result.history, "reconstruction_mse")[-1]),
         "gaussian_mse": float(column(gaussian.result.history, "reconstruction_mse")[-1]),
@@ -196,11 +192,11 @@ def _row(grid: WidthGrid, one: TrialResult, by_labels: dict[tuple[Any, ...], Tri
     }
 
 
-def largest_smaller_half(history: pa.Table, width: int) -> float:
-    """Return the largest `smaller_half` of the states from the one on at which half the loss is left."""
+def largest_tail_share(history: pa.Table, width: int, start: float) -> float:
+    """Return the largest `tail_share` of the states from the one on at which half the loss is left."""
     values, losses = _singular_values(history, range(1, width + 1)), column(history, "train_loss")
-    moved = values[losses <= _MOVED * losses[0]]
-    return max((smaller_half(torch.from_numpy(state)) for state in moved), default=0.0)
+    moved = values[losses <= MOVED * losses[0]]
+    return max((tail_share(torch.from_numpy(state), start) for state in moved), default=0.0)
 
 
 def share_beyond(history: pa.Table, width: int, rank: int) -> float:

@@ -32,7 +32,7 @@ from dmf_fast.experiments.norms.commuting_flows import (
     spread_off_diagonal,
 )
 from dmf_fast.experiments.norms.commuting_pictures import draw_commuting
-from dmf_fast.sensing import sensing_loss
+from dmf_fast.sensing import Measurements, sensing_loss
 
 COMMUTING = Problem.draw(0, commuting=True)
 
@@ -210,10 +210,23 @@ def test_quasi_norms_near_a_solution_are_those_of_the_moved_eigenvalues() -> Non
 @pytest.mark.parametrize(
     ("depth_2", "off", "holds"), [(1.0, 0.99, True), (1.0, 1.01, False), (0.98, 0.1, True), (0.8, 0.1, False)]
 )
-def test_the_rank_must_fall_at_depths_3_and_4_and_stay_at_depth_2(
+def test_the_rank_must_fall_at_every_depth_from_3_on_and_stay_at_depth_2(
     depth_2: float, off: float, holds: bool
 ) -> None:
     assert verdicts(flows(depth_2=depth_2, off=off)) == [True, True, holds, True]
+
+
+@pytest.mark.parametrize("problem", ["commuting", "off the basis", "not commuting"])
+def test_a_flow_without_a_number_refutes(problem: str) -> None:
+    rows = flows().to_pylist()
+    last = max(place for place, row in enumerate(rows) if (row["problem"], row["depth"]) == (problem, 3))
+    rows[last] |= {"nuclear_norm": np.nan, "effective_rank": np.nan}
+    expected = {
+        "commuting": [False, True, False, False],
+        "off the basis": [True, True, False, True],
+        "not commuting": [True, True, True, False],
+    }
+    assert verdicts(pa.Table.from_pylist(rows)) == expected[problem]
 
 
 def test_without_commuting_the_excess_must_be_larger_and_the_rank_lower() -> None:
@@ -251,4 +264,31 @@ def test_the_table_has_medians_and_flows_are_kept_under_a_name_of_their_own() ->
 
 def test_matrix_flows_start_at_scales_that_the_diagonal_ones_have_too() -> None:
     assert all(scale in commuting.INIT_SCALES[depth] for depth, scale in commuting.MATRIX_INIT_SCALES.items())
-    assert (SIZE, MEASURED, commuting.OFF_DIAGONAL) == (8, 3, 1e-2)
+
+
+@pytest.mark.parametrize("depths", [(2, 3), (2, 3, 4)])
+def test_flows_start_where_the_settings_say(depths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    starts: dict[int, list[torch.Tensor]] = {depth: [] for depth in depths}
+
+    def note(measurements: Measurements, depth: int, start: torch.Tensor) -> torch.Tensor:
+        assert len(measurements) == MEASURED
+        starts[depth].append(start)
+        return start
+
+    monkeypatch.setattr(commuting, "product_flow", note)
+    monkeypatch.setattr(commuting, "diagonal_flow", lambda problem, depth, scale: np.full(SIZE, scale))
+    monkeypatch.setattr(commuting, "_least", lambda problem, commuting: {})
+    flows_of = commuting.flows_of(0, depths)
+    settings = commuting._settings(range(1), depths)
+    assert settings["matrix"].startswith(f"{SIZE} × {SIZE},")
+    assert settings["measurements"].startswith(f"{MEASURED},")
+    identity = np.eye(SIZE)
+    said = []
+    for depth, (near, exact) in starts.items():
+        (scale,) = {row["init_scale"] for row in flows_of.to_pylist()
+                    if (row["problem"], row["depth"]) == ("not commuting", depth)}  # fmt: skip
+        np.testing.assert_allclose(exact, scale**depth * identity)
+        off = near.numpy() / scale**depth - identity
+        assert f"S symmetric of norm {np.linalg.norm(off, 2):.3g} with" in settings["off the basis"]
+        said.append(f"{scale:g} at depth {depth}")
+    assert settings["scales of whole matrices"].endswith(", " + ", ".join(said))

@@ -1,4 +1,4 @@
-"""The penalty on the ratio of norms: its gradient and descent against NumPy, its tuning, and the rules."""
+"""The penalty on the ratio of norms: its gradient, descent compared with NumPy, its tuning, and the rules."""
 
 from __future__ import annotations
 
@@ -186,6 +186,13 @@ def test_only_adaptive_optimizers_where_descent_fails_in_every_seed(
     descent: NDArray[np.float64], verdict: str
 ) -> None:
     assert only_adaptive(errors(descent=descent)).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("worst", "verdict"), [(0.01, "reproduced"), (0.011, "not reproduced"), (np.nan, "not reproduced")]
+)
+def test_only_adaptive_optimizers_where_adam_recovers_in_every_seed(worst: float, verdict: str) -> None:
+    assert only_adaptive(errors(adam=np.array([1e-4, 2e-4, 3e-4, 4e-4, worst]))).verdict == verdict
 
 
 def test_where_adam_fails_as_well_nothing_is_said_for_it() -> None:

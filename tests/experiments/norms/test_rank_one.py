@@ -1,4 +1,4 @@
-"""The rank-one counterexample: the solutions, descent beside the flow, and the rules."""
+"""The rank-one counterexample: the solutions, descent compared with the flow, and the rules."""
 
 from __future__ import annotations
 
@@ -154,15 +154,24 @@ def test_usual_starts_are_near_the_least_nuclear_norm_within_a_twentieth(trace: 
         ([end(1e-4, 0.01), end(1e-6, 1e-5)], "reproduced"),
         ([end(1e-4, 0.02), end(1e-28, 1e-5)], "not reproduced"),  # only a hundred times larger
         ([end(1e-4, 0.02)], "not reproduced"),
+        ([end(1e-4, 0.01), end(1e-5, 0.02), end(1e-28, 1e-5)], "not reproduced"),  # not from all smaller ones
+        ([end(1e-4, np.nan)], "not reproduced"),
     ],
 )
-def test_deeper_chains_need_a_start_a_thousand_times_less_small(deep: list[End], verdict: str) -> None:
+def test_deeper_chains_come_to_rank_one_from_a_thousand_times_larger_starts(
+    deep: list[End], verdict: str
+) -> None:
     assert deeper_from_larger_starts({2: FALLING, 3: deep}).verdict == verdict
 
 
 def test_nothing_is_said_of_depth_where_depth_2_never_gets_there() -> None:
     ends = {2: FALLING[:-1], 3: [end(1e-4, 1e-3)]}
     assert deeper_from_larger_starts(ends).verdict == "not reproduced"
+
+
+def test_nothing_is_said_of_starts_and_depths_that_were_not_run() -> None:
+    assert nuclear_norm_from_large_starts([end(1.0, 0.8), end(1e-8, 0.1)]).verdict == "not reproduced"
+    assert deeper_from_larger_starts({2: FALLING}).verdict == "not reproduced"
 
 
 def test_the_figure_draws_traces_and_distances_by_scale() -> None:

@@ -14,7 +14,6 @@ from dmf_fast.chain import balancedness, chain_product
 from dmf_fast.experiments.norms import unbounded
 from dmf_fast.experiments.norms.unbounded_runs import (
     INIT_SCALE,
-    LEARNING_RATES,
     MEASURES,
     Curve,
     Observed,
@@ -124,8 +123,7 @@ def test_a_run_observes_three_values_and_measures_the_fourth() -> None:
     assert trial.labels == {
         "w_12": -2.0, "w_21": 0.5, "w_22": 0.1, "start": "balanced", "depth": 3, "determinant": -1, "seed": 1,
     }  # fmt: skip
-    assert (trial.spec.options["lr"], trial.options.steps) == (2e-3, 5)
-    assert trial.options.train_loss_threshold == 1e-8
+    assert trial.options.steps == 5
     rows, columns = trial.train.coordinates()
     entries = zip(rows.tolist(), columns.tolist(), trial.train.values.tolist(), strict=True)
     assert sorted(entries) == [(0, 1, -2.0), (1, 0, 0.5), (1, 1, 0.1)]
@@ -149,7 +147,6 @@ def test_a_determinant_grows_the_entry_where_it_has_the_sign_of_the_other_two() 
 
 
 def test_the_full_runs_are_those_that_the_page_speaks_of() -> None:
-    assert LEARNING_RATES == {2: 1e-2, 3: 2e-3, 4: 8e-4}
     original, perturbed = ([*some(quick=False)] for some in (unbounded.original, unbounded.perturbed))
     assert len(set(original + perturbed)) == len(original + perturbed) == 3 * 5 * 3 + 5 * 3 * 2 * 5
     assert {(one.start, one.determinant) for one in original} == {
@@ -162,6 +159,26 @@ def test_the_full_runs_are_those_that_the_page_speaks_of() -> None:
     quick = [*unbounded.original(quick=True), *unbounded.perturbed(quick=True)]
     assert set(quick) < {*original, *perturbed}
     assert {one.seed for one in quick} == {0}
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_trials_have_the_settings_that_the_page_says(quick: bool) -> None:
+    settings = unbounded._settings(70, 60, quick=quick)
+    trials = {problem: problem.trial(70) for problem in unbounded.original(quick=quick)}
+    trials |= {problem: problem.trial(60) for problem in unbounded.perturbed(quick=quick)}
+    rates = dict.fromkeys(f"{one.spec.options['lr']:g} at depth {of.depth}" for of, one in trials.items())
+    assert settings["learning rates"] == ", ".join(rates)
+    (threshold,) = {one.options.train_loss_threshold for one in trials.values()}
+    assert settings["steps"] == f"70, perturbed 60, or to a train loss of {threshold:g}"
+    assert settings["seeds"] == str(len({of.seed for of in trials}))
+    values = dict.fromkeys(f"{of.observed.w_22:g}" for of in trials if of.observed != Observed())
+    assert settings["observed"].endswith(f"W_22 among {', '.join(values)}")
+    sizes = [
+        torch.linalg.svdvals(chain_product(one.factors))
+        for of, one in trials.items() if of.start == "balanced"
+    ]  # fmt: skip
+    assert all(0.005 <= size <= 0.015 for size in torch.cat(sizes))
+    assert settings["balanced start"] == "eigenvalues of W ±0.005 to ±0.015"
 
 
 def test_an_interrupted_call_reports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,14 @@ def test_an_entry_that_varies_by_less_than_a_tenth_at_small_losses_is_bounded(
     assert bounded_entry([resting, curve(entry, loss=loss)]).verdict == verdict
 
 
-def test_a_perturbed_entry_must_be_above_the_bound_of_its_values_at_depths_3_and_4() -> None:
+def test_a_run_that_never_comes_to_a_small_loss_is_not_bounded() -> None:
+    stuck = curve(np.ones(3), loss=np.array([1.0, 0.9, 0.8]))
+    claim = bounded_entry([stuck])
+    assert claim.verdict == "not reproduced"
+    assert "variation of |W_11| inf to inf" in claim.evidence
+
+
+def test_a_perturbed_entry_must_be_above_the_bound_of_its_values_from_depth_3_on() -> None:
     observed = Observed(-2.0, 0.5, 0.1)
     bound = least_entry(LOSS, observed)
     runs = {
@@ -152,18 +159,51 @@ def test_a_perturbed_entry_must_be_above_the_bound_of_its_values_at_depths_3_and
         assert perturbed_entry([*above, runs[depth, 0.999]]).verdict == verdict
     shallow = perturbed_entry([runs[2, 1.0]])
     assert shallow.verdict == "not reproduced"
-    assert "1 of 1 at depth 2" in shallow.evidence
+    assert "At depth 2, above the bound 1 of 1; in 0 the determinant" in shallow.evidence
+    turned = replace(runs[2, 0.999], last_determinant=-1e-9)
+    evidence = perturbed_entry([*above, turned]).evidence
+    assert "At depth 2, above the bound 1 of 2; in 1 the determinant ends with the other sign." in evidence
 
 
-def test_runs_whose_last_entry_has_the_wrong_sign_are_counted() -> None:
-    perturbed = Problem(Observed(-2.0, 0.5, 0.1), "balanced", 3, -1, 0)
+UNEQUAL = Problem(Observed(-2.0, 0.5, 0.1), "balanced", 3, -1, 0)
+
+
+@pytest.mark.parametrize(
+    ("losses", "verdict"),
+    [
+        ([1.0, 0.01], "reproduced"),
+        ([1.0, 0.0101], "not reproduced"),
+        ([1.0, 1.0], "not reproduced"),  # stuck where the bound is zero
+        ([1.0, np.nan], "not reproduced"),
+    ],
+)
+def test_a_perturbed_run_must_come_to_a_loss_at_which_the_bound_says_something(
+    losses: list[float], verdict: str
+) -> None:
+    for observed in (UNEQUAL.observed, replace(UNEQUAL.observed, w_22=0.0)):
+        problem = replace(UNEQUAL, observed=observed)
+        run = curve(np.full(2, 99.0), loss=np.array(losses), problem=problem, last_w_22=0.09)
+        assert perturbed_entry([run]).verdict == verdict
+
+
+def test_runs_whose_last_entry_has_the_wrong_sign_are_reported_apart() -> None:
     loss = np.array([0.5, 0.004])
     runs = [
-        curve(np.full(2, 99.0), loss=loss, problem=perturbed, last_w_22=last) for last in (-0.01, 0.09, -0.02)
+        curve(np.full(2, 99.0), loss=loss, problem=UNEQUAL, last_w_22=last) for last in (-0.01, 0.09, -0.02)
     ]
-    evidence = perturbed_entry(runs).evidence
-    assert "In 2 of those at depths 3 and 4 W_22 has the wrong sign" in evidence
-    assert "at 1.2 times it or more" in evidence
+    runs[0] = replace(runs[0], loss=np.array([0.5, 0.1]))
+    claim = perturbed_entry(runs)
+    assert claim.verdict == "reproduced"
+    assert (
+        "in the 1 whose W_22 does not have the wrong sign, losses at the end 0.004 to 0.004" in claim.evidence
+    )
+    assert (
+        "apart from these, 2 whose W_22 has the wrong sign, losses at the end 1.2 to 30 times"
+        in claim.evidence
+    )
+    assert perturbed_entry([runs[0], runs[2]]).verdict == "not reproduced"
+    below = replace(runs[2], entry=np.full(2, 0.1))
+    assert perturbed_entry([*runs, below]).verdict == "not reproduced"
 
 
 def test_random_starts_break_the_bound_where_some_fall_below_with_a_negative_determinant() -> None:

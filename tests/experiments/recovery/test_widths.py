@@ -16,7 +16,7 @@ from dmf_fast.experiments.recovery.widths_runs import (
     WidthGrid,
     WidthResults,
     _trial,
-    largest_smaller_half,
+    largest_tail_share,
     share_beyond,
 )
 
@@ -40,7 +40,7 @@ def results(**changes: Any) -> WidthResults:
             for seed in range(GRID.seeds):
                 narrow = width == 2
                 row = {"depth": depth, "width": width, "seed": seed, "distance": 0.5 if narrow else 0.01}
-                row |= {"smaller_half": 0.3 if narrow else 0.005, "beyond": 0.001, "steps": 100 * width}
+                row |= {"tail_share": 0.3 if narrow else 0.005, "beyond": 0.001, "steps": 100 * width}
                 row |= {"reconstruction_mse": 0.1 / width, "gaussian_mse": 0.02, "seconds": width / 10}
                 row |= changes if (depth, width) == (3, 4) else {}
                 rows.append(row)
@@ -51,9 +51,9 @@ def verdicts(**changes: Any) -> list[str]:
     return [claim.verdict for claim in claims(results(**changes))]
 
 
-def test_the_smaller_half_counts_once_half_the_loss_is_gone() -> None:
-    assert largest_smaller_half(HISTORY, 4) == pytest.approx(0.2)
-    assert largest_smaller_half(HISTORY.slice(0, 2), 4) == 0
+def test_the_tail_counts_once_half_the_loss_is_gone() -> None:
+    assert largest_tail_share(HISTORY, 4, 0.0) == pytest.approx(0.2)
+    assert largest_tail_share(HISTORY.slice(0, 2), 4, 0.0) == 0
 
 
 def test_the_share_beyond_a_rank_is_that_of_the_last_state() -> None:
@@ -74,7 +74,7 @@ def test_four_times_the_rank_must_end_within_2_percent(distance: float, second: 
     ("share", "third"), [(0.01, "not reproduced"), (0.011, "reproduced"), (0.2, "reproduced")]
 )
 def test_a_run_that_is_far_off_must_show_it(share: float, third: str) -> None:
-    assert verdicts(distance=0.06, smaller_half=share)[2] == third
+    assert verdicts(distance=0.06, tail_share=share)[2] == third
 
 
 def test_a_chain_of_full_width_must_leave_its_directions_unused() -> None:

@@ -8,9 +8,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from dmf_fast.experiments.dynamics.closed_form import Numbers
+from dmf_fast.experiments.dynamics.closed_form import Numbers, time_of_value
 from dmf_fast.experiments.running.columns import column
 from dmf_fast.training import TrialResult
+
+SINGULAR_VALUES = (8.0, 4.0, 2.0, 1.0)
+"""Of the observed matrix."""
 
 NEAR = 0.05
 """How near an effective rank is to another, relatively, where a plateau is flat."""
@@ -26,7 +29,7 @@ class Plateau:
         rank: L.
         end: the time when σ_(L+1) reaches half of its final value.
         length: the time from when σ_L does.
-        flat: the part of it in which the effective rank is within 5 % of that of the best approximation of
+        flat: the part of it in which the effective rank is within 5% of that of the best approximation of
             rank L, without a break.
 
     """
@@ -65,7 +68,7 @@ def rank_path(run: TrialResult) -> tuple[Numbers, Numbers]:
 
 
 def longest_stay(times: Numbers, inside: np.ndarray) -> float:
-    """Return the longest time on end where ``inside`` is true, both ``(rows,)``; 0 without any.
+    """Return the longest uninterrupted time where ``inside`` is true, both ``(rows,)``; 0 without any.
 
     >>> longest_stay(np.array([0.0, 1.0, 2.0, 4.0]), np.array([True, False, True, True]))
     2.0
@@ -107,3 +110,17 @@ def over_seeds(
             by_scale = groups.setdefault((one.depth, one.rank), {})
             by_scale.setdefault(one.init_scale, []).append(getattr(one, measure))
     return groups
+
+
+def predicted_length(rank: int, scale: float, depth: int) -> float:
+    """Return the time from when σ_L reaches half of its final value to when σ_(L+1) does, by the closed form.
+
+    The start is a multiple of the identity.
+
+    >>> round(predicted_length(1, 1e-2, depth=2), 3)
+    0.165
+    """
+    before, after = (
+        float(time_of_value(value / 2, value, scale, depth)) for value in SINGULAR_VALUES[rank - 1 : rank + 1]
+    )
+    return after - before
