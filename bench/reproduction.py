@@ -80,18 +80,20 @@ def measured(folder: Path) -> dict[str, Any]:
 def table(report: dict[str, Any]) -> str:
     """Return the table of docs/experiments.md: a line for every experiment, with verdicts and time."""
     lines = [
-        "| experiment | asks | statements | reproduced | seconds |",
-        "| --- | --- | ---: | ---: | ---: |",
+        "| experiment | looks at | statements | reproduced | not | seconds |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
-    total = dict.fromkeys(("claims", "reproduced"), 0)
+    total = dict.fromkeys(("claims", "reproduced", "not"), 0)
     for name, one in report["experiments"].items():
         found = [claim["verdict"] for claim in one["claims"]]
-        counts = {"claims": len(found), "reproduced": found.count("reproduced")}
+        counts = {"claims": len(found)} | {
+            key: found.count(word) for key, word in (("reproduced", "reproduced"), ("not", "not reproduced"))
+        }
         total = {key: total[key] + count for key, count in counts.items()}
         source = f" ({one['paper']})" if one["paper"] else ""
         line = (f"`{name}`", one["title"] + source, *counts.values(), f"{one['seconds']:.0f}")
         lines.append("| " + " | ".join(map(str, line)) + " |")
-    lines.append(f"| all | | {total['claims']} | {total['reproduced']} | {report['seconds']:.0f} |")
+    lines.append("| " + " | ".join(map(str, ("all", "", *total.values(), f"{report['seconds']:.0f}"))) + " |")
     return "\n".join(lines)
 
 
@@ -103,6 +105,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.table is not None:
         print(table(json.loads(arguments.table.read_text())))
+    elif arguments.folder is None:
+        parser.error("name a folder or give --table")
     else:
         arguments.output.write_text(json.dumps(measured(arguments.folder), indent=1) + "\n")
 

@@ -78,8 +78,7 @@ def reproduce(
     facts = run_facts(reproduction.extent, date=date)
     times = _TimeBook(reproduction)
     sections: dict[str, tuple[Section, float]] = {}
-    hidden = None if reproduction.progress is None else not reproduction.progress
-    for name, run in (bar := tqdm(experiments.items(), unit="experiment", disable=hidden)):
+    for name, run in (bar := tqdm(experiments.items(), unit="experiment", disable=reproduction.hides_bars)):
         bar.set_description(name)
         with times.timing(name):
             section = replace(run(reproduction), group=_GROUP_OF.get(name, ""))

@@ -35,7 +35,12 @@ class Reproduction:
 
     def __post_init__(self) -> None:
         if self.quick and self.paper_size:
-            raise ValueError("`quick` and `paper_size` exclude one another: set one of them")
+            raise ValueError("`quick` and `paper_size` are mutually exclusive: set one of them")
+
+    @property
+    def hides_bars(self) -> bool | None:
+        """What tqdm wants to know: whether to hide its bars, None for only where there is no terminal."""
+        return None if self.progress is None else not self.progress
 
     @property
     def extent(self) -> Extent:

@@ -91,9 +91,8 @@ def run_ratings(grid: RatingsGrid, folder: Path, reproduction: Reproduction) -> 
     """Run all of it on ``u.data`` of ``folder``, or load what has been run before."""
     observed = read_all_ratings(folder)
     parts = [(share, seed) for share in grid.shares for seed in range(grid.splits)]
-    hidden = None if reproduction.progress is None else not reproduction.progress
     tables = []
-    for share, seed in tqdm(parts, unit="split", disable=hidden):
+    for share, seed in tqdm(parts, unit="split", disable=reproduction.hides_bars):
         name = f"{share:g}-{seed}-{_key(grid, observed, share)}.parquet"
         tables.append(
             cached_table(

@@ -34,7 +34,7 @@ class CompletionGrid:
 
     The defaults, but for the seeds, are those of the public code of Arora, Cohen, Hu & Luo, "Implicit
     Regularization in Deep Matrix Factorization", NeurIPS 2019: roosephu/deep_matrix_factorization on GitHub.
-    It sets the ``eps`` of GroupRMSprop to 1e-4, where the runs here have 1e-6: their errors agree within 4 %.
+    It sets the ``eps`` of GroupRMSprop to 1e-4, where the runs here have 1e-6: their errors agree within 4%.
     ``epsilon`` is what nuclear-norm minimization may miss every entry by, about the root of
     ``train_loss_threshold``.
     """
@@ -77,7 +77,7 @@ class CompletionGrid:
             "observed entries": ", ".join(f"{count:,}" for count in self.observed),
             "depths": ", ".join(map(str, self.depths)),
             "initialization": "Gaussian, scales " + ", ".join(f"{scale:g}" for scale in self.init_scales),
-            "rule": "GroupRMSprop, learning rates " + ", ".join(f"{lr:g}" for lr in self.learning_rates),
+            "optimizer": "GroupRMSprop, learning rates " + ", ".join(f"{lr:g}" for lr in self.learning_rates),
             "stopped": f"at a train loss of {self.train_loss_threshold:g}, or after {self.steps:,} steps",
             "seeds": f"{self.seeds}, each with its own matrix, entries and starts",
             "nuclear norm": f"least one with every entry within {self.epsilon:g}",

@@ -20,7 +20,7 @@ from dmf_fast.experiments.page.figure_style import (
 )
 from dmf_fast.experiments.page.papers import PICTURES
 from dmf_fast.experiments.page.section import Picture, ResultTable, Section
-from dmf_fast.experiments.recovery.images_claims import NOT_HERE, claims, psnr
+from dmf_fast.experiments.recovery.images_claims import NO_SCIKIT_IMAGE, claims, psnr
 from dmf_fast.experiments.recovery.images_data import Image
 from dmf_fast.experiments.recovery.images_runs import (
     BIHARMONIC,
@@ -77,10 +77,10 @@ def _settings(results: ImagesResults) -> dict[str, str]:
         "rule": f"GroupRMSprop, learning rate {grid.learning_rate:g}",
         "stopped": f"at the best of {grid.validation_fraction:.0%} of the observed pixels, held out; runs "
         f"end at a train loss of {grid.train_loss_threshold:g} or after {grid.steps:,} steps",
-        "chosen on": "the cameraman of scikit-image, 128 × 128, with 30 %, 60 % and 90 % missing: learning "
+        "chosen on": "the cameraman of scikit-image, 128 × 128, with 30%, 60% and 90% missing: learning "
         "rate and scale, by the mean PSNR of both depths",
         "nuclear norm": f"least one with every observed pixel within {grid.epsilon:g}; none held out",
-        "biharmonic": "inpaint_biharmonic of scikit-image; none held out" if has_biharmonic else NOT_HERE,
+        "biharmonic": "inpaint_biharmonic of scikit-image; none held out" if has_biharmonic else NO_SCIKIT_IMAGE,
     }
 
 

@@ -7,11 +7,11 @@ from itertools import product
 import numpy as np
 
 from dmf_fast.experiments.page.comparison import PAIRED_RULE, Comparison, less
+from dmf_fast.experiments.page.papers import OWN
 from dmf_fast.experiments.page.section import Claim, verdict
 from dmf_fast.experiments.recovery.images_runs import BIHARMONIC, NUCLEAR_NORM, ImagesResults
 
-NOT_HERE = "scikit-image is not here: pip install 'dmf-fast[images]'"
-_OURS = "a statement of this project"
+NO_SCIKIT_IMAGE = "scikit-image is not here: pip install 'dmf-fast[images]'"
 
 
 def psnr(error: float | np.ndarray) -> np.ndarray:
@@ -40,14 +40,14 @@ def _smoothness(results: ImagesResults) -> Claim:
     ]
     return Claim(
         "Low rank alone restores an image worse than smoothness alone.",
-        "Li et al. 2020, abstract: low rank alone is not enough for images; the comparison with biharmonic "
-        "inpainting is this project's",
+        "Li, Xu, Luo & Wang 2020, abstract: low rank alone is not enough for images; the comparison with "
+        "biharmonic inpainting is of this project",
         "At every share of missing pixels the mean squared error of biharmonic inpainting is below that of "
         f"every depth and of the nuclear norm, {PAIRED_RULE}.",
         verdict(all(one.holds for one in compared)) if is_there else "not tested",
         f"{_count(compared, 'better')}, by {min(gains):.1f} to {max(gains):.1f} dB (medians over the seeds)"
         if is_there
-        else NOT_HERE,
+        else NO_SCIKIT_IMAGE,
     )
 
 
@@ -56,7 +56,7 @@ def _many_missing(results: ImagesResults) -> Claim:
     compared = [_errors(results, "depth 3", other, share) for other in ("depth 2", NUCLEAR_NORM)]
     return Claim(
         f"With {share:.0%} of the pixels missing depth 3 restores better than depth 2 and the nuclear norm.",
-        f"{_OURS}: whether what Arora et al. 2019 show of matrices of low rank holds of an image",
+        f"{OWN}: whether what Arora et al. 2019 show of matrices of low rank holds of an image",
         f"With {share:.0%} missing the mean squared error of depth 3 is below that of depth 2 and that of "
         f"the nuclear norm, both {PAIRED_RULE}.",
         verdict(all(one.holds for one in compared)),
@@ -69,7 +69,7 @@ def _few_missing(results: ImagesResults) -> Claim:
     compared = _errors(results, NUCLEAR_NORM, "depth 3", share)
     return Claim(
         f"With {share:.0%} of the pixels missing the nuclear norm restores better than depth 3.",
-        _OURS,
+        OWN,
         f"With {share:.0%} missing the mean squared error of the nuclear norm is below that of depth 3, "
         f"{PAIRED_RULE}.",
         verdict(compared.holds),
@@ -94,7 +94,7 @@ def _rank(results: ImagesResults) -> Claim:
     ]
     return Claim(
         "On an image, too, depth 3 finds a lower effective rank than depth 2 and the nuclear norm.",
-        f"{_OURS}, after Arora et al. 2019, figure 2, which is about random matrices",
+        f"{OWN}, after Arora et al. 2019, figure 2, which is about random matrices",
         "At every share of missing pixels the effective rank of the product at depth 3, at the step of the "
         f"best validation, is below that at depth 2 and that of the least nuclear norm, {PAIRED_RULE}.",
         verdict(all(one.holds for one in compared)),
@@ -115,7 +115,7 @@ def _early_stopping(results: ImagesResults) -> Claim:
     ]
     return Claim(
         "At depth 3 it pays to stop before every observed pixel is fitted.",
-        _OURS,
+        OWN,
         "At every share of missing pixels the error over them at the step of the best validation is below "
         f"that at the last step (root mean square in standard deviations, before clipping), {PAIRED_RULE}.",
         verdict(all(one.holds for one in compared)),

@@ -97,7 +97,7 @@ def reconstruction_claims(errors: ReconstructionErrors, at: str, source: str) ->
         Claim(
             "At depth 2 a smaller initialization reconstructs better.",
             source,
-            f"With {few} the error at the smallest scale is below that at the largest, {PAIRED_RULE}.",
+            f"{at}, with {few}, the error at depth 2 is below that from a scale of {large:g}, {PAIRED_RULE}.",
             verdict(smaller_start.holds) if small < large else "not tested",
             smaller_start.evidence if small < large else f"{large:g} is the largest scale itself.",
         ),
@@ -106,7 +106,7 @@ def reconstruction_claims(errors: ReconstructionErrors, at: str, source: str) ->
             source,
             f"{at}, the largest error over the seeds is below {RECOVERED:g} for every depth and for the "
             "nuclear norm.",
-            verdict(max(largest.values()) < RECOVERED),
+            verdict(all(error < RECOVERED for error in largest.values())),
             "; ".join(f"{method}: {error:.3g}" for method, error in largest.items()),
         ),
     ]

@@ -95,9 +95,7 @@ def _claims_at(results: GridResults, scale: float, lr: float) -> list[Claim]:
         | {"nuclear norm": results.of_convex(_ERROR, grid.many)},
     )
     at = f"At an initial scale of {scale:g} and a learning rate of {lr:g}"
-    return reconstruction_claims(
-        errors, at, "Arora et al. 2019; errors by scale as in the authors' public code"
-    )
+    return reconstruction_claims(errors, at, _SOURCE)
 
 
 def _holds_at(place: int, everywhere: dict[tuple[float, float], list[Claim]]) -> str:

@@ -13,8 +13,8 @@ def statistical_dimension(size: int, rank: int) -> float:
     nuclear norm is most likely the one that was measured, from fewer most likely not. Computed by their
     formula for large matrices: with ``ρ`` the rank over the size, it is the size squared times the least,
     over ``τ``, of ``ρ + (1 − ρ) (ρ (1 + τ²) + (1 − ρ) ∫ (u − τ)² φ(u) du)``, the integral from ``τ`` to 2.
-    There ``φ(u) = √(4 − u²) / π`` is the density of the singular values of a large Gaussian matrix. Exactly,
-    by draws of such matrices, the dimension is 589 where this is 587.
+    There ``φ(u) = √(4 − u²) / π`` is the density of the singular values of a large Gaussian matrix. A
+    Monte Carlo estimate of the exact dimension is 589 where this is 587.
 
     >>> round(statistical_dimension(50, 3))
     587

@@ -16,11 +16,11 @@ from dmf_fast.experiments.synthetic import low_rank_problem
 class SensingGrid:
     """Square matrices of one rank, reconstructed from several numbers of Gaussian measurements.
 
-    Half the size that Arora, Cohen, Hu & Luo (NeurIPS 2019) take; `PAPER_SIZE` has theirs. They measure about
-    2 and 5 times as often as a matrix of that rank has degrees of freedom, of which there are 291 here. But 2
-    times, about 600, is more than the statistical dimension (see `sensing_dimension`), 587, from which on the
-    nuclear norm recovers the matrix: nothing would be left to do better. So the few are 500; the many are far
-    enough above it, and cost less than 1,500.
+    Half the size that Arora, Cohen, Hu & Luo (NeurIPS 2019) take; `PAPER_SIZE` has theirs. They take
+    about 2 and 5 measurements per degree of freedom, of which there are 291 here. But 2 per degree of
+    freedom, about 600, is more than the statistical dimension (see `sensing_dimension`), 587, from which on
+    the nuclear norm recovers the matrix: nothing would be left to do better. So the few are 500; the many
+    are far enough above it, and cost less than 1,500.
 
     ``nested`` makes all numbers of measurements take the first of the same ones; their runs share steps.
     """

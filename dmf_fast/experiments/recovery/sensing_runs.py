@@ -104,7 +104,6 @@ def run_sensing_grids(grids: Sequence[SensingGrid], reproduction: Reproduction) 
         for seed in range(grid.seeds)
     ]
     problems.sort(key=lambda problem: max(problem[1]), reverse=True)  # the longest first
-    hidden = None if reproduction.progress is None else not reproduction.progress
     with (
         DeferredInterrupt() as interrupt,
         # A step is too short to share: every problem has a core, where it is not slowed down by waiting.
@@ -116,7 +115,7 @@ def run_sensing_grids(grids: Sequence[SensingGrid], reproduction: Reproduction) 
             return cached_table(path, lambda: _rows(grid, counts, seed, lambda: interrupt.requested))
 
         solved = pool.map(solve, *zip(*problems, strict=True))
-        bar = tqdm(solved, total=len(problems), unit="problem", disable=hidden)
+        bar = tqdm(solved, total=len(problems), unit="problem", disable=reproduction.hides_bars)
         tables = list(bar)
     of_grid = [
         pa.concat_tables([table for (of, *_), table in zip(problems, tables, strict=True) if of is grid])

@@ -17,6 +17,7 @@ from dmf_fast.experiments.page.figure_style import (
     draw_spread,
     new_figure,
 )
+from dmf_fast.experiments.page.papers import OWN
 from dmf_fast.experiments.page.section import Claim, Picture, verdict
 from dmf_fast.experiments.recovery.reconstruction import RECOVERED, error_row
 from dmf_fast.experiments.recovery.sensing_runs import SensingResults
@@ -36,8 +37,8 @@ def claims(results: SensingResults) -> list[Claim]:
     fewer = [count for count in below if _recovered(deep[count]) == 1 and _recovered(convex[count]) == 0]
     return [
         Claim(
-            "Nuclear-norm minimization recovers the matrix from about as many Gaussian measurements on as "
-            "the statistical dimension of the descent cone of the nuclear norm, and not from fewer.",
+            "Nuclear-norm minimization needs about as many Gaussian measurements as the statistical "
+            "dimension of the descent cone of the nuclear norm; fewer do not suffice.",
             "Amelunxen, Lotz, McCoy & Tropp 2014; the numbers and the margin are of this project",
             f"The statistical dimension is {dimension:,.0f}. The error is below {RECOVERED:g} in every seed "
             f"at all numbers of measurements that are above it by {_AROUND:.0%} or more ({_listed(above)}), "
@@ -51,13 +52,13 @@ def claims(results: SensingResults) -> list[Claim]:
             + " of the seeds.",
         ),
         Claim(
-            "Depth 3 recovers the matrix from fewer measurements than that.",
-            "this project",
+            "Depth 3 recovers the matrix from fewer measurements than nuclear-norm minimization needs.",
+            OWN,
             "At one number of measurements at least that is below the statistical dimension by "
             f"{_AROUND:.0%} or more, the error of depth 3 is below {RECOVERED:g} in every seed, and that of "
             "the matrix of least nuclear norm in none.",
             verdict(bool(fewer)),
-            f"So it is at {_listed(fewer)}. Every seed is recovered "
+            f"It holds at {_listed(fewer)}. All seeds are recovered: "
             + ", ".join(f"by {method} {_where(found)}" for method, found in errors.items())
             + f". The matrix has {grid.degrees_of_freedom:,} degrees of freedom.",
         ),

@@ -20,7 +20,7 @@ from dmf_fast.experiments.page.figure_style import (
     add_legend,
     new_figure,
 )
-from dmf_fast.experiments.page.papers import ARORA
+from dmf_fast.experiments.page.papers import ARORA, OWN
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, verdict
 from dmf_fast.experiments.recovery.completion_grid import GridResults
 from dmf_fast.experiments.recovery.reconstruction import RECOVERED
@@ -37,7 +37,7 @@ from dmf_fast.experiments.recovery.starts_runs import (
 )
 from dmf_fast.experiments.reproduction import Reproduction
 
-_SOURCE = "this project; the paper shows Gaussian starts"
+_SOURCE = f"{OWN}; the paper shows Gaussian starts"
 _AS_CLOSE = 2.0
 
 
@@ -93,13 +93,13 @@ def _depth_helps(results: GridResults, pairs: dict[str, tuple[str, str]], what: 
 
 
 def _recovers(results: GridResults, pairs: dict[str, tuple[str, str]]) -> Claim:
-    largest = {name: float(of_pair(results, *pair, 3).max()) for name, pair in pairs.items()}
+    errors = {name: of_pair(results, *pair, 3) for name, pair in pairs.items()}
     return Claim(
         "From every start depth 3 recovers the matrix.",
         _SOURCE,
         f"With each start the error of depth 3 is below {RECOVERED:g} in every seed.",
-        verdict(max(largest.values()) < RECOVERED),
-        "Largest errors: " + "; ".join(f"{name} {error:.2g}" for name, error in largest.items()),
+        verdict(all(bool((found < RECOVERED).all()) for found in errors.values())),
+        "Largest errors: " + "; ".join(f"{name} {found.max():.2g}" for name, found in errors.items()),
     )
 
 
@@ -110,7 +110,8 @@ def _same_as_gradient_descent(results: GridResults) -> Claim:
         for depth in results.grid.depths
     }
     return Claim(
-        "Plain gradient descent ends where GroupRMSprop does, whose steps are along the gradient as well.",
+        "Plain gradient descent ends with about the error of GroupRMSprop, whose steps are along the "
+        "gradient as well.",
         _SOURCE,
         f"In every seed and at both depths their errors differ by less than a factor of {_AS_CLOSE:g}.",
         verdict(all(bool((np.abs(np.log(ratio)) < np.log(_AS_CLOSE)).all()) for ratio in ratios.values())),

@@ -170,7 +170,7 @@ def test_all_depths_run_from_one_scale_and_depth_2_from_the_smaller_one_as_well(
     assert all(found.shape == (2,) for found in errors.values())
 
 
-def test_figure_1_and_the_entries_share_runs() -> None:
+def test_scales_and_entries_share_runs() -> None:
     shared = replace(entries.RANK_5, observed=(2_000,), depths=(2,), seeds=1)
     keys = {trial.key() for trial in trials_of_grid(replace(FULL, depths=(2,), seeds=1, observed=(2_000,)))}
     assert {trial.key() for trial in trials_of_grid(shared)} < keys

@@ -91,14 +91,14 @@ def test_the_matrix_of_least_nuclear_norm_has_no_larger_norm_than_the_truth(tmp_
         assert results.of_convex("nuclear_norm", observed)[seed] <= truth * (1 + 1e-3)
 
 
-def test_figure_1_is_reproduced_by_errors_in_the_order_of_the_paper() -> None:
+def test_errors_by_scale_is_reproduced_by_errors_in_the_order_of_the_paper() -> None:
     # All recover, so that the last claim holds as well.
     results = made_up(lambda measure, depth, scale: scale * 10.0**-depth, lambda measure: 1e-5)
 
     assert verdicts(scales.claims(results)) == [True] * 4
 
 
-def test_figure_1_is_not_reproduced_by_errors_in_the_reverse_order() -> None:
+def test_errors_by_scale_are_not_reproduced_by_errors_in_the_reverse_order() -> None:
     results = made_up(lambda measure, depth, scale: 10.0**depth / scale, lambda measure: 1.0)
 
     assert verdicts(scales.claims(results)) == [False] * 4
@@ -210,7 +210,7 @@ def of_grid() -> GridResults:
     return GridResults(GRID, pa.Table.from_pylist(runs), pa.Table.from_pylist(convex), [])
 
 
-def test_figure_1_draws_the_errors_of_every_depth_by_scale_a_panel_for_each_number_and_rate() -> None:
+def test_errors_by_scale_draws_the_errors_of_every_depth_by_scale_a_panel_for_each_number_and_rate() -> None:
     figure = panels(scales._picture(of_grid()))
     assert legends(figure) == [1]  # the last of the first row
     drawn = [curves(axes) for axes in figure]
@@ -285,7 +285,7 @@ def failing_at_depth_4(measure: str, depth: int, scale: float) -> float:
     return 0.5 if (depth, scale) == (4, 1e-3) else scale * 10.0**-depth
 
 
-def test_figure_1_says_at_which_scales_and_rates_a_statement_does_not_hold() -> None:
+def test_errors_by_scale_says_at_which_scales_and_rates_a_statement_does_not_hold() -> None:
     deeper, convex, smaller, many = scales.claims(made_up(failing_at_depth_4, lambda measure: 1e-4))
 
     assert verdicts([deeper, convex, smaller, many]) == [True] * 4  # at the smallest scale
@@ -297,7 +297,7 @@ def test_figure_1_says_at_which_scales_and_rates_a_statement_does_not_hold() -> 
     assert "1 of 2 pairs" in many.evidence
 
 
-def test_figure_1_says_where_every_depth_from_3_on_recovers() -> None:
+def test_errors_by_scale_says_where_every_depth_from_3_on_recovers() -> None:
     deeper = scales.claims(made_up(lambda measure, depth, scale: scale * 10.0**-depth, lambda measure: 1.0))[
         0
     ]
