@@ -1,4 +1,4 @@
-"""Whole paths of single singular values, as theorem 3 of Arora et al. 2019 integrates, and symmetric matrices.
+"""Whole paths of single singular values by theorem 3 of Arora et al. 2019, and matrices that have them.
 
 Theorem 3 of Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization" (NeurIPS 2019),
 says that ``dσ/dt = −N σ^(2−2/N) g`` with ``g = ⟨∇ℓ(W), u vᵀ⟩``. The integrals below are of this project.
@@ -20,8 +20,8 @@ Numbers = NDArray[np.float64]
 def symmetric_matrix(dim: int, eigenvalues: Sequence[float], seed: int) -> Numbers:
     """Return a random symmetric matrix, ``(dim, dim)``, with these eigenvalues; all others are zero.
 
-    >>> symmetric_matrix(3, [2.0, 1.0], seed=0).trace().round(6)
-    np.float64(3.0)
+    >>> round(float(symmetric_matrix(3, [2.0, 1.0], seed=0).trace()), 6)
+    3.0
     """
     vectors = np.linalg.qr(np.random.default_rng(seed).standard_normal((dim, len(eigenvalues)))).Q
     return np.asarray(vectors * np.asarray(eigenvalues) @ vectors.T)

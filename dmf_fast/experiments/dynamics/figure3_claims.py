@@ -100,7 +100,7 @@ def _vectors_align(name: str, runs: Runs | None) -> Claim:
         statement,
         source,
         rule,
-        verdict(all(share >= _ALIGNED_SHARE for share in shares.values())),
+        verdict(bool(shares) and all(share >= _ALIGNED_SHARE for share in shares.values())),
         "; ".join(
             f"depth {depth}: {share:.0%} of the states, median ratio {np.median(leading[depth]):.2g} (all "
             f"vectors: {shares_of_all[depth]:.0%}, {np.median(of_all[depth]):.2g})"

@@ -47,7 +47,7 @@ def draw_dynamics(name: str, runs: Runs, value_scale: str) -> Picture:
 
 
 def draw_theory(runs: Runs) -> Picture:
-    """Draw velocities compared with theorem 3, a panel for every depth from 2 on, and balancedness by time."""
+    """Draw velocities compared with theorem 3, a panel for every depth from 2 on, and the balancedness."""
     deep = {depth: states for depth, states in runs.items() if depth >= 2}
     figure, panels = new_figure(len(deep) + 1, panel_width=_WIDTH, panel_height=_HEIGHT)
     for axes, (depth, states) in zip(panels[0], deep.items(), strict=False):

@@ -1,4 +1,4 @@
-"""Closed forms of the paths of singular values against integrals and equations solved otherwise."""
+"""Closed forms of the paths of singular values compared with integrals and equations solved otherwise."""
 
 from __future__ import annotations
 
@@ -6,9 +6,22 @@ import numpy as np
 import pytest
 from scipy.integrate import quad, solve_ivp
 
-from dmf_fast.experiments.dynamics.closed_form import path_of_slopes, time_of_value, value_at
+from dmf_fast.experiments.dynamics.closed_form import (
+    path_of_slopes,
+    symmetric_matrix,
+    time_of_value,
+    value_at,
+)
 
 DEPTHS = [1, 2, 3, 4, 7]
+
+
+def test_a_symmetric_matrix_has_the_eigenvalues_and_a_basis_of_its_seed() -> None:
+    one, other = (symmetric_matrix(6, [3.0, -1.0], seed) for seed in (0, 1))
+    for matrix in (one, other):
+        np.testing.assert_allclose(matrix, matrix.T, atol=1e-15)
+        np.testing.assert_allclose(np.linalg.eigvalsh(matrix), [-1, 0, 0, 0, 0, 3], atol=1e-14)
+    assert np.abs(one - other).max() > 0.1
 
 
 @pytest.mark.parametrize("depth", DEPTHS)

@@ -228,7 +228,7 @@ def test_the_contrast_has_the_exponent_of_one_factor_more(depth: int) -> None:
     states = of_velocities([DOUBLED[depth], 1.0, 1.0], [10.0, -10.0, 10.0], [10.1, -10.2, 10.3])
     right, wrong = velocity_errors(states, depth)
     assert right == pytest.approx(0.02)
-    # Errors of 20.2 in place of 10, and of 2 % and 3 % at a value of 1, where all exponents agree.
+    # Errors of 20.2 in place of 10, and of 2% and 3% at a value of 1, where all exponents agree.
     assert wrong == pytest.approx(0.03)
     only = of_velocities([DOUBLED[depth]], [10.0], [10.0])
     assert velocity_errors(only, depth) == pytest.approx((0.0, 1.0))
@@ -269,6 +269,16 @@ def test_losses_up_to_twice_each_other_compare(loss: float, verdict: str) -> Non
 @pytest.mark.parametrize(("imbalance", "verdict"), [(0.0099, "reproduced"), (0.01, "not reproduced")])
 def test_factors_within_a_hundredth_are_balanced(imbalance: float, verdict: str) -> None:
     assert verdicts({1: made_up(1), 2: made_up(2, imbalance=imbalance)})[BALANCED] == verdict
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_state_without_a_number_refutes_what_is_claimed_of_it(depth: int) -> None:
+    runs = {depth: made_up(depth) for depth in (1, 2, 3)}
+    unknown = runs | {depth: made_up(depth, rank=np.nan, imbalance=np.nan)}
+    no_loss = runs | {depth: made_up(depth, train_loss=np.nan)}
+
+    assert verdicts(unknown)[GAPS] == verdicts(unknown)[BALANCED] == "not reproduced"
+    assert verdicts(no_loss)[GAPS] == "not reproduced"
 
 
 def test_half_of_the_diagonal_is_no_longer_aligned() -> None:

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -26,7 +27,9 @@ from dmf_fast.experiments.dynamics.greedy_phases import (
 from dmf_fast.experiments.page.section import Claim, Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running import cached_trials
-from dmf_fast.training import Trials, fit_many
+from dmf_fast.training import FitResult, TrialResult, Trials, fit_many
+
+NOTHING = FitResult(pa.table({}), None, "steps", 0, 0.0, "native")
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +215,20 @@ def test_the_table_of_greedy_phases_has_medians_over_the_seeds() -> None:
     assert list(rows[2].values())[3:] == pytest.approx([1.5, 0.4, 2.0])
 
 
-def test_the_settings_are_those_that_the_claims_were_decided_at() -> None:
-    assert (greedy.DIM, greedy.OBSERVED, greedy.SINGULAR_VALUES) == (20, 320, (20.0, 10.0, 5.0))
-    assert greedy.LEARNING_RATES == {2: 0.5, 3: 0.1}
-    assert greedy.INIT_SCALES == {2: (1e-2, 1e-4, 1e-6, 1e-8, 1e-12), 3: (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)}
+def test_runs_have_the_settings_that_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = greedy._settings(range(5))
+    assert settings["observed"] == f"{len(greedy.observed_entries(3))} entries"
+    assert settings["seeds"] == "5"
+    narrow = [TrialResult(trial, list(trial.factors), NOTHING) for trial in (
+        greedy._narrow_trial(width, seed=0) for width in (1, 2)
+    )]  # fmt: skip
+    wide = [greedy._wide_trial(depth, 1e-4, 0, narrow) for depth in greedy.INIT_SCALES]
+    rates = [f"{trial.spec.options['lr']:g} at depth {len(trial.factors)}" for trial in wide]
+    assert settings["learning rates"] == ", ".join(rates)
+    for trial in wide:
+        largest = float(torch.linalg.svdvals(chain_product(trial.factors))[0])
+        assert 1e-5 < largest < 1e-3  # about the scale
+    monkeypatch.setattr(greedy, "OBSERVED", greedy.DIM**2)
+    matrix = greedy.observed_entries(0).values.reshape(greedy.DIM, greedy.DIM)
+    values = [f"{value:g}" for value in torch.linalg.svdvals(matrix).round(decimals=9) if value]
+    assert settings["matrix"] == f"20 × 20, with singular values {', '.join(values)}"

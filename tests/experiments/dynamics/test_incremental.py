@@ -14,13 +14,12 @@ from dmf_fast.experiments.dynamics.incremental_runs import (
     DIM,
     EVERY,
     INIT_SCALES,
-    RANK,
     SensingProblem,
     SensingRun,
 )
 from dmf_fast.experiments.page.section import Claim
 from dmf_fast.experiments.reproduction import Reproduction
-from dmf_fast.sensing import gaussian_measurements
+from dmf_fast.sensing import Measurements, gaussian_measurements
 from tests.experiments.pictures import curves, legends, panels
 
 pytestmark = pytest.mark.usefixtures("figures")
@@ -171,6 +170,27 @@ def test_a_problem_holds_distances_to_where_narrow_runs_end(
     np.testing.assert_array_equal(again.runs[0].distances, found.runs[0].distances)
 
 
+@pytest.mark.parametrize(
+    ("rule", "near"),
+    [
+        ("passes_by", [np.nan, 0.02, 1e-4]),
+        ("closer_from_smaller", [0.01, np.nan, 1e-4]),
+        ("not_the_truncation", [0.01, np.nan, 1e-4]),
+        ("recovers", [0.01, 0.02, np.nan]),
+    ],
+)
+def test_a_run_without_a_number_refutes(rule: str, near: list[float]) -> None:
+    changed = with_run(LAST, run(DIM, INIT_SCALES[-1], 4, near))
+    assert getattr(incremental_claims, rule)(changed).verdict == "not reproduced"
+
+
+def test_a_narrow_run_without_a_number_refutes() -> None:
+    changed = with_run(LAST + 2, run(2, INIT_SCALES[-1], 4, [np.nan, 0.9, 0.9]))
+    assert incremental_claims.passes_by_when_narrow(changed).verdict == "not reproduced"
+    changed = [*PROBLEMS[:-1], replace(PROBLEMS[-1], disagreement=np.array([0.0, np.nan, 0.0]))]
+    assert incremental_claims.passes_by_when_narrow(changed).verdict == "not reproduced"
+
+
 def test_what_is_drawn_was_measured() -> None:
     distances, losses, least = panels(incremental._plot(PROBLEMS))
     assert legends([distances, losses, least]) == [0, 1, 2]
@@ -192,7 +212,22 @@ def test_the_table_has_medians_over_the_seeds() -> None:
     }  # fmt: skip
 
 
-def test_runs_have_the_settings_of_the_page() -> None:
-    assert (DIM, incremental_runs.MEASURED, RANK) == (20, 300, 3)
-    assert INIT_SCALES == (1e-2, 1e-4, 1e-6, 1e-8, 1e-10)
-    assert (incremental_runs.LEARNING_RATE, incremental_runs.STEPS, EVERY) == (1.0, 2_500, 5)
+def test_runs_have_the_settings_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[torch.Tensor, Measurements]] = []
+
+    def note(starts: torch.Tensor, measurements: Measurements) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append((starts, measurements))
+        return torch.ones(2, len(starts)), (starts @ starts.mT).expand(2, -1, -1, -1)
+
+    monkeypatch.setattr(incremental_runs, "descend", note)
+    found = incremental_runs.sensing_problem(1, Reproduction(tmp_path, progress=False))
+    settings = incremental._settings(range(2))
+    ((starts, measurements),) = seen
+    assert settings["measurements"] == f"{len(measurements)}, independent Gaussian matrices"
+    assert settings["seeds"].startswith("2,")
+    eigenvalues = torch.linalg.eigvalsh(incremental_runs.measured_matrix(1)).flip(0).round(decimals=9)
+    values = ", ".join(f"{value:g}" for value in eigenvalues if value)
+    assert settings["matrix"] == f"{len(eigenvalues)} × {len(eigenvalues)}, eigenvalues {values}"
+    for start, one in zip(starts, found.wide(), strict=False):
+        largest = float(torch.linalg.svdvals(start @ start.T)[0])
+        assert 1 < largest / one.scale < 10  # about the scale

@@ -15,7 +15,7 @@ from dmf_fast.experiments.dynamics import trajectories, trajectories_claims, tra
 from dmf_fast.experiments.dynamics import trajectories_runs as runs
 from dmf_fast.experiments.dynamics.trajectories_runs import RANK, SingularValuePaths
 from dmf_fast.experiments.reproduction import Reproduction
-from dmf_fast.training import FitResult, fit_many
+from dmf_fast.training import FitOptions, FitResult, fit_many
 from tests.experiments.pictures import curves, legends, panels
 
 pytestmark = pytest.mark.usefixtures("figures")
@@ -54,6 +54,8 @@ def test_paths_near_the_prediction_reproduce_every_claim() -> None:
         (0.0101, 0.2, "not reproduced"),
         (0.0099, 0.098, "not reproduced"),
         (0.001, 0.0099, "not reproduced"),
+        (np.nan, 0.2, "not reproduced"),
+        (0.001, np.nan, "not reproduced"),
     ],
 )
 def test_closed_forms_hold_within_a_hundredth_and_ten_times_closer(
@@ -61,6 +63,7 @@ def test_closed_forms_hold_within_a_hundredth_and_ten_times_closer(
 ) -> None:
     observed = [*OBSERVED, paths(5, error, contrast)]
     assert trajectories_claims.closed_form_holds(observed).verdict == verdict
+    assert trajectories_claims.closed_form_holds([]).verdict == "not reproduced"
 
 
 @pytest.mark.parametrize(("error", "verdict"), [(0.0499, "reproduced"), (0.0501, "not reproduced")])
@@ -77,9 +80,10 @@ def test_gaps_are_taken_when_the_first_value_is_half_way() -> None:
     ("gaps", "verdict"),
     [
         ({1: 0.524, 2: 0.1, 3: 0.01}, "reproduced"),
-        ({1: 0.526, 2: 0.1, 3: 0.01}, "not reproduced"),  # shares at depth 1 that differ by more than 5 %
+        ({1: 0.526, 2: 0.1, 3: 0.01}, "not reproduced"),  # shares at depth 1 that differ by more than 5%
         ({1: 0.474, 2: 0.1, 3: 0.01}, "not reproduced"),
         ({1: 0.5, 2: 0.1, 3: 0.1}, "not reproduced"),  # depth 3 as wide as depth 2
+        ({1: 0.5, 2: 0.1, 3: np.nan}, "not reproduced"),
     ],
 )
 def test_gaps_must_widen_with_every_factor(gaps: dict[int, float], verdict: str) -> None:
@@ -131,6 +135,26 @@ def test_states_hold_values_and_the_velocities_of_theorem_3(
     assert runs.follow(trial, reproduction) == states
 
 
+@pytest.mark.parametrize("progress", [True, False, None])
+def test_bars_are_shown_as_asked_for_and_change_no_key(
+    progress: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[FitOptions] = []
+
+    def note(
+        factors: object, train: object, optimizer: object, options: FitOptions, **_: object
+    ) -> FitResult:
+        asked.append(options)
+        return FitResult(pa.table({}), None, "steps", 0, 0.0, "native")
+
+    monkeypatch.setattr(runs, "fit", note)
+    trial = runs.followed_trial(2, seed=0)
+    runs.follow(trial, Reproduction(tmp_path, progress=progress))
+    assert asked == [replace(trial.options, progress=progress)]
+    assert [path.name for path in (tmp_path / "trajectories").iterdir()] == [trial.key()]
+    assert replace(trial, options=asked[0]).key() == trial.key()
+
+
 def test_an_interrupted_run_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ended = FitResult(pa.table({}), None, "interrupted", 0, 0.0, "native")
     monkeypatch.setattr(runs, "fit", lambda *_, **__: ended)
@@ -154,14 +178,32 @@ def test_observed_runs_keep_to_their_closed_form() -> None:
 
 
 def test_runs_have_the_settings_of_the_page() -> None:
-    assert (runs.OBSERVED_DIM, runs.TARGETS, runs.OBSERVED_SCALE) == (10, (2.0, 1.0), 1e-3)
-    assert (runs.DIM, runs.RANK, runs.ENTRIES, runs.SCALE) == (20, 3, 280, 1e-2)
-    trial = runs.followed_trial(4, seed=2)
-    assert (trial.train.shape, len(trial.train), len(trial.factors)) == ((20, 20), 280, 4)
-    assert (trial.options.reduction, trial.options.train_loss_threshold) == ("sum", 1e-4)
-    assert trial.spec.options["lr"] == runs.RATES[4]
-    values = torch.linalg.svdvals(chain_product(trial.factors))
-    assert values[0] > 2 * values[10]  # apart, so that their vectors are determined
+    settings = trajectories._settings(range(2))
+    observed = {depth: runs.observed_trial(depth) for depth in runs.OBSERVED_RATES}
+    followed = {depth: runs.followed_trial(depth, seed=2) for depth in runs.RATES}
+    for text, trials in zip(settings.values(), (observed, followed), strict=False):
+        rates = [f"{trial.spec.options['lr']:g} at depth {depth}" for depth, trial in trials.items()]
+        assert f"learning rates {', '.join(rates)}" in text
+        assert [len(trial.factors) for trial in trials.values()] == list(trials)
+        assert {trial.options.reduction for trial in trials.values()} == {"sum"}
+
+    for trial in observed.values():
+        dim, _ = trial.train.shape
+        values = torch.linalg.svdvals(trial.train.values.reshape(dim, dim)).round(decimals=9)
+        said = " and ".join(f"{value:g}" for value in values if value)
+        assert settings["everything observed"].startswith(f"symmetric {dim} × {dim}, singular values {said};")
+        scale = float(chain_product(trial.factors)[0, 0])
+        assert f"start {scale:g} times the identity" in settings["everything observed"]
+
+    for trial in followed.values():
+        rows, columns = trial.train.shape
+        text = settings["a part observed"]
+        assert text.startswith(f"{rows} × {columns}, rank {RANK}, {len(trial.train)} entries;")
+        assert text.endswith(f"until a mean train loss of {trial.options.train_loss_threshold:g}")
+        values = torch.linalg.svdvals(chain_product(trial.factors))
+        assert 1 < values[0] / runs.SCALE < 10  # about the scale
+        assert values[0] > 2 * values[10]  # apart, so that their vectors are determined
+    assert f"balanced start of {runs.SCALE:g};" in settings["a part observed"]
 
 
 def test_pictures_have_predicted_lines_and_measured_dots() -> None:
