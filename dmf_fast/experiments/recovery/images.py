@@ -80,7 +80,7 @@ def _settings(results: ImagesResults) -> dict[str, str]:
         "chosen on": "the cameraman of scikit-image, 128 × 128, with 30%, 60% and 90% missing: learning "
         "rate and scale, by the mean PSNR of both depths",
         "nuclear norm": f"least one with every observed pixel within {grid.epsilon:g}; none held out",
-        "biharmonic": "inpaint_biharmonic of scikit-image; none held out" if has_biharmonic else NO_SCIKIT_IMAGE,
+        "biharmonic": "inpaint_biharmonic of scikit-image" if has_biharmonic else NO_SCIKIT_IMAGE,
     }
 
 
