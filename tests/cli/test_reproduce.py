@@ -88,7 +88,7 @@ def test_quick_and_the_paper_s_size_exclude_one_another(calls: list[Reproduction
     assert result.exit_code == 2
     assert result.stderr == "Error: --quick and --paper-size exclude one another: give one of them\n"
     assert not calls
-    with pytest.raises(ValueError, match="`quick` and `paper_size` exclude one another"):
+    with pytest.raises(ValueError, match="`quick` and `paper_size` are mutually exclusive"):
         Reproduction(Path(), quick=True, paper_size=True)
 
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from dmf_fast.experiments.page.papers import OWN
+
 # What papers claim must be seen in every run; on real ratings (movielens) the data decide.
 OF_THE_PAPERS = (
     "entries", "scales", "figure2", "figure3", "trajectories", "sensing", "commuting", "unbounded",
-    "rank_one", "connectivity", "greedy", "plateaus", "incremental", "widths",
+    "rank_one", "connectivity", "greedy", "plateaus", "incremental",
 )  # fmt: skip
 
 
@@ -48,7 +50,11 @@ def sections(out: Path) -> dict[str, Any]:
 def test_every_claim_of_the_papers_that_can_be_tested_is_reproduced(
     sections: dict[str, Any], name: str
 ) -> None:
-    verdicts = {claim["statement"]: claim["verdict"] for claim in sections[name]["claims"]}
+    verdicts = {
+        claim["statement"]: claim["verdict"]
+        for claim in sections[name]["claims"]
+        if not claim["source"].startswith(OWN)
+    }
 
     assert "reproduced" in verdicts.values()
     assert "not reproduced" not in verdicts.values(), verdicts
@@ -63,7 +69,7 @@ def test_every_claim_has_its_source_its_rule_and_its_evidence(sections: dict[str
 def test_the_page_has_a_figure_of_every_experiment_that_was_run(out: Path, sections: dict[str, Any]) -> None:
     page = (out / "report.html").read_text()
 
-    assert page.count("<svg") == sum(len(section["figures"]) for section in sections.values()) >= 7
+    assert page.count("<svg") == sum(len(section["figures"]) for section in sections.values()) >= 19
     for section in sections.values():
         assert section["title"] in page
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from dmf_fast import FitOptions, Observations, completion_loss, fit
-from dmf_fast.completion import CompletionOptions
+from dmf_fast.chain import relative_distance
+from dmf_fast.completion import PAPER, CompletionOptions, complete_matrix, widths
 from dmf_fast.completion.folds import biases_of_folds
 from dmf_fast.completion.gradient import leading_directions
 from dmf_fast.completion.scales import degree_scales
@@ -107,6 +108,22 @@ def test_a_run_is_that_of_the_whole_matrix(engine: Any, reproducible: bool) -> N
     assert losses[1] == pytest.approx(losses[0], rel=1e-12)
     for of_blocks, of_whole in zip(trained[1], trained[0], strict=True):
         torch.testing.assert_close(of_blocks, of_whole, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("reproducible", [False, True])
+def test_a_width_is_found_as_on_the_whole_matrix(reproducible: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(widths, "FIRST_WIDTH", 2)
+    options = PAPER.changed(
+        {"hidden": "auto", "depth": 2, "center": True, "lr": 0.03, "steps": 400, "evaluate_every": 10}
+    )
+    found, expected = (
+        complete_matrix(entries, options) for entries in (row_blocks(reproducible=reproducible), whole())
+    )
+    assert len(found.widths) > 1
+    assert [(one.width, one.steps) for one in found.widths] == [
+        (one.width, one.steps) for one in expected.widths
+    ]
+    assert relative_distance(list(found.model.factors), list(expected.model.factors)) < 1e-9
 
 
 def test_a_split_has_every_entry_once_and_leaves_no_row_without_one() -> None:

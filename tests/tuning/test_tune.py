@@ -353,6 +353,12 @@ def test_trials_show_no_bars(observed: Observations, capfd: pytest.CaptureFixtur
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_width_that_is_found_cannot_be_compared_among_trials(observed: Observations) -> None:
+    plain = OPTIONS.changed({"coordinates": "plain", "bias": False, "depth": 2, "hidden": "auto"})
+    with pytest.raises(ValueError, match="`options` must have a number for `hidden`, got 'auto'"):
+        tune(observed, plain, SPACE, TuningOptions(trials=1))
+
+
 def test_bad_arguments_are_refused(observed: Observations) -> None:
     with pytest.raises(ValueError, match="`space` must have an option to search for"):
         tune(observed, OPTIONS, SearchSpace({}))

@@ -111,7 +111,7 @@ def evenly(x: ArrayLike, y: ArrayLike, points: int) -> NDArray[np.intp]:
     array([0, 2, 4])
     """
     one, other = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    steps = np.hypot(np.diff(one) / np.ptp(one), np.diff(other) / np.ptp(other))
+    steps = np.hypot(*(np.diff(path) / (np.ptp(path) or 1.0) for path in (one, other)))
     lengths = np.concatenate(([0.0], steps.cumsum()))
     return np.unique(np.searchsorted(lengths, np.linspace(0, lengths[-1], points)))
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from dmf_fast.experiments.page.papers import OWN
 from dmf_fast.experiments.page.section import Picture, Section, Verdict
 from dmf_fast.files.text import json_text, write_whole
 
@@ -129,6 +130,7 @@ def _page(sections: TimedSections, facts: Mapping[str, str]) -> str:
         sections=sections,
         facts=facts,
         verdicts=verdicts,
+        own=sum(claim.source.startswith(OWN) for section, _ in sections.values() for claim in section.claims),
         seconds=_total_seconds(sections),
     )
 

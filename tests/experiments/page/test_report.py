@@ -8,6 +8,7 @@ import io
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from matplotlib.image import imread
 
 from dmf_fast.experiments.page.figure_style import DEPTH_STYLES, add_legend, draw_band, new_figure
+from dmf_fast.experiments.page.papers import OWN
 from dmf_fast.experiments.page.report import shown_duration, shown_number, write_report
 from dmf_fast.experiments.page.run_facts import run_facts
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, Verdict, Work
@@ -103,8 +105,16 @@ def test_it_says_every_claim_with_source_rule_evidence_and_verdict(page: Page) -
     assert page.text.count("error < 1e-3") == page.text.count("5 > 3") == 6
     badges = Counter(value for value in page.values("class") if value.startswith("badge"))
     assert badges == {"badge reproduced": 4, "badge not-reproduced": 4, "badge not-tested": 4}
-    assert "6 statements drawn from the papers, decided by stated rules" in page.text
+    assert "6 statements, decided by stated rules" in page.text
+    assert "6 are drawn from the papers and 0 are of this project:" in page.text
     assert "2 reproduced, 2 not reproduced, 2 not tested." in page.text
+
+
+def test_it_counts_the_statements_of_this_project(tmp_path: Path) -> None:
+    own = Claim("It is so.", f"{OWN}, after others", "a rule", "reproduced", "seen")
+    sections = {"one": (section(claims=[own, replace(own, source="Others 2020")]), 1.0)}
+    page = Page(write_report(sections, tmp_path, FACTS).read_text(encoding="utf-8"))
+    assert "1 are drawn from the papers and 1 are of this project:" in page.text
 
 
 def test_its_contents_list_the_sections_by_group(tmp_path: Path) -> None:

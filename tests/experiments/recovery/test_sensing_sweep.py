@@ -65,8 +65,8 @@ def test_the_rules_name_the_numbers_that_they_look_at() -> None:
     assert nuclear_norm.evidence == "Recovered: 45: 0%; 65: 0%; 80: 50%; 105: 100% of the seeds."
     # Depth 2 has recovered every seed at 80, but not at 105.
     assert depth_3.evidence.startswith(
-        "So it is at 65. Every seed is recovered by nuclear norm from 105 on, by depth 2 nowhere, by depth 3 "
-        "from 65 on."
+        "It holds at 65. All seeds are recovered: by nuclear norm from 105 on, by depth 2 nowhere, by "
+        "depth 3 from 65 on."
     )
 
 
