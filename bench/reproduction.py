@@ -90,7 +90,8 @@ def table(report: dict[str, Any]) -> str:
             key: found.count(word) for key, word in (("reproduced", "reproduced"), ("not", "not reproduced"))
         }
         total = {key: total[key] + count for key, count in counts.items()}
-        source = f" ({one['paper']})" if one["paper"] else ""
+        authors = one["paper"].partition(", “")[0]
+        source = f" ({authors})" if authors else ""
         line = (f"`{name}`", one["title"] + source, *counts.values(), f"{one['seconds']:.0f}")
         lines.append("| " + " | ".join(map(str, line)) + " |")
     lines.append("| " + " | ".join(map(str, ("all", "", *total.values(), f"{report['seconds']:.0f}"))) + " |")
