@@ -76,7 +76,9 @@ class CompletionGrid:
             "rank": str(self.rank),
             "observed entries": ", ".join(f"{count:,}" for count in self.observed),
             "depths": ", ".join(map(str, self.depths)),
-            "initialization": "Gaussian, scales " + ", ".join(f"{scale:g}" for scale in self.init_scales),
+            "initialization": "Gaussian, scales "
+            + ", ".join(f"{scale:g}" for scale in self.init_scales)
+            + f"; ‖W‖_F at the start, the axis of the authors' notebook, is √{self.size} times the scale",
             "optimizer": "GroupRMSprop, learning rates " + ", ".join(f"{lr:g}" for lr in self.learning_rates),
             "stopped": f"at a train loss of {self.train_loss_threshold:g}, or after {self.steps:,} steps",
             "seeds": f"{self.seeds}, each with its own matrix, entries and starts",
