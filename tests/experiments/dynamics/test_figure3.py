@@ -12,11 +12,10 @@ import pytest
 import torch
 
 from dmf_fast import Observations
-from dmf_fast.experiments.dynamics import figure3, singular_dynamics
+from dmf_fast.experiments.dynamics import singular_dynamics
 from dmf_fast.experiments.dynamics.figure3_claims import claims, moving, velocity_errors
 from dmf_fast.experiments.dynamics.singular_dynamics import LEADING, DynamicsProblem, observe_dynamics
-from dmf_fast.experiments.page.section import Section
-from dmf_fast.experiments.ratings.movielens_data import NOT_HERE, SHAPE, read_some_ratings
+from dmf_fast.experiments.ratings.movielens_data import SHAPE, read_some_ratings
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.columns import column
 from dmf_fast.experiments.synthetic import low_rank_problem
@@ -284,53 +283,6 @@ def test_a_state_without_a_number_refutes_what_is_claimed_of_it(depth: int) -> N
 def test_half_of_the_diagonal_is_no_longer_aligned() -> None:
     assert verdicts({2: made_up(2, ratios=[0.499] * 10)})[ALIGNED] == "reproduced"
     assert verdicts({2: made_up(2, ratios=[0.499] * 8 + [0.5] * 2)})[ALIGNED] == "not reproduced"
-
-
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
-    return Reproduction(tmp_path_factory.mktemp("runs"), quick=True, progress=False)
-
-
-@pytest.fixture(scope="module")
-def section(quick: Reproduction) -> Section:
-    return figure3.run(quick)
-
-
-def test_the_quick_runs_reproduce_every_claim_on_the_random_matrix(section: Section) -> None:
-    tested = [claim for claim in section.claims if claim.verdict != "not tested"]
-
-    assert [claim.verdict for claim in tested] == ["reproduced"] * 4, tested
-    assert len(section.figures) == 2
-    assert section.tables[0].table["depth"].to_pylist() == [1, 2, 3, 4]
-    assert [work.steps for work in section.work] == section.tables[0].table["step"].to_pylist()
-
-
-def test_without_movielens_its_claims_are_not_tested(section: Section) -> None:
-    untested = [claim for claim in section.claims if claim.verdict == "not tested"]
-
-    assert ["MovieLens" in claim.statement for claim in section.claims] == [
-        claim in untested for claim in section.claims
-    ]
-    assert [claim.evidence for claim in untested] == [NOT_HERE] * 2
-
-
-def test_a_second_call_says_the_same_without_a_step(
-    quick: Reproduction, section: Section, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(singular_dynamics, "fit", None)
-
-    assert figure3.run(quick) == section
-
-
-def test_the_quick_runs_reproduce_every_claim_on_movielens(
-    quick: Reproduction, section: Section, movielens_folder: Path
-) -> None:
-    with_movielens = figure3.run(replace(quick, movielens=movielens_folder))
-
-    assert [claim.verdict for claim in with_movielens.claims] == ["reproduced"] * 6, with_movielens.claims
-    assert len(with_movielens.figures) == 3
-    assert with_movielens.work[: len(section.work)] == section.work
-    assert with_movielens.work[-1].dims == (1682, 943, 943)
 
 
 def test_some_ratings_are_drawn_and_normalized(tmp_path: Path) -> None:
