@@ -28,7 +28,7 @@ _FIRST_SEED_OF_A_START = 1_000  # one generator draws measurements and starts
 
 
 @dataclass(frozen=True)
-class SensingRun:
+class IncrementalRun:
     """A run of gradient descent from ``U`` of a width and a scale.
 
     Attributes:
@@ -69,15 +69,15 @@ class SensingProblem:
     """
 
     seed: int
-    runs: Sequence[SensingRun]
+    runs: Sequence[IncrementalRun]
     disagreement: Numbers
     truncation: Numbers
 
-    def wide(self) -> list[SensingRun]:
+    def wide(self) -> list[IncrementalRun]:
         """Return the runs whose rank is not limited."""
         return [run for run in self.runs if run.width == DIM]
 
-    def narrow(self) -> list[SensingRun]:
+    def narrow(self) -> list[IncrementalRun]:
         """Return the others, by width."""
         return [run for run in self.runs if run.width < DIM]
 
@@ -97,7 +97,7 @@ def sensing_problem(seed: int, reproduction: Reproduction) -> SensingProblem:
         (width, INIT_SCALES[-1]) for width in range(1, 1 + RANK)
     ]
     runs = [
-        SensingRun(width, scale, seed, losses[place], distances[place])
+        IncrementalRun(width, scale, seed, losses[place], distances[place])
         for place, (width, scale) in enumerate(described)
     ]
     disagreement = np.array([distances[len(runs) + place, -1, place] for place in range(RANK)])

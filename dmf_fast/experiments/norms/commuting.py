@@ -28,7 +28,7 @@ from dmf_fast.experiments.norms.commuting_flows import (
     LOSS_THRESHOLD,
     MEASURED,
     SIZE,
-    Problem,
+    PositiveSensing,
     diagonal_flow,
     least_trace,
     near_identity,
@@ -67,11 +67,10 @@ def run(reproduction: Reproduction) -> Section:
     """Integrate gradient flow for commuting and other measurements; what has been computed is kept."""
     seeds = range(1 if reproduction.quick else 5)
     depths = tuple(MATRIX_INIT_SCALES)[: 2 if reproduction.quick else None]
-    hidden = None if reproduction.progress is None else not reproduction.progress
     folder = reproduction.folder / "commuting"
     flows = pa.concat_tables(
         cached_table(folder / _name(seed, depths), partial(flows_of, seed, depths))
-        for seed in tqdm(seeds, unit="seed", disable=hidden)
+        for seed in tqdm(seeds, unit="seed", disable=reproduction.hides_bars)
     )
     return Section(
         title="Where the nuclear norm is right: commuting measurements",
@@ -105,7 +104,7 @@ def flows_of(seed: int, depths: tuple[int, ...]) -> pa.Table:
     measurements commute; ``least_of_all`` is that of all matrices that fit. Where they do not commute it is
     both, as far as ``least_eigenvalue``, the smallest of its symmetric part, is not below 0.
     """
-    commuting, other = (Problem.draw(seed, commuting=commuting) for commuting in (True, False))
+    commuting, other = (PositiveSensing.draw(seed, commuting=commuting) for commuting in (True, False))
     of_commuting, of_other = _least(commuting, commuting=True), _least(other, commuting=False)
     rows = [
         {"problem": "commuting", "depth": depth, "init_scale": scale}
@@ -149,7 +148,7 @@ def _spectrum(eigenvalues: NDArray[np.float64]) -> dict[str, Any]:
     }
 
 
-def _least(problem: Problem, *, commuting: bool) -> dict[str, float]:
+def _least(problem: PositiveSensing, *, commuting: bool) -> dict[str, float]:
     solved = minimum_nuclear_norm_sensing(problem.measurements)
     symmetric = (solved.product + solved.product.T) / 2
     return {

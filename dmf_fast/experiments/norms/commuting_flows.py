@@ -19,7 +19,7 @@ _LONGEST = 1e12
 
 
 @dataclass(frozen=True)
-class Problem:
+class PositiveSensing:
     """Positive semidefinite measurements of a positive semidefinite matrix.
 
     Attributes:
@@ -33,7 +33,7 @@ class Problem:
     measurements: Measurements
 
     @staticmethod
-    def draw(seed: int, *, commuting: bool) -> Problem:
+    def draw(seed: int, *, commuting: bool) -> PositiveSensing:
         """Draw the eigenvalues and, unless they are to commute, a random basis for every ``X_k``."""
         random = np.random.default_rng(seed)
         eigenvalues, truth = random.random((MEASURED, SIZE)), random.random(SIZE)
@@ -42,10 +42,10 @@ class Problem:
             bases = np.linalg.qr(random.standard_normal(bases.shape)).Q
         matrices = torch.from_numpy(bases * eigenvalues[:, None] @ bases.transpose(0, 2, 1))
         values = torch.einsum("kii,i->k", matrices, torch.from_numpy(truth))
-        return Problem(eigenvalues, Measurements(matrices, values))
+        return PositiveSensing(eigenvalues, Measurements(matrices, values))
 
 
-def least_trace(problem: Problem) -> NDArray[np.float64]:
+def least_trace(problem: PositiveSensing) -> NDArray[np.float64]:
     """Return the eigenvalues, ``(SIZE,)``, of a positive semidefinite matrix of least trace that fits.
 
     Of commuting measurements only: they see nothing but the diagonal ``λ``, and the nuclear norm of a
@@ -54,7 +54,7 @@ def least_trace(problem: Problem) -> NDArray[np.float64]:
 
     Raises `RuntimeError` where it could not be solved.
 
-    >>> int((least_trace(Problem.draw(0, commuting=True)) > 1e-9).sum()) <= MEASURED
+    >>> int((least_trace(PositiveSensing.draw(0, commuting=True)) > 1e-9).sum()) <= MEASURED
     True
     """
     from scipy.optimize import linprog  # here, as it is slow to import
@@ -66,7 +66,7 @@ def least_trace(problem: Problem) -> NDArray[np.float64]:
     return eigenvalues
 
 
-def diagonal_flow(problem: Problem, depth: int, scale: float) -> NDArray[np.float64]:
+def diagonal_flow(problem: PositiveSensing, depth: int, scale: float) -> NDArray[np.float64]:
     """Return the eigenvalues, ``(SIZE,)``, that gradient flow from factors ``scale · I`` ends with.
 
     Of commuting measurements only. There all factors remain equal and diagonal, ``W_j = diag(w)`` with
@@ -74,7 +74,7 @@ def diagonal_flow(problem: Problem, depth: int, scale: float) -> NDArray[np.floa
 
     Raises `RuntimeError` where the mean loss does not come to `LOSS_THRESHOLD`.
 
-    >>> problem = Problem.draw(0, commuting=True)
+    >>> problem = PositiveSensing.draw(0, commuting=True)
     >>> excess = diagonal_flow(problem, 3, 1e-3).sum() / least_trace(problem).sum() - 1
     >>> bool(abs(excess) < 1e-4)
     True
@@ -101,7 +101,7 @@ def product_flow(measurements: Measurements, depth: int, start: Tensor) -> Tenso
 
     Raises `RuntimeError` where the mean loss does not come to `LOSS_THRESHOLD`.
 
-    >>> problem = Problem.draw(0, commuting=False)
+    >>> problem = PositiveSensing.draw(0, commuting=False)
     >>> product_flow(problem.measurements, 2, 0.1 * near_identity(0.0, seed=0)).shape
     torch.Size([8, 8])
     """

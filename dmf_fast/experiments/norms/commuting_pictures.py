@@ -18,7 +18,7 @@ from dmf_fast.experiments.page.figure_style import (
 )
 from dmf_fast.experiments.running.columns import by_seed
 
-_ACCURACY = 1e-6  # of the flows: below it an excess is none
+_ACCURACY = 1e-6  # of the flows: smaller excesses are drawn here
 _KINDS = {
     "commuting": "commuting",
     "off the basis": "start 1% off the basis",

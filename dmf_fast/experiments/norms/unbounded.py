@@ -27,7 +27,7 @@ from dmf_fast.experiments.norms.unbounded_runs import (
     LOSS_THRESHOLD,
     Curve,
     Observed,
-    Problem,
+    TwoByTwo,
 )
 from dmf_fast.experiments.page.papers import RAZIN
 from dmf_fast.experiments.page.section import Picture, ResultTable, Section
@@ -95,22 +95,22 @@ def run(reproduction: Reproduction) -> Section:
     )
 
 
-def original(*, quick: bool) -> Iterable[Problem]:
+def original(*, quick: bool) -> Iterable[TwoByTwo]:
     """Return the starts with W_12 = W_21 = 1 and W_22 = 0: balanced ones of both signs and random ones."""
     seeds = range(1 if quick else 5)
     for depth in LEARNING_RATES:
-        yield from (Problem(Observed(), "balanced", depth, sign, seed) for sign in (1, -1) for seed in seeds)
+        yield from (TwoByTwo(Observed(), "balanced", depth, sign, seed) for sign in (1, -1) for seed in seeds)
     for depth in (2, 3) if quick else LEARNING_RATES:
-        yield from (Problem(Observed(), "random", depth, 1, seed) for seed in seeds)
+        yield from (TwoByTwo(Observed(), "random", depth, 1, seed) for seed in seeds)
 
 
-def perturbed(*, quick: bool) -> Iterable[Problem]:
+def perturbed(*, quick: bool) -> Iterable[TwoByTwo]:
     """Return the balanced starts of both signs with W_12 = −2, W_21 = 1/2 and several W_22."""
     for value in perturbed_values(quick=quick):
         for depth in (2, 3) if quick else LEARNING_RATES:
             for sign in (-1, 1):
                 for seed in range(1 if quick else 5):
-                    yield Problem(Observed(-2.0, 0.5, value), "balanced", depth, sign, seed)
+                    yield TwoByTwo(Observed(-2.0, 0.5, value), "balanced", depth, sign, seed)
 
 
 def perturbed_values(*, quick: bool) -> tuple[float, ...]:

@@ -45,7 +45,7 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class Problem:
+class TwoByTwo:
     """What is observed, and where the descent starts.
 
     Attributes:
@@ -103,7 +103,7 @@ class Curve:
     `determinant_of`.
     """
 
-    problem: Problem
+    problem: TwoByTwo
     loss: NDArray[np.float64]
     entry: NDArray[np.float64]
     distance: NDArray[np.float64]
@@ -113,7 +113,7 @@ class Curve:
     steps: int
 
     @staticmethod
-    def of(problem: Problem, one: TrialResult) -> Curve:
+    def of(problem: TwoByTwo, one: TrialResult) -> Curve:
         """Return the curve of a trial."""
         loss, entry, distance, rank = (column(one.result.history, name) for name in MEASURES)
         product, determinant = chain_product(one.factors).numpy(), determinant_of(one.factors)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 
@@ -29,7 +28,7 @@ from dmf_fast.experiments.page.section import Picture, ResultTable, Section
 from dmf_fast.experiments.recovery.completion_grid import FULL, CompletionGrid, GridResults
 from dmf_fast.experiments.recovery.entries_claims import claims
 from dmf_fast.experiments.recovery.entries_runs import errors_by_method, factorizations, run_entries
-from dmf_fast.experiments.recovery.reconstruction import RECOVERED
+from dmf_fast.experiments.recovery.reconstruction import RECOVERED, error_summary
 from dmf_fast.experiments.reproduction import Reproduction
 
 SMALLER_SCALE = 1e-6
@@ -102,11 +101,9 @@ def _table(results: GridResults) -> pa.Table:
                 trained = int((ends == "train_loss_threshold").sum())
             rows.append(
                 count
+                | {"method": method}
+                | error_summary(errors)
                 | {
-                    "method": method,
-                    "median error": float(np.median(errors)),
-                    "least": float(errors.min()),
-                    "largest": float(errors.max()),
                     "seeds recovered": int((errors < RECOVERED).sum()),
                     "seeds that reached the train loss": trained,
                 }

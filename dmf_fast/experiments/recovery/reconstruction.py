@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -43,17 +43,71 @@ class ReconstructionErrors:
     convex: np.ndarray
     with_many: Mapping[str, np.ndarray]
 
+    @classmethod
+    def at(
+        cls,
+        scale: float,
+        data: str,
+        counts: tuple[int, int],
+        depths: Sequence[int],
+        init_scales: Sequence[float],
+        of_runs: Callable[[int, int, float], np.ndarray],
+        of_convex: Callable[[int], np.ndarray],
+    ) -> ReconstructionErrors:
+        """Return the errors from one scale, compared with those from the largest of ``init_scales``.
 
-def error_row(data: str, count: int, method: str, init_scale: str, errors: np.ndarray) -> Row:
-    """Return a row of a table of errors, ``(seeds,)``, from ``count`` of the ``data``."""
+        ``of_runs`` is of a number of data, a depth and a scale, ``of_convex`` of a number of data alone.
+        """
+        few, many = counts
+        largest = max(init_scales)
+        return cls(
+            data=data,
+            few=few,
+            many=many,
+            init_scales=(scale, largest),
+            by_depth={depth: of_runs(few, depth, scale) for depth in depths},
+            from_large_start=of_runs(few, 2, largest),
+            convex=of_convex(few),
+            with_many={f"depth {depth}": of_runs(many, depth, scale) for depth in depths}
+            | {"nuclear norm": of_convex(many)},
+        )
+
+
+def decided_at(place: str, by_place: Mapping[str, Sequence[Claim]], places: str) -> list[Claim]:
+    """Return the claims as decided at a place, whose evidence says at how many of the places they hold.
+
+    ``by_place`` has the same claims at every place; ``places`` is what those are called: ``"scales"``, say.
+    """
+    return [
+        replace(claim, evidence=f"{claim.evidence}. {_holds_at(number, by_place, places)}")
+        for number, claim in enumerate(by_place[place])
+    ]
+
+
+def _holds_at(number: int, by_place: Mapping[str, Sequence[Claim]], places: str) -> str:
+    verdicts = {place: claims[number].verdict for place, claims in by_place.items()}
+    tested = {place: found for place, found in verdicts.items() if found != "not tested"}
+    without = [place for place, found in tested.items() if found != "reproduced"]
+    holds = f"It holds at {len(tested) - len(without)} of {len(tested)} {places}"
+    return f"{holds}, not at {', '.join(without)}." if without else f"{holds}."
+
+
+def error_summary(errors: np.ndarray) -> dict[str, float]:
+    """Return what tables show of errors, ``(seeds,)``.
+
+    >>> error_summary(np.array([3.0, 1.0, 2.0]))
+    {'median error': 2.0, 'least': 1.0, 'largest': 3.0}
+    """
     return {
-        data: count,
-        "method": method,
-        "initial scale": init_scale,
         "median error": float(np.median(errors)),
         "least": float(errors.min()),
         "largest": float(errors.max()),
     }
+
+
+def error_row(data: str, count: int, method: str, init_scale: str, errors: np.ndarray) -> Row:
+    """Return a row of a table of errors, ``(seeds,)``, from ``count`` of the ``data``."""
+    return {data: count, "method": method, "initial scale": init_scale, **error_summary(errors)}
 
 
 def draw_errors(

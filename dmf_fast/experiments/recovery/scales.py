@@ -8,6 +8,7 @@ rate. `entries` looks at other numbers of entries and at rank 10.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ from dmf_fast.experiments.recovery.completion_grid import FULL, QUICK, GridResul
 from dmf_fast.experiments.recovery.reconstruction import (
     RECOVERED,
     ReconstructionErrors,
+    decided_at,
     draw_errors,
     error_row,
     reconstruction_claims,
@@ -59,13 +61,14 @@ def claims(results: GridResults) -> list[Claim]:
     The evidence says at which others it holds, too, and which runs of a depth from 3 on recover nothing.
     """
     grid = results.grid
-    everywhere = _everywhere(results)
-    decided = everywhere[min(grid.init_scales), min(grid.learning_rates)]
-    deeper, *others = [
-        replace(claim, evidence=f"{claim.evidence}. {_holds_at(place, everywhere)}")
-        for place, claim in enumerate(decided)
-    ]
+    by_place = {_place(scale, lr): found for (scale, lr), found in _everywhere(results).items()}
+    decided = _place(min(grid.init_scales), min(grid.learning_rates))
+    deeper, *others = decided_at(decided, by_place, "pairs of scale and learning rate")
     return [replace(deeper, evidence=f"{deeper.evidence} {_failures(results)}"), *others]
+
+
+def _place(scale: float, lr: float) -> str:
+    return f"scale {scale:g} with rate {lr:g}"
 
 
 def _everywhere(results: GridResults) -> dict[tuple[float, float], list[Claim]]:
@@ -78,37 +81,20 @@ def _everywhere(results: GridResults) -> dict[tuple[float, float], list[Claim]]:
 
 
 def _claims_at(results: GridResults, scale: float, lr: float) -> list[Claim]:
-    grid, large = results.grid, max(results.grid.init_scales)
-    few, many = (
-        {n: results.of_runs(_ERROR, observed=observed, depth=n, init_scale=scale, lr=lr) for n in grid.depths}
-        for observed in (grid.few, grid.many)
-    )
-    errors = ReconstructionErrors(
-        data="observed entries",
-        few=grid.few,
-        many=grid.many,
-        init_scales=(scale, large),
-        by_depth=few,
-        from_large_start=results.of_runs(_ERROR, observed=grid.few, depth=2, init_scale=large, lr=lr),
-        convex=results.of_convex(_ERROR, grid.few),
-        with_many={f"depth {depth}": found for depth, found in many.items()}
-        | {"nuclear norm": results.of_convex(_ERROR, grid.many)},
+    grid = results.grid
+    errors = ReconstructionErrors.at(
+        scale,
+        "observed entries",
+        (grid.few, grid.many),
+        grid.depths,
+        grid.init_scales,
+        lambda observed, depth, start: results.of_runs(
+            _ERROR, observed=observed, depth=depth, init_scale=start, lr=lr
+        ),
+        partial(results.of_convex, _ERROR),
     )
     at = f"At an initial scale of {scale:g} and a learning rate of {lr:g}"
     return reconstruction_claims(errors, at, _SOURCE)
-
-
-def _holds_at(place: int, everywhere: dict[tuple[float, float], list[Claim]]) -> str:
-    """Say at how many scales and rates the claim at a place of the lists holds, and where it does not."""
-    tested = {where: claims[place] for where, claims in everywhere.items()}
-    tested = {where: claim for where, claim in tested.items() if claim.verdict != "not tested"}
-    without = [
-        f"scale {scale:g} with rate {lr:g}"
-        for (scale, lr), claim in tested.items()
-        if claim.verdict != "reproduced"
-    ]
-    holds = f"It holds at {len(tested) - len(without)} of {len(tested)} pairs of scale and learning rate"
-    return f"{holds}, not at {', '.join(without)}." if without else f"{holds}."
 
 
 def _failures(results: GridResults) -> str:

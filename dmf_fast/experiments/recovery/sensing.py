@@ -6,7 +6,7 @@ over their number.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -19,6 +19,7 @@ from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Secti
 from dmf_fast.experiments.recovery import sensing_sweep, spectra
 from dmf_fast.experiments.recovery.reconstruction import (
     ReconstructionErrors,
+    decided_at,
     draw_errors,
     error_row,
     reconstruction_claims,
@@ -96,40 +97,25 @@ def claims(results: SensingResults) -> list[Claim]:
 
     The evidence says at which other scales it holds, too.
     """
-    by_scale = {scale: _claims_at(results, scale) for scale in sorted(results.grid.init_scales)}
-    return [
-        replace(claim, evidence=f"{claim.evidence}. {_holds_at(place, by_scale)}")
-        for place, claim in enumerate(by_scale[min(by_scale)])
-    ]
+    scales = sorted(results.grid.init_scales)
+    by_scale = {f"{scale:g}": _claims_at(results, scale) for scale in scales}
+    return decided_at(f"{scales[0]:g}", by_scale, "scales")
 
 
 def _claims_at(results: SensingResults, scale: float) -> list[Claim]:
-    grid, large = results.grid, max(results.grid.init_scales)
-    few, many = (
-        {n: results.of_runs(_ERROR, measured=measured, depth=n, init_scale=scale) for n in grid.depths}
-        for measured in (grid.few, grid.many)
-    )
-    errors = ReconstructionErrors(
-        data="measurements",
-        few=grid.few,
-        many=grid.many,
-        init_scales=(scale, large),
-        by_depth=few,
-        from_large_start=results.of_runs(_ERROR, measured=grid.few, depth=2, init_scale=large),
-        convex=results.of_convex(_ERROR, grid.few),
-        with_many={f"depth {depth}": found for depth, found in many.items()}
-        | {"nuclear norm": results.of_convex(_ERROR, grid.many)},
+    grid = results.grid
+    errors = ReconstructionErrors.at(
+        scale,
+        "measurements",
+        (grid.few, grid.many),
+        grid.depths,
+        grid.init_scales,
+        lambda measured, depth, start: results.of_runs(
+            _ERROR, measured=measured, depth=depth, init_scale=start
+        ),
+        partial(results.of_convex, _ERROR),
     )
     return reconstruction_claims(errors, f"At an initial scale of {scale:g}", _SOURCE)
-
-
-def _holds_at(place: int, by_scale: dict[float, list[Claim]]) -> str:
-    """Say at how many scales the claim at a place of the lists holds, and where it does not."""
-    verdicts = {scale: claims[place].verdict for scale, claims in by_scale.items()}
-    tested = {scale: verdict for scale, verdict in verdicts.items() if verdict != "not tested"}
-    without = [f"{scale:g}" for scale, verdict in tested.items() if verdict != "reproduced"]
-    holds = f"It holds at {len(tested) - len(without)} of {len(tested)} scales"
-    return f"{holds}, not at {', '.join(without)}." if without else f"{holds}."
 
 
 def _table(results: SensingResults) -> pa.Table:

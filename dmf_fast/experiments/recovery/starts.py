@@ -23,7 +23,7 @@ from dmf_fast.experiments.page.figure_style import (
 from dmf_fast.experiments.page.papers import ARORA, OWN
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, verdict
 from dmf_fast.experiments.recovery.completion_grid import GridResults
-from dmf_fast.experiments.recovery.reconstruction import RECOVERED
+from dmf_fast.experiments.recovery.reconstruction import RECOVERED, error_summary
 from dmf_fast.experiments.recovery.starts_runs import (
     ADAM_RATES,
     FEW,
@@ -172,12 +172,7 @@ def _table(results: GridResults) -> pa.Table:
 
 
 def _spread(errors: np.ndarray) -> dict[str, int | float]:
-    return {
-        "median error": float(np.median(errors)),
-        "least": float(errors.min()),
-        "largest": float(errors.max()),
-        "seeds recovered": int((errors < RECOVERED).sum()),
-    }
+    return error_summary(errors) | {"seeds recovered": int((errors < RECOVERED).sum())}
 
 
 def _picture(results: GridResults) -> Picture:

@@ -14,8 +14,8 @@ from dmf_fast.experiments.dynamics.incremental_runs import (
     DIM,
     EVERY,
     INIT_SCALES,
+    IncrementalRun,
     SensingProblem,
-    SensingRun,
 )
 from dmf_fast.experiments.page.section import Claim
 from dmf_fast.experiments.reproduction import Reproduction
@@ -25,11 +25,11 @@ from tests.experiments.pictures import curves, legends, panels
 pytestmark = pytest.mark.usefixtures("figures")
 
 
-def run(width: int, scale: float, seed: int, least: list[float] | None = None) -> SensingRun:
+def run(width: int, scale: float, seed: int, least: list[float] | None = None) -> IncrementalRun:
     """Return a run that is nearest to W_1, W_2, W_3 in its rows 1, 2 and 3, where it remains."""
     near = [rank * scale**0.1 / 10 for rank in (1, 2, 3)] if least is None else least
     distances = np.array([[1.0] * 3, [near[0], 0.5, 0.8], [0.7, near[1], 0.6], [0.8, 0.7, near[2]]])
-    return SensingRun(width, scale, seed, np.array([0.1, 0.01, 1e-3, 1e-4]) * (1 + seed), distances)
+    return IncrementalRun(width, scale, seed, np.array([0.1, 0.01, 1e-3, 1e-4]) * (1 + seed), distances)
 
 
 def problem(seed: int) -> SensingProblem:
@@ -42,7 +42,7 @@ def problem(seed: int) -> SensingProblem:
 PROBLEMS = [problem(seed) for seed in range(5)]
 
 
-def with_run(place: int, changed: SensingRun) -> list[SensingProblem]:
+def with_run(place: int, changed: IncrementalRun) -> list[SensingProblem]:
     """Return the problems, of which the last has another run."""
     runs = list(PROBLEMS[-1].runs)
     runs[place] = changed

@@ -24,7 +24,7 @@ from dmf_fast.experiments.norms.commuting_flows import (
     LOSS_THRESHOLD,
     MEASURED,
     SIZE,
-    Problem,
+    PositiveSensing,
     diagonal_flow,
     least_trace,
     near_identity,
@@ -34,12 +34,12 @@ from dmf_fast.experiments.norms.commuting_flows import (
 from dmf_fast.experiments.norms.commuting_pictures import draw_commuting
 from dmf_fast.sensing import Measurements, sensing_loss
 
-COMMUTING = Problem.draw(0, commuting=True)
+COMMUTING = PositiveSensing.draw(0, commuting=True)
 
 
 @pytest.mark.parametrize("commute", [True, False])
 def test_measurements_are_positive_semidefinite_and_commute_where_asked(commute: bool) -> None:
-    problem = Problem.draw(3, commuting=commute)
+    problem = PositiveSensing.draw(3, commuting=commute)
     matrices = problem.measurements.matrices.numpy()
     assert matrices.shape == (MEASURED, SIZE, SIZE)
     np.testing.assert_allclose(np.linalg.eigvalsh(matrices), np.sort(problem.eigenvalues), atol=1e-12)
@@ -51,7 +51,7 @@ def test_measurements_are_positive_semidefinite_and_commute_where_asked(commute:
 
 def test_the_least_trace_fits_and_is_the_least_nuclear_norm_of_all_matrices_here() -> None:
     for seed in range(3):
-        problem = Problem.draw(seed, commuting=True)
+        problem = PositiveSensing.draw(seed, commuting=True)
         found = least_trace(problem)
         assert (found >= 0).all()
         assert (found > 1e-9).sum() == MEASURED  # a corner of the polytope
@@ -61,7 +61,7 @@ def test_the_least_trace_fits_and_is_the_least_nuclear_norm_of_all_matrices_here
         assert found.sum() == pytest.approx(solved.nuclear_norm, rel=1e-5)
 
 
-def in_closed_form(problem: Problem, depth: int, scale: float) -> np.ndarray:
+def in_closed_form(problem: PositiveSensing, depth: int, scale: float) -> np.ndarray:
     """Return the eigenvalues that fit among those of the flow: ``w^(2−N) − scale^(2−N)`` in the span of X_k.
 
     At depth 2 that is ``log(w / scale)``.
@@ -82,7 +82,7 @@ def in_closed_form(problem: Problem, depth: int, scale: float) -> np.ndarray:
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_the_flow_ends_where_its_closed_form_fits(depth: int) -> None:
     for seed in range(3):
-        problem = Problem.draw(seed, commuting=True)
+        problem = PositiveSensing.draw(seed, commuting=True)
         expected = in_closed_form(problem, depth, 0.6)
         np.testing.assert_allclose(diagonal_flow(problem, depth, 0.6), expected, atol=1e-4)
 

@@ -17,7 +17,7 @@ from dmf_fast.experiments.norms.unbounded_runs import (
     MEASURES,
     Curve,
     Observed,
-    Problem,
+    TwoByTwo,
     balanced_start,
     determinant_of,
     least_entry,
@@ -111,14 +111,14 @@ def test_a_tiny_determinant_of_a_large_matrix_keeps_its_sign() -> None:
 
 
 def test_at_depth_2_the_factors_remain_transposes_of_each_other() -> None:
-    trial = Problem(Observed(), "balanced", 2, 1, 0).trial(steps=0)
+    trial = TwoByTwo(Observed(), "balanced", 2, 1, 0).trial(steps=0)
     factors = [factor.clone() for factor in trial.factors]
     fit(factors, trial.train, partial(torch.optim.SGD, lr=1e-2), FitOptions(steps=20_000, progress=False))
     assert torch.equal(factors[0], factors[1].T)
 
 
 def test_a_run_observes_three_values_and_measures_the_fourth() -> None:
-    problem = Problem(PERTURBED, "balanced", 3, -1, 1)
+    problem = TwoByTwo(PERTURBED, "balanced", 3, -1, 1)
     trial = problem.trial(steps=5)
     assert trial.labels == {
         "w_12": -2.0, "w_21": 0.5, "w_22": 0.1, "start": "balanced", "depth": 3, "determinant": -1, "seed": 1,
@@ -139,7 +139,7 @@ def test_a_run_observes_three_values_and_measures_the_fourth() -> None:
 
 
 def test_a_determinant_grows_the_entry_where_it_has_the_sign_of_the_other_two() -> None:
-    problem = Problem(Observed(), "random", 2, 1, 0)
+    problem = TwoByTwo(Observed(), "random", 2, 1, 0)
     assert problem.grows
     assert not replace(problem, determinant=-1).grows
     assert not replace(problem, observed=PERTURBED).grows

@@ -19,14 +19,14 @@ from dmf_fast.experiments.norms.unbounded_claims import (
 from dmf_fast.experiments.norms.unbounded_runs import (
     Curve,
     Observed,
-    Problem,
+    TwoByTwo,
     least_entry,
     most_effective_rank,
 )
 
 LOSS = np.geomspace(0.5, 1e-5, 200)
 EPSILON = np.sqrt(3 * LOSS)
-POSITIVE = Problem(Observed(), "balanced", 2, 1, 0)
+POSITIVE = TwoByTwo(Observed(), "balanced", 2, 1, 0)
 
 
 def curve(
@@ -34,7 +34,7 @@ def curve(
     distance: np.ndarray | None = None,
     rank: np.ndarray | None = None,
     loss: np.ndarray = LOSS,
-    problem: Problem = POSITIVE,
+    problem: TwoByTwo = POSITIVE,
     last_determinant: float = 1e-9,
     last_w_22: float = 0.0,
 ) -> Curve:
@@ -165,7 +165,7 @@ def test_a_perturbed_entry_must_be_above_the_bound_of_its_values_from_depth_3_on
     assert "At depth 2, above the bound 1 of 2; in 1 the determinant ends with the other sign." in evidence
 
 
-UNEQUAL = Problem(Observed(-2.0, 0.5, 0.1), "balanced", 3, -1, 0)
+UNEQUAL = TwoByTwo(Observed(-2.0, 0.5, 0.1), "balanced", 3, -1, 0)
 
 
 @pytest.mark.parametrize(
