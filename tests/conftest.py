@@ -36,16 +36,22 @@ settings.register_profile(
 torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="session")
-def movielens_folder() -> Path:
-    """The folder of MovieLens 100K, which may not be redistributed and so is read where the user keeps it."""
+def find_movielens() -> Path | None:
+    """Return the folder of MovieLens 100K, which may not be redistributed and so is read where the user keeps it."""
     repository = Path(__file__).resolve().parent.parent
     candidates = [Path(os.environ["DMF_FAST_DATA"])] if "DMF_FAST_DATA" in os.environ else []
     candidates.append(repository.parent / "shared" / "data")
-    for candidate in candidates:
-        if (candidate / "ml-100k" / "u.data").is_file():
-            return candidate / "ml-100k"
-    pytest.skip("MovieLens 100K is not here: set DMF_FAST_DATA to the folder that holds ml-100k/")
+    folders = [candidate / "ml-100k" for candidate in candidates]
+    return next((folder for folder in folders if (folder / "u.data").is_file()), None)
+
+
+@pytest.fixture(scope="session")
+def movielens_folder() -> Path:
+    """The folder of MovieLens 100K; tests skip where it is not."""
+    folder = find_movielens()
+    if folder is None:
+        pytest.skip("MovieLens 100K is not here: set DMF_FAST_DATA to the folder that holds ml-100k/")
+    return folder
 
 
 HAS_GPU = cuda.missing_reason() is None and torch.cuda.is_available()

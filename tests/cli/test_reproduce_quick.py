@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from dmf_fast.experiments.page.papers import OWN
+from tests.conftest import find_movielens
 
 # What papers claim must be seen in every run; on real ratings (movielens) the data decide.
 OF_THE_PAPERS = (
@@ -23,9 +24,9 @@ OF_THE_PAPERS = (
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run; MovieLens is there where DMF_FAST_DATA says so."""
+    """The folder of a finished run, with MovieLens where the tests find it."""
     folder = tmp_path_factory.mktemp("paper")
-    command = [
+    command: list[str | Path] = [
         sys.executable,
         "-m",
         "dmf_fast.cli",
@@ -36,6 +37,9 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--out",
         folder,
     ]
+    movielens = find_movielens()
+    if movielens is not None:
+        command += ["--movielens", movielens]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "100"})
     assert done.returncode == 0, done.stderr
     return folder
