@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from dmf_fast import MatrixCompleter
 
-QUICK: dict[str, Any] = {"hidden": 4, "steps": 60, "evaluate_every": 5}
+# On the CPU also where there is a GPU: some are trained when a file is collected.
+QUICK: dict[str, Any] = {"hidden": 4, "steps": 60, "evaluate_every": 5, "device": "cpu"}
 
 
 def quick(**parameters: Any) -> MatrixCompleter:

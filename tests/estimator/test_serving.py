@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner, Result
 
 from dmf_fast import MatrixCompleter
 from dmf_fast.cli.app import app
 from dmf_fast.data import DataError
 from dmf_fast.files.digests import write_sums
+from tests.conftest import on_gpu
 from tests.estimator.ratings import quick, ratings
 from tests.publishing import assert_old_until_new
 
@@ -90,8 +90,7 @@ def test_without_kept_ratings_what_was_seen_cannot_be_left_out() -> None:
     assert completer.recommend(X[:1, 0], k=3, exclude_seen=False).ids.shape == (1, 3)
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@on_gpu
 def test_an_estimator_that_was_trained_on_a_gpu_answers_from_there_and_is_kept_on_the_cpu() -> None:
     completer = quick(device="cuda").fit(X, Y)
     rows = np.unique(X[:, 0])

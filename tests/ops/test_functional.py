@@ -135,7 +135,7 @@ def test_strided_and_transposed_factors_give_the_same_result() -> None:
     problem = make_problem((60, 12, 8, 50))
     strided = []
     for factor in problem.factors:
-        wide = torch.zeros(factor.shape[1] * 2, factor.shape[0], dtype=factor.dtype)
+        wide = factor.new_zeros(factor.shape[1] * 2, factor.shape[0])
         wide[::2] = factor.detach().T
         strided.append(wide[::2].T.requires_grad_())
         assert not strided[-1].is_contiguous()

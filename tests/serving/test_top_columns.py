@@ -19,6 +19,7 @@ from dmf_fast import info, reference
 from dmf_fast.ops import operators
 from dmf_fast.serving import SeenColumns, TwoFactors, recommend, similar_columns
 from dmf_fast.serving.top_columns import top_columns_in_blocks
+from tests.conftest import on_gpu
 
 
 @dataclass(frozen=True)
@@ -122,21 +123,25 @@ def test_a_score_that_is_no_number_is_never_among_the_best(
     assert scores.tolist() == [[3.0, 2.0, 1.0, -torch.inf, -torch.inf]]
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@on_gpu
 def test_on_a_gpu_the_best_columns_are_those_of_the_cpu() -> None:
     problem = whole_numbers((30, 40), 6, 25)
     two_factors = TwoFactors(problem.a, problem.b, None, problem.column_bias)
-    on_cpu, on_gpu = (
+    expected, found = (
         recommend(factors, problem.rows, 5, seen=problem.lists)
         for factors in (two_factors, two_factors.to("cuda"))
     )
-    assert torch.equal(on_gpu.columns, on_cpu.columns)
-    assert torch.equal(on_gpu.scores, on_cpu.scores)
+    assert torch.equal(found.columns, expected.columns)
+    assert torch.equal(found.scores, expected.scores)
     nearest = similar_columns(two_factors.to("cuda"), range(40), 5).similarities
     torch.testing.assert_close(nearest, similar_columns(two_factors, range(40), 5).similarities)
 
 
+# The operator is the CPU's alone.
+on_the_cpu = pytest.mark.parametrize("backend", info.available_instruction_sets(), indirect=True)
+
+
+@on_the_cpu
 @pytest.mark.parametrize("h", [1023, 1024, 1025, 2000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_wide_factors_give_the_best_columns_too(h: int, dtype: torch.dtype, backend: str) -> None:
@@ -145,6 +150,7 @@ def test_wide_factors_give_the_best_columns_too(h: int, dtype: torch.dtype, back
         assert ours.tolist() == expected.tolist()
 
 
+@on_the_cpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("k", [10, 100])  # few are kept sorted, many are not
 def test_results_are_bitwise_equal_for_any_number_of_threads(
