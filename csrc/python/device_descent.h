@@ -4,8 +4,8 @@
 
 namespace dmf::python {
 
-// BlockRuns32 and BlockRuns64: runs of gradient descent as blocks on a GPU read them, in NumPy arrays. Needs
-// the program and the rule that bind_descent binds.
+// BlockRun32 and BlockRun64: a run of gradient descent as a block on a GPU reads it, in a NumPy array; and
+// TooLargeForBlock. Needs the program and the rule that bind_descent binds.
 void bind_device_descent(pybind11::module_& module);
 
 }  // namespace dmf::python

@@ -2,7 +2,6 @@
 #include "simt_shim.h"
 
 #include <catch2/catch.hpp>
-#include <limits>
 #include <memory>
 
 #include "../kernels/cuda/descent.cuh"
@@ -13,7 +12,7 @@ using namespace dmf;
 using namespace dmf::test;
 using dmf::cuda::ArrayUse;
 using dmf::cuda::BlockPlan;
-using dmf::cuda::BlockRun;
+using dmf::cuda::BlockTask;
 using dmf::cuda::Place;
 using dmf::cuda::RunState;
 
@@ -36,20 +35,19 @@ class Launch {
                                           problem.is_weighted, sizeof(T), shared_limit_);
     CHECK(plan.shared_bytes <= shared_limit_);
     shared_bytes_ = std::max(shared_bytes_, plan.shared_bytes);
-    plan.run.memory = static_cast<int64_t>(memory_.size());
     // What no one has written is not a number: whoever reads it spoils the run.
-    memory_.resize(memory_.size() + plan.memory_bytes, 0xff);
+    std::vector<unsigned char>& memory = memories_.emplace_back(plan.memory_bytes, 0xff);
     for (int j = 0; j < plan.run.factors; ++j) {
       const cuda::BlockMatrix& matrix = plan.run.matrices[j];
       for (const int32_t home : {matrix.value.home, matrix.moments[0], matrix.moments[1]}) {
-        if (home != cuda::no_home) std::memset(memory_.data() + plan.run.memory + home, 0, matrix.value.bytes);
+        if (home != cuda::no_home) std::memset(memory.data() + home, 0, matrix.value.bytes);
       }
     }
     const ObservedLines lines = sort_into_lines(pattern.row_of.data(), pattern.column_of.data(), pattern.nnz(),
                                                 pattern.rows, pattern.columns);
     const std::vector<T> values = narrow<T>(problem.values), weights = narrow<T>(problem.weights);
-    cuda::write_observed(plan.run, lines, values.data(), problem.is_weighted ? weights.data() : nullptr,
-                         memory_.data() + plan.run.memory);
+    cuda::write_run(plan.run, lines, values.data(), problem.is_weighted ? weights.data() : nullptr,
+                    memory.data());
     runs_.push_back(plan.run);
     states_.emplace_back();
     for (int j = 0; j < problem.depth(); ++j) {
@@ -63,10 +61,22 @@ class Launch {
     splits_.push_back(split);
   }
 
-  void descend(int64_t until, int64_t updates = std::numeric_limits<int64_t>::max()) {
-    const cuda::BlockRuns runs{runs_.data(), states_.data(), memory_.data(), static_cast<int64_t>(runs_.size()),
-                               until,        updates,        shared_bytes_};
-    cuda::descend_of<T>(runs, threads_, nullptr);
+  // One launch that brings some of the runs, in this order, each to a step of its own.
+  void descend(const std::vector<std::pair<size_t, int64_t>>& runs_and_steps) {
+    std::vector<BlockTask> tasks;
+    for (const auto& [run, until] : runs_and_steps) {
+      tasks.push_back({memories_[run].data(), states_[run]});
+      tasks.back().state.until = until;
+    }
+    cuda::launch(cuda::descend_block<T>, static_cast<int64_t>(tasks.size()), threads_, shared_bytes_, nullptr,
+                 tasks.data());
+    for (size_t k = 0; k < tasks.size(); ++k) states_[runs_and_steps[k].first] = tasks[k].state;
+  }
+
+  void descend(int64_t until) {
+    std::vector<std::pair<size_t, int64_t>> all;
+    for (size_t run = 0; run < runs_.size(); ++run) all.emplace_back(run, until);
+    descend(all);
   }
 
   const RunState& state(size_t run = 0) const { return states_[run]; }
@@ -90,8 +100,7 @@ class Launch {
     if (one.step != two.step || one.loss != two.loss || one.gradient_norm != two.gradient_norm) return false;
     if (one.outcome != two.outcome || one.square_average != two.square_average) return false;
     const auto equal = [&](int32_t home, int32_t bytes) {
-      return std::memcmp(memory_.data() + runs_[run].memory + home,
-                         other.memory_.data() + other.runs_[other_run].memory + home, bytes) == 0;
+      return std::memcmp(memories_[run].data() + home, other.memories_[other_run].data() + home, bytes) == 0;
     };
     for (int j = 0; j < runs_[run].factors; ++j) {
       const cuda::BlockMatrix& matrix = runs_[run].matrices[j];
@@ -106,16 +115,16 @@ class Launch {
  private:
   T& number(size_t run, int j, int64_t row, int64_t column) {
     const cuda::BlockMatrix& matrix = runs_[run].matrices[j];
-    T* home = reinterpret_cast<T*>(memory_.data() + runs_[run].memory + matrix.value.home);
+    T* home = reinterpret_cast<T*>(memories_[run].data() + matrix.value.home);
     return home[row * matrix.stride + column];
   }
 
   const int64_t shared_limit_;
   const int threads_;
   int64_t shared_bytes_ = 0;
-  std::vector<BlockRun> runs_;
+  std::vector<cuda::BlockRun> runs_;
   std::vector<RunState> states_;
-  std::vector<unsigned char> memory_;
+  std::vector<std::vector<unsigned char>> memories_;
   std::vector<int> splits_;
 };
 
@@ -274,21 +283,13 @@ TEST_CASE("CUDA descent: cut into launches it is the same bit for bit") {
       for (const int64_t updates : {1, 3, 7}) {
         Launch<float> cut(cramped);
         cut.add(problem, split);
-        for (int64_t made = updates; made < 21; made += updates) {
-          cut.descend(21, updates);
-          CHECK(cut.outcome() == dmf::Outcome::paused);
+        for (int64_t made = updates; made <= 21; made += updates) {
+          cut.descend(made);
+          CHECK(cut.outcome() == dmf::Outcome::reached);
           CHECK(cut.state().step == made);
         }
-        cut.descend(21, updates);
         CHECK(cut.same(0, whole, 0));
       }
-      // Whoever has reached one step goes on to the next.
-      Launch<float> further(cramped);
-      further.add(problem, split);
-      further.descend(10);
-      CHECK(further.outcome() == dmf::Outcome::reached);
-      further.descend(21);
-      CHECK(further.same(0, whole, 0));
     }
   }
 }
@@ -299,14 +300,22 @@ TEST_CASE("CUDA descent: the runs of a launch do not touch each other") {
       {problem_of(9, 12, 30, {}, adam(0.05), true, 2), 0},
       {problem_of(20, 5, 60, {4, 4, 4}, group_rmsprop(0.02), false, 3), 2},
       {problem_of(4, 4, 5, {130}, gradient_descent(0.1), true, 4), 1}};
-  Launch<float> together;
+  Launch<float> together, in_turn;
   for (const auto& [problem, split] : runs) together.add(problem, split);
-  together.descend(8);
+  for (const auto& [problem, split] : runs) in_turn.add(problem, split);
+  together.descend({{0, 8}, {1, 5}, {2, 11}, {3, 8}});
+  // Other launches, of some of them, in other orders.
+  in_turn.descend({{2, 4}, {0, 8}});
+  in_turn.descend({{3, 1}, {1, 5}, {2, 9}});
+  in_turn.descend({{2, 11}, {3, 8}});
+  const int64_t ends[] = {8, 5, 11, 8};
   for (size_t run = 0; run < runs.size(); ++run) {
     Launch<float> alone;
     alone.add(runs[run].first, runs[run].second);
-    alone.descend(8);
+    alone.descend(ends[run]);
+    CHECK(alone.state().step == ends[run]);
     CHECK(alone.same(0, together, run));
+    CHECK(alone.same(0, in_turn, run));
   }
 }
 
@@ -347,14 +356,15 @@ TEST_CASE("CUDA descent: runs end by their rules") {
   }
 }
 
-TEST_CASE("CUDA descent: a launch without updates evaluates the state") {
+TEST_CASE("CUDA descent: a launch to the step where the run stands evaluates the state") {
   const DescentProblem problem = problem_of(12, 9, 50, {6, 7}, gradient_descent(0.3));
   PlainDescent plain(problem);
   plain.descend_to(0);
   Launch<double> launch;
   launch.add(problem, 1);
-  launch.descend(5, 0);
-  CHECK(launch.outcome() == dmf::Outcome::paused);
+  launch.descend(0);
+  CHECK(launch.outcome() == dmf::Outcome::reached);
+  CHECK(launch.state().step == 0);
   CHECK(launch.state().loss == Approx(plain.loss).epsilon(1e-12));
   CHECK(launch.state().gradient_norm == Approx(plain.gradient_norm).epsilon(1e-12));
 }
@@ -408,20 +418,52 @@ TEST_CASE("CUDA descent: problems that are none for a block are refused") {
   cuda::RunOptions options;
   options.total_weight = 50;
   CHECK_NOTHROW(cuda::plan_block_run(program, options, 50, false, 4, roomy));
-  CHECK_THROWS_AS(cuda::plan_block_run(program, options, 0, false, 4, roomy), std::invalid_argument);
-  CHECK_THROWS_AS(cuda::plan_block_run(program, options, 65537, false, 4, roomy), std::invalid_argument);
-  CHECK_THROWS_AS(cuda::plan_block_run(program, options, 50, false, 4, cuda::shared_front - 1),
-                  std::invalid_argument);
-  DescentProgram deep = program_of(problem_of(5, 5, 9, std::vector<int64_t>(8, 3), gradient_descent(0.3)), 1);
-  CHECK_THROWS_AS(cuda::plan_block_run(deep, options, 9, false, 4, roomy), std::invalid_argument);
+  const auto too_large = [&](const DescentProgram& other, int64_t nnz, int64_t limit) {
+    CHECK_THROWS_AS(cuda::plan_block_run(other, options, nnz, false, 4, limit), cuda::TooLargeForBlock);
+  };
+  too_large(program, 65537, roomy);
+  too_large(program, 50, cuda::shared_front - 1);
+  too_large(program_of(problem_of(5, 5, 9, std::vector<int64_t>(8, 3), gradient_descent(0.3)), 1), 9, roomy);
+  too_large(program_of(problem_of(5, 5, 9, {257}, gradient_descent(0.3)), 1), 9, roomy);
+}
+
+TEST_CASE("CUDA descent: what is wrong is not called too large") {
+  const DescentProblem problem = problem_of(12, 9, 50, {6, 7}, gradient_descent(0.3));
+  const DescentProgram program = program_of(problem, 1);
+  cuda::RunOptions options;
+  options.total_weight = 50;
+  const auto wrong = [&](const DescentProgram& other, const cuda::RunOptions& with, int64_t nnz) {
+    try {
+      cuda::plan_block_run(other, with, nnz, false, 4, roomy);
+      FAIL("it was taken");
+    } catch (const cuda::TooLargeForBlock&) {
+      FAIL("it was called too large");
+    } catch (const std::invalid_argument&) {
+    }
+  };
+  wrong(program, options, 0);
   DescentProgram astray = program;
   astray.products[0].right = 17;
-  CHECK_THROWS_AS(cuda::plan_block_run(astray, options, 50, false, 4, roomy), std::invalid_argument);
+  wrong(astray, options, 50);
   for (const RuleKind kind : {RuleKind::adaptive_gradient_descent, RuleKind::preconditioned_lbfgs}) {
     cuda::RunOptions unknown = options;
     unknown.rule.kind = kind;
-    CHECK_THROWS_AS(cuda::plan_block_run(program, unknown, 50, false, 4, roomy), std::invalid_argument);
+    wrong(program, unknown, 50);
   }
   options.total_weight = 0;
-  CHECK_THROWS_AS(cuda::plan_block_run(program, options, 50, false, 4, roomy), std::invalid_argument);
+  wrong(program, options, 50);
+}
+
+TEST_CASE("CUDA descent: cycles are counted as the kernel's header says") {
+  const auto cycles = [](const std::vector<int64_t>& hidden, int split, int64_t nnz) {
+    const DescentProblem problem = problem_of(100, 100, nnz, hidden, group_rmsprop(0.001));
+    cuda::RunOptions options;
+    options.total_weight = 1;
+    return cuda::plan_block_run(program_of(problem, split), options, nnz, false, 4, roomy).cycles;
+  };
+  for (int depth = 2; depth <= 4; ++depth) {
+    const std::vector<int64_t> hidden(depth - 1, 100);
+    CHECK(cycles(hidden, 1, 2000) == Approx(25000 + (depth - 2) * 32000).epsilon(0.1));
+    CHECK(cycles(hidden, 0, 2000) == Approx(36000 + (depth - 2) * 31500).epsilon(0.1));
+  }
 }

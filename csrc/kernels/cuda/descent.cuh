@@ -2,7 +2,7 @@
 //
 // A block interprets its run's program (program.h): between the parts of a step lie barriers, and nothing else
 // is exchanged between threads but sums in a fixed order. So a run's result depends neither on the other runs
-// of the launch nor on how its steps are cut into launches.
+// of the launch and their order nor on how its steps are cut into launches.
 //
 //   shared memory   sums of the warps, a copy of the run, and what a step reads most, as far as it reaches
 //   L2              all else: moments, gradients of factors, and from depth 3 on some of the rest
@@ -33,11 +33,11 @@ __device__ __forceinline__ void copy_bytes(const unsigned char* source, unsigned
 template <class T>
 class BlockDescent {
  public:
-  __device__ __forceinline__ BlockDescent(const BlockRun& given, unsigned char* memory)
+  __device__ __forceinline__ explicit BlockDescent(unsigned char* memory)
       : sums_(reinterpret_cast<double*>(dynamic_shared())),
         run_(*reinterpret_cast<const BlockRun*>(dynamic_shared() + sums_bytes)),
-        memory_{dynamic_shared(), memory + given.memory} {
-    copy_bytes(reinterpret_cast<const unsigned char*>(&given), dynamic_shared() + sums_bytes, sizeof(BlockRun));
+        memory_{dynamic_shared(), memory} {
+    copy_bytes(memory, dynamic_shared() + sums_bytes, sizeof(BlockRun));
     __syncthreads();
     for (int number = 0; number < run_.factors; ++number) fetch(run_.matrices[number].value);
     fetch_observed();
@@ -46,13 +46,13 @@ class BlockDescent {
   }
 
   // Makes steps from the state on, to one of its ends.
-  __device__ __forceinline__ void descend(RunState& state, int64_t until, int64_t updates) {
+  __device__ __forceinline__ void descend(RunState& state) {
     const Rule& rule = run_.rule;
     const bool has_norm_rule = run_.stop.gradient_norm >= 0;
-    for (int64_t made = 0;; ++made) {
+    for (;;) {
       state.loss = evaluate() / run_.total_weight;
       Outcome outcome = outcome_by_loss(state);
-      const bool last = outcome != Outcome::paused || state.step >= until || made == updates;
+      const bool last = outcome != Outcome::paused || state.step >= state.until;
       double squares = 0;
       if (last || has_norm_rule || rule.kind == RuleKind::group_rmsprop) {
         squares = sum_of_squares(T(0), sums_ + most_warps);
@@ -60,8 +60,7 @@ class BlockDescent {
       }
       const bool small = has_norm_rule && state.gradient_norm <= run_.stop.gradient_norm;
       if (last || small) {
-        if (outcome == Outcome::paused && small) outcome = Outcome::gradient_norm_threshold;
-        if (outcome == Outcome::paused && state.step >= until) outcome = Outcome::reached;
+        if (outcome == Outcome::paused) outcome = small ? Outcome::gradient_norm_threshold : Outcome::reached;
         state.outcome = static_cast<int64_t>(outcome);
         return;
       }
@@ -180,20 +179,16 @@ class BlockDescent {
   const BlockMemory memory_;
 };
 
-// Block r makes run r, unless it has come to its end.
+// A block a task, unless its run has come to an end.
 template <class T>
-__global__ void __launch_bounds__(descent_threads) descend_block(BlockRuns runs) {
-  RunState state = runs.states[blockIdx.x];
+__global__ void __launch_bounds__(descent_threads) descend_block(BlockTask* tasks) {
+  BlockTask& task = tasks[blockIdx.x];
+  RunState state = task.state;
   if (state.outcome > static_cast<int64_t>(Outcome::paused)) return;
-  BlockDescent<T> block(runs.runs[blockIdx.x], runs.memory);
-  block.descend(state, runs.until, runs.updates);
+  BlockDescent<T> block(task.memory);
+  block.descend(state);
   block.keep_factors();
-  if (threadIdx.x == 0) runs.states[blockIdx.x] = state;
-}
-
-template <class T>
-void descend_of(const BlockRuns& runs, int threads, cudaStream_t stream) {
-  launch(descend_block<T>, runs.count, threads, runs.shared_bytes, stream, runs);
+  if (threadIdx.x == 0) task.state = state;
 }
 
 }  // namespace dmf::cuda

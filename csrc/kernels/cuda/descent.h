@@ -1,17 +1,24 @@
-// Gradient descent, whole runs a thread block each: what csrc/ops calls. It only enqueues work on `stream`.
+// Gradient descent, whole runs a thread block each: what csrc/ops calls.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
+#include <vector>
+
 #include "../number_types.h"
 #include "descent_run.h"
+#include "workspace.h"
 
 namespace dmf::cuda {
 
-// Runs that have come to an end, other than by reaching an earlier `until`, stay as they are.
-void descend(Dtype dtype, const BlockRuns& runs, cudaStream_t stream);
+// Brings every run to its `until` or to an earlier end, and waits for it; `shared_bytes` is the most that one
+// of them needs. Runs that have come to an end, other than by reaching an earlier `until`, stay as they are.
+// Blocks start in the order of `tasks`: where there are more than multiprocessors, the longest should come
+// first.
+void descend(Dtype dtype, std::vector<BlockTask>& tasks, int64_t shared_bytes, Workspace& workspace,
+             cudaStream_t stream);
 
 // What a block may have on the present device, in bytes.
-int64_t shared_memory_limit();
+int64_t block_shared_memory();
 
 }  // namespace dmf::cuda

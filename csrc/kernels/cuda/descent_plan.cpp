@@ -1,8 +1,8 @@
 #include "descent_plan.h"
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
-#include <stdexcept>
 #include <string>
 
 namespace dmf::cuda {
@@ -15,9 +15,12 @@ int64_t aligned(int64_t bytes) {
   return (bytes + alignment - 1) / alignment * alignment;
 }
 
+template <class Error = std::invalid_argument>
 void require(bool holds, const std::string& sentence) {
-  if (!holds) throw std::invalid_argument("a block on a GPU cannot make this run: " + sentence);
+  if (!holds) throw Error("a block on a GPU cannot make this run: " + sentence);
 }
+
+constexpr auto require_size = require<TooLargeForBlock>;
 
 // The lowest offset from `begin` on at which array `chosen` is alone as long as it lives.
 int64_t lowest_offset(const std::vector<ArrayUse>& arrays, const std::vector<Place>& places,
@@ -60,16 +63,30 @@ class Planner {
   BlockPlan finish(const RunOptions& options, int64_t shared_limit) {
     add_moments(options.rule.moments());
     const Placement placed = place_arrays(uses_, shared_front, shared_limit, homes_bytes_);
-    require(placed.memory_bytes <= INT32_MAX, "it would need 2 GB of memory or more");
+    require_size(placed.memory_bytes <= INT32_MAX, "it would need 2 GB of memory or more");
     for (size_t k = 0; k < uses_.size(); ++k) arrays_[k]->place = placed.places[k];
     run_.rule = options.rule;
     run_.stop = options.stop;
     run_.scale = options.scale;
     run_.total_weight = options.total_weight;
-    return {run_, placed.shared_bytes, placed.memory_bytes};
+    return {run_, placed.shared_bytes, placed.memory_bytes, cycles()};
   }
 
  private:
+  // In float32; descent.cuh has the counts.
+  double cycles() const {
+    const Matrix a = program_.matrices[program_.a];
+    double sum = static_cast<double>(nnz_) * (program_.forms_product() ? 1.0 : 0.1 * a.columns);
+    for (const Product& product : program_.products) {
+      const Matrix left = program_.matrices[product.left], result = program_.matrices[product.result];
+      sum += 3 * 0.0102 * left.columns * result.rows * result.columns;
+    }
+    for (int factor = 0; factor < program_.factors; ++factor) {
+      sum += 0.15 * program_.matrices[factor].rows * program_.matrices[factor].columns;
+    }
+    return sum;
+  }
+
   // The parts of a step: products, rows, columns, products backward, update.
   int forward_of(int product) const { return product; }
   int rows_part() const { return product_count_; }
@@ -182,16 +199,17 @@ class Planner {
   BlockRun run_;
   std::vector<BlockArray*> arrays_;
   std::vector<ArrayUse> uses_;
-  int64_t homes_bytes_ = 0;
+  int64_t homes_bytes_ = sizeof(BlockRun);
 };
 
 void check(const DescentProgram& program, const RunOptions& options, int64_t nnz, int number_bytes,
            int64_t shared_limit) {
-  require(program.factors >= 1 && program.factors <= most_factors, "it has " + std::to_string(program.factors) +
-                                                                       " factors, and a block takes 1 to " +
-                                                                       std::to_string(most_factors));
-  require(shared_limit >= shared_front, "it has too little shared memory");
-  require(nnz >= 1 && nnz <= most_lines, "1 to 65536 entries must be observed");
+  require(program.factors >= 1 && nnz >= 1, "it has no factors or no entries");
+  require_size(program.factors <= most_factors, "it has " + std::to_string(program.factors) +
+                                                    " factors, and a block takes 1 to " +
+                                                    std::to_string(most_factors));
+  require_size(shared_limit >= shared_front, "it has too little shared memory");
+  require_size(nnz <= most_lines, "at most 65536 entries may be observed");
   require(options.rule.kind != RuleKind::adaptive_gradient_descent &&
               options.rule.kind != RuleKind::preconditioned_lbfgs && options.rule.gradient_clip == 0,
           "a block knows neither the adaptive step, nor L-BFGS, nor clipped gradients");
@@ -203,11 +221,11 @@ void check(const DescentProgram& program, const RunOptions& options, int64_t nnz
   require(is_matrix(program.a) && (program.forms_product() || is_matrix(program.b_transposed)),
           "its program names matrices that are not there");
   for (const Matrix& matrix : program.matrices) {
-    require(
-        matrix.rows >= 1 && matrix.rows <= most_lines && matrix.columns >= 1 && matrix.columns <= most_lines,
-        "matrices must have 1 to 65536 rows and columns");
-    require((matrix.rows + 4) * (matrix.columns + 8) * number_bytes <= INT32_MAX / most_matrices / 2,
-            "a matrix is too large");
+    require(matrix.rows >= 1 && matrix.columns >= 1, "a matrix is empty");
+    require_size(matrix.rows <= most_lines && matrix.columns <= most_lines,
+                 "matrices may have at most 65536 rows and columns");
+    require_size((matrix.rows + 4) * (matrix.columns + 8) * number_bytes <= INT32_MAX / most_matrices / 2,
+                 "a matrix is too large");
   }
   std::vector<int> times_used(program.matrices.size(), 0);
   ++times_used[program.a];
@@ -231,9 +249,9 @@ void check(const DescentProgram& program, const RunOptions& options, int64_t nnz
   if (program.forms_product()) return;
   const int64_t h = program.matrices[program.a].columns;
   require(program.matrices[program.b_transposed].columns == h, "A and Bᵀ must have equally many columns");
-  require((h + 3) / 4 * 4 * number_bytes <= most_line_bytes,
-          "A and Bᵀ have " + std::to_string(h) + " columns, and a block takes at most " +
-              std::to_string(most_line_bytes / number_bytes));
+  require_size((h + 3) / 4 * 4 * number_bytes <= most_line_bytes,
+               "A and Bᵀ have " + std::to_string(h) + " columns, and a block takes at most " +
+                   std::to_string(most_line_bytes / number_bytes));
 }
 
 }  // namespace
@@ -269,8 +287,9 @@ BlockPlan plan_block_run(const DescentProgram& program, const RunOptions& option
 }
 
 template <class T>
-void write_observed(const BlockRun& run, const ObservedLines& lines, const T* values, const T* weights,
-                    unsigned char* memory) {
+void write_run(const BlockRun& run, const ObservedLines& lines, const T* values, const T* weights,
+               unsigned char* memory) {
+  std::memcpy(memory, &run, sizeof run);
   const BlockObserved& observed = run.observed;
   const auto home = [memory](const BlockArray& array, auto number) {
     return reinterpret_cast<decltype(number)*>(memory + array.home);
@@ -295,8 +314,7 @@ void write_observed(const BlockRun& run, const ObservedLines& lines, const T* va
   }
 }
 
-template void write_observed(const BlockRun&, const ObservedLines&, const float*, const float*, unsigned char*);
-template void write_observed(const BlockRun&, const ObservedLines&, const double*, const double*,
-                             unsigned char*);
+template void write_run(const BlockRun&, const ObservedLines&, const float*, const float*, unsigned char*);
+template void write_run(const BlockRun&, const ObservedLines&, const double*, const double*, unsigned char*);
 
 }  // namespace dmf::cuda

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <stdexcept>
 #include <vector>
 
 #include "../descent/observed_lines.h"
@@ -38,17 +39,25 @@ struct RunOptions {
 };
 
 struct BlockPlan {
-  BlockRun run;  // without `memory`
+  BlockRun run;
   int64_t shared_bytes, memory_bytes;
+  double cycles;  // of a step, by count (descent.cuh)
 };
 
-// Throws std::invalid_argument where the problem is not one for a block. `number_bytes` is 4 or 8.
+// Another engine must make the run.
+class TooLargeForBlock : public std::invalid_argument {
+ public:
+  using std::invalid_argument::invalid_argument;
+};
+
+// Throws TooLargeForBlock, and std::invalid_argument where something is wrong. `number_bytes` is 4 or 8.
 BlockPlan plan_block_run(const DescentProgram& program, const RunOptions& options, int64_t nnz, bool weighted,
                          int number_bytes, int64_t shared_limit);
 
-// Writes Ω to the homes in the run's memory. Values and weights, null for none, are in the caller's order.
+// Writes the run to its memory, and Ω to its homes there. Values and weights, null for none, are in the
+// caller's order.
 template <class T>
-void write_observed(const BlockRun& run, const ObservedLines& lines, const T* values, const T* weights,
-                    unsigned char* memory);
+void write_run(const BlockRun& run, const ObservedLines& lines, const T* values, const T* weights,
+               unsigned char* memory);
 
 }  // namespace dmf::cuda

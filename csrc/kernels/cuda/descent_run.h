@@ -6,10 +6,10 @@
 // from neighboring rows fall into different banks of shared memory; and 8 numbers follow the last row, which a
 // tile at the right edge may read but never uses.
 //
-// A run has a piece of memory on the device, in which every array that outlives a launch has its *home*:
-// factors, moments and Ω. For the time of a launch an array has a *place*, in the block's shared memory or in
-// the run's memory. Arrays that a step makes anew have no home, and may share a place with others that are
-// not needed at the same time (descent_plan.h).
+// A run has a piece of memory on the device, which begins with its BlockRun, and in which every array that
+// outlives a launch has its *home*: factors, moments and Ω. For the time of a launch an array has a *place*, in
+// the block's shared memory or in the run's memory. Arrays that a step makes anew have no home, and may share a
+// place with others that are not needed at the same time (descent_plan.h).
 //
 // Ω stands in both orders of ObservedLines, in 16-bit indices, 8 bytes an entry and, in float32, 8 more for its
 // value and its coefficient, 12 with a weight.
@@ -72,7 +72,6 @@ struct alignas(16) BlockRun {
   StopRules stop;
   double scale = 0;         // the minimized loss is scale · Σ w (p − b)²
   double total_weight = 0;  // Σ w
-  int64_t memory = 0;       // where the run's memory begins: bytes into that of all runs
   int32_t factors = 0, products = 0;
   int32_t a = no_matrix, b_transposed = no_matrix;
   BlockMatrix matrices[most_matrices];
@@ -80,24 +79,20 @@ struct alignas(16) BlockRun {
   BlockObserved observed;
 };
 
-// What changes from step to step, besides factors and moments.
+// What changes from step to step, besides factors and moments, and how far the run is to go.
 struct RunState {
   int64_t step = 0;           // updates that were made
+  int64_t until = 0;          // the step at which a launch ends
   double square_average = 0;  // s of GroupRMSprop
   double loss = 0;            // weighted mean at the present factors
   double gradient_norm = 0;
   int64_t outcome = static_cast<int64_t>(Outcome::paused);
 };
 
-// The runs of a launch, as plan_block_run prepares them; arrays on the device.
-struct BlockRuns {
-  const BlockRun* runs;
-  RunState* states;
-  unsigned char* memory;  // of all runs
-  int64_t count;
-  int64_t until;         // the step at which runs end
-  int64_t updates;       // in this launch, at most
-  int64_t shared_bytes;  // the most that a run needs
+// A run in a launch: what travels to the device and back.
+struct BlockTask {
+  unsigned char* memory;  // of the run, on the device
+  RunState state;
 };
 
 // Shared memory begins with the sums of the warps and a copy of the run.

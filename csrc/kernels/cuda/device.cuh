@@ -25,18 +25,37 @@ inline void check(cudaError_t error, const char* what) {
   throw std::runtime_error(std::string("dmf_fast: ") + what + " failed: " + reason);
 }
 
+// What a block may have on the present device, in bytes.
+inline int64_t shared_memory_limit() {
+  int device = 0, bytes = 0;
+  check(cudaGetDevice(&device), "asking for the device");
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+        "asking for the shared memory of a block");
+  return bytes;
+}
+
+constexpr int64_t shared_without_asking = 48 * 1024;
+
+// Lets a kernel have more. The limit is one number for a kernel on a device, and threads launch it with
+// different sizes at the same time: so whoever finds it too low sets it to all that a block may have, and no
+// one lowers it.
+template <class... Parameters>
+void allow_shared_memory(void (*kernel)(Parameters...), int64_t bytes) {
+  cudaFuncAttributes kernel_has;
+  check(cudaFuncGetAttributes(&kernel_has, kernel), "asking for a kernel's shared memory");
+  if (bytes <= kernel_has.maxDynamicSharedSizeBytes) return;
+  const int64_t rest = shared_memory_limit() - static_cast<int64_t>(kernel_has.sharedSizeBytes);
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(rest)),
+        "asking for shared memory");
+}
+
 // Starts `blocks` blocks of `threads` threads on `stream`; none where `blocks` is 0.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, int64_t shared_bytes,
             cudaStream_t stream, Arguments... arguments) {
   if (blocks == 0) return;
   if (blocks > 2147483647) throw std::runtime_error("dmf_fast: a kernel needs more than 2**31 - 1 blocks");
-  constexpr int64_t without_asking = 48 * 1024;
-  if (shared_bytes > without_asking) {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shared_bytes)),
-          "asking for shared memory");
-  }
+  if (shared_bytes > shared_without_asking) allow_shared_memory(kernel, shared_bytes);
   kernel<<<static_cast<unsigned>(blocks), threads, shared_bytes, stream>>>(arguments...);
   check(cudaGetLastError(), "starting a kernel");
 }
