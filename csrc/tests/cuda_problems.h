@@ -11,11 +11,17 @@
 
 namespace dmf::test {
 
+inline std::vector<unsigned char> rubbish_bytes(int64_t bytes) {
+  std::vector<unsigned char> rubbish(static_cast<size_t>(bytes));
+  simt::spoil(rubbish.data(), rubbish.size());
+  return rubbish;
+}
+
 // Arrays as long as was asked for, full of rubbish.
 class ArrayWorkspace final : public cuda::Workspace {
  protected:
   void* take_some(int64_t bytes) override {
-    arrays_.emplace_back(static_cast<size_t>(bytes), static_cast<unsigned char>(0xee));
+    arrays_.push_back(rubbish_bytes(bytes));
     return arrays_.back().data();
   }
 
@@ -26,13 +32,14 @@ class ArrayWorkspace final : public cuda::Workspace {
 // Small cuts, so that small patterns have blocks, wide indices and split lines.
 constexpr cuda::Cuts blocks_of_64{64, 1, 8, 8, 1};
 constexpr cuda::Cuts wide_indices{64, 1000000, 8, 8, 1};
+constexpr cuda::Cuts long_segments{64, 1, 32, 32, 1};
 
 // A pattern's layout in memory of its own.
 template <class Index = int64_t>
 class LayoutOf {
  public:
   explicit LayoutOf(const Pattern& pattern, const cuda::Cuts& cuts = {})
-      : shape_(pattern.rows, pattern.columns, pattern.nnz(), cuts), buffer_(shape_.bytes, 0xee) {
+      : shape_(pattern.rows, pattern.columns, pattern.nnz(), cuts), buffer_(rubbish_bytes(shape_.bytes)) {
     const std::vector<Index> rows(pattern.row_of.begin(), pattern.row_of.end());
     const std::vector<Index> columns(pattern.column_of.begin(), pattern.column_of.end());
     ArrayWorkspace workspace;
