@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 #include <map>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "../kernels/cuda/entries.cuh"
@@ -38,8 +39,11 @@ std::map<int64_t, Place> decoded(const LineOrder& order) {
 
 // Lines have one segment, or several with neighboring slots of their own that one split names.
 void check_segments(const LineOrder& order, int64_t longest) {
+  std::vector<Segment> segments = used_segments(order);
+  std::sort(segments.begin(), segments.end(),
+            [](const Segment& one, const Segment& other) { return one.start < other.start; });
   std::map<int64_t, std::vector<int64_t>> slots_of;
-  for (const Segment& segment : used_segments(order)) {
+  for (const Segment& segment : segments) {
     CHECK(segment.count <= longest);
     slots_of[segment.line].push_back(segment.slot);
   }
@@ -138,11 +142,34 @@ TEST_CASE("CUDA: entries of a line and block rise") {
   }
 }
 
-TEST_CASE("CUDA: the layout is the same every time, for 32-bit and for 64-bit indices") {
-  for (const Pattern& pattern : {random_pattern(90, 130, 600, 3, 2), full_pattern(20, 30)}) {
+TEST_CASE("CUDA: segments stand by block, by length from the longest on, and by line; unused ones come last") {
+  for (const Pattern& pattern : small_patterns()) {
+    for (const cuda::Cuts& cuts : {cuda::Cuts{}, blocks_of_64, long_segments}) {
+      const LayoutOf built(pattern, cuts);
+      for (const LineOrder& order : {built.layout().row_order, built.layout().column_order}) {
+        const std::vector<Segment> used = used_segments(order);
+        const auto rank = [](const Segment& segment) {
+          return std::tuple(segment.first_line, -cuda::ceil_divide(segment.count, 8), segment.line,
+                            segment.start);
+        };
+        for (size_t k = 0; k < used.size(); ++k) {
+          CHECK(order.segments[k].line == used[k].line);
+          if (k > 0) CHECK(rank(used[k - 1]) < rank(used[k]));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE(
+    "CUDA: the layout is the same to its last byte, whatever its memory held, for both kinds of indices") {
+  for (const Pattern& pattern : small_patterns()) {
+    INFO(pattern.rows << " x " << pattern.columns << ", " << pattern.nnz() << " entries");
     const std::vector<unsigned char> first = LayoutOf<int64_t>(pattern, blocks_of_64).buffer();
-    CHECK(LayoutOf<int64_t>(pattern, blocks_of_64).buffer() == first);
-    CHECK(LayoutOf<int32_t>(pattern, blocks_of_64).buffer() == first);
+    const bool again = LayoutOf<int64_t>(pattern, blocks_of_64).buffer() == first;
+    const bool narrow = LayoutOf<int32_t>(pattern, blocks_of_64).buffer() == first;
+    CHECK(again);
+    CHECK(narrow);
   }
 }
 

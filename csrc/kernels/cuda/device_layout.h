@@ -10,6 +10,10 @@
 // more is **split**: every segment writes a partial sum into a slot of its own, and the slots of a line, which
 // are neighbors, are added in order. A line without entries has one empty segment, which writes zeros.
 //
+// Segments stand block by block, so that the gathered lines of a block stay in L2, and in each the longest
+// first, in steps of eight entries, so that the warps of a block of threads, and the last of a launch, end
+// together. Else they follow their lines; unused ones come last.
+//
 // The buffer holds these arrays, each at a multiple of 256 bytes:
 //
 //   position       uint32 [nnz]            row order: the entry's place in the caller's arrays
@@ -110,7 +114,7 @@ struct DeviceLayoutShape {
   bool has_masks;
   int64_t position = 0;
   OrderOffsets rows_at, columns_at;
-  int64_t bytes = 0;
+  int64_t masks_begin = 0, bytes = 0;  // only masks and their starts lie between the two
 
   DeviceLayoutShape(int64_t row_count, int64_t column_count, int64_t entries, const Cuts& cuts = {})
       : rows(row_count),
@@ -124,6 +128,7 @@ struct DeviceLayoutShape {
     position = take(nnz * 4);
     rows_at = take_order(row_order, false);
     columns_at = take_order(column_order, true);
+    masks_begin = bytes;
     if (has_masks) {
       take_masks(row_order, rows_at);
       take_masks(column_order, columns_at);

@@ -1,8 +1,10 @@
-// Builds the layout of device_layout.h on the device: two sorts, then one thread a line or an entry.
+// Builds the layout of device_layout.h on the device, once for a pattern: for either order a sort of the
+// entries and one of the segments, and else one thread a line or an entry.
 //
-// Pairs are distinct and in range (Observations checks both), so keys are distinct and every run gives the same
-// buffer. Temporary memory: 24 bytes an entry, 32 a line and 16 more for
-// every further block of a line.
+// Pairs are distinct and in range (Observations checks both), so keys of entries are distinct; segments with
+// equal keys keep their order. The buffer is filled first, padding included: every run gives the same bytes.
+// Temporary memory: 24 bytes an entry, and for each order 48 a segment, 32 a line and 16 more for every further
+// block of a line, besides what the sorts themselves take.
 #pragma once
 
 #include <utility>
@@ -15,15 +17,20 @@ namespace dmf::cuda {
 
 constexpr int build_threads = 256;
 
+// The fewest bits that hold all numbers below `count`.
+inline int bits_below(int64_t count) {
+  int bits = 0;
+  while (bits < 63 && (int64_t{1} << bits) < count) ++bits;
+  return bits;
+}
+
 // The sorting key of an order: block, line, and the gathered line less the first of its block.
 struct LineKey {
   int64_t lines, block_lines;
   int index_bits;
 
   explicit LineKey(const OrderShape& order)
-      : lines(order.lines), block_lines(order.block_lines), index_bits(0) {
-    while ((int64_t{1} << index_bits) < block_lines) ++index_bits;
-  }
+      : lines(order.lines), block_lines(order.block_lines), index_bits(bits_below(order.block_lines)) {}
 
   DMF_INLINE uint64_t of(int64_t line, int64_t gathered) const {
     return first(gathered / block_lines, line) | static_cast<uint64_t>(gathered % block_lines);
@@ -39,12 +46,25 @@ struct LineKey {
   DMF_INLINE int64_t gathered(uint64_t key) const {
     return static_cast<int64_t>(key >> index_bits) / lines * block_lines + index(key);
   }
-  int bits(int64_t blocks) const {
-    int bits = index_bits;
-    while (bits < 64 && (uint64_t{1} << (bits - index_bits)) < static_cast<uint64_t>(blocks * lines)) ++bits;
-    return bits;
-  }
+  int bits(int64_t blocks) const { return index_bits + bits_below(blocks * lines); }
 };
+
+// The sorting key of a segment: its block, then its length, the longest first. Lengths are compared in eights:
+// a warp hardly notices less, and neighboring lines of about equal length, whose entries share sectors, stay
+// neighbors.
+struct SegmentKey {
+  int64_t lengths;
+
+  explicit SegmentKey(int64_t segment_entries) : lengths(1 + ceil_divide(segment_entries, 8)) {}
+
+  DMF_INLINE uint64_t of(int64_t block, int64_t count) const {
+    return static_cast<uint64_t>((block + 1) * lengths - 1 - ceil_divide(count, 8));
+  }
+  // One more key than there are is that of unused segments: all ones.
+  int bits(int64_t blocks) const { return bits_below(blocks * lengths + 1); }
+};
+
+constexpr uint32_t no_segment = 0xffffffffu;
 
 // Where the kernels write; the arrays of LineOrder, writable.
 struct OrderArrays {
@@ -138,48 +158,53 @@ __device__ __forceinline__ int64_t segments_of(const LineCounts& counts, int64_t
 }
 
 // Counts, which running sums then turn into starts. One thread a line.
-static __global__ void count_segments(LineCounts counts, int64_t lines, int64_t blocks,
-                                      int64_t segment_entries) {
+static __global__ void count_segments(LineCounts counts, OrderShape order, int64_t segment_entries) {
   const int64_t line = global_thread();
-  if (line >= lines) return;
+  if (line >= order.lines) return;
   int64_t total = 0;
-  for (int64_t block = 0; block < blocks; ++block) {
-    const int64_t segments = segments_of(counts, block * lines + line, segment_entries);
-    counts.segment_start[block * lines + line] = segments;
-    total += segments;
+  for (int64_t place = line; place < order.lines * order.blocks; place += order.lines) {
+    counts.segment_start[place] = segments_of(counts, place, segment_entries);
+    total += counts.segment_start[place];
   }
   if (total == 0) counts.segment_start[line] = 1;  // an empty one, which writes zeros
   counts.slot_start[line] = total > 1 ? total : 0;
   counts.split_start[line] = total > 1 ? 1 : 0;
 }
 
-// Segments and splits are filled with ones before, so that surplus ones are unused. One thread a line.
-static __global__ void write_segments(LineCounts counts, int64_t lines, int64_t blocks, int64_t block_lines,
-                                      int64_t segment_entries, OrderArrays arrays) {
+// Splits, and segments in the order of their lines with key and number for their sort. One thread a line.
+static __global__ void make_segments(LineCounts counts, OrderShape order, int64_t segment_entries,
+                                     SegmentKey key, Segment* segments, PairBuffers pairs, SplitLine* splits) {
   const int64_t line = global_thread();
-  if (line >= lines) return;
+  if (line >= order.lines) return;
+  const auto add = [&](int64_t number, int64_t block, const Segment& segment) {
+    segments[number] = segment;
+    pairs.keys[number] = key.of(block, segment.count);
+    pairs.numbers[number] = static_cast<uint32_t>(number);
+  };
   int64_t total = 0;
-  for (int64_t block = 0; block < blocks; ++block)
-    total += segments_of(counts, block * lines + line, segment_entries);
+  for (int64_t block = 0; block < order.blocks; ++block)
+    total += segments_of(counts, block * order.lines + line, segment_entries);
   const int32_t line_number = static_cast<int32_t>(line),
                 first_slot = static_cast<int32_t>(counts.slot_start[line]);
-  if (total == 0) {
-    arrays.segments[counts.segment_start[line]] = {0, line_number, 0, -1, 0};
-    return;
-  }
-  if (total > 1)
-    arrays.splits[counts.split_start[line]] = {line_number, first_slot, static_cast<int32_t>(total)};
+  if (total == 0) return add(counts.segment_start[line], 0, {0, line_number, 0, -1, 0});
+  if (total > 1) splits[counts.split_start[line]] = {line_number, first_slot, static_cast<int32_t>(total)};
   int32_t slot = first_slot;
-  for (int64_t block = 0; block < blocks; ++block) {
-    const int64_t place = block * lines + line, pieces = segments_of(counts, place, segment_entries);
+  for (int64_t block = 0; block < order.blocks; ++block) {
+    const int64_t place = block * order.lines + line, pieces = segments_of(counts, place, segment_entries);
     const int64_t start = counts.entry_start[place], entries = counts.entry_start[place + 1] - start;
     for (int64_t piece = 0; piece < pieces; ++piece) {
       const int64_t begin = entries * piece / pieces, end = entries * (piece + 1) / pieces;
-      arrays.segments[counts.segment_start[place] + piece] = {
-          start + begin, line_number, static_cast<int32_t>(end - begin), total > 1 ? slot++ : -1,
-          static_cast<int32_t>(block * block_lines)};
+      add(counts.segment_start[place] + piece, block,
+          {start + begin, line_number, static_cast<int32_t>(end - begin), total > 1 ? slot++ : -1,
+           static_cast<int32_t>(block * order.block_lines)});
     }
   }
+}
+
+static __global__ void order_segments(PairBuffers sorted, int64_t count, const Segment* segments,
+                                      Segment* ordered) {
+  const int64_t k = global_thread();
+  if (k < count && sorted.numbers[k] != no_segment) ordered[k] = segments[sorted.numbers[k]];
 }
 
 class LayoutBuild {
@@ -189,19 +214,19 @@ class LayoutBuild {
 
   template <class Index>
   void run(const Index* row_of, const Index* column_of) {
+    // What no kernel writes: unused segments and splits, and padding, are ones; masks begin as zeros.
+    fill_bytes(buffer_, 0xff, shape_.masks_begin, stream_);
+    fill_bytes(buffer_ + shape_.masks_begin, 0, shape_.bytes - shape_.masks_begin, stream_);
     const LineKey row_key(shape_.row_order), column_key(shape_.column_order);
-    PairBuffers pairs{workspace_.take_array<uint64_t>(shape_.nnz), workspace_.take_array<uint64_t>(shape_.nnz),
-                      workspace_.take_array<uint32_t>(shape_.nnz), workspace_.take_array<uint32_t>(shape_.nnz)};
+    PairBuffers pairs = take_pairs(shape_.nnz);
     per_thread(make_row_keys<Index>, shape_.nnz, row_of, column_of, shape_.nnz, row_key, pairs.keys,
                pairs.numbers);
-    sort(pairs, row_key, shape_.row_order);
     write_order(pairs, row_key, shape_.row_order, arrays(shape_.rows_at, false), at<uint32_t>(shape_.position));
 
     per_thread(make_column_keys, shape_.nnz, pairs.keys, shape_.nnz, row_key, column_key, pairs.other_keys,
                pairs.other_numbers);
     std::swap(pairs.keys, pairs.other_keys);
     std::swap(pairs.numbers, pairs.other_numbers);
-    sort(pairs, column_key, shape_.column_order);
     const OrderArrays columns = arrays(shape_.columns_at, true);
     write_order(pairs, column_key, shape_.column_order, columns, columns.place);
   }
@@ -221,36 +246,47 @@ class LayoutBuild {
             shape_.has_masks ? at<uint32_t>(offsets.mask_starts) : nullptr};
   }
 
+  PairBuffers take_pairs(int64_t count) const {
+    return {workspace_.take_array<uint64_t>(count), workspace_.take_array<uint64_t>(count),
+            workspace_.take_array<uint32_t>(count), workspace_.take_array<uint32_t>(count)};
+  }
+
   template <class... Parameters, class... Arguments>
   void per_thread(void (*kernel)(Parameters...), int64_t items, Arguments... arguments) const {
     launch(kernel, ceil_divide(items, build_threads), build_threads, 0, stream_, arguments...);
   }
 
-  void sort(PairBuffers& pairs, const LineKey& key, const OrderShape& order) const {
-    if (shape_.nnz > 0) sort_pairs(pairs, shape_.nnz, key.bits(order.blocks), workspace_, stream_);
-  }
-
-  // `numbers` receives the sorted numbers: positions or places.
-  void write_order(const PairBuffers& sorted, const LineKey& key, const OrderShape& order,
-                   const OrderArrays& arrays, uint32_t* numbers) const {
+  // Sorts the entries; `numbers` receives the sorted numbers: positions or places.
+  void write_order(PairBuffers& sorted, const LineKey& key, const OrderShape& order, const OrderArrays& arrays,
+                   uint32_t* numbers) const {
+    if (shape_.nnz > 0) sort_pairs(sorted, shape_.nnz, key.bits(order.blocks), workspace_, stream_);
     const int64_t lines = order.lines, blocks = order.blocks, places = lines * blocks;
     per_thread(write_entries, shape_.nnz, sorted, shape_.nnz, key, order.wide, arrays.index, numbers);
     const LineCounts counts{workspace_.take_array<int64_t>(places + 1),
                             workspace_.take_array<int64_t>(places + 1), workspace_.take_array<int64_t>(lines),
                             workspace_.take_array<int64_t>(lines)};
     per_thread(find_lines, places + 1, sorted.keys, shape_.nnz, key, blocks, counts.entry_start);
-    per_thread(count_segments, lines, counts, lines, blocks, shape_.segment_entries);
+    per_thread(count_segments, lines, counts, order, shape_.segment_entries);
     if (lines == 0) return;
     exclusive_sums(counts.segment_start, places, workspace_, stream_);
     exclusive_sums(counts.slot_start, lines, workspace_, stream_);
     exclusive_sums(counts.split_start, lines, workspace_, stream_);
-    fill_bytes(arrays.segments, 0xff, order.segment_bound * static_cast<int64_t>(sizeof(Segment)), stream_);
-    fill_bytes(arrays.splits, 0xff, order.split_bound * static_cast<int64_t>(sizeof(SplitLine)), stream_);
-    per_thread(write_segments, lines, counts, lines, blocks, order.block_lines, shape_.segment_entries, arrays);
+    write_segments(counts, order, arrays);
     if (!shape_.has_masks) return;
-    fill_bytes(arrays.masks, 0, order.lines * order.mask_words * 8, stream_);
-    fill_bytes(arrays.mask_starts, 0, order.lines * order.mask_words * 4, stream_);
     per_thread(set_masks, shape_.nnz, sorted.keys, shape_.nnz, key, order.mask_words, arrays);
+  }
+
+  void write_segments(const LineCounts& counts, const OrderShape& order, const OrderArrays& arrays) const {
+    const int64_t count = order.segment_bound;
+    const SegmentKey key(shape_.segment_entries);
+    Segment* segments = workspace_.take_array<Segment>(count);
+    PairBuffers pairs = take_pairs(count);
+    fill_bytes(pairs.keys, 0xff, count * 8, stream_);
+    fill_bytes(pairs.numbers, 0xff, count * 4, stream_);
+    per_thread(make_segments, order.lines, counts, order, shape_.segment_entries, key, segments, pairs,
+               arrays.splits);
+    sort_pairs(pairs, count, key.bits(order.blocks), workspace_, stream_);
+    per_thread(order_segments, count, pairs, count, segments, arrays.segments);
   }
 
   const DeviceLayoutShape& shape_;
