@@ -96,12 +96,12 @@ def calls(inputs: Inputs, device: torch.device | str) -> dict[str, Callable[[], 
         "observed_product_backward": lambda: operators.observed_product_backward(
             coefficients, a, b, layout.buffer
         ),
-        "completion_loss_forward": lambda: operators.completion_loss_forward(a, b, *weighted),
+        "completion_loss_forward": lambda: operators.completion_loss_forward(a, b, *weighted, 0.5),
         "completion_loss_gradients": lambda: operators.completion_loss_gradients(a, b, *weighted, 0.5),
         "completion_loss_gradients, unweighted": lambda: operators.completion_loss_gradients(
             a, b, *unweighted, 0.5
         ),
-        "dense_loss_forward": lambda: operators.dense_loss_forward(dense, *weighted),
+        "dense_loss_forward": lambda: operators.dense_loss_forward(dense, *weighted, 0.5),
         "dense_loss_gradient": lambda: operators.dense_loss_gradient(dense, *unweighted, 0.5),
         "caller_order": lambda: operators.caller_order(layout.values, layout.buffer),
         "gather_observed": lambda: operators.gather_observed(dense, layout.buffer, nnz),

@@ -268,9 +268,9 @@ def entries_of_operators() -> dict[str, Entry]:
     right = {
         "observed_product_forward": {**sides, "nnz": NNZ},
         "observed_product_backward": {**sides, "coefficients": values},
-        "completion_loss_forward": {**sides, **targets},
+        "completion_loss_forward": {**sides, **targets, "scale": 1.0},
         "completion_loss_gradients": {**sides, **targets, "scale": 1.0},
-        "dense_loss_forward": {**formed, **targets},
+        "dense_loss_forward": {**formed, **targets, "scale": 1.0},
         "dense_loss_gradient": {**formed, **targets, "scale": 1.0},
         "gather_observed": {**formed, "nnz": NNZ},
         "scatter_observed": {"values": values, "layout": buffer, "rows": 3, "columns": 5},

@@ -9,7 +9,7 @@ namespace dmf {
 enum class Task : int {
   product = 0,         // products[position] = A[i]·B[:,j]
   loss = 1,            // Σ w (A[i]·B[:,j] + biases − b)²
-  loss_gradients = 2,  // the same, and the gradients of gradient_scale × loss
+  loss_gradients = 2,  // the same, and the gradients of scale × loss
   gradients = 3,       // dA = G·Bᵀᵀ and dBᵀ = Gᵀ·A for coefficients G on Ω given in the caller's order
 };
 constexpr int task_count = 4;
@@ -33,7 +33,7 @@ struct Operands {
   void* products = nullptr;            // caller's order
   void* gradient_a = nullptr;
   void* gradient_b_transposed = nullptr;
-  double gradient_scale = 1.0;
+  double scale = 1.0;  // of the gradients of the loss; a GPU also returns the loss times it
 
   // The biases of a prediction are row_bias[i] + column_bias[j] + offset, in tasks with a loss and on the CPU
   // only. Both vectors or neither, and no offset without them. Their gradients, sums of the coefficients of a
@@ -52,7 +52,7 @@ struct DenseOperands {
   const void* values = nullptr;
   const void* weights = nullptr;  // null for ones
   void* gradient = nullptr;       // m × n; null where none is wanted
-  double gradient_scale = 1.0;
+  double scale = 1.0;             // as of Operands
 };
 
 }  // namespace dmf

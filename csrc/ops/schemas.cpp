@@ -9,23 +9,22 @@ STABLE_TORCH_LIBRARY(dmf_fast, library) {
       " -> (Tensor, Tensor)");
   library.def(
       "completion_loss_forward(Tensor a, Tensor b_transposed, Tensor layout, Tensor values,"
-      " Tensor? weights) -> Tensor");
+      " Tensor? weights, float scale) -> Tensor");
   library.def(
       "completion_loss_gradients(Tensor a, Tensor b_transposed, Tensor layout, Tensor values,"
       " Tensor? weights, float scale) -> (Tensor, Tensor, Tensor)");
   library.def(
       "tile_loss_gradients(Tensor a, Tensor b_transposed, Tensor layout, Tensor values,"
       " Tensor? weights, float scale, str precision) -> (Tensor, Tensor, Tensor)");
-  library.def("dense_loss_forward(Tensor dense, Tensor layout, Tensor values, Tensor? weights) -> Tensor");
+  library.def(
+      "dense_loss_forward(Tensor dense, Tensor layout, Tensor values, Tensor? weights, float scale) -> Tensor");
   library.def(
       "dense_loss_gradient(Tensor dense, Tensor layout, Tensor values, Tensor? weights, float scale)"
       " -> (Tensor, Tensor)");
   library.def("caller_order(Tensor values, Tensor layout) -> Tensor");
   library.def("gather_observed(Tensor dense, Tensor layout, SymInt nnz) -> Tensor");
   library.def("build_layout(Tensor rows, Tensor columns, SymInt row_count, SymInt column_count) -> Tensor");
-  library.def(
-      "descend_blocks(Tensor runs, Tensor(a!) states, Tensor(b!) memory, int until, int updates,"
-      " int shared_bytes) -> ()");
+  library.def("descend_blocks(Tensor(a!)[] runs, Tensor(b!) states, int shared_bytes) -> ()");
   library.def("block_shared_memory(Tensor like) -> int");
   library.def("scatter_observed(Tensor values, Tensor layout, SymInt rows, SymInt columns) -> Tensor");
   library.def(

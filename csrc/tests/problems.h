@@ -140,7 +140,7 @@ struct PassArrays {
   Operands operands;
 
   PassArrays(const Problem& p, const Numbers& values_in_row_order, const Numbers& weights_in_row_order,
-             double gradient_scale)
+             double scale)
       : a(narrow<Storage>(p.a)),
         b_transposed(narrow<Storage>(p.b_transposed)),
         values(narrow<Storage>(values_in_row_order)),
@@ -160,7 +160,7 @@ struct PassArrays {
     operands.gradient_a = gradient_a.data();
     operands.gradient_b_transposed = gradient_b.data();
     operands.products = products.data();
-    operands.gradient_scale = gradient_scale;
+    operands.scale = scale;
     if (!p.is_biased()) return;
     operands.row_bias = row_bias.data();
     operands.column_bias = column_bias.data();

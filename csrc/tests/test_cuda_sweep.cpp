@@ -19,7 +19,7 @@ template <class Storage>
 Outcome swept(const Problem& p, const DeviceLayout& layout, double scale, int64_t kept = 1000000) {
   PassArrays<Storage> arrays(p, in_row_order(layout, p.values), in_row_order(layout, p.weights), scale);
   ArrayWorkspace workspace;
-  double loss = -1, loss_alone = -1;
+  accumulator_t<Storage> loss = -1, loss_alone = -1;
   const Operands& operands = arrays.operands;
   cuda::sweep<Storage>(layout, Task::loss_gradients, operands, &loss, workspace, nullptr, kept);
   cuda::sweep<Storage>(layout, Task::loss, operands, &loss_alone, workspace, nullptr, kept);
@@ -40,7 +40,7 @@ void check_against_plain_loops(const Pattern& pattern, int64_t h, double toleran
   const Outcome again = swept<Storage>(problem, built.layout(), 0.25, 0);
   CHECK(again.gradient_a == actual.gradient_a);
   CHECK(again.gradient_b == actual.gradient_b);
-  CHECK(std::fabs(actual.loss - expected.loss) <= tolerance * expected.loss);
+  CHECK(actual.loss == Approx(0.25 * expected.loss).epsilon(tolerance));
   CHECK(close(actual.gradient_a, expected.gradient_a, tolerance));
   CHECK(close(actual.gradient_b, expected.gradient_b, tolerance));
   CHECK(close(actual.products, expected.products, tolerance));
@@ -155,7 +155,7 @@ TEST_CASE("CUDA: loss and gradient of a dense matrix agree with plain loops") {
     ArrayWorkspace workspace;
     double actual = -1;
     cuda::dense_loss_of<double>(layout, operands, &actual, workspace, nullptr);
-    CHECK(actual == Approx(loss).epsilon(1e-13));
+    CHECK(actual == Approx(0.25 * loss).epsilon(1e-13));
     CHECK(gradient == expected);
   }
 }

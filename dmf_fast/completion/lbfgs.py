@@ -104,6 +104,7 @@ def _mean_square(directions: LeadingDirections, values: Tensor, prepared: Prepar
             layout.buffer,
             torch.zeros_like(layout.values),
             layout.weights,
+            1.0,
         )
         squares.append(loss.item())
     return train.sharding.total_of(squares) / train.total_weight

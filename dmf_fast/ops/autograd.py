@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from dmf_fast.ops import operators  # registers torch.ops.dmf_fast
+from dmf_fast.ops import operators  # noqa: F401 (registers torch.ops.dmf_fast)
 
 _native = torch.ops.dmf_fast
 
@@ -37,23 +37,18 @@ def completion_loss(
 
     Where gradients are needed, ``tile_precision`` makes the tensor cores compute them with the loss.
     """
-    dtype = operators.accumulator_dtype(a.dtype)
     if not (torch.is_grad_enabled() and (a.requires_grad or b_transposed.requires_grad)):
-        loss = CompletionLossAlone.apply(a, b_transposed, layout, values, weights)
-        return (loss * scale).to(dtype)
-    loss = CompletionLoss.apply(a, b_transposed, layout, values, weights, scale, tile_precision)[0]
-    return loss.to(dtype)
+        return CompletionLossAlone.apply(a, b_transposed, layout, values, weights, scale)
+    return CompletionLoss.apply(a, b_transposed, layout, values, weights, scale, tile_precision)[0]
 
 
 def dense_completion_loss(
     dense: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
 ) -> Tensor:
     """Return :func:`completion_loss` for a product that was formed, ``dense`` of shape ``(m, n)``."""
-    dtype = operators.accumulator_dtype(dense.dtype)
     if not (torch.is_grad_enabled() and dense.requires_grad):
-        loss = DenseLossAlone.apply(dense, layout, values, weights)
-        return (loss * scale).to(dtype)
-    return DenseLoss.apply(dense, layout, values, weights, scale)[0].to(dtype)
+        return DenseLossAlone.apply(dense, layout, values, weights, scale)
+    return DenseLoss.apply(dense, layout, values, weights, scale)[0]
 
 
 def gather_observed(dense: Tensor, layout: Tensor, nnz: int) -> Tensor:
@@ -113,7 +108,7 @@ class ObservedProductGradients(Function):
 
 
 class CompletionLoss(Function):
-    """``scale`` Σ_Ω w (A Bᵀ − value)² in float64, and from the same sweep its two gradients."""
+    """``scale`` Σ_Ω w (A Bᵀ − value)², and from the same sweep its two gradients."""
 
     @staticmethod
     def forward(
@@ -128,10 +123,8 @@ class CompletionLoss(Function):
         """Run the fused sweep, or the tiles."""
         arguments = (a, b_transposed, layout, values, weights, scale)
         if tile_precision is None:
-            loss, gradient_a, gradient_b = _native.completion_loss_gradients(*arguments)
-        else:
-            loss, gradient_a, gradient_b = _native.tile_loss_gradients(*arguments, tile_precision)
-        return loss * scale, gradient_a, gradient_b
+            return _native.completion_loss_gradients(*arguments)
+        return _native.tile_loss_gradients(*arguments, tile_precision)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -156,7 +149,7 @@ class CompletionLoss(Function):
 
 
 class CompletionLossAlone(Function):
-    """Σ_Ω w (A Bᵀ − value)² in float64 where no gradient is needed.
+    """``scale`` Σ_Ω w (A Bᵀ − value)² where no gradient is needed.
 
     A Function and not the bare operator, as torch would take the tangents of forward-mode differentiation
     through that for zero; here it raises.
@@ -164,10 +157,10 @@ class CompletionLossAlone(Function):
 
     @staticmethod
     def forward(
-        a: Tensor, b_transposed: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None
+        a: Tensor, b_transposed: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
     ) -> Tensor:
         """Run the sweep that only adds up."""
-        return _native.completion_loss_forward(a, b_transposed, layout, values, weights)
+        return _native.completion_loss_forward(a, b_transposed, layout, values, weights, scale)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -207,15 +200,14 @@ def _coefficients(
 
 
 class DenseLoss(Function):
-    """``scale`` Σ_Ω w (W − value)² in float64, and from the same pass its gradient."""
+    """``scale`` Σ_Ω w (W − value)², and from the same pass its gradient."""
 
     @staticmethod
     def forward(
         dense: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
     ) -> tuple[Tensor, Tensor]:
         """Run the fused pass."""
-        loss, gradient = _native.dense_loss_gradient(dense.contiguous(), layout, values, weights, scale)
-        return loss * scale, gradient
+        return _native.dense_loss_gradient(dense.contiguous(), layout, values, weights, scale)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -239,12 +231,14 @@ class DenseLoss(Function):
 
 
 class DenseLossAlone(Function):
-    """Σ_Ω w (W − value)² in float64 where no gradient is needed; raises under forward mode."""
+    """``scale`` Σ_Ω w (W − value)² where no gradient is needed; raises under forward mode."""
 
     @staticmethod
-    def forward(dense: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None) -> Tensor:
+    def forward(
+        dense: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
+    ) -> Tensor:
         """Run the pass that only adds up."""
-        return _native.dense_loss_forward(dense.contiguous(), layout, values, weights)
+        return _native.dense_loss_forward(dense.contiguous(), layout, values, weights, scale)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

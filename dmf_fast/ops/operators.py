@@ -10,17 +10,18 @@ float32 for float32, bfloat16 and float16.
     ``(nnz,)`` products in the caller's order and the accumulator dtype.
 ``observed_product_backward(coefficients, a, b_transposed, layout)``
     ``G @ b_transposed`` and ``G.T @ a`` for the sparse ``G`` whose entries are ``coefficients``.
-``completion_loss_forward(a, b_transposed, layout, values, weights)``
-    Σ w (a·b − value)² as a float64 scalar; ``values`` and ``weights`` are in tile order.
+``completion_loss_forward(a, b_transposed, layout, values, weights, scale)``
+    ``scale`` Σ w (a·b − value)², summed in float64 and returned in the accumulator dtype; ``values`` and
+    ``weights`` are in tile order.
 ``completion_loss_gradients(a, b_transposed, layout, values, weights, scale)``
-    The same sum, and from the same sweep the gradients of ``scale`` times it.
+    The same loss, and from the same sweep its gradients.
 ``tile_loss_gradients(a, b_transposed, layout, values, weights, scale, precision)``
     What ``completion_loss_gradients`` does, by the tensor cores of a GPU: for layouts of at least 2 %
-    density, at most 128 columns, and ``precision`` ``"tf32"``, ``"tf32x3"`` or ``"bfloat16"``. CUDA only.
-``dense_loss_forward(dense, layout, values, weights)``
-    Σ w (dense − value)² over the observed entries of a dense ``(m, n)`` matrix, as a float64 scalar.
+    density, at most 128 columns, and ``precision`` ``"tf32"`` or ``"tf32x3"``. CUDA only.
+``dense_loss_forward(dense, layout, values, weights, scale)``
+    ``scale`` Σ w (dense − value)² over the observed entries of a dense ``(m, n)`` matrix, likewise.
 ``dense_loss_gradient(dense, layout, values, weights, scale)``
-    The same sum, and the gradient of ``scale`` times it: ``(m, n)``, 0 where nothing is observed.
+    The same loss, and its gradient: ``(m, n)``, 0 where nothing is observed.
 ``caller_order(values, layout)``
     ``values`` moved from tile order to the caller's order.
 ``build_layout(rows, columns, row_count, column_count)``
@@ -70,15 +71,17 @@ def _(coefficients: Tensor, a: Tensor, b_transposed: Tensor, layout: Tensor) -> 
 
 
 @torch.library.register_fake("dmf_fast::completion_loss_forward")
-def _(a: Tensor, b_transposed: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None) -> Tensor:
-    return a.new_empty((), dtype=torch.float64)
+def _(
+    a: Tensor, b_transposed: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
+) -> Tensor:
+    return _fake_loss(a)
 
 
 @torch.library.register_fake("dmf_fast::completion_loss_gradients")
 def _(
     a: Tensor, b_transposed: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return a.new_empty((), dtype=torch.float64), *_fake_gradients(a, b_transposed)
+    return _fake_loss(a), *_fake_gradients(a, b_transposed)
 
 
 @torch.library.register_fake("dmf_fast::tile_loss_gradients")
@@ -91,7 +94,7 @@ def _(
     scale: float,
     precision: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return a.new_empty((), dtype=torch.float64), *_fake_gradients(a, b_transposed)
+    return _fake_loss(a), *_fake_gradients(a, b_transposed)
 
 
 @torch.library.register_fake("dmf_fast::build_layout")
@@ -101,16 +104,15 @@ def _(rows: Tensor, columns: Tensor, row_count: int, column_count: int) -> Tenso
 
 
 @torch.library.register_fake("dmf_fast::dense_loss_forward")
-def _(dense: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None) -> Tensor:
-    return dense.new_empty((), dtype=torch.float64)
+def _(dense: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float) -> Tensor:
+    return _fake_loss(dense)
 
 
 @torch.library.register_fake("dmf_fast::dense_loss_gradient")
 def _(
     dense: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
-    loss = dense.new_empty((), dtype=torch.float64)
-    return loss, dense.new_empty(dense.shape, dtype=accumulator_dtype(dense.dtype))
+    return _fake_loss(dense), dense.new_empty(dense.shape, dtype=accumulator_dtype(dense.dtype))
 
 
 @torch.library.register_fake("dmf_fast::caller_order")
@@ -153,6 +155,10 @@ def top_columns(
 ) -> tuple[Tensor, Tensor]:
     """Call the operator; see the top of this file."""
     return torch.ops.dmf_fast.top_columns(a, b, column_bias, rows, seen_offsets, seen_columns, k)
+
+
+def _fake_loss(like: Tensor) -> Tensor:
+    return like.new_empty((), dtype=accumulator_dtype(like.dtype))
 
 
 def _fake_gradients(a: Tensor, b_transposed: Tensor) -> tuple[Tensor, Tensor]:

@@ -113,11 +113,10 @@ def _sum(part: Observations) -> float:
 def _squares(part: Observations, center: float) -> float:
     """Return the weighted sum of the squared differences from ``center``."""
     layout, (rows, columns) = part.layout(), part.shape
-    wide = _wide(layout.values.dtype)
-    values = layout.values.to(wide)
-    weights = None if layout.weights is None else layout.weights.to(wide)
+    values = layout.values.double()  # in which the sum comes out, too
+    weights = None if layout.weights is None else layout.weights.double()
     sides = values.new_full((rows, 1), center), values.new_ones(columns, 1)
-    return float(_native.completion_loss_forward(*sides, layout.buffer, values, weights).item())
+    return float(_native.completion_loss_forward(*sides, layout.buffer, values, weights, 1.0).item())
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

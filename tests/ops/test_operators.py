@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import dmf_fast
+from dmf_fast.ops import autograd
 from dmf_fast.ops.operators import accumulator_dtype
 from tests.problems import make_problem
 
@@ -26,12 +30,13 @@ def test_opcheck_passes_for_every_operator_and_dtype(dtype: torch.dtype, device:
     a, b_transposed, layout, nnz = sides(dtype)
     coefficients = torch.randn(nnz, dtype=accumulator_dtype(dtype), device=device)
     dense = torch.randn(50, 40, device=device).to(dtype)
+    targets = (layout.buffer, layout.values, layout.weights)
     calls = {
         OPS.observed_product_forward.default: (a, b_transposed, layout.buffer, nnz),
         OPS.observed_product_backward.default: (coefficients, a, b_transposed, layout.buffer),
-        OPS.completion_loss_forward.default: (a, b_transposed, layout.buffer, layout.values, layout.weights),
+        OPS.completion_loss_forward.default: (a, b_transposed, *targets, 0.5),
         OPS.completion_loss_gradients.default: (a, b_transposed, layout.buffer, layout.values, None, 0.5),
-        OPS.dense_loss_forward.default: (dense, layout.buffer, layout.values, layout.weights),
+        OPS.dense_loss_forward.default: (dense, *targets, 0.5),
         OPS.dense_loss_gradient.default: (dense, layout.buffer, layout.values, None, 0.5),
         OPS.caller_order.default: (layout.values, layout.buffer),
         OPS.gather_observed.default: (dense, layout.buffer, nnz),
@@ -56,11 +61,43 @@ def test_wrong_arguments_of_raw_operators_are_refused_before_memory_is_touched()
     with pytest.raises(RuntimeError, match="one dtype"):
         OPS.observed_product_forward(a.double(), b_transposed, layout.buffer, nnz)
     with pytest.raises(RuntimeError, match="values must be one-dimensional"):
-        OPS.completion_loss_forward(a, b_transposed, layout.buffer, layout.values[1:], None)
+        OPS.completion_loss_forward(a, b_transposed, layout.buffer, layout.values[1:], None, 1.0)
     with pytest.raises(RuntimeError, match="dense must have the columns of the layout"):
-        OPS.dense_loss_forward(torch.zeros(50, 39), layout.buffer, layout.values, None)
+        OPS.dense_loss_forward(torch.zeros(50, 39), layout.buffer, layout.values, None, 1.0)
     with pytest.raises(RuntimeError, match="nnz must be that of the layout"):
         OPS.observed_product_forward(a, b_transposed, layout.buffer, nnz + 1)
+
+
+class OperatorsCalled(TorchDispatchMode):
+    """Keeps the names of all operators that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_loss_and_its_gradients_are_one_operator_and_nothing_of_torch_but_the_seed() -> None:
+    a, b_transposed, layout, _ = sides()
+    dense = torch.zeros(50, 40, requires_grad=True)
+    targets = (layout.buffer, layout.values, layout.weights, 0.5)
+    for name, loss_of in {
+        "completion_loss_gradients": lambda: autograd.completion_loss(
+            a.requires_grad_(), b_transposed.requires_grad_(), *targets
+        ),
+        "dense_loss_gradient": lambda: autograd.dense_completion_loss(dense, *targets),
+    }.items():
+        with OperatorsCalled() as called:
+            loss_of().backward()
+        # Where a graph begins torch makes a one; reading it, which a GPU does not, and detaching cost no kernel.
+        free = {"aten._local_scalar_dense.default", "aten.detach.default"}
+        assert [one for one in called.names if one not in free] == [
+            f"dmf_fast.{name}.default",
+            "aten.ones_like.default",
+        ]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

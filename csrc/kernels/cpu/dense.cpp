@@ -40,7 +40,7 @@ double loss_of(const LayoutView& layout, const DenseOperands& operands, Parallel
   const Storage *values = static_cast<const Storage*>(operands.values),
                 *weights = static_cast<const Storage*>(operands.weights);
   T* gradient = static_cast<T*>(operands.gradient);
-  const T twice_scale = static_cast<T>(2.0 * operands.gradient_scale);
+  const T twice_scale = static_cast<T>(2.0 * operands.scale);
   if (gradient != nullptr) clear(gradient, layout, parallel);
   std::vector<double> losses(layout.header->tiles, 0.0);
   for_tiles<false>(layout, parallel, [&](int64_t tile) {

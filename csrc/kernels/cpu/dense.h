@@ -9,7 +9,7 @@
 
 namespace dmf {
 
-// Returns Σ w (dense − value)² over Ω and sets the gradient of gradient_scale times it: 0 elsewhere. An entry
+// Returns Σ w (dense − value)² over Ω and sets the gradient of scale times it: 0 elsewhere. An entry
 // costs 7 flops, about 11 bytes of layout, its value and one random access to each matrix, within a tile.
 double dense_loss(const LayoutView& layout, Dtype dtype, const DenseOperands& operands, Parallel& parallel);
 

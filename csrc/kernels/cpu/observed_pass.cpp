@@ -33,7 +33,7 @@ class TilePass final : public ObservedPass<T> {
     operands_.gradient_b_transposed = sides.gradient_b_transposed.data;
     operands_.gradient_row_bias = sides.gradient_row_bias;
     operands_.gradient_column_bias = sides.gradient_column_bias;
-    operands_.gradient_scale = scale;
+    operands_.scale = scale;
   }
 
   double run() override {

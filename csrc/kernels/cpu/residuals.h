@@ -36,7 +36,7 @@ class Residuals {
   using L = Lanes<T>;
 
   DMF_INLINE explicit Residuals(const TileView<Storage>& tile)
-      : twice_scale_(static_cast<T>(2.0 * tile.operands.gradient_scale)),
+      : twice_scale_(static_cast<T>(2.0 * tile.operands.scale)),
         offset_(static_cast<T>(tile.operands.offset)),
         row_bias_(tile.row_bias()),
         column_bias_(tile.column_bias()) {}

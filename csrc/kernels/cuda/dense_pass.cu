@@ -5,7 +5,7 @@
 
 namespace dmf::cuda {
 
-void dense_loss(const DeviceLayout& layout, Dtype dtype, const DenseOperands& operands, double* loss,
+void dense_loss(const DeviceLayout& layout, Dtype dtype, const DenseOperands& operands, void* loss,
                 Workspace& workspace, cudaStream_t stream) {
   switch (dtype) {
     case Dtype::float64:

@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(dense_threads)
     const T weight = weight_of<Storage>(given.weights, entry);
     loss += static_cast<double>(weight) * residual * residual;
     if (given.gradient != nullptr) {
-      static_cast<T*>(given.gradient)[place] = static_cast<T>(2.0 * given.gradient_scale) * weight * residual;
+      static_cast<T*>(given.gradient)[place] = static_cast<T>(2.0 * given.scale) * weight * residual;
     }
   });
   const double sum = block_sum<dense_threads>(loss);
@@ -72,7 +72,7 @@ inline int64_t dense_blocks(const DeviceLayout& layout) {
 }
 
 template <class Storage>
-void dense_loss_of(const DeviceLayout& layout, const DenseOperands& given, double* loss, Workspace& workspace,
+void dense_loss_of(const DeviceLayout& layout, const DenseOperands& given, void* loss, Workspace& workspace,
                    cudaStream_t stream) {
   using T = accumulator_t<Storage>;
   if (given.gradient != nullptr) {
@@ -84,8 +84,9 @@ void dense_loss_of(const DeviceLayout& layout, const DenseOperands& given, doubl
   double* losses = workspace.take_array<double>(end.loss_count);
   end.losses = losses;
   end.loss = loss;
+  end.scale = given.scale;
   launch(dense_loss<Storage>, end.loss_count, dense_threads, 0, stream, layout.row_order, given, losses);
-  launch(finish<T>, finish_blocks(end), finish_threads, 0, stream, end);
+  launch_finish<T>(end, stream);
 }
 
 template <class Bits>

@@ -11,9 +11,9 @@
 
 namespace dmf::cuda {
 
-// Sets `loss`, one number on the device, to Σ w (dense − value)² over Ω and the gradient to that of
-// gradient_scale times it, 0 elsewhere.
-void dense_loss(const DeviceLayout& layout, Dtype dtype, const DenseOperands& operands, double* loss,
+// Sets `loss`, one number of the accumulator type on the device, to scale · Σ w (dense − value)² over Ω and the
+// gradient to that of `loss`, 0 where nothing is observed.
+void dense_loss(const DeviceLayout& layout, Dtype dtype, const DenseOperands& operands, void* loss,
                 Workspace& workspace, cudaStream_t stream);
 
 // values[entry] = dense[i, j] for all observed entries, in the caller's order. `itemsize` is that of one

@@ -4,7 +4,7 @@
 namespace dmf::cuda {
 
 template <class Storage>
-void sweep(const DeviceLayout& layout, Task task, const Operands& operands, double* loss, Workspace& workspace,
+void sweep(const DeviceLayout& layout, Task task, const Operands& operands, void* loss, Workspace& workspace,
            cudaStream_t stream, int64_t kept_coefficients);
 
 namespace {
@@ -14,7 +14,7 @@ constexpr int64_t kept_coefficients = 4 << 20;
 
 }  // namespace
 
-void sweep(const DeviceLayout& layout, Task task, Dtype dtype, const Operands& operands, double* loss,
+void sweep(const DeviceLayout& layout, Task task, Dtype dtype, const Operands& operands, void* loss,
            Workspace& workspace, cudaStream_t stream) {
   switch (dtype) {
     case Dtype::float64:

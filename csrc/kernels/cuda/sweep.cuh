@@ -41,7 +41,7 @@ class Sweep {
     run<Pass::dots>(pass);
   }
 
-  void loss(double* loss) {
+  void loss(void* loss) {
     LinePass pass = row_side();
     set_targets(pass);
     Finish end;
@@ -50,7 +50,7 @@ class Sweep {
     finish(end);
   }
 
-  void loss_gradients(double* loss) {
+  void loss_gradients(void* loss) {
     LinePass rows = row_side(), columns = column_side();
     set_targets(rows);
     set_targets(columns);
@@ -115,26 +115,27 @@ class Sweep {
   void set_targets(LinePass& pass) const {
     pass.values = given_.values;
     pass.weights = given_.weights;
-    pass.twice_scale = 2.0 * given_.gradient_scale;
+    pass.twice_scale = 2.0 * given_.scale;
   }
 
-  void keep_losses(LinePass& pass, Finish& end, double* loss) {
+  void keep_losses(LinePass& pass, Finish& end, void* loss) {
     end.loss = loss;
     end.loss_count = blocks(pass);
     end.losses = pass.losses = workspace_.take_array<double>(end.loss_count);
   }
 
-  SplitSums share_gradient(LinePass& pass, void* gradient) {
+  SlotSums share_gradient(LinePass& pass, void* gradient) {
     pass.gradient = gradient;
     pass.partials = workspace_.take_array<T>(pass.order.slot_bound * given_.h);
-    return {pass.order.splits, pass.order.split_bound, pass.partials, gradient};
+    return {pass.order.splits, pass.order.split_bound, 0, pass.partials, gradient};
   }
 
   static int64_t blocks(const LinePass& pass) { return ceil_divide(pass.order.segment_bound, pass_warps); }
 
   void finish(Finish& end) {
     end.h = given_.h;
-    launch(cuda::finish<T>, finish_blocks(end), finish_threads, 0, stream_, end);
+    end.scale = given_.scale;
+    launch_finish<T>(end, stream_);
   }
 
   // Gradients for coefficients that are there, as many columns at a time as a warp holds.
@@ -195,7 +196,7 @@ const void* Sweep<Storage>::aligned(const void* matrix, int64_t rows) {
 }
 
 template <class Storage>
-void sweep(const DeviceLayout& layout, Task task, const Operands& operands, double* loss, Workspace& workspace,
+void sweep(const DeviceLayout& layout, Task task, const Operands& operands, void* loss, Workspace& workspace,
            cudaStream_t stream, int64_t kept_coefficients) {
   Sweep<Storage> work(layout, operands, workspace, stream, kept_coefficients);
   switch (task) {

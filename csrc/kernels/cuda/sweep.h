@@ -10,9 +10,10 @@
 
 namespace dmf::cuda {
 
-// Runs `task` (task.h). Gradients are set, not added to. `loss` is one number on the device; null for tasks
-// without a loss. Rows of A and Bᵀ at other than multiples of 16 bytes are copied first.
-void sweep(const DeviceLayout& layout, Task task, Dtype dtype, const Operands& operands, double* loss,
+// Runs `task` (task.h). Gradients are set, not added to. `loss`, one number of the accumulator type on the
+// device, is set to scale · Σ; null for tasks without a loss. Rows of A and Bᵀ at other than multiples of 16
+// bytes are copied first.
+void sweep(const DeviceLayout& layout, Task task, Dtype dtype, const Operands& operands, void* loss,
            Workspace& workspace, cudaStream_t stream);
 
 }  // namespace dmf::cuda

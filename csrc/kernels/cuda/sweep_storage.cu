@@ -3,7 +3,7 @@
 
 namespace dmf::cuda {
 
-template void sweep<DMF_STORAGE>(const DeviceLayout&, Task, const Operands&, double*, Workspace&, cudaStream_t,
+template void sweep<DMF_STORAGE>(const DeviceLayout&, Task, const Operands&, void*, Workspace&, cudaStream_t,
                                  int64_t);
 
 }  // namespace dmf::cuda

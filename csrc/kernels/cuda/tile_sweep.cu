@@ -5,11 +5,11 @@ namespace dmf::cuda {
 
 template <int width>
 void tile_sweep_of_width(const DeviceLayout& layout, Dtype dtype, TilePrecision precision,
-                         const Operands& operands, double* loss, Workspace& workspace, cudaStream_t stream,
+                         const Operands& operands, void* loss, Workspace& workspace, cudaStream_t stream,
                          int64_t blocks_wanted);
 
 void tile_sweep(const DeviceLayout& layout, Dtype dtype, TilePrecision precision, const Operands& operands,
-                double* loss, Workspace& workspace, cudaStream_t stream) {
+                void* loss, Workspace& workspace, cudaStream_t stream) {
   constexpr int64_t blocks_wanted = 528;  // four for every multiprocessor of an H100
   const auto run = [&](auto sweep) {
     sweep(layout, dtype, precision, operands, loss, workspace, stream, blocks_wanted);

@@ -18,17 +18,16 @@ class TileSweep {
         stream_(stream),
         blocks_wanted_(blocks_wanted) {}
 
-  void run(double* loss) {
+  void run(void* loss) {
     const uint32_t* a = prepared(given_.a, layout_.shape.rows);
     const uint32_t* b_transposed = prepared(given_.b_transposed, layout_.shape.columns);
     Finish end;
+    end.h = given_.h;
     end.loss = loss;
-    const PartSums<float> rows = pass(layout_.row_order, a, b_transposed, given_.gradient_a, &end);
-    const PartSums<float> columns =
-        pass(layout_.column_order, b_transposed, a, given_.gradient_b_transposed, nullptr);
-    launch(add_parts<float>, ceil_divide(rows.numbers + columns.numbers, threads), threads, 0, stream_, rows,
-           columns);
-    launch(finish<float>, finish_blocks(end), finish_threads, 0, stream_, end);
+    end.scale = given_.scale;
+    end.rows = pass(layout_.row_order, a, b_transposed, given_.gradient_a, &end);
+    end.columns = pass(layout_.column_order, b_transposed, a, given_.gradient_b_transposed, nullptr);
+    launch_finish<float>(end, stream_);
   }
 
  private:
@@ -45,8 +44,8 @@ class TileSweep {
   }
 
   // Returns the sums that are left: none where the pass wrote the gradient itself.
-  PartSums<float> pass(const LineOrder& order, const uint32_t* own, const uint32_t* gathered, void* gradient,
-                       Finish* end) {
+  SlotSums pass(const LineOrder& order, const uint32_t* own, const uint32_t* gathered, void* gradient,
+                Finish* end) {
     TilePass p{};
     p.order = order;
     p.own = own;
@@ -56,16 +55,15 @@ class TileSweep {
     p.dtype = dtype_;
     p.gradient = static_cast<float*>(gradient);
     p.h = given_.h;
-    p.twice_scale = static_cast<float>(2.0 * given_.gradient_scale);
+    p.twice_scale = static_cast<float>(2.0 * given_.scale);
     p.own_tiles = tiles(order.lines);
     // A layout with masks has entries, so neither side is empty.
     p.tiles_a_part = ceil_divide(order.mask_words, ceil_divide(blocks_wanted_, p.own_tiles));
     const int64_t parts = ceil_divide(order.mask_words, p.tiles_a_part);
-    PartSums<float> sums;
+    SlotSums sums;
     if (parts > 1) {
-      const int64_t numbers = order.lines * p.h;
-      p.gradient = workspace_.take_array<float>(parts * numbers);
-      sums = {p.gradient, static_cast<float*>(gradient), parts, numbers};
+      p.gradient = workspace_.take_array<float>(parts * order.lines * p.h);
+      sums = {nullptr, order.lines, parts, p.gradient, gradient};
     }
     if (end != nullptr) {
       end->loss_count = p.own_tiles * parts;
@@ -87,7 +85,7 @@ class TileSweep {
 // For h up to `width` of a multiple of 32.
 template <int width>
 void tile_sweep_of_width(const DeviceLayout& layout, Dtype dtype, TilePrecision precision,
-                         const Operands& operands, double* loss, Workspace& workspace, cudaStream_t stream,
+                         const Operands& operands, void* loss, Workspace& workspace, cudaStream_t stream,
                          int64_t wanted) {
   switch (precision) {
     case TilePrecision::tf32:

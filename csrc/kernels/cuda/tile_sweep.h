@@ -12,9 +12,9 @@
 
 namespace dmf::cuda {
 
-// Task::loss_gradients for float32 and 16-bit types. Gradients are set, not added to. `loss` is one number on
-// the device.
+// Task::loss_gradients for float32 and 16-bit types. Gradients are set, not added to. `loss`, one float on the
+// device, is set to scale · Σ.
 void tile_sweep(const DeviceLayout& layout, Dtype dtype, TilePrecision precision, const Operands& operands,
-                double* loss, Workspace& workspace, cudaStream_t stream);
+                void* loss, Workspace& workspace, cudaStream_t stream);
 
 }  // namespace dmf::cuda

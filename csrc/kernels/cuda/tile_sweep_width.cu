@@ -4,6 +4,6 @@
 namespace dmf::cuda {
 
 template void tile_sweep_of_width<DMF_WIDTH>(const DeviceLayout&, Dtype, TilePrecision, const Operands&,
-                                             double*, Workspace&, cudaStream_t, int64_t);
+                                             void*, Workspace&, cudaStream_t, int64_t);
 
 }  // namespace dmf::cuda

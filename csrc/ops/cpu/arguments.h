@@ -18,9 +18,15 @@ inline Operands operands_of(const Tensor& a, const Tensor& b_transposed, const L
   return operands_of(a, b_transposed, layout.header->rows, layout.header->columns);
 }
 
+// A loss in the accumulator's dtype.
 inline Tensor loss_tensor(const Tensor& like, double loss) {
-  Tensor result = new_empty(like, {}, ScalarType::Double);
-  *static_cast<double*>(result.mutable_data_ptr()) = loss;
+  const ScalarType dtype = accumulator_of(dtype_of(like, "a"));
+  Tensor result = new_empty(like, {}, dtype);
+  if (dtype == ScalarType::Double) {
+    *static_cast<double*>(result.mutable_data_ptr()) = loss;
+  } else {
+    *static_cast<float*>(result.mutable_data_ptr()) = static_cast<float>(loss);
+  }
   return result;
 }
 

@@ -39,12 +39,12 @@ std::tuple<Tensor, Tensor> observed_product_backward(const Tensor& coefficients,
 }
 
 Tensor completion_loss_forward(const Tensor& a, const Tensor& b_transposed, const Tensor& layout_buffer,
-                               const Tensor& values, std::optional<Tensor> weights) {
+                               const Tensor& values, std::optional<Tensor> weights, double scale) {
   const LayoutView layout = layout_of(layout_buffer);
   Operands operands = operands_of(a, b_transposed, layout);
   set_targets(operands, layout.header->nnz, a.scalar_type(), values, weights);
   TorchThreads threads;
-  return loss_tensor(a, sweep(layout, Task::loss, dtype_of(a, "a"), operands, threads));
+  return loss_tensor(a, scale * sweep(layout, Task::loss, dtype_of(a, "a"), operands, threads));
 }
 
 std::tuple<Tensor, Tensor, Tensor> completion_loss_gradients(const Tensor& a, const Tensor& b_transposed,
@@ -53,11 +53,11 @@ std::tuple<Tensor, Tensor, Tensor> completion_loss_gradients(const Tensor& a, co
   const LayoutView layout = layout_of(layout_buffer);
   Operands operands = operands_of(a, b_transposed, layout);
   set_targets(operands, layout.header->nnz, a.scalar_type(), values, weights);
-  operands.gradient_scale = scale;
+  operands.scale = scale;
   const auto [gradient_a, gradient_b] = set_gradients(operands, a, b_transposed);
   TorchThreads threads;
   const double loss = sweep(layout, Task::loss_gradients, dtype_of(a, "a"), operands, threads);
-  return {loss_tensor(a, loss), gradient_a, gradient_b};
+  return {loss_tensor(a, scale * loss), gradient_a, gradient_b};
 }
 
 }  // namespace

@@ -13,15 +13,15 @@
 namespace dmf::ops {
 namespace {
 
-double loss_over(const LayoutView& layout, const Tensor& dense, const Tensor& values,
+Tensor loss_over(const LayoutView& layout, const Tensor& dense, const Tensor& values,
                  const std::optional<Tensor>& weights, double scale, void* gradient) {
   DenseOperands operands;
   operands.dense = dense.const_data_ptr();
   set_targets(operands, layout.header->nnz, dense.scalar_type(), values, weights);
   operands.gradient = gradient;
-  operands.gradient_scale = scale;
+  operands.scale = scale;
   TorchThreads threads;
-  return dense_loss(layout, dtype_of(dense, "dense"), operands, threads);
+  return loss_tensor(dense, scale * dense_loss(layout, dtype_of(dense, "dense"), operands, threads));
 }
 
 LayoutView layout_of_dense(const Tensor& dense, const Tensor& layout) {
@@ -33,17 +33,16 @@ LayoutView layout_of_dense(const Tensor& dense, const Tensor& layout) {
 }
 
 Tensor dense_loss_forward(const Tensor& dense, const Tensor& layout, const Tensor& values,
-                          std::optional<Tensor> weights) {
-  const LayoutView view = layout_of_dense(dense, layout);
-  return loss_tensor(dense, loss_over(view, dense, values, weights, 1.0, nullptr));
+                          std::optional<Tensor> weights, double scale) {
+  return loss_over(layout_of_dense(dense, layout), dense, values, weights, scale, nullptr);
 }
 
 std::tuple<Tensor, Tensor> dense_loss_gradient(const Tensor& dense, const Tensor& layout, const Tensor& values,
                                                std::optional<Tensor> weights, double scale) {
   const LayoutView view = layout_of_dense(dense, layout);
   Tensor gradient = new_empty(dense, dense.sizes(), accumulator_of(dtype_of(dense, "dense")));
-  const double loss = loss_over(view, dense, values, weights, scale, gradient.mutable_data_ptr());
-  return {loss_tensor(dense, loss), gradient};
+  Tensor loss = loss_over(view, dense, values, weights, scale, gradient.mutable_data_ptr());
+  return {loss, gradient};
 }
 
 Tensor caller_order(const Tensor& values, const Tensor& layout) {

@@ -106,12 +106,9 @@ struct SplitCall {
   }
 };
 
-inline Tensor loss_tensor(const Tensor& like) {
-  return new_empty(like, {}, ScalarType::Double);
-}
-
-inline double* loss_of(Tensor& loss) {
-  return static_cast<double*>(loss.mutable_data_ptr());
+// For a loss in the accumulator's dtype.
+inline Tensor loss_tensor(const Tensor& like, Dtype dtype) {
+  return new_empty(like, {}, accumulator_of(dtype));
 }
 
 }  // namespace dmf::ops

@@ -7,7 +7,7 @@
 namespace dmf::ops {
 namespace {
 
-void run(SplitCall& call, Task task, double* loss) {
+void run(SplitCall& call, Task task, void* loss) {
   cuda::sweep(call.layout, task, call.dtype, call.operands, loss, call.workspace, call.device.stream());
 }
 
@@ -32,11 +32,12 @@ std::tuple<Tensor, Tensor> observed_product_backward(const Tensor& coefficients,
 }
 
 Tensor completion_loss_forward(const Tensor& a, const Tensor& b_transposed, const Tensor& layout,
-                               const Tensor& values, std::optional<Tensor> weights) {
+                               const Tensor& values, std::optional<Tensor> weights, double scale) {
   SplitCall call(a, b_transposed, layout, values.numel());
   call.set_targets_of(a, values, weights);
-  Tensor loss = loss_tensor(a);
-  run(call, Task::loss, loss_of(loss));
+  call.operands.scale = scale;
+  Tensor loss = loss_tensor(a, call.dtype);
+  run(call, Task::loss, loss.mutable_data_ptr());
   return loss;
 }
 
@@ -45,10 +46,10 @@ std::tuple<Tensor, Tensor, Tensor> completion_loss_gradients(const Tensor& a, co
                                                              std::optional<Tensor> weights, double scale) {
   SplitCall call(a, b_transposed, layout, values.numel());
   call.set_targets_of(a, values, weights);
-  call.operands.gradient_scale = scale;
+  call.operands.scale = scale;
   const auto [gradient_a, gradient_b] = set_gradients(call.operands, a, b_transposed);
-  Tensor loss = loss_tensor(a);
-  run(call, Task::loss_gradients, loss_of(loss));
+  Tensor loss = loss_tensor(a, call.dtype);
+  run(call, Task::loss_gradients, loss.mutable_data_ptr());
   return {loss, gradient_a, gradient_b};
 }
 

@@ -18,17 +18,18 @@ Tensor loss_over(const Tensor& dense, const Tensor& layout_buffer, const Tensor&
   operands.dense = dense.const_data_ptr();
   set_targets(operands, values.numel(), dense.scalar_type(), values, weights);
   operands.gradient = gradient;
-  operands.gradient_scale = scale;
+  operands.scale = scale;
   const cuda::DeviceLayout layout = layout_of(layout_buffer, dense.size(0), dense.size(1), values.numel());
-  Tensor loss = loss_tensor(dense);
+  const Dtype dtype = dtype_of(dense, "dense");
+  Tensor loss = loss_tensor(dense, dtype);
   TorchWorkspace workspace(dense);
-  cuda::dense_loss(layout, dtype_of(dense, "dense"), operands, loss_of(loss), workspace, device.stream());
+  cuda::dense_loss(layout, dtype, operands, loss.mutable_data_ptr(), workspace, device.stream());
   return loss;
 }
 
 Tensor dense_loss_forward(const Tensor& dense, const Tensor& layout, const Tensor& values,
-                          std::optional<Tensor> weights) {
-  return loss_over(dense, layout, values, weights, 1.0, nullptr);
+                          std::optional<Tensor> weights, double scale) {
+  return loss_over(dense, layout, values, weights, scale, nullptr);
 }
 
 std::tuple<Tensor, Tensor> dense_loss_gradient(const Tensor& dense, const Tensor& layout, const Tensor& values,

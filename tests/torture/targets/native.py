@@ -175,9 +175,9 @@ _WEIGHTED = {"layout": _LAYOUT, "values": _VALUES, "weights": _VALUES}
 _OPERATORS = [
     _described("observed_product_forward", **_SIDES, layout=_LAYOUT, nnz=9),
     _described("observed_product_backward", coefficients=_VALUES, **_SIDES, layout=_LAYOUT),
-    _described("completion_loss_forward", **_SIDES, layout=_LAYOUT, values=_VALUES, weights=None),
+    _described("completion_loss_forward", **_SIDES, layout=_LAYOUT, values=_VALUES, weights=None, scale=2.0),
     _described("completion_loss_gradients", **_SIDES, **_WEIGHTED, scale=0.5),
-    _described("dense_loss_forward", dense=_DENSE, layout=_LAYOUT, values=_VALUES, weights=None),
+    _described("dense_loss_forward", dense=_DENSE, layout=_LAYOUT, values=_VALUES, weights=None, scale=2.0),
     _described("dense_loss_gradient", dense=_DENSE, **_WEIGHTED, scale=0.5),
     _described("caller_order", values=_VALUES, layout=_LAYOUT),
     _described("gather_observed", dense=_DENSE, layout=_LAYOUT, nnz=9),
