@@ -92,7 +92,7 @@ def test_a_loss_and_its_gradients_are_one_operator_and_nothing_of_torch_but_the_
     }.items():
         with OperatorsCalled() as called:
             loss_of().backward()
-        # Where a graph begins torch makes a one; reading it, which a GPU does not, and detaching cost no kernel.
+        # torch makes the one that backward begins with; reading it, which a GPU does not, is no kernel.
         free = {"aten._local_scalar_dense.default", "aten.detach.default"}
         assert [one for one in called.names if one not in free] == [
             f"dmf_fast.{name}.default",
