@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from dmf_fast.files.checkpoint import held_folder
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.optim.spec import OptimizerLike, OptimizerSpec
-from dmf_fast.sharding import WHOLE, RowSharding
 from dmf_fast.training.arguments import bound_or_spec, check_fit, checked_callbacks, model_of
+from dmf_fast.training.course import Course, drive
 from dmf_fast.training.engines.choice import make_engine
 from dmf_fast.training.history import history_table
 from dmf_fast.training.identity import identity_of_run
@@ -144,12 +144,8 @@ def fit(
     rule = bound_or_spec(optimizer)
     check_fit(trained, train, rule, measures, options, given)
     called = checked_callbacks(callbacks)
-    with running(options, checkpoint, resume=resume, sharding=train.sharding) as (
-        folder,
-        interrupted,
-        advanced,
-    ):
-        result = train_until_done(
+    with running(options, checkpoint, train, resume=resume) as (folder, interrupted, advanced):
+        course = train_until_done(
             trained,
             train,
             rule,
@@ -162,6 +158,7 @@ def fit(
             interrupted=interrupted,
             advanced=advanced,
         )
+        result = drive(course)
     _warn_of_start(result)
     return result
 
@@ -179,8 +176,8 @@ def train_until_done(
     scheduler: Any = None,
     callbacks: tuple[Callback, ...] = (),
     checkpoint: Path | None = None,
-) -> FitResult:
-    """Make the steps of a run whose arguments are checked, from its start or from its checkpoint."""
+) -> Course[FitResult]:
+    """Return the course of a run whose arguments are checked, from its start or from its checkpoint."""
     engine, reason = make_engine(model, train, optimizer, options, given, scheduler)
     identity = {}
     if checkpoint is not None:
@@ -189,20 +186,18 @@ def train_until_done(
     run = Run(
         engine, options, measures, callbacks, checkpoint, identity, interrupted, advanced, train.sharding
     )
-    result = run_until_done(run, model.mean.device, reason)
+    result = yield from run_until_done(run, reason)
     return replace(result, left_start=has_left_start(model, train))
 
 
-def run_until_done(run: Run, device: torch.device, not_native_because: str | None) -> FitResult:
-    """Make the steps of a run and leave its model in the state that counts."""
+def run_until_done(run: Run, not_native_because: str | None) -> Course[FitResult]:
+    """Return the course of a run, which leaves its model in the state that counts."""
     engine, options = run.engine, run.options
-    gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(gpus, enabled=options.seed is not None):
-        if options.seed is not None:
-            torch.manual_seed(options.seed)
-        run.open_checkpoint()
-        run.advanced(engine.step)
-        stopped_because = run.train_until_done()
+    if options.seed is not None:
+        torch.manual_seed(options.seed)
+    run.open_checkpoint()
+    run.advanced(engine.step)
+    stopped_because = yield from run.train_until_done()
     engine.finish(best=run.best.step is not None)
     return FitResult(
         history_table(run.rows),
@@ -215,19 +210,30 @@ def run_until_done(run: Run, device: torch.device, not_native_because: str | Non
     )
 
 
+def generators_kept(
+    options: Iterable[FitOptions], trained_on: Iterable[Observations]
+) -> AbstractContextManager[None]:
+    """Leave torch's generators as they are where a run has a seed of its own."""
+    gpus = {train.device for train in trained_on if train.device.type == "cuda"}
+    return torch.random.fork_rng(list(gpus), enabled=any(one.seed is not None for one in options))
+
+
 @contextmanager
 def running(
-    options: FitOptions, checkpoint: Path | str | None, *, resume: bool, sharding: RowSharding = WHOLE
+    options: FitOptions, checkpoint: Path | str | None, train: Observations, *, resume: bool
 ) -> Iterator[tuple[Path | None, Callable[[], bool], Callable[[int], object]]]:
     """Give a run its folder for checkpoints, what says whether Ctrl-C came, and the bar to advance.
 
-    Gradients are computed whatever mode the caller is in. Of several processes the first one shows the bar.
+    Gradients are computed whatever mode the caller is in, and a run with a seed leaves torch's generators as
+    they were. Of several processes the first one shows the bar.
     """
+    sharding = train.sharding
     # tqdm's None: only where standard error is a terminal.
     hidden = True if sharding.rank else None if options.progress is None else not options.progress
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
+        generators_kept([options], [train]),
         held_folder(checkpoint, every=options.checkpoint_every, resume=resume, sharding=sharding) as folder,
         DeferredInterrupt() as interrupt,
         tqdm(total=options.steps, unit="step", unit_scale=True, disable=hidden) as bar,

@@ -1,4 +1,4 @@
-"""Many independent runs of `fit`, a core each, on any number of machines."""
+"""Many independent runs of `fit`, a core or a block of a GPU each, on any number of machines."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -15,8 +16,10 @@ from dmf_fast.checks import whole_number
 from dmf_fast.files.lock import InUseError, check_folder
 from dmf_fast.threads import one_thread_each
 from dmf_fast.training.arguments import model_of
-from dmf_fast.training.fit import train_until_done
+from dmf_fast.training.course import Course, drive
+from dmf_fast.training.fit import generators_kept, train_until_done
 from dmf_fast.training.interrupt import DeferredInterrupt
+from dmf_fast.training.together import BlockCourses
 from dmf_fast.training.trial_checks import check_trials
 from dmf_fast.training.trial_files import (
     checkpoint_of,
@@ -28,8 +31,6 @@ from dmf_fast.training.trial_files import (
 )
 from dmf_fast.training.trials import Trial, TrialError, TrialResult, Trials
 
-# torch has so many streams a GPU and gives them out in turn; runs that share one would wait for each other.
-_MOST_STREAMS = 32
 # How long a worker sleeps that finds nothing but trials which others run; it doubles from look to look.
 _FIRST_PAUSE, _LONGEST_PAUSE, _SECONDS_TO_INTERRUPT = 0.02, 2.0, 0.1
 
@@ -41,7 +42,10 @@ def fit_many(
     workers: int | None = None,
     progress: bool | None = None,
 ) -> Trials:
-    """Run all trials, ``workers`` of them at once, each in one thread.
+    """Run all trials, ``workers`` of them at once: on the CPU each in one thread, on a GPU each in one block.
+
+    Runs in blocks of a GPU (``FitResult.engine`` is ``"cuda_block"``) advance together, in one launch at a
+    time. Trials of another engine run on a GPU by themselves, one after the other.
 
     Every trial is bitwise the same as `fit` with the same arguments under ``torch.set_num_threads(1)``,
     whatever else runs. A trial that diverges is recorded as such, and the others continue. Ctrl-C ends all
@@ -55,8 +59,8 @@ def fit_many(
             machines may make the same call at once: each takes the next trial that nobody holds, and returns
             all of them in the end. What a killed process leaves, another takes over; ``docs/grids.md`` says
             what machines need for it.
-        workers: how many trials run at once; when None the number of torch's threads, and on a GPU that of
-            its multiprocessors, but at most 32, as torch has no more streams.
+        workers: how many trials run at once on the CPU, and on each GPU; when None the number of torch's
+            threads there, and that of a GPU's multiprocessors, each of which has one run.
         progress: a bar over the steps of all trials on standard error: True, False, or None for only where
             that is a terminal.
 
@@ -80,17 +84,28 @@ def fit_many(
     """
     trials = list(trials)
     check_trials(trials)
-    workers = default_workers(trials) if workers is None else whole_number("workers", workers, least=1)
+    if workers is not None:
+        workers = whole_number("workers", workers, least=1)
     kept = None if folder is None else Path(folder)
     if kept is not None:
         check_folder(kept)
+    on_cpu, on_gpus = _by_device(trials)
+    threads = workers or torch.get_num_threads()
     with (
         DeferredInterrupt() as interrupt,
         _bar(trials, progress) as bar,
-        one_thread_each(workers) as pool,
+        generators_kept([trial.options for trial in trials], [trial.train for trial in trials]),
+        one_thread_each(len(on_gpus) + (threads if on_cpu or not on_gpus else 0)) as pool,
     ):
         team = _Team(trials, kept, interrupt, bar)
-        list(pool.map(lambda _: team.finish_one(), trials))
+        together = [
+            pool.submit(team.finish_together, places, workers or _multiprocessors(gpu))
+            for gpu, places in on_gpus.items()
+        ]
+        line = deque(on_cpu)
+        list(pool.map(lambda _: team.finish_one(line), on_cpu))
+        for one in together:
+            one.result()
     results = Trials([team.ended[place] for place in sorted(team.ended)])
     if team.failed is None:
         return results
@@ -107,30 +122,56 @@ class _Team:
     ) -> None:
         self._trials, self._folder, self._interrupt, self._bar = trials, folder, interrupt, bar
         self._lock = threading.Lock()
-        self._left = deque(range(len(trials)))
         self._folders: dict[int, Path] = {}
         self.ended: dict[int, TrialResult] = {}
         self.failed: tuple[int, BaseException] | None = None
 
-    def finish_one(self) -> None:
-        """Be done with the next trial that no other process holds.
+    def finish_one(self, line: deque[int]) -> None:
+        """Be done with the next trial in the line that no other process holds.
 
         Called once a trial: each call has one in its hands, so that the line is never empty for another.
         """
         pause = _FIRST_PAUSE
         held: set[int] = set()
-        while not self._is_done_with(place := self._left.popleft()):
-            self._left.append(place)
+        while not drive(self._course(place := line.popleft())):
+            line.append(place)
             if place in held:  # others hold all that is left
                 self._wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 held.clear()
             held.add(place)
 
-    def _is_done_with(self, place: int) -> bool:
+    def finish_together(self, places: Sequence[int], most: int) -> None:
+        """Be done with all trials of a GPU, ``most`` of which are under way in blocks at once."""
+        line, pause, next_look = deque(places), _FIRST_PAUSE, 0.0
+        with closing(BlockCourses[bool]()) as courses:
+            while line or courses:
+                if len(courses) < most and time.monotonic() >= next_look:
+                    found = self._begin_some(line, courses, most)
+                    pause = _FIRST_PAUSE if found else min(2 * pause, _LONGEST_PAUSE)
+                    next_look = 0.0 if found else time.monotonic() + pause
+                if courses:
+                    courses.advance()
+                elif line:  # others hold all that is left
+                    self._wait(pause)
+
+    def _begin_some(self, line: deque[int], courses: BlockCourses[bool], most: int) -> bool:
+        """Go once along the line, as long as there is room, and say whether a trial was free."""
+        found = False
+        for _ in range(len(line)):
+            if len(courses) >= most:
+                break
+            place = line.popleft()
+            if courses.begin(self._course(place)) is False:
+                line.append(place)
+            else:
+                found = True
+        return found
+
+    def _course(self, place: int) -> Course[bool]:
         """Do what can be done about a trial; False where another process holds it."""
         try:
-            self._finish(place)
+            yield from self._finish(place)
         except InUseError:
             return False
         except BaseException as error:  # raised when all others have stopped, which this tells them to
@@ -143,14 +184,15 @@ class _Team:
         while not self._asked_to_stop() and time.monotonic() < end:
             time.sleep(min(seconds, _SECONDS_TO_INTERRUPT))
 
-    def _finish(self, place: int) -> None:
+    def _finish(self, place: int) -> Course[None]:
         """Load the result of a trial or run it to its end, where that comes; an `InUseError`: others do."""
         trial = self._trials[place]
-        ended = self._fit(trial, None) if self._folder is None else self._kept(place, trial, self._folder)
+        folder = self._folder
+        ended = yield from self._fit(trial, None) if folder is None else self._kept(place, trial, folder)
         if ended is not None:
             self.ended[place] = ended
 
-    def _kept(self, place: int, trial: Trial, among: Path) -> TrialResult | None:
+    def _kept(self, place: int, trial: Trial, among: Path) -> Course[TrialResult | None]:
         if place not in self._folders:
             self._folders[place] = folder_of(trial, among)  # once: it takes a digest of all data
         folder = self._folders[place]
@@ -159,7 +201,7 @@ class _Team:
                 return None
             with held_trial(folder) as is_new:
                 if is_new:
-                    ended = self._fit(trial, checkpoint_of(folder))
+                    ended = yield from self._fit(trial, checkpoint_of(folder))
                     if ended is not None:
                         keep_result(ended, folder)
                     return ended
@@ -167,12 +209,12 @@ class _Team:
         self._advance(trial.options.steps)
         return load_result(trial, folder)
 
-    def _fit(self, trial: Trial, checkpoint: Path | None) -> TrialResult | None:
+    def _fit(self, trial: Trial, checkpoint: Path | None) -> Course[TrialResult | None]:
         """Run a trial; None where it did not come to its end."""
         if self._asked_to_stop():
             return None
         factors = [factor.detach().clone(memory_format=torch.contiguous_format) for factor in trial.factors]
-        result = train_until_done(
+        result = yield from train_until_done(
             model_of(factors),
             trial.train,
             trial.spec,
@@ -199,14 +241,17 @@ def _bar(trials: Sequence[Trial], progress: bool | None) -> tqdm:
     return tqdm(total=total, unit="step", unit_scale=True, disable=None if progress is None else not progress)
 
 
-def default_workers(trials: Sequence[Trial]) -> int:
-    """Return how many trials run at once where nobody says.
+def _by_device(trials: Sequence[Trial]) -> tuple[list[int], dict[torch.device, list[int]]]:
+    """Return the places of the trials on the CPU, and those on each GPU."""
+    on_cpu: list[int] = []
+    on_gpus: dict[torch.device, list[int]] = {}
+    for place, trial in enumerate(trials):
+        device = trial.train.device
+        (on_gpus.setdefault(device, []) if device.type == "cuda" else on_cpu).append(place)
+    return on_cpu, on_gpus
 
-    >>> default_workers([]) == torch.get_num_threads()
-    True
-    """
-    devices = {trial.train.device for trial in trials if trial.train.device.type == "cuda"}
-    if not devices:
-        return torch.get_num_threads()
-    multiprocessors = (torch.cuda.get_device_properties(device).multi_processor_count for device in devices)
-    return min(_MOST_STREAMS, max(multiprocessors))
+
+def _multiprocessors(gpu: torch.device) -> int:
+    """Return how many blocks of this size a GPU runs at once."""
+    count: int = torch.cuda.get_device_properties(gpu).multi_processor_count
+    return count

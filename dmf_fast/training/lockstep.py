@@ -19,6 +19,7 @@ from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.optim.spec import OptimizerSpec
 from dmf_fast.training.arguments import check_fit, checked_callbacks
+from dmf_fast.training.course import drive
 from dmf_fast.training.engines.choice import make_engine
 from dmf_fast.training.engines.lockstep import LockstepEngine
 from dmf_fast.training.engines.protocol import Engine, thresholds
@@ -78,11 +79,11 @@ def fit_folds(
         check_fit(fold.model, fold.train, fold.optimizer, own, options)
     called = checked_callbacks(callbacks)
     sharding = first.train.sharding
-    with running(options, checkpoint, resume=resume, sharding=sharding) as (folder, interrupted, advanced):
+    with running(options, checkpoint, first.train, resume=resume) as (folder, interrupted, advanced):
         engine, reason = _engine(folds, options, scheduler)
         identity = {} if folder is None else _identity(folds, options, measures, engine.name, scheduler)
         run = Run(engine, options, measures, called, folder, identity, interrupted, advanced, sharding)
-        result = run_until_done(run, first.model.mean.device, reason)
+        result = drive(run_until_done(run, reason))
     left_start = any(has_left_start(fold.model, fold.train) for fold in folds)
     return replace(result, left_start=left_start)
 

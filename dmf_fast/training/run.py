@@ -1,4 +1,4 @@
-"""The course of a run: steps of an engine from one recorded row to the next, until it stops."""
+"""A run: steps of an engine from one recorded row to the next, until it stops."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from dmf_fast.files.packing import form_of
 from dmf_fast.files.reading import reading
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.sharding import WHOLE, RowSharding
+from dmf_fast.training.course import Advance, Course
 from dmf_fast.training.engines.protocol import Engine, EngineState
 from dmf_fast.training.history import Row
 from dmf_fast.training.measures import Measures
@@ -35,8 +36,6 @@ StoppedBecause = Literal[
     "diverged",
 ]
 
-# An engine comes back this often, for Ctrl-C, the time and the bar.
-_SECONDS_A_SLICE = 0.1
 _SECONDS_A_CHECKPOINT = 30.0
 
 # A run near zero rests for some time before it moves: until the train loss has changed by this part, rows do
@@ -178,9 +177,9 @@ class Run:
             _set_generators(saved.generators)
         self.rows, self.seconds_before, self.best = saved.rows, saved.seconds, saved.best
 
-    def train_until_done(self) -> StoppedBecause:
-        """Make steps until there is a reason to stop, and keep the state of then in the checkpoint."""
-        reason = self._advance(self.engine.step)
+    def train_until_done(self) -> Course[StoppedBecause]:
+        """Ask for steps until there is a reason to stop, and keep the state of then in the checkpoint."""
+        reason = yield from self._advance(self.engine.step)
         while True:
             # A checkpoint holds a step before its row is recorded, which a resumed run does again.
             before = _BeforeRow(len(self.rows), self.best, self._generators())
@@ -192,7 +191,7 @@ class Run:
                 self.engine.keep()
             if reason is not None:
                 return reason
-            reason = self._advance(self._next_stop())
+            reason = yield from self._advance(self._next_stop())
 
     def _next_stop(self) -> int:
         step = self.engine.step
@@ -202,24 +201,24 @@ class Run:
             stops.append((step // every + 1) * every)
         return min(stops)
 
-    def _advance(self, until: int) -> StoppedBecause | None:
-        """Make steps until ``until`` and say whether and why the run ends there, or before."""
-        outcome = self._slice(until)
+    def _advance(self, until: int) -> Course[StoppedBecause | None]:
+        """Ask for steps until ``until`` and say whether and why the run ends there, or before."""
+        outcome = yield from self._slice(until)
         while outcome == Outcome.paused:
             reason = self._asked_to_stop()
             if reason is not None:
-                return _REASONS.get(self._slice(self.engine.step), reason)
+                return _REASONS.get((yield from self._slice(self.engine.step)), reason)
             if self._checkpoint_is_due:
                 return None
-            outcome = self._slice(until)
+            outcome = yield from self._slice(until)
         if outcome != Outcome.reached:
             return _REASONS[outcome]
         reason = self._asked_to_stop()
         return "steps" if self.engine.step >= self.options.steps else reason
 
-    def _slice(self, until: int) -> Outcome:
+    def _slice(self, until: int) -> Course[Outcome]:
         before = self.engine.step
-        outcome = self.engine.run(until, most_seconds=_SECONDS_A_SLICE)
+        outcome = yield Advance(self.engine, until)
         self.advanced(self.engine.step - before)
         return outcome
 

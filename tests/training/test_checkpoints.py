@@ -15,6 +15,7 @@ from torch import Tensor
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.optim import AdaptiveGradientDescent, GroupRMSprop, OptimizerSpec
 from dmf_fast.training import FitOptions, Progress, Recording, fit
+from dmf_fast.training import course as course_module
 from dmf_fast.training import run as run_module
 from tests.assertions import Ended, assert_same
 from tests.killing import assert_runs
@@ -301,7 +302,7 @@ def test_checkpoints_by_time_change_no_row(
     given: dict[str, Any] = {"recording": Recording(every=every), "optimizer": RULES["Adam"]}
     whole = run(engine, 40, **given)
     monkeypatch.setattr(run_module, "_SECONDS_A_CHECKPOINT", 0.0)
-    monkeypatch.setattr(run_module, "_SECONDS_A_SLICE", 0.0)
+    monkeypatch.setattr(course_module, "SECONDS_A_SLICE", 0.0)
     assert_same(run(engine, 40, checkpoint=tmp_path, **given), whole)
     (version,) = tmp_path.glob("version-*")
     assert int(version.name.removeprefix("version-")) > 1
@@ -325,7 +326,7 @@ SEVERED: dict[str, tuple[str, str, dict[str, Any], dict[str, float]]] = {
     "every step": ("native", "Adam", {"steps": 3000, "checkpoint_every": 1}, {}),
     "by time": (
         "native", "momentum", {"steps": 1_000_000},
-        {"_SECONDS_A_CHECKPOINT": 0.01, "_SECONDS_A_SLICE": 0.005},
+        {"run._SECONDS_A_CHECKPOINT": 0.01, "course.SECONDS_A_SLICE": 0.005},
     ),
     "by torch": ("torch", "group RMSprop", {"steps": 800, "checkpoint_every": 1}, {}),
 }  # fmt: skip
@@ -333,15 +334,17 @@ KILLED = """
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from dmf_fast.training import Recording, run as run_module
+from dmf_fast.training import Recording, course, run as run_module
 from tests.killing import kill_again_and_again
 from tests.training.runs import RULES, run
 from tests.training.test_checkpoints import SEVERED
 
+modules = {{"run": run_module, "course": course}}
 for name, (engine, rule, options, seconds) in SEVERED.items():
     for constant, value in seconds.items():
-        assert hasattr(run_module, constant)
-        setattr(run_module, constant, value)
+        module, _, constant = constant.partition(".")
+        assert hasattr(modules[module], constant)
+        setattr(modules[module], constant, value)
     given = {{"optimizer": RULES[rule], "recording": Recording()}}
     run(engine, 1, **given)  # what the first step loads, the children have
     folder = Path({folder!r}) / name

@@ -129,10 +129,10 @@ KILLED = """
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from dmf_fast.training import fit_many, run as run_module
+from dmf_fast.training import course, fit_many, run as run_module
 from tests.killing import kill_again_and_again
 from tests.training.test_fit_many import trials
-run_module._SECONDS_A_CHECKPOINT, run_module._SECONDS_A_SLICE = 0.01, 0.005
+run_module._SECONDS_A_CHECKPOINT, course.SECONDS_A_SLICE = 0.01, 0.005
 given, folder = trials(60_000), Path({folder!r})
 kill_again_and_again(
     lambda: fit_many(given, folder=folder, workers=2), lambda: any(folder.glob("*/version-*"))

@@ -16,7 +16,7 @@ from torch import Tensor
 from dmf_fast import Observations
 from dmf_fast.optim import GroupRMSprop
 from dmf_fast.training import FitResult, Progress, Recording
-from dmf_fast.training import run as run_module
+from dmf_fast.training import course as course_module
 from tests import problems
 from tests.assertions import assert_equal, assert_same
 from tests.training.runs import PLAIN, SELDOM, noisy_rank_one, others, problem, run, start
@@ -239,7 +239,7 @@ def test_a_run_that_pauses_as_often_as_it_can_is_the_same(
     engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = run(engine, 60)
-    monkeypatch.setattr(run_module, "_SECONDS_A_SLICE", 0.0)
+    monkeypatch.setattr(course_module, "SECONDS_A_SLICE", 0.0)
     assert_same(run(engine, 60), expected)
 
 

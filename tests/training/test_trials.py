@@ -9,7 +9,6 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from torch import Tensor
 
 from dmf_fast import Observations
 from dmf_fast.training import FitOptions, Recording, Trial, TrialError, Trials, fit_many
-from dmf_fast.training.fit_many import default_workers
 from dmf_fast.training.run import Run
 from dmf_fast.training.trial_files import checkpoint_of
 from tests import assertions
@@ -176,7 +174,7 @@ def test_patience_of_a_trial_needs_its_validation_set() -> None:
 
 FAILS = FitOptions(steps=21)
 ENDLESS = FitOptions(steps=10**12, max_seconds=30.0)  # or it would hang where it is not stopped
-MODULE = sys.modules[default_workers.__module__]
+MODULE = sys.modules[fit_many.__module__]
 
 
 def fail_in(holder: Any, name: str, monkeypatch: pytest.MonkeyPatch, folder: Path | None = None) -> None:
@@ -223,13 +221,3 @@ def test_results_are_there_without_a_folder_when_a_trial_fails(monkeypatch: pyte
         fit_many(given, workers=1)
     assert error.value.ended.summary().num_rows == 1
     assert_equal(error.value.ended.results[0].factors, whole.results[0].factors)
-
-
-@pytest.mark.parametrize(("multiprocessors", "workers"), [(16, 16), (132, 32)])
-def test_a_gpu_has_a_worker_a_multiprocessor_but_no_more_than_streams(
-    multiprocessors: int, workers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    properties = SimpleNamespace(multi_processor_count=multiprocessors)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-    on_a_gpu: Any = SimpleNamespace(train=SimpleNamespace(device=torch.device("cuda:0")))
-    assert default_workers([on_a_gpu] * 100) == workers

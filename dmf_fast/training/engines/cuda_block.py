@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -22,14 +21,25 @@ from dmf_fast.training.engines.protocol import loss_scale, thresholds
 from dmf_fast.training.engines.rule_engine import MOMENTS, CudaEngine
 from dmf_fast.training.options import FitOptions
 
-_FIRST_UPDATES = 256
+# Before a launch has shown how many there are: far fewer than a GPU makes, so that the first launch is short.
+_FIRST_CYCLES_A_SECOND = 1e8
+# A launch takes about half of the time that there is, or less where a run soon needs its next row; but not so
+# little that what goes with a launch would take longer.
+_MOST_OF_SLICE, _LEAST_SECONDS = 0.5, 2e-3
 
 
 class CudaBlockEngine(CudaEngine):
     """A run whose matrices stay in a block's shared memory, as far as they fit, and else in the L2 cache.
 
-    ``csrc/kernels/cuda/descent.cuh`` makes the steps. All of the run lies in three tensors on the GPU; every
-    engine has a stream of its own, so that engines in several threads run side by side.
+    ``csrc/kernels/cuda/descent.cuh`` makes the steps. All of the run lies in one tensor on the GPU, but for
+    how far it has come, which travels with every launch.
+
+    Attributes:
+        memory: that tensor.
+        progress: what travels, a ``RunState``.
+        shared_bytes: of shared memory that the block needs.
+        cycles: of a step, by count.
+
     """
 
     name = "cuda_block"
@@ -50,20 +60,14 @@ class CudaBlockEngine(CudaEngine):
         """
         super().__init__(model, train, optimizer, options, given)
         self.program = DescentProgram(plan_descent(model.dims, train.nnz, "cuda"))
-        runs = self._planned(train, options)
-        self._places, self._shared_bytes = runs.place, runs.shared_bytes
+        run = self._planned(train, options)
         self._parts = (Part.parameter, *MOMENTS[: self._rule.rule.moments])
-        self._state_dtype = runs.states().dtype
-        device = train.device
-        self._stream = torch.cuda.Stream(device)
-        self._stream.wait_stream(torch.cuda.current_stream(device))
-        self._updates_a_launch = _FIRST_UPDATES
-        with torch.cuda.stream(self._stream):
-            self._runs = torch.from_numpy(runs.runs()).to(device)
-            self._states = torch.from_numpy(runs.states().view(np.uint8)).to(device)
-            self._memory = torch.from_numpy(runs.memory()).to(device)
-            self._write(Part.parameter, [factor.detach() for factor in model.factors])
-        self._known = runs.states()[0]
+        factors = range(self.program.factors)
+        self._places = {part: [run.place(part, factor) for factor in factors] for part in self._parts}
+        self.shared_bytes, self.cycles, self.progress = run.shared_bytes, run.cycles, run.state()
+        self.memory = torch.from_numpy(run.memory()).to(train.device)
+        self._write(Part.parameter, list(model.factors))
+        self._launches = BlockLaunches()
         self._begin_with_optimizer()
 
     @classmethod
@@ -80,12 +84,10 @@ class CudaBlockEngine(CudaEngine):
             raise NotNative(f"the observations are on {train.device}")
         return super().rule_of(model, train, optimizer, options, given)
 
-    def _planned(self, train: Observations, options: FitOptions) -> _native.BlockRuns32 | _native.BlockRuns64:
-        limit = torch.ops.dmf_fast.block_shared_memory(train.layout().values)
-        runs = (_native.BlockRuns64 if train.dtype == torch.float64 else _native.BlockRuns32)(limit)
+    def _planned(self, train: Observations, options: FitOptions) -> _native.BlockRun32 | _native.BlockRun64:
         rows, columns = train.coordinates()
         try:
-            runs.add(
+            return (_native.BlockRun64 if train.dtype == torch.float64 else _native.BlockRun32)(
                 self.program.native(),
                 train.shape,
                 rows.cpu().numpy(),
@@ -96,83 +98,62 @@ class CudaBlockEngine(CudaEngine):
                 train.total_weight,
                 self._rule.rule,
                 *thresholds(options),
+                shared_limit=torch.ops.dmf_fast.block_shared_memory(train.values),
             )
-        except ValueError as error:
+        except _native.TooLargeForBlock as error:
             raise NotNative(str(error)) from None
-        return runs
 
     def run(self, until: int, *, most_seconds: float) -> Outcome:
-        """Launch until ``until`` updates are made in all, a stop rule holds or about so much time is over."""
-        started = time.perf_counter()
-        until += self._updates_before
-        while True:
-            before, began = self._updates, time.perf_counter()
-            self._launch(until, self._updates_a_launch)
-            outcome, now = Outcome(int(self._known["outcome"])), time.perf_counter()
-            if outcome != Outcome.paused or now - started >= most_seconds:
-                return outcome
-            # So many that a launch takes about half of the time.
-            seconds_an_update = (now - began) / max(1, self._updates - before)
-            self._updates_a_launch = max(1, int(0.5 * most_seconds / seconds_an_update))
+        """Launch once: until ``until`` updates are made in all, or less in about half of the time."""
+        self._launches.advance([(self, until)], most_seconds=most_seconds)
+        return self.outcome(until)
+
+    def go_to(self, until: int) -> None:
+        """Have the next launch end at ``until`` updates in all."""
+        self.progress["until"] = until + self._updates_before
+
+    def outcome(self, until: int) -> Outcome:
+        """Return how the last launch ended for a run that was to come to ``until``."""
+        ended = Outcome(int(self.progress["outcome"][0]))
+        return Outcome.paused if ended == Outcome.reached and self.step < until else ended
 
     @property
     def _updates(self) -> int:
-        return int(self._known["step"])
+        return int(self.progress["step"][0])
 
     @property
     def loss(self) -> float:
         """Weighted mean of the squared residuals of the present factors, where the run has not paused."""
-        return float(self._known["loss"])
+        return float(self.progress["loss"][0])
 
     @property
     def gradient_norm(self) -> float:
         """Norm of all gradients together, where the run has not paused."""
-        return float(self._known["gradient_norm"])
+        return float(self.progress["gradient_norm"][0])
 
     def _parameters(self) -> list[Tensor]:
         return self._read(Part.parameter)
 
     def _set_parameters(self, parameters: Sequence[Tensor]) -> None:
-        with self._on_stream():
-            self._write(Part.parameter, parameters)
+        self._write(Part.parameter, parameters)
 
     def _optimizer_state(self) -> OptimizerState:
         moments = [self._read(part) for part in self._parts[1:]]
-        return OptimizerState(self._updates, moments, [float(self._known["square_average"])])
+        return OptimizerState(self._updates, moments, [float(self.progress["square_average"][0])])
 
     def _set_optimizer_state(self, state: OptimizerState) -> None:
-        known = np.zeros(1, self._state_dtype)
-        known["step"], known["square_average"] = state.steps, (state.scalars or [0.0])[0]
-        known["outcome"] = int(Outcome.paused)
-        with self._on_stream():
-            for part, moments in zip(self._parts[1:], state.moments, strict=True):
-                self._write(part, moments)
-            self._states.copy_(torch.from_numpy(known.view(np.uint8)))
-        self._known = known[0]
-
-    @contextmanager
-    def _on_stream(self) -> Iterator[None]:
-        """Work on the engine's stream, after what the caller's has begun."""
-        self._stream.wait_stream(torch.cuda.current_stream(self._memory.device))
-        with torch.cuda.stream(self._stream):
-            yield
-
-    def _launch(self, until: int, updates: int) -> None:
-        with self._on_stream():
-            torch.ops.dmf_fast.descend_blocks(
-                self._runs, self._states, self._memory, until, updates, self._shared_bytes
-            )
-            self._known = self._states.cpu().numpy().view(self._state_dtype)[0]
+        for part, moments in zip(self._parts[1:], state.moments, strict=True):
+            self._write(part, moments)
+        self.progress["step"], self.progress["square_average"] = state.steps, (state.scalars or [0.0])[0]
+        self.progress["outcome"] = int(Outcome.paused)
 
     def _view(self, part: Part, factor: int) -> Tensor:
         """Return a factor or a moment of it where the run keeps it, as ``W_j``."""
-        offset, rows, columns, stride = self._places(0, part, factor)
-        kept = self._memory.as_strided((rows, columns), (stride, 1), offset)
+        offset, rows, columns, stride = self._places[part][factor]
+        kept = self.memory.as_strided((rows, columns), (stride, 1), offset)
         return kept.T if self.program.keeps_transposed(factor) else kept
 
     def _read(self, part: Part) -> list[Tensor]:
-        # On the caller's stream, whose memory the copies then are; a launch waits for it.
-        self._stream.synchronize()
         return [
             self._view(part, factor).clone(memory_format=torch.contiguous_format)
             for factor in range(self.program.factors)
@@ -181,3 +162,46 @@ class CudaBlockEngine(CudaEngine):
     def _write(self, part: Part, matrices: Sequence[Tensor]) -> None:
         for factor, matrix in enumerate(matrices):
             self._view(part, factor).copy_(matrix.detach())
+
+
+class BlockLaunches:
+    """Makes the steps of runs in blocks of a GPU, those of a dtype in one launch, and learns how fast it is.
+
+    What a run computes depends neither on the others in a launch nor on how its steps are cut into launches.
+    """
+
+    def __init__(self) -> None:
+        self._cycles_a_second = _FIRST_CYCLES_A_SECOND
+
+    def advance(self, asked: Sequence[tuple[CudaBlockEngine, int]], *, most_seconds: float) -> None:
+        """Have every engine make steps to its ``until``, or to an end before, or as many as there is time."""
+        for dtype in dict.fromkeys(engine.memory.dtype for engine, _ in asked):
+            self._launch([one for one in asked if one[0].memory.dtype == dtype], most_seconds)
+
+    def _launch(self, asked: Sequence[tuple[CudaBlockEngine, int]], most_seconds: float) -> None:
+        """Launch runs of one dtype, each for about equally many cycles, as they run side by side."""
+        speed, least = (
+            self._cycles_a_second,
+            min(engine.cycles * (until - engine.step) for engine, until in asked),
+        )
+        cycles = min(max(least, _LEAST_SECONDS * speed), _MOST_OF_SLICE * most_seconds * speed)
+        before = {engine: engine.step for engine, _ in asked}
+        ends = {
+            engine: min(until, engine.step + max(1, int(cycles / engine.cycles))) for engine, until in asked
+        }
+        longest_first = sorted(ends, key=lambda one: one.cycles * (before[one] - ends[one]))
+        for engine in longest_first:
+            engine.go_to(ends[engine])
+        states = np.concatenate([engine.progress for engine in longest_first])
+        began = time.perf_counter()
+        torch.ops.dmf_fast.descend_blocks(
+            [engine.memory for engine in longest_first],
+            torch.from_numpy(states.view(np.uint8)),
+            max(engine.shared_bytes for engine in longest_first),
+        )
+        seconds = time.perf_counter() - began
+        for place, engine in enumerate(longest_first):
+            engine.progress[:] = states[place]
+        # A launch also measures the state in which it ends.
+        made = max(one.cycles * (one.step - before[one] + 1) for one in longest_first)
+        self._cycles_a_second = made / max(seconds, 1e-9)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -21,8 +20,6 @@ from dmf_fast.training.options import FitOptions
 
 _STEPS_A_LOOK = 16  # between looks at whether the run has ended, for which a GPU must be waited for
 _WARM_UP_STEPS = 3
-# A capture begins with a wait for the whole GPU, which breaks the capture that another thread is in.
-_CAPTURING = threading.Lock()
 
 
 class CudaGraphEngine(CudaEngine):
@@ -66,7 +63,7 @@ class CudaGraphEngine(CudaEngine):
         )
         self._graph: torch.cuda.CUDAGraph | None = None
         if device.type == "cuda":
-            with _CAPTURING:
+            with torch.cuda.device(device):
                 self._capture(device)
         self._begin_with_optimizer()
 
@@ -117,9 +114,7 @@ class CudaGraphEngine(CudaEngine):
 
     def _capture(self, device: torch.device) -> None:
         """Record a step; the warm-up makes none, as the run is at its ``until``."""
-        # Of high priority, as the 32 others go round: one of them may be that of a run in a block, whose
-        # launches the graph would take for its own.
-        stream = torch.cuda.Stream(device, priority=-1)
+        stream = torch.cuda.Stream(device)
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UP_STEPS):

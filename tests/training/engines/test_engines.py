@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,7 @@ from dmf_fast.optim import OptimizerSpec
 from dmf_fast.training import FitOptions, Recording, Trial, fit, fit_many
 from dmf_fast.training.engines.choice import make_engine
 from dmf_fast.training.engines.protocol import Engine
-from tests.assertions import assert_close, assert_equal
+from tests.assertions import assert_equal
 from tests.conftest import on_gpu
 from tests.problems import make_problem
 from tests.training.runs import PLAIN, RULES, problem, start
@@ -93,21 +92,6 @@ def test_it_pauses_only_before_its_end_and_measures_there(engine: str, until: in
         assert pausing.step < until
     assert whole.run(until, most_seconds=60.0) == Outcome.reached
     assert (pausing.step, pausing.loss, pausing.gradient_norm) == (until, whole.loss, whole.gradient_norm)
-
-
-@on_gpu
-def test_graphs_are_captured_beside_each_other_and_beside_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.problems.DEVICE", "cuda")
-
-    def run(place: int) -> list[Tensor]:
-        engine = make("cuda_graph" if place % 2 else "cuda_block", RULES["Adam"])
-        assert engine.run(200, most_seconds=60.0) == Outcome.reached
-        return parameters(engine)
-
-    alone = run(0)
-    with ThreadPoolExecutor(8) as pool:
-        for ours in pool.map(run, range(80)):  # more than torch has streams
-            assert_close(ours, alone, 1e-9)
 
 
 @on_gpu
