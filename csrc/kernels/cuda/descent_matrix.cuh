@@ -27,14 +27,34 @@ __device__ __forceinline__ void store_together(T* target, const Together<T, coun
 template <class T>
 using PackOf = Together<T, pack_size<T>>;
 
+// A pointer of which the compiler sees that it points to shared memory: loads are instructions of their own,
+// with addresses of 32 bits.
+template <class T>
+__device__ __forceinline__ T* at_shared(int64_t offset) {
+  return reinterpret_cast<T*>(dynamic_shared() + offset);
+}
+
 template <class T>
 struct MatrixView {
   T* at;
   int rows, columns, stride;
+  bool shared;  // lies in shared memory
 
+  // The same matrix as SharedMemory finds it, where it is shared.
+  __device__ __forceinline__ MatrixView in_shared() const {
+    return {at_shared<T>(reinterpret_cast<unsigned char*>(at) - dynamic_shared()), rows, columns, stride, true};
+  }
   __device__ __forceinline__ T* row(int number) const { return at + number * stride; }
   // Packs in a row, padding included.
   __device__ __forceinline__ int row_packs() const { return padded(columns) / pack_size<T>; }
+};
+
+// For code that finds all its arrays in shared memory.
+struct SharedMemory {
+  template <class T>
+  __device__ __forceinline__ T* find(const BlockArray& array) const {
+    return at_shared<T>(array.place.offset);
+  }
 };
 
 // What the threads of a block know of their run: where its arrays lie.
@@ -49,12 +69,13 @@ struct BlockMemory {
 
   template <class T>
   __device__ __forceinline__ MatrixView<T> value(const BlockMatrix& matrix) const {
-    return {find<T>(matrix.value), matrix.rows, matrix.columns, matrix.stride};
+    return {find<T>(matrix.value), matrix.rows, matrix.columns, matrix.stride, matrix.value.place.shared != 0};
   }
 
   template <class T>
   __device__ __forceinline__ MatrixView<T> gradient(const BlockMatrix& matrix) const {
-    return {find<T>(matrix.gradient), matrix.rows, matrix.columns, matrix.stride};
+    return {find<T>(matrix.gradient), matrix.rows, matrix.columns, matrix.stride,
+            matrix.gradient.place.shared != 0};
   }
 };
 

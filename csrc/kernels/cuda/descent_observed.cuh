@@ -144,15 +144,15 @@ struct Targets {
 };
 
 // dA, and the coefficients in column order. Returns the thread's part of the loss.
-template <int packs, class T>
-__device__ __forceinline__ double row_phase(const BlockObserved& observed, const BlockMemory& memory,
+template <int packs, class Memory, class T>
+__device__ __forceinline__ double row_phase(const BlockObserved& observed, const Memory& memory,
                                             const Targets<T>& targets, const MatrixView<T>& a,
                                             const MatrixView<T>& b_transposed, const MatrixView<T>& gradient) {
   using Entries = Batch<T, packs>;
-  const int* start = memory.find<int>(observed.row_start);
-  const uint16_t* column = memory.find<uint16_t>(observed.column);
-  const uint16_t* column_place = memory.find<uint16_t>(observed.column_place);
-  T* coefficients = memory.find<T>(observed.coefficient);
+  const int* start = memory.template find<int>(observed.row_start);
+  const uint16_t* column = memory.template find<uint16_t>(observed.column);
+  const uint16_t* column_place = memory.template find<uint16_t>(observed.column_place);
+  T* coefficients = memory.template find<T>(observed.coefficient);
   const int lane = threadIdx.x % warp_size, thread = lane % group_threads;
   Entries batch;
   RowPart<T, packs> own;
@@ -187,13 +187,13 @@ __device__ __forceinline__ double row_phase(const BlockObserved& observed, const
 }
 
 // dBᵀ from the coefficients of the row phase.
-template <int packs, class T>
-__device__ __forceinline__ void column_phase(const BlockObserved& observed, const BlockMemory& memory,
+template <int packs, class Memory, class T>
+__device__ __forceinline__ void column_phase(const BlockObserved& observed, const Memory& memory,
                                              const MatrixView<T>& a, const MatrixView<T>& gradient) {
   using Entries = Batch<T, packs>;
-  const int* start = memory.find<int>(observed.column_start);
-  const uint16_t* row = memory.find<uint16_t>(observed.row);
-  const T* coefficients = memory.find<T>(observed.coefficient);
+  const int* start = memory.template find<int>(observed.column_start);
+  const uint16_t* row = memory.template find<uint16_t>(observed.row);
+  const T* coefficients = memory.template find<T>(observed.coefficient);
   Entries batch;
   for (int line = threadIdx.x / warp_size; line < padded(gradient.rows); line += blockDim.x / warp_size) {
     RowPart<T, packs> sum;
@@ -212,14 +212,34 @@ __device__ __forceinline__ void column_phase(const BlockObserved& observed, cons
 }
 
 // Both phases with their barrier between them: dA, dBᵀ, and the sums of the warps' losses.
-template <int packs, class T>
-__device__ __forceinline__ void line_phases(const BlockObserved& observed, const BlockMemory& memory,
+template <int packs, class Memory, class T>
+__device__ __forceinline__ void both_phases(const BlockObserved& observed, const Memory& memory,
                                             const Targets<T>& targets, const MatrixView<T>& a,
                                             const MatrixView<T>& b_transposed, const MatrixView<T>& gradient_a,
                                             const MatrixView<T>& gradient_b, double* losses) {
   give_sum(row_phase<packs>(observed, memory, targets, a, b_transposed, gradient_a), losses);
   __syncthreads();
   column_phase<packs>(observed, memory, a, gradient_b);
+}
+
+// Whether all of Ω lies in shared memory that both phases read, but for values and weights.
+__device__ __forceinline__ bool is_shared(const BlockObserved& observed) {
+  return observed.row_start.place.shared && observed.column.place.shared &&
+         observed.column_place.place.shared && observed.coefficient.place.shared &&
+         observed.column_start.place.shared && observed.row.place.shared;
+}
+
+template <int packs, class T>
+__device__ __forceinline__ void line_phases(const BlockObserved& observed, const BlockMemory& memory,
+                                            const Targets<T>& targets, const MatrixView<T>& a,
+                                            const MatrixView<T>& b_transposed, const MatrixView<T>& gradient_a,
+                                            const MatrixView<T>& gradient_b, double* losses) {
+  if (a.shared && b_transposed.shared && is_shared(observed)) {
+    both_phases<packs>(observed, SharedMemory{}, targets, a.in_shared(), b_transposed.in_shared(), gradient_a,
+                       gradient_b, losses);
+  } else {
+    both_phases<packs>(observed, memory, targets, a, b_transposed, gradient_a, gradient_b, losses);
+  }
 }
 
 // The observed entries of the gradient of a matrix that was formed. Returns the thread's part of the loss.

@@ -115,10 +115,9 @@ __device__ __forceinline__ void store_tile(const MatrixView<T>& result, const Pr
   }
 }
 
-// result = left · right, either operand transposed.
 template <bool left_transposed, bool right_transposed, class T>
-__device__ __forceinline__ void multiply(const MatrixView<T>& left, const MatrixView<T>& right,
-                                         const MatrixView<T>& result) {
+__device__ __forceinline__ void multiply_tiles(const MatrixView<T>& left, const MatrixView<T>& right,
+                                               const MatrixView<T>& result) {
   const int length = left_transposed ? left.rows : left.columns;
   const int across = (padded(result.columns) + tile_columns - 1) / tile_columns;
   const int tiles = padded(result.rows) / tile_rows * across;
@@ -139,6 +138,17 @@ __device__ __forceinline__ void multiply(const MatrixView<T>& left, const Matrix
     }
     add_terms(terms, sums);
     store_tile<right_transposed>(result, tile, sums);
+  }
+}
+
+// result = left · right, either operand transposed.
+template <bool left_transposed, bool right_transposed, class T>
+__device__ __forceinline__ void multiply(const MatrixView<T>& left, const MatrixView<T>& right,
+                                         const MatrixView<T>& result) {
+  if (left.shared && right.shared) {
+    multiply_tiles<left_transposed, right_transposed>(left.in_shared(), right.in_shared(), result);
+  } else {
+    multiply_tiles<left_transposed, right_transposed>(left, right, result);
   }
 }
 
