@@ -221,25 +221,22 @@ def entries_of_descent(bits: int) -> dict[str, Entry]:
     }
 
 
-def entries_of_block_runs(bits: int) -> dict[str, Entry]:
-    make = getattr(_native, f"BlockRuns{bits}")
-    runs, values = make(227 * 1024), np.ones(NNZ, f"float{bits}")
+def entries_of_block_run(bits: int) -> dict[str, Entry]:
+    make, values = getattr(_native, f"BlockRun{bits}"), np.ones(NNZ, f"float{bits}")
     right = {"program": program(), "shape": SHAPE, "rows": ROWS, "columns": COLUMNS, "values": values,
              "weights": values, "scale": 1.0, "total_weight": 4.0, "rule": rule(), "train_loss": -1.0,
-             "gradient_norm": -1.0}
-    runs.add(**right)
+             "gradient_norm": -1.0, "shared_limit": 227 * 1024}
     stops = [float("nan"), None]
     return {
-        f"BlockRuns{bits}": Entry(make, {"shared_limit": 0}, {"shared_limit": SIZES}),
-        f"BlockRuns{bits}.add": Entry(
-            runs.add, right,
+        f"BlockRun{bits}": Entry(
+            make, right,
             {"program": PROGRAMS, "shape": [(-1, 5), (2**62, 5), (4, 5), (3, 4), (3,), None],
              "rows": indices(ROWS, 3), "columns": indices(COLUMNS, 5), "values": [*numbers(values), None],
              "weights": numbers(values), "scale": NOT_FINITE, "total_weight": [0.0, -1.0, *NOT_FINITE],
-             "rule": RULES, "train_loss": stops, "gradient_norm": stops}),
-        f"BlockRuns{bits}.place": Entry(
-            runs.place, {"run": 0, "part": _native.Part.parameter, "factor": 0},
-            {"run": [-1, 10**6, *HUGE, *NOT_WHOLE], "factor": [-1, 2, 2**31 - 1, *NOT_WHOLE],
+             "rule": RULES, "train_loss": stops, "gradient_norm": stops, "shared_limit": SIZES}),
+        f"BlockRun{bits}.place": Entry(
+            make(**right).place, {"part": _native.Part.parameter, "factor": 0},
+            {"factor": [-1, 2, 2**31 - 1, *NOT_WHOLE],
              "part": [_native.Part(part) for part in (-1, 3, 4, 2**31 - 1)]}),
     }
 # fmt: on
@@ -316,11 +313,13 @@ ENTRIES = {
     **entries_of_layout(),
     **entries_of_options(),
     **{name: entry for bits in (32, 64) for name, entry in entries_of_descent(bits).items()},
-    **{name: entry for bits in (32, 64) for name, entry in entries_of_block_runs(bits).items()},
+    **{name: entry for bits in (32, 64) for name, entry in entries_of_block_run(bits).items()},
     **{f"torch.ops.{name}": entry for name, entry in entries_of_operators().items()},
 }
 CLASSES = [
-    value for value in vars(_native).values() if isinstance(value, type) and not hasattr(value, "__members__")
+    value
+    for value in vars(_native).values()
+    if isinstance(value, type) and not (hasattr(value, "__members__") or issubclass(value, Exception))
 ]
 
 
@@ -328,7 +327,8 @@ def calls_with_arguments() -> Iterator[str]:
     """Yield the functions, constructors and methods of the module that take arguments."""
     for name, value in vars(_native).items():
         methods = vars(value).items() if isinstance(value, type) else []
-        if callable(value) and not str(value.__doc__).startswith(f"{name}() ->"):
+        is_error = isinstance(value, type) and issubclass(value, Exception)
+        if callable(value) and not is_error and not str(value.__doc__).startswith(f"{name}() ->"):
             yield name
         for method, function in methods:
             if callable(function) and not method.startswith("_") and "(self: " in function.__doc__:

@@ -124,14 +124,14 @@ def _descend(arguments: dict[str, Any]) -> None:
 
 
 def _add_block_run(arguments: dict[str, Any]) -> None:
-    runs = getattr(_native, f"BlockRuns{arguments.pop('bits')}")(arguments.pop("shared_limit"))
+    bits = arguments.pop("bits")
     arguments["program"] = _native.DescentProgram(*arguments["program"].values())
     arguments["rule"] = _rule(arguments["rule"])
     part, factor = arguments.pop("part"), arguments.pop("factor")
     arguments["shape"] = tuple(arguments["shape"])
-    runs.add(**arguments)
-    runs.place(0, _native.Part(part), factor)
-    runs.memory(), runs.states(), runs.runs()
+    run = getattr(_native, f"BlockRun{bits}")(**arguments)
+    run.place(_native.Part(part), factor)
+    run.memory(), run.state()
 
 
 def _rule(described: dict[str, Any]) -> Any:

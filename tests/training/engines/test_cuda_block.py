@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 
 from dmf_fast import _native
 from dmf_fast._native import Part
 from dmf_fast.ops.planner import plan_descent
+from dmf_fast.optim.native import NotNative
+from dmf_fast.optim.spec import OptimizerSpec
+from dmf_fast.training import FitOptions
+from dmf_fast.training.arguments import model_of
+from dmf_fast.training.engines.cuda_block import CudaBlockEngine
 from dmf_fast.training.engines.program import DescentProgram
+from dmf_fast.training.engines.rule_engine import CudaEngine
+from tests.problems import make_problem
+from tests.training.blocks import STATE, blocks_on_cpu
+from tests.training.runs import start
 
 ROWS = np.array([0, 3, 3, 1, 4])
 COLUMNS = np.array([2, 0, 5, 5, 1])
@@ -17,81 +29,106 @@ WEIGHTS = np.array([1.0, 2.0, 3.0, 4.0, 5.0], dtype=np.float32)
 LIMIT = 227 * 1024
 
 
-def add(
-    runs: _native.BlockRuns32,
+def make(
     dims: tuple[int, ...] = (6, 4, 3, 5),
     rows: np.ndarray = ROWS,
     rule: _native.Rule | None = None,
-) -> int:
+    limit: int = LIMIT,
+    total_weight: float = 15.0,
+) -> _native.BlockRun32:
     program = DescentProgram(plan_descent(dims, rows.size, "cuda")).native()
     rule = rule or _native.Rule(_native.RuleKind.adam, lr=0.1, beta1=0.9, beta2=0.99, eps=1e-8)
-    return runs.add(program, (dims[-1], dims[0]), rows, COLUMNS, VALUES, WEIGHTS, 0.5, 15.0, rule, -1.0, -1.0)
+    shape, given = (dims[-1], dims[0]), (rows, COLUMNS, VALUES, WEIGHTS)
+    return _native.BlockRun32(program, shape, *given, 0.5, total_weight, rule, -1.0, -1.0, limit)
 
 
-def view(runs: _native.BlockRuns32, memory: np.ndarray, run: int, part: Part, factor: int) -> np.ndarray:
-    offset, rows, columns, stride = runs.place(run, part, factor)
+def view(run: _native.BlockRun32, memory: np.ndarray, part: Part, factor: int) -> np.ndarray:
+    offset, rows, columns, stride = run.place(part, factor)
     strides = (stride * memory.itemsize, memory.itemsize)
     return np.lib.stride_tricks.as_strided(memory[offset:], (rows, columns), strides)
 
 
 def test_factors_and_moments_have_places_of_their_own() -> None:
-    runs = _native.BlockRuns32(LIMIT)
-    assert [add(runs), add(runs, (6, 7, 5))] == [0, 1]
-    memory = runs.memory()
-    before = memory.copy()
-    seen = []
-    for run, factors in ((0, 3), (1, 2)):
-        for part in (Part.parameter, Part.first_moment, Part.second_moment):
-            for factor in range(factors):
-                numbers = view(runs, memory, run, part, factor)
-                assert (numbers == 0).all()
-                numbers[:] = len(seen) + 1
-                seen.append(numbers)
+    run = make()
+    memory = run.memory()
+    before, seen = memory.copy(), []
+    for part in (Part.parameter, Part.first_moment, Part.second_moment):
+        for factor in range(3):
+            numbers = view(run, memory, part, factor)
+            assert (numbers == 0).all()
+            numbers[:] = len(seen) + 1
+            seen.append(numbers)
     assert all((numbers == place + 1).all() for place, numbers in enumerate(seen))
-    assert (memory != before).sum() == sum(numbers.size for numbers in seen)
     for numbers in seen:
         numbers[:] = 0
     assert np.array_equal(memory.view(np.int32), before.view(np.int32))
 
 
 def test_values_and_weights_stand_in_the_memory_in_row_order() -> None:
-    runs = _native.BlockRuns32(LIMIT)
-    add(runs)
-    memory = runs.memory()
+    memory = make().memory()
     for numbers in (VALUES, WEIGHTS):
         wanted = numbers[np.argsort(ROWS, kind="stable")]
         starts = range(memory.size - wanted.size + 1)
         assert sum(np.array_equal(memory[start : start + wanted.size], wanted) for start in starts) == 1
 
 
-def test_states_begin_at_step_0_and_may_run() -> None:
-    runs = _native.BlockRuns64(LIMIT)
-    assert runs.states().size == 0
-    single = _native.BlockRuns32(LIMIT)
-    add(single)
-    states = single.states()
-    assert states.dtype.names == ("step", "square_average", "loss", "gradient_norm", "outcome")
-    assert states.dtype.itemsize == 40
-    assert states["step"].tolist() == [0]
-    assert states["outcome"].tolist() == [int(_native.Outcome.paused)]
-    assert single.runs().size % 16 == 0
-    assert single.shared_bytes <= LIMIT
+def test_a_run_begins_at_step_0_and_may_go_on() -> None:
+    run = make()
+    state = run.state()
+    assert state.dtype == STATE
+    assert state["step"].tolist() == [0]
+    assert state["outcome"].tolist() == [int(_native.Outcome.paused)]
+    assert run.shared_bytes <= LIMIT
 
 
-def test_runs_that_are_none_for_a_block_are_refused() -> None:
-    runs = _native.BlockRuns32(LIMIT)
-    with pytest.raises(ValueError, match="1 to 8"):
-        add(runs, (6, *[3] * 8, 5))
-    with pytest.raises(ValueError, match="inside the matrix"):
-        add(runs, rows=ROWS + 1)
-    with pytest.raises(ValueError, match="columns must be one-dimensional with 4"):
-        add(runs, rows=ROWS[1:])
-    with pytest.raises(ValueError, match="shared memory"):
-        add(_native.BlockRuns32(100))
-    add(runs, rule=_native.Rule(_native.RuleKind.gradient_descent, lr=0.1))
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"dims": (6, *[3] * 8, 5)}, "has 9 factors, and a block takes 1 to 8"),
+        ({"dims": (6, 257, 5)}, "have 257 columns, and a block takes at most 256"),
+        ({"limit": 100}, "too little shared memory"),
+    ],
+)
+def test_what_is_too_large_for_a_block_has_an_error_of_its_own(given: dict[str, Any], reason: str) -> None:
+    with pytest.raises(_native.TooLargeForBlock, match=reason):
+        make(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"rows": ROWS + 1}, "inside the matrix"),
+        ({"rows": ROWS[1:]}, "columns must be one-dimensional with 4"),
+        ({"total_weight": 0.0}, "weights must have a sum above 0"),
+    ],
+)
+def test_what_is_wrong_is_not_called_too_large(given: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as error:
+        make(**given)
+    assert type(error.value) is ValueError
+
+
+def test_there_are_places_only_for_what_there_is() -> None:
+    run = make(rule=_native.Rule(_native.RuleKind.gradient_descent, lr=0.1))
     with pytest.raises(ValueError, match="no such moment"):
-        runs.place(0, Part.first_moment, 0)
+        run.place(Part.first_moment, 0)
     with pytest.raises(ValueError, match="no such factor"):
-        runs.place(0, Part.parameter, 3)
-    with pytest.raises(ValueError, match="no such run"):
-        runs.place(1, Part.parameter, 0)
+        run.place(Part.parameter, 3)
+
+
+def test_only_what_is_too_large_is_left_to_another_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = make_problem((9, 6, 8), seed=0, dtype=torch.float32)
+    model, train = model_of(start(problem, torch.float32)), problem.observations()
+    monkeypatch.setattr(CudaBlockEngine, "rule_of", CudaEngine.rule_of)  # as if it were on a GPU
+    rule, options = OptimizerSpec(torch.optim.SGD, {"lr": 0.1}), FitOptions()
+    with blocks_on_cpu() as blocks:
+        blocks.shared_limit = 1000
+        with pytest.raises(NotNative, match="too little shared memory"):
+            CudaBlockEngine(model, train, rule, options)
+
+        def mistaken(*arguments: object, **more: object) -> None:
+            raise ValueError("rows must be sorted")
+
+        monkeypatch.setattr(_native, "BlockRun32", mistaken)
+        with pytest.raises(ValueError, match="rows must be sorted"):
+            CudaBlockEngine(model, train, rule, options)
