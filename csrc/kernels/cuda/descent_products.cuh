@@ -6,7 +6,7 @@
 // of the operands.
 //
 // By count, 100 × 100 × 100 in float32 has 25 steps of four terms: 160 multiply-adds, 14 to 24 loads and about
-// 10 additions of addresses a thread. Two warps on each scheduler issue them in 25 · 2 · 195 = 9,800 cycles,
+// 10 additions of addresses a thread. Two warps on each scheduler issue them in 25 · 2 · 190 = 9,500 cycles,
 // and the tile's ends in 400; the multiply-adds alone would take 8,000, and 7,800 if no thread were idle. Loads
 // of shared memory take 14 · 25 · 4 · 8 = 11,000 cycles if threads that read the same place save nothing, less
 // than half of that if they do.
