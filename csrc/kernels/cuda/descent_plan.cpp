@@ -76,7 +76,8 @@ class Planner {
   // In float32; descent.cuh has the counts.
   double cycles() const {
     const Matrix a = program_.matrices[program_.a];
-    double sum = static_cast<double>(nnz_) * (program_.forms_product() ? 1.0 : 0.1 * a.columns);
+    double sum = 400.0 * (update_part() + 1);
+    sum += static_cast<double>(nnz_) * (program_.forms_product() ? 1.0 : 0.1 * a.columns);
     for (const Product& product : program_.products) {
       const Matrix left = program_.matrices[product.left], result = program_.matrices[product.result];
       sum += 3 * 0.0102 * left.columns * result.rows * result.columns;
