@@ -62,13 +62,13 @@ class Blocks:
 @contextmanager
 def blocks_on_cpu() -> Iterator[Blocks]:
     """Give the operators a CPU that makes runs in blocks."""
-    blocks, library = Blocks(), torch.library.Library("dmf_fast", "IMPL")
-    library.impl("descend_blocks", blocks.descend, "CPU")
-    library.impl("block_shared_memory", lambda like: blocks.shared_limit, "CPU")
+    blocks, library = Blocks(), torch.library.Library("dmf_fast", "IMPL")  # type: ignore[no-untyped-call]
+    library.impl("descend_blocks", blocks.descend, "CPU")  # type: ignore[no-untyped-call]
+    library.impl("block_shared_memory", lambda like: blocks.shared_limit, "CPU")  # type: ignore[no-untyped-call]
     try:
         yield blocks
     finally:
-        library._destroy()
+        library._destroy()  # type: ignore[no-untyped-call]
 
 
 @functools.cache

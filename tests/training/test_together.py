@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from dmf_fast._native import Outcome
 from dmf_fast.files.lock import locked
 from dmf_fast.initialization import initialize
 from dmf_fast.optim import GroupRMSprop
@@ -169,7 +171,12 @@ def test_ctrl_c_keeps_what_there_is_and_the_same_call_goes_on(
     given = [trial(0, steps=5), trial(1, steps=200), trial(2, steps=200, depth=3)]
     whole = fit_many(given)
     began = len(blocks.launches)
-    blocks.before_launch = lambda launches: launches == began + 30 and os.kill(os.getpid(), signal.SIGINT)
+
+    def interrupt(launches: int) -> None:
+        if launches == began + 30:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    blocks.before_launch = interrupt
     with monkeypatch.context() as patch:
         patch.setattr(together, "SECONDS_A_SLICE", 0.0)  # a step a launch
         ended = fit_many(given, folder=tmp_path)
@@ -293,7 +300,7 @@ def test_a_launch_takes_half_of_the_time_or_until_a_run_needs_its_row(
     rate = 2e3 * long.cycles  # 2,000 steps a second
     clock = Clock(blocks, rate, cycles)
     monkeypatch.setattr(cuda_block, "_FIRST_CYCLES_A_SECOND", rate / 10)
-    monkeypatch.setattr(cuda_block.time, "perf_counter", clock.perf_counter)
+    monkeypatch.setattr(time, "perf_counter", clock.perf_counter)
     launches = BlockLaunches()
     for _ in range(4):
         launches.advance([(short, 10**6), (long, 10**6)], most_seconds=0.1)
@@ -307,5 +314,5 @@ def test_a_launch_takes_half_of_the_time_or_until_a_run_needs_its_row(
     step = short.step
     launches.advance([(short, 10**6), (long, long.step)], most_seconds=0.1)
     assert short.step - step == pytest.approx(2e-3 * rate / short.cycles, abs=2)
-    assert long.outcome(long.step) == cuda_block.Outcome.reached
-    assert short.outcome(10**6) == cuda_block.Outcome.paused
+    assert long.outcome(long.step) == Outcome.reached
+    assert short.outcome(10**6) == Outcome.paused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -187,7 +188,8 @@ class BlockLaunches:
         cycles = min(max(least, _LEAST_SECONDS * speed), _MOST_OF_SLICE * most_seconds * speed)
         before = {engine: engine.step for engine, _ in asked}
         ends = {
-            engine: min(until, engine.step + max(1, int(cycles / engine.cycles))) for engine, until in asked
+            engine: min(until, engine.step + max(1, math.ceil(cycles / engine.cycles)))
+            for engine, until in asked
         }
         longest_first = sorted(ends, key=lambda one: one.cycles * (before[one] - ends[one]))
         for engine in longest_first:

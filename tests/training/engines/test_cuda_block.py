@@ -51,7 +51,8 @@ def view(run: _native.BlockRun32, memory: np.ndarray, part: Part, factor: int) -
 def test_factors_and_moments_have_places_of_their_own() -> None:
     run = make()
     memory = run.memory()
-    before, seen = memory.copy(), []
+    before = memory.copy()
+    seen: list[np.ndarray] = []
     for part in (Part.parameter, Part.first_moment, Part.second_moment):
         for factor in range(3):
             numbers = view(run, memory, part, factor)
