@@ -24,6 +24,7 @@ from dmf_fast.training.arguments import model_of
 from dmf_fast.training.engines import cuda_block
 from dmf_fast.training.engines.cuda_block import BlockLaunches, CudaBlockEngine
 from dmf_fast.training.engines.rule_engine import CudaEngine
+from dmf_fast.training.lockstep import Fold, fit_folds
 from dmf_fast.training.trial_files import checkpoint_of, folder_of, keep_result
 from tests import assertions
 from tests.training.blocks import Blocks, blocks_on_cpu
@@ -212,7 +213,7 @@ def test_a_trial_that_fails_is_named_and_stops_the_others(
 
 def test_a_launch_that_fails_ends_all_runs(tmp_path: Path, blocks: Blocks) -> None:
     def out_of_memory(launches: int) -> None:
-        if launches == 3:
+        if launches == 1:
             raise MemoryError("no room")
 
     given = [trial(seed) for seed in range(3)]
@@ -241,6 +242,24 @@ def test_a_trial_that_another_holds_is_waited_for_while_the_others_run(
     assert_same(ended, fit_many(given))
     assert ended.results[0].result.seconds == first.result.seconds
     assert blocks.launches
+
+
+@pytest.mark.usefixtures("blocks")
+def test_folds_in_blocks_are_runs_of_their_own() -> None:
+    def folds() -> list[Fold]:
+        trials = [trial(seed, every=10) for seed in range(2)]
+        return [Fold(model_of([w.clone() for w in one.factors]), one.train, one.spec) for one in trials]
+
+    side_by_side, apart = folds(), folds()
+    options = FitOptions(steps=30, engine="cuda_block")
+    result = fit_folds(side_by_side, options, recording=Recording(every=10))
+    own = [fit(one.model, one.train, one.optimizer, options, recording=Recording(every=10)) for one in apart]
+    losses = [
+        sum(two) / 2 for two in zip(*(one.history["train_loss"].to_pylist() for one in own), strict=True)
+    ]
+    assert result.history["train_loss"].to_pylist() == losses
+    for one, other in zip(side_by_side, apart, strict=True):
+        assertions.assert_equal(list(one.model.factors), list(other.model.factors))
 
 
 @pytest.mark.parametrize("checkpoint_every", [None, 7])
