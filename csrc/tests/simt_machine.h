@@ -92,11 +92,11 @@ struct Warp {
   alignas(16) unsigned char slots[2][warp_size][slot_bytes];
 };
 
-// 16 bytes on their way to shared memory.
+// At most 16 bytes on their way to shared memory.
 struct Copy {
   void* target;
+  size_t size;
   unsigned char bytes[16];
-  int batch;
 };
 
 struct Stack {
@@ -112,7 +112,6 @@ struct Fiber {
   uint64_t waits_in;
   int exchanges;
   std::vector<Copy> copies;
-  int copy_batches;  // that have ended
   void* sanitizer_fiber = nullptr;
 };
 
@@ -234,22 +233,19 @@ DMF_SIMT_UNCHECKED T taken(const unsigned char (*slots)[slot_bytes], int lane) {
 
 // --- Asynchronous copies ----------------------------------------------------------------------------
 
-inline void start_copy(void* target, const void* source) {
-  Fiber& fiber = machine.fiber();
-  Copy copy{target, {}, fiber.copy_batches};
-  std::memcpy(copy.bytes, source, sizeof copy.bytes);
-  spoil(target, sizeof copy.bytes);
-  fiber.copies.push_back(copy);
+inline void start_copy(void* target, const void* source, size_t size) {
+  if (reinterpret_cast<uintptr_t>(source) % size != 0) stop("an asynchronous copy is read from elsewhere");
+  if (reinterpret_cast<uintptr_t>(target) % size != 0) stop("an asynchronous copy is written elsewhere");
+  Copy copy{target, size, {}};
+  std::memcpy(copy.bytes, source, size);
+  spoil(target, size);
+  machine.fiber().copies.push_back(copy);
 }
 
-// Lands this thread's copies of all batches that have ended but the last `but`.
-inline void land_copies(int but) {
-  Fiber& fiber = machine.fiber();
-  std::erase_if(fiber.copies, [&](const Copy& copy) {
-    const bool lands = copy.batch + but < fiber.copy_batches;
-    if (lands) std::memcpy(copy.target, copy.bytes, sizeof copy.bytes);
-    return lands;
-  });
+// Lands this thread's copies.
+inline void land_copies() {
+  for (const Copy& copy : machine.fiber().copies) std::memcpy(copy.target, copy.bytes, copy.size);
+  machine.fiber().copies.clear();
 }
 
 // --- Launching --------------------------------------------------------------------------------------
@@ -291,7 +287,7 @@ DMF_SIMT_UNCHECKED inline void start_block(unsigned threads, size_t shared_bytes
     Fiber& fiber = machine.team->fibers[thread];
     fiber.done = false;
     fiber.waits_for = nullptr;
-    fiber.exchanges = fiber.copy_batches = 0;
+    fiber.exchanges = 0;
     ++machine.team->warps[thread / warp_size].barrier.members;
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = fiber.stack;

@@ -43,6 +43,7 @@ T __shfl_xor_sync(unsigned mask, T number, int offset) {
 // clang-format off
 inline void __syncthreads() { dmf::simt::wait(dmf::simt::machine.block); }
 inline void __syncwarp() { dmf::simt::wait(dmf::simt::machine.warp().barrier); }
+inline int __popc(uint32_t bits) { return std::popcount(bits); }
 inline int __popcll(uint64_t bits) { return std::popcount(bits); }
 inline float __uint_as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t __float_as_uint(float number) { return std::bit_cast<uint32_t>(number); }
@@ -89,6 +90,7 @@ inline void store_16_bytes(void* target, uint4 bits) {
 }
 
 // clang-format off
+inline const void* row_at(const void* first, uint32_t row, uint32_t row_bytes) { return static_cast<const unsigned char*>(first) + uint64_t{row} * row_bytes; }
 template <class T> T load_once(const T* source) { return *source; }
 inline unsigned char* dynamic_shared() { return simt::machine.dynamic_shared; }
 inline float half_to_float(uint16_t bits) { return widen(float16{bits}); }
@@ -114,14 +116,14 @@ void exclusive_sums(int64_t* numbers, int64_t count, Workspace&, cudaStream_t) {
 }
 // --- The names of mma.cuh ---------------------------------------------------------------------------
 
-// Every thread shows its words of a and b, and makes its numbers of d from all; `product` is that of two words.
-// Sums are rounded toward zero, as tensor cores do.
-template <class Product>
-void shim_mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const Product& product) {
+// Every thread shows its words of a and b, and makes its numbers of d from all. Sums are rounded toward zero,
+// as tensor cores do. What they would make of the lowest 13 bits is not defined.
+inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   struct Words {
     uint32_t a[4], b[2];
   };
   const Words mine{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+  if (((a[0] | a[1] | a[2] | a[3] | b[0] | b[1]) & 0x1fffu) != 0) simt::stop("an operand is not TF32");
   const auto* slots = simt::exchange(&mine, sizeof mine);
   for (int k = 0; k < 4; ++k) {
     const int row = threadIdx.x % 32 / 4 + k / 2 * 8, column = threadIdx.x % 4 * 2 + k % 2;
@@ -129,37 +131,22 @@ void shim_mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], con
     for (int inner = 0; inner < 8; ++inner) {
       const Words left = simt::taken<Words>(slots, row % 8 * 4 + inner % 4);
       const Words right = simt::taken<Words>(slots, column * 4 + inner % 4);
-      sum += product(left.a[row / 8 + inner / 4 * 2], right.b[inner / 4]);
+      sum += double{__uint_as_float(left.a[row / 8 + inner / 4 * 2])} * __uint_as_float(right.b[inner / 4]);
     }
     d[k] = static_cast<float>(sum);
     if (std::fabs(d[k]) > std::fabs(sum)) d[k] = std::nextafterf(d[k], 0.0f);
   }
 }
 
-inline void copy_16_bytes_async(void* shared, const void* global) {
-  const uint4 bits = load_16_bytes(global);
-  if (reinterpret_cast<uintptr_t>(shared) % 16 != 0) simt::stop("16 bytes are copied elsewhere");
-  simt::start_copy(shared, &bits);
-}
-
-constexpr auto masked = [](uint32_t bits, uint32_t mask) -> double { return __uint_as_float(bits & mask); };
-
-inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  shim_mma(d, a, b, [](uint32_t x, uint32_t y) { return masked(x, 0xffffe000u) * masked(y, 0xffffe000u); });
-}
-
-inline void mma_bfloat16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  shim_mma(d, a, b, [](uint32_t x, uint32_t y) {
-    return masked(x << 16, ~0u) * masked(y << 16, ~0u) + masked(x, 0xffff0000u) * masked(y, 0xffff0000u);
-  });
-}
+inline int64_t blocks_on_cpu = 528;  // tests set it
 
 // clang-format off
-inline uint32_t rounded_to_bfloat16(uint32_t bits) { return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16; }
-inline uint32_t pack_bfloat16(float earlier, float later) { return rounded_to_bfloat16(__float_as_uint(earlier)) | rounded_to_bfloat16(__float_as_uint(later)) << 16; }
-inline uint32_t round_to_tf32(float number) { return (__float_as_uint(number) + 0x1000u) & 0xffffe000u; }
-inline void end_copy_batch() { ++simt::machine.fiber().copy_batches; }
-template <int but> void wait_for_copies() { simt::land_copies(but); }
+template <class... Parameters> int64_t blocks_at_once(void (*)(Parameters...), int, int64_t) { return blocks_on_cpu; }
+inline uint32_t truncate_to_tf32(float number) { return __float_as_uint(number) & 0xffffe000u; }
+inline uint32_t round_to_tf32(float number) { return (__float_as_uint(number) + (std::isfinite(number) ? 0x1000u : 0u)) & 0xffffe000u; }
+inline void copy_16_bytes_async(void* shared, const void* global) { simt::start_copy(shared, global, 16); }
+inline void copy_4_bytes_async(void* shared, const void* global) { simt::start_copy(shared, global, 4); }
+inline void wait_for_copies() { simt::land_copies(); }
 // clang-format on
 
 }  // namespace dmf::cuda

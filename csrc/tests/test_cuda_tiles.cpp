@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <limits>
 
 #include "../kernels/cuda/tile_sweep.cuh"
 
@@ -12,6 +13,8 @@ using dmf::cuda::TilePrecision;
 
 namespace {
 
+constexpr double scale = 0.25;
+
 // A problem whose numbers have more digits than TF32 holds.
 Problem long_numbers(const Pattern& pattern, int64_t h, bool weighted) {
   Problem problem(pattern, h, weighted);
@@ -20,63 +23,116 @@ Problem long_numbers(const Pattern& pattern, int64_t h, bool weighted) {
   return problem;
 }
 
-template <int width, class Storage>
-void check_tiles(const Problem& problem, TilePrecision precision, double tolerance, int64_t blocks = 528) {
-  const Pattern& pattern = problem.pattern;
-  INFO(pattern.rows << " x " << pattern.columns << ", h " << problem.h << ", precision "
-                    << static_cast<int>(precision));
-  const Outcome expected = plain_loops(problem, 0.25);
-  const LayoutOf built(pattern);
+template <int width, class Storage = float>
+Outcome tile_outcome(const Problem& problem, TilePrecision precision, int64_t blocks_at_once = 528) {
+  const LayoutOf built(problem.pattern);
   const cuda::DeviceLayout layout = built.layout();
   REQUIRE(layout.shape.has_masks);
   PassArrays<Storage> arrays(problem, in_row_order(layout, problem.values),
-                             in_row_order(layout, problem.weights), 0.25);
+                             in_row_order(layout, problem.weights), scale);
   ArrayWorkspace workspace;
   float loss = -1;
+  cuda::blocks_on_cpu = blocks_at_once;
   cuda::tile_sweep_of_width<width>(layout, Narrow<Storage>::dtype, precision, arrays.operands, &loss, workspace,
-                                   nullptr, blocks);
-  const Outcome actual = arrays.outcome(loss);
-  CHECK(std::fabs(actual.loss - 0.25 * expected.loss) <= tolerance * 0.25 * expected.loss);
-  CHECK(close(actual.gradient_a, expected.gradient_a, tolerance));
-  CHECK(close(actual.gradient_b, expected.gradient_b, tolerance));
+                                   nullptr);
+  return arrays.outcome(loss);
+}
+
+// How far results may be off where every product, coefficient and sum is off by `unit` of what is added up in
+// it.
+Outcome bounds(const Problem& p, double unit) {
+  Outcome bound{0, Numbers(p.a.size()), Numbers(p.b_transposed.size()), {}};
+  for (int64_t k = 0; k < p.pattern.nnz(); ++k) {
+    const double* a = p.a.data() + p.pattern.row_of[k] * p.h;
+    const double* b = p.b_transposed.data() + p.pattern.column_of[k] * p.h;
+    double product = 0, magnitude = std::fabs(p.values[k]);
+    for (int64_t v = 0; v < p.h; ++v) {
+      product += a[v] * b[v];
+      magnitude += std::fabs(a[v] * b[v]);
+    }
+    const double residual = std::fabs(product - p.values[k]), error = unit * magnitude;
+    bound.loss += scale * p.weights[k] * (2 * residual * error + error * error + unit * residual * residual);
+    const double off = 2 * scale * p.weights[k] * (error + unit * residual);
+    for (int64_t v = 0; v < p.h; ++v) {
+      bound.gradient_a[p.pattern.row_of[k] * p.h + v] += off * std::fabs(b[v]);
+      bound.gradient_b[p.pattern.column_of[k] * p.h + v] += off * std::fabs(a[v]);
+    }
+  }
+  return bound;
+}
+
+bool within(const Numbers& actual, const Numbers& expected, const Numbers& bound) {
+  for (size_t k = 0; k < expected.size(); ++k) {
+    if (!(std::fabs(actual[k] - expected[k]) <= bound[k])) return false;
+  }
+  return true;
+}
+
+void check(const Problem& problem, const Outcome& actual, double unit) {
+  INFO(problem.pattern.rows << " x " << problem.pattern.columns << ", h " << problem.h << ", weighted "
+                            << problem.is_weighted << ", unit " << unit);
+  const Outcome expected = plain_loops(problem, scale), bound = bounds(problem, unit);
+  CHECK(std::fabs(actual.loss - scale * expected.loss) <= bound.loss);
+  CHECK(within(actual.gradient_a, expected.gradient_a, bound.gradient_a));
+  CHECK(within(actual.gradient_b, expected.gradient_b, bound.gradient_b));
+}
+
+// Both operands of a product are rounded to 11 digits: off by 2^-12 to 2^-11 each.
+constexpr double tf32_unit = 0x1p-10;
+// What is left of two parts of 11 digits, and the product of the small parts, are less than 2^-20 each.
+constexpr double tf32x3_unit = 0x1p-18;
+
+template <int width>
+void check_both(const Pattern& pattern, int64_t h, bool weighted, int64_t blocks_at_once = 528) {
+  const Problem problem = long_numbers(pattern, h, weighted);
+  check(problem, tile_outcome<width>(problem, TilePrecision::tf32, blocks_at_once), tf32_unit);
+  check(problem, tile_outcome<width>(problem, TilePrecision::tf32x3, blocks_at_once), tf32x3_unit);
+}
+
+bool all_finite(const Numbers& numbers) {
+  return std::all_of(numbers.begin(), numbers.end(), [](double number) { return std::isfinite(number); });
 }
 
 }  // namespace
 
-TEST_CASE("CUDA: the tensor cores' loss and gradients agree with plain loops") {
-  const std::vector<Pattern> patterns{full_pattern(70, 66), random_pattern(80, 150, 700, 1, 1),
-                                      random_pattern(20, 10, 9, 2, 3), Pattern{1, 1, {0}, {0}}};
+TEST_CASE("CUDA: the tensor cores' errors are no larger than what they round off, for all shapes of patterns") {
+  const std::vector<Pattern> patterns{
+      full_pattern(70, 66),                // two tiles, with and without a last one that is nearly empty
+      random_pattern(129, 65, 400, 3, 2),  // lines without entries, one line in the last block
+      random_pattern(20, 10, 9, 2, 3),
+      Pattern{1, 1, {0}, {0}},
+  };
   for (const Pattern& pattern : patterns) {
-    for (const bool weighted : {false, true}) {
-      const Problem problem = long_numbers(pattern, 37, weighted);
-      check_tiles<64, float>(problem, TilePrecision::tf32, 2e-3);
-      check_tiles<64, float>(problem, TilePrecision::tf32x3, 5e-6);
-      check_tiles<64, float>(problem, TilePrecision::bfloat16, 2.5e-2);
-    }
+    for (const bool weighted : {false, true}) check_both<64>(pattern, 37, weighted);
   }
 }
 
 TEST_CASE("CUDA: the tensor cores take every width") {
-  const Pattern pattern = random_pattern(40, 70, 300, 1, 1);
-  check_tiles<32, float>(long_numbers(pattern, 1, true), TilePrecision::tf32, 2e-3);
-  check_tiles<32, float>(long_numbers(pattern, 32, true), TilePrecision::bfloat16, 2.5e-2);
-  check_tiles<128, float>(long_numbers(pattern, 97, true), TilePrecision::tf32x3, 5e-6);
-  check_tiles<128, float>(long_numbers(pattern, 128, true), TilePrecision::bfloat16, 2.5e-2);
+  const Pattern pattern = random_pattern(30, 40, 200, 1, 1);
+  for (const int64_t h : {1, 31, 32}) check_both<32>(pattern, h, true);
+  for (const int64_t h : {33, 64}) check_both<64>(pattern, h, true);
+  for (const int64_t h : {65, 96}) check_both<96>(pattern, h, true);
+  for (const int64_t h : {97, 128}) check_both<128>(pattern, h, true);
+}
+
+TEST_CASE("CUDA: a block that walks over several tiles adds them up, in one part or several") {
+  const Pattern pattern = random_pattern(70, 200, 900, 1, 1);
+  check_both<32>(pattern, 20, true, 1);   // four tiles and two, one after the other
+  check_both<32>(pattern, 20, false, 5);  // or each side in two parts
 }
 
 TEST_CASE("CUDA: 16-bit numbers lose nothing in TF32") {
   const Pattern pattern = random_pattern(40, 70, 300, 1, 1);
-  // Only the residuals, which are not 16-bit numbers, are rounded.
-  check_tiles<32, bfloat16>(Problem(pattern, 20), TilePrecision::tf32, 5e-4);
-  check_tiles<32, float16>(Problem(pattern, 20), TilePrecision::tf32, 5e-4);
-}
-
-TEST_CASE("CUDA: a block that walks over several tiles adds them up") {
-  const Pattern pattern = random_pattern(70, 330, 1200, 1, 1);
-  for (const int64_t blocks : {1, 5}) {
-    check_tiles<32, float>(long_numbers(pattern, 20, false), TilePrecision::tf32, 2e-3, blocks);
-    check_tiles<32, float>(long_numbers(pattern, 20, true), TilePrecision::tf32x3, 5e-6, blocks);
-    check_tiles<32, float>(long_numbers(pattern, 20, false), TilePrecision::bfloat16, 2.5e-2, blocks);
+  // Numbers that 8 bits hold, in any storage. Only coefficients, which have more, are rounded.
+  const Problem problem(pattern, 20);
+  const Outcome expected = tile_outcome<32>(problem, TilePrecision::tf32);
+  CHECK(close({expected.loss}, {scale * plain_loops(problem, scale).loss}, 1e-6));
+  const Outcome narrow[] = {tile_outcome<32, bfloat16>(problem, TilePrecision::tf32),
+                            tile_outcome<32, float16>(problem, TilePrecision::tf32)};
+  for (const Outcome& actual : narrow) {
+    CHECK(actual.loss == expected.loss);
+    CHECK(actual.gradient_a == expected.gradient_a);
+    CHECK(actual.gradient_b == expected.gradient_b);
   }
 }
 
@@ -84,5 +140,40 @@ TEST_CASE("CUDA: long walks keep float32's accuracy, though tensor cores round s
   const Pattern pattern = full_pattern(3, 1600);
   Problem problem = long_numbers(pattern, 8, false);
   for (double& number : problem.values) number = -10;  // residuals of one sign, so that errors add up
-  check_tiles<32, float>(problem, TilePrecision::tf32x3, 2e-6, 1);
+  const Outcome actual = tile_outcome<32>(problem, TilePrecision::tf32x3, 1);
+  CHECK(close(actual.gradient_a, plain_loops(problem, scale).gradient_a, 2e-6));
+}
+
+TEST_CASE(
+    "CUDA: a number that is not finite spoils the other side in the tensor cores, and what is observed with "
+    "it") {
+  for (const double wrong : {std::numeric_limits<double>::quiet_NaN(), HUGE_VAL}) {
+    for (const TilePrecision precision : {TilePrecision::tf32, TilePrecision::tf32x3}) {
+      Pattern dense = full_pattern(3, 70);
+      dense.row_of.erase(dense.row_of.begin() + 70, dense.row_of.begin() + 140);  // nothing in row 1
+      dense.column_of.erase(dense.column_of.begin() + 70, dense.column_of.begin() + 140);
+      Problem problem = long_numbers(dense, 5, true);
+      problem.a[1 * 5 + 2] = wrong;
+      const Outcome actual = tile_outcome<32>(problem, precision);
+      CHECK(std::isfinite(actual.loss));
+      CHECK(all_finite(actual.gradient_a));
+      for (int64_t column = 0; column < 70; ++column) CHECK(std::isnan(actual.gradient_b[column * 5 + 2]));
+    }
+  }
+}
+
+TEST_CASE(
+    "CUDA: no more blocks of the tensor cores than run at once, where that can be, and no tile left over") {
+  for (const int64_t own_blocks : {1, 29, 48, 395, 396, 397, 1000}) {
+    for (const int64_t tiles : {1, 2, 58, 95, 4000}) {
+      for (const int64_t at_once : {1, 264, 396}) {
+        const int64_t each = cuda::tiles_a_part(tiles, own_blocks, at_once);
+        const int64_t parts = cuda::ceil_divide(tiles, each);
+        CHECK((each >= 1 && each * parts >= tiles));
+        CHECK(own_blocks * parts <= std::max(own_blocks, at_once));
+        // Shorter parts would be too many.
+        if (each > 1) CHECK(own_blocks * cuda::ceil_divide(tiles, each - 1) > at_once);
+      }
+    }
+  }
 }

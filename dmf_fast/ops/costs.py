@@ -96,8 +96,7 @@ CUDA = Costs(
 # Tensor cores at four times the rate of float32, three products where nothing may be lost; the same ratio for
 # the products of the chain. By count as well.
 _TENSOR_CORE_FLOP = 0.25
-_TILE_PRECISIONS = {"highest": "tf32x3", "high": "tf32", "medium": "bfloat16"}
-_TILE_PRODUCTS = {"tf32x3": 3.0, "tf32": 1.0, "bfloat16": 0.6}
+_TILE_PRODUCTS = {"tf32x3": 3.0, "tf32": 1.0}
 
 
 def matmul_precision(device: str, dtype: torch.dtype) -> str:
@@ -133,8 +132,8 @@ def costs_on(device: str, dtype: torch.dtype, precision: str) -> Costs:
     """Return the costs on ``device`` (``"cpu"`` or ``"cuda"``) for factors of ``dtype``.
 
     ``precision`` is that of :func:`matmul_precision`: ``"highest"`` keeps float32's own accuracy, ``"high"``
-    allows TF32 and ``"medium"`` bfloat16 for the products of float32 factors. Numbers of 16 bits are TF32
-    numbers as they are.
+    and ``"medium"`` allow TF32 for the products of float32 factors; tiles never round to bfloat16. Numbers of
+    16 bits are TF32 numbers as they are.
 
     Example:
         >>> costs_on("cuda", torch.float32, "high").tile_precision
@@ -145,8 +144,8 @@ def costs_on(device: str, dtype: torch.dtype, precision: str) -> Costs:
         return CPU
     if dtype == torch.float64:
         return CUDA
-    tile_precision = _TILE_PRECISIONS[precision] if dtype == torch.float32 else "tf32"
     exact = dtype == torch.float32 and precision == "highest"
+    tile_precision = "tf32x3" if exact else "tf32"
     return replace(
         CUDA,
         chain_flop=1.0 if exact else _TENSOR_CORE_FLOP,

@@ -42,8 +42,8 @@ class Plan:
         observed_flops: flops over the observed entries.
         bytes: bytes moved by the dense products and read or written at the split, at 4 bytes a number.
         cost: what the planner minimizes, in flops of a BLAS product.
-        tile_precision: ``"tf32"``, ``"tf32x3"`` or ``"bfloat16"`` where tensor cores compute loss and
-            gradients at the split; None where the sweep does.
+        tile_precision: ``"tf32"`` or ``"tf32x3"`` where tensor cores compute loss and gradients at the
+            split; None where the sweep does.
         alternatives: cost of every split considered and of the dense plan, by name.
         engine: what makes the steps of a run, where an optimizer was given to `dmf_fast.explain`.
         sharding: who has what, and what travels, where processes share the rows.

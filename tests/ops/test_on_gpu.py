@@ -26,7 +26,7 @@ def exact_gradients(problem: Problem) -> tuple[torch.Tensor, torch.Tensor, torch
 
 
 @on_gpu
-@pytest.mark.parametrize(("precision", "tolerance"), [("tf32", 2e-3), ("tf32x3", 1e-5), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("tf32", 2e-3), ("tf32x3", 1e-5)])
 @pytest.mark.parametrize("h", [1, 31, 64, 66, 100, 128])
 def test_tensor_cores_agree_with_float64(precision: str, tolerance: float, h: int, gpu: str) -> None:
     problem = make_problem((330, h, 450), pattern="skewed", density=0.2, dtype=torch.float32)
@@ -74,6 +74,7 @@ def test_more_entries_than_coefficients_are_kept_agree_with_float64(gpu: str) ->
 
 
 @on_gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("matmul_precision", ["highest", "high", "medium"])
 def test_a_step_neither_waits_for_the_gpu_nor_changes_from_run_to_run(
     matmul_precision: str, gpu: str
@@ -119,6 +120,7 @@ def test_a_graph_of_one_step_replays_what_the_step_computes(density: float, gpu:
     problem = make_problem((200, 16, 12, 150), density=density, dtype=torch.float32)
     observations = problem.observations()
     stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(3):
             loss = dmf_fast.completion_loss(problem.factors, observations)
@@ -192,7 +194,7 @@ def test_wrong_tensors_of_the_raw_operators_are_refused(gpu: str) -> None:
     sparse = Observations([0], [0], [1.0], (50, 40), device=gpu).layout()
     with pytest.raises(RuntimeError, match="too few entries"):
         OPS.tile_loss_gradients(a, b_transposed, sparse.buffer, sparse.values, None, 1.0, "tf32")
-    with pytest.raises(RuntimeError, match="precision must be tf32, tf32x3 or bfloat16"):
+    with pytest.raises(RuntimeError, match="precision must be tf32 or tf32x3"):
         OPS.tile_loss_gradients(a, b_transposed, layout.buffer, layout.values, None, 1.0, "half")
 
 

@@ -110,7 +110,7 @@ def test_the_planner_uses_tiles_where_the_pattern_is_dense_and_follows_matmul_pr
                                      "precision": precision, **changes})  # fmt: skip
 
     assert plan("high").tile_precision == "tf32"
-    assert plan("medium").tile_precision == "bfloat16"
+    assert plan("medium").tile_precision == "tf32"
     assert plan("highest", torch.bfloat16).tile_precision == "tf32"
     assert plan("highest", torch.float64).tile_precision is None
     assert plan("high", nnz=100_000).tile_precision is None

@@ -60,6 +60,19 @@ void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, int64_t 
   check(cudaGetLastError(), "starting a kernel");
 }
 
+// How many blocks of a kernel the present device runs at once.
+template <class... Parameters>
+int64_t blocks_at_once(void (*kernel)(Parameters...), int threads, int64_t shared_bytes) {
+  if (shared_bytes > shared_without_asking) allow_shared_memory(kernel, shared_bytes);
+  int device = 0, multiprocessors = 0, blocks = 0;
+  check(cudaGetDevice(&device), "asking for the device");
+  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
+        "asking for the multiprocessors");
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared_bytes),
+        "asking for a kernel's blocks");
+  return int64_t{blocks} * multiprocessors;
+}
+
 inline void fill_bytes(void* target, int byte, int64_t size, cudaStream_t stream) {
   if (size > 0) check(cudaMemsetAsync(target, byte, size, stream), "filling memory");
 }
@@ -79,6 +92,12 @@ __device__ __forceinline__ T* shared_array() {
 // 16 bytes at a multiple of 16, of memory that no kernel writes while this one runs.
 __device__ __forceinline__ uint4 load_16_bytes(const void* source) {
   return __ldg(static_cast<const uint4*>(source));
+}
+
+// first + row · row_bytes, in one instruction: compilers take three, as they widen row_bytes outside of loops.
+__device__ __forceinline__ const void* row_at(const void* first, uint32_t row, uint32_t row_bytes) {
+  asm volatile("" : "+r"(row_bytes));
+  return static_cast<const unsigned char*>(first) + static_cast<uint64_t>(row) * row_bytes;
 }
 
 __device__ __forceinline__ void store_16_bytes(void* target, uint4 bits) {

@@ -1,17 +1,20 @@
 // The dense-tile path: where Ω is dense, products of whole tiles on the tensor cores beat gathers of single
 // rows.
 //
-// In one pass every block owns 64 lines of the own side (A in the row pass, Bᵀ in the column pass), 16 a warp,
-// and walks over tiles of 64 lines of the gathered side. Of a 64 × 64 tile of A·B it keeps, in registers, the
-// products at observed places, less their targets; these residuals, times the gathered tile, are added to the
-// own side's gradient, in registers too. Nothing of the size m × n ever reaches memory. The observed places are
-// the bits of one word a line and tile; the targets stand in a row, so that the bits before one count its
-// place.
+// In one pass every block owns 64 or 128 lines of the own side (A in the row pass, Bᵀ in the column pass), 16
+// or 32 a warp, and walks over tiles of 64 lines of the gathered side. Of the products of its lines with those
+// of a tile it keeps, in registers, those at observed places, less their targets; these residuals, times the
+// gathered tile, are added to the own side's gradient, in registers too. Nothing of the size m × n ever reaches
+// memory. The observed places are the bits of one word a line and tile; the targets of a word's bits stand in a
+// row.
+//
+// While a tile is used, the next one and its targets are copied to shared memory, and the masks of the one
+// after that are on their way; only weights are copied when they are needed, over the targets.
 //
 // Two passes make the gradients of both sides, 4·m·n·h flops each: the second makes the products again instead
-// of adding to shared sums, so there are no atomics. A tile reads 64 · width words from L2 and 12 bytes of
-// masks a line. Where there are fewer blocks than a GPU has room for, the gathered side is cut into parts,
-// whose gradients are added in order.
+// of adding to shared sums, so there are no atomics. A tile reads 64 · width words from L2, and a line of it 12
+// bytes of masks and 4 an entry. Where there are fewer blocks than a GPU has room for, the gathered side is cut
+// into parts, whose gradients are added in order.
 //
 // A number that is not finite makes the gradients of all lines of the other side NaN, as it meets coefficients
 // of 0 where nothing is observed; the sweep spoils only what is observed with it.
@@ -25,124 +28,134 @@
 
 namespace dmf::cuda {
 
-constexpr int tile_threads = 128;
-constexpr int warp_lines = 16;
 constexpr int target_stride = tile_lines + 8;  // pairs of numbers from different banks
-constexpr int target_words = tile_lines * target_stride;
 
 struct TilePass {
   LineOrder order;
-  const uint32_t* own;       // prepared
-  const uint32_t* gathered;  // prepared
-  const void* values;        // row order
-  const void* weights;       // row order; null for ones
-  Dtype dtype;               // of values and weights
-  float* gradient;           // (parts, lines, h)
+  const float* own;       // prepared
+  const float* gathered;  // prepared
+  const float* targets;   // in this order
+  const float* weights;   // in this order; null for ones
+  float* gradient;        // (parts, lines, h)
   int64_t h;
-  int64_t own_tiles, tiles_a_part;
+  int own_blocks, tiles_a_part;
   double* losses;  // one a block; null where none are wanted
   float twice_scale;
 };
 
-__device__ __forceinline__ float number_at(const void* numbers, Dtype dtype, int64_t place) {
-  if (dtype == Dtype::float32) return static_cast<const float*>(numbers)[place];
-  if (dtype == Dtype::bfloat16) return to_accumulator(static_cast<const bfloat16*>(numbers)[place]);
-  return to_accumulator(static_cast<const float16*>(numbers)[place]);
-}
+// What a line has in a tile.
+struct Observed {
+  uint64_t mask = 0;
+  uint32_t start = 0;  // entry of the mask's first bit
+};
 
-// A warp's part of the masks and targets of a tile.
+// The targets of `lines` lines of a warp, at their columns of a tile, and behind each line its mask.
+template <int lines>
 class TileTargets {
+  static constexpr int threads_a_line = warp_size / lines;
+
  public:
-  // `shared` has room for the targets of a block.
-  __device__ __forceinline__ TileTargets(const TilePass& p, float* shared, int64_t first_line, int lane)
+  // `shared` has room for those of a block.
+  __device__ __forceinline__ TileTargets(const TilePass& p, float* shared, int64_t first_line, int end,
+                                         int lane)
       : p_(p),
-        shared_(shared + first_line % tile_lines * target_stride),
-        first_line_(first_line),
+        shared_(shared + threadIdx.x / warp_size * lines * target_stride),
+        first_word_((first_line + lane / threads_a_line) * p.order.mask_words),
+        end_(first_line + lane / threads_a_line < p.order.lines ? end : 0),
         lane_(lane) {}
 
-  // Writes the targets at observed places to shared memory, two threads a line, 32 places each; and keeps the
-  // masks of the two lines whose products this thread has.
-  __device__ __forceinline__ void load(int64_t tile) {
-    word_ = tile;
-    mask_[0] = mask_of(lane_ / 4);
-    mask_[1] = mask_of(lane_ / 4 + 8);
-    const int row = lane_ / 2, first = lane_ % 2 * 32;
-    const uint64_t mask = mask_of(row);
-    uint32_t left = static_cast<uint32_t>(mask >> first);
-    int64_t entry = left == 0 ? 0 : entry_at(row, mask, first);
-    for (; left != 0; left &= left - 1, ++entry) {
-      const int column = first + __popcll((left & (0u - left)) - 1u);
-      shared_[row * target_stride + column] = number_at(p_.values, p_.dtype, row_entry(entry));
-    }
+  // Asks for the mask of this thread's line.
+  __device__ __forceinline__ void fetch(int tile) {
+    fetched_ = {};
+    if (tile < end_) fetched_ = {p_.order.masks[first_word_ + tile], p_.order.mask_starts[first_word_ + tile]};
   }
 
-  // Turns products into coefficients, 0 at places that are not observed. Returns this thread's part of the
-  // loss: 32 squares at most, which are added in float32 before they join the others in float64.
-  __device__ __forceinline__ float replace(TileProducts& products) const {
-    return p_.weights == nullptr ? replace_by<false>(products) : replace_by<true>(products);
+  // Copies the targets of a tile whose masks were fetched, and fetches the masks of the next.
+  __device__ __forceinline__ void start_copy(int tile) {
+    if (lane_ % threads_a_line == 0) *observed_of(own_line()) = fetched_;
+    start_copy(p_.targets, fetched_);
+    fetch(tile + 1);
   }
 
- private:
-  template <bool weighted>
-  __device__ __forceinline__ float replace_by(TileProducts& products) const {
+  // Turns products into residuals times weights, 0 at places that are not observed. Returns this thread's part
+  // of the loss: 64 squares at most, which are added in float32 before they join the others in float64.
+  // Afterwards the warp may overwrite its targets.
+  template <bool weighted, int row_groups>
+  __device__ __forceinline__ float replace(TileNumbers<row_groups, column_groups>& products) const {
     float loss = 0;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = lane_ / 4 + 8 * half, column = 2 * (lane_ % 4);
-      const uint64_t mask = mask_[half] >> column;
-      const float* targets = shared_ + row * target_stride + column;
-#pragma unroll
-      for (int n = 0; n < column_groups; ++n) {
-#pragma unroll
-        for (int k = 0; k < 2; ++k) {
-          float& product = products[n][2 * half + k];
-          const bool seen = (mask >> (8 * n + k)) & 1;
-          // Where nothing is observed the target is rubbish, which may be NaN: selected, not multiplied by 0.
-          const float residual = seen ? product - targets[8 * n + k] : 0.0f;
-          const float weight = weighted && seen ? weight_at(row, mask_[half], column + 8 * n + k) : 1.0f;
-          loss += weight * residual * residual;
-          product = p_.twice_scale * weight * residual;
-        }
-      }
-    }
+    // Where nothing is observed the target is rubbish, which may be NaN: selected, not multiplied by 0.
+    for_places(products, [&](float& product, bool seen, float target) {
+      product = seen ? product - target : 0.0f;
+      loss += product * product;
+    });
+    __syncwarp();
+    if constexpr (!weighted) return loss;
+    start_copy(p_.weights, *observed_of(own_line()));
+    wait_for_copies();
+    __syncwarp();
+    loss = 0;
+    for_places(products, [&](float& product, bool seen, float weight) {
+      const float residual = product;
+      product = seen ? weight * residual : 0.0f;
+      loss += product * residual;
+    });
+    __syncwarp();
     return loss;
   }
 
-  __device__ __forceinline__ int64_t word_of(int row) const {
-    return (first_line_ + row) * p_.order.mask_words + word_;
+ private:
+  // The line whose mask this thread fetches. One or two threads copy what it has.
+  __device__ __forceinline__ float* own_line() const {
+    return shared_ + lane_ / threads_a_line * target_stride;
   }
 
-  __device__ __forceinline__ uint64_t mask_of(int row) const {
-    return first_line_ + row < p_.order.lines ? p_.order.masks[word_of(row)] : 0;
+  static __device__ __forceinline__ Observed* observed_of(float* line) {
+    return reinterpret_cast<Observed*>(line + tile_lines);
   }
 
-  // The first entry of a line, in this order, at or behind a column of the tile.
-  __device__ __forceinline__ int64_t entry_at(int row, uint64_t mask, int column) const {
-    return p_.order.mask_starts[word_of(row)] + __popcll(mask & ((uint64_t{1} << column) - 1));
+  __device__ __forceinline__ void start_copy(const float* numbers, const Observed& observed) const {
+    int first = lane_ % threads_a_line * 32;
+    numbers += observed.start + (first == 0 ? 0 : __popcll(observed.mask & 0xffffffffu));
+#pragma unroll 1
+    for (; first < tile_lines; first += 32 * threads_a_line) {
+#pragma unroll 1
+      for (uint32_t left = static_cast<uint32_t>(observed.mask >> first); left != 0; left &= left - 1)
+        copy_4_bytes_async(own_line() + first + __popc(~left & (left - 1)), numbers++);
+    }
   }
 
-  __device__ __forceinline__ int64_t row_entry(int64_t entry) const {
-    return p_.order.place == nullptr ? entry : p_.order.place[entry];
-  }
-
-  __device__ __forceinline__ float weight_at(int row, uint64_t mask, int column) const {
-    return number_at(p_.weights, p_.dtype, row_entry(entry_at(row, mask, column)));
+  // Calls use(product, whether it is observed, what was copied to its place).
+  template <int row_groups, class Use>
+  __device__ __forceinline__ void for_places(TileNumbers<row_groups, column_groups>& products,
+                                             const Use& use) const {
+#pragma unroll
+    for (int half = 0; half < 2 * row_groups; ++half) {
+      float* line = shared_ + (8 * half + lane_ / 4) * target_stride;
+      const int column = 2 * (lane_ % 4);
+      const uint64_t mask = observed_of(line)->mask >> column;
+#pragma unroll
+      for (int n = 0; n < column_groups; ++n) {
+        const Pair pair = pair_at(line + column + 8 * n);
+#pragma unroll
+        for (int k = 0; k < 2; ++k)
+          use(products[half / 2][n][half % 2 * 2 + k], (mask >> (8 * n + k) & 1) != 0, pair.number[k]);
+      }
+    }
   }
 
   const TilePass& p_;
   float* shared_;
-  const int64_t first_line_;
-  const int lane_;
-  int64_t word_ = 0;
-  uint64_t mask_[2] = {};
+  const int64_t first_word_;
+  const int end_, lane_;
+  Observed fetched_;
 };
 
-template <int width>
+template <int width, class Tile>
 __device__ __forceinline__ void write_tile_gradient(const TilePass& p, int64_t part, int64_t first_line,
-                                                    int lane, const float (&gradient)[width / 8][4]) {
+                                                    int lane, const typename Tile::Own& gradient) {
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int64_t line = first_line + lane / 4 + 8 * half;
+  for (int half = 0; half < 2 * Tile::row_groups; ++half) {
+    const int64_t line = first_line + 8 * half + lane / 4;
     if (line >= p.order.lines) continue;
     float* row = p.gradient + (part * p.order.lines + line) * p.h;
 #pragma unroll
@@ -150,81 +163,70 @@ __device__ __forceinline__ void write_tile_gradient(const TilePass& p, int64_t p
 #pragma unroll
       for (int k = 0; k < 2; ++k) {
         const int column = 8 * v + 2 * (lane % 4) + k;
-        if (column < p.h) row[column] = gradient[v][2 * half + k];
+        if (column < p.h) row[column] = p.twice_scale * gradient[half / 2][v][half % 2 * 2 + k];
       }
     }
   }
 }
 
-template <class Precision, int width>
+template <int width, bool thrice, bool weighted>
 __global__ void __launch_bounds__(tile_threads, 2) tile_pass(const TilePass p) {
-  uint32_t* shared = reinterpret_cast<uint32_t*>(dynamic_shared());  // two gathered tiles, then targets
+  using Tile = Tf32<width, thrice>;
+  float* shared = reinterpret_cast<float*>(dynamic_shared());  // two gathered tiles, then targets
   const int lane = threadIdx.x % warp_size;
-  const int64_t part = blockIdx.x / p.own_tiles;
-  const int64_t first_line = blockIdx.x % p.own_tiles * tile_lines + threadIdx.x / warp_size * warp_lines;
-  TileTargets targets(p, reinterpret_cast<float*>(shared + 2 * Precision::shared_words), first_line, lane);
-  const typename Precision::Own own(p.own, first_line, lane);
-  float gradient[width / 8][4] = {};
+  const int part = blockIdx.x / p.own_blocks;
+  const uint32_t first_line =
+      blockIdx.x % p.own_blocks * Tile::block_lines + threadIdx.x / warp_size * Tile::warp_lines;
+  const int first = part * p.tiles_a_part;
+  const int end = min(first + p.tiles_a_part, static_cast<int>(p.order.mask_words));
+  TileTargets<Tile::warp_lines> targets(p, shared + 2 * Tile::tile_words, first_line, end, lane);
+  typename Tile::Own own, gradient = {};
+  Tile::load(own, p.own, first_line, lane);
   double loss = 0;
 
-  const int64_t first = part * p.tiles_a_part, end = min(first + p.tiles_a_part, p.order.mask_words);
-  const auto buffer_of = [&](int64_t tile) { return shared + tile % 2 * Precision::shared_words; };
-  if (first < end) Precision::start_copy(buffer_of(first), p.gathered, first);
-  end_copy_batch();
-  for (int64_t tile = first; tile < end; ++tile) {
-    const uint32_t* gathered = buffer_of(tile);
-    // The next tile is on its way while this one is used.
-    if (tile + 1 < end) Precision::start_copy(buffer_of(tile + 1), p.gathered, tile + 1);
-    end_copy_batch();
-    targets.load(tile);
-    wait_for_copies<1>();
-    __syncthreads();
-    TileProducts products = {};
-    Precision::product(own, gathered, lane, products);
-    loss += targets.replace(products);
-    Precision::accumulate(products, gathered, lane, gradient);
-    __syncthreads();  // both are overwritten next
+  const auto buffer_of = [&](int tile) { return shared + tile % 2 * Tile::tile_words; };
+  targets.fetch(first);
+  targets.start_copy(first);
+  if (first < end) Tile::start_copy(buffer_of(first), p.gathered, first);
+  for (int tile = first; tile < end; ++tile) {
+    wait_for_copies();
+    __syncthreads();  // everyone's copies have come, and nobody uses the tile before, which is overwritten
+    if (tile + 1 < end) Tile::start_copy(buffer_of(tile + 1), p.gathered, tile + 1);
+    typename Tile::Products products = {};
+    Tile::product(own, buffer_of(tile), lane, products);
+    loss += targets.template replace<weighted>(products);
+    targets.start_copy(tile + 1);
+    Tile::accumulate(products, buffer_of(tile), lane, gradient);
   }
-  write_tile_gradient<width>(p, part, first_line, lane, gradient);
+  write_tile_gradient<width, Tile>(p, part, first_line, lane, gradient);
   if (p.losses != nullptr) {
     const double sum = block_sum<tile_threads>(loss);
     if (threadIdx.x == 0) p.losses[blockIdx.x] = sum;
   }
 }
 
-// Writes a matrix in the format of `Precision`, zeros behind its h columns and its lines.
-template <class Precision>
-__global__ void prepare_matrix(const void* matrix, Dtype dtype, int64_t lines, int64_t h, int64_t words,
-                               uint32_t* prepared) {
-  const int64_t k = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (k >= words) return;
-  prepared[k] = Precision::prepare(k, [&](int64_t line, int column) {
-    return line < lines && column < h ? number_at(matrix, dtype, line * h + column) : 0.0f;
-  });
+__device__ __forceinline__ float number_at(const void* numbers, Dtype dtype, int64_t place) {
+  if (dtype == Dtype::float32) return static_cast<const float*>(numbers)[place];
+  if (dtype == Dtype::bfloat16) return to_accumulator(static_cast<const bfloat16*>(numbers)[place]);
+  return to_accumulator(static_cast<const float16*>(numbers)[place]);
 }
 
-// gradient = Σ partials, in order, over the parts of one side.
-template <class T>
-struct PartSums {
-  const T* partials = nullptr;
-  T* gradient = nullptr;
-  int64_t parts = 0, numbers = 0;
-};
-
-template <class T>
-__device__ __forceinline__ void add_parts_at(const PartSums<T>& sums, int64_t k) {
-  sums.gradient[k] =
-      sum_in_order<T>(sums.parts, [&](int64_t part) { return sums.partials[part * sums.numbers + k]; });
+// Writes a matrix with `count` numbers as a pass takes it, zeros behind its h columns and its lines.
+template <int width, bool thrice>
+__global__ void prepare_matrix(const void* matrix, Dtype dtype, int64_t lines, int64_t h, int64_t count,
+                               float* prepared) {
+  const int64_t k = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (k >= count) return;
+  const int64_t line = k / width, column = k % width;
+  const float number = line < lines && column < h ? number_at(matrix, dtype, line * h + column) : 0.0f;
+  prepared[k] = Tf32<width, thrice>::rounded(number);
 }
 
-template <class T>
-__global__ void add_parts(const PartSums<T> rows, const PartSums<T> columns) {
+// Writes values or weights, which stand in row order, in the order of a pass.
+static __global__ void prepare_numbers(const void* numbers, Dtype dtype, const uint32_t* place, int64_t count,
+                                       float* prepared) {
   const int64_t k = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (k < rows.numbers) {
-    add_parts_at(rows, k);
-  } else if (k < rows.numbers + columns.numbers) {
-    add_parts_at(columns, k - rows.numbers);
-  }
+  if (k < count) prepared[k] = number_at(numbers, dtype, place == nullptr ? k : place[k]);
 }
 
 }  // namespace dmf::cuda

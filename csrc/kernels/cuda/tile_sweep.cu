@@ -5,15 +5,11 @@ namespace dmf::cuda {
 
 template <int width>
 void tile_sweep_of_width(const DeviceLayout& layout, Dtype dtype, TilePrecision precision,
-                         const Operands& operands, void* loss, Workspace& workspace, cudaStream_t stream,
-                         int64_t blocks_wanted);
+                         const Operands& operands, void* loss, Workspace& workspace, cudaStream_t stream);
 
 void tile_sweep(const DeviceLayout& layout, Dtype dtype, TilePrecision precision, const Operands& operands,
                 void* loss, Workspace& workspace, cudaStream_t stream) {
-  constexpr int64_t blocks_wanted = 528;  // four for every multiprocessor of an H100
-  const auto run = [&](auto sweep) {
-    sweep(layout, dtype, precision, operands, loss, workspace, stream, blocks_wanted);
-  };
+  const auto run = [&](auto sweep) { sweep(layout, dtype, precision, operands, loss, workspace, stream); };
   if (operands.h <= 32) return run(tile_sweep_of_width<32>);
   if (operands.h <= 64) return run(tile_sweep_of_width<64>);
   if (operands.h <= 96) return run(tile_sweep_of_width<96>);

@@ -5,22 +5,24 @@
 
 namespace dmf::cuda {
 
-template <class Precision, int width>
+// How many tiles of the gathered side a block takes: where there are fewer blocks than the device runs at once,
+// the side is cut into as many parts as leave none waiting.
+inline int64_t tiles_a_part(int64_t tiles, int64_t own_blocks, int64_t at_once) {
+  return ceil_divide(tiles, std::max<int64_t>(1, at_once / own_blocks));
+}
+
+template <int width, bool thrice>
 class TileSweep {
+  using Tile = Tf32<width, thrice>;
+
  public:
-  // Cuts the gathered side into as many parts as make `blocks_wanted` blocks.
   TileSweep(const DeviceLayout& layout, Dtype dtype, const Operands& operands, Workspace& workspace,
-            cudaStream_t stream, int64_t blocks_wanted)
-      : layout_(layout),
-        dtype_(dtype),
-        given_(operands),
-        workspace_(workspace),
-        stream_(stream),
-        blocks_wanted_(blocks_wanted) {}
+            cudaStream_t stream)
+      : layout_(layout), dtype_(dtype), given_(operands), workspace_(workspace), stream_(stream) {}
 
   void run(void* loss) {
-    const uint32_t* a = prepared(given_.a, layout_.shape.rows);
-    const uint32_t* b_transposed = prepared(given_.b_transposed, layout_.shape.columns);
+    const float* a = prepared(given_.a, layout_.shape.rows);
+    const float* b_transposed = prepared(given_.b_transposed, layout_.shape.columns);
     Finish end;
     end.h = given_.h;
     end.loss = loss;
@@ -33,32 +35,45 @@ class TileSweep {
  private:
   static constexpr int threads = 256;
 
-  static int64_t tiles(int64_t lines) { return ceil_divide(lines, tile_lines); }
+  static int64_t own_blocks(int64_t lines) { return ceil_divide(lines, Tile::block_lines); }
 
-  const uint32_t* prepared(const void* matrix, int64_t lines) {
-    const int64_t words = tiles(lines) * tile_lines * Precision::words_a_line;
-    uint32_t* target = workspace_.take_array<uint32_t>(words);
-    launch(prepare_matrix<Precision>, ceil_divide(words, threads), threads, 0, stream_, matrix, dtype_, lines,
-           given_.h, words, target);
+  const float* prepared(const void* matrix, int64_t lines) {
+    const int64_t count = own_blocks(lines) * Tile::block_lines * width;
+    float* target = workspace_.take_array<float>(count);
+    launch(prepare_matrix<width, thrice>, ceil_divide(count, threads), threads, 0, stream_, matrix, dtype_,
+           lines, given_.h, count, target);
+    return target;
+  }
+
+  // Values or weights in the order of a pass; null where they are.
+  const float* in_order(const void* numbers, const LineOrder& order) {
+    if (numbers == nullptr || (dtype_ == Dtype::float32 && order.place == nullptr))
+      return static_cast<const float*>(numbers);
+    const int64_t count = layout_.shape.nnz;
+    float* target = workspace_.take_array<float>(count);
+    launch(prepare_numbers, ceil_divide(count, threads), threads, 0, stream_, numbers, dtype_, order.place,
+           count, target);
     return target;
   }
 
   // Returns the sums that are left: none where the pass wrote the gradient itself.
-  SlotSums pass(const LineOrder& order, const uint32_t* own, const uint32_t* gathered, void* gradient,
-                Finish* end) {
+  SlotSums pass(const LineOrder& order, const float* own, const float* gathered, void* gradient, Finish* end) {
     TilePass p{};
     p.order = order;
     p.own = own;
     p.gathered = gathered;
-    p.values = given_.values;
-    p.weights = given_.weights;
-    p.dtype = dtype_;
+    p.targets = in_order(given_.values, order);
+    p.weights = in_order(given_.weights, order);
     p.gradient = static_cast<float*>(gradient);
     p.h = given_.h;
     p.twice_scale = static_cast<float>(2.0 * given_.scale);
-    p.own_tiles = tiles(order.lines);
+    constexpr int64_t shared_bytes = 4 * (2 * Tile::tile_words + Tile::block_lines * target_stride);
     // A layout with masks has entries, so neither side is empty.
-    p.tiles_a_part = ceil_divide(order.mask_words, ceil_divide(blocks_wanted_, p.own_tiles));
+    const int64_t blocks = own_blocks(order.lines);
+    const auto kernel = p.weights == nullptr ? tile_pass<width, thrice, false> : tile_pass<width, thrice, true>;
+    const int64_t at_once = blocks_at_once(kernel, tile_threads, shared_bytes);
+    p.own_blocks = static_cast<int>(blocks);
+    p.tiles_a_part = static_cast<int>(tiles_a_part(order.mask_words, blocks, at_once));
     const int64_t parts = ceil_divide(order.mask_words, p.tiles_a_part);
     SlotSums sums;
     if (parts > 1) {
@@ -66,11 +81,10 @@ class TileSweep {
       sums = {nullptr, order.lines, parts, p.gradient, gradient};
     }
     if (end != nullptr) {
-      end->loss_count = p.own_tiles * parts;
+      end->loss_count = blocks * parts;
       end->losses = p.losses = workspace_.take_array<double>(end->loss_count);
     }
-    launch(tile_pass<Precision, width>, p.own_tiles * parts, tile_threads,
-           4 * (2 * Precision::shared_words + target_words), stream_, p);
+    launch(kernel, blocks * parts, tile_threads, shared_bytes, stream_, p);
     return sums;
   }
 
@@ -79,21 +93,16 @@ class TileSweep {
   const Operands& given_;
   Workspace& workspace_;
   cudaStream_t stream_;
-  const int64_t blocks_wanted_;
 };
 
 // For h up to `width` of a multiple of 32.
 template <int width>
 void tile_sweep_of_width(const DeviceLayout& layout, Dtype dtype, TilePrecision precision,
-                         const Operands& operands, void* loss, Workspace& workspace, cudaStream_t stream,
-                         int64_t wanted) {
-  switch (precision) {
-    case TilePrecision::tf32:
-      return TileSweep<Tf32<width, false>, width>(layout, dtype, operands, workspace, stream, wanted).run(loss);
-    case TilePrecision::tf32x3:
-      return TileSweep<Tf32<width, true>, width>(layout, dtype, operands, workspace, stream, wanted).run(loss);
-    case TilePrecision::bfloat16:
-      return TileSweep<Bfloat16<width>, width>(layout, dtype, operands, workspace, stream, wanted).run(loss);
+                         const Operands& operands, void* loss, Workspace& workspace, cudaStream_t stream) {
+  if (precision == TilePrecision::tf32) {
+    TileSweep<width, false>(layout, dtype, operands, workspace, stream).run(loss);
+  } else {
+    TileSweep<width, true>(layout, dtype, operands, workspace, stream).run(loss);
   }
 }
 

@@ -3,7 +3,7 @@
 
 namespace dmf::cuda {
 
-template void tile_sweep_of_width<DMF_WIDTH>(const DeviceLayout&, Dtype, TilePrecision, const Operands&,
-                                             void*, Workspace&, cudaStream_t, int64_t);
+template void tile_sweep_of_width<DMF_WIDTH>(const DeviceLayout&, Dtype, TilePrecision, const Operands&, void*,
+                                             Workspace&, cudaStream_t);
 
 }  // namespace dmf::cuda

@@ -11,9 +11,8 @@ namespace {
 
 cuda::TilePrecision precision_of(const std::string& name) {
   if (name == "tf32") return cuda::TilePrecision::tf32;
-  if (name == "tf32x3") return cuda::TilePrecision::tf32x3;
-  STD_TORCH_CHECK(name == "bfloat16", "precision must be tf32, tf32x3 or bfloat16");
-  return cuda::TilePrecision::bfloat16;
+  STD_TORCH_CHECK(name == "tf32x3", "precision must be tf32 or tf32x3");
+  return cuda::TilePrecision::tf32x3;
 }
 
 std::tuple<Tensor, Tensor, Tensor> tile_loss_gradients(const Tensor& a, const Tensor& b_transposed,
