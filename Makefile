@@ -2,7 +2,12 @@
 # reuse .venv, install torch and the package with its build tools, and run.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-CUDA_TORCH ?= torch==2.11.0
+# The Python and the torch of a machine with a GPU.
+GPU_PYTHON ?= python3.12
+GPU_TORCH ?= torch==2.11.0
+# CUDA libraries that are compared there: a name, and constants of csrc/kernels/cuda/tuning.h. The product comes
+# last, so that what its build leaves is used again.
+GPU_VARIANTS ?= product
 CUDA_ARCHITECTURES ?= 80-real;90-real;100-real;120
 TORTURE_MINUTES ?= 10
 TORTURE_SEED ?=
@@ -10,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE_SOURCES := CMakeLists.txt setup.py $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: run test test-python test-cpp test-cuda test-slow cuda-link lint format bench mutants torture clean
+.PHONY: run test test-python test-cpp test-cuda test-slow cuda-link gpu-libraries lint format bench mutants torture clean
 
 run: $(VENV)/installed
 	$(BIN)/dmf-fast complete --out runs/default --overwrite
@@ -33,11 +38,13 @@ test-cuda: $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh csrc/tests/check_cuda.sh "$(CUDA_ARCHITECTURES)"
 
 # Builds, links and loads the CUDA library with a torch that has CUDA (5 GB); no GPU is needed.
-cuda-link:
-	$(PYTHON) -m venv $(VENV)-cuda
-	$(VENV)-cuda/bin/pip install --quiet "$(CUDA_TORCH)" "setuptools>=77" cmake ninja pybind11
-	PATH="$(CURDIR)/$(VENV)-cuda/bin:$$PATH" DMF_FAST_CUDA=on $(VENV)-cuda/bin/pip install --quiet --no-build-isolation .
-	cd build && ../$(VENV)-cuda/bin/python ../csrc/tests/cuda_link.py
+cuda-link: gpu-libraries
+	PATH="$(CURDIR)/$(VENV)-cuda/bin:$$PATH" bench/gpu_first.sh --output build loads
+
+# All that bench/gpu_first.sh takes to a machine with a GPU, in build/gpu.
+gpu-libraries: $(VENV)-cuda/created
+	PATH="$(CURDIR)/$(VENV)-cuda/bin:$$PATH" sh bench/gpu_libraries.sh build/gpu $(GPU_VARIANTS)
+	$(VENV)-cuda/bin/pip install --quiet --upgrade --no-deps --target build/gpu/site-packages msgspec expecttest
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -74,6 +81,11 @@ $(VENV)/created:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet "$(TORCH)" "setuptools>=77" cmake ninja pybind11 numpy
+	touch $@
+
+$(VENV)-cuda/created:
+	$(GPU_PYTHON) -m venv $(VENV)-cuda
+	$(VENV)-cuda/bin/pip install --quiet "$(GPU_TORCH)" "setuptools>=77" cmake ninja pybind11 numpy
 	touch $@
 
 # The package, editable, with what tests, benchmarks and linters need; rebuilt when native sources change.

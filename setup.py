@@ -39,6 +39,7 @@ class CMakeBuild(build_ext):
         # CMake remembers compilers and paths: other ones get a folder of their own.
         key = hashlib.sha256("\n".join([compiler, *settings]).encode()).hexdigest()[:8]
         build = ROOT / "build" / f"{sys.implementation.cache_tag}-{key}"
+        settings.append(f"-DDMF_FAST_CUDA_DEFINITIONS={os.environ.get('DMF_FAST_CUDA_DEFINITIONS', '')}")
         configure = ["cmake", "-S", ROOT, "-B", build, "-G", "Ninja", f"-DCMAKE_INSTALL_PREFIX={package}"]
         self.step([*configure, *settings], "CMake could not configure the build")
         jobs = os.environ.get("MAX_JOBS", str(len(os.sched_getaffinity(0))))

@@ -33,7 +33,7 @@ CASES = (
     Case("69878×10677, 10M, h 64", lambda: skewed(*TEN_MILLION, 64), SPARSE, 5),
 )
 
-# Only `python -m bench.gpu_report --compile` times it, as it is long in compiling.
+# Only `python -m bench.gpu_sweep --compile` times it, as it is long in compiling.
 COMPILED = "gather, torch.compile"
 GPU_ALL = tuple(name for name in GPU_RIVALS if name != COMPILED)
 GPU_SPARSE = ("dmf_fast", "sampled_addmm + CSR", "gather + autograd", "index_select + autograd")
@@ -49,5 +49,5 @@ GPU_CASES = (
     _on_gpu("6040×3706, 1M", MILLION, 16, GPU_ALL, 5),
     _on_gpu("6040×3706, 1M", MILLION, 128, GPU_ALL, 5),
     _on_gpu("943×1682, 100k", (943, 1682, 100_000), 64, GPU_ALL, 9),
+    _on_gpu("480189×17770, 100M", NETFLIX, 64, GPU_SPARSE[:2], 3),
 )
-NETFLIX_CASE = _on_gpu("480189×17770, 100M", NETFLIX, 64, GPU_SPARSE[:2], 3)

@@ -7,9 +7,9 @@ import itertools
 import json
 import time
 from functools import partial
+from pathlib import Path
 
-import torch
-
+from bench.gpu_runs import ENGINES
 from dmf_fast.experiments import low_rank_problem
 from dmf_fast.initialization import initialize
 from dmf_fast.optim import GroupRMSprop
@@ -18,7 +18,7 @@ from dmf_fast.training import FitOptions, Recording, Trial, fit_many
 MILLION_STEPS = 1_000_000
 
 
-def trials(device: torch.device | str, steps: int) -> list[Trial]:
+def trials(device: str, steps: int) -> list[Trial]:
     """Return depth 2, 3, 4 × 4 init scales × 2 learning rates × 2,000 and 5,000 observed of 100 × 100."""
     problems = {
         observed: low_rank_problem(100, 100, 5, observed, seed=0).train.to(device)
@@ -31,32 +31,39 @@ def trials(device: torch.device | str, steps: int) -> list[Trial]:
             initialize("gaussian", (100,) * (depth + 1), init_scale, seed=0, device=device),
             problems[observed],
             partial(GroupRMSprop, lr=lr),
-            FitOptions(steps=steps, progress=False),
+            FitOptions(steps=steps, progress=False, engine=ENGINES[device]),  # type: ignore[arg-type]
             Recording(every=max(1, steps // 10)),
         )
         for depth, init_scale, lr, observed in grid
     ]
 
 
-def measure(device: torch.device | str = "cuda", steps: int = 20_000) -> dict[str, float]:
-    """Time the grid with fewer steps, after a warm-up, and say how long a million would take."""
-    fit_many(trials(device, 10))
-    given = trials(device, steps)
-    start = time.perf_counter()
-    ended = fit_many(given).results
-    seconds = time.perf_counter() - start
-    assert all(one.result.steps == steps for one in ended)
-    return {"runs": len(ended), "steps": steps, "seconds": seconds} | {
-        "seconds_of_a_million_steps": seconds * MILLION_STEPS / steps
+def measure(device: str, few: int, many: int) -> dict[str, float]:
+    """Time the grid with few and with many steps; the difference says how long a million would take."""
+    fit_many(trials(device, few))
+    seconds = {}
+    for steps in (few, many):
+        given = trials(device, steps)
+        start = time.perf_counter()
+        ended = fit_many(given).results
+        seconds[steps] = time.perf_counter() - start
+        assert {(one.result.engine, one.result.steps) for one in ended} == {(ENGINES[device], steps)}
+    seconds_a_step = (seconds[many] - seconds[few]) / (many - few)
+    return {
+        "runs": len(ended),
+        "microseconds_a_step_of_all": 1e6 * seconds_a_step,
+        "seconds_of_a_million_steps": seconds[few] + seconds_a_step * (MILLION_STEPS - few),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--steps", type=int, default=MILLION_STEPS)
-    arguments = parser.parse_args()
-    print(json.dumps(measure(arguments.device, arguments.steps), indent=1))
+    parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
+    parser.add_argument("--output", type=Path, required=True, help="JSON file")
+    given = parser.parse_args()
+    result = measure(given.device, *((2000, 22_000) if given.device == "cuda" else (2, 6)))
+    given.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""The GPU's own limits, measured in the run that reports them, and what kind of GPU it is."""
+"""`python -m bench.gpu_limits`: what kind of GPU this is, and its own limits as they are measured."""
 
 from __future__ import annotations
 
-import re
+import argparse
+import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
@@ -28,25 +30,28 @@ class GpuLimits:
         return asdict(self)
 
 
-def measure() -> GpuLimits:
-    """Measure a copy in device memory and large matrix products."""
-    source = torch.ones(COPIED_BYTES // 4, device="cuda")
+def measure(device: str) -> GpuLimits:
+    """Measure a copy in device memory and large matrix products; small ones on a CPU."""
+    copied, size = (COPIED_BYTES, MATRIX) if device == "cuda" else (1 << 20, 128)
+    source = torch.ones(copied // 4, device=device)
     target = torch.empty_like(source)
-    copy = median_seconds({"copy": lambda: target.copy_(source)}, ROUNDS, "cuda")["copy"]
-    terabytes_per_second = 2 * COPIED_BYTES / copy / 1e12
-    return GpuLimits(terabytes_per_second, _product_teraflops("highest"), _product_teraflops("high"))
+    copy = median_seconds({"copy": lambda: target.copy_(source)}, ROUNDS, device)["copy"]
+    exact, with_tf32 = (_product_teraflops(size, precision, device) for precision in ("highest", "high"))
+    return GpuLimits(2 * copied / copy / 1e12, exact, with_tf32)
 
 
-def _product_teraflops(precision: str) -> float:
-    left, right = (torch.randn(MATRIX, MATRIX, device="cuda") for _ in range(2))
+def _product_teraflops(size: int, precision: str, device: str) -> float:
+    left, right = (torch.randn(size, size, device=device) for _ in range(2))
     product = torch.empty_like(left)
     with float32_products(precision):
-        seconds = median_seconds({"product": lambda: torch.mm(left, right, out=product)}, ROUNDS, "cuda")
-    return 2 * MATRIX**3 / seconds["product"] / 1e12
+        seconds = median_seconds({"product": lambda: torch.mm(left, right, out=product)}, ROUNDS, device)
+    return 2 * size**3 / seconds["product"] / 1e12
 
 
-def facts() -> dict[str, object]:
+def facts(device: str) -> dict[str, object]:
     """Return what kind of GPU this is and which software drives it."""
+    if device == "cpu":
+        return {"name": "cpu", "torch": torch.__version__}
     properties = torch.cuda.get_device_properties(0)
     return {
         "name": properties.name,
@@ -59,7 +64,15 @@ def facts() -> dict[str, object]:
     }
 
 
-def short_name(name: str) -> str:
-    """Return the model in a GPU's name, for a file: the first word with a digit."""
-    model = re.search(r"[A-Za-z]*\d\w*", name)
-    return (model.group() if model else "gpu").lower()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
+    parser.add_argument("--output", type=Path, required=True, help="JSON file")
+    given = parser.parse_args()
+    result = facts(given.device) | measure(given.device).as_dict()
+    given.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,59 +1,44 @@
-"""`python -m bench.gpu_outcomes FOLDER FILE`: one JSON of what the parts of gpu_check.sh left in FOLDER."""
+"""What the parts of bench/gpu_first.py have left in their folder so far."""
 
 from __future__ import annotations
 
+import csv
 import json
-import sys
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import Any
 
-from bench import sanitizer_log
-from bench.gpu_limits import facts
-from bench.record import origin
+from bench.gpu_targets import outcomes
 
-TOOLS = ("memcheck", "racecheck", "initcheck")
+SUMMARY = re.compile(r"(?:ERROR|RACECHECK) SUMMARY: (.*)")
 
 
-def collect(folder: Path) -> dict[str, object]:
-    """Return the outcome of every part that ran, and all that the benchmarks reported."""
-    report: dict[str, object] = {"parts": parts((folder / "parts").read_text())}
-    tests, benchmarks = folder / "tests.xml", folder / "report.json"
-    if tests.is_file():
-        report["tests"] = test_counts(tests.read_text())
-    logs = [log for tool in TOOLS if (log := folder / f"{tool}.log").is_file()]
-    if logs:
-        report["sanitizer"] = {log.stem: sanitizer_log.read(log.read_text()) for log in logs}
-    if benchmarks.is_file():
-        report |= json.loads(benchmarks.read_text())
-    return report
+def collect(folder: Path) -> dict[str, Any]:
+    """Return what every part has found, by the names of its files, and the targets."""
+    report = {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
+    report |= {file.stem: tests(file.read_text()) for file in folder.glob("*.outcomes")}
+    report |= {file.stem: kernels(file.read_text().splitlines()) for file in folder.glob("*.csv")}
+    report |= {file.stem: SUMMARY.findall(file.read_text()) for file in folder.glob("*.sanitizer")}
+    return report | {"targets": outcomes(report)}
 
 
-def parts(lines: str) -> dict[str, dict[str, object]]:
-    """Read lines of a part's name, its outcome and its seconds."""
-    fields = [line.split() for line in lines.splitlines()]
-    return {name: {"outcome": outcome, "seconds": int(seconds)} for name, outcome, seconds in fields}
-
-
-def test_counts(junit: str) -> dict[str, object]:
-    """Count the outcomes in pytest's XML and name the tests that failed."""
-    cases = list(ElementTree.fromstring(junit).iter("testcase"))
-    kinds = ("failure", "error", "skipped")
-    counts = {kind: sum(case.find(kind) is not None for case in cases) for kind in kinds}
-    failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
+def tests(lines: str) -> dict[str, Any]:
+    """Return counts of tests, what failed and what was slow, from a JSON a line."""
+    ended = [json.loads(line) for line in lines.splitlines()]
+    slowest = sorted(ended, key=lambda one: -one["seconds"])[:10]
     return {
-        "passed": len(cases) - sum(counts.values()),
-        "failed": counts["failure"],
-        "errors": counts["error"],
-        "skipped": counts["skipped"],
-        "names_of_failed": [f"{case.get('classname')}.{case.get('name')}" for case in failed],
+        **{kind: sum(one["outcome"] == kind for one in ended) for kind in ("passed", "failed", "skipped")},
+        "names_of_failed": {one["test"]: one["message"] for one in ended if one["outcome"] == "failed"},
+        "slowest": {one["test"]: one["seconds"] for one in slowest},
     }
 
 
-def main() -> None:
-    folder, output = map(Path, sys.argv[1:])
-    report = {**origin(), "device": facts(), **collect(folder)}
-    output.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def kernels(lines: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the metrics of every kernel, by its place and name, from the CSV among a profiler's lines."""
+    found: dict[str, dict[str, str]] = {}
+    for row in csv.DictReader(line for line in lines if line.startswith('"')):
+        metrics = found.setdefault(f"{row['ID']} {row['Kernel Name']}", {})
+        if row.get("Metric Name"):
+            metrics[row["Metric Name"]] = f"{row['Metric Value']} {row['Metric Unit']}".strip()
+    return found

@@ -1,31 +1,56 @@
-"""`python -m bench.gpu_profile`: one pass over 1M entries, sparse and with tiles, for a profiler.
+"""`python -m bench.gpu_profile`: one pass over 1M entries, sparse and with tiles, and steps of a block run.
 
-Kernels count between the start and the stop of the profiler: `ncu --profile-from-start off`.
+For a profiler: kernels count between its start and its stop, `ncu --profile-from-start off`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 
 from bench.gpu_rivals import GPU_RIVALS
 from bench.problems import MILLION, skewed_on
+from dmf_fast import FitOptions, fit
+from dmf_fast.experiments import low_rank_problem
+from dmf_fast.initialization import initialize
+from dmf_fast.optim import GroupRMSprop
 
 PASSES = ("dmf_fast", "dmf_fast tiles, TF32")
 WARM_UP = 2
+STEPS = 50
 
 
-def main() -> None:
+@contextmanager
+def profiled() -> Iterator[None]:
+    """Have the profiler see the kernels of a block."""
+    torch.cuda.synchronize()
+    torch.cuda.profiler.start()
+    yield
+    torch.cuda.synchronize()
+    torch.cuda.profiler.stop()
+
+
+def make_passes() -> None:
     problem = skewed_on("cuda", *MILLION, h=64)
     for name in PASSES:
         one_pass = GPU_RIVALS[name](problem)
         for _ in range(WARM_UP):
             one_pass()
-        torch.cuda.synchronize()
-        torch.cuda.profiler.start()
-        one_pass()
-        torch.cuda.synchronize()
-        torch.cuda.profiler.stop()
+        with profiled():
+            one_pass()
+
+
+def make_steps() -> None:
+    train = low_rank_problem(100, 100, 5, 2000, seed=0).train.to("cuda")
+    factors = initialize("gaussian", (100, 100, 100, 100), 1e-3, seed=0, device="cuda")
+    options = FitOptions(steps=STEPS, progress=False, engine="cuda_block")
+    with profiled():
+        fit(factors, train, partial(GroupRMSprop, lr=1e-3), options)
 
 
 if __name__ == "__main__":
-    main()
+    make_passes()
+    make_steps()

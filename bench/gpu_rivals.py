@@ -53,7 +53,6 @@ GPU_RIVALS = {
     "dmf_fast": rivals.dmf_fast,
     "dmf_fast tiles, TF32": tiles("tf32"),
     "dmf_fast tiles, 3×TF32": tiles("tf32x3"),
-    "dmf_fast tiles, bfloat16": tiles("bfloat16"),
     "sampled_addmm + CSR": rivals.sampled_addmm,
     "gather + autograd": rivals.gather_autograd,
     "index_select + autograd": index_select_autograd,

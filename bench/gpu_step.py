@@ -1,22 +1,50 @@
-"""One training step of the paper's smallest problem, where launches and not arithmetic take the time."""
+"""`python -m bench.gpu_step`: a step of the paper's 100 × 100, in one block and launched kernel by kernel."""
 
 from __future__ import annotations
 
+import argparse
+import json
+import time
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
+from pathlib import Path
+from statistics import median
 
 import torch
 from torch import Tensor
 
+from bench.gpu_runs import ENGINES
 from bench.timing import median_seconds
-from dmf_fast import Observations, completion_loss
+from dmf_fast import FitOptions, Observations, Recording, completion_loss, fit
+from dmf_fast.experiments import low_rank_problem
+from dmf_fast.initialization import initialize
+from dmf_fast.optim import GroupRMSprop
 
-SIZE, DEPTH, ENTRIES = 100, 3, 2000
+SIZE, ENTRIES = 100, 2000
+DEPTHS = (2, 3, 4)
 LEARNING_RATE = 0.1
 WARM_UP = 3
 ROUNDS = 9
 
 Objective = Callable[[list[Tensor]], Tensor]
+
+
+def of_one_block(depth: int, device: str, few: int, many: int, rounds: int = 3) -> float:
+    """Return microseconds a step: the difference of a run of `many` steps and one of `few`, over theirs."""
+    train = low_rank_problem(SIZE, SIZE, 5, ENTRIES, seed=0).train.to(device)
+
+    def seconds(steps: int) -> float:
+        factors = initialize("gaussian", (SIZE,) * (depth + 1), 1e-3, seed=0, device=device)
+        options = FitOptions(steps=steps, progress=False, engine=ENGINES[device])  # type: ignore[arg-type]
+        start = time.perf_counter()
+        result = fit(
+            factors, train, partial(GroupRMSprop, lr=1e-3), options, recording=Recording(every=steps)
+        )
+        assert (result.engine, result.steps) == (options.engine, steps)
+        return time.perf_counter() - start
+
+    seconds(few)
+    return 1e6 * median(seconds(many) - seconds(few) for _ in range(rounds)) / (many - few)
 
 
 class Trainer:
@@ -26,7 +54,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(0)
         self.factors = [
             (torch.randn(SIZE, SIZE, generator=generator) / SIZE**0.5).to(device).requires_grad_()
-            for _ in range(DEPTH)
+            for _ in range(3)
         ]
         self._objective = objective
         self._optimizer = torch.optim.SGD(self.factors, LEARNING_RATE, foreach=True)
@@ -73,18 +101,15 @@ def objectives(device: torch.device | str) -> dict[str, Objective]:
     return {"dmf_fast": lambda factors: completion_loss(factors, observations), "dense + autograd": dense}
 
 
-def measure() -> dict[str, object]:
-    """Time a step of every objective, launched from Python and replayed as one CUDA graph."""
+def launched(device: str, rounds: int = ROUNDS) -> dict[str, float]:
+    """Return microseconds a step of every objective at depth 3, from Python and replayed as a CUDA graph."""
     passes: dict[str, Callable[[], None]] = {}
-    for name, objective in objectives("cuda").items():
-        check_replays(objective)
-        passes[f"{name}, from Python"] = Trainer(objective, "cuda").step
-        passes[f"{name}, CUDA graph"] = Trainer(objective, "cuda").capture().replay
-    seconds = median_seconds(passes, ROUNDS, "cuda")
-    return {
-        "problem": f"{SIZE}×{SIZE}, depth {DEPTH}, {ENTRIES} entries",
-        "microseconds": {name: 1e6 * value for name, value in seconds.items()},
-    }
+    for name, objective in objectives(device).items():
+        passes[f"{name}, from Python"] = Trainer(objective, device).step
+        if device == "cuda":
+            check_replays(objective)
+            passes[f"{name}, CUDA graph"] = Trainer(objective, device).capture().replay
+    return {name: 1e6 * value for name, value in median_seconds(passes, rounds, device).items()}
 
 
 def check_replays(objective: Objective, replays: int = 5) -> None:
@@ -95,3 +120,23 @@ def check_replays(objective: Objective, replays: int = 5) -> None:
     for _ in range(WARM_UP + replays):
         stepped.step()
     torch.testing.assert_close(replayed.factors, stepped.factors, rtol=1e-4, atol=1e-5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
+    parser.add_argument("--output", type=Path, required=True, help="JSON file")
+    given = parser.parse_args()
+    few, many, rounds = (2000, 12_000, 3) if given.device == "cuda" else (10, 60, 1)
+    of_block: dict[str, float] = {}
+    result: dict[str, dict[str, float]] = {"microseconds_of_one_block": of_block}
+    for depth in DEPTHS:
+        of_block[f"depth {depth}"] = of_one_block(depth, given.device, few, many, rounds)
+        given.output.write_text(json.dumps(result, indent=1) + "\n")
+    result["microseconds_launched"] = launched(given.device, ROUNDS if given.device == "cuda" else 1)
+    given.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

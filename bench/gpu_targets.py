@@ -1,9 +1,17 @@
-"""What the CUDA backend is to reach on an H100, and whether a report does."""
+"""What the CUDA backend is to reach, and whether a report does.
+
+Ratios are to rivals and bounds on the GPU that the report is of. Times count on Hopper alone, from whose
+clock and 132 multiprocessors they follow. By count `index_select`, which adds by atomics, moves about nine
+times our bytes and `sampled_addmm` one and a half times, in six kernels: 4 and 2 times our time are what can
+be asked for. Below 1.5 times the sparse path, the tiles are not worth their code.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 MILLION, TEN_MILLION, NETFLIX = "6040×3706, 1M, h 64", "69878×10677, 10M, h 64", "480189×17770, 100M, h 64"
@@ -63,24 +71,34 @@ def bytes_per_entry(case: str) -> Callable[[Report], float]:
     return lambda report: _case(report, case)["memory"]["peak_step_bytes_per_entry"]
 
 
-def microseconds_a_step(report: Report) -> float:
-    return report["launch_bound"]["microseconds"]["dmf_fast, CUDA graph"]
+def on_hopper(*keys: str) -> Callable[[Report], float]:
+    """What stands under `keys`, where the report is of such a GPU."""
 
+    def measure(report: Report) -> float:
+        if report["limits"]["compute_capability"] != "9.0":
+            raise KeyError("of another GPU")
+        return reduce(getitem, keys, report)  # type: ignore[arg-type, return-value]
 
-def seconds_of_the_grid(report: Report) -> float:
-    return report["grid"]["seconds_of_a_million_steps"]
+    return measure
 
 
 def _case(report: Report, name: str) -> Mapping[str, Any]:
-    return {case["problem"]: case for case in report["cases"]}[name]
+    parts = [report[part] for part in ("sweep", "netflix") if part in report]
+    return {case["problem"]: case for part in parts for case in part["cases"]}[name]
 
 
 def _sparse_path(case: str) -> tuple[Target, ...]:
     return (
         Target(f"{case}: sparse path, % of the gather bound", percent_of_bound(case), at_least=60),
-        Target(f"{case}: sparse path, times sampled_addmm + CSR", faster(case, ("sampled_addmm + CSR",)), 4),
-        Target(f"{case}: sparse path, times the fastest gather autograd", faster(case, GATHERS), 15),
+        Target(f"{case}: sparse path, times sampled_addmm + CSR", faster(case, ("sampled_addmm + CSR",)), 2),
+        Target(f"{case}: sparse path, times the fastest gather autograd", faster(case, GATHERS), 4),
     )
+
+
+def _of_one_block(depth: int, at_most: float) -> Target:
+    """Two cores of a Zen 4 server take so long."""
+    name = f"100×100, depth {depth}: microseconds a step in one block"
+    return Target(name, on_hopper("steps", "microseconds_of_one_block", f"depth {depth}"), at_most=at_most)
 
 
 TARGETS = (
@@ -90,10 +108,21 @@ TARGETS = (
     Target(
         f"{NETFLIX}: peak bytes an entry over factors and gradients", bytes_per_entry(NETFLIX), at_most=20
     ),
-    Target(f"{MILLION}: tiles with TF32, times the sparse path", faster(MILLION, (SPARSE,), TILES), 2),
+    Target(f"{MILLION}: tiles with TF32, times the sparse path", faster(MILLION, (SPARSE,), TILES), 1.5),
     Target(f"{MILLION}: tiles with TF32, times dense autograd", faster(MILLION, DENSE, TILES), 3),
     Target(f"{MILLION}: error of tiles with TF32", error(MILLION, TILES), at_most=2e-3),
     Target(f"{MILLION}: error of tiles with 3×TF32", error(MILLION, EXACT_TILES), at_most=1e-5),
-    Target("100×100, depth 3: microseconds a step as a CUDA graph", microseconds_a_step, at_most=25),
-    Target("the paper's grid: seconds for 48 runs of a million steps", seconds_of_the_grid, at_most=60),
+    Target(
+        "100×100, depth 3: microseconds a step as a CUDA graph",
+        on_hopper("steps", "microseconds_launched", "dmf_fast, CUDA graph"),
+        at_most=25,
+    ),
+    _of_one_block(2, at_most=17),
+    _of_one_block(3, at_most=56),
+    _of_one_block(4, at_most=97),
+    Target(
+        "the paper's grid: seconds for 48 runs of a million steps",
+        on_hopper("grid", "seconds_of_a_million_steps"),
+        at_most=60,
+    ),
 )

@@ -52,9 +52,14 @@ class Problem:
         return Observations(self.rows, self.columns, self.values, self.shape)
 
     @cached_property
+    def checked(self) -> Observations:
+        """The observations, made once for all passes that read them."""
+        return self.observations()
+
+    @cached_property
     def layout(self) -> Layout:
-        """The layout of the observations, built once for all passes that read it."""
-        return self.observations().layout()
+        """Their layout, built once."""
+        return self.checked.layout()
 
     def to(self, device: torch.device | str) -> Problem:
         """Return the same problem on `device`."""

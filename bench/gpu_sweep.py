@@ -1,4 +1,4 @@
-"""`python -m bench.gpu_report --output FILE`: every case on the GPU, its rivals and the GPU's limits.
+"""`python -m bench.gpu_sweep --output FILE`: passes over the entries, rivals, and the bound of the gathers.
 
 Rivals take turns, timed by the GPU; medians are reported, and errors against float64. A rival that fails
 costs its own numbers only. FILE is written after every case: a run that is stopped leaves what it has.
@@ -8,24 +8,37 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from bench import accuracy, gather_limit, gpu_grid, gpu_limits, gpu_memory, gpu_step
-from bench.cases import COMPILED, GPU_CASES, NETFLIX_CASE, Case
+from bench import accuracy, gather_limit, gpu_memory
+from bench.cases import COMPILED, GPU_CASES, Case
 from bench.gpu_rivals import GPU_RIVALS
-from bench.gpu_targets import outcomes
-from bench.problems import Problem
-from bench.record import origin
+from bench.problems import Problem, skewed_on
 from bench.rivals import Pass
 from bench.timing import median_seconds
 
-LARGEST_ERROR = 0.05  # beyond rounding to bfloat16: such a pass computes something else
+LARGEST_ERROR = 0.05  # beyond: such a pass computes something else
+
+
+def stand_in(case: Case) -> Case:
+    """Return a small case for a machine without a GPU."""
+    return replace(
+        case,
+        name=f"60×50, in place of {case.name}",
+        problem=partial(skewed_on, "cpu", 60, 50, 400, 16),
+        rivals=("dmf_fast", "sampled_addmm + CSR"),
+        rounds=1,
+        device="cpu",
+    )
 
 
 def compare(problem: Problem, rivals: Iterable[str], rounds: int) -> dict[str, object]:
@@ -60,20 +73,23 @@ def surviving(name: str, failures: dict[str, str]) -> Iterator[None]:
         failures[name] = f"{type(error).__name__}: {error}"
 
 
-def run_case(case: Case, compiled: bool) -> dict[str, object]:
-    """Return everything that is measured of one case."""
+def run_case(case: Case, ours_alone: bool) -> dict[str, object]:
+    """Return everything that is measured of one case, or the times of our own passes alone."""
     problem = case.problem()
     failures: dict[str, str] = {}
     result: dict = {"problem": case.name, "nnz": problem.nnz, "h": problem.h}
-    with surviving("memory", failures):
-        result["memory"] = gpu_memory.measure(problem)
+    if case.device == "cuda" and not ours_alone:
+        with surviving("memory", failures):
+            result["memory"] = gpu_memory.measure(problem)
+    if not ours_alone:
+        with surviving("gather bound", failures):
+            result["gather_bound"] = gather_limit.measure(problem).as_dict()
     with surviving("rivals", failures):
-        names = (*case.rivals, COMPILED) if compiled else case.rivals
+        names = [name for name in case.rivals if name.startswith("dmf_fast") or not ours_alone]
         result |= compare(problem, names, case.rounds)
-    with surviving("gather bound", failures):
-        bound = gather_limit.measure(problem)
-        result["gather_bound"] = bound.as_dict()
-        result["percent_of_gather_bound"] = 100 * 1e3 * bound.seconds / result["milliseconds"]["dmf_fast"]
+    ours = result.get("milliseconds", {}).get("dmf_fast")
+    if ours is not None and "gather_bound" in result:
+        result["percent_of_gather_bound"] = 100 * 1e3 * result["gather_bound"]["seconds"] / ours
     result["failures"] = result.get("failures", {}) | failures
     return result
 
@@ -87,11 +103,11 @@ def show(result: dict) -> None:
         error = max(result["errors"][name].values())
         gflops = result["gflops"][name]
         print(f"  {name:<26}{milliseconds:10.4f} ms {ratio} {gflops:8.0f} GFLOP/s   error {error:.1e}")
-    if "percent_of_gather_bound" in result:
-        bound = result["gather_bound"]
+    if "gather_bound" in result:
+        bound, percent = result["gather_bound"], result.get("percent_of_gather_bound", float("nan"))
         print(
             f"  gathers alone: {1e3 * bound['seconds']:.4f} ms, {bound['terabytes_per_second']:.2f} TB/s; "
-            f"dmf_fast reaches {result['percent_of_gather_bound']:.0f} %"
+            f"dmf_fast reaches {percent:.0f} %"
         )
     for name, number in result.get("memory", {}).items():
         print(f"  {name}: {number:.3g}")
@@ -99,45 +115,23 @@ def show(result: dict) -> None:
         print(f"  {name} failed: {reason}")
 
 
-def show_targets(report: dict) -> None:
-    """Print the targets."""
-    print("\nTargets")
-    for target in report["targets"]:
-        measured = "–" if target["measured"] is None else f"{target['measured']:.3g}"
-        print(f"  {target['outcome']:<13}{target['target']}: {measured} ({target['wanted']})")
-
-
-def save(report: dict, output: Path) -> None:
-    """Write the report, with what is known of the targets so far."""
-    report["targets"] = outcomes(report)
-    output.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
-    parser.add_argument("--only", default="", help="run the cases whose name contains this text")
+    parser.add_argument("--cases", default="", help="regular expression of names of cases")
+    parser.add_argument("--ours", action="store_true", help="time our own passes alone")
     parser.add_argument("--compile", action="store_true", help=f"also time “{COMPILED}”")
-    arguments = parser.parse_args()
-    report: dict = {**origin(), "device": gpu_limits.facts(), "cases": [], "failures": {}}
-    with surviving("limits", report["failures"]):
-        report["limits"] = gpu_limits.measure().as_dict()
-        print(json.dumps(report["limits"], indent=1))
-    with surviving("launch_bound", report["failures"]):
-        report["launch_bound"] = gpu_step.measure()
-        print(json.dumps(report["launch_bound"], indent=1, ensure_ascii=False))
-    with surviving("grid", report["failures"]):
-        report["grid"] = gpu_grid.measure()
-        print(json.dumps(report["grid"], indent=1))
-    save(report, arguments.output)
-    for case in (*GPU_CASES[:2], NETFLIX_CASE, *GPU_CASES[2:]):
-        if arguments.only in case.name:
-            with surviving(case.name, report["failures"]):
-                report["cases"].append(run_case(case, arguments.compile))
-                show(report["cases"][-1])
+    given = parser.parse_args()
+    report: dict = {"cases": [], "failures": {}}
+    for case in (case for case in GPU_CASES if re.search(given.cases, case.name)):
+        case = replace(case, rivals=(*case.rivals, COMPILED)) if given.compile else case
+        with surviving(case.name, report["failures"]):
+            report["cases"].append(run_case(stand_in(case) if given.device == "cpu" else case, given.ours))
+            show(report["cases"][-1])
+        given.output.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        if given.device == "cuda":
             torch.cuda.empty_cache()
-            save(report, arguments.output)
-    show_targets(report)
     failed = [*report["failures"], *(name for case in report["cases"] for name in case["failures"])]
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 

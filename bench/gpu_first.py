@@ -1,0 +1,205 @@
+"""`bench/gpu_first.sh PART...`: what is most worth knowing of the CUDA backend, on a machine without network.
+
+`first` stands for the parts loads, operators, steps, sweep and tests; `second` for failed (the tests that
+failed in the newest first part), profile, grid, netflix, memcheck and racecheck. Either takes at most five
+minutes: no part takes longer than its time, or stops the next. DATE-GPU-PART.txt is written as it goes,
+DATE-GPU-PART.json after every part. The exit status is 1 where a part failed or was stopped.
+
+The libraries are those of `make gpu-libraries`, in build/gpu; where they do not load, the product is built.
+Needs python3 with torch for CUDA, numpy, pyarrow, safetensors, filelock, tqdm, pytest and hypothesis; ncu and
+compute-sanitizer for their parts. A copy without git names its commit in DMF_FAST_COMMIT. `--device cpu`
+rehearses everything on small problems, with the operators of the CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+from bench.gpu_outcomes import collect
+from bench.gpu_session import ROOT, Command, Part, Session
+from bench.record import RESULTS, origin
+
+SECTIONS = ("SpeedOfLight", "WarpStateStats", "MemoryWorkloadAnalysis", "LaunchStats", "Occupancy")
+OF_SWEEP = "(1M|10M), h 64"
+OPERATORS_SECONDS = 30  # after which the table is made of what there is
+PATIENCE = 5  # times the seconds of a part, where it is rehearsed on a CPU that others may use
+
+
+def measuring(
+    session: Session,
+    module: str,
+    output: str,
+    *more: str,
+    seconds: float = float("inf"),
+    library: str = "product",
+) -> Command:
+    """Return a command that runs a module which measures on the device and writes a JSON."""
+    where = ("--device", session.device, "--output", session.work / f"{output}.json")
+    return Command([sys.executable, "-m", f"bench.{module}", *where, *more], seconds, library)
+
+
+def loads(session: Session) -> list[Command]:
+    """Which needs no GPU: `make cuda-link` asks for this part alone."""
+    check = (
+        [ROOT / "csrc" / "tests" / "cuda_link.py"] if session.device == "cuda" else ["-m", "dmf_fast.info"]
+    )
+    return [Command([sys.executable, *check])]
+
+
+def operators(session: Session) -> list[Command]:
+    seconds = OPERATORS_SECONDS * (PATIENCE if session.device == "cpu" else 1)
+    return [measuring(session, "gpu_checks", "operators", "--seconds", str(seconds))]
+
+
+def steps(session: Session) -> list[Command]:
+    return [measuring(session, "gpu_step", "steps"), measuring(session, "gpu_limits", "limits")]
+
+
+def sweep(session: Session) -> list[Command]:
+    """The product with its rivals, then every library alone, then other widths and sizes."""
+    compared = [
+        measuring(
+            session, "gpu_sweep", f"sweep of {name}", "--ours", "--cases", OF_SWEEP, seconds=20, library=name
+        )
+        for name in ("product", *session.variants)
+    ]
+    others = measuring(session, "gpu_sweep", "sweep of others", "--cases", "h 16|h 128|100k")
+    with_rivals = measuring(session, "gpu_sweep", "sweep", "--cases", OF_SWEEP, seconds=60)
+    return [with_rivals, *compared, *([others] if session.device == "cuda" else [])]
+
+
+def tests(session: Session) -> list[Command]:
+    where = [sys.executable, "-m", "bench.gpu_tests", "--outcomes", session.work / "tests.outcomes"]
+    if session.device == "cpu":  # where they are skipped, all of them
+        return [Command([*where, "tests/ops/test_on_gpu.py", "tests/observations/test_on_gpu.py"])]
+    return [Command([*where, "--workers", str(max(1, (os.cpu_count() or 1) // 2))])]
+
+
+def failed(session: Session) -> list[Command]:
+    places = (Path(session.text.name).parent, RESULTS)
+    reports = [report for place in places for report in place.glob("*-first.json")]
+    if not reports:
+        return []
+    newest = max(reports, key=lambda report: report.stat().st_mtime)
+    where = ["--outcomes", session.work / "failed.outcomes", "--failed-of", newest]
+    return [Command([sys.executable, "-m", "bench.gpu_tests", *where])]
+
+
+def profile(session: Session) -> list[Command]:
+    options = ["--profile-from-start", "off", "--target-processes", "all", "--clock-control", "none"]
+    options += ["--kernel-name", "regex:line_pass|tile_pass|descend", "--csv", "--page", "details"]
+    options += [word for section in SECTIONS for word in ("--section", section)]
+    return [Command(["ncu", *options, sys.executable, "-m", "bench.gpu_profile"], copy="profile.csv")]
+
+
+def grid(session: Session) -> list[Command]:
+    return [measuring(session, "gpu_grid", "grid")]
+
+
+def netflix(session: Session) -> list[Command]:
+    return [measuring(session, "gpu_sweep", "netflix", "--cases", "100M")]
+
+
+def sanitizer(tool: str, only: str) -> Callable[[Session], list[Command]]:
+    """Return the commands of a tool on small problems of one dtype, in one process, in our kernels alone."""
+    options = [
+        "--tool",
+        tool,
+        "--kernel-regex",
+        "kns=dmf",
+        "--error-exitcode",
+        "99",
+        "--show-backtrace",
+        "no",
+    ]
+    checks = [sys.executable, "-m", "bench.gpu_checks", "--dtype", "float32", "--only", only]
+    return lambda session: [Command(["compute-sanitizer", *options, *checks], copy=f"{tool}.sanitizer")]
+
+
+FIRST = {
+    "loads": Part(10, loads),
+    "operators": Part(40, operators),
+    "steps": Part(25, steps),
+    "sweep": Part(120, sweep),
+    "tests": Part(105, tests),
+}
+SECOND = {
+    "failed": Part(60, failed),
+    "profile": Part(50, profile, needs="ncu"),
+    "grid": Part(40, grid),
+    "netflix": Part(60, netflix),
+    "memcheck": Part(50, sanitizer("memcheck", ""), needs="compute-sanitizer"),
+    "racecheck": Part(40, sanitizer("racecheck", "run|tile|build_layout"), needs="compute-sanitizer"),
+}
+PARTS = FIRST | SECOND
+GROUPS = {"first": tuple(FIRST), "second": tuple(SECOND)}
+
+
+def run_parts(parts: Mapping[str, Part], session: Session, output: Path) -> bool:
+    """Run parts one after the other and write the JSON after each; return whether none failed."""
+    session.prepare()
+    ended: dict[str, dict[str, object]] = {}
+    for name, part in parts.items():
+        session.say(f"==== {name}")
+        start = time.monotonic()
+        outcome = session.run_part(part)
+        ended[name] = {"outcome": outcome, "seconds": round(time.monotonic() - start, 1)}
+        session.say(f"==== {name} {outcome} in {ended[name]['seconds']} seconds")
+        report = {**origin(), "parts": ended, **collect(session.work)}
+        output.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    for target in report["targets"]:
+        if target["measured"] is not None:
+            session.say("{outcome:<7}{target}: {measured:.3g} ({wanted})".format(**target))
+    return not any(part["outcome"] in ("failed", "stopped") for part in ended.values())
+
+
+def short_name(name: str) -> str:
+    """Return the model in a GPU's name, for a file: the first word with a digit."""
+    model = re.search(r"[A-Za-z]*\d\w*", name)
+    return (model.group() if model else "gpu").lower()
+
+
+def gpu_name() -> str:
+    """Return the GPU's name, as the driver says it."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        return ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        "bench/gpu_first.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the results")
+    parser.add_argument(
+        "--libraries", type=Path, default=ROOT / "build" / "gpu", help="where they are prebuilt"
+    )
+    parser.add_argument("parts", nargs="+", choices=[*GROUPS, *PARTS], metavar="PART")
+    given = parser.parse_args()
+    given.output.mkdir(parents=True, exist_ok=True)
+    gpu = "cpu" if given.device == "cpu" else short_name(gpu_name())
+    output = given.output.resolve() / f"{date.today().isoformat()}-{gpu}-{'-'.join(given.parts)}.json"
+    names = [name for part in given.parts for name in GROUPS.get(part, (part,))]
+    with tempfile.TemporaryDirectory() as work, output.with_suffix(".txt").open("w") as text:
+        session = Session(given.device, Path(work), text, given.libraries.resolve())
+        patience = PATIENCE if given.device == "cpu" else 1
+        parts = {name: replace(PARTS[name], seconds=PARTS[name].seconds * patience) for name in names}
+        sys.exit(0 if run_parts(parts, session, output) else 1)
+
+
+if __name__ == "__main__":
+    main()

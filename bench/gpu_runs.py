@@ -1,0 +1,77 @@
+"""Block runs whose factors differ, several in one launch, against plain loops in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+
+import torch
+from torch import Tensor
+
+from bench.gpu_operators import Check, error_of
+from dmf_fast import Observations, reference
+from dmf_fast.initialization import initialize
+from dmf_fast.optim import GroupRMSprop
+from dmf_fast.training import FitOptions, Recording, Trial, TrialResult, fit_many
+
+STEPS = 40
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
+ENGINES = {"cpu": "native", "cuda": "cuda_block"}
+DIMS = ((90, 70), (90, 17, 70), (90, 100, 33, 70), (90, 20, 5, 31, 70))
+RULES: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "momentum": partial(torch.optim.SGD, lr=0.02, momentum=0.9),
+    "group RMSprop": partial(GroupRMSprop, lr=3e-3),
+    "Adam": partial(torch.optim.Adam, lr=1e-3),
+}
+
+
+def trials(dtype: torch.dtype, device: str) -> list[Trial]:
+    """Return a run of every depth with every rule, each with a start and a pattern of its own."""
+    made = []
+    for place, (dims, rule) in enumerate((dims, rule) for dims in DIMS for rule in RULES):
+        generator = torch.Generator().manual_seed(place)
+        cells = torch.randperm(dims[-1] * dims[0], generator=generator)[: 500 + 100 * place]
+        values = torch.randn(len(cells), generator=generator).to(dtype)
+        train = Observations(cells // dims[0], cells % dims[0], values, (dims[-1], dims[0]), device=device)
+        factors = initialize("gaussian", dims, 1.0, seed=place, dtype=dtype, device=device)
+        options = FitOptions(steps=STEPS, progress=False, engine=ENGINES[device])  # type: ignore[arg-type]
+        labels = {"depth": len(dims) - 1, "rule": rule}
+        made.append(Trial(labels, factors, train, RULES[rule], options, Recording(every=STEPS, norms=False)))
+    return made
+
+
+def checks(dtype: torch.dtype, device: str) -> Iterator[tuple[str, Check]]:
+    """Yield the name of every run and what checks it; the first makes them all, in one launch on a GPU."""
+    if dtype not in TOLERANCES:
+        return
+    given = trials(dtype, device)
+    ended = cache(lambda: fit_many(given).results)
+    for place, trial in enumerate(given):
+        name = f"run of depth {trial.labels['depth']} by {trial.labels['rule']}"
+        yield name, partial(check, ended, place, trial, dtype)
+
+
+def check(
+    ended: Callable[[], list[TrialResult]], place: int, trial: Trial, dtype: torch.dtype
+) -> tuple[float, str | None]:
+    """Return the error of a run's factors, and what is wrong."""
+    found = ended()[place]
+    error = error_of(tuple(found.factors), tuple(plain_loop(trial)))
+    if found.result.engine != trial.options.engine:
+        return error, f"made by {found.result.engine}"
+    if not error <= TOLERANCES[dtype]:
+        return error, f"off by {error:.1e}, {TOLERANCES[dtype]:.0e} is allowed"
+    return error, None
+
+
+def plain_loop(trial: Trial) -> list[Tensor]:
+    """Return the factors after the steps of a trial, made by autograd over the reference in float64."""
+    train = trial.train.to("cpu").to(dtype=torch.float64)
+    entries = (*train.coordinates(), train.values)
+    factors = [factor.cpu().double().requires_grad_() for factor in trial.factors]
+    optimizer = RULES[str(trial.labels["rule"])](factors)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        reference.completion_loss(factors, *entries).backward()
+        optimizer.step()
+    return [factor.detach() for factor in factors]

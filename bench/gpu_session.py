@@ -1,0 +1,144 @@
+"""Processes of a measurement on a GPU, each within its time, and the folders that they work in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Timer
+from typing import TextIO
+
+ROOT = Path(__file__).resolve().parent.parent
+LOADS = (
+    "from dmf_fast import cuda; from dmf_fast.ops import operators; raise SystemExit(cuda.missing_reason())"
+)
+CHECK_SECONDS, BUILD_SECONDS = 60, 150
+GRACE = 4  # seconds from an interrupt to the end of a process
+
+
+@dataclass(frozen=True)
+class Command:
+    """A process; `library` says with which CUDA library, `copy` in which file its output is kept as well."""
+
+    arguments: Sequence[str | Path]
+    seconds: float = float("inf")
+    library: str = "product"
+    copy: str | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Commands that run one after the other, at most so many seconds all together."""
+
+    seconds: float
+    commands: Callable[[Session], list[Command]]
+    needs: str | None = None  # a program, for which there is no stand-in without a GPU
+
+
+@dataclass
+class Session:
+    """What all parts share: the device, a folder for what they leave, and the libraries."""
+
+    device: str
+    work: Path
+    text: TextIO
+    libraries: Path
+    variants: list[str] = field(default_factory=list)
+
+    def run_part(self, part: Part) -> str:
+        """Run the commands of a part; return passed, failed, stopped or why it is skipped."""
+        if part.needs is not None and self.device == "cpu":
+            return "skipped: needs a GPU"
+        if part.needs is not None and shutil.which(part.needs) is None:
+            return f"skipped: {part.needs} is not on the path"
+        ends, found = time.monotonic() + part.seconds, []
+        for command in part.commands(self):
+            left = ends - time.monotonic()
+            found.append(self.run(command, min(command.seconds, left)) if left > 0 else "stopped")
+        return max(found, key=["passed", "failed", "stopped"].index, default="skipped: nothing to do")
+
+    def run(self, command: Command, seconds: float) -> str:
+        """Run a command and show what it says; return passed, failed or stopped. No process outlives it."""
+        stopped = []
+
+        def stop() -> None:
+            stopped.append(True)
+            for number in (signal.SIGINT, signal.SIGKILL):  # to the children as well
+                if child.poll() is None:
+                    os.killpg(child.pid, number)
+                    time.sleep(GRACE if number == signal.SIGINT else 0)
+
+        with subprocess.Popen(
+            command.arguments,
+            cwd=self.work / command.library,
+            env=self._environment(command.library),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as child:
+            timer = Timer(seconds, stop)
+            timer.start()
+            with (self.work / (command.copy or "output")).open("w") as copy:
+                for line in child.stdout or ():
+                    self.say(line.rstrip("\n"))
+                    print(line, end="", file=copy, flush=True)
+            status = child.wait()
+            timer.cancel()
+        if stopped:
+            self.say(f"stopped after {seconds:.0f} seconds")
+            return "stopped"
+        return "passed" if status == 0 else "failed"
+
+    def say(self, line: str) -> None:
+        """Write a line to the terminal and to the text file."""
+        print(line, flush=True)
+        print(line, file=self.text, flush=True)
+
+    def prepare(self) -> None:
+        """Make the folders to work in; build the product where its library does not load."""
+        self._package("product")
+        if self.device == "cpu":
+            self.variants = ["stand-in"]
+        else:
+            if self.run(Command([sys.executable, "-c", LOADS]), CHECK_SECONDS) != "passed":
+                self.libraries = self.work / "built"
+                build = Command(["sh", ROOT / "bench" / "gpu_libraries.sh", self.libraries, "product"])
+                self.say(f"==== build {self.run(build, BUILD_SECONDS)}")
+                self._package("product")
+            folders = (folder.parent.name for folder in self.libraries.glob("*/dmf_fast"))
+            self.variants = sorted(set(folders) - {"product"})
+        for variant in self.variants:
+            self._package(variant)
+
+    def _package(self, library: str) -> None:
+        """Make a folder with the package and what is beside it, with the libraries of a variant."""
+        folder = self.work / library
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "dmf_fast").mkdir(parents=True)
+        for beside in ("bench", "csrc", "tests", "pyproject.toml"):
+            (folder / beside).symlink_to(ROOT / beside)
+        on_cpu = self.device == "cpu"
+        places = [ROOT] if on_cpu else [self.libraries / "product", self.libraries / library]
+        for facts in places[0].glob("*.egg-info"):
+            (folder / facts.name).symlink_to(facts)
+        files = {file.name: file for file in (ROOT / "dmf_fast").iterdir() if file.suffix != ".so"}
+        files |= {file.name: file for place in places for file in (place / "dmf_fast").glob("*.so")}
+        for name, file in files.items():
+            (folder / "dmf_fast" / name).symlink_to(file)
+
+    def _environment(self, library: str) -> dict[str, str]:
+        paths = [self.work / library, self.libraries / "site-packages", os.environ.get("PYTHONPATH", "")]
+        environment = {"PYTHONPATH": os.pathsep.join(map(str, paths)), "PYTHONUNBUFFERED": "1"}
+        if self.device == "cpu":
+            environment["OMP_NUM_THREADS"] = "1"
+        if (gathers := self.libraries / "gather_limit.so").is_file():
+            environment["DMF_FAST_GATHER_LIMIT"] = str(gathers)
+        return os.environ | environment
