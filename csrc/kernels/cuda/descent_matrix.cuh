@@ -27,34 +27,21 @@ __device__ __forceinline__ void store_together(T* target, const Together<T, coun
 template <class T>
 using PackOf = Together<T, pack_size<T>>;
 
-// A pointer of which the compiler sees that it points to shared memory: loads are instructions of their own,
-// with addresses of 32 bits.
-template <class T>
-__device__ __forceinline__ T* at_shared(int64_t offset) {
-  return reinterpret_cast<T*>(dynamic_shared() + offset);
-}
-
 template <class T>
 struct MatrixView {
   T* at;
   int rows, columns, stride;
   bool shared;  // lies in shared memory
 
-  // The same matrix as SharedMemory finds it, where it is shared.
+  // The same matrix, where it is shared, by a pointer of which the compiler sees that it is: loads are then
+  // instructions of their own, with addresses of 32 bits.
   __device__ __forceinline__ MatrixView in_shared() const {
-    return {at_shared<T>(reinterpret_cast<unsigned char*>(at) - dynamic_shared()), rows, columns, stride, true};
+    return {reinterpret_cast<T*>(dynamic_shared() + (reinterpret_cast<unsigned char*>(at) - dynamic_shared())),
+            rows, columns, stride, true};
   }
   __device__ __forceinline__ T* row(int number) const { return at + number * stride; }
   // Packs in a row, padding included.
   __device__ __forceinline__ int row_packs() const { return padded(columns) / pack_size<T>; }
-};
-
-// For code that finds all its arrays in shared memory.
-struct SharedMemory {
-  template <class T>
-  __device__ __forceinline__ T* find(const BlockArray& array) const {
-    return at_shared<T>(array.place.offset);
-  }
 };
 
 // What the threads of a block know of their run: where its arrays lie.
@@ -62,9 +49,10 @@ struct BlockMemory {
   unsigned char* shared;
   unsigned char* run;
 
-  template <class T>
+  // `in_shared` is for code that runs only where it is.
+  template <class T, bool in_shared = false>
   __device__ __forceinline__ T* find(const BlockArray& array) const {
-    return reinterpret_cast<T*>((array.place.shared ? shared : run) + array.place.offset);
+    return reinterpret_cast<T*>((in_shared || array.place.shared ? shared : run) + array.place.offset);
   }
 
   template <class T>

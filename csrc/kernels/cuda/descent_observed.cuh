@@ -6,12 +6,11 @@
 // transposed sum, and a thread for each makes its coefficient, which goes to where the column phase reads it.
 // At the line's end the four groups' sums are added, so that each holds a quarter of the line's gradient.
 //
-// By count, at h 100 in float32 and with all in shared memory, 16 entries take 297 instructions of a warp in the
-// row phase and 162 in the column phase, and a line 95 in each: with 20 entries a line between 9 and 10 cycles
-// of the four schedulers an entry. The indices of a batch are loaded together, then its rows and targets, so
-// that it waits for shared memory twice and not for every entry.
-// Shared memory is busy nearly as long: a row is 4 wavefronts, in each phase, and indices, coefficients and
-// shuffles are 1.
+// By count, at h 100 in float32 and with all in shared memory, 16 entries take 297 instructions of a warp in
+// the row phase and 162 in the column phase, and a line 95 in each: with 20 entries a line between 9 and 10
+// cycles of the four schedulers an entry. The indices of a batch are loaded together, then its rows and
+// targets, so that it waits for shared memory twice and not for every entry. Shared memory is busy nearly as
+// long: a row is 4 wavefronts, in each phase, and indices, coefficients and shuffles are 1.
 #pragma once
 
 #include "descent_matrix.cuh"
@@ -156,15 +155,15 @@ struct Targets {
 };
 
 // dA, and the coefficients in column order. Returns the thread's part of the loss.
-template <int packs, class Memory, class T>
-__device__ __forceinline__ double row_phase(const BlockObserved& observed, const Memory& memory,
+template <int packs, bool all_shared, class T>
+__device__ __forceinline__ double row_phase(const BlockObserved& observed, const BlockMemory& memory,
                                             const Targets<T>& targets, const MatrixView<T>& a,
                                             const MatrixView<T>& b_transposed, const MatrixView<T>& gradient) {
   using Entries = Batch<T, packs>;
-  const int* start = memory.template find<int>(observed.row_start);
-  const uint16_t* column = memory.template find<uint16_t>(observed.column);
-  const uint16_t* column_place = memory.template find<uint16_t>(observed.column_place);
-  T* coefficients = memory.template find<T>(observed.coefficient);
+  const int* start = memory.find<int, all_shared>(observed.row_start);
+  const uint16_t* column = memory.find<uint16_t, all_shared>(observed.column);
+  const uint16_t* column_place = memory.find<uint16_t, all_shared>(observed.column_place);
+  T* coefficients = memory.find<T, all_shared>(observed.coefficient);
   const int lane = threadIdx.x % warp_size, thread = lane % group_threads;
   Entries batch;
   RowPart<T, packs> own;
@@ -201,13 +200,13 @@ __device__ __forceinline__ double row_phase(const BlockObserved& observed, const
 }
 
 // dBᵀ from the coefficients of the row phase.
-template <int packs, class Memory, class T>
-__device__ __forceinline__ void column_phase(const BlockObserved& observed, const Memory& memory,
+template <int packs, bool all_shared, class T>
+__device__ __forceinline__ void column_phase(const BlockObserved& observed, const BlockMemory& memory,
                                              const MatrixView<T>& a, const MatrixView<T>& gradient) {
   using Entries = Batch<T, packs>;
-  const int* start = memory.template find<int>(observed.column_start);
-  const uint16_t* row = memory.template find<uint16_t>(observed.row);
-  const T* coefficients = memory.template find<T>(observed.coefficient);
+  const int* start = memory.find<int, all_shared>(observed.column_start);
+  const uint16_t* row = memory.find<uint16_t, all_shared>(observed.row);
+  const T* coefficients = memory.find<T, all_shared>(observed.coefficient);
   Entries batch;
   for (int line = threadIdx.x / warp_size; line < padded(gradient.rows); line += blockDim.x / warp_size) {
     RowPart<T, packs> sum;
@@ -226,14 +225,14 @@ __device__ __forceinline__ void column_phase(const BlockObserved& observed, cons
 }
 
 // Both phases with their barrier between them: dA, dBᵀ, and the sums of the warps' losses.
-template <int packs, class Memory, class T>
-__device__ __forceinline__ void both_phases(const BlockObserved& observed, const Memory& memory,
+template <int packs, bool all_shared, class T>
+__device__ __forceinline__ void both_phases(const BlockObserved& observed, const BlockMemory& memory,
                                             const Targets<T>& targets, const MatrixView<T>& a,
                                             const MatrixView<T>& b_transposed, const MatrixView<T>& gradient_a,
                                             const MatrixView<T>& gradient_b, double* losses) {
-  give_sum(row_phase<packs>(observed, memory, targets, a, b_transposed, gradient_a), losses);
+  give_sum(row_phase<packs, all_shared>(observed, memory, targets, a, b_transposed, gradient_a), losses);
   __syncthreads();
-  column_phase<packs>(observed, memory, a, gradient_b);
+  column_phase<packs, all_shared>(observed, memory, a, gradient_b);
 }
 
 // Whether all of Ω lies in shared memory that both phases read, but for values and weights.
@@ -249,10 +248,10 @@ __device__ __forceinline__ void line_phases(const BlockObserved& observed, const
                                             const MatrixView<T>& b_transposed, const MatrixView<T>& gradient_a,
                                             const MatrixView<T>& gradient_b, double* losses) {
   if (a.shared && b_transposed.shared && is_shared(observed)) {
-    both_phases<packs>(observed, SharedMemory{}, targets, a.in_shared(), b_transposed.in_shared(), gradient_a,
-                       gradient_b, losses);
+    both_phases<packs, true>(observed, memory, targets, a.in_shared(), b_transposed.in_shared(), gradient_a,
+                             gradient_b, losses);
   } else {
-    both_phases<packs>(observed, memory, targets, a, b_transposed, gradient_a, gradient_b, losses);
+    both_phases<packs, false>(observed, memory, targets, a, b_transposed, gradient_a, gradient_b, losses);
   }
 }
 
