@@ -7,8 +7,6 @@
 #include <tuple>
 #include <utility>
 
-#include "../kernels/cuda/entries.cuh"
-
 using namespace dmf;
 using namespace dmf::test;
 using dmf::cuda::LineOrder;
@@ -17,6 +15,11 @@ using dmf::cuda::Segment;
 namespace {
 
 using Place = std::pair<int64_t, int64_t>;
+
+int64_t gathered_line(const LineOrder& order, const Segment& segment, int64_t entry) {
+  return segment.first_line + (order.wide ? static_cast<const uint32_t*>(order.index)[entry]
+                                          : static_cast<const uint16_t*>(order.index)[entry]);
+}
 
 std::vector<Segment> used_segments(const LineOrder& order) {
   std::vector<Segment> used;
@@ -31,7 +34,7 @@ std::map<int64_t, Place> decoded(const LineOrder& order) {
   std::map<int64_t, Place> entries;
   for (const Segment& segment : used_segments(order)) {
     for (int64_t entry = segment.start; entry < segment.start + segment.count; ++entry) {
-      REQUIRE(entries.emplace(entry, Place(segment.line, cuda::gathered_line(order, segment, entry))).second);
+      REQUIRE(entries.emplace(entry, Place(segment.line, gathered_line(order, segment, entry))).second);
     }
   }
   return entries;
@@ -137,7 +140,7 @@ TEST_CASE("CUDA: entries of a line and block rise") {
   const LineOrder order = built.layout().row_order;
   for (const Segment& segment : used_segments(order)) {
     for (int64_t entry = segment.start + 1; entry < segment.start + segment.count; ++entry) {
-      CHECK(cuda::gathered_line(order, segment, entry - 1) < cuda::gathered_line(order, segment, entry));
+      CHECK(gathered_line(order, segment, entry - 1) < gathered_line(order, segment, entry));
     }
   }
 }
