@@ -6,6 +6,7 @@ import ctypes
 import functools
 import os
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -35,12 +36,16 @@ class Blocks:
     """
 
     def __init__(self) -> None:
-        self.shared_limit = 227 * 1024
+        self.shared_limit, self._one_at_a_time = 227 * 1024, threading.Lock()
         self.launches: list[Launch] = []
         self.before_launch: Callable[[int], object] = lambda launches: None
 
     def descend(self, runs: Sequence[Tensor], states: Tensor, shared_bytes: int) -> None:
         """Do what ``torch.ops.dmf_fast.descend_blocks`` does."""
+        with self._one_at_a_time:
+            self._descend(runs, states, shared_bytes)
+
+    def _descend(self, runs: Sequence[Tensor], states: Tensor, shared_bytes: int) -> None:
         self.before_launch(len(self.launches))
         given = states.numpy().view(STATE)
         tasks = np.zeros(len(runs), TASK)

@@ -124,6 +124,16 @@ def test_so_many_runs_as_workers_are_under_way_and_the_next_begins_where_one_end
     assert_same(fit_many(given, workers=4), ended)
 
 
+def test_every_gpu_has_launches_of_its_own(blocks: Blocks, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [trial(seed) for seed in range(5)]
+    whole = fit_many(given)
+    shares = {torch.device("cuda:0"): [0, 2, 4], torch.device("cuda:1"): [1, 3]}
+    monkeypatch.setattr(MODULE, "_by_device", lambda trials: ([], shares))
+    blocks.launches.clear()
+    assert_same(fit_many(given), whole)
+    assert {len(launch) for launch in blocks.launches} == {2, 3}
+
+
 def test_a_gpu_has_a_run_a_multiprocessor(monkeypatch: pytest.MonkeyPatch) -> None:
     properties = SimpleNamespace(multi_processor_count=132)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)

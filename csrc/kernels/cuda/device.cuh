@@ -25,13 +25,16 @@ inline void check(cudaError_t error, const char* what) {
   throw std::runtime_error(std::string("dmf_fast: ") + what + " failed: " + reason);
 }
 
+inline int64_t attribute_of_device(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
+  check(cudaGetDevice(&device), "asking for the device");
+  check(cudaDeviceGetAttribute(&value, attribute, device), "asking what the device has");
+  return value;
+}
+
 // What a block may have on the present device, in bytes.
 inline int64_t shared_memory_limit() {
-  int device = 0, bytes = 0;
-  check(cudaGetDevice(&device), "asking for the device");
-  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-        "asking for the shared memory of a block");
-  return bytes;
+  return attribute_of_device(cudaDevAttrMaxSharedMemoryPerBlockOptin);
 }
 
 constexpr int64_t shared_without_asking = 48 * 1024;
@@ -64,13 +67,10 @@ void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, int64_t 
 template <class... Parameters>
 int64_t blocks_at_once(void (*kernel)(Parameters...), int threads, int64_t shared_bytes) {
   if (shared_bytes > shared_without_asking) allow_shared_memory(kernel, shared_bytes);
-  int device = 0, multiprocessors = 0, blocks = 0;
-  check(cudaGetDevice(&device), "asking for the device");
-  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
-        "asking for the multiprocessors");
+  int blocks = 0;
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared_bytes),
         "asking for a kernel's blocks");
-  return int64_t{blocks} * multiprocessors;
+  return blocks * attribute_of_device(cudaDevAttrMultiProcessorCount);
 }
 
 inline void fill_bytes(void* target, int byte, int64_t size, cudaStream_t stream) {
