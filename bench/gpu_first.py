@@ -26,7 +26,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from bench.gpu_outcomes import collect
+from bench.gpu_outcomes import collect, summary
 from bench.gpu_session import ROOT, Command, Part, Session
 from bench.record import RESULTS, origin
 
@@ -34,6 +34,11 @@ SECTIONS = ("SpeedOfLight", "WarpStateStats", "MemoryWorkloadAnalysis", "LaunchS
 OF_SWEEP = "(1M|10M), h 64"
 OPERATORS_SECONDS = 30  # after which the table is made of what there is
 PATIENCE = 5  # times the seconds of a part, where it is rehearsed on a CPU that others may use
+
+
+def python(*arguments: str | Path, seconds: float = float("inf"), library: str = "product") -> Command:
+    """Return a command of the Python that runs this, with one of the libraries."""
+    return Command((sys.executable, *arguments), seconds, library)
 
 
 def measuring(
@@ -46,15 +51,14 @@ def measuring(
 ) -> Command:
     """Return a command that runs a module which measures on the device and writes a JSON."""
     where = ("--device", session.device, "--output", session.work / f"{output}.json")
-    return Command([sys.executable, "-m", f"bench.{module}", *where, *more], seconds, library)
+    return python("-m", f"bench.{module}", *where, *more, seconds=seconds, library=library)
 
 
 def loads(session: Session) -> list[Command]:
     """Which needs no GPU: `make cuda-link` asks for this part alone."""
-    check = (
-        [ROOT / "csrc" / "tests" / "cuda_link.py"] if session.device == "cuda" else ["-m", "dmf_fast.info"]
-    )
-    return [Command([sys.executable, *check])]
+    if session.device == "cpu":
+        return [python("-m", "dmf_fast.info")]
+    return [python(ROOT / "csrc" / "tests" / "cuda_link.py")]
 
 
 def operators(session: Session) -> list[Command]:
@@ -67,7 +71,7 @@ def steps(session: Session) -> list[Command]:
 
 
 def sweep(session: Session) -> list[Command]:
-    """The product with its rivals, then every library alone, then other widths and sizes."""
+    """Return the product with its rivals, then every library alone, then other widths and sizes."""
     compared = [
         measuring(
             session, "gpu_sweep", f"sweep of {name}", "--ours", "--cases", OF_SWEEP, seconds=20, library=name
@@ -80,10 +84,11 @@ def sweep(session: Session) -> list[Command]:
 
 
 def tests(session: Session) -> list[Command]:
-    where = [sys.executable, "-m", "bench.gpu_tests", "--outcomes", session.work / "tests.outcomes"]
-    if session.device == "cpu":  # where they are skipped, all of them
-        return [Command([*where, "tests/ops/test_on_gpu.py", "tests/observations/test_on_gpu.py"])]
-    return [Command([*where, "--workers", str(max(1, (os.cpu_count() or 1) // 2))])]
+    if session.device == "cpu":  # where they are skipped
+        options = ["tests/ops/test_on_gpu.py", "tests/observations/test_on_gpu.py"]
+    else:
+        options = ["--workers", str(max(1, (os.cpu_count() or 1) // 2))]
+    return [python("-m", "bench.gpu_tests", "--outcomes", session.work / "tests.outcomes", *options)]
 
 
 def failed(session: Session) -> list[Command]:
@@ -92,8 +97,8 @@ def failed(session: Session) -> list[Command]:
     if not reports:
         return []
     newest = max(reports, key=lambda report: report.stat().st_mtime)
-    where = ["--outcomes", session.work / "failed.outcomes", "--failed-of", newest]
-    return [Command([sys.executable, "-m", "bench.gpu_tests", *where])]
+    outcomes = session.work / "failed.outcomes"
+    return [python("-m", "bench.gpu_tests", "--outcomes", outcomes, "--failed-of", newest)]
 
 
 def profile(session: Session) -> list[Command]:
@@ -124,7 +129,8 @@ def sanitizer(tool: str, only: str) -> Callable[[Session], list[Command]]:
         "no",
     ]
     checks = [sys.executable, "-m", "bench.gpu_checks", "--dtype", "float32", "--only", only]
-    return lambda session: [Command(["compute-sanitizer", *options, *checks], copy=f"{tool}.sanitizer")]
+    watched = ["env", "PYTORCH_NO_CUDA_MEMORY_CACHING=1", "compute-sanitizer", *options, *checks]
+    return lambda session: [Command(watched, copy=f"{tool}.sanitizer")]
 
 
 FIRST = {
@@ -158,9 +164,9 @@ def run_parts(parts: Mapping[str, Part], session: Session, output: Path) -> bool
         session.say(f"==== {name} {outcome} in {ended[name]['seconds']} seconds")
         report = {**origin(), "parts": ended, **collect(session.work)}
         output.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-    for target in report["targets"]:
-        if target["measured"] is not None:
-            session.say("{outcome:<7}{target}: {measured:.3g} ({wanted})".format(**target))
+    session.say("==== summary")
+    for line in summary(report):
+        session.say(line)
     return not any(part["outcome"] in ("failed", "stopped") for part in ended.values())
 
 

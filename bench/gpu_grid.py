@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     given = parser.parse_args()
-    result = measure(given.device, *((2000, 22_000) if given.device == "cuda" else (2, 6)))
+    result = measure(given.device, *((2000, 52_000) if given.device == "cuda" else (2, 6)))
     given.output.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
 from bench.problems import Problem
+
+T = TypeVar("T")
 
 
 def measure(problem: Problem) -> dict[str, float]:
@@ -33,7 +36,7 @@ def measure(problem: Problem) -> dict[str, float]:
     }
 
 
-def _watched(work: Callable[[], object]) -> tuple[object, float, int]:
+def _watched(work: Callable[[], T]) -> tuple[T, float, int]:
     """Return what `work` returns, its seconds, and the most bytes that were allocated meanwhile."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()

@@ -107,8 +107,8 @@ def calls(inputs: Inputs, device: torch.device | str) -> dict[str, Callable[[], 
         rows, columns = (indices.int().to(device) for indices in (inputs.rows, inputs.columns))
         named["build_layout"] = lambda: operators.build_layout(rows, columns, *inputs.shape)
         for precision in inputs.tile_precisions:
-            named[f"tile_loss_gradients, {precision}"] = lambda precision=precision: (
-                operators.tile_loss_gradients(a, b, *weighted, precision)
+            named[f"tile_loss_gradients, {precision}"] = partial(
+                operators.tile_loss_gradients, a, b, *weighted, precision
             )
     return named
 
@@ -158,11 +158,15 @@ def tolerance_of(name: str, dtype: torch.dtype) -> float:
     return TILE_TOLERANCES.get(name.partition(", ")[2], TOLERANCES[accumulator_dtype(dtype)])
 
 
+def tensors(result: Result) -> tuple[Tensor, ...]:
+    """Return all that an operator has returned."""
+    return (result,) if isinstance(result, Tensor) else tuple(result)
+
+
 def error_of(actual: Result, expected: Result) -> float:
     """Return the largest error in units of the largest expected number; NaN and wrong shapes are infinite."""
-    pairs = [(actual, expected)] if isinstance(expected, Tensor) else zip(actual, expected, strict=True)
     errors = [0.0]
-    for ours, theirs in pairs:
+    for ours, theirs in zip(tensors(actual), tensors(expected), strict=True):
         if ours.shape != theirs.shape:
             return float("inf")
         if theirs.numel() > 0:
@@ -173,10 +177,8 @@ def error_of(actual: Result, expected: Result) -> float:
 
 def same(one: Result, other: Result) -> bool:
     """Whether two results are equal bit for bit, NaN included."""
-    if isinstance(one, Tensor):
-        one, other = (one,), (other,)  # type: ignore[assignment]
-    return all(torch.equal(left.view(-1).view(torch.uint8), right.view(-1).view(torch.uint8))
-               for left, right in zip(one, other, strict=True))  # fmt: skip
+    pairs = zip(tensors(one), tensors(other), strict=True)
+    return all(torch.equal(*(side.view(-1).view(torch.uint8) for side in pair)) for pair in pairs)
 
 
 def checks(

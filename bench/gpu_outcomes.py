@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +42,23 @@ def kernels(lines: Iterable[str]) -> dict[str, dict[str, str]]:
         if row.get("Metric Name"):
             metrics[row["Metric Name"]] = f"{row['Metric Value']} {row['Metric Unit']}".strip()
     return found
+
+
+def summary(report: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines that say most: parts, what is wrong or failed, libraries side by side, targets."""
+    for name, part in report["parts"].items():
+        yield f"{name:<10} {part['outcome']} in {part['seconds']} seconds"
+    for case in report.get("operators", {}).get("wrong", []):
+        yield f"wrong  {case['dtype']} {case['case']}: {case['problem']}"
+    for test, message in report.get("tests", {}).get("names_of_failed", {}).items():
+        yield f"failed {test}: {message.partition(chr(10))[0][:100]}"
+    for part, found in report.items():
+        if part.startswith("sweep of "):
+            for case in found["cases"]:
+                times = case.get("milliseconds", {}).items()
+                yield f"{part}, {case['problem']}: " + ", ".join(
+                    f"{name} {time:.4f} ms" for name, time in times
+                )
+    for target in report["targets"]:
+        if target["measured"] is not None:
+            yield f"{target['outcome']:<6} {target['target']}: {target['measured']:.3g} ({target['wanted']})"

@@ -13,10 +13,10 @@ import torch
 
 from bench.gpu_rivals import GPU_RIVALS
 from bench.problems import MILLION, skewed_on
-from dmf_fast import FitOptions, fit
 from dmf_fast.experiments import low_rank_problem
 from dmf_fast.initialization import initialize
 from dmf_fast.optim import GroupRMSprop
+from dmf_fast.training import FitOptions, fit
 
 PASSES = ("dmf_fast", "dmf_fast tiles, TF32")
 WARM_UP = 2

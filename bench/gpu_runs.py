@@ -12,7 +12,7 @@ from bench.gpu_operators import Check, error_of
 from dmf_fast import Observations, reference
 from dmf_fast.initialization import initialize
 from dmf_fast.optim import GroupRMSprop
-from dmf_fast.training import FitOptions, Recording, Trial, TrialResult, fit_many
+from dmf_fast.training import FitOptions, Recording, Trial, Trials, fit_many
 
 STEPS = 40
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -35,43 +35,45 @@ def trials(dtype: torch.dtype, device: str) -> list[Trial]:
         train = Observations(cells // dims[0], cells % dims[0], values, (dims[-1], dims[0]), device=device)
         factors = initialize("gaussian", dims, 1.0, seed=place, dtype=dtype, device=device)
         options = FitOptions(steps=STEPS, progress=False, engine=ENGINES[device])  # type: ignore[arg-type]
-        labels = {"depth": len(dims) - 1, "rule": rule}
+        labels: dict[str, int | float | str] = {"depth": len(dims) - 1, "rule": rule}
         made.append(Trial(labels, factors, train, RULES[rule], options, Recording(every=STEPS, norms=False)))
     return made
 
 
 def checks(dtype: torch.dtype, device: str) -> Iterator[tuple[str, Check]]:
-    """Yield the name of every run and what checks it; the first makes them all, in one launch on a GPU."""
+    """Yield the name of every run and what checks it: alone, and among all, in one launch on a GPU."""
     if dtype not in TOLERANCES:
         return
     given = trials(dtype, device)
-    ended = cache(lambda: fit_many(given).results)
+    together = cache(partial(fit_many, given))
     for place, trial in enumerate(given):
-        name = f"run of depth {trial.labels['depth']} by {trial.labels['rule']}"
-        yield name, partial(check, ended, place, trial, dtype)
+        name = f"of depth {trial.labels['depth']} by {trial.labels['rule']}"
+        expected = cache(partial(plain_loop, trial))
+        yield f"run {name}", partial(check, partial(fit_many, [trial]), 0, expected, dtype)
+        yield f"run among others {name}", partial(check, together, place, expected, dtype)
 
 
 def check(
-    ended: Callable[[], list[TrialResult]], place: int, trial: Trial, dtype: torch.dtype
+    make: Callable[[], Trials], place: int, expected: Callable[[], tuple[Tensor, ...]], dtype: torch.dtype
 ) -> tuple[float, str | None]:
     """Return the error of a run's factors, and what is wrong."""
-    found = ended()[place]
-    error = error_of(tuple(found.factors), tuple(plain_loop(trial)))
-    if found.result.engine != trial.options.engine:
-        return error, f"made by {found.result.engine}"
+    made = make().results[place]
+    error = error_of(tuple(made.factors), expected())
+    if made.result.engine != made.trial.options.engine:
+        return error, f"made by {made.result.engine}"
     if not error <= TOLERANCES[dtype]:
         return error, f"off by {error:.1e}, {TOLERANCES[dtype]:.0e} is allowed"
     return error, None
 
 
-def plain_loop(trial: Trial) -> list[Tensor]:
+def plain_loop(trial: Trial) -> tuple[Tensor, ...]:
     """Return the factors after the steps of a trial, made by autograd over the reference in float64."""
     train = trial.train.to("cpu").to(dtype=torch.float64)
     entries = (*train.coordinates(), train.values)
-    factors = [factor.cpu().double().requires_grad_() for factor in trial.factors]
+    factors = [factor.cpu().to(torch.float64, copy=True).requires_grad_() for factor in trial.factors]
     optimizer = RULES[str(trial.labels["rule"])](factors)
     for _ in range(STEPS):
         optimizer.zero_grad()
         reference.completion_loss(factors, *entries).backward()
         optimizer.step()
-    return [factor.detach() for factor in factors]
+    return tuple(factor.detach() for factor in factors)

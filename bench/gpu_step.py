@@ -15,10 +15,11 @@ from torch import Tensor
 
 from bench.gpu_runs import ENGINES
 from bench.timing import median_seconds
-from dmf_fast import FitOptions, Observations, Recording, completion_loss, fit
+from dmf_fast import Observations, completion_loss
 from dmf_fast.experiments import low_rank_problem
 from dmf_fast.initialization import initialize
 from dmf_fast.optim import GroupRMSprop
+from dmf_fast.training import FitOptions, Recording, fit
 
 SIZE, ENTRIES = 100, 2000
 DEPTHS = (2, 3, 4)

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -41,7 +42,7 @@ def stand_in(case: Case) -> Case:
     )
 
 
-def compare(problem: Problem, rivals: Iterable[str], rounds: int) -> dict[str, object]:
+def compare(problem: Problem, rivals: Iterable[str], rounds: int) -> dict[str, Any]:
     """Time the passes in turns, after each was compared with float64."""
     expected = accuracy.exact(problem)
     passes: dict[str, Pass] = {}
@@ -73,11 +74,12 @@ def surviving(name: str, failures: dict[str, str]) -> Iterator[None]:
         failures[name] = f"{type(error).__name__}: {error}"
 
 
-def run_case(case: Case, ours_alone: bool) -> dict[str, object]:
+def run_case(case: Case, ours_alone: bool) -> dict[str, Any]:
     """Return everything that is measured of one case, or the times of our own passes alone."""
     problem = case.problem()
+    assert problem is not None
     failures: dict[str, str] = {}
-    result: dict = {"problem": case.name, "nnz": problem.nnz, "h": problem.h}
+    result: dict[str, Any] = {"problem": case.name, "nnz": problem.nnz, "h": problem.h}
     if case.device == "cuda" and not ours_alone:
         with surviving("memory", failures):
             result["memory"] = gpu_memory.measure(problem)
@@ -94,7 +96,7 @@ def run_case(case: Case, ours_alone: bool) -> dict[str, object]:
     return result
 
 
-def show(result: dict) -> None:
+def show(result: dict[str, Any]) -> None:
     """Print one case in a few lines."""
     print(f"\n{result['problem']}")
     ours = result.get("milliseconds", {}).get("dmf_fast")
@@ -123,7 +125,7 @@ def main() -> None:
     parser.add_argument("--ours", action="store_true", help="time our own passes alone")
     parser.add_argument("--compile", action="store_true", help=f"also time “{COMPILED}”")
     given = parser.parse_args()
-    report: dict = {"cases": [], "failures": {}}
+    report: dict[str, Any] = {"cases": [], "failures": {}}
     for case in (case for case in GPU_CASES if re.search(given.cases, case.name)):
         case = replace(case, rivals=(*case.rivals, COMPILED)) if given.compile else case
         with surviving(case.name, report["failures"]):

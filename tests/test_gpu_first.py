@@ -56,6 +56,8 @@ def test_every_part_is_rehearsed_on_the_cpu(tmp_path: Path, monkeypatch: pytest.
     assert all(case["percent_of_gather_bound"] > 0 for case in found["sweep"]["cases"])
     assert found["tests"]["failed"] == 0
     assert found["tests"]["passed"] + found["tests"]["skipped"] > 10
+    assert "operators  passed in" in done.stdout
+    assert "sweep of stand-in, 60×50, in place of 6040×3706, 1M, h 64: dmf_fast 0." in done.stdout
     assert {"limits", "grid", "netflix", "targets", "date", "commit"} <= set(found)
 
 
@@ -84,6 +86,33 @@ def test_a_part_that_hangs_or_fails_stops_none_of_the_others(tmp_path: Path) -> 
     assert "too late" not in said
     assert "goes on" in said
     assert (tmp_path / "said.csv").read_text() == "done\n"
+
+
+def test_every_library_that_was_built_beforehand_has_a_package_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = tmp_path / "built"
+    for name in ("product/dmf_fast/libdmf_fast_cuda.so", "product/dmf_fast/_native.so", "product/x.egg-info"):
+        (built / name).parent.mkdir(parents=True, exist_ok=True)
+        (built / name).write_text("product")
+    (built / "threads-32" / "dmf_fast").mkdir(parents=True)
+    (built / "threads-32" / "dmf_fast" / "libdmf_fast_cuda.so").write_text("variant")
+    monkeypatch.setattr(Session, "run", lambda *_: "passed")
+    (tmp_path / "work").mkdir()
+    with (tmp_path / "text").open("w") as text:
+        session = Session("cuda", tmp_path / "work", text, built)
+        session.prepare()
+    assert session.variants == ["threads-32"]
+    for name, cuda in (("product", "product"), ("threads-32", "variant")):
+        package = tmp_path / "work" / name
+        assert (package / "dmf_fast" / "libdmf_fast_cuda.so").read_text() == cuda
+        assert {file.name for file in (package / "dmf_fast").glob("*.so")} == {
+            "libdmf_fast_cuda.so",
+            "_native.so",
+        }
+        assert (package / "dmf_fast" / "__init__.py").samefile(ROOT / "dmf_fast" / "__init__.py")
+        assert (package / "bench").samefile(ROOT / "bench")
+        assert (package / "x.egg-info").is_file()
 
 
 def test_either_group_of_parts_takes_at_most_five_minutes() -> None:
@@ -125,7 +154,8 @@ def test_every_wrong_result_is_found(
     right = gpu_operators.calls
 
     def spoilt(inputs: Inputs, device: str) -> dict[str, Callable[[], Any]]:
-        made, calls = right(inputs, device), count()
+        made: dict[str, Callable[[], Any]] = {**right(inputs, device)}
+        calls = count()
         loss, products = made["completion_loss_forward"], made["observed_product_forward"]
         made["completion_loss_forward"] = lambda: 1.01 * loss()
         made["observed_product_forward"] = lambda: products() * (1 + 1e-14 * next(calls))
@@ -208,9 +238,7 @@ def test_what_a_profiler_and_a_sanitizer_say_is_read(tmp_path: Path) -> None:
 
 
 def test_the_grid_of_the_paper_has_48_runs_which_all_make_their_steps() -> None:
-    measured = gpu_grid.measure("cpu", few=1, many=3)
-    assert measured["runs"] == 48
-    assert measured["seconds_of_a_million_steps"] > 0.9 * measured["microseconds_a_step_of_all"]
+    assert gpu_grid.measure("cpu", few=1, many=3)["runs"] == 48
 
 
 def test_the_model_of_a_gpu_names_its_results() -> None:
@@ -257,7 +285,7 @@ def test_targets_are_met_missed_or_not_measured() -> None:
     assert found["100×100, depth 3: microseconds a step as a CUDA graph"] == ("met", 25.0)
     assert found["100×100, depth 2: microseconds a step in one block"] == ("missed", 18.0)
     elsewhere = outcomes(report | {"limits": {"compute_capability": "8.0"}})
-    assert {target["outcome"] for target in elsewhere if "microseconds" in target["target"]} == {
+    assert {target["outcome"] for target in elsewhere if "microseconds" in str(target["target"])} == {
         "not measured"
     }
     assert {target["outcome"] for target in outcomes({})} == {"not measured"}
