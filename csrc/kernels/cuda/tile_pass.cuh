@@ -150,7 +150,7 @@ class TileTargets {
   Observed fetched_;
 };
 
-template <int width, class Tile>
+template <class Tile>
 __device__ __forceinline__ void write_tile_gradient(const TilePass& p, int64_t part, int64_t first_line,
                                                     int lane, const typename Tile::Own& gradient) {
 #pragma unroll
@@ -159,7 +159,7 @@ __device__ __forceinline__ void write_tile_gradient(const TilePass& p, int64_t p
     if (line >= p.order.lines) continue;
     float* row = p.gradient + (part * p.order.lines + line) * p.h;
 #pragma unroll
-    for (int v = 0; v < width / 8; ++v) {
+    for (int v = 0; v < Tile::groups; ++v) {
 #pragma unroll
       for (int k = 0; k < 2; ++k) {
         const int column = 8 * v + 2 * (lane % 4) + k;
@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(tile_threads, 2) tile_pass(const TilePass p) {
     targets.start_copy(tile + 1);
     Tile::accumulate(products, buffer_of(tile), lane, gradient);
   }
-  write_tile_gradient<width, Tile>(p, part, first_line, lane, gradient);
+  write_tile_gradient<Tile>(p, part, first_line, lane, gradient);
   if (p.losses != nullptr) {
     const double sum = block_sum<tile_threads>(loss);
     if (threadIdx.x == 0) p.losses[blockIdx.x] = sum;

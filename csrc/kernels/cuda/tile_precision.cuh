@@ -35,6 +35,7 @@ __device__ __forceinline__ Pair pair_at(const float* shared) {
 // `thrice` only those of one tile are made there, and tiles are added by ordinary additions.
 template <int width, bool thrice>
 struct Tf32 {
+  static constexpr int groups = width / 8;  // of columns
   static constexpr int stride = width + 8;  // of a gathered tile
   static constexpr int tile_words = tile_lines * stride;
   // With 32 lines a warp, two products share what they read of the gathered tile. Three products of a fragment
@@ -43,7 +44,7 @@ struct Tf32 {
   static constexpr int warp_lines = 16 * row_groups;
   static constexpr int block_lines = tile_threads / 32 * warp_lines;
 
-  using Own = TileNumbers<row_groups, width / 8>;
+  using Own = TileNumbers<row_groups, groups>;
   using Products = TileNumbers<row_groups, column_groups>;
 
   static __device__ __forceinline__ float rounded(float number) {
@@ -84,7 +85,7 @@ struct Tf32 {
 #pragma unroll
     for (int g = 0; g < row_groups; ++g) {
 #pragma unroll
-      for (int k = 0; k < width / 8; ++k) {
+      for (int k = 0; k < groups; ++k) {
 #pragma unroll
         for (int part = 0; part < 4; ++part)
           own[g][k][part] = corner[(16 * g + part % 2 * 8) * width + 8 * k + part / 2];
@@ -110,7 +111,7 @@ struct Tf32 {
                                                  Products& products) {
     const float* corner = shared + start_of(lane / 4) + 2 * (lane % 4);
 #pragma unroll
-    for (int k = 0; k < width / 8; ++k) {
+    for (int k = 0; k < groups; ++k) {
 #pragma unroll
       for (int n = 0; n < column_groups; ++n) {
         const Pair b = pair_at(corner + 8 * n * stride + 8 * k);
@@ -126,16 +127,10 @@ struct Tf32 {
                                                     Own& gradient) {
     const int row = 2 * (lane % 4), column = lane / 4;
     const float *first_row = shared + start_of(row) + column, *second_row = shared + start_of(row + 1) + column;
-    constexpr int together = thrice ? 4 : width / 8;  // groups of columns whose sums are made at once
+    constexpr int together = thrice ? 4 : groups;  // groups of columns whose sums are made at once
 #pragma unroll
-    for (int first = 0; first < width / 8; first += together) {
-      float sums[row_groups][together][4];
-#pragma unroll
-      for (int g = 0; g < row_groups; ++g) {
-#pragma unroll
-        for (int k = 0; k < 4 * together; ++k)
-          sums[g][k / 4][k % 4] = thrice ? 0.0f : gradient[g][first + k / 4][k % 4];
-      }
+    for (int first = 0; first < groups; first += together) {
+      TileNumbers<row_groups, together> sums = {};  // of this tile, `thrice`
 #pragma unroll
       for (int n = 0; n < column_groups; ++n) {
         float a[row_groups][4];
@@ -149,16 +144,13 @@ struct Tf32 {
           const int place = 8 * n * stride + 8 * (first + v);
           const float b[2] = {first_row[place], second_row[place]};
 #pragma unroll
-          for (int g = 0; g < row_groups; ++g) multiply(sums[g][v], a[g], b);
+          for (int g = 0; g < row_groups; ++g) multiply(thrice ? sums[g][v] : gradient[g][first + v], a[g], b);
         }
       }
 #pragma unroll
-      for (int g = 0; g < row_groups; ++g) {
+      for (int g = 0; thrice && g < row_groups; ++g) {
 #pragma unroll
-        for (int k = 0; k < 4 * together; ++k) {
-          float& number = gradient[g][first + k / 4][k % 4];
-          number = thrice ? number + sums[g][k / 4][k % 4] : sums[g][k / 4][k % 4];
-        }
+        for (int k = 0; k < 4 * together; ++k) gradient[g][first + k / 4][k % 4] += sums[g][k / 4][k % 4];
       }
     }
   }
