@@ -131,26 +131,18 @@ struct Batch {
   }
 };
 
-// What an entry is compared with.
-template <class T>
-struct Target {
-  T value, weight;
-};
-
+// What entries are compared with, and what becomes of their residuals.
 template <class T>
 struct Targets {
   const T *value, *weight;  // weight is null for none
   T twice_scale;
 
-  __device__ __forceinline__ Target<T> of(int entry) const {
-    return {value[entry], weight ? weight[entry] : T(1)};
-  }
+  __device__ __forceinline__ T weight_of(int entry) const { return weight ? weight[entry] : T(1); }
 
-  // The coefficient of an entry that was predicted; adds its loss.
-  __device__ __forceinline__ T coefficient(const Target<T>& target, T prediction, double& loss) const {
-    const T residual = prediction - target.value;
-    loss += static_cast<double>(target.weight) * static_cast<double>(residual) * static_cast<double>(residual);
-    return twice_scale * target.weight * residual;
+  // The coefficient of an entry; adds its loss.
+  __device__ __forceinline__ T coefficient(T residual, T weight_of_it, double& loss) const {
+    loss += static_cast<double>(weight_of_it) * static_cast<double>(residual) * static_cast<double>(residual);
+    return twice_scale * weight_of_it * residual;
   }
 };
 
@@ -177,15 +169,15 @@ __device__ __forceinline__ double row_phase(const BlockObserved& observed, const
     for (int first = start[line]; first < end; first += Entries::entries) {
       batch.gather(b_transposed, column, first, end);
       const int entry = batch.entry(thread);
-      const Target<T> target = targets.of(min(entry, end - 1));
-      const int place = column_place[min(entry, end - 1)];
+      const int nearest = min(entry, end - 1), place = column_place[nearest];
+      const T value = targets.value[nearest], weight = targets.weight_of(nearest);
       T dots[Entries::size];
 #pragma unroll
       for (int k = 0; k < Entries::size; ++k) dots[k] = batch.has(k) ? own.dot(batch.rows[k]) : T(0);
       const T prediction = transposed_sums<group_threads, Entries::size>(dots, lane);
       T coefficient = 0;
       if (thread < Entries::size && entry < end) {
-        coefficient = targets.coefficient(target, prediction, loss);
+        coefficient = targets.coefficient(prediction - value, weight, loss);
         coefficients[place] = coefficient;
       }
 #pragma unroll
@@ -266,7 +258,8 @@ __device__ __forceinline__ double formed_phase(const BlockObserved& observed, co
   for (int line = threadIdx.x / warp_size; line < formed.rows; line += blockDim.x / warp_size) {
     for (int entry = start[line] + threadIdx.x % warp_size; entry < start[line + 1]; entry += warp_size) {
       const int place = column[entry];
-      gradient.row(line)[place] = targets.coefficient(targets.of(entry), formed.row(line)[place], loss);
+      const T residual = formed.row(line)[place] - targets.value[entry];
+      gradient.row(line)[place] = targets.coefficient(residual, targets.weight_of(entry), loss);
     }
   }
   return loss;

@@ -115,7 +115,7 @@ struct Descend {
   static constexpr int moments = 0;
   T lr;
 
-  __device__ __forceinline__ T step(T g) const { return lr * g; }
+  __device__ __forceinline__ T step(T g, T&, T&) const { return lr * g; }
 };
 
 template <class T>
@@ -123,7 +123,7 @@ struct DescendWithMomentum {
   static constexpr int moments = 1;
   T lr, momentum;
 
-  __device__ __forceinline__ T step(T g, T& v) const {
+  __device__ __forceinline__ T step(T g, T& v, T&) const {
     v = momentum * v + g;
     return lr * v;
   }
@@ -165,13 +165,7 @@ __device__ __forceinline__ void update_factors(const Formula& formula, const Blo
         for (int v = 0; v < pack_size<T>; ++v) {
           if (v >= batch.numbers[k]) continue;
           const T decayed = g[k].number[v] + weight_decay * w[k].number[v];
-          if constexpr (Formula::moments == 0) {
-            w[k].number[v] -= formula.step(decayed);
-          } else if constexpr (Formula::moments == 1) {
-            w[k].number[v] -= formula.step(decayed, first[k].number[v]);
-          } else {
-            w[k].number[v] -= formula.step(decayed, first[k].number[v], second[k].number[v]);
-          }
+          w[k].number[v] -= formula.step(decayed, first[k].number[v], second[k].number[v]);
         }
       }
       batch.store(value.at, w);
