@@ -320,9 +320,34 @@ class Observations:
         """
         # torch.compile cannot trace a lock, and traces a call more than once: the same way each time, so that
         # nothing here depends on whether the layout was there before.
-        _build_layout(self)
+        self._build_layout()
         assert self._layout is not None
         return self._layout
+
+    def _build_layout(self) -> None:
+        if self._built:
+            return
+        pattern, device = self._pattern, self._device
+        # Whatever mode or transform (torch.func) the first use is in, the layout belongs to none of them.
+        with pattern.lock, torch.inference_mode(False), torch._C._DisableFuncTorch():
+            if self._built:
+                return
+            assert self._values is not None
+            buffer = pattern.buffer(device)  # held here, as the pattern does not hold that of a GPU
+            values = pattern.to_tile_order(self._values)
+            weights = None if self._weights is None else pattern.to_tile_order(self._weights)
+            if device.type == "cuda":
+                # Whoever reads the layout next may do so on another stream.
+                torch.cuda.current_stream(device).synchronize()
+            # In this order, as other threads read without the lock.
+            self._layout = Layout(buffer, values, weights)
+            self._built = True
+            self._values = self._weights = None
+
+    # What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes: a
+    # function compiled before the layout was built builds it while it is traced. A method, as torch 2.11 passes
+    # such a function nothing else than the object that it is called on.
+    _build_layout._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def to(
         self, device: torch.device | str | int | None = None, dtype: torch.dtype | None = None
@@ -471,32 +496,6 @@ class Observations:
             return self._of(pattern, numbers[0], numbers[1], self.device)
 
         return [part(mask) for mask in masks]
-
-
-def _build_layout(observations: Observations) -> None:
-    if observations._built:
-        return
-    pattern, device = observations._pattern, observations._device
-    # Whatever mode or transform (torch.func) the first use is in, the layout belongs to none of them.
-    with pattern.lock, torch.inference_mode(False), torch._C._DisableFuncTorch():
-        if observations._built:
-            return
-        assert observations._values is not None
-        buffer = pattern.buffer(device)  # held here, as the pattern does not hold that of a GPU
-        values = pattern.to_tile_order(observations._values)
-        weights = None if observations._weights is None else pattern.to_tile_order(observations._weights)
-        if device.type == "cuda":
-            # Whoever reads the layout next may do so on another stream.
-            torch.cuda.current_stream(device).synchronize()
-        # In this order, as other threads read without the lock.
-        observations._layout = Layout(buffer, values, weights)
-        observations._built = True
-        observations._values = observations._weights = None
-
-
-# What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes:
-# a function compiled before the layout was built builds it while it is traced.
-_build_layout._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _chosen(numbers: Tensor, mask: NDArray[np.bool_]) -> Tensor:
