@@ -344,9 +344,9 @@ class Observations:
             self._built = True
             self._values = self._weights = None
 
-    # What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes: a
-    # function compiled before the layout was built builds it while it is traced. A method, as torch 2.11 passes
-    # such a function nothing else than the object that it is called on.
+    # What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes:
+    # a function compiled before the layout was built builds it while it is traced. A method, as torch 2.11
+    # passes such a function nothing else than the object that it is called on.
     _build_layout._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def to(
