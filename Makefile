@@ -5,9 +5,10 @@ TORCH ?= torch==2.13.0
 # The Python and the torch of a machine with a GPU.
 GPU_PYTHON ?= python3.12
 GPU_TORCH ?= torch==2.11.0
-# CUDA libraries that are compared there: a name, and constants of csrc/kernels/cuda/tuning.h. The product comes
-# last, so that what its build leaves is used again.
-GPU_VARIANTS ?= product
+# The libraries that are compared there: a name, and constants of csrc/kernels/cuda/tuning.h. The product comes last,
+# so that the next build goes on from it.
+GPU_VARIANTS ?= threads-32:DMF_PASS_THREADS=32 threads-128:DMF_PASS_THREADS=128 loads-4:DMF_LOADS_IN_FLIGHT=4 \
+  loads-16:DMF_LOADS_IN_FLIGHT=16 warps-24:DMF_RESIDENT_WARPS=24 recomputed:DMF_KEPT_COEFFICIENTS=0 product
 CUDA_ARCHITECTURES ?= 80-real;90-real;100-real;120
 TORTURE_MINUTES ?= 10
 TORTURE_SEED ?=

@@ -102,7 +102,7 @@ def failed(session: Session) -> list[Command]:
 
 
 def profile(session: Session) -> list[Command]:
-    options = ["--profile-from-start", "off", "--target-processes", "all", "--clock-control", "none"]
+    options = ["--profile-from-start", "off", "--clock-control", "none", "--cache-control", "none"]
     options += ["--kernel-name", "regex:line_pass|tile_pass|descend", "--csv", "--page", "details"]
     options += [word for section in SECTIONS for word in ("--section", section)]
     return [Command(["ncu", *options, sys.executable, "-m", "bench.gpu_profile"], copy="profile.csv")]
