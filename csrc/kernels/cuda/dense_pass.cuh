@@ -25,7 +25,7 @@ __device__ __forceinline__ void for_segment_entries(const LineOrder& order, cons
   if (segment.line < 0) return;
   for (int k = threadIdx.x % warp_size; k < segment.count; k += warp_size) {
     const int64_t entry = segment.start + k;
-    body(entry, segment.line * order.gathered_lines + gathered_line(order, segment, entry));
+    body(entry, segment.line * order.gathered_lines + segment.first_line + index_of(order, entry));
   }
 }
 

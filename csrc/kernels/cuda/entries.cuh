@@ -6,12 +6,10 @@
 
 namespace dmf::cuda {
 
-// The gathered line of the entry at `place` of an order.
-__device__ __forceinline__ int32_t gathered_line(const LineOrder& order, const Segment& segment,
-                                                 int64_t place) {
-  const uint32_t index = order.wide ? load_once(static_cast<const uint32_t*>(order.index) + place)
-                                    : load_once(static_cast<const uint16_t*>(order.index) + place);
-  return segment.first_line + static_cast<int32_t>(index);
+// The gathered line of the entry at `place` of an order, less the first of its block.
+__device__ __forceinline__ uint32_t index_of(const LineOrder& order, int64_t place) {
+  return order.wide ? load_once(static_cast<const uint32_t*>(order.index) + place)
+                    : load_once(static_cast<const uint16_t*>(order.index) + place);
 }
 
 // The number of the entry at `row_entry` of row order.

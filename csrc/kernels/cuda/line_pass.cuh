@@ -6,21 +6,26 @@
 //   given      the gradient of the own side for coefficients that are there
 //
 // A row is `packs` packs of 16 bytes. `lanes` threads read it, one pack each, `chunks` times; so 32 / lanes
-// entries are read at once, and `depth` loads are in flight in every thread before the first is used. Thread t
-// of a group owns every entry of a batch of 32 whose number is (t, group): it loads the entry's index and
-// target, receives its dot product from a transposed sum, and alone makes its coefficient and loss.
+// entries are read at once, and `depth` rows, loads_in_flight packs, are on their way to every thread before
+// the first is used: a **step**. Thread t of a group owns every entry of a batch of 32 whose number is (t,
+// group): it loads the entry's index and place a batch ahead and its target with the gathers, receives its dot
+// product from a transposed sum, and alone makes its coefficient and loss.
+//
+// No load has a branch of its own: packs past the end of a row, and rows of entries that do not exist, are read
+// from 16 bytes of zeros, so that infinities elsewhere do no harm.
 //
 // An entry of the fused pass costs 4h flops, h numbers gathered from L2 or L1 and, streamed, 2 bytes of index
-// and its value; 4 bytes of place, and its value at random, in the column pass. No atomics: a line's gradient,
-// or a slot of partial sums, is written by one warp, and all sums have a fixed order.
+// and its value; 4 bytes of place, and its value at random, in the column pass. At h 64 in float32 it takes 10
+// instructions of a warp, 5 of the given pass (sm_90, whole steps). No atomics: a line's gradient, or a slot of
+// partial sums, is written by one warp, and all sums have a fixed order.
 #pragma once
 
 #include "entries.cuh"
+#include "tuning.h"
 #include "warp.cuh"
 
 namespace dmf::cuda {
 
-constexpr int pass_threads = 128;
 constexpr int pass_warps = pass_threads / warp_size;
 
 enum class Pass { dots, fused, given };
@@ -33,6 +38,7 @@ struct LinePass {
   const void* own;
   const void* gathered;
   int64_t stride, width;
+  uint32_t row_bytes;
   const void* values;  // row order, as are weights and row_coefficients
   const void* weights;
   const void* coefficients;   // given: in the caller's order; null where row_coefficients are read
@@ -48,51 +54,27 @@ struct LinePass {
 // How a warp reads rows.
 template <class Storage, int lane_count, int chunk_count>
 struct RowReader {
-  using T = accumulator_t<Storage>;
   static constexpr int lanes = lane_count, chunks = chunk_count;
   static constexpr int groups = warp_size / lanes;
-  static constexpr int depth = chunks >= 8 ? 1 : 8 / chunks < lanes ? 8 / chunks : lanes;
+  static constexpr int depth = loads_in_flight / chunks < lanes ? loads_in_flight / chunks : lanes;
   static constexpr int numbers = pack_size<Storage>;
   static constexpr int panel = lanes * chunks * numbers;  // numbers that are held at once
-  // How many blocks of threads a multiprocessor should hold: as many as have registers without spilling.
-  static constexpr int resident_blocks = chunks * numbers >= 32 ? 2 : numbers == 8 ? 3 : 4;
-
-  // The pack that thread `in_group` reads in `chunk`; zeros past the end.
-  static __device__ __forceinline__ uint4 load(const Storage* row, int64_t width, int in_group, int chunk) {
-    const int64_t first = static_cast<int64_t>(chunk * lanes + in_group) * numbers;
-    return first < width ? load_16_bytes(row + first) : uint4{0, 0, 0, 0};
-  }
+  static constexpr int resident_blocks = (numbers == 8 ? resident_warps * 3 / 4 : resident_warps) / pass_warps;
 };
 
-// What a thread knows of the entry that it owns.
-template <class T>
-struct OwnedEntry {
-  bool exists = false;
-  uint32_t row_entry = 0;  // its place in row order
-  int32_t gathered_line = 0;
-  T target = 0, weight = 0;
-};
+static __device__ const uint4 zero_pack = {0, 0, 0, 0};
 
-template <class Storage, Pass pass>
-__device__ __forceinline__ OwnedEntry<accumulator_t<Storage>> owned_entry(const LinePass& p,
-                                                                          const Segment& segment, int number) {
-  using T = accumulator_t<Storage>;
-  OwnedEntry<T> entry;
-  if (number >= segment.count) return entry;
-  const int64_t place = segment.start + number;
-  entry.exists = true;
-  entry.gathered_line = gathered_line(p.order, segment, place);
-  entry.row_entry = p.order.place == nullptr ? static_cast<uint32_t>(place) : load_once(p.order.place + place);
-  if constexpr (pass == Pass::given) {
-    const T* coefficients = static_cast<const T*>(p.coefficients);
-    entry.target = coefficients == nullptr ? static_cast<const T*>(p.row_coefficients)[entry.row_entry]
-                                           : coefficients[p.position[entry.row_entry]];
-  } else if (p.values != nullptr) {
-    entry.target = number_of<Storage>(p.values, entry.row_entry);
-    entry.weight = weight_of<Storage>(p.weights, entry.row_entry);
-  }
-  return entry;
+__device__ __forceinline__ const void* at_or_zeros(const void* at, bool inside) {
+  return inside ? at : &zero_pack;
 }
+
+// The pack that a thread reads of every row.
+struct PackColumn {
+  const void* first;
+  uint32_t row_bytes;
+
+  __device__ __forceinline__ const void* at(uint32_t row) const { return row_at(first, row, row_bytes); }
+};
 
 // One warp's way through a segment.
 template <class Reader, class Storage, Pass pass>
@@ -104,6 +86,11 @@ class SegmentWalk {
   // `depth` rows of the gathered side that are in flight at once; zeros for entries that do not exist.
   using Rows = uint4[depth][chunks];
 
+  // What the layout says of the own entry of a batch, as it lies in memory: whoever uses a number waits for it.
+  struct Place {
+    uint32_t index, in_row_order;
+  };
+
  public:
   __device__ __forceinline__ SegmentWalk(const LinePass& p, const Segment& segment, int lane)
       : p_(p), segment_(segment), in_group_(lane % lanes), group_(lane / lanes) {}
@@ -111,44 +98,113 @@ class SegmentWalk {
   // Returns this thread's part of the loss: of the entries that it owns.
   __device__ __forceinline__ double run() {
     double loss = 0;
-    for (int batch = 0; batch < segment_.count; batch += warp_size) {
-      // Neighboring threads of different groups own neighboring entries.
-      entry_ = owned_entry<Storage, pass>(p_, segment_, batch + in_group_ * groups + group_);
-      left_ = min(warp_size, segment_.count - batch);
-      dot_ = 0;
-      // Rows wider than what is held at once take several turns, for dots alone.
-      for (int64_t panel = 0; panel < p_.width; panel += Reader::panel) {
-        if (pass != Pass::given && (batch == 0 || p_.width > Reader::panel)) load_own(panel);
-        for (int step = 0; step * groups < left_; step += depth) {
-          Rows rows;
-          load_rows(step, panel, rows);
-          if constexpr (pass != Pass::given) add_dots(step, rows);
-          if constexpr (pass != Pass::dots) add_gradient(step, rows);
-        }
+    if (segment_.count > 0) {
+      set_panel(0);
+      Place next = place_of(0);
+      for (int batch = 0; batch < segment_.count; batch += warp_size) {
+        left_ = segment_.count - batch;
+        take_place(next, batch);
+        next = place_of(batch + warp_size);  // a batch ahead, so that gathers need not wait for it
+        take_batch();
+        if (pass != Pass::given && exists()) loss += take_result();
       }
-      if (pass != Pass::given && entry_.exists) loss += take_result();
     }
     if constexpr (pass != Pass::dots) write_gradient();
     return loss;
   }
 
  private:
-  __device__ __forceinline__ void load_own(int64_t panel) {
-    const Storage* row = static_cast<const Storage*>(p_.own) + segment_.line * p_.stride + panel;
-#pragma unroll
-    for (int c = 0; c < chunks; ++c) own_[c] = Pack<Storage>(Reader::load(row, p_.width - panel, in_group_, c));
+  // Neighboring threads of different groups own neighboring entries.
+  __device__ __forceinline__ int own_number() const { return in_group_ * groups + group_; }
+  __device__ __forceinline__ bool exists() const { return own_number() < left_; }
+
+  // The own entry's place in this order; past the segment's end that of the last entry.
+  __device__ __forceinline__ int64_t in_order(int batch) const {
+    return segment_.start + min(batch + own_number(), segment_.count - 1);
   }
 
-  __device__ __forceinline__ void load_rows(int step, int64_t panel, Rows& rows) const {
-    const Storage* gathered = static_cast<const Storage*>(p_.gathered) + panel;
+  __device__ __forceinline__ Place place_of(int batch) const {
+    const int64_t entry = in_order(batch);
+    return {index_of(p_.order, entry),
+            load_once(p_.order.place == nullptr ? &zero_pack.x : p_.order.place + entry)};
+  }
+
+  // Asks for what the own entry has besides: target and weight, or its coefficient.
+  __device__ __forceinline__ void take_place(const Place& place, int batch) {
+    gathered_line_ = segment_.first_line + place.index;
+    row_entry_ = p_.order.place == nullptr ? static_cast<uint32_t>(in_order(batch)) : place.in_row_order;
+    if constexpr (pass == Pass::given) {
+      given_ = p_.coefficients == nullptr ? static_cast<const T*>(p_.row_coefficients)[row_entry_]
+                                          : static_cast<const T*>(p_.coefficients)[p_.position[row_entry_]];
+    } else {
+      if (p_.values != nullptr) value_ = static_cast<const Storage*>(p_.values)[row_entry_];
+      if (p_.weights != nullptr) weight_ = static_cast<const Storage*>(p_.weights)[row_entry_];
+    }
+  }
+
+  // Rows wider than what is held at once take several turns, for dots alone.
+  __device__ __forceinline__ void take_batch() {
+    dot_ = 0;
+    if constexpr (pass == Pass::dots) {
+      for (int64_t panel = 0; panel < p_.width; panel += Reader::panel) {
+        if (p_.width > Reader::panel) set_panel(panel);
+        take_rows();
+      }
+    } else {
+      take_rows();
+    }
+  }
+
+  // Loads this thread's packs of the own row, and finds those of the gathered rows.
+  __device__ __forceinline__ void set_panel(int64_t panel) {
 #pragma unroll
-    for (int u = 0; u < depth; ++u) {
-      const int32_t line = __shfl_sync(whole_warp, entry_.gathered_line, step + u, lanes);
-      const bool exists = (step + u) * groups + group_ < left_;
+    for (int c = 0; c < chunks; ++c) {
+      const int64_t first = panel + (c * lanes + in_group_) * numbers;
+      const bool inside = first < p_.width;
+      const Storage* own = static_cast<const Storage*>(p_.own) + segment_.line * p_.stride + first;
+      const Storage* gathered = static_cast<const Storage*>(p_.gathered) + first;
+      if constexpr (pass != Pass::given) own_[c] = Pack<Storage>(load_16_bytes(at_or_zeros(own, inside)));
+      gathered_[c] = {at_or_zeros(gathered, inside), inside ? p_.row_bytes : 0};
+    }
+  }
+
+  __device__ __forceinline__ void take_rows() {
+#pragma unroll 1
+    for (int step = 0; step < lanes && step * groups < left_; step += depth) {
+      Rows rows;
+      load_rows(step, rows);
+      if constexpr (pass != Pass::given) add_dots(step, rows);
+      if constexpr (pass != Pass::dots) add_gradient(step, rows);
+    }
+  }
+
+  // Brings what the owners of a step's `depth` entries have to threads 0, 1, … of every `depth` neighbors.
+  template <class Number>
+  __device__ __forceinline__ Number of_step(Number own, int step) const {
+    return lanes == depth ? own : __shfl_sync(whole_warp, own, step + in_group_ % depth, lanes);
+  }
+
+  // Nothing is between the loads, so that all are on their way at once.
+  __device__ __forceinline__ void load_rows(int step, Rows& rows) const {
+    const uint32_t lines = of_step(gathered_line_, step);
+    uint32_t line[depth];
 #pragma unroll
-      for (int c = 0; c < chunks; ++c) {
-        rows[u][c] = exists ? Reader::load(gathered + line * p_.stride, p_.width - panel, in_group_, c)
-                            : uint4{0, 0, 0, 0};
+    for (int u = 0; u < depth; ++u) line[u] = __shfl_sync(whole_warp, lines, u, depth);
+    const int left = left_ - step * groups;
+    if (left >= depth * groups) {
+#pragma unroll
+      for (int u = 0; u < depth; ++u) {
+#pragma unroll
+        for (int c = 0; c < chunks; ++c) rows[u][c] = load_16_bytes(gathered_[c].at(line[u]));
+      }
+    } else {
+#pragma unroll
+      for (int u = 0; u < depth; ++u) {
+        const bool inside = u * groups + group_ < left;
+#pragma unroll
+        for (int c = 0; c < chunks; ++c) {
+          rows[u][c] = load_16_bytes(at_or_zeros(gathered_[c].at(line[u]), inside));
+        }
       }
     }
   }
@@ -171,10 +227,10 @@ class SegmentWalk {
   }
 
   __device__ __forceinline__ void add_gradient(int step, const Rows& rows) {
-    const T own_coefficient = pass == Pass::given ? entry_.target : coefficient();
+    const T coefficients = of_step(coefficient(), step);
 #pragma unroll
     for (int u = 0; u < depth; ++u) {
-      const T coefficient = __shfl_sync(whole_warp, own_coefficient, step + u, lanes);
+      const T coefficient = __shfl_sync(whole_warp, coefficients, u, depth);
 #pragma unroll
       for (int c = 0; c < chunks; ++c) {
         const Pack<Storage> other(rows[u][c]);
@@ -184,19 +240,25 @@ class SegmentWalk {
     }
   }
 
+  __device__ __forceinline__ T residual() const { return dot_ - to_accumulator(value_); }
+
+  // Where there are no weights nothing waits for one.
+  template <class Number>
+  __device__ __forceinline__ Number weighted(Number number) const {
+    return p_.weights == nullptr ? number : number * to_accumulator(weight_);
+  }
+
   // 0 for an entry that does not exist, whatever its dot product: infinities of the line would make it NaN.
   __device__ __forceinline__ T coefficient() const {
-    return entry_.exists ? static_cast<T>(p_.twice_scale) * entry_.weight * (dot_ - entry_.target) : T(0);
+    if (!exists()) return 0;
+    return pass == Pass::given ? given_ : weighted(static_cast<T>(p_.twice_scale) * residual());
   }
 
   // Stores what is wanted of the own entry; returns its loss.
   __device__ __forceinline__ double take_result() const {
-    if (p_.products != nullptr) static_cast<T*>(p_.products)[p_.position[entry_.row_entry]] = dot_;
-    if (p_.row_coefficients != nullptr) {
-      static_cast<T*>(p_.row_coefficients)[entry_.row_entry] = coefficient();
-    }
-    const T residual = dot_ - entry_.target;
-    return static_cast<double>(entry_.weight) * residual * residual;
+    if (p_.products != nullptr) static_cast<T*>(p_.products)[p_.position[row_entry_]] = dot_;
+    if (p_.row_coefficients != nullptr) static_cast<T*>(p_.row_coefficients)[row_entry_] = coefficient();
+    return weighted(static_cast<double>(residual()) * residual());
   }
 
   // Adds the groups' sums and writes them to the line's gradient, or to the segment's slot.
@@ -220,11 +282,14 @@ class SegmentWalk {
   const LinePass& p_;
   const Segment segment_;
   const int in_group_, group_;
-  OwnedEntry<T> entry_;
-  int left_ = 0;  // entries of the batch
-  T dot_ = 0;     // of the own entry
+  PackColumn gathered_[chunks];
   Pack<Storage> own_[chunks];
   T gradient_[chunks][numbers] = {};
+  int left_ = 0;  // entries of the segment from this batch on
+  // Of the own entry of the batch.
+  uint32_t gathered_line_ = 0, row_entry_ = 0;
+  Storage value_{}, weight_{};
+  T given_ = 0, dot_ = 0;
 };
 
 template <class Reader, class Storage, Pass pass>

@@ -1,18 +1,13 @@
 // The sweep for whichever storage type: each is compiled from sweep_storage.cu.
 #include "sweep.h"
 
+#include "tuning.h"
+
 namespace dmf::cuda {
 
 template <class Storage>
 void sweep(const DeviceLayout& layout, Task task, const Operands& operands, void* loss, Workspace& workspace,
            cudaStream_t stream, int64_t kept_coefficients);
-
-namespace {
-
-// So many coefficients of 4 bytes take 16 MB: a third of an H100's L2 cache.
-constexpr int64_t kept_coefficients = 4 << 20;
-
-}  // namespace
 
 void sweep(const DeviceLayout& layout, Task task, Dtype dtype, const Operands& operands, void* loss,
            Workspace& workspace, cudaStream_t stream) {

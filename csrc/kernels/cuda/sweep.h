@@ -10,6 +10,8 @@
 
 namespace dmf::cuda {
 
+constexpr int64_t widest_row = 1 << 28;  // numbers: the bytes of a row are counted in 32 bits
+
 // Runs `task` (task.h). Gradients are set, not added to. `loss`, one number of the accumulator type on the
 // device, is set to scale · Σ; null for tasks without a loss. Rows of A and Bᵀ at other than multiples of 16
 // bytes are copied first.

@@ -43,13 +43,15 @@ __device__ __forceinline__ T sum_in_order(int64_t count, const Number& number) {
   return sum;
 }
 
-// The sum over all threads of the block, valid in thread 0. All threads must call it, once in a kernel.
+// The sum over all threads of the block, valid in thread 0. All threads must call it, once in a kernel; several
+// warps wait for each other.
 template <int threads>
 __device__ __forceinline__ double block_sum(double number) {
-  double* warp_sums = shared_array<double, threads / warp_size>();
 #pragma unroll
   for (int offset = warp_size / 2; offset >= 1; offset /= 2)
     number += __shfl_xor_sync(whole_warp, number, offset);
+  if constexpr (threads == warp_size) return number;
+  double* warp_sums = shared_array<double, threads / warp_size>();
   if (threadIdx.x % warp_size == 0) warp_sums[threadIdx.x / warp_size] = number;
   __syncthreads();
   double sum = 0;

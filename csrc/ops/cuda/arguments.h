@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "../../kernels/cuda/device_layout.h"
+#include "../../kernels/cuda/sweep.h"
 #include "../../kernels/cuda/workspace.h"
 #include "../arguments.h"
 
@@ -91,7 +92,9 @@ struct SplitCall {
         device(a),
         operands(operands_of(a, b_transposed, a.size(0), b_transposed.size(0))),
         layout(layout_of(layout_buffer, a.size(0), b_transposed.size(0), nnz)),
-        workspace(a) {}
+        workspace(a) {
+    STD_TORCH_CHECK(operands.h <= cuda::widest_row, "a must have at most 2**28 columns on a GPU");
+  }
 
   void set_targets_of(const Tensor& a, const Tensor& values, const std::optional<Tensor>& weights) {
     check_devices(a, "a", values);

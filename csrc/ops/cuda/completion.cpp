@@ -1,7 +1,6 @@
 // The raw operators on a GPU: check, allocate, enqueue the kernels.
 #include <torch/csrc/stable/library.h>
 
-#include "../../kernels/cuda/sweep.h"
 #include "arguments.h"
 
 namespace dmf::ops {
