@@ -12,9 +12,11 @@ import pytest
 from dmf_fast import info
 from tests import problems
 from tests.conftest import HAS_GPU, using_instruction_set
+from tests.training.blocks import blocks_on_cpu
 
-# An engine and where its problems lie; cuda_graph makes its steps on the CPU too, without a graph.
-_ENGINES = [("native", "cpu"), ("torch", "cpu"), ("cuda_graph", "cpu")]
+# An engine and where its problems lie. cuda_graph makes its steps on the CPU too, without a graph, and
+# cuda_block by kernels that are compiled for it.
+_ENGINES = [("native", "cpu"), ("torch", "cpu"), ("cuda_graph", "cpu"), ("cuda_block", "cpu")]
 _ON_GPU = [("cuda_block", "cuda"), ("cuda_graph", "cuda"), ("torch", "cuda")] if HAS_GPU else []
 
 
@@ -24,11 +26,12 @@ def _engine_param(name: str, place: str) -> object:
 
 
 @pytest.fixture(params=[_engine_param(*one) for one in _ENGINES + _ON_GPU])
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Every engine in turn; problems are drawn on its device."""
     name, place = request.param
     monkeypatch.setattr(problems, "DEVICE", place)
-    return str(name)
+    with blocks_on_cpu() if request.param == ("cuda_block", "cpu") else nullcontext():
+        yield str(name)
 
 
 @pytest.fixture(params=[*info.available_instruction_sets(), *(_engine_param(*one) for one in _ON_GPU[:2])])

@@ -23,7 +23,6 @@ from dmf_fast.training import FitOptions, Recording, Trial, TrialError, fit, fit
 from dmf_fast.training.arguments import model_of
 from dmf_fast.training.engines import cuda_block
 from dmf_fast.training.engines.cuda_block import BlockLaunches, CudaBlockEngine
-from dmf_fast.training.engines.rule_engine import CudaEngine
 from dmf_fast.training.lockstep import Fold, fit_folds
 from dmf_fast.training.trial_files import checkpoint_of, folder_of, keep_result
 from tests import assertions
@@ -40,7 +39,6 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Blocks]:
     def all_on_gpu(trials: list[Trial]) -> tuple[list[int], dict[torch.device, list[int]]]:
         return [], {torch.device("cuda"): list(range(len(trials)))}
 
-    monkeypatch.setattr(CudaBlockEngine, "rule_of", CudaEngine.rule_of)
     monkeypatch.setattr(MODULE, "_by_device", all_on_gpu)
     monkeypatch.setattr(MODULE, "_multiprocessors", lambda gpu: 132)
     with blocks_on_cpu() as blocks:

@@ -181,10 +181,8 @@ class BlockLaunches:
 
     def _launch(self, asked: Sequence[tuple[CudaBlockEngine, int]], most_seconds: float) -> None:
         """Launch runs of one dtype, each for about equally many cycles, as they run side by side."""
-        speed, least = (
-            self._cycles_a_second,
-            min(engine.cycles * (until - engine.step) for engine, until in asked),
-        )
+        speed = self._cycles_a_second
+        least = min(engine.cycles * (until - engine.step) for engine, until in asked)
         cycles = min(max(least, _LEAST_SECONDS * speed), _MOST_OF_SLICE * most_seconds * speed)
         before = {engine: engine.step for engine, _ in asked}
         ends = {

@@ -17,7 +17,6 @@ from dmf_fast.training import FitOptions
 from dmf_fast.training.arguments import model_of
 from dmf_fast.training.engines.cuda_block import CudaBlockEngine
 from dmf_fast.training.engines.program import DescentProgram
-from dmf_fast.training.engines.rule_engine import CudaEngine
 from tests.problems import make_problem
 from tests.training.blocks import STATE, blocks_on_cpu
 from tests.training.runs import start
@@ -120,7 +119,6 @@ def test_there_are_places_only_for_what_there_is() -> None:
 def test_only_what_is_too_large_is_left_to_another_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = make_problem((9, 6, 8), seed=0, dtype=torch.float32)
     model, train = model_of(start(problem, torch.float32)), problem.observations()
-    monkeypatch.setattr(CudaBlockEngine, "rule_of", CudaEngine.rule_of)  # as if it were on a GPU
     rule, options = OptimizerSpec(torch.optim.SGD, {"lr": 0.1}), FitOptions()
     with blocks_on_cpu() as blocks:
         blocks.shared_limit = 1000
