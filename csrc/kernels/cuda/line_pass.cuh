@@ -20,6 +20,8 @@
 // partial sums, is written by one warp, and all sums have a fixed order.
 #pragma once
 
+#include <type_traits>
+
 #include "entries.cuh"
 #include "tuning.h"
 #include "warp.cuh"
@@ -67,14 +69,6 @@ static __device__ const uint4 zero_pack = {0, 0, 0, 0};
 __device__ __forceinline__ const void* at_or_zeros(const void* at, bool inside) {
   return inside ? at : &zero_pack;
 }
-
-// The pack that a thread reads of every row.
-struct PackColumn {
-  const void* first;
-  uint32_t row_bytes;
-
-  __device__ __forceinline__ const void* at(uint32_t row) const { return row_at(first, row, row_bytes); }
-};
 
 // One warp's way through a segment.
 template <class Reader, class Storage, Pass pass>
@@ -144,15 +138,19 @@ class SegmentWalk {
 
   // Rows wider than what is held at once take several turns, for dots alone.
   __device__ __forceinline__ void take_batch() {
+    int64_t panel = 0;
     dot_ = 0;
-    if constexpr (pass == Pass::dots) {
-      for (int64_t panel = 0; panel < p_.width; panel += Reader::panel) {
-        if (p_.width > Reader::panel) set_panel(panel);
-        take_rows();
+    do {
+      if (pass == Pass::dots && p_.width > Reader::panel) set_panel(panel);
+#pragma unroll 1
+      for (int step = 0; step < lanes && step * groups < left_; step += depth) {
+        Rows rows;
+        load_rows(step, rows);
+        if constexpr (pass != Pass::given) add_dots(step, rows);
+        if constexpr (pass != Pass::dots) add_gradient(step, rows);
       }
-    } else {
-      take_rows();
-    }
+      panel += Reader::panel;
+    } while (pass == Pass::dots && panel < p_.width);
   }
 
   // Loads this thread's packs of the own row, and finds those of the gathered rows.
@@ -164,17 +162,8 @@ class SegmentWalk {
       const Storage* own = static_cast<const Storage*>(p_.own) + segment_.line * p_.stride + first;
       const Storage* gathered = static_cast<const Storage*>(p_.gathered) + first;
       if constexpr (pass != Pass::given) own_[c] = Pack<Storage>(load_16_bytes(at_or_zeros(own, inside)));
-      gathered_[c] = {at_or_zeros(gathered, inside), inside ? p_.row_bytes : 0};
-    }
-  }
-
-  __device__ __forceinline__ void take_rows() {
-#pragma unroll 1
-    for (int step = 0; step < lanes && step * groups < left_; step += depth) {
-      Rows rows;
-      load_rows(step, rows);
-      if constexpr (pass != Pass::given) add_dots(step, rows);
-      if constexpr (pass != Pass::dots) add_gradient(step, rows);
+      gathered_[c] = at_or_zeros(gathered, inside);
+      row_bytes_[c] = inside ? p_.row_bytes : 0;
     }
   }
 
@@ -191,21 +180,20 @@ class SegmentWalk {
 #pragma unroll
     for (int u = 0; u < depth; ++u) line[u] = __shfl_sync(whole_warp, lines, u, depth);
     const int left = left_ - step * groups;
-    if (left >= depth * groups) {
+    const auto load = [&](auto all_exist) {
 #pragma unroll
       for (int u = 0; u < depth; ++u) {
-#pragma unroll
-        for (int c = 0; c < chunks; ++c) rows[u][c] = load_16_bytes(gathered_[c].at(line[u]));
-      }
-    } else {
-#pragma unroll
-      for (int u = 0; u < depth; ++u) {
-        const bool inside = u * groups + group_ < left;
+        const bool exists = decltype(all_exist)::value || u * groups + group_ < left;
 #pragma unroll
         for (int c = 0; c < chunks; ++c) {
-          rows[u][c] = load_16_bytes(at_or_zeros(gathered_[c].at(line[u]), inside));
+          rows[u][c] = load_16_bytes(at_or_zeros(row_at(gathered_[c], line[u], row_bytes_[c]), exists));
         }
       }
+    };
+    if (left >= depth * groups) {
+      load(std::true_type{});
+    } else {
+      load(std::false_type{});
     }
   }
 
@@ -282,7 +270,9 @@ class SegmentWalk {
   const LinePass& p_;
   const Segment segment_;
   const int in_group_, group_;
-  PackColumn gathered_[chunks];
+  // This thread's pack of the gathered row i is at gathered_ + i · row_bytes_.
+  const void* gathered_[chunks];
+  uint32_t row_bytes_[chunks];
   Pack<Storage> own_[chunks];
   T gradient_[chunks][numbers] = {};
   int left_ = 0;  // entries of the segment from this batch on

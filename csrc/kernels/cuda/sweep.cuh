@@ -91,7 +91,7 @@ class Sweep {
  private:
   static constexpr int pack = pack_size<Storage>;
   static constexpr bool is_common = std::is_same_v<Storage, float>;
-  static constexpr int64_t widest_fused = RowReader < Storage, 32, is_common ? 4 : 2 > ::panel;
+  static constexpr int64_t widest_fused = RowReader<Storage, 32, (is_common ? 4 : 2)>::panel;
   static constexpr int64_t widest_given = RowReader<Storage, 32, 2>::panel;
 
   int64_t stride() const { return ceil_divide(given_.h, pack) * pack; }
