@@ -25,6 +25,7 @@ import torch
 
 from bench import gpu_operators, gpu_runs
 from bench.gpu_operators import Check
+from bench.gpu_outcomes import mismatches, operator_of
 
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
@@ -96,7 +97,7 @@ def summary(cases: list[Case]) -> dict[str, Any]:
     for case in cases:
         if case["problem"] is None:
             of_dtype = largest.setdefault(case["dtype"], {})
-            operator = re.split(r" of \d| by ", case["case"])[0]
+            operator = operator_of(case["case"])
             of_dtype[operator] = max(of_dtype.get(operator, 0.0), case["error"])
     wrong = [{"dtype": case["dtype"], "case": case["case"], "problem": case["problem"]}
              for case in cases if case["problem"] is not None]  # fmt: skip
@@ -110,8 +111,8 @@ def show(found: dict[str, Any]) -> None:
     for operator in dict.fromkeys(name for errors in found["largest_errors"].values() for name in errors):
         errors = (found["largest_errors"][dtype].get(operator) for dtype in dtypes)
         print(f"{operator:<42}" + "".join("          –" if one is None else f"{one:11.1e}" for one in errors))
-    for case in found["wrong"]:
-        print(f"WRONG {case['dtype']:<9} {case['case']}: {case['problem']}")
+    for line in mismatches(found["wrong"]):
+        print(line)
     print(f"{found['cases']} cases, {len(found['wrong'])} wrong")
 
 

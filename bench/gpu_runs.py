@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 
@@ -25,31 +26,31 @@ RULES: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
-def trials(dtype: torch.dtype, device: str) -> list[Trial]:
-    """Return a run of every depth with every rule, each with a start and a pattern of its own."""
-    made = []
-    for place, (dims, rule) in enumerate((dims, rule) for dims in DIMS for rule in RULES):
-        generator = torch.Generator().manual_seed(place)
-        cells = torch.randperm(dims[-1] * dims[0], generator=generator)[: 500 + 100 * place]
-        values = torch.randn(len(cells), generator=generator).to(dtype)
-        train = Observations(cells // dims[0], cells % dims[0], values, (dims[-1], dims[0]), device=device)
-        factors = initialize("gaussian", dims, 1.0, seed=place, dtype=dtype, device=device)
-        options = FitOptions(steps=STEPS, progress=False, engine=ENGINES[device])  # type: ignore[arg-type]
-        labels: dict[str, int | float | str] = {"depth": len(dims) - 1, "rule": rule}
-        made.append(Trial(labels, factors, train, RULES[rule], options, Recording(every=STEPS, norms=False)))
-    return made
+KINDS = tuple(itertools.product(DIMS, RULES))
+
+
+def trial(place: int, dtype: torch.dtype, device: str) -> Trial:
+    """Return a run of one kind, with a start and a pattern of its own."""
+    dims, rule = KINDS[place]
+    generator = torch.Generator().manual_seed(place)
+    cells = torch.randperm(dims[-1] * dims[0], generator=generator)[: 500 + 100 * place]
+    values = torch.randn(len(cells), generator=generator).to(dtype)
+    train = Observations(cells // dims[0], cells % dims[0], values, (dims[-1], dims[0]), device=device)
+    factors = initialize("gaussian", dims, 1.0, seed=place, dtype=dtype, device=device)
+    options = FitOptions(steps=STEPS, progress=False, engine=ENGINES[device])  # type: ignore[arg-type]
+    return Trial({"place": place}, factors, train, RULES[rule], options, Recording(every=STEPS, norms=False))
 
 
 def checks(dtype: torch.dtype, device: str) -> Iterator[tuple[str, Check]]:
     """Yield the name of every run and what checks it: alone, and among all, in one launch on a GPU."""
     if dtype not in TOLERANCES:
         return
-    given = trials(dtype, device)
-    together = cache(partial(fit_many, given))
-    for place, trial in enumerate(given):
-        name = f"of depth {trial.labels['depth']} by {trial.labels['rule']}"
-        expected = cache(partial(plain_loop, trial))
-        yield f"run {name}", partial(check, partial(fit_many, [trial]), 0, expected, dtype)
+    given = cache(lambda place: trial(place, dtype, device))
+    together = cache(lambda: fit_many([given(place) for place in range(len(KINDS))]))
+    for place, (dims, rule) in enumerate(KINDS):
+        expected = cache(lambda place=place: plain_loop(given(place), RULES[KINDS[place][1]]))
+        name = f"of depth {len(dims) - 1} by {rule}"
+        yield f"run {name}", partial(check, lambda place=place: fit_many([given(place)]), 0, expected, dtype)
         yield f"run among others {name}", partial(check, together, place, expected, dtype)
 
 
@@ -66,12 +67,12 @@ def check(
     return error, None
 
 
-def plain_loop(trial: Trial) -> tuple[Tensor, ...]:
+def plain_loop(trial: Trial, rule: Callable[..., torch.optim.Optimizer]) -> tuple[Tensor, ...]:
     """Return the factors after the steps of a trial, made by autograd over the reference in float64."""
     train = trial.train.to("cpu").to(dtype=torch.float64)
     entries = (*train.coordinates(), train.values)
     factors = [factor.cpu().to(torch.float64, copy=True).requires_grad_() for factor in trial.factors]
-    optimizer = RULES[str(trial.labels["rule"])](factors)
+    optimizer = rule(factors)
     for _ in range(STEPS):
         optimizer.zero_grad()
         reference.completion_loss(factors, *entries).backward()

@@ -138,10 +138,12 @@ class Session:
             (folder / "dmf_fast" / name).symlink_to(file)
 
     def _environment(self, library: str) -> dict[str, str]:
-        paths = [self.work / library, self.libraries / "site-packages", os.environ.get("PYTHONPATH", "")]
-        environment = {"PYTHONPATH": os.pathsep.join(map(str, paths)), "PYTHONUNBUFFERED": "1"}
+        paths, environment = [self.work / library], {"PYTHONUNBUFFERED": "1"}
         if self.device == "cpu":
             environment["OMP_NUM_THREADS"] = "1"
-        if (gathers := self.libraries / "gather_limit.so").is_file():
-            environment["DMF_FAST_GATHER_LIMIT"] = str(gathers)
+        else:
+            paths.append(self.libraries / "site-packages")
+            if (gathers := self.libraries / "gather_limit.so").is_file():
+                environment["DMF_FAST_GATHER_LIMIT"] = str(gathers)
+        environment["PYTHONPATH"] = os.pathsep.join([*map(str, paths), os.environ.get("PYTHONPATH", "")])
         return os.environ | environment

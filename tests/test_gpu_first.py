@@ -146,6 +146,10 @@ esac
         ("b of 2", "CUDA error"),
     ]
     assert (found["cases"], found["largest_errors"]) == (4, {"float32": {"c": 0.125}})
+    assert list(gpu_outcomes.mismatches(found["wrong"])) == [
+        "WRONG float32  1 times: a of 1: off",
+        "WRONG float32  2 times: b of 1: its process ended with status -9",
+    ]
 
 
 def test_every_wrong_result_is_found(
@@ -233,6 +237,8 @@ def test_what_a_profiler_and_a_sanitizer_say_is_read(tmp_path: Path) -> None:
     assert found["profile"] == {
         "0 line_pass": {"Duration": "81.2 us", "Registers Per Thread": "94 register/thread"}
     }
+    (tmp_path / "grid.json").write_text('{"runs": 4')
+    assert gpu_outcomes.collect(tmp_path)["grid"] == {"unfinished": '{"runs": 4'}
     assert found["memcheck"] == ["2 errors"]
     assert found["racecheck"] == ["0 hazards displayed"]
 
