@@ -19,6 +19,7 @@ def collect(folder: Path) -> dict[str, Any]:
     """Return what every part has found, by the names of its files, and the targets."""
     report = {file.stem: read(file.read_text()) for file in sorted(folder.glob("*.json"))}
     report |= {file.stem: tests(file.read_text()) for file in folder.glob("*.outcomes")}
+    report |= {f"hung {file.stem}": text for file in folder.glob("*.hung") if (text := file.read_text())}
     report |= {file.stem: kernels(file.read_text().splitlines()) for file in folder.glob("*.csv")}
     report |= {file.stem: SUMMARY.findall(file.read_text()) for file in folder.glob("*.sanitizer")}
     return report | {"targets": outcomes(report)}
@@ -72,10 +73,10 @@ def summary(report: dict[str, Any]) -> Iterator[str]:
     for name, part in report["parts"].items():
         yield f"{name:<10} {part['outcome']} in {part['seconds']} seconds"
     yield from mismatches(report.get("operators", {}).get("wrong", []))
-    tests = report.get("tests", {})
-    yield f"tests: {', '.join(f'{tests.get(kind, 0)} {kind}' for kind in KINDS)}"
-    for test, message in tests.get("names_of_failed", {}).items():
-        yield f"failed {test}: {message.partition(chr(10))[0][:100]}"
+    for part in (part for part in ("tests", "failed") if part in report):
+        yield f"{part}: {', '.join(f'{report[part][kind]} {kind}' for kind in KINDS)}"
+        for test, message in report[part]["names_of_failed"].items():
+            yield f"FAILED {test}: {message.partition(chr(10))[0][:100]}"
     for part, found in report.items():
         if part.startswith("sweep of "):
             for case in found.get("cases", []):

@@ -90,18 +90,9 @@ def main() -> None:
         sys.exit(print("no test failed"))
     os.environ[OUTCOMES] = str(given.outcomes.resolve())
     os.environ["OMP_NUM_THREADS"] = "1"
-    options = [
-        "-o",
-        "addopts=--import-mode=importlib --strict-markers",
-        "-q",
-        "-m",
-        "cuda and not slow",
-        "-p",
-        "bench.gpu_tests",
-        "-p",
-        "no:cacheprovider",
-    ]
-    options += ["--continue-on-collection-errors", "-o", "filterwarnings=default", "--disable-warnings"]
+    options = ["-q", "-p", "bench.gpu_tests", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
+    options += ["-o", "addopts=--import-mode=importlib --strict-markers", "-o", "filterwarnings=default"]
+    options += ["--disable-warnings", "-m", "cuda and not slow"]
     if given.workers > 1 and importlib.util.find_spec("xdist") is not None:
         options += ["-n", str(given.workers), "--dist", "worksteal"]
     status = pytest.main([*options, *tests])

@@ -214,8 +214,9 @@ def test_outcomes_of_tests_are_written_one_by_one_and_a_test_that_hangs_ends(tmp
     command = [sys.executable, "-c", script, "--outcomes", str(tmp_path / "tests.outcomes"), str(tests)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0
-    assert "test_hangs" in (tmp_path / "tests.hung").read_text()
-    found = gpu_outcomes.tests((tmp_path / "tests.outcomes").read_text())
+    collected = gpu_outcomes.collect(tmp_path)
+    assert "test_hangs" in collected["hung tests"]
+    found = collected["tests"]
     assert (found["passed"], found["failed"]) == (1, 1)
     ((name, message),) = found["names_of_failed"].items()
     assert name.endswith("test_wrong")
