@@ -31,7 +31,6 @@ from bench.gpu_session import ROOT, Command, Part, Session
 from bench.record import RESULTS, origin
 
 SECTIONS = ("SpeedOfLight", "WarpStateStats", "MemoryWorkloadAnalysis", "LaunchStats", "Occupancy")
-OF_SWEEP = "(1M|10M), h 64"
 OPERATORS_SECONDS = 30  # after which the table is made of what there is
 PATIENCE = 5  # times the seconds of a part, where it is rehearsed on a CPU that others may use
 
@@ -72,15 +71,15 @@ def steps(session: Session) -> list[Command]:
 
 def sweep(session: Session) -> list[Command]:
     """Return the product with its rivals, then every library alone, then other widths and sizes."""
-    compared = [
-        measuring(
-            session, "gpu_sweep", f"sweep of {name}", "--ours", "--cases", OF_SWEEP, seconds=20, library=name
-        )
-        for name in ("product", *session.variants)
-    ]
-    others = measuring(session, "gpu_sweep", "sweep of others", "--cases", "h 16|h 128|100k")
-    with_rivals = measuring(session, "gpu_sweep", "sweep", "--cases", OF_SWEEP, seconds=60)
-    return [with_rivals, *compared, *([others] if session.device == "cuda" else [])]
+    on_gpu = session.device == "cuda"
+    both = ("--cases", "(1M|10M), h 64")
+    commands = [measuring(session, "gpu_sweep", "sweep", *both, seconds=60)]
+    for name in (*(["product"] if on_gpu else []), *session.variants):
+        alone = measuring(session, "gpu_sweep", f"sweep of {name}", "--ours", *both, seconds=20, library=name)
+        commands.append(alone)
+    if on_gpu:
+        commands.append(measuring(session, "gpu_sweep", "sweep of others", "--cases", "h 16|h 128|100k"))
+    return commands
 
 
 def tests(session: Session) -> list[Command]:

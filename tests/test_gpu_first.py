@@ -51,7 +51,7 @@ def test_every_part_is_rehearsed_on_the_cpu(tmp_path: Path, monkeypatch: pytest.
     assert set(found["operators"]["largest_errors"]) == set(gpu_checks.DTYPES)
     assert list(found["steps"]["microseconds_of_one_block"]) == ["depth 2", "depth 3", "depth 4"]
     swept = [part for part in found if part.startswith("sweep")]
-    assert sorted(swept) == ["sweep", "sweep of product", "sweep of stand-in"]
+    assert sorted(swept) == ["sweep", "sweep of stand-in"]
     assert all(len(found[part]["cases"]) == 2 for part in swept)
     assert all(case["percent_of_gather_bound"] > 0 for case in found["sweep"]["cases"])
     assert found["tests"]["failed"] == 0
