@@ -14,7 +14,8 @@ from dmf_fast.ops.operators import accumulator_dtype
 
 # Largest error in units of the largest number that is expected.
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 2e-5}
-TILE_TOLERANCES = {"tf32": 5e-3, "tf32x3": 2e-5}
+# Operands that are rounded to TF32 give 8e-4 at most here, truncated ones 1.3e-3 and more.
+TILE_TOLERANCES = {"tf32": 1.2e-3, "tf32x3": 2e-5}
 TILE_WIDTH, TILE_DENSITY = 128, 0.02  # the widest h and the lowest density of the dense tiles
 SCALE = 0.5
 

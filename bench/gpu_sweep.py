@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from bench import accuracy, gather_limit, gpu_memory
-from bench.cases import COMPILED, GPU_CASES, Case
+from bench.cases import COMPILED, GPU_CASES, NETFLIX_CASE, Case
 from bench.gpu_rivals import GPU_RIVALS
 from bench.problems import Problem, skewed_on
 from bench.rivals import Pass
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help=f"also time “{COMPILED}”")
     given = parser.parse_args()
     report: dict[str, Any] = {"cases": [], "failures": {}}
-    for case in (case for case in GPU_CASES if re.search(given.cases, case.name)):
+    for case in (case for case in (*GPU_CASES, NETFLIX_CASE) if re.search(given.cases, case.name)):
         case = replace(case, rivals=(*case.rivals, COMPILED)) if given.compile else case
         with surviving(case.name, report["failures"]):
             report["cases"].append(run_case(stand_in(case) if given.device == "cpu" else case, given.ours))

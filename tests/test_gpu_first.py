@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from bench import gpu_checks, gpu_grid, gpu_operators, gpu_outcomes, gpu_tests
-from bench.cases import GPU_CASES
+from bench.cases import GPU_CASES, NETFLIX_CASE
 from bench.gpu_first import FIRST, GROUPS, PARTS, SECOND, run_parts, short_name
 from bench.gpu_operators import PATTERNS, Inputs
 from bench.gpu_session import Command, Part, Session
@@ -254,7 +254,7 @@ def test_the_model_of_a_gpu_names_its_results() -> None:
 
 
 def test_targets_name_cases_and_passes_that_are_measured() -> None:
-    measured = {case.name: case.rivals for case in GPU_CASES}
+    measured = {case.name: case.rivals for case in (*GPU_CASES, NETFLIX_CASE)}
     assert {"dmf_fast", TILES, EXACT_TILES, *GATHERS, *DENSE} <= set(measured[MILLION])
     assert {"dmf_fast", "sampled_addmm + CSR", *GATHERS} <= set(measured[TEN_MILLION])
     assert "dmf_fast" in measured[NETFLIX]
