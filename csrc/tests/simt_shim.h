@@ -47,9 +47,6 @@ inline int __popc(uint32_t bits) { return std::popcount(bits); }
 inline int __popcll(uint64_t bits) { return std::popcount(bits); }
 inline float __uint_as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t __float_as_uint(float number) { return std::bit_cast<uint32_t>(number); }
-inline double __hiloint2double(int high, int low) { return std::bit_cast<double>(uint64_t(uint32_t(high)) << 32 | uint32_t(low)); }
-inline int __double2hiint(double number) { return static_cast<int>(std::bit_cast<uint64_t>(number) >> 32); }
-inline int __double2loint(double number) { return static_cast<int>(std::bit_cast<uint64_t>(number)); }
 inline void atomicOr(unsigned long long* target, unsigned long long bits) { __atomic_fetch_or(target, bits, __ATOMIC_RELAXED); }
 // clang-format on
 
@@ -82,11 +79,6 @@ inline uint4 load_16_bytes(const void* source) {
   uint4 bits;
   std::memcpy(&bits, source, sizeof bits);
   return bits;
-}
-
-inline void store_16_bytes(void* target, uint4 bits) {
-  if (reinterpret_cast<uintptr_t>(target) % 16 != 0) simt::stop("16 bytes are written elsewhere");
-  std::memcpy(target, &bits, sizeof bits);
 }
 
 // clang-format off

@@ -1,31 +1,11 @@
-// Matrices of a run as its block sees them, and numbers that travel together.
+// Matrices of a run as its block sees them.
 #pragma once
 
 #include "descent_run.h"
-#include "device.cuh"
 #include "numbers.cuh"
+#include "warp.cuh"
 
 namespace dmf::cuda {
-
-// Neighboring numbers, read and written at once where they begin at a multiple of their size or of 16 bytes.
-template <class T, int count>
-struct alignas(count * sizeof(T) < 16 ? count * sizeof(T) : 16) Together {
-  T number[count];
-};
-
-template <int count, class T>
-__device__ __forceinline__ Together<T, count> load_together(const T* source) {
-  return *reinterpret_cast<const Together<T, count>*>(source);
-}
-
-template <int count, class T>
-__device__ __forceinline__ void store_together(T* target, const Together<T, count>& numbers) {
-  *reinterpret_cast<Together<T, count>*>(target) = numbers;
-}
-
-// 16 bytes.
-template <class T>
-using PackOf = Together<T, pack_size<T>>;
 
 template <class T>
 struct MatrixView {
@@ -66,18 +46,5 @@ struct BlockMemory {
             matrix.gradient.place.shared != 0};
   }
 };
-
-// The sum over all threads of the block, in a fixed order: between `give_sum` and `take_sum` lies a barrier.
-__device__ __forceinline__ void give_sum(double number, double* sums) {
-#pragma unroll
-  for (int offset = 16; offset >= 1; offset /= 2) number += __shfl_xor_sync(0xffffffffu, number, offset);
-  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = number;
-}
-
-__device__ __forceinline__ double take_sum(const double* sums) {
-  double sum = 0;
-  for (unsigned warp = 0; warp < blockDim.x / 32; ++warp) sum += sums[warp];
-  return sum;
-}
 
 }  // namespace dmf::cuda

@@ -14,7 +14,6 @@
 #pragma once
 
 #include "descent_matrix.cuh"
-#include "warp.cuh"
 
 namespace dmf::cuda {
 

@@ -101,10 +101,6 @@ __device__ __forceinline__ const void* row_at(const void* first, uint32_t row, u
   return static_cast<const unsigned char*>(first) + static_cast<uint64_t>(row) * row_bytes;
 }
 
-__device__ __forceinline__ void store_16_bytes(void* target, uint4 bits) {
-  *static_cast<uint4*>(target) = bits;
-}
-
 // A number that is read once: it should not push others out of the caches.
 template <class T>
 __device__ __forceinline__ T load_once(const T* source) {

@@ -1,6 +1,8 @@
 // Numbers of the storage types as they travel: 16 bytes at a time.
 #pragma once
 
+#include <cstring>
+
 #include "../number_types.h"
 #include "device.cuh"
 
@@ -21,49 +23,43 @@ __device__ __forceinline__ accumulator_t<Storage> to_accumulator(Storage number)
   }
 }
 
-__device__ __forceinline__ void unpack(uint4 bits, const float*, float (&numbers)[4]) {
-  numbers[0] = __uint_as_float(bits.x);
-  numbers[1] = __uint_as_float(bits.y);
-  numbers[2] = __uint_as_float(bits.z);
-  numbers[3] = __uint_as_float(bits.w);
+// Neighboring numbers, read and written at once where they begin at a multiple of their size or of 16 bytes.
+template <class T, int count>
+struct alignas(count * sizeof(T) < 16 ? count * sizeof(T) : 16) Together {
+  T number[count];
+};
+
+template <int count, class T>
+__device__ __forceinline__ Together<T, count> load_together(const T* source) {
+  return *reinterpret_cast<const Together<T, count>*>(source);
 }
 
-__device__ __forceinline__ void unpack(uint4 bits, const double*, double (&numbers)[2]) {
-  numbers[0] = __hiloint2double(static_cast<int>(bits.y), static_cast<int>(bits.x));
-  numbers[1] = __hiloint2double(static_cast<int>(bits.w), static_cast<int>(bits.z));
+template <int count, class T>
+__device__ __forceinline__ void store_together(T* target, const Together<T, count>& numbers) {
+  *reinterpret_cast<Together<T, count>*>(target) = numbers;
 }
 
-template <class Storage>
-__device__ __forceinline__ void unpack(uint4 bits, const Storage*, float (&numbers)[8]) {
-  const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
-#pragma unroll
-  for (int word = 0; word < 4; ++word) {
-    numbers[2 * word] = to_accumulator(Storage{static_cast<uint16_t>(words[word] & 0xffffu)});
-    numbers[2 * word + 1] = to_accumulator(Storage{static_cast<uint16_t>(words[word] >> 16)});
-  }
-}
+// 16 bytes.
+template <class T>
+using PackOf = Together<T, pack_size<T>>;
 
 // The accumulators of one pack of `Storage`.
 template <class Storage>
 struct Pack {
-  using T = accumulator_t<Storage>;
-  T number[pack_size<Storage>];
+  accumulator_t<Storage> number[pack_size<Storage>];
 
   __device__ __forceinline__ Pack() {}
   __device__ __forceinline__ explicit Pack(uint4 bits) {
-    unpack(bits, static_cast<const Storage*>(nullptr), number);
+    if constexpr (sizeof(Storage) >= 4) {
+      memcpy(number, &bits, sizeof bits);
+    } else {
+      const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
+#pragma unroll
+      for (int k = 0; k < 8; ++k)
+        number[k] = to_accumulator(Storage{static_cast<uint16_t>(words[k / 2] >> k % 2 * 16)});
+    }
   }
 };
-
-__device__ __forceinline__ uint4 pack_bits(const float* numbers) {
-  return {__float_as_uint(numbers[0]), __float_as_uint(numbers[1]), __float_as_uint(numbers[2]),
-          __float_as_uint(numbers[3])};
-}
-
-__device__ __forceinline__ uint4 pack_bits(const double* numbers) {
-  return {static_cast<uint32_t>(__double2loint(numbers[0])), static_cast<uint32_t>(__double2hiint(numbers[0])),
-          static_cast<uint32_t>(__double2loint(numbers[1])), static_cast<uint32_t>(__double2hiint(numbers[1]))};
-}
 
 // Writes numbers from column `first` on of a matrix whose rows have `stride` numbers, as far as `width` columns
 // go.
@@ -73,7 +69,9 @@ __device__ __forceinline__ void store_numbers(T* row, int64_t first, int64_t wid
   if (stride % pack_size<T> == 0) {
 #pragma unroll
     for (int k = 0; k < count; k += pack_size<T>) {
-      if (first + k < width) store_16_bytes(row + first + k, pack_bits(numbers + k));
+      PackOf<T> pack;
+      memcpy(&pack, numbers + k, sizeof pack);
+      if (first + k < width) store_together(row + first + k, pack);
     }
   } else {
 #pragma unroll

@@ -43,20 +43,27 @@ __device__ __forceinline__ T sum_in_order(int64_t count, const Number& number) {
   return sum;
 }
 
-// The sum over all threads of the block, valid in thread 0. All threads must call it, once in a kernel; several
-// warps wait for each other.
-template <int threads>
-__device__ __forceinline__ double block_sum(double number) {
+// The sum over all threads of the block: between `give_sum` and `take_sum` lies a barrier.
+__device__ __forceinline__ void give_sum(double number, double* warp_sums) {
 #pragma unroll
   for (int offset = warp_size / 2; offset >= 1; offset /= 2)
     number += __shfl_xor_sync(whole_warp, number, offset);
-  if constexpr (threads == warp_size) return number;
-  double* warp_sums = shared_array<double, threads / warp_size>();
   if (threadIdx.x % warp_size == 0) warp_sums[threadIdx.x / warp_size] = number;
-  __syncthreads();
+}
+
+__device__ __forceinline__ double take_sum(const double* warp_sums, int warps) {
   double sum = 0;
-  for (int warp = 0; warp < threads / warp_size; ++warp) sum += warp_sums[warp];
+  for (int warp = 0; warp < warps; ++warp) sum += warp_sums[warp];
   return sum;
+}
+
+// The same at once. All threads must call it, once in a kernel.
+template <int threads>
+__device__ __forceinline__ double block_sum(double number) {
+  double* warp_sums = shared_array<double, threads / warp_size>();
+  give_sum(number, warp_sums);
+  __syncthreads();
+  return take_sum(warp_sums, threads / warp_size);
 }
 
 }  // namespace dmf::cuda
