@@ -152,7 +152,7 @@ class BlockDescent {
       }
     }
     __syncthreads();
-    return take_sum(sums_, descent_threads / warp_size);
+    return take_sum(sums_, blockDim.x / warp_size);
   }
 
   template <int packs>
@@ -165,7 +165,7 @@ class BlockDescent {
   __device__ __forceinline__ double sum_of_squares(T weight_decay, double* sums) const {
     give_sum(squares_of_gradients<T>(run_, memory_, weight_decay), sums);
     __syncthreads();
-    return take_sum(sums, descent_threads / warp_size);
+    return take_sum(sums, blockDim.x / warp_size);
   }
 
   __device__ __forceinline__ Outcome outcome_by_loss(const RunState& state) const {
