@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 import warnings
 from collections.abc import Iterator
@@ -9,6 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _LOCK = "lock"
+_TOO_MANY_FILES = (
+    "too many files are open to hold one more folder; raise the limit (`ulimit -n`), or run less at once in a "
+    "process"
+)
 
 
 class InUseError(ValueError):
@@ -23,7 +28,7 @@ def locked(folder: Path) -> Iterator[None]:
     locks (``docs/grids.md``).
 
     Raises an `InUseError` where another run holds it, a `ValueError` where it is a file, and `OSError` where
-    it cannot be created.
+    it cannot be created or too many files are open.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder, locked(Path(folder)):
@@ -48,7 +53,10 @@ def locked(folder: Path) -> Iterator[None]:
         lock.acquire()
     except (Timeout, FileNotFoundError, FileExistsError):  # likewise
         raise InUseError(in_use) from None
-    except (OSError, NotImplementedError) as error:  # a file system without locks
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            raise OSError(error.errno, _TOO_MANY_FILES, str(folder / _LOCK)) from None
+        # A file system without locks.
         # One text for all folders there, so that it is shown once.
         warnings.warn(
             f"folders in {folder.parent} cannot be locked ({error}); see to it that no other run uses them",

@@ -15,7 +15,7 @@ SECONDS_A_SLICE = 0.1
 T = TypeVar("T")
 
 
-class Advance(NamedTuple):
+class Request(NamedTuple):
     """What a course asks for.
 
     Attributes:
@@ -29,24 +29,29 @@ class Advance(NamedTuple):
 
 
 # Yields what it asks for, is sent how that ended, and returns what the run has come to.
-Course = Generator[Advance, Outcome, T]
+Course = Generator[Request, Outcome, T]
 
 
-def drive(course: Course[T], asked: Advance | None = None) -> T:
+def drive(course: Course[T]) -> T:
     """Have a course's engine make all steps that it asks for, and return what it returns.
 
-    ``asked`` is what it has asked for already. Where an engine fails, it does so in the course.
+    Where an engine fails, it does so in the course.
     """
     with closing(course):
         try:
-            asked = asked or next(course)
+            request = next(course)
             while True:
                 try:
-                    outcome = asked.engine.run(asked.until, most_seconds=SECONDS_A_SLICE)
+                    outcome = make_slice(request)
                 except BaseException as error:  # noqa: PERF203 (each slice may fail)
-                    asked = course.throw(error)
+                    request = course.throw(error)
                 else:
-                    asked = course.send(outcome)
+                    request = course.send(outcome)
         except StopIteration as end:
             result: T = end.value
             return result
+
+
+def make_slice(request: Request) -> Outcome:
+    """Have the engine make the steps, or those of a slice."""
+    return request.engine.run(request.until, most_seconds=SECONDS_A_SLICE)

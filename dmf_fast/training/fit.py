@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +144,8 @@ def fit(
     rule = bound_or_spec(optimizer)
     check_fit(trained, train, rule, measures, options, given)
     called = checked_callbacks(callbacks)
-    with running(options, checkpoint, train, resume=resume) as (folder, interrupted, advanced):
-        course = train_until_done(
+    with running(options, checkpoint, train, resume=resume) as (folder, interrupted, report):
+        run = make_run(
             trained,
             train,
             rule,
@@ -156,14 +156,14 @@ def fit(
             callbacks=called,
             checkpoint=folder,
             interrupted=interrupted,
-            advanced=advanced,
+            report=report,
         )
-        result = drive(course)
+        result = drive(run_course(run, [(trained, train)]))
     _warn_of_start(result)
     return result
 
 
-def train_until_done(
+def make_run(
     model: DeepMatrixFactorization,
     train: Observations,
     optimizer: torch.optim.Optimizer | OptimizerSpec,
@@ -171,32 +171,41 @@ def train_until_done(
     measures: Measures,
     *,
     interrupted: Callable[[], bool],
-    advanced: Callable[[int], object],
+    report: Callable[[int], object],
     given: Sequence[Tensor] | None = None,
     scheduler: Any = None,
     callbacks: tuple[Callback, ...] = (),
     checkpoint: Path | None = None,
-) -> Course[FitResult]:
-    """Return the course of a run whose arguments are checked, from its start or from its checkpoint."""
+) -> Run:
+    """Return the run of arguments that are checked, at its start."""
     engine, reason = make_engine(model, train, optimizer, options, given, scheduler)
     identity = {}
     if checkpoint is not None:
         data = {"train": train, "validation": measures.validation, "test": measures.test}
         identity = identity_of_run(model, optimizer, options, measures, data, engine.name, scheduler)
-    run = Run(
-        engine, options, measures, callbacks, checkpoint, identity, interrupted, advanced, train.sharding
+    return Run(
+        engine,
+        options,
+        measures,
+        callbacks,
+        checkpoint,
+        identity,
+        interrupted,
+        report,
+        train.sharding,
+        reason,
     )
-    result = yield from run_until_done(run, reason)
-    return replace(result, left_start=has_left_start(model, train))
 
 
-def run_until_done(run: Run, not_native_because: str | None) -> Course[FitResult]:
-    """Return the course of a run, which leaves its model in the state that counts."""
+def run_course(
+    run: Run, trained: Sequence[tuple[DeepMatrixFactorization, Observations]]
+) -> Course[FitResult]:
+    """Make a run from its start or its checkpoint; every model is left in the state that counts."""
     engine, options = run.engine, run.options
     if options.seed is not None:
         torch.manual_seed(options.seed)
     run.open_checkpoint()
-    run.advanced(engine.step)
+    run.report(engine.step)
     stopped_because = yield from run.train_until_done()
     engine.finish(best=run.best.step is not None)
     return FitResult(
@@ -206,7 +215,8 @@ def run_until_done(run: Run, not_native_because: str | None) -> Course[FitResult
         engine.step,
         run.seconds,
         engine.name,
-        not_native_because if engine.name == "torch" else None,
+        run.not_native_because if engine.name == "torch" else None,
+        any(has_left_start(model, train) for model, train in trained),
     )
 
 
@@ -222,7 +232,7 @@ def generators_kept(
 def running(
     options: FitOptions, checkpoint: Path | str | None, train: Observations, *, resume: bool
 ) -> Iterator[tuple[Path | None, Callable[[], bool], Callable[[int], object]]]:
-    """Give a run its folder for checkpoints, what says whether Ctrl-C came, and the bar to advance.
+    """Give a run its folder for checkpoints, what says whether Ctrl-C came, and what moves the bar.
 
     Gradients are computed whatever mode the caller is in, and a run with a seed leaves torch's generators as
     they were. Of several processes the first one shows the bar.

@@ -17,9 +17,9 @@ from dmf_fast.files.lock import InUseError, check_folder
 from dmf_fast.threads import one_thread_each
 from dmf_fast.training.arguments import model_of
 from dmf_fast.training.course import Course, drive
-from dmf_fast.training.fit import generators_kept, train_until_done
+from dmf_fast.training.fit import generators_kept, make_run, run_course
 from dmf_fast.training.interrupt import DeferredInterrupt
-from dmf_fast.training.together import BlockCourses
+from dmf_fast.training.together import HELPERS, GpuCourses
 from dmf_fast.training.trial_checks import check_trials
 from dmf_fast.training.trial_files import (
     checkpoint_of,
@@ -44,12 +44,13 @@ def fit_many(
 ) -> Trials:
     """Run all trials, ``workers`` of them at once: on the CPU each in one thread, on a GPU each in one block.
 
-    Runs in blocks of a GPU (``FitResult.engine`` is ``"cuda_block"``) advance together, in one launch at a
-    time. Trials of another engine run on a GPU by themselves, one after the other.
+    Runs in blocks of a GPU (``FitResult.engine`` is ``"cuda_block"``) go on together, in one launch at a
+    time, and beside them one at most of another engine.
 
     Every trial is bitwise the same as `fit` with the same arguments under ``torch.set_num_threads(1)``,
-    whatever else runs. A trial that diverges is recorded as such, and the others continue. Ctrl-C ends all
-    within about a tenth of a second or a step; the trials that have ended by then are returned.
+    whatever else runs, unless its optimizer draws from torch's generators, which trials share that run at one
+    time. A trial that diverges is recorded as such, and the others continue. Ctrl-C ends all within about a
+    tenth of a second or a step; the trials that have ended by then are returned.
 
     Args:
         trials: with distinct labels, each of one kind in all trials. A label may have the name of an option
@@ -90,16 +91,20 @@ def fit_many(
     if kept is not None:
         check_folder(kept)
     on_cpu, on_gpus = _by_device(trials)
-    threads = workers or torch.get_num_threads()
     with (
         DeferredInterrupt() as interrupt,
         _bar(trials, progress) as bar,
         generators_kept([trial.options for trial in trials], [trial.train for trial in trials]),
-        one_thread_each(len(on_gpus) + (threads if on_cpu or not on_gpus else 0)) as pool,
+        one_thread_each(workers or torch.get_num_threads()) as pool,
+        one_thread_each((1 + HELPERS) * max(1, len(on_gpus))) as gpu_threads,
     ):
         team = _Team(trials, kept, interrupt, bar)
         together = [
-            pool.submit(team.finish_together, places, workers or _multiprocessors(gpu))
+            gpu_threads.submit(
+                team.finish_together,
+                places,
+                GpuCourses(workers or _multiprocessors(gpu), torch.cuda.current_stream(gpu), gpu_threads),
+            )
             for gpu, places in on_gpus.items()
         ]
         line = deque(on_cpu)
@@ -133,7 +138,7 @@ class _Team:
         """
         pause = _FIRST_PAUSE
         held: set[int] = set()
-        while not drive(self._course(place := line.popleft())):
+        while not self._run_alone(place := line.popleft()):
             line.append(place)
             if place in held:  # others hold all that is left
                 self._wait(pause)
@@ -141,32 +146,42 @@ class _Team:
                 held.clear()
             held.add(place)
 
-    def finish_together(self, places: Sequence[int], most: int) -> None:
-        """Be done with all trials of a GPU, ``most`` of which are under way in blocks at once."""
+    def finish_together(self, places: Sequence[int], courses: GpuCourses) -> None:
+        """Be done with all trials of a GPU."""
         line, pause, next_look = deque(places), _FIRST_PAUSE, 0.0
-        with closing(BlockCourses[bool]()) as courses:
-            while line or courses:
-                if len(courses) < most and time.monotonic() >= next_look:
-                    found = self._begin_some(line, courses, most)
-                    pause = _FIRST_PAUSE if found else min(2 * pause, _LONGEST_PAUSE)
-                    next_look = 0.0 if found else time.monotonic() + pause
-                if courses:
-                    courses.advance()
-                elif line:  # others hold all that is left
-                    self._wait(pause)
+        try:
+            with closing(courses):
+                while line or courses:
+                    if courses.have_room and (self._asked_to_stop() or time.monotonic() >= next_look):
+                        found = self._begin_some(line, courses)
+                        pause = _FIRST_PAUSE if found else min(2 * pause, _LONGEST_PAUSE)
+                        next_look = 0.0 if found else time.monotonic() + pause
+                    if courses:
+                        courses.make_slice()
+                    elif line:  # others hold all that is left
+                        self._wait(pause)
+        except BaseException as error:
+            self._fail(places[0], error)
+            raise
 
-    def _begin_some(self, line: deque[int], courses: BlockCourses[bool], most: int) -> bool:
+    def _begin_some(self, line: deque[int], courses: GpuCourses) -> bool:
         """Go once along the line, as long as there is room, and say whether a trial was free."""
         found = False
         for _ in range(len(line)):
-            if len(courses) >= most:
+            if not courses.have_room:
                 break
             place = line.popleft()
-            if courses.begin(self._course(place)) is False:
-                line.append(place)
-            else:
+            if courses.begin(self._course(place)):
                 found = True
+            else:
+                line.append(place)
         return found
+
+    def _run_alone(self, place: int) -> bool:
+        """Do what can be done about a trial; False where another process holds it."""
+        trial = self._trials[place]
+        with generators_kept([trial.options], [trial.train]):
+            return drive(self._course(place))
 
     def _course(self, place: int) -> Course[bool]:
         """Do what can be done about a trial; False where another process holds it."""
@@ -174,10 +189,15 @@ class _Team:
             yield from self._finish(place)
         except InUseError:
             return False
+        except GeneratorExit:
+            raise
         except BaseException as error:  # raised when all others have stopped, which this tells them to
-            with self._lock:
-                self.failed = self.failed or (place, error)
+            self._fail(place, error)
         return True
+
+    def _fail(self, place: int, error: BaseException) -> None:
+        with self._lock:
+            self.failed = self.failed or (place, error)
 
     def _wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -206,7 +226,7 @@ class _Team:
                         keep_result(ended, folder)
                     return ended
         remove_leftovers(folder)
-        self._advance(trial.options.steps)
+        self._report(trial.options.steps)
         return load_result(trial, folder)
 
     def _fit(self, trial: Trial, checkpoint: Path | None) -> Course[TrialResult | None]:
@@ -214,24 +234,26 @@ class _Team:
         if self._asked_to_stop():
             return None
         factors = [factor.detach().clone(memory_format=torch.contiguous_format) for factor in trial.factors]
-        result = yield from train_until_done(
-            model_of(factors),
+        model = model_of(factors)
+        run = make_run(
+            model,
             trial.train,
             trial.spec,
             trial.options,
             trial.measures(),
             interrupted=self._asked_to_stop,
-            advanced=self._advance,
+            report=self._report,
             given=factors,
             checkpoint=checkpoint,
         )
-        self._advance(trial.options.steps - result.steps)
+        result = yield from run_course(run, [(model, trial.train)])
+        self._report(trial.options.steps - result.steps)
         return None if result.stopped_because == "interrupted" else TrialResult(trial, factors, result)
 
     def _asked_to_stop(self) -> bool:
         return self.failed is not None or self._interrupt.requested
 
-    def _advance(self, steps: int) -> None:
+    def _report(self, steps: int) -> None:
         with self._lock:
             self._bar.update(steps)
 

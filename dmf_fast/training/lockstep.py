@@ -23,13 +23,12 @@ from dmf_fast.training.course import drive
 from dmf_fast.training.engines.choice import make_engine
 from dmf_fast.training.engines.lockstep import LockstepEngine
 from dmf_fast.training.engines.protocol import Engine, thresholds
-from dmf_fast.training.fit import FitResult, run_until_done, running
+from dmf_fast.training.fit import FitResult, run_course, running
 from dmf_fast.training.identity import identity_of_run
 from dmf_fast.training.measures import Measures
 from dmf_fast.training.options import FitOptions
 from dmf_fast.training.recording import Recording
 from dmf_fast.training.run import Callback, Run
-from dmf_fast.training.start import has_left_start
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +78,11 @@ def fit_folds(
         check_fit(fold.model, fold.train, fold.optimizer, own, options)
     called = checked_callbacks(callbacks)
     sharding = first.train.sharding
-    with running(options, checkpoint, first.train, resume=resume) as (folder, interrupted, advanced):
+    with running(options, checkpoint, first.train, resume=resume) as (folder, interrupted, report):
         engine, reason = _engine(folds, options, scheduler)
         identity = {} if folder is None else _identity(folds, options, measures, engine.name, scheduler)
-        run = Run(engine, options, measures, called, folder, identity, interrupted, advanced, sharding)
-        result = drive(run_until_done(run, reason))
-    left_start = any(has_left_start(fold.model, fold.train) for fold in folds)
-    return replace(result, left_start=left_start)
+        run = Run(engine, options, measures, called, folder, identity, interrupted, report, sharding, reason)
+        return drive(run_course(run, [(fold.model, fold.train) for fold in folds]))
 
 
 def _engine(folds: Sequence[Fold], options: FitOptions, scheduler: Any) -> tuple[Engine, str | None]:

@@ -69,7 +69,7 @@ class FitOptions(Options):
             "Steps between checkpoints; 0 for none.",
             "The state at the end is kept in any case, where there is a folder for it.",
             least=0,
-            none="about every 30 seconds",
+            none="about every 30 seconds, for a fiftieth of the time at most",
         ),
     ] = None
     max_seconds: Annotated[float | None, Option("Stop after so many seconds of this call.", least=0)] = None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -19,7 +18,8 @@ from dmf_fast.files.packing import form_of
 from dmf_fast.files.reading import reading
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.sharding import WHOLE, RowSharding
-from dmf_fast.training.course import Advance, Course
+from dmf_fast.training.best import Best
+from dmf_fast.training.course import Course, Request
 from dmf_fast.training.engines.protocol import Engine, EngineState
 from dmf_fast.training.history import Row
 from dmf_fast.training.measures import Measures
@@ -36,11 +36,8 @@ StoppedBecause = Literal[
     "diverged",
 ]
 
-_SECONDS_A_CHECKPOINT = 30.0
-
-# A run near zero rests for some time before it moves: until the train loss has changed by this part, rows do
-# not count for the patience, but this many times as many do.
-_MOVED, _REST = 0.01, 5
+# Checkpoints by time are so far apart, and as many times as far as the last one took.
+_SECONDS_A_CHECKPOINT, _TIMES_A_SAVE = 30.0, 50.0
 
 _REASONS: dict[Outcome, StoppedBecause] = {
     Outcome.train_loss_threshold: "train_loss_threshold",
@@ -75,52 +72,6 @@ class Progress:
 Callback = Callable[[Progress], bool | None]
 
 
-@dataclass(frozen=True)
-class Best:
-    """The best row so far by its validation RMSE, whose state the engine keeps, and how many came since.
-
-    Attributes:
-        step: of the best row.
-        rmse: of the best row.
-        rows_since: after it, those left out that came before the run has moved.
-        rows_at_rest: those that were left out.
-        has_moved: whether the train loss has changed by a hundredth since the first row.
-
-    """
-
-    step: int | None = None
-    rmse: float | None = None
-    rows_since: int = 0
-    rows_at_rest: int = 0
-    has_moved: bool = False
-
-    def after(self, row: Row, first_loss: float, *, patience_after: int = 0) -> Best:
-        """Return what is best when ``row`` is taken into account too; ``first_loss`` is that of row 0.
-
-        Rows of steps before ``patience_after`` may be the best, but do not count.
-
-        >>> best = Best().after({"step": 3, "train_loss": 1.0, "validation_rmse": 0.5}, first_loss=2.0)
-        >>> best = best.after({"step": 4, "train_loss": 0.9, "validation_rmse": 0.6}, first_loss=2.0)
-        >>> best.step, best.rows_since
-        (3, 1)
-        """
-        step, rmse, loss = row["step"], row["validation_rmse"], row["train_loss"]
-        if rmse is None:
-            return self
-        moved = self.has_moved or abs((loss or 0.0) - first_loss) > _MOVED * first_loss
-        if rmse < (math.inf if self.rmse is None else self.rmse):
-            return Best(int(step or 0), rmse, 0, self.rows_at_rest, moved)
-        if (step or 0) < patience_after:
-            return replace(self, has_moved=moved)
-        if not moved:
-            return replace(self, rows_at_rest=self.rows_at_rest + 1)
-        return replace(self, rows_since=self.rows_since + 1, has_moved=True)
-
-    def is_over(self, patience: int) -> bool:
-        """Say whether so many rows were enough, several times as many for a run that rests at its start."""
-        return self.rows_since >= patience or self.rows_at_rest >= _REST * patience
-
-
 @dataclass
 class Run:
     """A run between two of its steps.
@@ -133,8 +84,9 @@ class Run:
         checkpoint: folder for checkpoints, or None.
         identity: what a run must be to resume from one of them.
         interrupted: asked about ten times a second whether to stop.
-        advanced: told about ten times a second how many steps were made.
+        report: told about ten times a second how many steps were made.
         sharding: of the rows to processes; all of them stop, record and save at the same steps.
+        not_native_because: why the engine is not one of native code, where it is not.
 
     """
 
@@ -145,13 +97,15 @@ class Run:
     checkpoint: Path | None = None
     identity: dict[str, Any] = field(default_factory=dict)
     interrupted: Callable[[], bool] = lambda: False
-    advanced: Callable[[int], object] = lambda steps: None
+    report: Callable[[int], object] = lambda steps: None
     sharding: RowSharding = WHOLE
+    not_native_because: str | None = None
     rows: list[Row] = field(default_factory=list)
     best: Best = field(default_factory=Best)
     seconds_before: float = 0.0
     started: float = field(default_factory=time.perf_counter)
     saved: float = field(default_factory=time.perf_counter)
+    _seconds_a_save: float = 0.0
     _checkpoint_is_due: bool = False
 
     @property
@@ -179,7 +133,7 @@ class Run:
 
     def train_until_done(self) -> Course[StoppedBecause]:
         """Ask for steps until there is a reason to stop, and keep the state of then in the checkpoint."""
-        reason = yield from self._advance(self.engine.step)
+        reason = yield from self._steps(self.engine.step)
         while True:
             # A checkpoint holds a step before its row is recorded, which a resumed run does again.
             before = _BeforeRow(len(self.rows), self.best, self._generators())
@@ -191,7 +145,7 @@ class Run:
                 self.engine.keep()
             if reason is not None:
                 return reason
-            reason = yield from self._advance(self._next_stop())
+            reason = yield from self._steps(self._next_stop())
 
     def _next_stop(self) -> int:
         step = self.engine.step
@@ -201,7 +155,7 @@ class Run:
             stops.append((step // every + 1) * every)
         return min(stops)
 
-    def _advance(self, until: int) -> Course[StoppedBecause | None]:
+    def _steps(self, until: int) -> Course[StoppedBecause | None]:
         """Ask for steps until ``until`` and say whether and why the run ends there, or before."""
         outcome = yield from self._slice(until)
         while outcome == Outcome.paused:
@@ -218,8 +172,8 @@ class Run:
 
     def _slice(self, until: int) -> Course[Outcome]:
         before = self.engine.step
-        outcome = yield Advance(self.engine, until)
-        self.advanced(self.engine.step - before)
+        outcome = yield Request(self.engine, until)
+        self.report(self.engine.step - before)
         return outcome
 
     def _asked_to_stop(self) -> StoppedBecause | None:
@@ -229,7 +183,8 @@ class Run:
         wishes = (
             self.interrupted(),
             limit is not None and now - self.started >= limit,
-            self.checkpoint is not None and now - self.saved >= _SECONDS_A_CHECKPOINT,
+            self.checkpoint is not None
+            and now - self.saved >= max(_SECONDS_A_CHECKPOINT, _TIMES_A_SAVE * self._seconds_a_save),
         )
         interrupted, is_late, is_due = map(bool, self.sharding.largest([float(wish) for wish in wishes]))
         self._checkpoint_is_due = is_due and self.options.checkpoint_every is None
@@ -275,6 +230,7 @@ class Run:
 
     def _save(self, before: _BeforeRow) -> None:
         assert self.checkpoint is not None
+        began = time.perf_counter()
         state = {
             "engine": vars(self.engine.state()),
             "rows": self.rows[: before.rows],
@@ -284,6 +240,7 @@ class Run:
         }
         save_checkpoint(self.checkpoint, self.identity, state, self.sharding)
         self.saved, self._checkpoint_is_due = time.perf_counter(), False
+        self._seconds_a_save = self.saved - began
 
     def _generators(self) -> dict[str, Tensor]:
         """Return the states of torch's generators, which callbacks may draw from; nothing without a seed."""

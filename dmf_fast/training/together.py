@@ -1,66 +1,97 @@
-"""Courses of runs in blocks of one GPU, which advance together."""
+"""Courses of runs on one GPU: those in blocks go on together, and one of another engine beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from functools import partial
-from typing import Generic
 
-from dmf_fast.training.course import SECONDS_A_SLICE, Advance, Course, T, drive
+import torch
+
+from dmf_fast._native import Outcome
+from dmf_fast.training import course as course_module
+from dmf_fast.training.course import Course, Request, make_slice
 from dmf_fast.training.engines.cuda_block import BlockLaunches, CudaBlockEngine
 
+# Threads that courses go on in: most of them write a row at once, and now and then a checkpoint each.
+HELPERS = 8
 
-class BlockCourses(Generic[T]):
-    """Courses under way, all of whose steps are made in one launch a slice."""
 
-    def __init__(self) -> None:
-        self._asked: dict[Course[T], tuple[CudaBlockEngine, int]] = {}
-        self._launches = BlockLaunches()
+class GpuCourses:
+    """Courses under way on one GPU, ``most`` at once, and all work on its ``stream``.
+
+    Args:
+        most: of which one at most is of another engine than blocks.
+        stream: what the GPU's work is queued on; None for none.
+        helpers: courses go on in, of which each has one of torch's threads.
+
+    """
+
+    def __init__(self, most: int, stream: torch.cuda.Stream | None, helpers: Executor) -> None:
+        self._most, self._stream, self._helpers = most, stream, helpers
+        self._requests: dict[Course[bool], Request] = {}
+        self._launches: defaultdict[torch.dtype, BlockLaunches] = defaultdict(BlockLaunches)
 
     def __len__(self) -> int:
-        return len(self._asked)
+        return len(self._requests)
 
-    def begin(self, course: Course[T]) -> T | None:
-        """Take a course in; or return what it returns, where it needs no steps or no block makes them.
+    @property
+    def have_room(self) -> bool:
+        """Whether one more may begin; beside one of another engine none does, which may need much memory."""
+        return len(self._requests) < self._most and None not in map(_dtype_in_block, self._requests.values())
 
-        Steps of other engines are made here, one run after the other, while those under way wait.
+    def begin(self, course: Course[bool]) -> bool:
+        """Take a course in; or return what it returns, where it asks for no steps."""
+        with torch.cuda.stream(self._stream):
+            try:
+                self._requests[course] = next(course)
+            except StopIteration as end:
+                return bool(end.value)
+        return True
+
+    def make_slice(self) -> None:
+        """Have every course go on by a slice: those in blocks of a dtype by a launch.
+
+        Where steps fail, they do so in the courses that asked for them. The courses that have ended are no
+        longer under way.
         """
-        try:
-            asked = next(course)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        if not isinstance(asked.engine, CudaBlockEngine):
-            return drive(course, asked)
-        self._asked[course] = (asked.engine, asked.until)
-        return None
-
-    def advance(self) -> None:
-        """Launch once, and have every course go on; the courses that have ended are no longer under way.
-
-        A launch that fails does so in every course.
-        """
-        asked = dict(self._asked)
-        try:
-            self._launches.advance(list(asked.values()), most_seconds=SECONDS_A_SLICE)
-        except BaseException as error:
-            for course in asked:
-                self._go_on(course, partial(course.throw, error))
-        else:
-            for course, (engine, until) in asked.items():
-                self._go_on(course, partial(course.send, engine.outcome(until)))
+        sorts: dict[torch.dtype | None, list[Course[bool]]] = {}
+        for course, request in self._requests.items():
+            sorts.setdefault(_dtype_in_block(request), []).append(course)
+        for dtype, courses in sorts.items():
+            try:
+                with torch.cuda.stream(self._stream):
+                    outcomes = self._outcomes(dtype, [self._requests[course] for course in courses])
+            except BaseException as error:  # noqa: PERF203 (each may fail)
+                self._go_on([(course, partial(course.throw, error)) for course in courses])
+            else:
+                answers = [(one, partial(one.send, end)) for one, end in zip(courses, outcomes, strict=True)]
+                shares = [answers[first::HELPERS] for first in range(min(HELPERS, len(answers)))]
+                list(self._helpers.map(self._go_on, shares))
 
     def close(self) -> None:
         """End the courses under way where they are."""
-        for course in self._asked:
+        for course in self._requests:
             course.close()
-        self._asked.clear()
+        self._requests.clear()
 
-    def _go_on(self, course: Course[T], answer: Callable[[], Advance]) -> None:
-        engine, _ = self._asked.pop(course)
-        try:
-            asked = answer()
-        except StopIteration:
-            return
-        assert asked.engine is engine
-        self._asked[course] = (engine, asked.until)
+    def _outcomes(self, dtype: torch.dtype | None, requests: Sequence[Request]) -> list[Outcome]:
+        if dtype is None:
+            return [make_slice(request) for request in requests]
+        blocks = [(one.engine, one.until) for one in requests if isinstance(one.engine, CudaBlockEngine)]
+        return self._launches[dtype].launch(blocks, most_seconds=course_module.SECONDS_A_SLICE)
+
+    def _go_on(self, answers: Sequence[tuple[Course[bool], Callable[[], Request]]]) -> None:
+        """Give courses their answers; other threads do so with others meanwhile."""
+        with torch.cuda.stream(self._stream):
+            for course, answer in answers:
+                try:
+                    self._requests[course] = answer()
+                except StopIteration:  # noqa: PERF203 (each may end)
+                    del self._requests[course]
+
+
+def _dtype_in_block(request: Request) -> torch.dtype | None:
+    """Return the dtype of a run in a block, None for one of another engine."""
+    return request.engine.memory.dtype if isinstance(request.engine, CudaBlockEngine) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -123,3 +124,15 @@ def test_a_file_system_without_locks_is_used_with_a_warning(
     with pytest.warns(UserWarning, match="cannot be locked .* see to it that no other run uses them"):
         fit_in(tmp_path)
     assert any(tmp_path.glob("version-*"))
+
+
+def test_too_many_open_files_are_not_a_file_system_without_locks(tmp_path: Path) -> None:
+    with locked(tmp_path / "first"):  # imports what it needs
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, most[1]))
+        try:
+            with pytest.raises(OSError, match=r"too many files are open .*ulimit -n") as error:
+                locked(tmp_path / "second").__enter__()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, most)
+    assert error.value.errno == errno.EMFILE

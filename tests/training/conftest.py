@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from types import FrameType
 
 import pytest
+import torch
 
 from dmf_fast import info
+from dmf_fast.training import Trial, fit_many
 from tests import problems
 from tests.conftest import HAS_GPU, using_instruction_set
-from tests.training.blocks import blocks_on_cpu
+from tests.training.blocks import Blocks, blocks_on_cpu
 
 # An engine and where its problems lie. cuda_graph makes its steps on the CPU too, without a graph, and
 # cuda_block by kernels that are compiled for it.
@@ -56,3 +59,18 @@ def bounded(interruptible: None) -> Iterator[None]:
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Blocks]:
+    """A GPU that makes the runs of `fit_many` in blocks, on the CPU."""
+
+    def all_on_gpu(trials: list[Trial]) -> tuple[list[int], dict[torch.device, list[int]]]:
+        return [], {torch.device("cuda"): list(range(len(trials)))}
+
+    module = sys.modules[fit_many.__module__]
+    monkeypatch.setattr(module, "_by_device", all_on_gpu)
+    monkeypatch.setattr(module, "_multiprocessors", lambda gpu: 132)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda gpu: None)
+    with blocks_on_cpu() as blocks:
+        yield blocks

@@ -9,7 +9,7 @@ import torch
 
 from dmf_fast import Observations
 from dmf_fast.training import FitOptions, Recording, fit
-from dmf_fast.training.run import Best
+from dmf_fast.training.best import Best
 
 FIRST_LOSS = 1.0
 

@@ -302,6 +302,7 @@ def test_checkpoints_by_time_change_no_row(
     given: dict[str, Any] = {"recording": Recording(every=every), "optimizer": RULES["Adam"]}
     whole = run(engine, 40, **given)
     monkeypatch.setattr(run_module, "_SECONDS_A_CHECKPOINT", 0.0)
+    monkeypatch.setattr(run_module, "_TIMES_A_SAVE", 0.0)
     monkeypatch.setattr(course_module, "SECONDS_A_SLICE", 0.0)
     assert_same(run(engine, 40, checkpoint=tmp_path, **given), whole)
     (version,) = tmp_path.glob("version-*")
@@ -326,7 +327,7 @@ SEVERED: dict[str, tuple[str, str, dict[str, Any], dict[str, float]]] = {
     "every step": ("native", "Adam", {"steps": 3000, "checkpoint_every": 1}, {}),
     "by time": (
         "native", "momentum", {"steps": 1_000_000},
-        {"run._SECONDS_A_CHECKPOINT": 0.01, "course.SECONDS_A_SLICE": 0.005},
+        {"run._SECONDS_A_CHECKPOINT": 0.01, "run._TIMES_A_SAVE": 0.0, "course.SECONDS_A_SLICE": 0.005},
     ),
     "by torch": ("torch", "group RMSprop", {"steps": 800, "checkpoint_every": 1}, {}),
 }  # fmt: skip

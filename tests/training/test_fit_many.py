@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,28 @@ def test_a_trial_that_diverges_says_so_and_the_others_go_on() -> None:
     assert [one.result.stopped_because for one in ended] == ["steps", "diverged", "steps"]
 
 
+class Noisy(torch.optim.SGD):
+    """Draws from torch's generator."""
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        super().step(closure)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data.add_(1e-3 * torch.randn(parameter.shape))
+
+
+def test_what_a_trial_draws_does_not_depend_on_the_seeds_of_others() -> None:
+    first, second = (
+        replace(one, optimizer=partial(Noisy, lr=0.05), options=FitOptions(5, seed=seed))
+        for seed, one in zip((5, None), trials()[:2], strict=True)
+    )
+    torch.manual_seed(1)
+    alone = fit_many([second]).results[0]
+    torch.manual_seed(1)
+    among_others = fit_many([first, second], workers=1).results[1]
+    assert all(map(torch.equal, alone.factors, among_others.factors))
+
+
 def test_tables_have_the_labels_and_one_row_a_record_or_trial() -> None:
     many = fit_many(trials())
     history, summary = many.history(), many.summary()
@@ -132,7 +155,7 @@ torch.set_num_threads(1)
 from dmf_fast.training import course, fit_many, run as run_module
 from tests.killing import kill_again_and_again
 from tests.training.test_fit_many import trials
-run_module._SECONDS_A_CHECKPOINT, course.SECONDS_A_SLICE = 0.01, 0.005
+run_module._SECONDS_A_CHECKPOINT, run_module._TIMES_A_SAVE, course.SECONDS_A_SLICE = 0.01, 0.0, 0.005
 given, folder = trials(60_000), Path({folder!r})
 kill_again_and_again(
     lambda: fit_many(given, folder=folder, workers=2), lambda: any(folder.glob("*/version-*"))

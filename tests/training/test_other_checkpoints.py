@@ -1,9 +1,11 @@
-"""Checkpoints that a run refuses to go on from, or to write over."""
+"""Checkpoints that a run refuses to go on from, or to write over, and how much time they take."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from dmf_fast import Observations
 from dmf_fast.optim import GroupRMSprop
 from dmf_fast.training import Recording
+from dmf_fast.training import run as run_module
 from tests.assertions import assert_equal, assert_same
 from tests.problems import make_problem
 from tests.training.runs import DIMS, RECORDING, RULES, others, problem, run, start
@@ -119,3 +122,21 @@ def test_a_file_is_not_a_checkpoint_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="must be a folder"):
         run("auto", 20, checkpoint=tmp_path / "file")
+
+
+def test_checkpoints_by_time_that_take_long_come_seldom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saves: list[tuple[float, float]] = []
+
+    def slow(*given: Any) -> None:
+        began = time.perf_counter()
+        time.sleep(0.01)
+        saves.append((began, time.perf_counter()))
+
+    monkeypatch.setattr(run_module, "save_checkpoint", slow)
+    monkeypatch.setattr(run_module, "_SECONDS_A_CHECKPOINT", 0.0)
+    run("native", 10**12, recording=Recording(every=10**12), max_seconds=1.5, checkpoint=tmp_path)
+    pauses = [began - ended for (_, ended), (began, _) in pairwise(saves[:-1])]
+    assert pauses
+    assert min(pauses) >= 50 * 0.01

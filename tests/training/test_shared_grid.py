@@ -29,7 +29,7 @@ from dmf_fast.training import fit_many
 from tests.training.test_fit_many import trials
 module = sys.modules[fit_many.__module__]
 root, many = Path({root!r}), {many}
-train_until_done = module.train_until_done
+make_run = module.make_run
 
 def logged(*arguments, **more):
     with (root / "log").open("a") as log:
@@ -39,9 +39,9 @@ def logged(*arguments, **more):
             time.sleep(0.01)  # a machine with one core to spare would run one process after the other
     elif len((root / "log").read_text().splitlines()) <= 1:
         time.sleep(60)
-    return train_until_done(*arguments, **more)
+    return make_run(*arguments, **more)
 
-module.train_until_done = logged
+module.make_run = logged
 given = trials(3000)
 children = []
 for number in range(many):
@@ -158,7 +158,7 @@ def test_a_trial_that_fails_elsewhere_fails_here_too(tmp_path: Path, monkeypatch
     def out_of_memory(*arguments: object, **more: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(sys.modules[fit_many.__module__], "train_until_done", out_of_memory)
+    monkeypatch.setattr(sys.modules[fit_many.__module__], "make_run", out_of_memory)
     for _ in range(2):
         with pytest.raises(TrialError, match=r"trials\[0\] .* failed: MemoryError"):
             fit_many(trials()[:1], folder=tmp_path)

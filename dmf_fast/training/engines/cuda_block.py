@@ -24,9 +24,8 @@ from dmf_fast.training.options import FitOptions
 
 # Before a launch has shown how many there are: far fewer than a GPU makes, so that the first launch is short.
 _FIRST_CYCLES_A_SECOND = 1e8
-# A launch takes about half of the time that there is, or less where a run soon needs its next row; but not so
-# little that what goes with a launch would take longer.
-_MOST_OF_SLICE, _LEAST_SECONDS = 0.5, 2e-3
+# A launch takes about half of the time that there is at most.
+_MOST_OF_SLICE = 0.5
 
 
 class CudaBlockEngine(CudaEngine):
@@ -37,7 +36,7 @@ class CudaBlockEngine(CudaEngine):
 
     Attributes:
         memory: that tensor.
-        progress: what travels, a ``RunState``.
+        run_state: what travels, a ``RunState``.
         shared_bytes: of shared memory that the block needs.
         cycles: of a step, by count.
 
@@ -65,7 +64,7 @@ class CudaBlockEngine(CudaEngine):
         self._parts = (Part.parameter, *MOMENTS[: self._rule.rule.moments])
         factors = range(self.program.factors)
         self._places = {part: [run.place(part, factor) for factor in factors] for part in self._parts}
-        self.shared_bytes, self.cycles, self.progress = run.shared_bytes, run.cycles, run.state()
+        self.shared_bytes, self.cycles, self.run_state = run.shared_bytes, run.cycles, run.state()
         self.memory = torch.from_numpy(run.memory()).to(train.device)
         self._write(Part.parameter, list(model.factors))
         self._launches = BlockLaunches()
@@ -106,31 +105,26 @@ class CudaBlockEngine(CudaEngine):
 
     def run(self, until: int, *, most_seconds: float) -> Outcome:
         """Launch once: until ``until`` updates are made in all, or less in about half of the time."""
-        self._launches.advance([(self, until)], most_seconds=most_seconds)
-        return self.outcome(until)
+        (outcome,) = self._launches.launch([(self, until)], most_seconds=most_seconds)
+        return outcome
 
     def go_to(self, until: int) -> None:
         """Have the next launch end at ``until`` updates in all."""
-        self.progress["until"] = until + self._updates_before
-
-    def outcome(self, until: int) -> Outcome:
-        """Return how the last launch ended for a run that was to come to ``until``."""
-        ended = Outcome(int(self.progress["outcome"][0]))
-        return Outcome.paused if ended == Outcome.reached and self.step < until else ended
+        self.run_state["until"] = until + self._updates_before
 
     @property
     def _updates(self) -> int:
-        return int(self.progress["step"][0])
+        return int(self.run_state["step"][0])
 
     @property
     def loss(self) -> float:
         """Weighted mean of the squared residuals of the present factors, where the run has not paused."""
-        return float(self.progress["loss"][0])
+        return float(self.run_state["loss"][0])
 
     @property
     def gradient_norm(self) -> float:
         """Norm of all gradients together, where the run has not paused."""
-        return float(self.progress["gradient_norm"][0])
+        return float(self.run_state["gradient_norm"][0])
 
     def _parameters(self) -> list[Tensor]:
         return self._read(Part.parameter)
@@ -140,13 +134,13 @@ class CudaBlockEngine(CudaEngine):
 
     def _optimizer_state(self) -> OptimizerState:
         moments = [self._read(part) for part in self._parts[1:]]
-        return OptimizerState(self._updates, moments, [float(self.progress["square_average"][0])])
+        return OptimizerState(self._updates, moments, [float(self.run_state["square_average"][0])])
 
     def _set_optimizer_state(self, state: OptimizerState) -> None:
         for part, moments in zip(self._parts[1:], state.moments, strict=True):
             self._write(part, moments)
-        self.progress["step"], self.progress["square_average"] = state.steps, (state.scalars or [0.0])[0]
-        self.progress["outcome"] = int(Outcome.paused)
+        self.run_state["step"], self.run_state["square_average"] = state.steps, (state.scalars or [0.0])[0]
+        self.run_state["outcome"] = int(Outcome.paused)
 
     def _view(self, part: Part, factor: int) -> Tensor:
         """Return a factor or a moment of it where the run keeps it, as ``W_j``."""
@@ -166,42 +160,54 @@ class CudaBlockEngine(CudaEngine):
 
 
 class BlockLaunches:
-    """Makes the steps of runs in blocks of a GPU, those of a dtype in one launch, and learns how fast it is.
+    """Makes the steps of runs of one dtype in blocks of a GPU, all in one launch, and learns how fast it is.
 
     What a run computes depends neither on the others in a launch nor on how its steps are cut into launches.
     """
 
     def __init__(self) -> None:
         self._cycles_a_second = _FIRST_CYCLES_A_SECOND
+        self._ended = time.perf_counter()
 
-    def advance(self, asked: Sequence[tuple[CudaBlockEngine, int]], *, most_seconds: float) -> None:
-        """Have every engine make steps to its ``until``, or to an end before, or as many as there is time."""
-        for dtype in dict.fromkeys(engine.memory.dtype for engine, _ in asked):
-            self._launch([one for one in asked if one[0].memory.dtype == dtype], most_seconds)
+    def launch(self, asked: Sequence[tuple[CudaBlockEngine, int]], *, most_seconds: float) -> list[Outcome]:
+        """Have every engine make steps to its ``until``, to an end before, or as many as there is time.
 
-    def _launch(self, asked: Sequence[tuple[CudaBlockEngine, int]], most_seconds: float) -> None:
-        """Launch runs of one dtype, each for about equally many cycles, as they run side by side."""
-        speed = self._cycles_a_second
-        least = min(engine.cycles * (until - engine.step) for engine, until in asked)
-        cycles = min(max(least, _LEAST_SECONDS * speed), _MOST_OF_SLICE * most_seconds * speed)
-        before = {engine: engine.step for engine, _ in asked}
-        ends = {
-            engine: min(until, engine.step + max(1, math.ceil(cycles / engine.cycles)))
-            for engine, until in asked
-        }
-        longest_first = sorted(ends, key=lambda one: one.cycles * (before[one] - ends[one]))
-        for engine in longest_first:
-            engine.go_to(ends[engine])
-        states = np.concatenate([engine.progress for engine in longest_first])
+        All do so for about equally many cycles, as they run side by side: until the first has come to its
+        ``until``, but for no less time than has gone by since the last launch, or launches would not pay.
+        """
         began = time.perf_counter()
-        torch.ops.dmf_fast.descend_blocks(
-            [engine.memory for engine in longest_first],
-            torch.from_numpy(states.view(np.uint8)),
-            max(engine.shared_bytes for engine in longest_first),
-        )
-        seconds = time.perf_counter() - began
-        for place, engine in enumerate(longest_first):
-            engine.progress[:] = states[place]
+        before = {engine: engine.step for engine, _ in asked}
+        first = min(engine.cycles * (until - before[engine]) for engine, until in asked)
+        seconds = max(first / self._cycles_a_second, began - self._ended)
+        cycles = min(seconds, _MOST_OF_SLICE * most_seconds) * self._cycles_a_second
+        ends = [
+            (engine, min(until, before[engine] + max(1, math.ceil(cycles / engine.cycles))))
+            for engine, until in asked
+        ]
+        self._launch(sorted(ends, key=lambda one: one[0].cycles * (one[1] - before[one[0]]), reverse=True))
+        self._ended = time.perf_counter()
         # A launch also measures the state in which it ends.
-        made = max(one.cycles * (one.step - before[one] + 1) for one in longest_first)
-        self._cycles_a_second = made / max(seconds, 1e-9)
+        made = max(engine.cycles * (engine.step - step + 1) for engine, step in before.items())
+        self._cycles_a_second = made / max(self._ended - began, 1e-9)
+        return [_outcome(engine, until) for engine, until in asked]
+
+    @staticmethod
+    def _launch(ends: Sequence[tuple[CudaBlockEngine, int]]) -> None:
+        """Bring every engine to its end; those that take longest come first."""
+        for engine, end in ends:
+            engine.go_to(end)
+        engines = [engine for engine, _ in ends]
+        states = np.concatenate([engine.run_state.view(np.uint8) for engine in engines])
+        torch.ops.dmf_fast.descend_blocks(
+            [engine.memory for engine in engines],
+            torch.from_numpy(states),
+            max(engine.shared_bytes for engine in engines),
+        )
+        for engine, state in zip(engines, states.reshape(len(engines), -1), strict=True):
+            engine.run_state.view(np.uint8)[:] = state
+
+
+def _outcome(engine: CudaBlockEngine, until: int) -> Outcome:
+    """Return how a launch ended for a run that was to come to ``until``."""
+    ended = Outcome(int(engine.run_state["outcome"][0]))
+    return Outcome.paused if ended == Outcome.reached and engine.step < until else ended

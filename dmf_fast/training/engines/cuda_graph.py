@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -20,6 +21,8 @@ from dmf_fast.training.options import FitOptions
 
 _STEPS_A_LOOK = 16  # between looks at whether the run has ended, for which a GPU must be waited for
 _WARM_UP_STEPS = 3
+# A capture begins with a wait for the whole GPU, which breaks the capture that another thread is in.
+_CAPTURING = threading.Lock()
 
 
 class CudaGraphEngine(CudaEngine):
@@ -63,7 +66,7 @@ class CudaGraphEngine(CudaEngine):
         )
         self._graph: torch.cuda.CUDAGraph | None = None
         if device.type == "cuda":
-            with torch.cuda.device(device):
+            with _CAPTURING, torch.cuda.device(device):
                 self._capture(device)
         self._begin_with_optimizer()
 

@@ -53,7 +53,7 @@ def test_the_same_call_again_repeats_no_run(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a run was repeated")
 
-    monkeypatch.setattr(import_module("dmf_fast.training.fit_many"), "train_until_done", refuse)
+    monkeypatch.setattr(import_module("dmf_fast.training.fit_many"), "make_run", refuse)
     assert greedy.run(Reproduction(folder, quick=True, progress=False)) == section
 
 

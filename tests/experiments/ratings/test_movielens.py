@@ -64,7 +64,7 @@ def test_what_has_been_run_is_not_run_again(
 ) -> None:
     reproduction = Reproduction(tmp_path, progress=False)
     first = run_movielens(TINY, split, reproduction)
-    monkeypatch.setattr(sys.modules["dmf_fast.training.fit_many"], "train_until_done", None)
+    monkeypatch.setattr(sys.modules["dmf_fast.training.fit_many"], "make_run", None)
     monkeypatch.setattr(movielens_runs, "nuclear_norm_path", None)
 
     assert run_movielens(TINY, split, reproduction) == first

@@ -68,7 +68,7 @@ def test_every_depth_and_scale_completes_the_same_entries(tmp_path: Path) -> Non
 def test_what_has_been_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reproduction = Reproduction(tmp_path, progress=False)
     first = run_grid(TINY, reproduction)
-    monkeypatch.setattr(sys.modules["dmf_fast.training.fit_many"], "train_until_done", None)
+    monkeypatch.setattr(sys.modules["dmf_fast.training.fit_many"], "make_run", None)
 
     assert run_grid(TINY, reproduction).runs.equals(first.runs)
 
