@@ -96,14 +96,15 @@ def fit_many(
         _bar(trials, progress) as bar,
         generators_kept([trial.options for trial in trials], [trial.train for trial in trials]),
         one_thread_each(workers or torch.get_num_threads()) as pool,
-        one_thread_each((1 + HELPERS) * max(1, len(on_gpus))) as gpu_threads,
+        one_thread_each(max(1, len(on_gpus))) as gpu_pool,
     ):
         team = _Team(trials, kept, interrupt, bar)
         together = [
-            gpu_threads.submit(
+            gpu_pool.submit(
                 team.finish_together,
                 places,
-                GpuCourses(workers or _multiprocessors(gpu), torch.cuda.current_stream(gpu), gpu_threads),
+                workers or _multiprocessors(gpu),
+                torch.cuda.current_stream(gpu),
             )
             for gpu, places in on_gpus.items()
         ]
@@ -146,11 +147,11 @@ class _Team:
                 held.clear()
             held.add(place)
 
-    def finish_together(self, places: Sequence[int], courses: GpuCourses) -> None:
-        """Be done with all trials of a GPU."""
+    def finish_together(self, places: Sequence[int], most: int, stream: torch.cuda.Stream | None) -> None:
+        """Be done with all trials of a GPU, ``most`` of which are under way at once, on ``stream``."""
         line, pause, next_look = deque(places), _FIRST_PAUSE, 0.0
         try:
-            with closing(courses):
+            with one_thread_each(HELPERS) as helpers, closing(GpuCourses(most, stream, helpers)) as courses:
                 while line or courses:
                     if courses.have_room and (self._asked_to_stop() or time.monotonic() >= next_look):
                         found = self._begin_some(line, courses)
@@ -161,7 +162,7 @@ class _Team:
                     elif line:  # others hold all that is left
                         self._wait(pause)
         except BaseException as error:
-            self._fail(places[0], error)
+            self._fail(places[0], error)  # which stops the others
             raise
 
     def _begin_some(self, line: deque[int], courses: GpuCourses) -> bool:
@@ -178,7 +179,7 @@ class _Team:
         return found
 
     def _run_alone(self, place: int) -> bool:
-        """Do what can be done about a trial; False where another process holds it."""
+        """Drive the course of a trial, whose seed is nothing to the next one."""
         trial = self._trials[place]
         with generators_kept([trial.options], [trial.train]):
             return drive(self._course(place))
@@ -191,11 +192,12 @@ class _Team:
             return False
         except GeneratorExit:
             raise
-        except BaseException as error:  # raised when all others have stopped, which this tells them to
+        except BaseException as error:  # raised when all others have stopped
             self._fail(place, error)
         return True
 
     def _fail(self, place: int, error: BaseException) -> None:
+        """Note what failed first, which tells all others to stop."""
         with self._lock:
             self.failed = self.failed or (place, error)
 

@@ -14,17 +14,17 @@ from dmf_fast.training import course as course_module
 from dmf_fast.training.course import Course, Request, make_slice
 from dmf_fast.training.engines.cuda_block import BlockLaunches, CudaBlockEngine
 
-# Threads that courses go on in: most of them write a row at once, and now and then a checkpoint each.
+# Threads that the courses of a GPU go on in: now and then all of them write a checkpoint at once.
 HELPERS = 8
 
 
 class GpuCourses:
-    """Courses under way on one GPU, ``most`` at once, and all work on its ``stream``.
+    """Courses under way on one GPU: ``most`` at once, of which one at most is of another engine than blocks.
 
     Args:
-        most: of which one at most is of another engine than blocks.
-        stream: what the GPU's work is queued on; None for none.
-        helpers: courses go on in, of which each has one of torch's threads.
+        most: so many.
+        stream: of the GPU, which has all work; None where there is no GPU.
+        helpers: the threads that courses go on in between slices.
 
     """
 
@@ -38,7 +38,7 @@ class GpuCourses:
 
     @property
     def have_room(self) -> bool:
-        """Whether one more may begin; beside one of another engine none does, which may need much memory."""
+        """Whether one more may begin: none beside one of another engine, which would make it wait."""
         return len(self._requests) < self._most and None not in map(_dtype_in_block, self._requests.values())
 
     def begin(self, course: Course[bool]) -> bool:

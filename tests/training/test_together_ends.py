@@ -46,6 +46,24 @@ def test_ctrl_c_keeps_what_there_is_and_the_same_call_goes_on(
     assert min(start for _, start, _ in blocks.launches[began]) > 0
 
 
+@pytest.mark.usefixtures("interruptible")
+def test_a_second_ctrl_c_raises_when_the_states_are_kept(
+    tmp_path: Path, blocks: Blocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(launches: int) -> None:
+        if launches in (5, 6):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)  # in which the main thread takes it
+
+    blocks.before_launch = interrupt
+    monkeypatch.setattr(course, "SECONDS_A_SLICE", 0.0)
+    given = [trial(seed, steps=10**9, every=10**9) for seed in range(3)]
+    with pytest.raises(KeyboardInterrupt):
+        fit_many(given, folder=tmp_path)
+    for one in given:
+        assert any(checkpoint_of(folder_of(one, tmp_path)).glob("version-*"))
+
+
 def test_a_trial_that_fails_is_named_and_stops_the_others(
     tmp_path: Path, blocks: Blocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
