@@ -1,10 +1,10 @@
 // What is left after the passes: gradients of lines whose sums are in parts, and the loss. One kernel for all
 // of it.
 //
-// A part of a line's gradient is a **slot**: a row of h numbers in `partials`. A block takes a line. Its
-// threads share out the slots of every column in turn, and the shares are added in order; so a line with
-// hundreds of slots is a few reads long, and sums have a fixed order. A slot costs h numbers read, a line h
-// written.
+// A part of a line's gradient is a **slot**: a row of h numbers in `partials`. A warp takes 32 columns of a
+// line: a thread adds the slots of its column in order, eight of them on their way at once. The eight warps of
+// a block take the same columns of neighboring lines, so what a block has to find out is a division of 32 bits.
+// A slot costs h numbers read, a line h written.
 #pragma once
 
 #include "device_layout.h"
@@ -12,7 +12,7 @@
 
 namespace dmf::cuda {
 
-constexpr int finish_threads = 256;
+constexpr int finish_threads = 256, finish_warps = finish_threads / warp_size;
 
 // The slots of a side. Lines that the layout has split come with their slots, which are neighbors. Without
 // `splits` every line has a slot in each of `parts` matrices of `lines` rows.
@@ -33,58 +33,52 @@ struct Finish {
   void* loss = nullptr;  // scale · Σ losses, of the accumulator type; null where none is wanted
 };
 
-// All threads of a block must call it with the same line.
 template <class T>
-__device__ __forceinline__ void add_slots(const SlotSums& side, int64_t number, int64_t h) {
+__device__ __forceinline__ void add_slots(const SlotSums& side, int64_t number, int64_t h, int64_t column) {
+  if (number >= side.lines || column >= h) return;
   const bool whole = side.splits == nullptr;
   const auto line = static_cast<int32_t>(number);
   const SplitLine split = whole ? SplitLine{line, line, static_cast<int32_t>(side.parts)} : side.splits[number];
   if (split.line < 0) return;
-  const T* slots = static_cast<const T*>(side.partials) + split.first_slot * h;
-  const int64_t apart = whole ? side.lines * h : h;
-  T* row = static_cast<T*>(side.gradient) + split.line * h;
-  T* sums = reinterpret_cast<T*>(dynamic_shared());
-  const int width =
-      h < finish_threads ? static_cast<int>(ceil_divide(h, warp_size)) * warp_size : finish_threads;
-  const int shares = finish_threads / width, share = threadIdx.x / width;
-  for (int64_t v = threadIdx.x % width; v < ceil_divide(h, width) * width; v += width) {
-    if (v < h && share < shares) {
-      sums[threadIdx.x] = sum_in_order<T>(ceil_divide(split.slots - share, shares), [&](int64_t turn) {
-        return slots[(share + turn * shares) * apart + v];
-      });
-    }
-    __syncthreads();
-    if (v < h && share == 0) {
-      row[v] = sum_in_order<T>(shares, [&](int64_t other) { return sums[threadIdx.x + other * width]; });
-    }
-    __syncthreads();
-  }
+  const T* slots = static_cast<const T*>(side.partials) + column;
+  const uint32_t apart = whole ? static_cast<uint32_t>(side.lines) : 1;
+  const auto slot_bytes = static_cast<uint32_t>(h * static_cast<int64_t>(sizeof(T)));
+  static_cast<T*>(side.gradient)[split.line * h + column] = sum_in_order<T>(split.slots, [&](int turn) {
+    return *static_cast<const T*>(row_at(slots, split.first_slot + turn * apart, slot_bytes));
+  });
 }
 
 // The sum of the losses that fall to a thread of one block.
-__device__ __forceinline__ double own_losses(const Finish& f, int64_t thread) {
-  return sum_in_order<double>(ceil_divide(f.loss_count - thread, finish_threads),
-                              [&](int64_t turn) { return f.losses[thread + turn * finish_threads]; });
+__device__ __forceinline__ double own_losses(const Finish& f, int thread) {
+  return sum_in_order<double>(static_cast<int>(ceil_divide(f.loss_count - thread, finish_threads)),
+                              [&](int turn) { return f.losses[thread + turn * finish_threads]; });
 }
 
-// Block 0 adds the losses, the others take a line each.
+// Block 0 adds the losses, the others take 32 columns of eight lines each. Six blocks: with registers for eight
+// on a multiprocessor, a thread's last two loads would wait for the first.
 template <class T>
-__global__ void __launch_bounds__(finish_threads) finish(const Finish f) {
-  const int64_t number = static_cast<int64_t>(blockIdx.x) - 1;
-  if (number < 0) {
+__global__ void __launch_bounds__(finish_threads, 6) finish(const Finish f) {
+  if (blockIdx.x == 0) {
     if (f.loss == nullptr) return;
     const double total = block_sum<finish_threads>(own_losses(f, threadIdx.x));
     if (threadIdx.x == 0) *static_cast<T*>(f.loss) = static_cast<T>(f.scale * total);
-  } else if (number < f.rows.lines) {
-    add_slots<T>(f.rows, number, f.h);
+    return;
+  }
+  const unsigned panels = static_cast<unsigned>(ceil_divide(f.h, warp_size)), unit = blockIdx.x - 1;
+  const int64_t line = static_cast<int64_t>(unit / panels) * finish_warps + threadIdx.x / warp_size;
+  const int64_t column = static_cast<int64_t>(unit % panels) * warp_size + threadIdx.x % warp_size;
+  if (line < f.rows.lines) {
+    add_slots<T>(f.rows, line, f.h, column);
   } else {
-    add_slots<T>(f.columns, number - f.rows.lines, f.h);
+    add_slots<T>(f.columns, line - f.rows.lines, f.h, column);
   }
 }
 
 template <class T>
 void launch_finish(const Finish& f, cudaStream_t stream) {
-  launch(finish<T>, 1 + f.rows.lines + f.columns.lines, finish_threads, finish_threads * sizeof(T), stream, f);
+  const int64_t panels = ceil_divide(f.h, warp_size);
+  launch(finish<T>, 1 + ceil_divide(f.rows.lines + f.columns.lines, finish_warps) * panels, finish_threads, 0,
+         stream, f);
 }
 
 }  // namespace dmf::cuda

@@ -30,10 +30,11 @@ __device__ __forceinline__ T transposed_sums(T (&sums)[count], int lane) {
 
 // number(0) + number(1) + … in order, while several numbers are on their way at once.
 template <class T, class Number>
-__device__ __forceinline__ T sum_in_order(int64_t count, const Number& number) {
+__device__ __forceinline__ T sum_in_order(int count, const Number& number) {
   constexpr int depth = 8;
   T sum = 0;
-  for (int64_t first = 0; first < count; first += depth) {
+#pragma unroll 1
+  for (int first = 0; first < count; first += depth) {
     T part[depth];
 #pragma unroll
     for (int k = 0; k < depth; ++k) part[k] = first + k < count ? number(first + k) : T(0);
