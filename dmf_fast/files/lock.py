@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _LOCK = "lock"
-_TOO_MANY_FILES = "too many files are open to hold one more folder; raise the limit (`ulimit -n`), or have a process run less"
+_TOO_MANY_FILES = (
+    "too many files are open to hold one more folder; raise the limit (`ulimit -n`), or run less at once"
+)
 
 
 class InUseError(ValueError):
