@@ -37,7 +37,7 @@ torch.set_num_threads(1)
 
 
 def find_movielens() -> Path | None:
-    """Return the folder of MovieLens 100K, which may not be redistributed and so is read where the user keeps it."""
+    """Return where the user keeps MovieLens 100K, which may not be redistributed; None for nowhere."""
     repository = Path(__file__).resolve().parent.parent
     candidates = [Path(os.environ["DMF_FAST_DATA"])] if "DMF_FAST_DATA" in os.environ else []
     candidates.append(repository.parent / "shared" / "data")
