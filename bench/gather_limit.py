@@ -12,9 +12,9 @@ import itertools
 import os
 import subprocess
 import tempfile
-from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,26 +30,14 @@ BLOCK_BYTES = (None, 16 << 20)  # of the gathered side: uncut, or in blocks
 ROUNDS = 3
 
 
-@dataclass(frozen=True)
-class GatherBound:
-    """Time that the gathers of one pass take, and the rate at which their bytes arrive."""
-
-    seconds: float
-    terabytes_per_second: float
-    shapes: tuple[str, str]  # the fastest in row order and in column order
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the fields, for JSON."""
-        return asdict(self)
-
-
-def measure(problem: Problem) -> GatherBound:
-    """Return the bound of a pass: the gathers in row order and those in column order."""
+def measure(problem: Problem) -> dict[str, Any]:
+    """Return seconds of the gathers of a pass, the rate of their bytes and the fastest shape of both."""
     in_rows = _fastest(problem.rows, problem.columns, problem.b_transposed)
     in_columns = _fastest(problem.columns, problem.rows, problem.a)
     seconds = in_rows[1] + in_columns[1]
     gathered_bytes = 2 * 4 * problem.h * problem.nnz
-    return GatherBound(seconds, gathered_bytes / seconds / 1e12, (in_rows[0], in_columns[0]))
+    rate = gathered_bytes / seconds / 1e12
+    return {"seconds": seconds, "terabytes_per_second": rate, "shapes": (in_rows[0], in_columns[0])}
 
 
 def _fastest(lines: Tensor, gathered: Tensor, table: Tensor) -> tuple[str, float]:

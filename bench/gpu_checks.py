@@ -11,14 +11,12 @@ import argparse
 import json
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import chain, islice
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
 import torch
@@ -26,6 +24,7 @@ import torch
 from bench import gpu_operators, gpu_runs
 from bench.gpu_operators import Check
 from bench.gpu_outcomes import mismatches, operator_of
+from bench.gpu_process import run
 
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
@@ -33,6 +32,7 @@ DTYPES = {
 }
 SECONDS_A_CASE = 12
 MOST_PROCESSES = 8  # a dtype
+LOST = 3  # the status of a process in which nothing works any more
 
 Case = dict[str, Any]
 
@@ -50,45 +50,58 @@ def check_here(dtype: str, device: str, only: str, first: int, seconds_a_case: i
     for name, check in islice(checks(dtype, device, only), first, None):
         print(json.dumps({"begins": name}), flush=True)
         signal.alarm(seconds_a_case)  # ends the process, also inside of a call
-        error, problem, lost = float("inf"), None, False
+        error, problem = float("inf"), None
         try:
             error, problem = check()
         except Exception as exception:
             problem = f"{type(exception).__name__}: {exception}".partition("\n")[0][:200]
-            lost = "CUDA error" in str(exception)  # after which nothing works in a process
+        lost = error == float("inf") and is_lost(device)
         signal.alarm(0)
         print(json.dumps({"case": name, "error": error, "problem": problem}), flush=True)
         if lost:
-            sys.exit(3)
+            sys.exit(LOST)
+
+
+def is_lost(device: str) -> bool:
+    """Whether nothing works any more in this process, as after an illegal access, whoever reported it."""
+    try:
+        if device == "cuda":
+            torch.cuda.synchronize()
+    except Exception:
+        return True
+    return False
 
 
 def check_elsewhere(dtype: str, device: str, only: str, ends: float) -> list[Case]:
     """Return all cases of a dtype, from as many processes as it takes, until the clock says `ends`."""
     cases: list[Case] = []
+
+    def wrong(name: str, problem: str) -> Case:
+        return {"dtype": dtype, "case": name, "error": float("inf"), "problem": problem}
+
     for _ in range(MOST_PROCESSES):
         command = [sys.executable, "-m", "bench.gpu_checks", "--device", device, "--dtype", dtype]
         command += ["--only", only, "--first", str(len(cases)), "--seconds-a-case", str(SECONDS_A_CASE)]
-        begun = None
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-            assert child.stdout is not None
-            stop = Timer(max(0.0, ends - time.monotonic()), child.kill)
-            stop.start()
-            for said in map(json.loads, filter(lambda line: line.startswith("{"), child.stdout)):
-                begun = said.get("begins")
-                if begun is None:
-                    cases.append({"dtype": dtype, **said})
-            stop.cancel()
-        if child.returncode == 0:
+        lines: list[str] = []
+        status = run(command, max(0.0, ends - time.monotonic()), lines.append, stderr=None)
+        said = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        cases += [{"dtype": dtype, **one} for one in said if "case" in one]
+        if status == 0:
             return cases
-        if begun is not None or child.returncode != 3:
-            problem = f"its process ended with status {child.returncode}"
-            cases.append(
-                {"dtype": dtype, "case": begun or "start", "error": float("inf"), "problem": problem}
-            )
-        if time.monotonic() >= ends:
+        if status is None:
             break
-    cases.append({"dtype": dtype, "case": "the rest", "error": float("inf"), "problem": "was not reached"})
-    return cases
+        if status != LOST:
+            begun = said[-1].get("begins", "start") if said else "start"
+            cases.append(wrong(begun, reason(status)))
+    return [*cases, wrong("the rest", "was not reached")]
+
+
+def reason(status: int) -> str:
+    """Say why a process has ended."""
+    if status == -signal.SIGALRM:
+        return f"took longer than {SECONDS_A_CASE} seconds"
+    name = signal.Signals(-status).name if status < 0 else f"status {status}"
+    return f"its process ended with {name}"
 
 
 def summary(cases: list[Case]) -> dict[str, Any]:
@@ -104,16 +117,15 @@ def summary(cases: list[Case]) -> dict[str, Any]:
     return {"cases": len(cases), "wrong": wrong, "largest_errors": largest}
 
 
-def show(found: dict[str, Any]) -> None:
-    """Print the largest errors as a table, and everything that is wrong."""
-    dtypes = list(found["largest_errors"])
-    print(f"{'largest error':<42}" + "".join(f"{dtype:>11}" for dtype in dtypes))
-    for operator in dict.fromkeys(name for errors in found["largest_errors"].values() for name in errors):
-        errors = (found["largest_errors"][dtype].get(operator) for dtype in dtypes)
-        print(f"{operator:<42}" + "".join("          –" if one is None else f"{one:11.1e}" for one in errors))
+def show(cases: list[Case]) -> None:
+    """Print the largest errors of a dtype, and everything that is wrong."""
+    found = summary(cases)
+    for dtype, errors in found["largest_errors"].items():
+        for operator, error in errors.items():
+            print(f"{dtype:<9} {operator:<42}{error:9.1e}")
     for line in mismatches(found["wrong"]):
         print(line)
-    print(f"{found['cases']} cases, {len(found['wrong'])} wrong")
+    print(f"{found['cases']} cases, {len(found['wrong'])} wrong", flush=True)
 
 
 def main() -> None:
@@ -131,13 +143,15 @@ def main() -> None:
     if given.dtype is not None:
         return check_here(given.dtype, given.device, given.only, given.first, given.seconds_a_case)
     ends = time.monotonic() + given.seconds
-    with ThreadPoolExecutor(len(DTYPES)) as pool:
-        found = pool.map(lambda dtype: check_elsewhere(dtype, given.device, given.only, ends), DTYPES)
-    result = summary([case for cases in found for case in cases])
-    show(result)
-    if given.output is not None:
-        given.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    sys.exit(bool(result["wrong"]))
+    cases: list[Case] = []
+    with ThreadPoolExecutor() as pool:
+        checked = [pool.submit(check_elsewhere, one, given.device, given.only, ends) for one in DTYPES]
+        for of_dtype in as_completed(checked):
+            cases += of_dtype.result()
+            show(of_dtype.result())
+            if given.output is not None:
+                given.output.write_text(json.dumps(summary(cases), indent=1, ensure_ascii=False) + "\n")
+    sys.exit(any(case["problem"] is not None for case in cases))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """`bench/gpu_first.sh PART...`: what is most worth knowing of the CUDA backend, on a machine without network.
 
-`first` stands for the parts loads, operators, steps, sweep and tests; `second` for failed (the tests that
-failed in the newest first part), profile, grid, netflix, memcheck and racecheck. Either takes at most five
-minutes: no part takes longer than its time, or stops the next. DATE-GPU-PART.txt is written as it goes,
-DATE-GPU-PART.json after every part. The exit status is 1 where a part failed or was stopped.
+`first` stands for the parts loads, operators, steps, sweep, variants and tests; `second` for failed (the
+tests that failed in the newest first part), profile, grid, netflix, memcheck and racecheck. Either takes at
+most five minutes: no part takes longer than its time, or stops the next. DATE-GPU-PART.txt is written as it
+goes, DATE-GPU-PART.json after every part. The exit status is 1 where a part failed or was stopped.
 
 The libraries are those of `make gpu-libraries`, in build/gpu; where they do not load, the product is built.
 Needs python3 with torch for CUDA, numpy, pyarrow, safetensors, filelock, tqdm, pytest and hypothesis; ncu and
@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from bench.gpu_outcomes import collect, summary
 from bench.gpu_session import ROOT, Command, Part, Session
@@ -44,7 +45,7 @@ def measuring(
     session: Session,
     module: str,
     output: str,
-    *more: str,
+    *more: str | Path,
     seconds: float = float("inf"),
     library: str = "product",
 ) -> Command:
@@ -54,32 +55,45 @@ def measuring(
 
 
 def loads(session: Session) -> list[Command]:
-    """Which needs no GPU: `make cuda-link` asks for this part alone."""
+    """Return what needs no GPU: `make cuda-link` asks for this part alone."""
     if session.device == "cpu":
         return [python("-m", "dmf_fast.info")]
     return [python(ROOT / "csrc" / "tests" / "cuda_link.py")]
 
 
 def operators(session: Session) -> list[Command]:
-    seconds = OPERATORS_SECONDS * (PATIENCE if session.device == "cpu" else 1)
-    return [measuring(session, "gpu_checks", "operators", "--seconds", str(seconds))]
+    """Return all checks, and those of coefficients that the column pass makes again, as for many entries."""
+    seconds = ("--seconds", str(OPERATORS_SECONDS * (PATIENCE if session.device == "cpu" else 1)))
+    commands = [measuring(session, "gpu_checks", "operators", *seconds)]
+    if (name := "recomputed") in session.variants:
+        only = ("--only", "completion_loss_gradients")
+        commands.append(
+            measuring(session, "gpu_checks", f"operators of {name}", *seconds, *only, library=name)
+        )
+    return commands
 
 
 def steps(session: Session) -> list[Command]:
-    return [measuring(session, "gpu_step", "steps"), measuring(session, "gpu_limits", "limits")]
+    return [measuring(session, "gpu_step", "steps")]
 
 
 def sweep(session: Session) -> list[Command]:
-    """Return the product with its rivals, then every library alone, then other widths and sizes."""
-    on_gpu = session.device == "cuda"
-    both = ("--cases", "(1M|10M), h 64")
-    commands = [measuring(session, "gpu_sweep", "sweep", *both, seconds=60)]
-    for name in (*(["product"] if on_gpu else []), *session.variants):
-        alone = measuring(session, "gpu_sweep", f"sweep of {name}", "--ours", *both, seconds=20, library=name)
-        commands.append(alone)
-    if on_gpu:
+    """Return the product among its rivals, then other widths and sizes."""
+    commands = [measuring(session, "gpu_sweep", "sweep", "--cases", "(1M|10M), h 64", seconds=45)]
+    if session.device == "cuda":
         commands.append(measuring(session, "gpu_sweep", "sweep of others", "--cases", "h 16|h 128|100k"))
     return commands
+
+
+def variants(session: Session) -> list[Command]:
+    """Return every library alone, at the size that decides; all begin at once and measure one by one."""
+    turn = ("--turn", session.work / "turn")
+    return [
+        measuring(
+            session, "gpu_sweep", f"sweep of {name}", "--ours", "--cases", "1M, h 64", *turn, library=name
+        )
+        for name in (*(["product"] if session.device == "cuda" else []), *session.variants)
+    ]
 
 
 def tests(session: Session) -> list[Command]:
@@ -92,10 +106,10 @@ def tests(session: Session) -> list[Command]:
 
 def failed(session: Session) -> list[Command]:
     places = (Path(session.text.name).parent, RESULTS)
-    reports = [report for place in places for report in place.glob("*-first.json")]
+    reports = [report for place in places for report in place.glob("*-first*.json")]
     if not reports:
         return []
-    newest = max(reports, key=lambda report: report.stat().st_mtime)
+    newest = max(reports, key=lambda report: report.stem)  # which begins with its day
     outcomes = session.work / "failed.outcomes"
     return [python("-m", "bench.gpu_tests", "--outcomes", outcomes, "--failed-of", newest)]
 
@@ -117,26 +131,21 @@ def netflix(session: Session) -> list[Command]:
 
 def sanitizer(tool: str, only: str) -> Callable[[Session], list[Command]]:
     """Return the commands of a tool on small problems of one dtype, in one process, in our kernels alone."""
-    options = [
-        "--tool",
-        tool,
-        "--kernel-regex",
-        "kns=dmf",
-        "--error-exitcode",
-        "99",
-        "--show-backtrace",
-        "no",
-    ]
+    options = f"--tool {tool} --kernel-regex kns=dmf --error-exitcode 99 --show-backtrace no".split()
     checks = [sys.executable, "-m", "bench.gpu_checks", "--dtype", "float32", "--only", only]
     watched = ["env", "PYTORCH_NO_CUDA_MEMORY_CACHING=1", "compute-sanitizer", *options, *checks]
     return lambda session: [Command(watched, copy=f"{tool}.sanitizer")]
 
 
+# A process takes 8 to 14 seconds until it measures. `sweep` has two of them, each with time for its cases: 45
+# is 14 and 31 for 1M and 10M, the rest 14 and 21 for the other three. `variants` has seven, which import at
+# once (14); then each in its turn has a CUDA context, a problem and 9 rounds of three passes (7 · 3).
 FIRST = {
     "loads": Part(10, loads),
-    "operators": Part(40, operators),
+    "operators": Part(40, operators, together=True),
     "steps": Part(25, steps),
-    "sweep": Part(120, sweep),
+    "sweep": Part(80, sweep),
+    "variants": Part(40, variants, together=True),
     "tests": Part(105, tests),
 }
 SECOND = {
@@ -144,7 +153,7 @@ SECOND = {
     "profile": Part(50, profile, needs="ncu"),
     "grid": Part(40, grid),
     "netflix": Part(60, netflix),
-    "memcheck": Part(50, sanitizer("memcheck", ""), needs="compute-sanitizer"),
+    "memcheck": Part(50, sanitizer("memcheck", "h 17|h 64|run of"), needs="compute-sanitizer"),
     "racecheck": Part(40, sanitizer("racecheck", "run|tile|build_layout"), needs="compute-sanitizer"),
 }
 PARTS = FIRST | SECOND
@@ -153,19 +162,24 @@ GROUPS = {"first": tuple(FIRST), "second": tuple(SECOND)}
 
 def run_parts(parts: Mapping[str, Part], session: Session, output: Path) -> bool:
     """Run parts one after the other and write the JSON after each; return whether none failed."""
-    session.prepare()
+    with session.surviving():
+        session.prepare()
     ended: dict[str, dict[str, object]] = {}
+    report: dict[str, Any] = {**origin(), "parts": ended}
     for name, part in parts.items():
         session.say(f"==== {name}")
-        start = time.monotonic()
-        outcome = session.run_part(part)
+        start, outcome = time.monotonic(), "failed"
+        with session.surviving():
+            outcome = session.run_part(part)
         ended[name] = {"outcome": outcome, "seconds": round(time.monotonic() - start, 1)}
         session.say(f"==== {name} {outcome} in {ended[name]['seconds']} seconds")
-        report = {**origin(), "parts": ended, **collect(session.work)}
+        with session.surviving():
+            report |= collect(session.work)
         output.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     session.say("==== summary")
-    for line in summary(report):
-        session.say(line)
+    with session.surviving():
+        for line in summary(report):
+            session.say(line)
     return not any(part["outcome"] in ("failed", "stopped") for part in ended.values())
 
 
@@ -199,7 +213,10 @@ def main() -> None:
     gpu = "cpu" if given.device == "cpu" else short_name(gpu_name())
     output = given.output.resolve() / f"{date.today().isoformat()}-{gpu}-{'-'.join(given.parts)}.json"
     names = [name for part in given.parts for name in GROUPS.get(part, (part,))]
-    with tempfile.TemporaryDirectory() as work, output.with_suffix(".txt").open("w") as text:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work,
+        output.with_suffix(".txt").open("w") as text,
+    ):
         session = Session(given.device, Path(work), text, given.libraries.resolve())
         patience = PATIENCE if given.device == "cpu" else 1
         parts = {name: replace(PARTS[name], seconds=PARTS[name].seconds * patience) for name in names}

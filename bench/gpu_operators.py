@@ -43,9 +43,11 @@ PATTERNS = (
     Pattern(30, 20, 0, 8),
     Pattern(1, 1, 1, 1),
     Pattern(150, 130, 6000, 17),
-    Pattern(40, 3000, 4000, 100, full_row=True),
+    Pattern(40, 3000, 4000, 90, full_row=True),
     Pattern(200, 260, 3000, 128),
+    Pattern(110, 80, 1000, 200),
     Pattern(90, 70, 900, 300),
+    Pattern(30, 25, 90, 530),
     Pattern(70_000, 40, 20_000, 16),  # so many rows are gathered in blocks
 )
 

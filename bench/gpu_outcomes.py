@@ -5,37 +5,34 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.gpu_targets import outcomes
 
 KINDS = ("passed", "failed", "skipped")
-SUMMARY = re.compile(r"(?:ERROR|RACECHECK) SUMMARY: (.*)")
 
 
 def collect(folder: Path) -> dict[str, Any]:
     """Return what every part has found, by the names of its files, and the targets."""
-    report = {file.stem: read(file.read_text()) for file in sorted(folder.glob("*.json"))}
-    report |= {file.stem: tests(file.read_text()) for file in folder.glob("*.outcomes")}
+    report = {file.stem: read(file) for kind in READERS for file in sorted(folder.glob(f"*{kind}"))}
     report |= {f"hung {file.stem}": text for file in folder.glob("*.hung") if (text := file.read_text())}
-    report |= {file.stem: kernels(file.read_text().splitlines()) for file in folder.glob("*.csv")}
-    report |= {file.stem: SUMMARY.findall(file.read_text()) for file in folder.glob("*.sanitizer")}
     return report | {"targets": outcomes(report)}
 
 
-def read(text: str) -> Any:
-    """Read a JSON, which a part that was stopped may have left unfinished."""
+def read(file: Path) -> Any:
+    """Return what a file holds, which a part that was stopped may have left unfinished."""
+    text = file.read_text(errors="replace")
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return {"unfinished": text}
+        return READERS[file.suffix](text)
+    except Exception as error:
+        return {"unreadable": repr(error), "text": text}
 
 
-def tests(lines: str) -> dict[str, Any]:
-    """Return counts of tests, what failed and what was slow, from a JSON a line."""
-    ended = [json.loads(line) for line in lines.splitlines()]
+def tests(text: str) -> dict[str, Any]:
+    """Return counts of tests, what failed and what was slow, from a JSON a line; half a line is the last."""
+    ended = [json.loads(line) for line in text.splitlines() if line.endswith("}")]
     slowest = sorted(ended, key=lambda one: -one["seconds"])[:10]
     return {
         **{kind: sum(one["outcome"] == kind for one in ended) for kind in KINDS},
@@ -44,14 +41,22 @@ def tests(lines: str) -> dict[str, Any]:
     }
 
 
-def kernels(lines: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return the metrics of every kernel, by its place and name, from the CSV among a profiler's lines."""
+def kernels(text: str) -> dict[str, dict[str, str]]:
+    """Return the metrics of every kernel, by its place and name, from the CSV behind a profiler's lines."""
     found: dict[str, dict[str, str]] = {}
-    for row in csv.DictReader(line for line in lines if line.startswith('"')):
+    for row in csv.DictReader(text[text.index('"ID"') :].splitlines()):
         metrics = found.setdefault(f"{row['ID']} {row['Kernel Name']}", {})
-        if row.get("Metric Name"):
+        if row["Metric Name"]:
             metrics[row["Metric Name"]] = f"{row['Metric Value']} {row['Metric Unit']}".strip()
     return found
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    ".json": json.loads,
+    ".outcomes": tests,
+    ".csv": kernels,
+    ".sanitizer": re.compile(r"(?:ERROR|RACECHECK) SUMMARY: (.*)").findall,
+}
 
 
 def mismatches(wrong: Iterable[dict[str, str]]) -> Iterator[str]:
@@ -72,8 +77,10 @@ def summary(report: dict[str, Any]) -> Iterator[str]:
     """Yield the lines that say most: parts, what is wrong or failed, libraries side by side, targets."""
     for name, part in report["parts"].items():
         yield f"{name:<10} {part['outcome']} in {part['seconds']} seconds"
-    yield from mismatches(report.get("operators", {}).get("wrong", []))
-    for part in (part for part in ("tests", "failed") if part in report):
+    for part, found in report.items():
+        if part.startswith("operators"):
+            yield from mismatches(found.get("wrong", []))
+    for part in (part for part in ("tests", "failed") if "names_of_failed" in report.get(part, {})):
         yield f"{part}: {', '.join(f'{report[part][kind]} {kind}' for kind in KINDS)}"
         for test, message in report[part]["names_of_failed"].items():
             yield f"FAILED {test}: {message.partition(chr(10))[0][:100]}"
@@ -84,6 +91,6 @@ def summary(report: dict[str, Any]) -> Iterator[str]:
                 yield f"{part}, {case['problem']}: " + ", ".join(
                     f"{name} {time:.4f} ms" for name, time in times
                 )
-    for target in report["targets"]:
+    for target in report.get("targets", []):
         if target["measured"] is not None:
             yield f"{target['outcome']:<6} {target['target']}: {target['measured']:.3g} ({target['wanted']})"

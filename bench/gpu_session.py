@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Timer
 from typing import TextIO
+
+from bench.gpu_process import run
 
 ROOT = Path(__file__).resolve().parent.parent
 LOADS = (
@@ -34,11 +36,12 @@ class Command:
 
 @dataclass(frozen=True)
 class Part:
-    """Commands that run one after the other, at most so many seconds all together."""
+    """Commands that run one after the other, or at once, at most so many seconds all together."""
 
     seconds: float
     commands: Callable[[Session], list[Command]]
     needs: str | None = None  # a program, for which there is no stand-in without a GPU
+    together: bool = False  # begin at once
 
 
 @dataclass
@@ -57,50 +60,47 @@ class Session:
             return "skipped: needs a GPU"
         if part.needs is not None and shutil.which(part.needs) is None:
             return f"skipped: {part.needs} is not on the path"
-        ends, found = time.monotonic() + part.seconds, []
-        for command in part.commands(self):
+        ends, commands = time.monotonic() + part.seconds, part.commands(self)
+
+        def run(command: Command) -> str:
             left = ends - time.monotonic()
-            found.append(self.run(command, min(command.seconds, left)) if left > 0 else "stopped")
+            return self.run(command, min(command.seconds, left)) if left > 0 else "stopped"
+
+        with ThreadPoolExecutor() as pool:
+            found = list(pool.map(run, commands) if part.together else map(run, commands))
         return max(found, key=["passed", "failed", "stopped"].index, default="skipped: nothing to do")
 
     def run(self, command: Command, seconds: float) -> str:
         """Run a command and show what it says; return passed, failed or stopped. No process outlives it."""
-        stopped = []
+        copied: list[str] = []
 
-        def stop() -> None:
-            stopped.append(True)
-            for number in (signal.SIGINT, signal.SIGKILL):  # to the children as well
-                if child.poll() is None:
-                    os.killpg(child.pid, number)
-                    time.sleep(GRACE if number == signal.SIGINT else 0)
+        def said(line: str) -> None:
+            self.say(line)
+            copied.append(line + "\n")
 
-        with subprocess.Popen(
-            command.arguments,
-            cwd=self.work / command.library,
-            env=self._environment(command.library),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        ) as child:
-            timer = Timer(seconds, stop)
-            timer.start()
-            with (self.work / (command.copy or "output")).open("w") as copy:
-                for line in child.stdout or ():
-                    self.say(line.rstrip("\n"))
-                    print(line, end="", file=copy, flush=True)
-            status = child.wait()
-            timer.cancel()
-        if stopped:
+        folder, environment = self.work / command.library, self._environment(command.library)
+        status = run(
+            command.arguments, seconds, said, grace=GRACE, cwd=folder, env=environment, start_new_session=True
+        )
+        if command.copy is not None:
+            (self.work / command.copy).write_text("".join(copied))
+        if status is None:
             self.say(f"stopped after {seconds:.0f} seconds")
             return "stopped"
         return "passed" if status == 0 else "failed"
 
+    @contextmanager
+    def surviving(self) -> Iterator[None]:
+        """Say the exception of a block, and continue: one part must not cost the others."""
+        try:
+            yield
+        except Exception:
+            self.say(traceback.format_exc().rstrip())
+
     def say(self, line: str) -> None:
         """Write a line to the terminal and to the text file."""
-        print(line, flush=True)
-        print(line, file=self.text, flush=True)
+        for place in (sys.stdout, self.text):
+            print(line + "\n", end="", file=place, flush=True)  # whole, where commands run together
 
     def prepare(self) -> None:
         """Make the folders to work in; build the product where its library does not load."""

@@ -7,6 +7,7 @@ costs its own numbers only. FILE is written after every case: a run that is stop
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import re
 import sys
@@ -27,7 +28,12 @@ from bench.problems import Problem, skewed_on
 from bench.rivals import Pass
 from bench.timing import median_seconds
 
-LARGEST_ERROR = 0.05  # beyond: such a pass computes something else
+HOST_BOUND = 200_000  # entries, below which a GPU waits for the host
+
+
+def largest_error(name: str) -> float:
+    """Return how far from float64 a float32 pass may be; TF32 has 11 bits of 24."""
+    return 1e-2 if name.endswith(", TF32") else 1e-4
 
 
 def stand_in(case: Case) -> Case:
@@ -52,7 +58,7 @@ def compare(problem: Problem, rivals: Iterable[str], rounds: int) -> dict[str, A
         with surviving(name, failures):
             one_pass = GPU_RIVALS[name](problem)
             errors[name] = accuracy.errors(one_pass(), expected)
-            if not all(error <= LARGEST_ERROR for error in errors[name].values()):
+            if not all(error <= largest_error(name) for error in errors[name].values()):
                 raise ArithmeticError(f"far from float64: {errors[name]}")
             passes[name] = one_pass
     seconds = median_seconds(passes, rounds, problem.a.device)
@@ -85,7 +91,7 @@ def run_case(case: Case, ours_alone: bool) -> dict[str, Any]:
             result["memory"] = gpu_memory.measure(problem)
     if not ours_alone:
         with surviving("gather bound", failures):
-            result["gather_bound"] = gather_limit.measure(problem).as_dict()
+            result["gather_bound"] = gather_limit.measure(problem)
     with surviving("rivals", failures):
         names = [name for name in case.rivals if name.startswith("dmf_fast") or not ours_alone]
         result |= compare(problem, names, case.rounds)
@@ -98,7 +104,8 @@ def run_case(case: Case, ours_alone: bool) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     """Print one case in a few lines."""
-    print(f"\n{result['problem']}")
+    host = "; probably bound by the host, with 3 launches and 8 allocations a pass of dmf_fast"
+    print(f"\n{result['problem']}{host if result['nnz'] < HOST_BOUND else ''}")
     ours = result.get("milliseconds", {}).get("dmf_fast")
     for name, milliseconds in result.get("milliseconds", {}).items():
         ratio = f"{milliseconds / ours:8.2f}×" if ours else ""
@@ -123,9 +130,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     parser.add_argument("--cases", default="", help="regular expression of names of cases")
     parser.add_argument("--ours", action="store_true", help="time our own passes alone")
+    parser.add_argument("--turn", type=Path, help="file that only one process measures with at a time")
     parser.add_argument("--compile", action="store_true", help=f"also time “{COMPILED}”")
     given = parser.parse_args()
     report: dict[str, Any] = {"cases": [], "failures": {}}
+    turn = None if given.turn is None else given.turn.open("w")
+    if turn is not None:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # before this process uses the GPU, until it ends
     for case in (case for case in (*GPU_CASES, NETFLIX_CASE) if re.search(given.cases, case.name)):
         case = replace(case, rivals=(*case.rivals, COMPILED)) if given.compile else case
         with surviving(case.name, report["failures"]):
