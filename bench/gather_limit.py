@@ -2,14 +2,13 @@
 
 A pass reads a row of Bᵀ for every entry in row order and a row of A for every entry in column order. Here a
 kernel does only that, in several shapes and, where a side is large, also with its rows cut into blocks that
-stay in L2; the fastest counts. DMF_FAST_GATHER_LIMIT may name the kernel's library where it is built already.
+stay in L2; the fastest counts. The kernel is compiled here where `make gpu-libraries` has not done so.
 """
 
 from __future__ import annotations
 
 import ctypes
 import itertools
-import os
 import subprocess
 import tempfile
 from functools import lru_cache, partial
@@ -22,7 +21,8 @@ from torch import Tensor
 from bench.problems import Problem
 from bench.timing import median_seconds
 
-SOURCE = Path(__file__).with_name("gather_limit.cu")
+SOURCE = Path(__file__).resolve().with_name("gather_limit.cu")
+BUILT = SOURCE.parent.parent / "build" / "gpu" / "gather_limit.so"
 # Shapes of the kernel: how much one warp does, and how many loads it has in flight.
 ENTRIES_A_WARP = (64, 128, 512)
 DEPTHS = (4, 8)
@@ -88,8 +88,8 @@ def gather(table: Tensor, indices: Tensor, entries_a_warp: int, depth: int) -> N
 
 @lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL:
-    if "DMF_FAST_GATHER_LIMIT" in os.environ:
-        library = ctypes.CDLL(os.environ["DMF_FAST_GATHER_LIMIT"])
+    if BUILT.is_file():
+        library = ctypes.CDLL(str(BUILT))
     else:
         with tempfile.TemporaryDirectory() as folder:
             architecture = "sm_{}{}".format(*torch.cuda.get_device_capability())

@@ -32,26 +32,27 @@ from bench.gpu_session import ROOT, Command, Part, Session
 from bench.record import RESULTS, origin
 
 SECTIONS = ("SpeedOfLight", "WarpStateStats", "MemoryWorkloadAnalysis", "LaunchStats", "Occupancy")
-OPERATORS_SECONDS = 30  # after which the table is made of what there is
+OPERATORS_SECONDS = 24  # after which no case begins
 PATIENCE = 5  # times the seconds of a part, where it is rehearsed on a CPU that others may use
 
 
-def python(*arguments: str | Path, seconds: float = float("inf"), library: str = "product") -> Command:
-    """Return a command of the Python that runs this, with one of the libraries."""
-    return Command((sys.executable, *arguments), seconds, library)
+def python(*arguments: str | Path) -> Command:
+    """Return a command of the Python that runs this."""
+    return Command((sys.executable, *arguments))
 
 
 def measuring(
-    session: Session,
-    module: str,
-    output: str,
-    *more: str | Path,
-    seconds: float = float("inf"),
-    library: str = "product",
+    module: str, name: str, session: Session, *more: str | Path, seconds: float = float("inf")
 ) -> Command:
-    """Return a command that runs a module which measures on the device and writes a JSON."""
-    where = ("--device", session.device, "--output", session.work / f"{output}.json")
-    return python("-m", f"bench.{module}", *where, *more, seconds=seconds, library=library)
+    """Return a command of a module that writes a JSON of this name, in which a library may follow "of"."""
+    where = ("--device", session.device, "--output", session.work / f"{name}.json")
+    library = name.partition(" of ")[2] or "product"
+    return replace(python("-m", f"bench.{module}", *where, *more), seconds=seconds, library=library)
+
+
+def measures(module: str, name: str, *more: str) -> Callable[[Session], list[Command]]:
+    """Return the commands of a part that has one."""
+    return lambda session: [measuring(module, name, session, *more)]
 
 
 def loads(session: Session) -> list[Command]:
@@ -64,36 +65,27 @@ def loads(session: Session) -> list[Command]:
 def operators(session: Session) -> list[Command]:
     """Return all checks, and those of coefficients that the column pass makes again, as for many entries."""
     seconds = ("--seconds", str(OPERATORS_SECONDS * (PATIENCE if session.device == "cpu" else 1)))
-    commands = [measuring(session, "gpu_checks", "operators", *seconds)]
-    if (name := "recomputed") in session.variants:
-        only = ("--only", "completion_loss_gradients")
-        commands.append(
-            measuring(session, "gpu_checks", f"operators of {name}", *seconds, *only, library=name)
-        )
-    return commands
-
-
-def steps(session: Session) -> list[Command]:
-    return [measuring(session, "gpu_step", "steps")]
+    only = ("--only", "completion_loss_gradients")
+    return [
+        measuring("gpu_checks", "operators", session, *seconds),
+        *(measuring("gpu_checks", f"operators of {name}", session, *seconds, *only)
+          for name in session.variants if name == "recomputed"),
+    ]  # fmt: skip
 
 
 def sweep(session: Session) -> list[Command]:
     """Return the product among its rivals, then other widths and sizes."""
-    commands = [measuring(session, "gpu_sweep", "sweep", "--cases", "(1M|10M), h 64", seconds=45)]
+    commands = [measuring("gpu_sweep", "sweep", session, "--cases", "(1M|10M), h 64", seconds=45)]
     if session.device == "cuda":
-        commands.append(measuring(session, "gpu_sweep", "sweep of others", "--cases", "h 16|h 128|100k"))
+        commands.append(measuring("gpu_sweep", "sweep, others", session, "--cases", "h 16|h 128|100k"))
     return commands
 
 
 def variants(session: Session) -> list[Command]:
     """Return every library alone, at the size that decides; all begin at once and measure one by one."""
-    turn = ("--turn", session.work / "turn")
-    return [
-        measuring(
-            session, "gpu_sweep", f"sweep of {name}", "--ours", "--cases", "1M, h 64", *turn, library=name
-        )
-        for name in (*(["product"] if session.device == "cuda" else []), *session.variants)
-    ]
+    options = ("--ours", "--cases", "1M, h 64", "--turn", session.work / "turn")
+    names = [*(["product"] if session.device == "cuda" else []), *session.variants]
+    return [measuring("gpu_sweep", f"sweep of {name}", session, *options) for name in names]
 
 
 def tests(session: Session) -> list[Command]:
@@ -105,11 +97,10 @@ def tests(session: Session) -> list[Command]:
 
 
 def failed(session: Session) -> list[Command]:
-    places = (Path(session.text.name).parent, RESULTS)
-    reports = [report for place in places for report in place.glob("*-first*.json")]
-    if not reports:
+    own, kept = (sorted(place.glob("*-first*.json")) for place in (Path(session.text.name).parent, RESULTS))
+    if not (reports := own or kept):
         return []
-    newest = max(reports, key=lambda report: report.stem)  # which begins with its day
+    newest = reports[-1]  # names begin with the day
     outcomes = session.work / "failed.outcomes"
     return [python("-m", "bench.gpu_tests", "--outcomes", outcomes, "--failed-of", newest)]
 
@@ -121,14 +112,6 @@ def profile(session: Session) -> list[Command]:
     return [Command(["ncu", *options, sys.executable, "-m", "bench.gpu_profile"], copy="profile.csv")]
 
 
-def grid(session: Session) -> list[Command]:
-    return [measuring(session, "gpu_grid", "grid")]
-
-
-def netflix(session: Session) -> list[Command]:
-    return [measuring(session, "gpu_sweep", "netflix", "--cases", "100M")]
-
-
 def sanitizer(tool: str, only: str) -> Callable[[Session], list[Command]]:
     """Return the commands of a tool on small problems of one dtype, in one process, in our kernels alone."""
     options = f"--tool {tool} --kernel-regex kns=dmf --error-exitcode 99 --show-backtrace no".split()
@@ -137,22 +120,23 @@ def sanitizer(tool: str, only: str) -> Callable[[Session], list[Command]]:
     return lambda session: [Command(watched, copy=f"{tool}.sanitizer")]
 
 
-# A process takes 8 to 14 seconds until it measures. `sweep` has two of them, each with time for its cases: 45
-# is 14 and 31 for 1M and 10M, the rest 14 and 21 for the other three. `variants` has seven, which import at
-# once (14); then each in its turn has a CUDA context, a problem and 9 rounds of three passes (7 · 3).
+# A process takes 8 to 14 seconds until it measures, and in `operators` those that it starts as much again: 14
+# and 24 seconds leave them 10. `sweep` has two processes: 45 seconds are 14 and 31 for 1M and 10M, the rest
+# 14 and 16 for three smaller cases. `variants` has seven, which import at once (14); then each in its turn
+# has a CUDA context, a problem and 9 rounds of three passes (7 · 3), and one that hangs has 8.
 FIRST = {
     "loads": Part(10, loads),
     "operators": Part(40, operators, together=True),
-    "steps": Part(25, steps),
-    "sweep": Part(80, sweep),
-    "variants": Part(40, variants, together=True),
+    "steps": Part(25, measures("gpu_step", "steps")),
+    "sweep": Part(75, sweep),
+    "variants": Part(45, variants, together=True),
     "tests": Part(105, tests),
 }
 SECOND = {
     "failed": Part(60, failed),
     "profile": Part(50, profile, needs="ncu"),
-    "grid": Part(40, grid),
-    "netflix": Part(60, netflix),
+    "grid": Part(40, measures("gpu_grid", "grid")),
+    "netflix": Part(60, measures("gpu_sweep", "netflix", "--cases", "100M")),
     "memcheck": Part(50, sanitizer("memcheck", "h 17|h 64|run of"), needs="compute-sanitizer"),
     "racecheck": Part(40, sanitizer("racecheck", "run|tile|build_layout"), needs="compute-sanitizer"),
 }
@@ -204,9 +188,6 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the results")
-    parser.add_argument(
-        "--libraries", type=Path, default=ROOT / "build" / "gpu", help="where they are prebuilt"
-    )
     parser.add_argument("parts", nargs="+", choices=[*GROUPS, *PARTS], metavar="PART")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
@@ -217,7 +198,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work,
         output.with_suffix(".txt").open("w") as text,
     ):
-        session = Session(given.device, Path(work), text, given.libraries.resolve())
+        session = Session(given.device, Path(work), text, ROOT / "build" / "gpu")
         patience = PATIENCE if given.device == "cpu" else 1
         parts = {name: replace(PARTS[name], seconds=PARTS[name].seconds * patience) for name in names}
         sys.exit(0 if run_parts(parts, session, output) else 1)

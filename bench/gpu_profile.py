@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 
+from bench.gpu_grid import trials
 from bench.gpu_rivals import GPU_RIVALS
 from bench.problems import MILLION, skewed_on
-from dmf_fast.experiments import low_rank_problem
-from dmf_fast.initialization import initialize
-from dmf_fast.optim import GroupRMSprop
-from dmf_fast.training import FitOptions, fit
+from dmf_fast.training import fit_many
 
 PASSES = ("dmf_fast", "dmf_fast tiles, TF32")
 WARM_UP = 2
@@ -44,11 +41,9 @@ def make_passes() -> None:
 
 
 def make_steps() -> None:
-    train = low_rank_problem(100, 100, 5, 2000, seed=0).train.to("cuda")
-    factors = initialize("gaussian", (100, 100, 100, 100), 1e-3, seed=0, device="cuda")
-    options = FitOptions(steps=STEPS, progress=False, engine="cuda_block")
+    given = trials("cuda", [(3, 1e-3, 1e-3, 2000)], STEPS)
     with profiled():
-        fit(factors, train, partial(GroupRMSprop, lr=1e-3), options)
+        fit_many(given)
 
 
 if __name__ == "__main__":

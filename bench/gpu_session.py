@@ -145,7 +145,5 @@ class Session:
             environment["OMP_NUM_THREADS"] = "1"
         else:
             paths.append(self.libraries / "site-packages")
-            if (gathers := self.libraries / "gather_limit.so").is_file():
-                environment["DMF_FAST_GATHER_LIMIT"] = str(gathers)
         environment["PYTHONPATH"] = os.pathsep.join([*map(str, paths), os.environ.get("PYTHONPATH", "")])
         return os.environ | environment

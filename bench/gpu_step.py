@@ -4,44 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
-from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 
-from bench import gpu_limits
-from bench.gpu_runs import ENGINES
+from bench import gpu_grid, gpu_limits
 from bench.timing import median_seconds
 from dmf_fast import completion_loss
 from dmf_fast.experiments import low_rank_problem
 from dmf_fast.initialization import initialize
-from dmf_fast.optim import GroupRMSprop
-from dmf_fast.training import FitOptions, Recording, fit
 
 SIZE, ENTRIES = 100, 2000
 DEPTHS = (2, 3, 4)
 WARM_UP = 3
-
-
-def of_one_block(depth: int, device: str, few: int, many: int, rounds: int) -> float:
-    """Return microseconds a step: the difference of a run of `many` steps and one of `few`, over theirs."""
-    train = low_rank_problem(SIZE, SIZE, 5, ENTRIES, seed=0).train.to(device)
-
-    def seconds(steps: int) -> float:
-        factors = initialize("gaussian", (SIZE,) * (depth + 1), 1e-3, seed=0, device=device)
-        options = FitOptions(steps=steps, progress=False, engine=ENGINES[device])  # type: ignore[arg-type]
-        start = time.perf_counter()
-        result = fit(
-            factors, train, partial(GroupRMSprop, lr=1e-3), options, recording=Recording(every=steps)
-        )
-        assert (result.engine, result.steps) == (options.engine, steps)
-        return time.perf_counter() - start
-
-    seconds(few)
-    return 1e6 * median(seconds(many) - seconds(few) for _ in range(rounds)) / (many - few)
 
 
 def launched(device: str, rounds: int) -> dict[str, float]:
@@ -89,8 +65,8 @@ def main() -> None:
 
     keep("limits", gpu_limits.measure(given.device))
     for depth in DEPTHS:
-        microseconds = of_one_block(depth, given.device, few, many, rounds)
-        keep(f"microseconds_of_one_block_at_depth_{depth}", microseconds)
+        found = gpu_grid.measure(given.device, few, many, rounds, [(depth, 1e-3, 1e-3, ENTRIES)])
+        keep(f"microseconds_of_one_block_at_depth_{depth}", found["microseconds_a_step_of_all"])
     keep("microseconds_launched", launched(given.device, 9 if given.device == "cuda" else 1))
 
 

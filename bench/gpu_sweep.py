@@ -10,6 +10,7 @@ import argparse
 import fcntl
 import json
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,7 @@ from bench.problems import Problem, skewed_on
 from bench.rivals import Pass
 from bench.timing import median_seconds
 
+SECONDS_A_TURN = 8
 HOST_BOUND = 200_000  # entries, below which a GPU waits for the host
 
 
@@ -137,6 +139,7 @@ def main() -> None:
     turn = None if given.turn is None else given.turn.open("w")
     if turn is not None:
         fcntl.flock(turn, fcntl.LOCK_EX)  # before this process uses the GPU, until it ends
+        signal.alarm(SECONDS_A_TURN * (5 if given.device == "cpu" else 1))  # which ends it also in a call
     for case in (case for case in (*GPU_CASES, NETFLIX_CASE) if re.search(given.cases, case.name)):
         case = replace(case, rivals=(*case.rivals, COMPILED)) if given.compile else case
         with surviving(case.name, report["failures"]):

@@ -50,27 +50,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Have outcomes written by the process that collects those of all workers."""
-    if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Outcomes(Path(os.environ[OUTCOMES])))
-
-
-class Outcomes:
-    """A file of outcomes."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Write an outcome, once a test."""
-        if report.passed and report.when != "call":
-            return
-        crash = getattr(report.longrepr, "reprcrash", None)
-        said = "" if report.passed else str(report.longrepr if crash is None else crash.message)
-        outcome = {"test": report.nodeid, "outcome": report.outcome, "seconds": report.duration}
-        with self._file.open("a") as outcomes:
-            outcomes.write(json.dumps(outcome | {"message": said.strip()[:500]}) + "\n")
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Write an outcome, once a test; the process that collects those of all workers does."""
+    if "PYTEST_XDIST_WORKER" in os.environ or (report.passed and report.when != "call"):
+        return
+    crash = getattr(report.longrepr, "reprcrash", None)
+    said = "" if report.passed else str(report.longrepr if crash is None else crash.message)
+    outcome = {"test": report.nodeid, "outcome": report.outcome, "seconds": report.duration}
+    with Path(os.environ[OUTCOMES]).open("a") as outcomes:
+        outcomes.write(json.dumps(outcome | {"message": said.strip()[:500]}) + "\n")
 
 
 def failed_of(report: Path) -> list[str]:

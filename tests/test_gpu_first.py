@@ -29,9 +29,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_every_part_is_rehearsed_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
-    options = ["--device", "cpu", "--output", tmp_path]
-    command = ["sh", ROOT / "bench" / "gpu_first.sh", *options, "first", "second"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    options = ["--device", "cpu", "--output", str(tmp_path), "first", "second"]
+    done = subprocess.run(["sh", ROOT / "bench" / "gpu_first.sh", *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     text, report = tmp_path.glob("*-cpu-first-second.txt"), tmp_path.glob("*-cpu-first-second.json")
     assert next(text).read_text() == done.stdout
