@@ -6,19 +6,16 @@
 
 #include "../kernels/cuda/descent.cuh"
 #include "../kernels/cuda/descent_plan.h"
-#include "descent_problems.h"
+#include "block_problems.h"
 
 using namespace dmf;
 using namespace dmf::test;
-using dmf::cuda::ArrayUse;
 using dmf::cuda::BlockPlan;
 using dmf::cuda::BlockTask;
-using dmf::cuda::Place;
 using dmf::cuda::RunState;
 
 namespace {
 
-constexpr int64_t roomy = 227 * 1024;
 constexpr int64_t cramped = cuda::shared_front + 3000;
 
 // The runs of a launch in memory of their own.
@@ -144,45 +141,6 @@ void check_against_plain_loops(const DescentProblem& problem, int split, int64_t
   for (int j = 0; j < problem.depth(); ++j) {
     CHECK(close(launch.factor(0, j).numbers, plain.factors[j].numbers, tolerance));
   }
-}
-
-Rule gradient_descent(double lr, double momentum = 0, double weight_decay = 0) {
-  Rule rule;
-  rule.lr = lr;
-  rule.momentum = momentum;
-  rule.weight_decay = weight_decay;
-  return rule;
-}
-
-Rule group_rmsprop(double lr, double weight_decay = 0) {
-  Rule rule;
-  rule.kind = RuleKind::group_rmsprop;
-  rule.lr = lr;
-  rule.alpha = 0.9;
-  rule.eps = 1e-6;
-  rule.weight_decay = weight_decay;
-  return rule;
-}
-
-Rule adam(double lr, double weight_decay = 0) {
-  Rule rule;
-  rule.kind = RuleKind::adam;
-  rule.lr = lr;
-  rule.beta1 = 0.9;
-  rule.beta2 = 0.99;
-  rule.eps = 1e-6;
-  rule.weight_decay = weight_decay;
-  return rule;
-}
-
-DescentProblem problem_of(int64_t rows, int64_t columns, int64_t nnz, const std::vector<int64_t>& hidden,
-                          Rule rule, bool weighted = false, unsigned seed = 1) {
-  std::vector<int64_t> widths{columns};
-  widths.insert(widths.end(), hidden.begin(), hidden.end());
-  widths.push_back(rows);
-  DescentProblem problem(random_pattern(rows, columns, nnz, 1.5, seed), widths, weighted, seed);
-  problem.rule = rule;
-  return problem;
 }
 
 }  // namespace
@@ -367,103 +325,4 @@ TEST_CASE("CUDA descent: a launch to the step where the run stands evaluates the
   CHECK(launch.state().step == 0);
   CHECK(launch.state().loss == Approx(plain.loss).epsilon(1e-12));
   CHECK(launch.state().gradient_norm == Approx(plain.gradient_norm).epsilon(1e-12));
-}
-
-TEST_CASE("CUDA descent: arrays that live at the same time lie apart") {
-  std::mt19937_64 generator(6);
-  const auto draw = [&](int64_t count) { return static_cast<int64_t>(generator() % count); };
-  for (int round = 0; round < 200; ++round) {
-    std::vector<ArrayUse> arrays(1 + draw(20));
-    for (ArrayUse& array : arrays) {
-      const auto first = static_cast<int>(draw(8));
-      array = {1 + draw(100), first, first + static_cast<int>(draw(8 - first)), static_cast<double>(draw(5))};
-    }
-    const int64_t limit = 32 + draw(400);
-    const cuda::Placement placed = cuda::place_arrays(arrays, 20, limit, 40);
-    CHECK(placed.shared_bytes <= std::max<int64_t>(limit, 32));
-    for (size_t one = 0; one < arrays.size(); ++one) {
-      const Place place = placed.places[one];
-      const int64_t end = place.offset + arrays[one].bytes;
-      CHECK(place.offset % 16 == 0);
-      CHECK(place.offset >= (place.shared ? 20 : 40));
-      CHECK(end <= (place.shared ? placed.shared_bytes : placed.memory_bytes));
-      for (size_t two = 0; two < one; ++two) {
-        const Place other = placed.places[two];
-        if (place.shared != other.shared) continue;
-        if (arrays[one].last < arrays[two].first || arrays[two].last < arrays[one].first) continue;
-        CHECK((end <= other.offset || other.offset + arrays[two].bytes <= place.offset));
-      }
-    }
-  }
-}
-
-TEST_CASE("CUDA descent: the most read arrays come to shared memory, and arrays in turn share a place") {
-  const std::vector<ArrayUse> arrays{{64, 0, 1, 1}, {64, 0, 3, 9}, {64, 2, 3, 2}, {64, 1, 2, 3, 8}};
-  const cuda::Placement placed = cuda::place_arrays(arrays, 0, 128, 100);
-  CHECK(placed.places[1].shared == 1);
-  CHECK(placed.places[3].shared == 1);
-  CHECK(placed.places[0].shared == 0);
-  CHECK(placed.places[2].shared == 0);
-  CHECK(placed.places[0].offset == 112);
-  CHECK(placed.places[2].offset == 112);
-  CHECK(placed.memory_bytes == 176);
-  const cuda::Placement tight = cuda::place_arrays(arrays, 0, 64, 100);
-  CHECK(tight.places[3].shared == 0);
-  CHECK(tight.places[3].offset == 8);
-}
-
-TEST_CASE("CUDA descent: problems that are none for a block are refused") {
-  const DescentProblem problem = problem_of(12, 9, 50, {6, 7}, gradient_descent(0.3));
-  const DescentProgram program = program_of(problem, 1);
-  cuda::RunOptions options;
-  options.total_weight = 50;
-  CHECK_NOTHROW(cuda::plan_block_run(program, options, 50, false, 4, roomy));
-  const auto too_large = [&](const DescentProgram& other, int64_t nnz, int64_t limit) {
-    CHECK_THROWS_AS(cuda::plan_block_run(other, options, nnz, false, 4, limit), cuda::TooLargeForBlock);
-  };
-  too_large(program, 65537, roomy);
-  too_large(program, 50, cuda::shared_front - 1);
-  too_large(program_of(problem_of(5, 5, 9, std::vector<int64_t>(8, 3), gradient_descent(0.3)), 1), 9, roomy);
-  too_large(program_of(problem_of(5, 5, 9, {257}, gradient_descent(0.3)), 1), 9, roomy);
-}
-
-TEST_CASE("CUDA descent: what is wrong is not called too large") {
-  const DescentProblem problem = problem_of(12, 9, 50, {6, 7}, gradient_descent(0.3));
-  const DescentProgram program = program_of(problem, 1);
-  cuda::RunOptions options;
-  options.total_weight = 50;
-  const auto wrong = [&](const DescentProgram& other, const cuda::RunOptions& with, int64_t nnz) {
-    try {
-      cuda::plan_block_run(other, with, nnz, false, 4, roomy);
-      FAIL("it was taken");
-    } catch (const cuda::TooLargeForBlock&) {
-      FAIL("it was called too large");
-    } catch (const std::invalid_argument&) {
-    }
-  };
-  wrong(program, options, 0);
-  DescentProgram astray = program;
-  astray.products[0].right = 17;
-  wrong(astray, options, 50);
-  for (const RuleKind kind : {RuleKind::adaptive_gradient_descent, RuleKind::preconditioned_lbfgs}) {
-    cuda::RunOptions unknown = options;
-    unknown.rule.kind = kind;
-    wrong(program, unknown, 50);
-  }
-  options.total_weight = 0;
-  wrong(program, options, 50);
-}
-
-TEST_CASE("CUDA descent: cycles are counted as the kernel's header says") {
-  const auto cycles = [](const std::vector<int64_t>& hidden, int split, int64_t nnz) {
-    const DescentProblem problem = problem_of(100, 100, nnz, hidden, group_rmsprop(0.001));
-    cuda::RunOptions options;
-    options.total_weight = 1;
-    return cuda::plan_block_run(program_of(problem, split), options, nnz, false, 4, roomy).cycles;
-  };
-  for (int depth = 2; depth <= 4; ++depth) {
-    const std::vector<int64_t> hidden(depth - 1, 100);
-    CHECK(cycles(hidden, 1, 2000) == Approx(25000 + (depth - 2) * 32000).epsilon(0.1));
-    CHECK(cycles(hidden, 0, 2000) == Approx(36000 + (depth - 2) * 31500).epsilon(0.1));
-  }
 }

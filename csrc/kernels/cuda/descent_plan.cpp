@@ -2,18 +2,13 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 #include <string>
+
+#include "array_placement.h"
 
 namespace dmf::cuda {
 
 namespace {
-
-constexpr int64_t alignment = 16;
-
-int64_t aligned(int64_t bytes) {
-  return (bytes + alignment - 1) / alignment * alignment;
-}
 
 template <class Error = std::invalid_argument>
 void require(bool holds, const std::string& sentence) {
@@ -21,25 +16,6 @@ void require(bool holds, const std::string& sentence) {
 }
 
 constexpr auto require_size = require<TooLargeForBlock>;
-
-// The lowest offset from `begin` on at which array `chosen` is alone as long as it lives.
-int64_t lowest_offset(const std::vector<ArrayUse>& arrays, const std::vector<Place>& places,
-                      const std::vector<size_t>& earlier, size_t chosen, bool shared, int64_t begin) {
-  const ArrayUse& own = arrays[chosen];
-  std::vector<std::pair<int64_t, int64_t>> taken;
-  for (const size_t other : earlier) {
-    const ArrayUse& use = arrays[other];
-    if ((places[other].shared != 0) != shared || use.last < own.first || own.last < use.first) continue;
-    taken.emplace_back(places[other].offset, places[other].offset + aligned(use.bytes));
-  }
-  std::sort(taken.begin(), taken.end());
-  int64_t offset = aligned(begin);
-  for (const auto& [first, end] : taken) {
-    if (offset + own.bytes <= first) break;
-    offset = std::max(offset, end);
-  }
-  return offset;
-}
 
 // Collects the arrays of a run with what a step does to them, and places them.
 class Planner {
@@ -256,30 +232,6 @@ void check(const DescentProgram& program, const RunOptions& options, int64_t nnz
 }
 
 }  // namespace
-
-Placement place_arrays(const std::vector<ArrayUse>& arrays, int64_t shared_begin, int64_t shared_limit,
-                       int64_t memory_begin) {
-  std::vector<size_t> order(arrays.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t one, size_t other) { return arrays[one].reads > arrays[other].reads; });
-  Placement result{std::vector<Place>(arrays.size()), aligned(shared_begin), aligned(memory_begin)};
-  std::vector<size_t> earlier;
-  for (const size_t chosen : order) {
-    const ArrayUse& use = arrays[chosen];
-    int64_t offset = lowest_offset(arrays, result.places, earlier, chosen, true, shared_begin);
-    const bool shared = offset + aligned(use.bytes) <= shared_limit;
-    if (!shared) {
-      offset = use.home != no_home ? use.home
-                                   : lowest_offset(arrays, result.places, earlier, chosen, false, memory_begin);
-    }
-    int64_t& bytes = shared ? result.shared_bytes : result.memory_bytes;
-    bytes = std::max(bytes, offset + aligned(use.bytes));
-    result.places[chosen] = Place{static_cast<int32_t>(offset), shared};
-    earlier.push_back(chosen);
-  }
-  return result;
-}
 
 BlockPlan plan_block_run(const DescentProgram& program, const RunOptions& options, int64_t nnz, bool weighted,
                          int number_bytes, int64_t shared_limit) {

@@ -9,7 +9,7 @@
 // A run has a piece of memory on the device, which begins with its BlockRun, and in which every array that
 // outlives a launch has its *home*: factors, moments and Ω. For the time of a launch an array has a *place*, in
 // the block's shared memory or in the run's memory. Arrays that a step makes anew have no home, and may share a
-// place with others that are not needed at the same time (descent_plan.h).
+// place with others that are not needed at the same time (array_placement.h).
 //
 // Ω stands in both orders of ObservedLines, in 16-bit indices, 8 bytes an entry and, in float32, 8 more for its
 // value and its coefficient, 12 with a weight.
