@@ -47,6 +47,30 @@ struct accumulator<double> {
 template <class Storage>
 using accumulator_t = typename accumulator<Storage>::type;
 
+// Calls body with a number of the storage type that `dtype` names.
+template <class Body>
+auto with_storage(Dtype dtype, const Body& body) {
+  switch (dtype) {
+    case Dtype::float64:
+      return body(double{});
+    case Dtype::float32:
+      return body(float{});
+    case Dtype::bfloat16:
+      return body(bfloat16{});
+    case Dtype::float16:
+      break;
+  }
+  return body(float16{});
+}
+
+// For what only moves numbers: calls body with an integer of their `itemsize` bytes, 2, 4 or 8.
+template <class Body>
+void with_bits(int itemsize, const Body& body) {
+  if (itemsize == 2) return body(uint16_t{});
+  if (itemsize == 4) return body(uint32_t{});
+  body(uint64_t{});
+}
+
 DMF_INLINE float widen(bfloat16 x) {
   const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
   float result;

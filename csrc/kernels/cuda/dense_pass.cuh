@@ -6,8 +6,8 @@
 #pragma once
 
 #include "../task.h"
-#include "entries.cuh"
 #include "finish.cuh"
+#include "numbers.cuh"
 #include "workspace.h"
 
 namespace dmf::cuda {
@@ -25,7 +25,8 @@ __device__ __forceinline__ void for_segment_entries(const LineOrder& order, cons
   if (segment.line < 0) return;
   for (int k = threadIdx.x % warp_size; k < segment.count; k += warp_size) {
     const int64_t entry = segment.start + k;
-    body(entry, segment.line * order.gathered_lines + segment.first_line + index_of(order, entry));
+    body(entry,
+         segment.line * order.gathered_lines + segment.first_line + index_at(order.index, order.wide, entry));
   }
 }
 
@@ -36,7 +37,7 @@ __global__ void __launch_bounds__(dense_threads)
   double loss = 0;
   for_segment_entries(order, [&](int64_t entry, int64_t place) {
     const T residual = number_of<Storage>(given.dense, place) - number_of<Storage>(given.values, entry);
-    const T weight = weight_of<Storage>(given.weights, entry);
+    const T weight = given.weights == nullptr ? T(1) : number_of<Storage>(given.weights, entry);
     loss += static_cast<double>(weight) * residual * residual;
     if (given.gradient != nullptr) {
       static_cast<T*>(given.gradient)[place] = static_cast<T>(2.0 * given.scale) * weight * residual;
@@ -46,24 +47,18 @@ __global__ void __launch_bounds__(dense_threads)
   if (threadIdx.x == 0) losses[blockIdx.x] = sum;
 }
 
-// values[position] = dense[i, j].
-template <class Bits>
+// values[position] = dense[i, j], or the other way: `scatters`.
+template <bool scatters, class Bits>
 __global__ void __launch_bounds__(dense_threads)
-    gather_entries(const LineOrder order, const uint32_t* position, const Bits* dense, Bits* values) {
-  for_segment_entries(order, [&](int64_t entry, int64_t place) { values[position[entry]] = dense[place]; });
-}
-
-// dense[i, j] = values[position].
-template <class Bits>
-__global__ void __launch_bounds__(dense_threads)
-    scatter_entries(const LineOrder order, const uint32_t* position, const Bits* values, Bits* dense) {
-  for_segment_entries(order, [&](int64_t entry, int64_t place) { dense[place] = values[position[entry]]; });
+    copy_observed(const LineOrder order, const uint32_t* position, const Bits* from, Bits* to) {
+  for_segment_entries(order, [&](int64_t entry, int64_t place) {
+    to[scatters ? place : position[entry]] = from[scatters ? position[entry] : place];
+  });
 }
 
 template <class Bits>
-__global__ void __launch_bounds__(dense_threads)
-    order_entries(const uint32_t* position, int64_t nnz, const Bits* values, Bits* ordered) {
-  const int64_t entry = static_cast<int64_t>(blockIdx.x) * dense_threads + threadIdx.x;
+__global__ void order_entries(const uint32_t* position, int64_t nnz, const Bits* values, Bits* ordered) {
+  const int64_t entry = global_thread();
   if (entry < nnz) ordered[position[entry]] = values[entry];
 }
 
@@ -89,23 +84,18 @@ void dense_loss_of(const DeviceLayout& layout, const DenseOperands& given, void*
   launch_finish<T>(end, stream);
 }
 
-template <class Bits>
-void gather_of(const DeviceLayout& layout, const void* dense, void* values, cudaStream_t stream) {
-  launch(gather_entries<Bits>, dense_blocks(layout), dense_threads, 0, stream, layout.row_order,
-         layout.position, static_cast<const Bits*>(dense), static_cast<Bits*>(values));
-}
-
-template <class Bits>
-void scatter_of(const DeviceLayout& layout, const void* values, void* dense, cudaStream_t stream) {
-  fill_bytes(dense, 0, layout.shape.rows * layout.shape.columns * static_cast<int64_t>(sizeof(Bits)), stream);
-  launch(scatter_entries<Bits>, dense_blocks(layout), dense_threads, 0, stream, layout.row_order,
-         layout.position, static_cast<const Bits*>(values), static_cast<Bits*>(dense));
+template <bool scatters, class Bits>
+void copy_of(const DeviceLayout& layout, const void* from, void* to, cudaStream_t stream) {
+  if (scatters)
+    fill_bytes(to, 0, layout.shape.rows * layout.shape.columns * static_cast<int64_t>(sizeof(Bits)), stream);
+  launch(copy_observed<scatters, Bits>, dense_blocks(layout), dense_threads, 0, stream, layout.row_order,
+         layout.position, static_cast<const Bits*>(from), static_cast<Bits*>(to));
 }
 
 template <class Bits>
 void order_of(const uint32_t* position, int64_t nnz, const void* values, void* ordered, cudaStream_t stream) {
-  launch(order_entries<Bits>, ceil_divide(nnz, dense_threads), dense_threads, 0, stream, position, nnz,
-         static_cast<const Bits*>(values), static_cast<Bits*>(ordered));
+  launch_per_item(order_entries<Bits>, nnz, stream, position, nnz, static_cast<const Bits*>(values),
+                  static_cast<Bits*>(ordered));
 }
 
 }  // namespace dmf::cuda

@@ -100,13 +100,9 @@ class BlockDescent {
 
   __device__ __forceinline__ void fetch_observed() const {
     const BlockObserved& observed = run_.observed;
-    fetch(observed.row_start);
-    fetch(observed.column);
-    fetch(observed.column_place);
-    fetch(observed.value);
-    fetch(observed.weight);
-    fetch(observed.column_start);
-    fetch(observed.row);
+    for (const BlockArray* array : {&observed.row_start, &observed.column, &observed.column_place,
+                                    &observed.value, &observed.weight, &observed.column_start, &observed.row})
+      fetch(*array);
   }
 
   __device__ __forceinline__ void clear(const BlockArray& array) const {
@@ -139,25 +135,18 @@ class BlockDescent {
     if (forms_product()) {
       give_sum(formed_phase(observed, memory_, targets, value(run_.a), gradient(run_.a)), sums_);
     } else {
-      // The fewest packs a thread that hold a row.
-      const int row_packs = value(run_.a).row_packs();
-      if (row_packs <= group_threads) {
-        observe_lines<1>(targets);
-      } else if (row_packs <= 2 * group_threads) {
-        observe_lines<2>(targets);
-      } else if (row_packs <= 4 * group_threads) {
-        observe_lines<4>(targets);
-      } else {
-        observe_lines<8>(targets);
-      }
+      observe_lines<1>(targets);
     }
     __syncthreads();
     return take_sum(sums_, blockDim.x / warp_size);
   }
 
+  // With the fewest packs a thread that hold a row.
   template <int packs>
   __device__ __forceinline__ void observe_lines(const Targets<T>& targets) const {
-    static_assert(packs * group_threads * 16 <= most_line_bytes);
+    if constexpr (packs * group_threads * 16 < most_line_bytes) {
+      if (value(run_.a).row_packs() > packs * group_threads) return observe_lines<2 * packs>(targets);
+    }
     line_phases<packs>(run_.observed, memory_, targets, value(run_.a), value(run_.b_transposed),
                        gradient(run_.a), gradient(run_.b_transposed), sums_);
   }

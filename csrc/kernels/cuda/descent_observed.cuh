@@ -13,6 +13,8 @@
 // long: a row is 4 wavefronts, in each phase, and indices, coefficients and shuffles are 1.
 #pragma once
 
+#include <type_traits>
+
 #include "descent_matrix.cuh"
 
 namespace dmf::cuda {
@@ -27,14 +29,9 @@ constexpr int batch_size = packs < 8 ? 4 : 2;
 template <class T, int packs>
 struct RowPart {
   static constexpr int numbers = pack_size<T>;
-  PackOf<T> pack[packs];
+  PackOf<T> pack[packs] = {};
 
-  __device__ __forceinline__ void clear() {
-#pragma unroll
-    for (int p = 0; p < packs; ++p) pack[p] = PackOf<T>{};
-  }
-
-  // Packs behind the row's end stay as they are: zeros, since `clear`.
+  // Packs behind the row's end stay as they are: zeros.
   __device__ __forceinline__ void load(const T* row, int row_packs) {
     const int thread = threadIdx.x % group_threads;
     const T* own = row + thread * numbers;
@@ -106,11 +103,6 @@ struct Batch {
   RowPart<T, packs> rows[size];
   int first, end;
 
-  __device__ __forceinline__ Batch() {
-#pragma unroll
-    for (int k = 0; k < size; ++k) rows[k].clear();
-  }
-
   __device__ __forceinline__ int entry(int k) const {
     return first + k * groups + static_cast<int>(threadIdx.x) % warp_size / group_threads;
   }
@@ -158,12 +150,10 @@ __device__ __forceinline__ double row_phase(const BlockObserved& observed, const
   const int lane = threadIdx.x % warp_size, thread = lane % group_threads;
   Entries batch;
   RowPart<T, packs> own;
-  own.clear();
   double loss = 0;
   for (int line = threadIdx.x / warp_size; line < padded(a.rows); line += blockDim.x / warp_size) {
     RowPart<T, packs> sum;
     own.load(a.row(line), a.row_packs());
-    sum.clear();
     const int end = start[line + 1];
     for (int first = start[line]; first < end; first += Entries::entries) {
       batch.gather(b_transposed, column, first, end);
@@ -201,7 +191,6 @@ __device__ __forceinline__ void column_phase(const BlockObserved& observed, cons
   Entries batch;
   for (int line = threadIdx.x / warp_size; line < padded(gradient.rows); line += blockDim.x / warp_size) {
     RowPart<T, packs> sum;
-    sum.clear();
     const int end = start[line + 1];
     for (int first = start[line]; first < end; first += Entries::entries) {
       batch.gather(a, row, first, end);
@@ -215,17 +204,6 @@ __device__ __forceinline__ void column_phase(const BlockObserved& observed, cons
   }
 }
 
-// Both phases with their barrier between them: dA, dBᵀ, and the sums of the warps' losses.
-template <int packs, bool all_shared, class T>
-__device__ __forceinline__ void both_phases(const BlockObserved& observed, const BlockMemory& memory,
-                                            const Targets<T>& targets, const MatrixView<T>& a,
-                                            const MatrixView<T>& b_transposed, const MatrixView<T>& gradient_a,
-                                            const MatrixView<T>& gradient_b, double* losses) {
-  give_sum(row_phase<packs, all_shared>(observed, memory, targets, a, b_transposed, gradient_a), losses);
-  __syncthreads();
-  column_phase<packs, all_shared>(observed, memory, a, gradient_b);
-}
-
 // Whether all of Ω lies in shared memory that both phases read, but for values and weights.
 __device__ __forceinline__ bool is_shared(const BlockObserved& observed) {
   return observed.row_start.place.shared && observed.column.place.shared &&
@@ -233,16 +211,22 @@ __device__ __forceinline__ bool is_shared(const BlockObserved& observed) {
          observed.column_start.place.shared && observed.row.place.shared;
 }
 
+// Both phases with their barrier between them: dA, dBᵀ, and the sums of the warps' losses.
 template <int packs, class T>
 __device__ __forceinline__ void line_phases(const BlockObserved& observed, const BlockMemory& memory,
                                             const Targets<T>& targets, const MatrixView<T>& a,
                                             const MatrixView<T>& b_transposed, const MatrixView<T>& gradient_a,
                                             const MatrixView<T>& gradient_b, double* losses) {
+  const auto run = [&](auto all_shared, const MatrixView<T>& left, const MatrixView<T>& right) {
+    constexpr bool shared = decltype(all_shared)::value;
+    give_sum(row_phase<packs, shared>(observed, memory, targets, left, right, gradient_a), losses);
+    __syncthreads();
+    column_phase<packs, shared>(observed, memory, left, gradient_b);
+  };
   if (a.shared && b_transposed.shared && is_shared(observed)) {
-    both_phases<packs, true>(observed, memory, targets, a.in_shared(), b_transposed.in_shared(), gradient_a,
-                             gradient_b, losses);
+    run(std::true_type{}, a.in_shared(), b_transposed.in_shared());
   } else {
-    both_phases<packs, false>(observed, memory, targets, a, b_transposed, gradient_a, gradient_b, losses);
+    run(std::false_type{}, a, b_transposed);
   }
 }
 

@@ -37,13 +37,12 @@ inline int64_t shared_memory_limit() {
   return attribute_of_device(cudaDevAttrMaxSharedMemoryPerBlockOptin);
 }
 
-constexpr int64_t shared_without_asking = 48 * 1024;
-
-// Lets a kernel have more. The limit is one number for a kernel on a device, and threads launch it with
-// different sizes at the same time: so whoever finds it too low sets it to all that a block may have, and no
-// one lowers it.
+// Lets a kernel have more than a block has without asking. The limit is one number for a kernel on a device,
+// and threads launch it with different sizes at the same time: so whoever finds it too low sets it to all that
+// a block may have, and no one lowers it.
 template <class... Parameters>
 void allow_shared_memory(void (*kernel)(Parameters...), int64_t bytes) {
+  if (bytes <= 48 * 1024) return;
   cudaFuncAttributes kernel_has;
   check(cudaFuncGetAttributes(&kernel_has, kernel), "asking for a kernel's shared memory");
   if (bytes <= kernel_has.maxDynamicSharedSizeBytes) return;
@@ -58,7 +57,7 @@ void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, int64_t 
             cudaStream_t stream, Arguments... arguments) {
   if (blocks == 0) return;
   if (blocks > 2147483647) throw std::runtime_error("dmf_fast: a kernel needs more than 2**31 - 1 blocks");
-  if (shared_bytes > shared_without_asking) allow_shared_memory(kernel, shared_bytes);
+  allow_shared_memory(kernel, shared_bytes);
   kernel<<<static_cast<unsigned>(blocks), threads, shared_bytes, stream>>>(arguments...);
   check(cudaGetLastError(), "starting a kernel");
 }
@@ -66,7 +65,7 @@ void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, int64_t 
 // How many blocks of a kernel the present device runs at once.
 template <class... Parameters>
 int64_t blocks_at_once(void (*kernel)(Parameters...), int threads, int64_t shared_bytes) {
-  if (shared_bytes > shared_without_asking) allow_shared_memory(kernel, shared_bytes);
+  allow_shared_memory(kernel, shared_bytes);
   int blocks = 0;
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared_bytes),
         "asking for a kernel's blocks");
@@ -114,3 +113,18 @@ __device__ __forceinline__ float half_to_float(uint16_t bits) {
 }  // namespace dmf::cuda
 
 #endif
+
+namespace dmf::cuda {
+
+// For kernels with a thread an item: its number.
+__device__ __forceinline__ int64_t global_thread() {
+  return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+
+template <class... Parameters, class... Arguments>
+void launch_per_item(void (*kernel)(Parameters...), int64_t items, cudaStream_t stream,
+                     Arguments... arguments) {
+  launch(kernel, (items + 255) / 256, 256, 0, stream, arguments...);
+}
+
+}  // namespace dmf::cuda

@@ -48,19 +48,15 @@ __device__ __forceinline__ void add_slots(const SlotSums& side, int64_t number, 
   });
 }
 
-// The sum of the losses that fall to a thread of one block.
-__device__ __forceinline__ double own_losses(const Finish& f, int thread) {
-  return sum_in_order<double>(static_cast<int>(ceil_divide(f.loss_count - thread, finish_threads)),
-                              [&](int turn) { return f.losses[thread + turn * finish_threads]; });
-}
-
 // Block 0 adds the losses, the others take 32 columns of eight lines each. Six blocks: with registers for eight
 // on a multiprocessor, a thread's last two loads would wait for the first.
 template <class T>
 __global__ void __launch_bounds__(finish_threads, 6) finish(const Finish f) {
   if (blockIdx.x == 0) {
     if (f.loss == nullptr) return;
-    const double total = block_sum<finish_threads>(own_losses(f, threadIdx.x));
+    const auto turns = static_cast<int>(ceil_divide(f.loss_count - threadIdx.x, finish_threads));
+    const double total = block_sum<finish_threads>(
+        sum_in_order<double>(turns, [&](int turn) { return f.losses[threadIdx.x + turn * finish_threads]; }));
     if (threadIdx.x == 0) *static_cast<T*>(f.loss) = static_cast<T>(f.scale * total);
     return;
   }

@@ -15,8 +15,6 @@
 
 namespace dmf::cuda {
 
-constexpr int build_threads = 256;
-
 // The fewest bits that hold all numbers below `count`.
 inline int bits_below(int64_t count) {
   int bits = 0;
@@ -66,16 +64,6 @@ struct SegmentKey {
 
 constexpr uint32_t no_segment = 0xffffffffu;
 
-// Where the kernels write; the arrays of LineOrder, writable.
-struct OrderArrays {
-  void* index;
-  uint32_t* place;  // null in row order
-  Segment* segments;
-  SplitLine* splits;
-  uint64_t* masks;  // null where there are none
-  uint32_t* mask_starts;
-};
-
 // Per line or per line and block, while the order is built.
 struct LineCounts {
   int64_t* entry_start;    // [blocks · lines + 1]
@@ -83,10 +71,6 @@ struct LineCounts {
   int64_t* slot_start;     // [lines]
   int64_t* split_start;    // [lines]
 };
-
-__device__ __forceinline__ int64_t global_thread() {
-  return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-}
 
 template <class Index>
 __global__ void make_row_keys(const Index* row_of, const Index* column_of, int64_t nnz, LineKey key,
@@ -121,16 +105,15 @@ static __global__ void write_entries(PairBuffers sorted, int64_t nnz, LineKey ke
 
 // Masks are zero before.
 static __global__ void set_masks(const uint64_t* keys, int64_t nnz, LineKey key, int64_t mask_words,
-                                 OrderArrays arrays) {
+                                 uint64_t* masks, uint32_t* mask_starts) {
   const int64_t k = global_thread();
   if (k >= nnz) return;
   const auto word_of = [&](int64_t entry) {
     return key.line(keys[entry]) * mask_words + key.gathered(keys[entry]) / mask_bits;
   };
   const int64_t word = word_of(k);
-  atomicOr(reinterpret_cast<unsigned long long*>(arrays.masks + word),
-           1ULL << (key.gathered(keys[k]) % mask_bits));
-  if (k == 0 || word_of(k - 1) != word) arrays.mask_starts[word] = static_cast<uint32_t>(k);
+  atomicOr(reinterpret_cast<unsigned long long*>(masks + word), 1ULL << (key.gathered(keys[k]) % mask_bits));
+  if (k == 0 || word_of(k - 1) != word) mask_starts[word] = static_cast<uint32_t>(k);
 }
 
 // entry_start by binary search; one thread for every line of every block, and one for the end.
@@ -217,33 +200,25 @@ class LayoutBuild {
     // What no kernel writes: unused segments and splits, and padding, are ones; masks begin as zeros.
     fill_bytes(buffer_, 0xff, shape_.masks_begin, stream_);
     fill_bytes(buffer_ + shape_.masks_begin, 0, shape_.bytes - shape_.masks_begin, stream_);
+    const DeviceLayout layout(shape_, buffer_);
     const LineKey row_key(shape_.row_order), column_key(shape_.column_order);
     PairBuffers pairs = take_pairs(shape_.nnz);
-    per_thread(make_row_keys<Index>, shape_.nnz, row_of, column_of, shape_.nnz, row_key, pairs.keys,
-               pairs.numbers);
-    write_order(pairs, row_key, shape_.row_order, arrays(shape_.rows_at, false), at<uint32_t>(shape_.position));
+    launch_per_item(make_row_keys<Index>, shape_.nnz, stream_, row_of, column_of, shape_.nnz, row_key,
+                    pairs.keys, pairs.numbers);
+    write_order(pairs, row_key, shape_.row_order, layout.row_order, layout.position);
 
-    per_thread(make_column_keys, shape_.nnz, pairs.keys, shape_.nnz, row_key, column_key, pairs.other_keys,
-               pairs.other_numbers);
+    launch_per_item(make_column_keys, shape_.nnz, stream_, pairs.keys, shape_.nnz, row_key, column_key,
+                    pairs.other_keys, pairs.other_numbers);
     std::swap(pairs.keys, pairs.other_keys);
     std::swap(pairs.numbers, pairs.other_numbers);
-    const OrderArrays columns = arrays(shape_.columns_at, true);
-    write_order(pairs, column_key, shape_.column_order, columns, columns.place);
+    write_order(pairs, column_key, shape_.column_order, layout.column_order, layout.column_order.place);
   }
 
  private:
+  // The arrays of the layout are read by all others.
   template <class T>
-  T* at(int64_t offset) const {
-    return reinterpret_cast<T*>(buffer_ + offset);
-  }
-
-  OrderArrays arrays(const DeviceLayoutShape::OrderOffsets& offsets, bool has_place) const {
-    return {at<void>(offsets.index),
-            has_place ? at<uint32_t>(offsets.place) : nullptr,
-            at<Segment>(offsets.segments),
-            at<SplitLine>(offsets.splits),
-            shape_.has_masks ? at<uint64_t>(offsets.masks) : nullptr,
-            shape_.has_masks ? at<uint32_t>(offsets.mask_starts) : nullptr};
+  static T* writable(const T* array) {
+    return const_cast<T*>(array);
   }
 
   PairBuffers take_pairs(int64_t count) const {
@@ -251,42 +226,39 @@ class LayoutBuild {
             workspace_.take_array<uint32_t>(count), workspace_.take_array<uint32_t>(count)};
   }
 
-  template <class... Parameters, class... Arguments>
-  void per_thread(void (*kernel)(Parameters...), int64_t items, Arguments... arguments) const {
-    launch(kernel, ceil_divide(items, build_threads), build_threads, 0, stream_, arguments...);
-  }
-
   // Sorts the entries; `numbers` receives the sorted numbers: positions or places.
-  void write_order(PairBuffers& sorted, const LineKey& key, const OrderShape& order, const OrderArrays& arrays,
-                   uint32_t* numbers) const {
+  void write_order(PairBuffers& sorted, const LineKey& key, const OrderShape& order, const LineOrder& arrays,
+                   const uint32_t* numbers) const {
     if (shape_.nnz > 0) sort_pairs(sorted, shape_.nnz, key.bits(order.blocks), workspace_, stream_);
     const int64_t lines = order.lines, blocks = order.blocks, places = lines * blocks;
-    per_thread(write_entries, shape_.nnz, sorted, shape_.nnz, key, order.wide, arrays.index, numbers);
+    launch_per_item(write_entries, shape_.nnz, stream_, sorted, shape_.nnz, key, order.wide,
+                    writable(arrays.index), writable(numbers));
     const LineCounts counts{workspace_.take_array<int64_t>(places + 1),
                             workspace_.take_array<int64_t>(places + 1), workspace_.take_array<int64_t>(lines),
                             workspace_.take_array<int64_t>(lines)};
-    per_thread(find_lines, places + 1, sorted.keys, shape_.nnz, key, blocks, counts.entry_start);
-    per_thread(count_segments, lines, counts, order, shape_.segment_entries);
+    launch_per_item(find_lines, places + 1, stream_, sorted.keys, shape_.nnz, key, blocks, counts.entry_start);
+    launch_per_item(count_segments, lines, stream_, counts, order, shape_.segment_entries);
     if (lines == 0) return;
     exclusive_sums(counts.segment_start, places, workspace_, stream_);
     exclusive_sums(counts.slot_start, lines, workspace_, stream_);
     exclusive_sums(counts.split_start, lines, workspace_, stream_);
     write_segments(counts, order, arrays);
     if (!shape_.has_masks) return;
-    per_thread(set_masks, shape_.nnz, sorted.keys, shape_.nnz, key, order.mask_words, arrays);
+    launch_per_item(set_masks, shape_.nnz, stream_, sorted.keys, shape_.nnz, key, order.mask_words,
+                    writable(arrays.masks), writable(arrays.mask_starts));
   }
 
-  void write_segments(const LineCounts& counts, const OrderShape& order, const OrderArrays& arrays) const {
+  void write_segments(const LineCounts& counts, const OrderShape& order, const LineOrder& arrays) const {
     const int64_t count = order.segment_bound;
     const SegmentKey key(shape_.segment_entries);
     Segment* segments = workspace_.take_array<Segment>(count);
     PairBuffers pairs = take_pairs(count);
     fill_bytes(pairs.keys, 0xff, count * 8, stream_);
     fill_bytes(pairs.numbers, 0xff, count * 4, stream_);
-    per_thread(make_segments, order.lines, counts, order, shape_.segment_entries, key, segments, pairs,
-               arrays.splits);
+    launch_per_item(make_segments, order.lines, stream_, counts, order, shape_.segment_entries, key, segments,
+                    pairs, writable(arrays.splits));
     sort_pairs(pairs, count, key.bits(order.blocks), workspace_, stream_);
-    per_thread(order_segments, count, pairs, count, segments, arrays.segments);
+    launch_per_item(order_segments, count, stream_, pairs, count, segments, writable(arrays.segments));
   }
 
   const DeviceLayoutShape& shape_;

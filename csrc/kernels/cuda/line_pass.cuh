@@ -22,7 +22,8 @@
 
 #include <type_traits>
 
-#include "entries.cuh"
+#include "device_layout.h"
+#include "numbers.cuh"
 #include "tuning.h"
 #include "warp.cuh"
 
@@ -119,7 +120,7 @@ class SegmentWalk {
 
   __device__ __forceinline__ Place place_of(int batch) const {
     const int64_t entry = in_order(batch);
-    return {index_of(p_.order, entry),
+    return {index_at(p_.order.index, p_.order.wide, entry),
             load_once(p_.order.place == nullptr ? &zero_pack.x : p_.order.place + entry)};
   }
 

@@ -1,4 +1,4 @@
-// Numbers of the storage types as they travel: 16 bytes at a time.
+// Numbers of the storage types as they travel, 16 bytes at a time, and indices.
 #pragma once
 
 #include <cstring>
@@ -21,6 +21,17 @@ __device__ __forceinline__ accumulator_t<Storage> to_accumulator(Storage number)
   } else {
     return half_to_float(number.bits);
   }
+}
+
+template <class Storage>
+__device__ __forceinline__ accumulator_t<Storage> number_of(const void* numbers, int64_t place) {
+  return to_accumulator(static_cast<const Storage*>(numbers)[place]);
+}
+
+// A number of 32 bits or, unless `wide`, of 16.
+__device__ __forceinline__ uint32_t index_at(const void* indices, bool wide, int64_t place) {
+  return wide ? load_once(static_cast<const uint32_t*>(indices) + place)
+              : load_once(static_cast<const uint16_t*>(indices) + place);
 }
 
 // Neighboring numbers, read and written at once where they begin at a multiple of their size or of 16 bytes.

@@ -11,16 +11,9 @@ void sweep(const DeviceLayout& layout, Task task, const Operands& operands, void
 
 void sweep(const DeviceLayout& layout, Task task, Dtype dtype, const Operands& operands, void* loss,
            Workspace& workspace, cudaStream_t stream) {
-  switch (dtype) {
-    case Dtype::float64:
-      return sweep<double>(layout, task, operands, loss, workspace, stream, kept_coefficients);
-    case Dtype::float32:
-      return sweep<float>(layout, task, operands, loss, workspace, stream, kept_coefficients);
-    case Dtype::bfloat16:
-      return sweep<bfloat16>(layout, task, operands, loss, workspace, stream, kept_coefficients);
-    case Dtype::float16:
-      return sweep<float16>(layout, task, operands, loss, workspace, stream, kept_coefficients);
-  }
+  with_storage(dtype, [&](auto number) {
+    sweep<decltype(number)>(layout, task, operands, loss, workspace, stream, kept_coefficients);
+  });
 }
 
 }  // namespace dmf::cuda

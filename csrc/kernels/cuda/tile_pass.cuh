@@ -206,16 +206,16 @@ __global__ void __launch_bounds__(tile_threads, 2) tile_pass(const TilePass p) {
 }
 
 __device__ __forceinline__ float number_at(const void* numbers, Dtype dtype, int64_t place) {
-  if (dtype == Dtype::float32) return static_cast<const float*>(numbers)[place];
-  if (dtype == Dtype::bfloat16) return to_accumulator(static_cast<const bfloat16*>(numbers)[place]);
-  return to_accumulator(static_cast<const float16*>(numbers)[place]);
+  if (dtype == Dtype::float32) return number_of<float>(numbers, place);
+  if (dtype == Dtype::bfloat16) return number_of<bfloat16>(numbers, place);
+  return number_of<float16>(numbers, place);
 }
 
 // Writes a matrix with `count` numbers as a pass takes it, zeros behind its h columns and its lines.
 template <int width, bool thrice>
 __global__ void prepare_matrix(const void* matrix, Dtype dtype, int64_t lines, int64_t h, int64_t count,
                                float* prepared) {
-  const int64_t k = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t k = global_thread();
   if (k >= count) return;
   const int64_t line = k / width, column = k % width;
   const float number = line < lines && column < h ? number_at(matrix, dtype, line * h + column) : 0.0f;
@@ -225,7 +225,7 @@ __global__ void prepare_matrix(const void* matrix, Dtype dtype, int64_t lines, i
 // Writes values or weights, which stand in row order, in the order of a pass.
 static __global__ void prepare_numbers(const void* numbers, Dtype dtype, const uint32_t* place, int64_t count,
                                        float* prepared) {
-  const int64_t k = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t k = global_thread();
   if (k < count) prepared[k] = number_at(numbers, dtype, place == nullptr ? k : place[k]);
 }
 
