@@ -8,8 +8,8 @@ namespace dmf {
 // What a pass over Ω computes. A is (m, h), Bᵀ is (n, h), both row-major and contiguous.
 enum class Task : int {
   product = 0,         // products[position] = A[i]·B[:,j]
-  loss = 1,            // Σ w (A[i]·B[:,j] + biases − b)²
-  loss_gradients = 2,  // the same, and the gradients of scale × loss
+  loss = 1,            // loss_scale · Σ w (A[i]·B[:,j] + biases − b)²
+  loss_gradients = 2,  // the same, and the gradients of scale · Σ
   gradients = 3,       // dA = G·Bᵀᵀ and dBᵀ = Gᵀ·A for coefficients G on Ω given in the caller's order
 };
 constexpr int task_count = 4;
@@ -33,7 +33,8 @@ struct Operands {
   void* products = nullptr;            // caller's order
   void* gradient_a = nullptr;
   void* gradient_b_transposed = nullptr;
-  double scale = 1.0;  // of the gradients of the loss; a GPU also returns the loss times it
+  double scale = 1.0;       // of the gradients of the loss
+  double loss_scale = 1.0;  // of the loss itself: 1 in native runs, which report Σ and minimize scale · Σ
 
   // The biases of a prediction are row_bias[i] + column_bias[j] + offset, in tasks with a loss and on the CPU
   // only. Both vectors or neither, and no offset without them. Their gradients, sums of the coefficients of a
@@ -52,7 +53,7 @@ struct DenseOperands {
   const void* values = nullptr;
   const void* weights = nullptr;  // null for ones
   void* gradient = nullptr;       // m × n; null where none is wanted
-  double scale = 1.0;             // as of Operands
+  double scale = 1.0;             // of the loss and its gradient
 };
 
 }  // namespace dmf

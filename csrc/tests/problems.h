@@ -69,7 +69,7 @@ inline Outcome plain_loops(const Problem& p, double scale) {
     if (p.is_biased()) {
       residual += p.row_bias[p.pattern.row_of[k]] + p.column_bias[p.pattern.column_of[k]] + p.offset;
     }
-    outcome.loss += p.weights[k] * residual * residual;
+    outcome.loss += scale * p.weights[k] * residual * residual;
     const double coefficient = 2 * scale * p.weights[k] * residual;
     if (p.is_biased()) {
       outcome.gradient_row_bias[p.pattern.row_of[k]] += coefficient;
@@ -160,7 +160,7 @@ struct PassArrays {
     operands.gradient_a = gradient_a.data();
     operands.gradient_b_transposed = gradient_b.data();
     operands.products = products.data();
-    operands.scale = scale;
+    operands.scale = operands.loss_scale = scale;
     if (!p.is_biased()) return;
     operands.row_bias = row_bias.data();
     operands.column_bias = column_bias.data();

@@ -57,7 +57,7 @@ double loss_of(const LayoutView& layout, const DenseOperands& operands, Parallel
   // In the order of the tiles, whatever the number of threads.
   double total = 0;
   for (const double loss : losses) total += loss;
-  return total;
+  return operands.scale * total;
 }
 
 template <class Number>
@@ -86,31 +86,18 @@ void scatter_numbers(const LayoutView& layout, const void* values, void* dense, 
 }  // namespace
 
 double dense_loss(const LayoutView& layout, Dtype dtype, const DenseOperands& operands, Parallel& parallel) {
-  switch (dtype) {
-    case Dtype::float64:
-      return loss_of<double>(layout, operands, parallel);
-    case Dtype::float32:
-      return loss_of<float>(layout, operands, parallel);
-    case Dtype::bfloat16:
-      return loss_of<bfloat16>(layout, operands, parallel);
-    case Dtype::float16:
-      return loss_of<float16>(layout, operands, parallel);
-  }
-  return 0;
+  return with_storage(dtype,
+                      [&](auto number) { return loss_of<decltype(number)>(layout, operands, parallel); });
 }
 
 void gather_observed(const LayoutView& layout, const void* dense, void* values, int itemsize,
                      Parallel& parallel) {
-  if (itemsize == 8) return gather_numbers<uint64_t>(layout, dense, values, parallel);
-  if (itemsize == 4) return gather_numbers<uint32_t>(layout, dense, values, parallel);
-  gather_numbers<uint16_t>(layout, dense, values, parallel);
+  with_bits(itemsize, [&](auto bits) { gather_numbers<decltype(bits)>(layout, dense, values, parallel); });
 }
 
 void scatter_observed(const LayoutView& layout, const void* values, void* dense, int itemsize,
                       Parallel& parallel) {
-  if (itemsize == 8) return scatter_numbers<uint64_t>(layout, values, dense, parallel);
-  if (itemsize == 4) return scatter_numbers<uint32_t>(layout, values, dense, parallel);
-  scatter_numbers<uint16_t>(layout, values, dense, parallel);
+  with_bits(itemsize, [&](auto bits) { scatter_numbers<decltype(bits)>(layout, values, dense, parallel); });
 }
 
 }  // namespace dmf

@@ -9,8 +9,8 @@
 
 namespace dmf {
 
-// Returns Σ w (dense − value)² over Ω and sets the gradient of scale times it: 0 elsewhere. An entry
-// costs 7 flops, about 11 bytes of layout, its value and one random access to each matrix, within a tile.
+// Returns scale · Σ w (dense − value)² over Ω and sets its gradient, 0 elsewhere. An entry costs 7 flops, about
+// 11 bytes of layout, its value and one random access to each matrix, within a tile.
 double dense_loss(const LayoutView& layout, Dtype dtype, const DenseOperands& operands, Parallel& parallel);
 
 // values[entry] = dense[i, j] for all observed entries, in the caller's order. `itemsize` is that of one

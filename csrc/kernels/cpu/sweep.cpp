@@ -46,7 +46,7 @@ class Sweep {
     if (!inside_) refuse_layout();
     double loss = 0;
     for (const double part : losses_) loss += part;
-    return loss;
+    return operands_.loss_scale * loss;
   }
 
  private:
@@ -152,9 +152,7 @@ double sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& o
 
 void order_as_given(const LayoutView& layout, const void* row_order, void* ordered, int itemsize,
                     Parallel& parallel) {
-  if (itemsize == 8) return order_numbers<uint64_t>(layout, row_order, ordered, parallel);
-  if (itemsize == 4) return order_numbers<uint32_t>(layout, row_order, ordered, parallel);
-  order_numbers<uint16_t>(layout, row_order, ordered, parallel);
+  with_bits(itemsize, [&](auto bits) { order_numbers<decltype(bits)>(layout, row_order, ordered, parallel); });
 }
 
 }  // namespace dmf

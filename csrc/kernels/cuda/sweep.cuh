@@ -136,7 +136,7 @@ class Sweep {
 
   void finish(Finish& end) {
     end.h = given_.h;
-    end.scale = given_.scale;
+    end.scale = given_.loss_scale;
     launch_finish<T>(end, stream_);
   }
 
@@ -190,10 +190,9 @@ class Sweep {
   const void* b_transposed_;
 };
 
-// One number a thread.
 template <class Storage>
 __global__ void copy_rows(const Storage* source, int64_t rows, int64_t h, Storage* target, int64_t stride) {
-  const int64_t place = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t place = global_thread();
   const int64_t row = place / stride, column = place % stride;
   if (row < rows) target[place] = column < h ? source[row * h + column] : Storage{};
 }
@@ -202,8 +201,8 @@ template <class Storage>
 const void* Sweep<Storage>::aligned(const void* matrix, int64_t rows) {
   if (given_.h == stride() && reinterpret_cast<uintptr_t>(matrix) % 16 == 0) return matrix;
   Storage* copy = workspace_.take_array<Storage>(rows * stride());
-  launch(copy_rows<Storage>, ceil_divide(rows * stride(), 256), 256, 0, stream_,
-         static_cast<const Storage*>(matrix), rows, given_.h, copy, stride());
+  launch_per_item(copy_rows<Storage>, rows * stride(), stream_, static_cast<const Storage*>(matrix), rows,
+                  given_.h, copy, stride());
   return copy;
 }
 

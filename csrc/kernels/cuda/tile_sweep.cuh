@@ -26,22 +26,20 @@ class TileSweep {
     Finish end;
     end.h = given_.h;
     end.loss = loss;
-    end.scale = given_.scale;
+    end.scale = given_.loss_scale;
     end.rows = pass(layout_.row_order, a, b_transposed, given_.gradient_a, &end);
     end.columns = pass(layout_.column_order, b_transposed, a, given_.gradient_b_transposed, nullptr);
     launch_finish<float>(end, stream_);
   }
 
  private:
-  static constexpr int threads = 256;
-
   static int64_t own_blocks(int64_t lines) { return ceil_divide(lines, Tile::block_lines); }
 
   const float* prepared(const void* matrix, int64_t lines) {
     const int64_t count = own_blocks(lines) * Tile::block_lines * width;
     float* target = workspace_.take_array<float>(count);
-    launch(prepare_matrix<width, thrice>, ceil_divide(count, threads), threads, 0, stream_, matrix, dtype_,
-           lines, given_.h, count, target);
+    launch_per_item(prepare_matrix<width, thrice>, count, stream_, matrix, dtype_, lines, given_.h, count,
+                    target);
     return target;
   }
 
@@ -51,8 +49,7 @@ class TileSweep {
       return static_cast<const float*>(numbers);
     const int64_t count = layout_.shape.nnz;
     float* target = workspace_.take_array<float>(count);
-    launch(prepare_numbers, ceil_divide(count, threads), threads, 0, stream_, numbers, dtype_, order.place,
-           count, target);
+    launch_per_item(prepare_numbers, count, stream_, numbers, dtype_, order.place, count, target);
     return target;
   }
 

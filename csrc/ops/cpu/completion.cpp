@@ -43,8 +43,9 @@ Tensor completion_loss_forward(const Tensor& a, const Tensor& b_transposed, cons
   const LayoutView layout = layout_of(layout_buffer);
   Operands operands = operands_of(a, b_transposed, layout);
   set_targets(operands, layout.header->nnz, a.scalar_type(), values, weights);
+  operands.loss_scale = scale;
   TorchThreads threads;
-  return loss_tensor(a, scale * sweep(layout, Task::loss, dtype_of(a, "a"), operands, threads));
+  return loss_tensor(a, sweep(layout, Task::loss, dtype_of(a, "a"), operands, threads));
 }
 
 std::tuple<Tensor, Tensor, Tensor> completion_loss_gradients(const Tensor& a, const Tensor& b_transposed,
@@ -53,11 +54,11 @@ std::tuple<Tensor, Tensor, Tensor> completion_loss_gradients(const Tensor& a, co
   const LayoutView layout = layout_of(layout_buffer);
   Operands operands = operands_of(a, b_transposed, layout);
   set_targets(operands, layout.header->nnz, a.scalar_type(), values, weights);
-  operands.scale = scale;
+  operands.scale = operands.loss_scale = scale;
   const auto [gradient_a, gradient_b] = set_gradients(operands, a, b_transposed);
   TorchThreads threads;
   const double loss = sweep(layout, Task::loss_gradients, dtype_of(a, "a"), operands, threads);
-  return {loss_tensor(a, scale * loss), gradient_a, gradient_b};
+  return {loss_tensor(a, loss), gradient_a, gradient_b};
 }
 
 }  // namespace

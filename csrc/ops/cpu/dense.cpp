@@ -21,7 +21,7 @@ Tensor loss_over(const LayoutView& layout, const Tensor& dense, const Tensor& va
   operands.gradient = gradient;
   operands.scale = scale;
   TorchThreads threads;
-  return loss_tensor(dense, scale * dense_loss(layout, dtype_of(dense, "dense"), operands, threads));
+  return loss_tensor(dense, dense_loss(layout, dtype_of(dense, "dense"), operands, threads));
 }
 
 LayoutView layout_of_dense(const Tensor& dense, const Tensor& layout) {

@@ -34,7 +34,7 @@ Tensor completion_loss_forward(const Tensor& a, const Tensor& b_transposed, cons
                                const Tensor& values, std::optional<Tensor> weights, double scale) {
   SplitCall call(a, b_transposed, layout, values.numel());
   call.set_targets_of(a, values, weights);
-  call.operands.scale = scale;
+  call.operands.loss_scale = scale;
   Tensor loss = loss_tensor(a, call.dtype);
   run(call, Task::loss, loss.mutable_data_ptr());
   return loss;
@@ -45,7 +45,7 @@ std::tuple<Tensor, Tensor, Tensor> completion_loss_gradients(const Tensor& a, co
                                                              std::optional<Tensor> weights, double scale) {
   SplitCall call(a, b_transposed, layout, values.numel());
   call.set_targets_of(a, values, weights);
-  call.operands.scale = scale;
+  call.operands.scale = call.operands.loss_scale = scale;
   const auto [gradient_a, gradient_b] = set_gradients(call.operands, a, b_transposed);
   Tensor loss = loss_tensor(a, call.dtype);
   run(call, Task::loss_gradients, loss.mutable_data_ptr());

@@ -26,7 +26,7 @@ std::tuple<Tensor, Tensor, Tensor> tile_loss_gradients(const Tensor& a, const Te
   STD_TORCH_CHECK(call.layout.shape.has_masks, "too few entries are observed for the tensor cores");
   STD_TORCH_CHECK(call.operands.h <= cuda::widest_tile, "a must have at most ", cuda::widest_tile,
                   " columns for the tensor cores");
-  call.operands.scale = scale;
+  call.operands.scale = call.operands.loss_scale = scale;
   const auto [gradient_a, gradient_b] = set_gradients(call.operands, a, b_transposed);
   Tensor loss = loss_tensor(a, call.dtype);
   cuda::tile_sweep(call.layout, call.dtype, precision_of(precision), call.operands, loss.mutable_data_ptr(),
