@@ -30,7 +30,7 @@ DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 }
-SECONDS_A_CASE = 12
+SECONDS_A_CASE = 8
 MOST_PROCESSES = 8  # a dtype
 LOST = 3  # the status of a process in which nothing works any more
 
@@ -75,29 +75,36 @@ def is_lost(device: str) -> bool:
 def check_elsewhere(dtype: str, device: str, only: str, ends: float) -> list[Case]:
     """Return all cases of a dtype, from as many processes as it takes, until the clock says `ends`."""
     cases: list[Case] = []
+    first = 0
 
     def wrong(name: str, problem: str) -> Case:
         return {"dtype": dtype, "case": name, "error": float("inf"), "problem": problem}
 
     for _ in range(MOST_PROCESSES):
         command = [sys.executable, "-m", "bench.gpu_checks", "--device", device, "--dtype", dtype]
-        command += ["--only", only, "--first", str(len(cases)), "--seconds-a-case", str(SECONDS_A_CASE)]
+        command += ["--only", only, "--first", str(first), "--seconds-a-case", str(SECONDS_A_CASE)]
         lines: list[str] = []
         status = run(command, max(0.0, ends - time.monotonic()), lines.append, stderr=None)
         said = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
-        cases += [{"dtype": dtype, **one} for one in said if "case" in one]
+        begun = [one["begins"] for one in said if "begins" in one]
+        ended = [{"dtype": dtype, **one} for one in said if "case" in one]
+        first += len(begun)
+        cases += ended
         if status == 0:
             return cases
+        if len(begun) > len(ended):
+            cases.append(wrong(begun[-1], reason(status)))
+        elif status not in (LOST, None):
+            cases.append(wrong("start", reason(status)))
         if status is None:
             break
-        if status != LOST:
-            begun = said[-1].get("begins", "start") if said else "start"
-            cases.append(wrong(begun, reason(status)))
     return [*cases, wrong("the rest", "was not reached")]
 
 
-def reason(status: int) -> str:
+def reason(status: int | None) -> str:
     """Say why a process has ended."""
+    if status is None:
+        return "had not ended when the time was over"
     if status == -signal.SIGALRM:
         return f"took longer than {SECONDS_A_CASE} seconds"
     name = signal.Signals(-status).name if status < 0 else f"status {status}"

@@ -32,7 +32,7 @@ from bench.gpu_session import ROOT, Command, Part, Session
 from bench.record import RESULTS, origin
 
 SECTIONS = ("SpeedOfLight", "WarpStateStats", "MemoryWorkloadAnalysis", "LaunchStats", "Occupancy")
-OPERATORS_SECONDS = 24  # after which no case begins
+OPERATORS_SECONDS = 29  # after which no case begins
 PATIENCE = 5  # times the seconds of a part, where it is rehearsed on a CPU that others may use
 
 
@@ -121,16 +121,16 @@ def sanitizer(tool: str, only: str) -> Callable[[Session], list[Command]]:
 
 
 # A process takes 8 to 14 seconds until it measures, and in `operators` those that it starts as much again: 14
-# and 24 seconds leave them 10. `sweep` has two processes: 45 seconds are 14 and 31 for 1M and 10M, the rest
+# and 29 seconds leave them 15. `sweep` has two processes: 45 seconds are 14 and 31 for 1M and 10M, the rest
 # 14 and 16 for three smaller cases. `variants` has seven, which import at once (14); then each in its turn
 # has a CUDA context, a problem and 9 rounds of three passes (7 · 3), and one that hangs has 8.
 FIRST = {
     "loads": Part(10, loads),
-    "operators": Part(40, operators, together=True),
+    "operators": Part(45, operators, together=True),
     "steps": Part(25, measures("gpu_step", "steps")),
     "sweep": Part(75, sweep),
     "variants": Part(45, variants, together=True),
-    "tests": Part(105, tests),
+    "tests": Part(100, tests),
 }
 SECOND = {
     "failed": Part(60, failed),

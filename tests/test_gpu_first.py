@@ -140,7 +140,8 @@ case "$*" in
   *"--first 2 "*)
     echo '{"begins": "b of 2"}' && echo '{"case": "b of 2", "error": 0.25, "problem": "CUDA error"}'
     exit 3 ;;
-  *) echo 'a line of torch' && echo '{"case": "c of 1", "error": 0.125, "problem": null}' ;;
+  *) mkdir "${0%/*}/once" && exit 1
+    echo 'a line of torch' && echo '{"case": "c of 1", "error": 0.125, "problem": null}' ;;
 esac
 """)
     python.chmod(0o755)
@@ -151,12 +152,14 @@ esac
         ("a of 1", "off"),
         ("b of 1", "its process ended with SIGKILL"),
         ("b of 2", "CUDA error"),
-        ("a of 2", "took longer than 12 seconds"),
+        ("a of 2", "took longer than 8 seconds"),
+        ("start", "its process ended with status 1"),
     ]
-    assert (found["cases"], found["largest_errors"]) == (5, {"float32": {"c": 0.125}})
+    assert (found["cases"], found["largest_errors"]) == (6, {"float32": {"c": 0.125}})
     assert list(gpu_outcomes.mismatches(found["wrong"])) == [
         "WRONG float32  2 times: a of 1: off",
         "WRONG float32  2 times: b of 1: its process ended with SIGKILL",
+        "WRONG float32  1 times: start: its process ended with status 1",
     ]
 
 
