@@ -127,7 +127,7 @@ def sanitizer(tool: str, only: str) -> Callable[[Session], list[Command]]:
 FIRST = {
     "loads": Part(10, loads),
     "operators": Part(45, operators, together=True),
-    "steps": Part(25, measures("gpu_step", "steps")),
+    "steps": Part(25, measures("gpu_steps", "steps")),
     "sweep": Part(75, sweep),
     "variants": Part(45, variants, together=True),
     "tests": Part(100, tests),
@@ -135,7 +135,7 @@ FIRST = {
 SECOND = {
     "failed": Part(60, failed),
     "profile": Part(50, profile, needs="ncu"),
-    "grid": Part(40, measures("gpu_grid", "grid")),
+    "grid": Part(40, measures("gpu_steps", "grid", "--grid")),
     "netflix": Part(60, measures("gpu_sweep", "netflix", "--cases", "100M")),
     "memcheck": Part(50, sanitizer("memcheck", "h 17|h 64|run of"), needs="compute-sanitizer"),
     "racecheck": Part(40, sanitizer("racecheck", "run|tile|build_layout"), needs="compute-sanitizer"),

@@ -82,38 +82,33 @@ class Inputs:
 
 def calls(inputs: Inputs, device: torch.device | str) -> dict[str, Callable[[], Result]]:
     """Return a call of every operator; those that a GPU alone has where `device` is one."""
-    operators = torch.ops.dmf_fast
     given = (inputs.rows, inputs.columns, inputs.values, inputs.shape)
     layout = Observations(*given, weights=inputs.weights, device=device).layout()
     a, b, dense = (tensor.to(device) for tensor in (inputs.a, inputs.b_transposed, inputs.dense))
     values, coefficients = inputs.values.to(device), inputs.coefficients.to(device)
-    nnz = values.numel()
-    weighted = (layout.buffer, layout.values, layout.weights, SCALE)
-    unweighted = (layout.buffer, layout.values, None, SCALE)
-    named: dict[str, Callable[[], Result]] = {
-        "observed_product_forward": lambda: operators.observed_product_forward(a, b, layout.buffer, nnz),
-        "observed_product_backward": lambda: operators.observed_product_backward(
-            coefficients, a, b, layout.buffer
-        ),
-        "completion_loss_forward": lambda: operators.completion_loss_forward(a, b, *weighted),
-        "completion_loss_gradients": lambda: operators.completion_loss_gradients(a, b, *weighted),
-        "completion_loss_gradients, unweighted": lambda: operators.completion_loss_gradients(
-            a, b, *unweighted
-        ),
-        "dense_loss_forward": lambda: operators.dense_loss_forward(dense, *weighted),
-        "dense_loss_gradient": lambda: operators.dense_loss_gradient(dense, *weighted),
-        "caller_order": lambda: operators.caller_order(layout.values, layout.buffer),
-        "gather_observed": lambda: operators.gather_observed(dense, layout.buffer, nnz),
-        "scatter_observed": lambda: operators.scatter_observed(values, layout.buffer, *inputs.shape),
+    buffer, nnz = layout.buffer, values.numel()
+    weighted = (buffer, layout.values, layout.weights, SCALE)
+    arguments: dict[str, tuple[object, ...]] = {
+        "observed_product_forward": (a, b, buffer, nnz),
+        "observed_product_backward": (coefficients, a, b, buffer),
+        "completion_loss_forward": (a, b, *weighted),
+        "completion_loss_gradients": (a, b, *weighted),
+        "completion_loss_gradients, unweighted": (a, b, buffer, layout.values, None, SCALE),
+        "dense_loss_forward": (dense, *weighted),
+        "dense_loss_gradient": (dense, *weighted),
+        "caller_order": (layout.values, buffer),
+        "gather_observed": (dense, buffer, nnz),
+        "scatter_observed": (values, buffer, *inputs.shape),
     }
     if torch.device(device).type == "cuda":
         rows, columns = (indices.int().to(device) for indices in (inputs.rows, inputs.columns))
-        named["build_layout"] = lambda: operators.build_layout(rows, columns, *inputs.shape)
+        arguments["build_layout"] = (rows, columns, *inputs.shape)
         for precision in inputs.tile_precisions:
-            named[f"tile_loss_gradients, {precision}"] = partial(
-                operators.tile_loss_gradients, a, b, *weighted, precision
-            )
-    return named
+            arguments[f"tile_loss_gradients, {precision}"] = (a, b, *weighted, precision)
+    return {
+        name: partial(getattr(torch.ops.dmf_fast, name.partition(",")[0]), *of_call)
+        for name, of_call in arguments.items()
+    }
 
 
 def exact(inputs: Inputs) -> dict[str, Result]:

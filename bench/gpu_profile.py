@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import torch
 
-from bench.gpu_grid import trials
 from bench.gpu_rivals import GPU_RIVALS
+from bench.gpu_steps import trials
 from bench.problems import MILLION, skewed_on
 from dmf_fast.training import fit_many
 

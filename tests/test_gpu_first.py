@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import gpu_checks, gpu_grid, gpu_operators, gpu_outcomes, gpu_process, gpu_tests
+from bench import gpu_checks, gpu_operators, gpu_outcomes, gpu_process, gpu_steps, gpu_tests
 from bench.cases import GPU_CASES, NETFLIX_CASE
 from bench.gpu_first import FIRST, GROUPS, PARTS, SECOND, run_parts, short_name
 from bench.gpu_operators import PATTERNS, Inputs
@@ -289,7 +289,7 @@ def test_what_a_profiler_and_a_sanitizer_say_is_read(tmp_path: Path) -> None:
 
 
 def test_the_grid_of_the_paper_has_48_runs_which_all_make_their_steps() -> None:
-    assert gpu_grid.measure("cpu", few=1, many=3)["runs"] == 48
+    assert gpu_steps.in_blocks("cpu", gpu_steps.GRID, few=1, many=3, rounds=1)["runs"] == 48
 
 
 def test_the_model_of_a_gpu_names_its_results() -> None:
