@@ -44,7 +44,8 @@ def tests(text: str) -> dict[str, Any]:
 def kernels(text: str) -> dict[str, dict[str, str]]:
     """Return the metrics of every kernel, by its place and name, from the CSV behind a profiler's lines."""
     found: dict[str, dict[str, str]] = {}
-    for row in csv.DictReader(text[text.index('"ID"') :].splitlines()):
+    lines = text[text.index('"ID"') :].splitlines()
+    for row in csv.DictReader(line for line in lines if line.startswith('"')):
         metrics = found.setdefault(f"{row['ID']} {row['Kernel Name']}", {})
         if row["Metric Name"]:
             metrics[row["Metric Name"]] = f"{row['Metric Value']} {row['Metric Unit']}".strip()

@@ -277,6 +277,7 @@ def test_what_a_profiler_and_a_sanitizer_say_is_read(tmp_path: Path) -> None:
         '"ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value"\n'
         '"0","line_pass","GPU Speed Of Light Throughput","Duration","us","81.2"\n'
         '"0","line_pass","Launch Statistics","Registers Per Thread","register/thread","94"\n'
+        "==PROF== Disconnected\n"
     )
     (tmp_path / "memcheck.sanitizer").write_text("========= ERROR SUMMARY: 2 errors\n")
     (tmp_path / "racecheck.sanitizer").write_text("========= RACECHECK SUMMARY: 0 hazards displayed\n")
