@@ -9,11 +9,11 @@
 //   registers       a product's tiles (descent_products.cuh), a line's rows and sums (descent_observed.cuh)
 //
 // A step at 100 × 100, h 100, depth N in float32 with |Ω| entries makes 3 (N − 2) products of 10⁶
-// multiply-adds, the gradients at Ω, and N · 10⁴ updates. By count of issued instructions on an H100: 10,200
-// cycles a product, 10 an entry, 0.1 to 0.2 a number updated with the norm; and some 400, a guess, for each
-// part of a step to begin and to end. Where the matrix is formed, three more products take the place of the
-// gradients at Ω, which is worth it from about 3,000 entries on. So at 2,000 entries a step takes 25,000,
-// 57,000 and 89,000 cycles at depth 2, 3 and 4, and 36,000, 67,000 and 99,000 where the matrix is formed.
+// multiply-adds, the gradients at Ω, and N · 10⁴ updates. By count of issued instructions on an H100: 9,900
+// cycles a product, 9 to 10 an entry, 0.1 to 0.2 a number updated with the norm; and some 400, a guess, for
+// each part of a step to begin and to end. Where the matrix is formed, three more products take the place of
+// the gradients at Ω, which is worth it from about 3,000 entries on. So at 2,000 entries a step takes 24,000,
+// 55,000 and 86,000 cycles at depth 2, 3 and 4, and 35,000, 65,000 and 96,000 where the matrix is formed.
 #pragma once
 
 #include "descent_observed.cuh"
