@@ -105,7 +105,7 @@ TEST_CASE("CUDA descent: cycles are counted as the kernel's header says") {
   };
   for (int depth = 2; depth <= 4; ++depth) {
     const std::vector<int64_t> hidden(depth - 1, 100);
-    CHECK(cycles(hidden, 1, 2000) == Approx(25000 + (depth - 2) * 32000).epsilon(0.1));
-    CHECK(cycles(hidden, 0, 2000) == Approx(36000 + (depth - 2) * 31500).epsilon(0.1));
+    CHECK(cycles(hidden, 1, 2000) == Approx(24000 + (depth - 2) * 31000).epsilon(0.1));
+    CHECK(cycles(hidden, 0, 2000) == Approx(35000 + (depth - 2) * 30500).epsilon(0.1));
   }
 }

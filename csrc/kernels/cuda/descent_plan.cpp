@@ -56,7 +56,7 @@ class Planner {
     sum += static_cast<double>(nnz_) * (program_.forms_product() ? 1.0 : 0.1 * a.columns);
     for (const Product& product : program_.products) {
       const Matrix left = program_.matrices[product.left], result = program_.matrices[product.result];
-      sum += 3 * 0.0102 * left.columns * result.rows * result.columns;
+      sum += 3 * 0.0099 * left.columns * result.rows * result.columns;
     }
     for (int factor = 0; factor < program_.factors; ++factor) {
       sum += 0.15 * program_.matrices[factor].rows * program_.matrices[factor].columns;
