@@ -78,6 +78,7 @@ def main() -> None:
         sys.exit(print("no test failed"))
     os.environ[OUTCOMES] = str(given.outcomes.resolve())
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ.pop("PYTEST_XDIST_WORKER", None)  # of tests that rehearse this: here it is nobody's worker
     options = ["-q", "-p", "bench.gpu_tests", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
     options += ["-o", "addopts=--import-mode=importlib --strict-markers", "-o", "filterwarnings=default"]
     options += ["--disable-warnings", "-m", "cuda and not slow"]
