@@ -119,6 +119,7 @@ def main() -> None:
         print(found, flush=True)
 
     if given.grid:
+        keep(limits=gpu_limits.facts(given.device))
         return keep(**in_blocks(given.device, GRID, *((2000, 52_000, 1) if on_gpu else (2, 6, 1))))
     keep(limits=gpu_limits.measure(given.device))
     for depth in DEPTHS:  # by count 22,000 steps of each take 4 seconds on an H100

@@ -71,13 +71,13 @@ def bytes_per_entry(case: str) -> Callable[[Report], float]:
     return lambda report: _case(report, case)["memory"]["peak_step_bytes_per_entry"]
 
 
-def on_hopper(*keys: str) -> Callable[[Report], float]:
-    """What stands under `keys`, where the report is of such a GPU."""
+def on_hopper(part: str, *keys: str) -> Callable[[Report], float]:
+    """What a part has under `keys`, where its GPU is such a one."""
 
     def measure(report: Report) -> float:
-        if report["steps"]["limits"]["compute_capability"] != "9.0":
+        if report[part]["limits"]["compute_capability"] != "9.0":
             raise KeyError("of another GPU")
-        return float(reduce(getitem, keys, report))  # type: ignore[arg-type]
+        return float(reduce(getitem, keys, report[part]))  # type: ignore[arg-type]
 
     return measure
 
