@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import re
@@ -44,7 +45,13 @@ def main() -> None:
     warnings.showwarning = _show_warning
     end_as_ctrl_c_does()
     prepare_streams()
-    sys.exit(close_streams(_exit_code()))
+    code = close_streams(_exit_code())
+    if "RANK" in os.environ:
+        # One of several processes. Threads of gloo may still hold tensors when the interpreter is taken down,
+        # which aborts the process (https://github.com/pytorch/pytorch/pull/179291): it ends without that.
+        atexit._run_exitfuncs()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _exit_code() -> int:

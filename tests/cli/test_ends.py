@@ -181,3 +181,15 @@ def test_a_negative_number_is_an_argument_and_no_option(
 
 def test_an_option_that_is_none_is_still_refused(dmf_fast: Run, trained: Path) -> None:
     assert "-x" in dmf_fast("recommend", trained, "-x").stderr
+
+
+def test_one_of_several_processes_ends_without_taking_python_down() -> None:
+    # which threads of gloo may not survive
+    script = (
+        "import atexit, os, sys; from dmf_fast.cli.app import main; "
+        "Late = type('Late', (), {'__del__': lambda self: os.write(1, b'taken down')}); late = Late(); "
+        "atexit.register(os.write, 1, b'at exit'); sys.argv = ['dmf-fast', 'no-such-command']; main()"
+    )
+    for processes, said in (({"RANK": "0"}, b"at exit"), ({}, b"at exittaken down")):
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=os.environ | processes)
+        assert (done.stdout, done.returncode) == (said, 2)
