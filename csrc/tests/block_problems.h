@@ -16,23 +16,19 @@ inline Rule gradient_descent(double lr, double momentum = 0, double weight_decay
 }
 
 inline Rule group_rmsprop(double lr, double weight_decay = 0) {
-  Rule rule;
+  Rule rule = gradient_descent(lr, 0, weight_decay);
   rule.kind = RuleKind::group_rmsprop;
-  rule.lr = lr;
   rule.alpha = 0.9;
   rule.eps = 1e-6;
-  rule.weight_decay = weight_decay;
   return rule;
 }
 
 inline Rule adam(double lr, double weight_decay = 0) {
-  Rule rule;
+  Rule rule = gradient_descent(lr, 0, weight_decay);
   rule.kind = RuleKind::adam;
-  rule.lr = lr;
   rule.beta1 = 0.9;
   rule.beta2 = 0.99;
   rule.eps = 1e-6;
-  rule.weight_decay = weight_decay;
   return rule;
 }
 

@@ -18,6 +18,7 @@ import click
 
 from dmf_fast.cli import options
 from dmf_fast.cli.command_line import command
+from dmf_fast.cli.processes import started_together
 from dmf_fast.cli.signals import end_as_ctrl_c_does, exit_code
 from dmf_fast.cli.streams import close_streams, prepare_streams, say
 from dmf_fast.files.reading import short_reason
@@ -46,8 +47,8 @@ def main() -> None:
     end_as_ctrl_c_does()
     prepare_streams()
     code = close_streams(_exit_code())
-    if "RANK" in os.environ:
-        # One of several processes. Threads of gloo may still hold tensors when the interpreter is taken down,
+    if started_together():
+        # Threads of gloo may still hold tensors when the interpreter is taken down,
         # which aborts the process (https://github.com/pytorch/pytorch/pull/179291): it ends without that.
         atexit._run_exitfuncs()
         os._exit(code)

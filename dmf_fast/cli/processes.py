@@ -6,14 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import torch
 
 from dmf_fast.cli import streams
-from dmf_fast.completion.job import device_of
-from dmf_fast.sharding import WHOLE, RowSharding
+
+if TYPE_CHECKING:  # slow to import, and `started_together` is asked by every command
+    from dmf_fast.sharding import RowSharding
 
 # After which a process that waits for one that neither works nor has ended gives up. One that has ended is
 # noticed at once.
@@ -37,11 +37,16 @@ def all_processes(threads: int | None, device: str) -> Iterator[RowSharding]:
         click.exceptions.Exit: quietly, in the others, where `RowSharding.together` raises in all.
 
     """
+    from dmf_fast.sharding import WHOLE, RowSharding
+
     if not started_together():
         yield WHOLE
         return
+    import torch
     from torch import distributed
     from torch.distributed.device_mesh import init_device_mesh
+
+    from dmf_fast.completion.job import device_of
 
     rank = int(os.environ["RANK"])
     streams.keep_silent(rank > 0)

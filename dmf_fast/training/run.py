@@ -132,7 +132,7 @@ class Run:
         self.rows, self.seconds_before, self.best = saved.rows, saved.seconds, saved.best
 
     def train_until_done(self) -> Course[StoppedBecause]:
-        """Ask for steps until there is a reason to stop, and keep the state of then in the checkpoint."""
+        """Request steps until there is a reason to stop, and save the final state in the checkpoint."""
         reason = yield from self._steps(self.engine.step)
         while True:
             # A checkpoint holds a step before its row is recorded, which a resumed run does again.
