@@ -9,15 +9,15 @@ from matplotlib.axes import Axes
 
 from dmf_fast.experiments.dynamics.figure3_claims import moving
 from dmf_fast.experiments.dynamics.singular_dynamics import LEADING, Runs
-from dmf_fast.experiments.page.figure_style import (
+from dmf_fast.experiments.page.section import Picture
+from dmf_fast.experiments.running.columns import column
+from dmf_fast.figure_style import (
     CURVE_STYLES,
     DEPTH_STYLES,
     add_legend,
     draw_curve,
     new_figure,
 )
-from dmf_fast.experiments.page.section import Picture
-from dmf_fast.experiments.running.columns import column
 
 _WIDTH, _HEIGHT = 3.2, 2.6
 _MOST_DOTS = 100

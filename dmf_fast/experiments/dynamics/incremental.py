@@ -25,16 +25,16 @@ from dmf_fast.experiments.dynamics.incremental_runs import (
     SensingProblem,
     sensing_problem,
 )
-from dmf_fast.experiments.page.figure_style import (
+from dmf_fast.experiments.page.papers import JIN
+from dmf_fast.experiments.page.section import Picture, ResultTable, Section, Work
+from dmf_fast.experiments.reproduction import Reproduction
+from dmf_fast.figure_style import (
     CURVE_STYLES,
     add_legend,
     draw_curve,
     draw_spread,
     new_figure,
 )
-from dmf_fast.experiments.page.papers import JIN
-from dmf_fast.experiments.page.section import Picture, ResultTable, Section, Work
-from dmf_fast.experiments.reproduction import Reproduction
 
 _SHOWN_STEPS = 1_200
 

@@ -24,7 +24,11 @@ from dmf_fast.experiments.dynamics.plateaus_measures import (
     predicted_length,
     rank_path,
 )
-from dmf_fast.experiments.page.figure_style import (
+from dmf_fast.experiments.page.papers import CHOU
+from dmf_fast.experiments.page.section import Picture, ResultTable, Section
+from dmf_fast.experiments.reproduction import Reproduction
+from dmf_fast.experiments.running.cached_trials import run_trials, work_of
+from dmf_fast.figure_style import (
     CURVE_STYLES,
     DEPTH_STYLES,
     add_legend,
@@ -33,10 +37,6 @@ from dmf_fast.experiments.page.figure_style import (
     evenly,
     new_figure,
 )
-from dmf_fast.experiments.page.papers import CHOU
-from dmf_fast.experiments.page.section import Picture, ResultTable, Section
-from dmf_fast.experiments.reproduction import Reproduction
-from dmf_fast.experiments.running.cached_trials import run_trials, work_of
 from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
 from dmf_fast.spectrum import effective_rank

@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dmf_fast.experiments.norms.commuting_claims import POWERS, excess, scales_of, schatten_ratios
-from dmf_fast.experiments.page.figure_style import (
+from dmf_fast.experiments.running.columns import by_seed
+from dmf_fast.figure_style import (
     CURVE_STYLES,
     DEPTH_STYLES,
     add_legend,
     draw_spread,
     new_figure,
 )
-from dmf_fast.experiments.running.columns import by_seed
 
 _ACCURACY = 1e-6  # of the flows: smaller excesses are drawn here
 _KINDS = {

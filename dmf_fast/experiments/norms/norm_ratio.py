@@ -20,7 +20,12 @@ from dmf_fast.experiments.norms.norm_ratio_runs import (
     best_of,
     run_ratio_grid,
 )
-from dmf_fast.experiments.page.figure_style import (
+from dmf_fast.experiments.page.papers import ZHAO
+from dmf_fast.experiments.page.section import Picture, ResultTable, Section
+from dmf_fast.experiments.recovery.completion_grid import GridResults, run_grid
+from dmf_fast.experiments.reproduction import Reproduction
+from dmf_fast.experiments.running.columns import by_seed
+from dmf_fast.figure_style import (
     CURVE_STYLES,
     DEPTH_STYLES,
     NUCLEAR_NORM_STYLE,
@@ -28,11 +33,6 @@ from dmf_fast.experiments.page.figure_style import (
     draw_spread,
     new_figure,
 )
-from dmf_fast.experiments.page.papers import ZHAO
-from dmf_fast.experiments.page.section import Picture, ResultTable, Section
-from dmf_fast.experiments.recovery.completion_grid import GridResults, run_grid
-from dmf_fast.experiments.reproduction import Reproduction
-from dmf_fast.experiments.running.columns import by_seed
 from dmf_fast.spectrum import effective_rank
 
 _ERROR = "reconstruction_mse"

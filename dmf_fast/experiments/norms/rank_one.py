@@ -18,11 +18,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dmf_fast.chain import chain_product
-from dmf_fast.experiments.page.figure_style import DEPTH_STYLES, add_legend, draw_curve, new_figure
 from dmf_fast.experiments.page.papers import LI, OWN
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, verdict
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_trials import run_trials, work_of
+from dmf_fast.figure_style import DEPTH_STYLES, add_legend, draw_curve, new_figure
 from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
 from dmf_fast.spectrum import effective_rank

@@ -16,7 +16,7 @@ from dmf_fast.experiments.norms.unbounded_runs import (
     least_entry,
     most_effective_rank,
 )
-from dmf_fast.experiments.page.figure_style import (
+from dmf_fast.figure_style import (
     CURVE_STYLES,
     DEPTH_STYLES,
     CurveStyle,

@@ -9,7 +9,7 @@ from typing import Literal
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from dmf_fast.experiments.page.figure_style import svg_text
+from dmf_fast.figure_style import svg_text
 
 Verdict = Literal["reproduced", "not reproduced", "not tested"]
 

@@ -11,14 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dmf_fast.experiments.page.comparison import PAIRED_RULE, claims_of, less
-from dmf_fast.experiments.page.figure_style import (
-    DEPTH_STYLES,
-    NUCLEAR_NORM_STYLE,
-    add_legend,
-    draw_curve,
-    draw_spread,
-    new_figure,
-)
 from dmf_fast.experiments.page.papers import OWN
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section
 from dmf_fast.experiments.ratings.movielens_data import NOT_HERE, MovieLensSplit, read_u1
@@ -31,6 +23,14 @@ from dmf_fast.experiments.ratings.movielens_runs import (
 )
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.columns import column
+from dmf_fast.figure_style import (
+    DEPTH_STYLES,
+    NUCLEAR_NORM_STYLE,
+    add_legend,
+    draw_curve,
+    draw_spread,
+    new_figure,
+)
 
 _SOURCE = f"{OWN}; on MovieLens Arora et al. 2019 show the dynamics alone, in figure 3"
 _STATEMENTS = {

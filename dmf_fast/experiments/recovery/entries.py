@@ -13,7 +13,14 @@ from typing import Any
 import pyarrow as pa
 from matplotlib.axes import Axes
 
-from dmf_fast.experiments.page.figure_style import (
+from dmf_fast.experiments.page.papers import ARORA
+from dmf_fast.experiments.page.section import Picture, ResultTable, Section
+from dmf_fast.experiments.recovery.completion_grid import FULL, CompletionGrid, GridResults
+from dmf_fast.experiments.recovery.entries_claims import claims
+from dmf_fast.experiments.recovery.entries_runs import errors_by_method, factorizations, run_entries
+from dmf_fast.experiments.recovery.reconstruction import RECOVERED, error_summary
+from dmf_fast.experiments.reproduction import Reproduction
+from dmf_fast.figure_style import (
     CURVE_STYLES,
     DEPTH_STYLES,
     NUCLEAR_NORM_STYLE,
@@ -23,13 +30,6 @@ from dmf_fast.experiments.page.figure_style import (
     draw_spread,
     new_figure,
 )
-from dmf_fast.experiments.page.papers import ARORA
-from dmf_fast.experiments.page.section import Picture, ResultTable, Section
-from dmf_fast.experiments.recovery.completion_grid import FULL, CompletionGrid, GridResults
-from dmf_fast.experiments.recovery.entries_claims import claims
-from dmf_fast.experiments.recovery.entries_runs import errors_by_method, factorizations, run_entries
-from dmf_fast.experiments.recovery.reconstruction import RECOVERED, error_summary
-from dmf_fast.experiments.reproduction import Reproduction
 
 SMALLER_SCALE = 1e-6
 RANK_5 = replace(

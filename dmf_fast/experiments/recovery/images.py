@@ -9,15 +9,6 @@ import pyarrow as pa
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from dmf_fast.experiments.page.figure_style import (
-    CURVE_STYLES,
-    DEPTH_STYLES,
-    NUCLEAR_NORM_STYLE,
-    SMALL_FONT_SIZE,
-    add_legend,
-    draw_spread,
-    new_figure,
-)
 from dmf_fast.experiments.page.papers import PICTURES
 from dmf_fast.experiments.page.section import Picture, ResultTable, Section
 from dmf_fast.experiments.recovery.images_claims import NO_SCIKIT_IMAGE, claims, psnr
@@ -31,6 +22,15 @@ from dmf_fast.experiments.recovery.images_runs import (
     run_images,
 )
 from dmf_fast.experiments.reproduction import Reproduction
+from dmf_fast.figure_style import (
+    CURVE_STYLES,
+    DEPTH_STYLES,
+    NUCLEAR_NORM_STYLE,
+    SMALL_FONT_SIZE,
+    add_legend,
+    draw_spread,
+    new_figure,
+)
 
 _STYLES = {f"depth {depth}": style for depth, style in DEPTH_STYLES.items()} | {
     NUCLEAR_NORM: NUCLEAR_NORM_STYLE,

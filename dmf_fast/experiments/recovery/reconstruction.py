@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from dmf_fast.experiments.page.comparison import PAIRED_RULE, less
-from dmf_fast.experiments.page.figure_style import DEPTH_STYLES, NUCLEAR_NORM_STYLE, draw_spread
 from dmf_fast.experiments.page.section import Claim, verdict
+from dmf_fast.figure_style import DEPTH_STYLES, NUCLEAR_NORM_STYLE, draw_spread
 
 Row = dict[str, int | float | str]
 

@@ -9,7 +9,11 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from dmf_fast.experiments.page.figure_style import (
+from dmf_fast.experiments.page.papers import OWN
+from dmf_fast.experiments.page.section import Claim, Picture, verdict
+from dmf_fast.experiments.recovery.reconstruction import RECOVERED, error_row
+from dmf_fast.experiments.recovery.sensing_runs import SensingResults
+from dmf_fast.figure_style import (
     DEPTH_STYLES,
     NUCLEAR_NORM_STYLE,
     SMALL_FONT_SIZE,
@@ -17,10 +21,6 @@ from dmf_fast.experiments.page.figure_style import (
     draw_spread,
     new_figure,
 )
-from dmf_fast.experiments.page.papers import OWN
-from dmf_fast.experiments.page.section import Claim, Picture, verdict
-from dmf_fast.experiments.recovery.reconstruction import RECOVERED, error_row
-from dmf_fast.experiments.recovery.sensing_runs import SensingResults
 
 NUCLEAR_NORM = "nuclear norm"
 LEAST_SHOWN = 1e-7

@@ -14,12 +14,6 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 
 from dmf_fast.experiments.page.comparison import PAIRED_RULE, less
-from dmf_fast.experiments.page.figure_style import (
-    DEPTH_STYLES,
-    NUCLEAR_NORM_STYLE,
-    add_legend,
-    new_figure,
-)
 from dmf_fast.experiments.page.papers import ARORA, OWN
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, verdict
 from dmf_fast.experiments.recovery.completion_grid import GridResults
@@ -36,6 +30,12 @@ from dmf_fast.experiments.recovery.starts_runs import (
     run_starts,
 )
 from dmf_fast.experiments.reproduction import Reproduction
+from dmf_fast.figure_style import (
+    DEPTH_STYLES,
+    NUCLEAR_NORM_STYLE,
+    add_legend,
+    new_figure,
+)
 
 _SOURCE = f"{OWN}; the paper shows Gaussian starts"
 _AS_CLOSE = 2.0

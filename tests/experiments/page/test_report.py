@@ -18,11 +18,11 @@ import pyarrow as pa
 import pytest
 from matplotlib.image import imread
 
-from dmf_fast.experiments.page.figure_style import DEPTH_STYLES, add_legend, draw_band, new_figure
 from dmf_fast.experiments.page.papers import OWN
 from dmf_fast.experiments.page.report import shown_duration, shown_number, write_report
 from dmf_fast.experiments.page.run_facts import run_facts
 from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, Verdict, Work
+from dmf_fast.figure_style import DEPTH_STYLES, add_legend, draw_band, new_figure
 
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "not reproduced", "not tested")
 FACTS = run_facts("quick", date=datetime(2026, 1, 2, 15, 30))

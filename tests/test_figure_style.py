@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dmf_fast.experiments.page.figure_style import (
+from dmf_fast.figure_style import (
     CURVE_STYLES,
     DEPTH_STYLES,
     NUCLEAR_NORM_STYLE,
