@@ -35,4 +35,4 @@ __all__ = [
     "save_observations",
 ]
 
-import_lazily(__name__)
+import_lazily(__name__, MatrixCompleter="sklearn")

@@ -9,9 +9,14 @@ from inspect import getsource
 from types import ModuleType
 from typing import Any
 
+from dmf_fast.extras import is_installed, require
 
-def import_lazily(package: str) -> None:
+
+def import_lazily(package: str, **needs: str) -> None:
     """Have ``package`` import the names under its ``if TYPE_CHECKING:`` when they are first asked for.
+
+    ``needs`` maps a name to a package that only an extra installs. Without that package, asking for the name
+    raises a `MissingExtraError`, and neither ``dir`` nor ``import *`` nor ``help`` asks for it.
 
     >>> import_lazily(__name__)
     """
@@ -24,17 +29,24 @@ def import_lazily(package: str) -> None:
         if isinstance(node, ast.ImportFrom) and node.module
         for alias in node.names
     }
+    hidden = {name for name, needed in needs.items() if not is_installed(needed)}
     module.__class__ = _LazyPackage
-    module.__dict__["_sources"] = sources
+    module.__dict__.update(_sources=sources, _needs=needs, _hidden=hidden)
+    if hidden:
+        module.__all__ = [name for name in module.__all__ if name not in hidden]
 
 
 class _LazyPackage(ModuleType):
     _sources: dict[str, tuple[str, str]]
+    _needs: dict[str, str]
+    _hidden: set[str]
 
     def __getattr__(self, name: str) -> Any:
         if name not in self.__dict__["_sources"]:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         source, original = self._sources[name]
+        if name in self._needs:
+            require(f"`{name}`", self._needs[name])
         try:
             if source == self.__name__:
                 value: Any = import_module(f"{source}.{original}")
@@ -51,4 +63,4 @@ class _LazyPackage(ModuleType):
             super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
-        return sorted({*self.__dict__, *self._sources})
+        return sorted({*self.__dict__, *self._sources} - self._hidden)

@@ -12,4 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["MatrixCompleter", "Ranking"]
 
-import_lazily(__name__)
+import_lazily(__name__, MatrixCompleter="sklearn")

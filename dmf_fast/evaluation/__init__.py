@@ -55,4 +55,4 @@ __all__ = [
     "usual_baselines",
 ]
 
-import_lazily(__name__)
+import_lazily(__name__, evaluation_tables="rich")
