@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dmf_fast.experiments.page.section import Picture
+from dmf_fast.page.content import Picture
 
 
 @pytest.fixture(scope="module")

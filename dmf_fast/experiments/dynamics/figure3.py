@@ -16,10 +16,11 @@ from dmf_fast.experiments.dynamics.figure3_claims import alignment_ratios, claim
 from dmf_fast.experiments.dynamics.figure3_pictures import draw_dynamics, draw_theory
 from dmf_fast.experiments.dynamics.singular_dynamics import DynamicsProblem, Runs, observe_dynamics, work_of
 from dmf_fast.experiments.page.papers import ARORA
-from dmf_fast.experiments.page.section import ResultTable, Section
+from dmf_fast.experiments.page.section import Section
 from dmf_fast.experiments.ratings.movielens_data import read_some_ratings
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.synthetic import low_rank_problem
+from dmf_fast.page.content import ResultTable
 
 _SEED = 0
 

@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 
 from dmf_fast.experiments.dynamics.figure3_claims import moving
 from dmf_fast.experiments.dynamics.singular_dynamics import LEADING, Runs
-from dmf_fast.experiments.page.section import Picture
 from dmf_fast.experiments.running.columns import column
 from dmf_fast.figure_style import (
     CURVE_STYLES,
@@ -18,6 +17,7 @@ from dmf_fast.figure_style import (
     draw_curve,
     new_figure,
 )
+from dmf_fast.page.content import Picture
 
 _WIDTH, _HEIGHT = 3.2, 2.6
 _MOST_DOTS = 100

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from dmf_fast.chain import chain_product
 from dmf_fast.experiments.dynamics.greedy_phases import GreedyPhase, claims, measured, over_seeds, phases_of
 from dmf_fast.experiments.page.papers import LI
-from dmf_fast.experiments.page.section import Picture, ResultTable, Section
+from dmf_fast.experiments.page.section import Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_trials import run_trials, work_of
 from dmf_fast.figure_style import (
@@ -30,6 +30,7 @@ from dmf_fast.figure_style import (
 )
 from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
+from dmf_fast.page.content import Picture, ResultTable
 from dmf_fast.training import FitOptions, Recording, Trial, TrialResult
 
 DIM, OBSERVED = 20, 320

@@ -62,7 +62,7 @@ def phases_of(run: TrialResult, narrow: Sequence[TrialResult]) -> list[GreedyPha
 
 def measured(run: TrialResult, name: str) -> np.ndarray:
     """Return a column of the history of a run, ``(rows,)``; NaN where nothing was measured."""
-    return column(run.result.history, name)
+    return column(run.result.history.table, name)
 
 
 def over_seeds(phases: Sequence[GreedyPhase]) -> dict[tuple[int, int], dict[float, list[GreedyPhase]]]:

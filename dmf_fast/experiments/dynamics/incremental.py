@@ -26,7 +26,7 @@ from dmf_fast.experiments.dynamics.incremental_runs import (
     sensing_problem,
 )
 from dmf_fast.experiments.page.papers import JIN
-from dmf_fast.experiments.page.section import Picture, ResultTable, Section, Work
+from dmf_fast.experiments.page.section import Section, Work
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.figure_style import (
     CURVE_STYLES,
@@ -35,6 +35,7 @@ from dmf_fast.figure_style import (
     draw_spread,
     new_figure,
 )
+from dmf_fast.page.content import Picture, ResultTable
 
 _SHOWN_STEPS = 1_200
 

@@ -25,7 +25,7 @@ from dmf_fast.experiments.dynamics.plateaus_measures import (
     rank_path,
 )
 from dmf_fast.experiments.page.papers import CHOU
-from dmf_fast.experiments.page.section import Picture, ResultTable, Section
+from dmf_fast.experiments.page.section import Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_trials import run_trials, work_of
 from dmf_fast.figure_style import (
@@ -39,6 +39,7 @@ from dmf_fast.figure_style import (
 )
 from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
+from dmf_fast.page.content import Picture, ResultTable
 from dmf_fast.spectrum import effective_rank
 from dmf_fast.training import FitOptions, Recording, Trial, TrialResult
 

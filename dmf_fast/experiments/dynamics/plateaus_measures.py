@@ -46,7 +46,7 @@ class Plateau:
 
 def plateaus_of(run: TrialResult, ranks: Sequence[float]) -> list[Plateau]:
     """Return the plateaus at all but the last of the effective ranks of best approximations."""
-    labels, history = run.trial.labels, run.result.history
+    labels, history = run.trial.labels, run.result.history.table
     times, path = rank_path(run)
     halves = [
         half_time(times, column(history, f"singular_value_{place}")) for place in range(1, 1 + len(ranks))
@@ -63,7 +63,7 @@ def plateaus_of(run: TrialResult, ranks: Sequence[float]) -> list[Plateau]:
 
 def rank_path(run: TrialResult) -> tuple[Numbers, Numbers]:
     """Return times and effective ranks of the recorded states."""
-    history = run.result.history
+    history = run.result.history.table
     return column(history, "step") * float(run.trial.spec.options["lr"]), column(history, "effective_rank")
 
 

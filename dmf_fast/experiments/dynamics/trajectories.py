@@ -32,9 +32,10 @@ from dmf_fast.experiments.dynamics.trajectories_runs import (
     observed_trial,
 )
 from dmf_fast.experiments.page.papers import ARORA
-from dmf_fast.experiments.page.section import ResultTable, Section, Work
+from dmf_fast.experiments.page.section import Section, Work
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_trials import run_trials, work_of
+from dmf_fast.page.content import ResultTable
 from dmf_fast.threads import threads_kept, use_one_thread
 
 INTRODUCTION = (

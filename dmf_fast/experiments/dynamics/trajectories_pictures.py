@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 
 from dmf_fast.experiments.dynamics.closed_form import Numbers
 from dmf_fast.experiments.dynamics.trajectories_runs import SingularValuePaths
-from dmf_fast.experiments.page.section import Picture
 from dmf_fast.figure_style import CURVE_STYLES, DEPTH_STYLES, add_legend, evenly, new_figure
+from dmf_fast.page.content import Picture
 
 _DOTS = 40
 

@@ -68,7 +68,7 @@ def observed_paths(results: Iterable[TrialResult]) -> list[SingularValuePaths]:
     """Return the paths of runs of `observed_trial`, predicted before the run."""
     paths = []
     for one in results:
-        depth, history = int(one.trial.labels["depth"]), one.result.history
+        depth, history = int(one.trial.labels["depth"]), one.result.history.table
         times = column(history, "step") * OBSERVED_RATES[depth]
         places = range(1, 1 + len(TARGETS))
         measured = np.stack([column(history, f"singular_value_{place}") for place in places], axis=1)

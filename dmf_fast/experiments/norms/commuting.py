@@ -36,11 +36,12 @@ from dmf_fast.experiments.norms.commuting_flows import (
 )
 from dmf_fast.experiments.norms.commuting_pictures import draw_commuting
 from dmf_fast.experiments.page.papers import GUNASEKAR
-from dmf_fast.experiments.page.section import Picture, ResultTable, Section
+from dmf_fast.experiments.page.section import Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_tables import cached_table
 from dmf_fast.experiments.running.columns import by_seed
 from dmf_fast.files.text import json_text
+from dmf_fast.page.content import Picture, ResultTable
 from dmf_fast.spectrum import effective_rank
 
 INIT_SCALES = {

@@ -19,12 +19,13 @@ from dmf_fast.chain import chain_product
 from dmf_fast.convex import ConvexOptions, minimum_nuclear_norm
 from dmf_fast.experiments.norms.connectivity_claims import PATTERNS, PRECISION, Completion, claims, select
 from dmf_fast.experiments.page.papers import BAI
-from dmf_fast.experiments.page.section import Picture, ResultTable, Section
+from dmf_fast.experiments.page.section import Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_trials import run_trials, work_of
 from dmf_fast.figure_style import CURVE_STYLES, add_legend, draw_spread, new_figure
 from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
+from dmf_fast.page.content import Picture, ResultTable
 from dmf_fast.training import FitOptions, Recording, Trial
 
 DIM = 4

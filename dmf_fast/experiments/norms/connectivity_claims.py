@@ -66,7 +66,7 @@ class Completion:
             str(labels["pattern"]),
             float(labels["init_scale"]),
             int(labels["seed"]),
-            float(one.result.history["train_loss"][-1].as_py()),
+            one.result.history["train_loss"][-1],
             float(values[rank] / values[0]),
             max(float(values.sum()) / least_nuclear_norm - 1, PRECISION),
         )

@@ -21,7 +21,7 @@ from dmf_fast.experiments.norms.norm_ratio_runs import (
     run_ratio_grid,
 )
 from dmf_fast.experiments.page.papers import ZHAO
-from dmf_fast.experiments.page.section import Picture, ResultTable, Section
+from dmf_fast.experiments.page.section import Section
 from dmf_fast.experiments.recovery.completion_grid import GridResults, run_grid
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.columns import by_seed
@@ -33,6 +33,7 @@ from dmf_fast.figure_style import (
     draw_spread,
     new_figure,
 )
+from dmf_fast.page.content import Picture, ResultTable
 from dmf_fast.spectrum import effective_rank
 
 _ERROR = "reconstruction_mse"

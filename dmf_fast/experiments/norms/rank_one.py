@@ -19,12 +19,13 @@ from torch import Tensor
 
 from dmf_fast.chain import chain_product
 from dmf_fast.experiments.page.papers import LI, OWN
-from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, verdict
+from dmf_fast.experiments.page.section import Claim, Section, verdict
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_trials import run_trials, work_of
 from dmf_fast.figure_style import DEPTH_STYLES, add_legend, draw_curve, new_figure
 from dmf_fast.initialization import initialize
 from dmf_fast.observations import Observations
+from dmf_fast.page.content import Picture, ResultTable
 from dmf_fast.spectrum import effective_rank
 from dmf_fast.training import FitOptions, Recording, Trial, TrialResult
 
@@ -125,7 +126,7 @@ class End:
         product = chain_product(one.factors)
         return End(
             float(one.trial.labels["init_scale"]),
-            float(one.result.history["train_loss"][-1].as_py()),
+            one.result.history["train_loss"][-1],
             float(product.trace()),
             float(effective_rank(torch.linalg.svdvals(product))),
             _distance(product, rank_one_completion()),

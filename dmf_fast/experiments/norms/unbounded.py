@@ -30,9 +30,10 @@ from dmf_fast.experiments.norms.unbounded_runs import (
     TwoByTwo,
 )
 from dmf_fast.experiments.page.papers import RAZIN
-from dmf_fast.experiments.page.section import Picture, ResultTable, Section
+from dmf_fast.experiments.page.section import Section
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_trials import run_trials, work_of
+from dmf_fast.page.content import Picture, ResultTable
 
 PERTURBED = (0.0, 0.01, 0.05, 0.1, 0.5)
 

@@ -115,7 +115,7 @@ class Curve:
     @staticmethod
     def of(problem: TwoByTwo, one: TrialResult) -> Curve:
         """Return the curve of a trial."""
-        loss, entry, distance, rank = (column(one.result.history, name) for name in MEASURES)
+        loss, entry, distance, rank = (column(one.result.history.table, name) for name in MEASURES)
         product, determinant = chain_product(one.factors).numpy(), determinant_of(one.factors)
         return Curve(problem, loss, entry, distance, rank, product, determinant, one.result.steps)
 

@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import pyarrow as pa
-from matplotlib.figure import Figure
-
-from dmf_fast.figure_style import svg_text
+from dmf_fast.page.content import Picture, ResultTable
 
 Verdict = Literal["reproduced", "not reproduced", "not tested"]
 
@@ -32,27 +29,6 @@ class Claim:
     rule: str
     verdict: Verdict
     evidence: str
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure, as SVG text, and what it shows."""
-
-    svg: str
-    caption: str
-
-    @staticmethod
-    def of(figure: Figure, caption: str) -> Picture:
-        """Return the picture of a Matplotlib figure; the same figure gives the same text every time."""
-        return Picture(svg_text(figure), caption)
-
-
-@dataclass(frozen=True)
-class ResultTable:
-    """A table and what it shows; numbers are shown with three digits."""
-
-    table: pa.Table
-    caption: str
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from dmf_fast.experiments.page.comparison import PAIRED_RULE, claims_of, less
 from dmf_fast.experiments.page.papers import OWN
-from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section
+from dmf_fast.experiments.page.section import Claim, Section
 from dmf_fast.experiments.ratings.movielens_data import NOT_HERE, MovieLensSplit, read_u1
 from dmf_fast.experiments.ratings.movielens_runs import (
     FULL,
@@ -31,6 +31,7 @@ from dmf_fast.figure_style import (
     draw_spread,
     new_figure,
 )
+from dmf_fast.page.content import Picture, ResultTable
 
 _SOURCE = f"{OWN}; on MovieLens Arora et al. 2019 show the dynamics alone, in figure 3"
 _STATEMENTS = {

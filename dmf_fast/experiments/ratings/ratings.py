@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from dmf_fast.experiments.page.comparison import PAIRED_RULE, Comparison, claims_of, less
 from dmf_fast.experiments.page.papers import OWN
-from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section
+from dmf_fast.experiments.page.section import Claim, Section
 from dmf_fast.experiments.ratings.movielens_data import NOT_HERE
 from dmf_fast.experiments.ratings.ratings_runs import FULL, QUICK, RatingsGrid, RatingsResults, run_ratings
 from dmf_fast.experiments.reproduction import Reproduction
@@ -23,6 +23,7 @@ from dmf_fast.figure_style import (
     draw_spread,
     new_figure,
 )
+from dmf_fast.page.content import Picture, ResultTable
 
 _SOURCE = f"{OWN}; Arora et al. 2019 complete random matrices of low rank"
 _ENOUGH = 0.2  # with fewer ratings nothing beyond the biases is to be learned

@@ -14,7 +14,7 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 
 from dmf_fast.experiments.page.papers import ARORA
-from dmf_fast.experiments.page.section import Picture, ResultTable, Section
+from dmf_fast.experiments.page.section import Section
 from dmf_fast.experiments.recovery.completion_grid import FULL, CompletionGrid, GridResults
 from dmf_fast.experiments.recovery.entries_claims import claims
 from dmf_fast.experiments.recovery.entries_runs import errors_by_method, factorizations, run_entries
@@ -30,6 +30,7 @@ from dmf_fast.figure_style import (
     draw_spread,
     new_figure,
 )
+from dmf_fast.page.content import Picture, ResultTable
 
 SMALLER_SCALE = 1e-6
 RANK_5 = replace(

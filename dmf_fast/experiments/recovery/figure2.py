@@ -7,10 +7,11 @@ the matrix of least nuclear norm, with few and with many observed entries.
 from __future__ import annotations
 
 from dmf_fast.experiments.page.papers import ARORA
-from dmf_fast.experiments.page.section import ResultTable, Section
+from dmf_fast.experiments.page.section import Section
 from dmf_fast.experiments.recovery.completion_grid import FULL, QUICK, GridResults, run_grid
 from dmf_fast.experiments.recovery.spectra import FoundSpectra, claims, picture, table
 from dmf_fast.experiments.reproduction import Reproduction
+from dmf_fast.page.content import ResultTable
 
 SOURCE = "Arora et al. 2019, figure 2"
 

@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from dmf_fast.experiments.page.papers import PICTURES
-from dmf_fast.experiments.page.section import Picture, ResultTable, Section
+from dmf_fast.experiments.page.section import Section
 from dmf_fast.experiments.recovery.images_claims import NO_SCIKIT_IMAGE, claims, psnr
 from dmf_fast.experiments.recovery.images_data import Image
 from dmf_fast.experiments.recovery.images_runs import (
@@ -31,6 +31,7 @@ from dmf_fast.figure_style import (
     draw_spread,
     new_figure,
 )
+from dmf_fast.page.content import Picture, ResultTable
 
 _STYLES = {f"depth {depth}": style for depth, style in DEPTH_STYLES.items()} | {
     NUCLEAR_NORM: NUCLEAR_NORM_STYLE,

@@ -10,8 +10,9 @@ from dmf_fast.experiments.page.comparison import PAIRED_RULE, Comparison, less
 from dmf_fast.experiments.page.papers import OWN
 from dmf_fast.experiments.page.section import Claim, verdict
 from dmf_fast.experiments.recovery.images_runs import BIHARMONIC, NUCLEAR_NORM, ImagesResults
+from dmf_fast.extras import missing
 
-NO_SCIKIT_IMAGE = "scikit-image is not here: pip install 'dmf-fast[images]'"
+NO_SCIKIT_IMAGE = missing("Biharmonic inpainting", "skimage")
 
 
 def psnr(error: float | np.ndarray) -> np.ndarray:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from importlib.util import find_spec
 from itertools import product
 from typing import Any, cast
 
@@ -23,6 +22,7 @@ from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.cached_tables import cached_table
 from dmf_fast.experiments.running.cached_trials import run_trials, work_of
 from dmf_fast.experiments.running.columns import by_seed
+from dmf_fast.extras import is_installed
 from dmf_fast.files.text import json_text
 from dmf_fast.initialization import initialize
 from dmf_fast.optim import GroupRMSprop
@@ -149,11 +149,12 @@ def _row_of_trial(one: TrialResult, problems: Problems) -> dict[str, Any]:
     labels, history = cast("dict[str, Any]", dict(one.trial.labels)), one.result.history
     problem = problems[labels["missing"], labels["seed"]]
     completed = problem.completed(chain_product(one.factors))
-    best = history["step"].to_pylist().index(one.result.best_step)
+    assert one.result.best_step is not None  # it has validation entries
+    best = history["step"].index(one.result.best_step)
     return {
         **_row(labels, problem, completed, singular_values(one.factors)),
-        "stopped_rmse": history["test_rmse"][best].as_py(),
-        "ended_rmse": history["test_rmse"][-1].as_py(),
+        "stopped_rmse": history["test_rmse"][best],
+        "ended_rmse": history["test_rmse"][-1],
     }
 
 
@@ -192,4 +193,4 @@ def _biharmonic(problem: MaskedImage) -> Image:
 
 
 def _has_biharmonic() -> bool:
-    return find_spec("skimage") is not None
+    return is_installed("skimage")

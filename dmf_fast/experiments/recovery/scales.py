@@ -15,7 +15,7 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 
 from dmf_fast.experiments.page.papers import ARORA
-from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section
+from dmf_fast.experiments.page.section import Claim, Section
 from dmf_fast.experiments.recovery.completion_grid import FULL, QUICK, GridResults, run_grid
 from dmf_fast.experiments.recovery.reconstruction import (
     RECOVERED,
@@ -27,6 +27,7 @@ from dmf_fast.experiments.recovery.reconstruction import (
 )
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.figure_style import add_legend, new_figure
+from dmf_fast.page.content import Picture, ResultTable
 
 _ERROR = "reconstruction_mse"
 _SOURCE = "Arora et al. 2019; errors by scale as in the authors' public code"

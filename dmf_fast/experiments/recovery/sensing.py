@@ -14,7 +14,7 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 
 from dmf_fast.experiments.page.papers import ARORA
-from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section
+from dmf_fast.experiments.page.section import Claim, Section
 from dmf_fast.experiments.recovery import sensing_sweep, spectra
 from dmf_fast.experiments.recovery.reconstruction import (
     ReconstructionErrors,
@@ -28,6 +28,7 @@ from dmf_fast.experiments.recovery.sensing_runs import SensingResults, run_sensi
 from dmf_fast.experiments.recovery.sensing_sweep import LEAST_SHOWN
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.figure_style import add_legend, new_figure
+from dmf_fast.page.content import Picture, ResultTable
 
 _ERROR = "reconstruction_mse"
 _SOURCE = "Arora et al. 2019, on matrix sensing"

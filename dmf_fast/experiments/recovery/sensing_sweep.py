@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from dmf_fast.experiments.page.papers import OWN
-from dmf_fast.experiments.page.section import Claim, Picture, verdict
+from dmf_fast.experiments.page.section import Claim, verdict
 from dmf_fast.experiments.recovery.reconstruction import RECOVERED, error_row
 from dmf_fast.experiments.recovery.sensing_runs import SensingResults
 from dmf_fast.figure_style import (
@@ -21,6 +21,7 @@ from dmf_fast.figure_style import (
     draw_spread,
     new_figure,
 )
+from dmf_fast.page.content import Picture
 
 NUCLEAR_NORM = "nuclear norm"
 LEAST_SHOWN = 1e-7

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from dmf_fast.experiments.page.comparison import PAIRED_RULE, less
-from dmf_fast.experiments.page.section import Claim, Picture, verdict
+from dmf_fast.experiments.page.section import Claim, verdict
 from dmf_fast.figure_style import (
     CURVE_STYLES,
     DEPTH_STYLES,
@@ -21,6 +21,7 @@ from dmf_fast.figure_style import (
     draw_spread,
     new_figure,
 )
+from dmf_fast.page.content import Picture
 from dmf_fast.spectrum import effective_rank, nuclear_norm
 
 _TITLES = {

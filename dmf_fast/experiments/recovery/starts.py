@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 
 from dmf_fast.experiments.page.comparison import PAIRED_RULE, less
 from dmf_fast.experiments.page.papers import ARORA, OWN
-from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, verdict
+from dmf_fast.experiments.page.section import Claim, Section, verdict
 from dmf_fast.experiments.recovery.completion_grid import GridResults
 from dmf_fast.experiments.recovery.reconstruction import RECOVERED, error_summary
 from dmf_fast.experiments.recovery.starts_runs import (
@@ -36,6 +36,7 @@ from dmf_fast.figure_style import (
     add_legend,
     new_figure,
 )
+from dmf_fast.page.content import Picture, ResultTable
 
 _SOURCE = f"{OWN}; the paper shows Gaussian starts"
 _AS_CLOSE = 2.0

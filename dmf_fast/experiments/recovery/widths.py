@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from dmf_fast.completion.widths import MOST_TAIL_SHARE
 from dmf_fast.experiments.page.papers import COMPRESSED, OWN
-from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, verdict
+from dmf_fast.experiments.page.section import Claim, Section, verdict
 from dmf_fast.experiments.ratings.movielens_data import NOT_HERE, read_u1
 from dmf_fast.experiments.recovery.widths_runs import (
     FULL,
@@ -30,6 +30,7 @@ from dmf_fast.experiments.recovery.widths_runs import (
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.experiments.running.columns import by_seed
 from dmf_fast.figure_style import DEPTH_STYLES, add_legend, draw_spread, new_figure
+from dmf_fast.page.content import Picture, ResultTable
 
 _FEW, _SAME, _OTHER = 0.01, 0.02, 0.05
 _TIMES_THE_RANK = 4

@@ -22,7 +22,7 @@ from dmf_fast.experiments.dynamics.plateaus_measures import (
     predicted_length,
 )
 from dmf_fast.experiments.page.section import Claim
-from dmf_fast.training import FitResult, Trial, TrialResult
+from dmf_fast.training import FitResult, History, Trial, TrialResult
 from tests.experiments.pictures import panels
 
 pytestmark = pytest.mark.usefixtures("figures")
@@ -44,7 +44,7 @@ def ended(
     )  # fmt: skip
     columns = {f"singular_value_{place}": column for place, column in enumerate(values, start=1)}
     history = pa.table({"step": range(0, 10 * len(ranks), 10), "effective_rank": ranks, **columns})
-    return TrialResult(trial, [], FitResult(history, None, "steps", 0, 0.0, "native"))
+    return TrialResult(trial, [], FitResult(History(history), None, "steps", 0, 0.0, "native"))
 
 
 def test_plateaus_are_measured_between_the_half_ends_of_two_values() -> None:

@@ -26,7 +26,7 @@ from dmf_fast.experiments.norms.connectivity_claims import (
     transition,
 )
 from dmf_fast.observations import Observations
-from dmf_fast.training import fit_many
+from dmf_fast.training import History, fit_many
 
 
 def dense(observed: Observations) -> np.ndarray:
@@ -91,7 +91,7 @@ def test_excess_is_over_the_least_and_no_less_than_its_precision() -> None:
     labels = {"rank": 2, "pattern": CONNECTED, "init_scale": 1e-4, "seed": 3}
     one: Any = SimpleNamespace(
         trial=SimpleNamespace(labels=labels),
-        result=SimpleNamespace(history=pa.table({"train_loss": [1.0, 1e-9]})),
+        result=SimpleNamespace(history=History(pa.table({"train_loss": [1.0, 1e-9]}))),
     )
     product = torch.diag(torch.tensor([4.0, 3.0, 2.0, 1.0], dtype=torch.float64))
     expected = Completion(2, CONNECTED, 1e-4, 3, 1e-9, 0.5, 0.25)

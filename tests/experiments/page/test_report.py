@@ -19,10 +19,12 @@ import pytest
 from matplotlib.image import imread
 
 from dmf_fast.experiments.page.papers import OWN
-from dmf_fast.experiments.page.report import shown_duration, shown_number, write_report
+from dmf_fast.experiments.page.report import write_report
 from dmf_fast.experiments.page.run_facts import run_facts
-from dmf_fast.experiments.page.section import Claim, Picture, ResultTable, Section, Verdict, Work
+from dmf_fast.experiments.page.section import Claim, Section, Verdict, Work
 from dmf_fast.figure_style import DEPTH_STYLES, add_legend, draw_band, new_figure
+from dmf_fast.page.content import Picture, ResultTable
+from dmf_fast.page.rendering import shown_duration, shown_number
 
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "not reproduced", "not tested")
 FACTS = run_facts("quick", date=datetime(2026, 1, 2, 15, 30))

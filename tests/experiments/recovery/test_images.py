@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -110,7 +111,7 @@ def test_what_has_been_completed_is_not_completed_again(
 def test_without_scikit_image_the_others_are_completed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images_runs, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "skimage", None)
     results = run_images(replace(TINY, seeds=1, missing=(0.2,)), Reproduction(tmp_path, progress=False))
     assert results.methods == ["depth 2", "depth 3", NUCLEAR_NORM]
     first = claims(results)[0]

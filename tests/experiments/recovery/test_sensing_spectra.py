@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from matplotlib.figure import Figure
 
-from dmf_fast.experiments.page.section import Picture
 from dmf_fast.experiments.recovery import sensing, spectra
 from dmf_fast.experiments.recovery.sensing_grid import SensingGrid
 from dmf_fast.experiments.recovery.sensing_runs import SensingResults
+from dmf_fast.page.content import Picture
 
 GRID = SensingGrid(8, 1, (25, 60), (2, 3), (1e-1, 1e-2), 3e-2, 2, 300)
 

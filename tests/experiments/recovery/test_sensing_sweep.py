@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from matplotlib.figure import Figure
 
-from dmf_fast.experiments.page.section import Picture
 from dmf_fast.experiments.recovery import sensing_sweep
 from dmf_fast.experiments.recovery.sensing_grid import SensingGrid
 from dmf_fast.experiments.recovery.sensing_runs import SensingResults
+from dmf_fast.page.content import Picture
 
 # Of rank 1: 39 degrees of freedom, and a statistical dimension of 81, so that 80 is too near to ask of it.
 GRID = SensingGrid(20, 1, (45, 65, 80, 105), (2, 3), (1e-5,), 6e-3, 2, 2_000, nested=True)
