@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         errors_of,
         usual_baselines,
     )
+    from dmf_fast.evaluation.by_count import CountBin, errors_by_count
     from dmf_fast.evaluation.calibration import CalibrationBin, calibration
     from dmf_fast.evaluation.errors import RatingErrors
     from dmf_fast.evaluation.evaluate import Predict, Recommend, evaluate
@@ -31,6 +32,7 @@ __all__ = [
     "Baseline",
     "Biases",
     "CalibrationBin",
+    "CountBin",
     "Evaluation",
     "EvaluationOptions",
     "GlobalMean",
@@ -46,6 +48,7 @@ __all__ = [
     "Split",
     "calibration",
     "chosen_biases",
+    "errors_by_count",
     "errors_of",
     "evaluate",
     "evaluation_tables",

@@ -24,6 +24,7 @@ class CalibrationBin:
     count: int
     mean_prediction: float
     mean_value: float
+    rmse: float
 
     @property
     def bias(self) -> float:
@@ -42,7 +43,7 @@ def calibration(
     bins: int = 10,
     sharding: RowSharding = WHOLE,
 ) -> tuple[CalibrationBin, ...]:
-    """Return mean prediction and mean value in bins of rising ``keys``; no bin is empty.
+    """Return mean prediction, mean value and RMSE in bins of rising ``keys``; no bin is empty.
 
     With ``keys=predictions`` a calibrated model has the two means alike in every bin. With ``keys=values``
     predictions are nearer the middle than the values even for the best model; how much nearer shows what
@@ -75,12 +76,12 @@ def calibration(
     # Of no keys at all, as one process may have, NumPy returns integers.
     sums = [
         np.bincount(bin_of, part, minlength=len(lower_edges)).astype(np.float64, copy=False)
-        for part in (predictions, values)
+        for part in (predictions, values, (predictions - values) ** 2)
     ]
     sharding.add_up_arrays([counts, *sums])
-    mean_prediction, mean_value = (part / counts for part in sums)
+    mean_prediction, mean_value, mean_square = (part / counts for part in sums)
     columns = (lower_edges.tolist(), sharding.largest(highest.tolist()), counts.tolist())
-    means = (mean_prediction.tolist(), mean_value.tolist())
+    means = (mean_prediction.tolist(), mean_value.tolist(), np.sqrt(mean_square).tolist())
     return tuple(CalibrationBin(*row) for row in zip(*columns, *means, strict=True))
 
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from dmf_fast.evaluation.baselines import Baseline
+from dmf_fast.evaluation.by_count import errors_by_count
 from dmf_fast.evaluation.calibration import calibration
 from dmf_fast.evaluation.errors import RatingErrors
 from dmf_fast.evaluation.held_out import HeldOut
@@ -76,6 +77,7 @@ def evaluate(
     seen = SeenColumns.of(train) if isinstance(train, Observations) else train
     known = _Known(seen, sharding)
     rows, columns = known.rows(test.rows), known.columns(test.columns)
+    ratings = known.ratings_of(rows, columns)
     first = next(iter(baselines.values()))
 
     def scores(model: Predict) -> RatingScores:
@@ -85,7 +87,7 @@ def evaluate(
             predictions[unusable] = first.predict(rows[unusable], columns[unusable])
         if options.clip is not None:
             np.clip(predictions, *options.clip, out=predictions)
-        return _scores(rows, columns, predictions, test, unusable, options.bins, sharding)
+        return _scores(rows, columns, ratings, predictions, test, unusable, options.bins, sharding)
 
     ranking = baseline_ranking = None
     if recommend is not None:
@@ -100,6 +102,7 @@ def evaluate(
 def _scores(
     rows: Integers,
     columns: Integers,
+    ratings: tuple[Integers, Integers],
     predictions: Floats,
     test: HeldOut,
     filled: NDArray[np.bool_],
@@ -113,10 +116,15 @@ def _scores(
         own = RatingErrors.of(predictions[of], test.values[of], None if weights is None else weights[of])
         return own.of_all(sharding)
 
+    by_row_ratings, by_column_ratings = (
+        errors_by_count(counts, predictions, test.values, weights, sharding) for counts in ratings
+    )
     return RatingScores(
         by_group={name: errors(group == place) for place, name in enumerate(GROUPS)},
         by_value=calibration(test.values, predictions, test.values, bins, sharding),
         by_prediction=calibration(predictions, predictions, test.values, bins, sharding),
+        by_row_ratings=by_row_ratings,
+        by_column_ratings=by_column_ratings,
         without_prediction=int(sharding.total_of([float(filled.sum())])),
     )
 
@@ -155,17 +163,21 @@ class _Known:
 
     def __init__(self, seen: SeenColumns, sharding: RowSharding) -> None:
         # One place more, always cold, for -1 and for what lies beyond the shape.
-        self._rated_rows = np.append(seen.offsets.diff().numpy() > 0, False)
-        self._rated_columns = np.append(column_counts(seen, sharding) > 0, False)
+        self._of_rows = np.append(seen.offsets.diff().numpy(), 0)
+        self._of_columns = np.append(column_counts(seen, sharding), 0)
 
     def rows(self, indices: Integers) -> Integers:
-        return self._or_unknown(indices, self._rated_rows)
+        return self._or_unknown(indices, self._of_rows)
 
     def columns(self, indices: Integers) -> Integers:
-        return self._or_unknown(indices, self._rated_columns)
+        return self._or_unknown(indices, self._of_columns)
 
-    def _or_unknown(self, indices: Integers, has_ratings: NDArray[np.bool_]) -> Integers:
-        return np.where(has_ratings[np.minimum(indices, len(has_ratings) - 1)], indices, -1)
+    def ratings_of(self, rows: Integers, columns: Integers) -> tuple[Integers, Integers]:
+        """Return how many training ratings the rows and the columns have, 0 for -1."""
+        return self._of_rows[rows], self._of_columns[columns]
+
+    def _or_unknown(self, indices: Integers, ratings: Integers) -> Integers:
+        return np.where(ratings[np.minimum(indices, len(ratings) - 1)] > 0, indices, -1)
 
 
 def _blocks(length: int, size: int) -> Iterable[slice]:

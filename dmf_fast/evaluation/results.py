@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from dmf_fast.evaluation.by_count import CountBin
 from dmf_fast.evaluation.calibration import CalibrationBin
 from dmf_fast.evaluation.errors import RatingErrors
 from dmf_fast.evaluation.ranking import RankingMetrics
@@ -49,6 +50,8 @@ class RatingScores:
         by_group: the errors of each of `GROUPS`; their sum is ``total``.
         by_value: `calibration` in bins of the true value.
         by_prediction: `calibration` in bins of the prediction.
+        by_row_ratings: `errors_by_count` in bins of the number of training ratings of the row.
+        by_column_ratings: likewise, of the column.
         without_prediction: for how many pairs the training mean stands in, as no finite prediction came.
 
     """
@@ -56,6 +59,8 @@ class RatingScores:
     by_group: dict[str, RatingErrors]
     by_value: tuple[CalibrationBin, ...]
     by_prediction: tuple[CalibrationBin, ...]
+    by_row_ratings: tuple[CountBin, ...]
+    by_column_ratings: tuple[CountBin, ...]
     without_prediction: int
 
     @property
@@ -71,6 +76,8 @@ class RatingScores:
             "by_group": {name: errors.as_dict() for name, errors in self.by_group.items()},
             "calibration_by_value": [part.as_dict() for part in self.by_value],
             "calibration_by_prediction": [part.as_dict() for part in self.by_prediction],
+            "errors_by_row_ratings": [part.as_dict() for part in self.by_row_ratings],
+            "errors_by_column_ratings": [part.as_dict() for part in self.by_column_ratings],
         }
 
 

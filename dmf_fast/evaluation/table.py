@@ -54,10 +54,12 @@ def _errors(evaluation: Evaluation, name: str) -> Table:
 
 
 def _calibration(scores: RatingScores) -> Table:
-    table = Table("value", "ratings", "mean prediction", "bias", title="Predictions by true value")
+    table = Table("value", "ratings", "mean prediction", "bias", "RMSE", title="Predictions by true value")
     for part in scores.by_value:
         label = f"{part.lowest:g}" if part.lowest == part.highest else f"{part.lowest:g} … {part.highest:g}"
-        table.add_row(label, f"{part.count:,}", _number(part.mean_prediction), f"{part.bias:+.4f}")
+        table.add_row(
+            label, f"{part.count:,}", _number(part.mean_prediction), f"{part.bias:+.4f}", _number(part.rmse)
+        )
     return table
 
 

@@ -65,5 +65,6 @@ def test_up_to_twenty_distinct_keys_have_a_bin_each_and_more_have_ten(distinct: 
     assert {part.bias for part in parts} == {0.25}
     assert parts[0].as_dict() == {
         "lowest": 0.0, "highest": parts[0].highest, "count": parts[0].count,
-        "mean_prediction": parts[0].mean_value + 0.25, "mean_value": parts[0].mean_value, "bias": 0.25,
+        "mean_prediction": parts[0].mean_value + 0.25, "mean_value": parts[0].mean_value, "rmse": 0.25,
+        "bias": 0.25,
     }  # fmt: skip

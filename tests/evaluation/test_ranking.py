@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
 from dmf_fast import Observations
-from dmf_fast.evaluation import HeldOut, MostPopular, RankingMetrics, Relevant, ranking
+from dmf_fast.evaluation import HeldOut, MostPopular, RankingMetrics, Relevant
 from dmf_fast.serving import SeenColumns
 
 
@@ -81,7 +81,21 @@ def test_padding_is_no_recommendation_and_keeps_the_cutoff() -> None:
     assert (metrics.hit_rate, metrics.precision) == (0.5, 0.125)
 
 
-def test_parts_of_the_rows_add_up_to_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pair_that_is_held_out_twice_is_one_relevant_column() -> None:
+    relevant = Relevant(HeldOut([0, 0, 0], [2, 2, 5], [5.0, 4.0, 5.0]), least_value=4.0)
+
+    assert relevant.measure(np.array([0]), np.array([[2, 3]])).recall == 0.5
+
+
+def test_columns_beyond_those_held_out_are_no_hits() -> None:
+    relevant = Relevant(HeldOut([0, 1, 1], [1, 0, -1], [1.0] * 3))
+
+    metrics = relevant.measure(np.array([0, 1]), np.array([[2, 3], [9, 0]]))
+
+    assert (metrics.hit_rate, metrics.recall, metrics.mrr) == (0.5, 0.25, 0.25)
+
+
+def test_parts_of_the_rows_add_up_to_all() -> None:
     random = np.random.default_rng(0)
     rows, columns = np.nonzero(random.random((50, 20)) < 0.2)
     relevant = Relevant(HeldOut(rows, columns, np.ones(len(rows))))
@@ -89,11 +103,8 @@ def test_parts_of_the_rows_add_up_to_all(monkeypatch: pytest.MonkeyPatch) -> Non
 
     whole = relevant.measure(relevant.rows, recommended)
     parts = [relevant.measure(relevant.rows[part], recommended[part]) for part in (slice(9), slice(9, None))]
-    monkeypatch.setattr(ranking, "_ROWS_AT_ONCE", 7)
-    in_chunks = relevant.measure(relevant.rows, recommended)
 
-    for other in (parts[0] + parts[1], in_chunks):
-        assert other.as_dict() == pytest.approx(whole.as_dict())
+    assert (parts[0] + parts[1]).as_dict() == pytest.approx(whole.as_dict())
     for other in (RankingMetrics(9), RankingMetrics(2)):
         with pytest.raises(
             ValueError, match=f"`cutoff` must be the same in both .* got 5 and {other.cutoff}"
