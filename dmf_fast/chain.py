@@ -1,4 +1,4 @@
-"""Functions of a chain ``[W_1, …, W_N]`` of factors, whose product ``W_N ⋯ W_1`` has shape ``(m, n)``."""
+"""Functions of a chain of factors ``[W_1, …, W_N]`` with a product ``W_N ⋯ W_1`` of shape ``(m, n)``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 
 def chain_product(factors: Sequence[Tensor]) -> Tensor:
-    """Return the dense ``W_N ⋯ W_1``, multiplied in the cheapest order, as a new tensor; differentiable.
+    """Return the dense product ``W_N ⋯ W_1``, multiplied in the cheapest order; differentiable.
 
     Args:
         factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``, all of one dtype and device.
 
     Returns:
-        ``(m, n)``, of the dtype of the factors.
+        A new tensor of shape ``(m, n)`` and of the dtype of the factors.
 
     Raises:
         TypeError, ValueError: as for `dims_of`.
@@ -36,15 +36,16 @@ def chain_product(factors: Sequence[Tensor]) -> Tensor:
 def singular_values(factors: Sequence[Tensor], k: int | None = None) -> Tensor:
     """Return the ``k`` largest singular values of ``W_N ⋯ W_1``, all ``min(m, n)`` by default.
 
-    Computed exactly and in float64. Where the chain is narrow, the two halves around its narrowest width are
-    reduced by QR first, so that ``m × n`` numbers are never formed; the values beyond that width are zero.
+    They are computed exactly, in float64. If a hidden width is below ``min(m, n)``, the two halves of the
+    chain around the narrowest one are first reduced by QR, so that the ``m × n`` product is never formed;
+    the singular values beyond that width are zero.
 
     Args:
         factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``, of any floating dtype.
-        k: from 1 to ``min(m, n)``.
+        k: number of values, from 1 to ``min(m, n)``; None for ``min(m, n)``.
 
     Returns:
-        ``(k,)``, float64, descending, without gradients.
+        ``(k,)``, float64, in descending order, without gradients.
 
     Raises:
         TypeError, ValueError: as for `dims_of`, or ``k`` is out of range.
@@ -72,11 +73,13 @@ def singular_values(factors: Sequence[Tensor], k: int | None = None) -> Tensor:
 
 @torch.no_grad()
 def relative_distance(factors: Sequence[Tensor], others: Sequence[Tensor]) -> float:
-    """Return ``‖W − V‖_F / ‖V‖_F`` for the products W and V of two chains, which are not formed where narrow.
+    """Return ``‖W − V‖_F / ‖V‖_F`` for the products W and V of two chains.
+
+    If the chains are narrow, neither product is formed.
 
     Args:
         factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``.
-        others: a chain of any depth and widths, whose product V has the shape of W and is not zero.
+        others: a chain of any depth and widths, whose product V is nonzero and has the shape of W.
 
     Raises:
         TypeError, ValueError: as for `dims_of`, or the shapes of the products differ.
@@ -88,8 +91,8 @@ def relative_distance(factors: Sequence[Tensor], others: Sequence[Tensor]) -> fl
     """
     if shape_of(factors) != shape_of(others):
         raise ValueError(
-            f"`others` must have a product of the shape of that of `factors`, {shape_of(factors)}, got "
-            f"{shape_of(others)}"
+            f"the product of `others` must have the shape of the product of `factors`, {shape_of(factors)}, "
+            f"got {shape_of(others)}"
         )
     (first, last), (other_first, other_last) = _two_factors(factors), _two_factors(others)
     difference = [torch.cat([first, other_first]), torch.cat([last, -other_last], dim=1)]
@@ -101,9 +104,9 @@ def relative_distance(factors: Sequence[Tensor], others: Sequence[Tensor]) -> fl
 def balancedness(factors: Sequence[Tensor]) -> Tensor:
     """Return ``max_j ‖W_{j+1}ᵀ W_{j+1} − W_j W_jᵀ‖_F``: how far the factors are from balanced.
 
-    Gradient flow leaves every one of these matrices as it is. Arora, Cohen & Hazan, "On the Optimization of
-    Deep Networks: Implicit Acceleration by Overparameterization" (ICML 2018), show it in the proof of theorem
-    1; its statement is that of the product, see `dmf_fast.dynamics.end_to_end_velocity`.
+    Gradient flow conserves each of these matrices: Arora, Cohen & Hazan, "On the Optimization of Deep
+    Networks: Implicit Acceleration by Overparameterization" (ICML 2018), proof of theorem 1. (For the theorem
+    itself, see `dmf_fast.dynamics.end_to_end_velocity`.)
 
     Args:
         factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``, of any floating dtype.
@@ -129,8 +132,9 @@ def dims_of(factors: Sequence[Tensor]) -> tuple[int, ...]:
     """Return ``(d_0, …, d_N)``: columns ``n = d_0``, hidden widths, rows ``m = d_N``.
 
     Raises:
-        TypeError: ``factors`` is one tensor, or holds something else than dense tensors of real numbers.
-        ValueError: there are none, one is not a matrix or has no rows to pass on, or two do not multiply.
+        TypeError: ``factors`` is a single tensor, or an element is not a dense tensor of real numbers.
+        ValueError: ``factors`` is empty, an element is not a matrix, the shapes of neighbors do not match, or
+            a hidden width is 0.
 
     Example:
         >>> dims_of([torch.ones(4, 3), torch.ones(2, 4)])
@@ -154,7 +158,7 @@ def dims_of(factors: Sequence[Tensor]) -> tuple[int, ...]:
         if factor.is_complex():
             raise TypeError(
                 f"`factors[{place}]` must hold real numbers, got {factor.dtype}; use factors[{place}].real "
-                "where the imaginary parts are nothing"
+                "if the imaginary parts do not matter"
             )
         if factor.dim() != 2:
             raise ValueError(f"`factors[{place}]` must be a matrix, got shape {tuple(factor.shape)}")
@@ -171,7 +175,7 @@ def dims_of(factors: Sequence[Tensor]) -> tuple[int, ...]:
 
 
 def shape_of(factors: Sequence[Tensor]) -> tuple[int, int]:
-    """Return ``(m, n)``, rows and columns of the product. Raises what `dims_of` raises.
+    """Return the shape ``(m, n)`` of the product. Raises what `dims_of` raises.
 
     >>> shape_of([torch.ones(4, 3), torch.ones(2, 4)])
     (2, 3)
@@ -181,7 +185,7 @@ def shape_of(factors: Sequence[Tensor]) -> tuple[int, int]:
 
 
 def narrowest_split(dims: Sequence[int]) -> int | None:
-    """Return the ``s`` from 1 to N-1 with the smallest ``d_s``, the first of several; None at depth 1.
+    """Return the first ``s`` from 1 to N-1 with the smallest ``d_s``; None at depth 1.
 
     >>> narrowest_split((3, 4, 2, 2, 5))
     2
@@ -198,7 +202,7 @@ def _two_factors(factors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _finite(matrix: Tensor) -> Tensor:
-    """Refuse what LAPACK answers with NaN, with an error or with messages on standard output."""
+    """Refuse NaN and infinity, for which LAPACK returns NaN, fails or prints to standard output."""
     if not matrix.isfinite().all():
-        raise LinAlgError("`factors` must have a finite product, got infinite numbers or NaN in it")
+        raise LinAlgError("the product of `factors` must be finite, got infinity or NaN")
     return matrix

@@ -1,4 +1,4 @@
-"""Checks of single values, all of whose errors are sentences of one form."""
+"""Checks of single values, with error messages of one form."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from operator import index
 
 
 def whole_number(name: str, value: object, *, least: int | None = None, most: int | None = None) -> int:
-    """Return ``value`` as a plain int: JSON does not take NumPy's.
+    """Return ``value`` as a plain int, since JSON does not accept NumPy integers.
 
-    Raises a `TypeError` where it is not a whole number, a `ValueError` where it is out of range.
+    Raises a `TypeError` if it is not a whole number and a `ValueError` if it is out of range.
 
     >>> whole_number("steps", 3, least=0)
     3
     """
-    # Python counts True as a number; here it is a slip.
+    # In Python, bool is a subclass of int; here a bool is a mistake.
     if isinstance(value, bool):
         raise TypeError(f"`{name}` must be a whole number, got {value!r}")
     try:
@@ -38,7 +38,7 @@ def real_number(
 ) -> float:
     """Return ``value`` as a plain float; it must be finite.
 
-    Raises a `TypeError` where it is not a number, a `ValueError` where it is out of range.
+    Raises a `TypeError` if it is not a number and a `ValueError` if it is not finite or out of range.
 
     >>> real_number("tolerance", 1, above=0)
     1.0
@@ -53,7 +53,7 @@ def real_number(
 
 
 def true_or_false(name: str, value: object) -> bool:
-    """Return ``value`` as a plain bool; a `TypeError` where it is not one.
+    """Return ``value`` as a plain bool; raise a `TypeError` if it is not a bool.
 
     >>> true_or_false("refit", True)
     True
@@ -64,7 +64,7 @@ def true_or_false(name: str, value: object) -> bool:
 
 
 def one_of(name: str, value: object, choices: Iterable[str]) -> str:
-    """Return ``value``; a `ValueError` where it is not one of the ``choices``.
+    """Return ``value``; raise a `ValueError` if it is not one of the ``choices``.
 
     >>> one_of("reduction", "sum", ("mean", "sum"))
     'sum'
@@ -81,7 +81,7 @@ def range_text(
     most: float | None = None,
     below: float | None = None,
 ) -> str:
-    """Say in words between what a number lies.
+    """Return the bounds of a number in words.
 
     >>> range_text(least=0, below=1)
     'at least 0 and below 1'
@@ -98,7 +98,7 @@ def _check_range(
     most: float | None = None,
     below: float | None = None,
 ) -> None:
-    """Raise a `ValueError` that says the bound beyond which ``number`` lies."""
+    """Raise a `ValueError` that names the bound which ``number`` violates."""
     for bound, beyond in (
         ({"least": least}, least is not None and number < least),
         ({"above": above}, above is not None and number <= above),
@@ -110,7 +110,7 @@ def _check_range(
 
 
 def printable(text: str) -> str:
-    r"""Return a text that a terminal only shows: control characters stand as Python writes them.
+    r"""Return ``text`` with its control characters escaped, so that it is safe to print to a terminal.
 
     >>> printable("tab\tred\x1b[31m")
     'tab\\tred\\x1b[31m'
@@ -121,7 +121,7 @@ def printable(text: str) -> str:
 
 
 def shortened(text: str, most: int = 100) -> str:
-    """Return a text, or its first ``most`` letters and an ellipsis where it is longer: messages stay short.
+    """Return ``text``, cut to its first ``most`` characters and an ellipsis if it is longer.
 
     >>> shortened("abc"), shortened("abcd", 3)
     ('abc', 'abc…')

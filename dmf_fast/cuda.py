@@ -1,4 +1,4 @@
-"""Whether the CUDA kernels are there, and if they are not, why and what to do."""
+"""Whether the CUDA kernels are available and, if not, why and what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REMEDY = (
 
 @lru_cache(maxsize=1)
 def missing_reason() -> str | None:
-    """Return None where the kernels are loaded, and otherwise a clause that says why they are not.
+    """Return None if the CUDA kernels are loaded, else a clause that gives the reason.
 
     The first call loads their library.
 
@@ -26,7 +26,8 @@ def missing_reason() -> str | None:
     """
     if torch.version.cuda is None:
         return (
-            f"torch {torch.__version__} has no CUDA; install one that has (https://pytorch.org/get-started)"
+            f"torch {torch.__version__} has no CUDA support; install a build that has it "
+            "(https://pytorch.org/get-started)"
         )
     if not LIBRARY.is_file():
         return f"this dmf_fast was built without CUDA kernels; {_REMEDY}"
@@ -38,10 +39,10 @@ def missing_reason() -> str | None:
 
 
 def check_usable(device: torch.device) -> None:
-    """Refuse a device for which there are no kernels.
+    """Raise an error if there are no kernels for ``device``.
 
     Raises:
-        ValueError: there are none for ``device``; the sentence says why and what to do.
+        ValueError: there are no kernels for ``device``; the message gives the reason and a remedy.
 
     Example:
         >>> check_usable(torch.device("cpu"))
@@ -49,7 +50,7 @@ def check_usable(device: torch.device) -> None:
     """
     if device.type == "cpu":
         return
-    reason = missing_reason() if device.type == "cuda" else "there are kernels for cpu and cuda only"
+    reason = missing_reason() if device.type == "cuda" else "only cpu and cuda have kernels"
     if reason is not None:
         raise ValueError(
             f"`observations` must be on a device with kernels, got {device}: {reason}; "
@@ -57,6 +58,6 @@ def check_usable(device: torch.device) -> None:
         )
 
 
-# What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes: the
-# answer does not change while a process lives.
+# As torch.compiler.assume_constant_result does, without importing torch._dynamo, which takes a second. The
+# answer never changes within a process.
 check_usable._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
-"""Gradient flow over a deep linear chain, in the product: what theory says of a state, and what a run did.
+"""Gradient flow of the product of a deep linear chain: what theory predicts, and what a run did.
 
-The factors of ``W = W_N ⋯ W_1`` descend the loss ``ℓ(W)``, ``dW_j/dt = −∂ℓ/∂W_j``, and are balanced at the
-start (`dmf_fast.chain.balancedness`), so that they remain so. Then the velocity of the product is a function
-of the product alone. All results are float64 and without gradients.
+The factors of ``W = W_N ⋯ W_1`` follow ``dW_j/dt = −∂ℓ/∂W_j`` for a loss ``ℓ(W)`` from a balanced start
+(`dmf_fast.chain.balancedness`), and so they remain balanced. Then the velocity of the product depends on the
+product alone. All results are float64 and without gradients.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from dmf_fast.ops.functional import Reduction, completion_loss
 
 @dataclass(frozen=True)
 class VelocityComparison:
-    """Velocities of singular values between the ``T`` states of a run, measured and predicted.
+    """Measured and predicted velocities of singular values in the intervals between ``T`` states of a run.
 
     Attributes:
-        times: ``(T - 1,)``, the middle of every interval.
-        singular_values: ``(T - 1, k)``, the mean of both ends.
-        measured: ``(T - 1, k)``, ``dσ_r/dt`` as the difference of both ends over the duration.
-        predicted: ``(T - 1, k)``, the mean of `singular_value_velocities` at both ends.
+        times: ``(T - 1,)``, the midpoint of each interval.
+        singular_values: ``(T - 1, k)``, the mean over both ends of the interval.
+        measured: ``(T - 1, k)``, ``dσ_r/dt`` as the difference of both ends divided by the duration.
+        predicted: ``(T - 1, k)``, the mean of `singular_value_velocities` over both ends.
 
     """
 
@@ -54,7 +54,7 @@ def loss_gradient(product: Tensor, observations: Observations, reduction: Reduct
 
     Args:
         product: ``W`` of shape ``(m, n)``, of any floating dtype.
-        observations: of that shape and on that device, of any dtype.
+        observations: of the shape and device of ``product``, of any dtype.
         reduction: ``"sum"``, or ``"mean"``, which divides by the sum of the weights.
 
     Returns:
@@ -84,24 +84,26 @@ def singular_value_velocities(
     """Return the ``k`` largest singular values and ``dσ_r/dt = −N (σ_r²)^(1−1/N) ⟨∇ℓ(W), u_r v_rᵀ⟩``.
 
     Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization" (NeurIPS 2019), theorem 3:
-    the deeper the chain, the more the large singular values outrun the small ones.
+    the deeper the chain, the more the large singular values outpace the small ones.
 
-    Zero to rounding is given as zero: it rests from depth 2 on, and at depth 1 its velocity is arbitrary, as
-    are its vectors. Of equal singular values only the sum of the velocities is determined.
+    Singular values that are zero up to rounding are returned as zero. From depth 2 on they do not move; at
+    depth 1 their velocity is arbitrary, as are their vectors. For equal singular values only the sum of the
+    velocities is determined.
 
     Args:
         product: ``W`` of shape ``(m, n)``, of any floating dtype.
         gradient: ``∇ℓ(W)`` of the same shape and device, see `loss_gradient`.
         depth: ``N``, at least 1.
-        k: from 1 to ``min(m, n)``, which is the default.
+        k: number of values, from 1 to ``min(m, n)``; None for ``min(m, n)``.
 
     Returns:
-        The singular values, descending, and their velocities, both ``(k,)`` and float64.
+        The singular values in descending order and their velocities, both ``(k,)`` and float64.
 
     Raises:
         TypeError: ``product`` or ``gradient`` is not a real tensor, or ``depth`` is not a whole number.
-        ValueError: they are not matrices of one shape, or ``depth`` or ``k`` is out of range.
-        torch.linalg.LinAlgError: they are not finite.
+        ValueError: ``product`` and ``gradient`` are not matrices of the same shape, or ``depth`` or ``k`` is
+            out of range.
+        torch.linalg.LinAlgError: ``product`` or ``gradient`` is not finite.
 
     Example:
         >>> singular_value_velocities(torch.diag(torch.tensor([4.0, 1.0])), torch.eye(2), depth=2)
@@ -120,7 +122,7 @@ def end_to_end_velocity(product: Tensor, gradient: Tensor, depth: int) -> Tensor
     """Return ``dW/dt = −Σ_j (W Wᵀ)^((j−1)/N) ∇ℓ(W) (Wᵀ W)^((N−j)/N)``, j from 1 to N.
 
     Arora, Cohen & Hazan, "On the Optimization of Deep Networks: Implicit Acceleration by
-    Overparameterization" (ICML 2018), theorem 1. The power 0 is the identity, also of a singular matrix.
+    Overparameterization" (ICML 2018), theorem 1. The 0-th power is the identity, even of a singular matrix.
 
     Args:
         product: ``W`` of shape ``(m, n)``, of any floating dtype.
@@ -152,15 +154,16 @@ def end_to_end_velocity(product: Tensor, gradient: Tensor, depth: int) -> Tensor
 def gradient_in_singular_basis(product: Tensor, gradient: Tensor, k: int | None = None) -> Tensor:
     """Return ``Uᵀ ∇ℓ(W) V`` for the ``k`` leading singular vectors ``U``, ``V`` of ``W``.
 
-    Its diagonal moves the singular values; the rest turns the vectors, which come to rest only where it is
-    zero (if the values are distinct and positive): where they are singular vectors of the gradient as well,
-    in any order. Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization" (NeurIPS
-    2019), theorem 3 and corollary 1. Off the diagonal signs are arbitrary, as are those of the vectors.
+    Its diagonal entries move the singular values; the others rotate the singular vectors. If the singular
+    values are distinct and positive, the vectors are stationary only where the off-diagonal entries vanish,
+    that is, where they are also singular vectors of the gradient, in any order. Arora, Cohen, Hu & Luo,
+    "Implicit Regularization in Deep Matrix Factorization" (NeurIPS 2019), theorem 3 and corollary 1. The
+    signs off the diagonal are arbitrary, as are those of the singular vectors.
 
     Args:
         product: ``W`` of shape ``(m, n)``, of any floating dtype.
         gradient: ``∇ℓ(W)`` of the same shape and device, see `loss_gradient`.
-        k: from 1 to ``min(m, n)``, which is the default.
+        k: number of vectors, from 1 to ``min(m, n)``; None for ``min(m, n)``.
 
     Returns:
         ``(k, k)``, float64.
@@ -182,17 +185,19 @@ def gradient_in_singular_basis(product: Tensor, gradient: Tensor, k: int | None 
 def singular_vector_alignment(product: Tensor, other: Tensor, k: int | None = None) -> tuple[Tensor, Tensor]:
     """Return ``|⟨u_r, u'_r⟩|`` and ``|⟨v_r, v'_r⟩|`` of the ``k`` leading singular vectors of two matrices.
 
-    Of the product along a run against the product at its end, this says when each direction was found. It
-    compares the r-th with the r-th; see `gradient_in_singular_basis` for the gradient, whose singular values
-    need not be in the order of the product's. Vectors of equal or zero singular values are arbitrary.
+    Applied to the product along a run and the product at its end, it shows when each direction was found. It
+    compares the r-th vectors with each other. To compare with the gradient, whose singular values need not be
+    in the order of those of the product, use `gradient_in_singular_basis`. Vectors of equal or zero singular
+    values are arbitrary.
 
     Args:
         product: ``(m, n)``, of any floating dtype.
         other: of the same shape and device.
-        k: from 1 to ``min(m, n)``, which is the default.
+        k: number of vectors, from 1 to ``min(m, n)``; None for ``min(m, n)``.
 
     Returns:
-        Left and right, both ``(k,)`` and float64, from 0 (orthogonal) to 1 (the same line).
+        Those of the left and of the right vectors, both ``(k,)`` and float64, from 0 (orthogonal) to 1
+        (parallel).
 
     Raises:
         TypeError, ValueError, torch.linalg.LinAlgError: as for `singular_value_velocities`.
@@ -216,22 +221,23 @@ def compare_velocities(
     reduction: Reduction = "mean",
     k: int | None = None,
 ) -> VelocityComparison:
-    """Return how fast the singular values moved from state to state, and what theorem 3 predicts.
+    """Return how fast the singular values moved from state to state, and how fast theory predicts.
 
-    The prediction is that of `singular_value_velocities`, averaged over both ends of an interval as by the
-    trapezoidal rule: right to the second order of the duration. Plain gradient descent of step size ``lr`` is
-    at time ``step · lr``, and follows the flow to the first order of ``lr``.
+    The prediction is that of `singular_value_velocities`, averaged over both ends of an interval
+    (trapezoidal rule), and so accurate to second order in the duration. Gradient descent of step size ``lr``
+    is at time ``step · lr`` and follows the flow to first order in ``lr``.
 
     Args:
         states: ``T`` ≥ 2 chains ``[W_1, …, W_N]``, of any floating dtype.
-        times: when the run was there: ``T`` finite numbers, each above the one before.
-        observations: what the run was fitted to.
-        reduction: of the loss that it descended, ``"mean"`` or ``"sum"``.
-        k: from 1 to ``min(m, n)``, which is the default.
+        times: the times of the states: ``T`` finite numbers, strictly increasing.
+        observations: the entries that the run was fitted to.
+        reduction: of the loss that the run minimized, ``"mean"`` or ``"sum"``.
+        k: number of values, from 1 to ``min(m, n)``; None for ``min(m, n)``.
 
     Raises:
         TypeError, ValueError, torch.linalg.LinAlgError: as for `dmf_fast.chain.chain_product`,
-            `loss_gradient` and `singular_value_velocities`, or ``times`` does not fit ``states`` or rise.
+            `loss_gradient` and `singular_value_velocities`; or ``times`` does not have one time for each
+            state, or is not strictly increasing.
 
     Example:
         >>> states = [[torch.tensor([[3.0]])], [torch.tensor([[1.0]])]]
@@ -259,9 +265,10 @@ def compare_velocities(
 def _singular_triples(
     matrix: Tensor, k: int | None = None, *, full_matrices: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ``k`` columns of ``U``, ``k`` singular values and ``k`` columns of ``V``, or all.
+    """Return ``k`` columns of ``U``, ``k`` singular values and ``k`` columns of ``V``, or all of them.
 
-    What rounding leaves of a zero is zero again: theory takes roots of it, 1e-17 to 1e-2 at a depth of 17.
+    Values within rounding of zero are set to zero, since the theory takes roots of them: at depth 17, 1e-17
+    would become 1e-2.
     """
     if k is not None and not 1 <= k <= min(matrix.shape):
         raise ValueError(f"`k` must be from 1 to min(m, n) = {min(matrix.shape)}, got {k}")
@@ -271,7 +278,7 @@ def _singular_triples(
 
 
 def _real_matrices(**matrices: Tensor) -> list[Tensor]:
-    """Return matrices of one shape in float64."""
+    """Return the matrices in float64, after checking that they have one shape."""
     for name, matrix in matrices.items():
         if not isinstance(matrix, Tensor) or matrix.is_complex():
             got = matrix.dtype if isinstance(matrix, Tensor) else type(matrix).__name__
@@ -279,11 +286,11 @@ def _real_matrices(**matrices: Tensor) -> list[Tensor]:
         if matrix.dim() != 2:
             raise ValueError(f"`{name}` must be a matrix, got shape {tuple(matrix.shape)}")
         if not matrix.isfinite().all():
-            raise LinAlgError(f"`{name}` must be finite, got infinite numbers or NaN")
+            raise LinAlgError(f"`{name}` must be finite, got infinity or NaN")
     shapes = [tuple(matrix.shape) for matrix in matrices.values()]
     if len(set(shapes)) > 1:
         raise ValueError(
-            f"{' and '.join(f'`{name}`' for name in matrices)} must have one shape, got {shapes}"
+            f"{' and '.join(f'`{name}`' for name in matrices)} must have the same shape, got {shapes}"
         )
     return [matrix.detach().double() for matrix in matrices.values()]
 
@@ -296,7 +303,7 @@ def _checked_times(times: Sequence[float], states: int) -> Tensor:
     checked = torch.as_tensor(times, dtype=torch.float64, device="cpu")
     if not (len(checked) == states >= 2 and checked.isfinite().all() and (checked.diff() > 0).all()):
         raise ValueError(
-            "`times` must hold a finite time for each of two or more states, each above the one before, got "
+            "`times` must hold one finite time for each of two or more states, strictly increasing, got "
             f"{checked.tolist()} for {states} states"
         )
     return checked

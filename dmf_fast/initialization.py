@@ -1,6 +1,7 @@
-"""Starting values of a chain ``W_N ⋯ W_1``: small, and alike for every dtype and device.
+"""Initial values of a chain ``W_N ⋯ W_1``.
 
-All draws are made in float64 on the CPU and cast afterwards, so a seed means the same factors everywhere.
+All draws are made in float64 on the CPU and cast afterwards, so that a seed gives the same factors for every
+dtype and device.
 """
 
 from __future__ import annotations
@@ -36,24 +37,26 @@ def initialize(
     * ``"uniform"``: the same standard deviation, entries uniform around zero.
     * ``"balanced"``: ``W_{j+1}ᵀ W_{j+1} = W_j W_jᵀ``, which gradient flow preserves (Arora, Cohen & Hazan,
       "On the Optimization of Deep Networks", 2018, proof of theorem 1). A Gaussian ``m × n`` matrix of the
-      norm above is drawn, truncated to rank ``r`` and shared out evenly among the factors (Arora, Cohen,
+      norm above is drawn, truncated to rank ``r`` and split evenly among the factors (Arora, Cohen,
       Golowich & Hu, "A Convergence Analysis of Gradient Descent for Deep Linear Neural Networks", 2019,
       procedure 1, with random orthonormal bases of the hidden spaces in place of zero padding).
     * ``"orthogonal"``: random matrices with orthonormal rows or columns times ``s^(1/N)``. The product has
-      ``min(m, n, r)`` singular values equal to ``s`` when no hidden width exceeds ``min(m, n)``, as long as
-      the widths never rise before they fall.
-    * ``"identity"``: ones on the diagonal times ``s^(1/N)``; the product is ``s`` times such a matrix.
+      ``min(m, n, r)`` singular values equal to ``s`` if no hidden width exceeds ``min(m, n)`` and the widths
+      ``d_0, …, d_N`` never fall after they have risen.
+    * ``"identity"``: ``s^(1/N)`` on the diagonal and 0 elsewhere; the product has ``s`` on its diagonal.
 
     Args:
         name: a key of `INITIALIZATIONS`.
         dims: ``(d_0, …, d_N)`` = (columns ``n``, hidden widths, rows ``m``).
         init_scale: ``s`` > 0.
-        seed: None draws one from torch's global generator, so that `torch.manual_seed` governs it.
-        dtype: floating dtype of the factors.
-        device: where the factors live.
+        seed: of the draws; None draws one from torch's global generator, which `torch.manual_seed` seeds.
+        dtype: floating-point dtype of the factors.
+        device: device of the factors.
 
     Raises:
-        ValueError: an unknown name, fewer than two dims or one below 1, or a scale that is not positive.
+        TypeError: ``init_scale`` is not a number.
+        ValueError: ``name`` is unknown, ``dims`` has fewer than two numbers or one below 1, or ``init_scale``
+            is not positive and finite.
 
     Example:
         >>> [tuple(factor.shape) for factor in initialize("balanced", (5, 2, 4), 0.1, seed=0)]
@@ -111,11 +114,11 @@ INITIALIZATIONS: dict[str, Draw] = {
     "identity": _identity,
     "uniform": _uniform,
 }
-"""Every initialization by name: a function of dims, scale and generator."""
+"""The initializations by name, each a function of dims, scale and generator."""
 
 
 def standard_deviation(dims: Sequence[int], init_scale: float) -> float:
-    """Return ``s^(1/N) · d^(-1/2)``; logarithms, since a product of many widths may overflow."""
+    """Return ``s^(1/N) · d^(-1/2)``, by logarithms, since a product of many widths may overflow."""
     depth = len(dims) - 1
     log_widths = math.log(max(dims[0], dims[-1])) + sum(math.log(width) for width in dims[1:-1])
     return math.exp((math.log(init_scale) - log_widths / 2) / depth)
@@ -126,19 +129,19 @@ def _shapes(dims: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def normal_numbers(shape: tuple[int, int], deviation: float, generator: torch.Generator) -> Tensor:
-    """Return independent normal numbers around zero, float64."""
+    """Return independent normal numbers of mean 0 in float64."""
     return deviation * torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
 
 
 def uniform_numbers(shape: tuple[int, int], deviation: float, generator: torch.Generator) -> Tensor:
-    """Return independent uniform numbers around zero, float64."""
+    """Return independent uniform numbers of mean 0 in float64."""
     bound = math.sqrt(3) * deviation
     empty = torch.empty(shape, dtype=torch.float64, device="cpu")
     return empty.uniform_(-bound, bound, generator=generator)
 
 
 def _orthonormal(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Return a random matrix with orthonormal columns, or rows where it is wider than high."""
+    """Return a random matrix with orthonormal columns, or orthonormal rows if it is wider than tall."""
     return torch.nn.init.orthogonal_(
         torch.empty(shape, dtype=torch.float64, device="cpu"), generator=generator
     )

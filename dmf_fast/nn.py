@@ -20,19 +20,19 @@ from dmf_fast.ops.sharded import chains_of_parts
 from dmf_fast.sharding import local_part
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-# Numbers that `predict` gathers at once, for each side: they stay in the cache.
+# `predict` gathers so many numbers of each side at a time, which stay in the cache.
 _CHUNK_NUMBERS = 1 << 17
 
 
 @dataclass(frozen=True)
 class ParameterScales:
-    """``W = diag(rows) · W_N ⋯ W_1 · diag(columns)`` and scaled biases: the coordinates of a model.
+    """Scales of a model's parameters: ``W = diag(rows) · W_N ⋯ W_1 · diag(columns)``, and biases likewise.
 
     Attributes:
-        rows: ``(m,)``.
-        columns: ``(n,)``.
+        rows: ``(m,)``, of the rows of ``W_N``.
+        columns: ``(n,)``, of the columns of ``W_1``.
         row_bias: ``(m,)``, of the row bias.
-        column_bias: ``(n,)``.
+        column_bias: ``(n,)``, of the column bias.
 
     """
 
@@ -43,32 +43,36 @@ class ParameterScales:
 
 
 class DeepMatrixFactorization(torch.nn.Module):
-    """An ``m × n`` matrix ``W_N ⋯ W_1``, of which only the observed entries are ever computed in training.
+    """A deep matrix factorization: an ``m × n`` matrix ``W_N ⋯ W_1`` with optional biases.
 
-    Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization" (NeurIPS 2019). A
-    prediction is ``(W_N ⋯ W_1)_ij``, plus ``mean``, plus ``row_bias_i + column_bias_j`` where ``bias=True``.
+    Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization" (NeurIPS 2019). The
+    prediction at ``(i, j)`` is ``(W_N ⋯ W_1)_ij + mean``, plus ``row_bias_i + column_bias_j`` if
+    ``bias=True``. `forward` and `loss` compute only the observed entries, unless forming the matrix is faster
+    (`dmf_fast.explain`).
 
     Args:
         shape: ``(m, n)``, rows and columns of the matrix.
         depth: number of factors ``N``, at least 1.
         hidden: width of every hidden layer, or the ``N - 1`` widths ``d_1, …, d_{N-1}``;
-            ``min(m, n)``, as in the paper, when None.
-        init_scale: size of the product at the start, see `dmf_fast.initialization.initialize`.
+            None for ``min(m, n)``, as in the paper.
+        init_scale: scale of the initial product, see `dmf_fast.initialization.initialize`.
         initialization: ``"gaussian"``, ``"balanced"``, ``"orthogonal"``, ``"identity"`` or ``"uniform"``.
-        bias: whether rows and columns have biases; they start at zero.
-        seed: of the initialization; None takes torch's global generator.
+        bias: whether rows and columns have biases, initially zero.
+        seed: seed of the initialization; None uses torch's global generator.
         dtype: float64, float32, bfloat16 or float16.
-        device: where the parameters live; the CPU when None, whatever torch's default device is.
+        device: device of the parameters; None for the CPU, whatever torch's default device is.
 
     Attributes:
         factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``.
         row_bias: ``(m,)``, or None.
         column_bias: ``(n,)``, or None.
-        mean: buffer, 0-dim, 0 at first; set it with ``model.mean.fill_(...)`` to the mean of the values.
+        mean: 0-dim buffer, initially 0; ``model.mean.fill_(...)`` sets it to the mean of the values.
 
     Raises:
-        TypeError: ``shape``, ``depth`` or ``hidden`` are not integers, or ``dtype`` is not one of the four.
-        ValueError: one of them is below 1, their number is wrong, or the initialization is unknown.
+        TypeError: ``shape``, ``depth`` or ``hidden`` is not made of integers, ``init_scale`` is not a number,
+            or ``dtype`` is not one of the four.
+        ValueError: a size is below 1, ``hidden`` does not have ``N - 1`` widths, ``init_scale`` is not
+            positive and finite, or the initialization is unknown.
 
     Example:
         >>> model = DeepMatrixFactorization((4, 3), depth=2, seed=0)
@@ -96,7 +100,7 @@ class DeepMatrixFactorization(torch.nn.Module):
         if dtype not in DTYPES:
             raise TypeError(f"`dtype` must be one of {', '.join(map(str, DTYPES))}, got {dtype}")
         dims = _checked_dims(shape, depth, hidden)
-        with torch.inference_mode(False):  # a model that is made in it can be trained, too
+        with torch.inference_mode(False):  # so that a model made in inference mode can be trained
             factors = initialize(initialization, dims, init_scale, seed=seed, dtype=dtype, device=device)
             self._hold(factors, bias=bias)
 
@@ -107,10 +111,11 @@ class DeepMatrixFactorization(torch.nn.Module):
         Args:
             factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``, of one dtype and device; or
                 `DTensor`s, see `dmf_fast.distributed.initial_factors`.
-            bias: whether rows and columns have biases; they start at zero.
+            bias: whether rows and columns have biases, initially zero.
 
         Raises:
-            TypeError, ValueError: they are not tensors, or do not form a chain.
+            TypeError: a factor is not a dense tensor of a supported dtype, or the dtypes differ.
+            ValueError: the shapes do not form a chain, or the devices differ.
 
         Example:
             >>> DeepMatrixFactorization.of_factors([torch.eye(2), torch.ones(3, 2)]).shape
@@ -125,9 +130,9 @@ class DeepMatrixFactorization(torch.nn.Module):
         return model
 
     def _hold(self, factors: Sequence[Tensor], *, bias: bool) -> None:
-        """Make parameters of the memory of ``factors``, with biases and a mean of zero."""
+        """Make parameters that share the memory of ``factors``, with biases and a mean of zero."""
         self.factors = torch.nn.ParameterList([torch.nn.Parameter(factor.detach()) for factor in factors])
-        # Of a DTensor a column is sharded by rows as it is itself, and a row by columns.
+        # A column of a DTensor that is sharded by rows, or a row of one sharded by columns, is sharded alike.
         rows, columns = factors[-1].detach()[:, 0], factors[0].detach()[0]
         self.row_bias = torch.nn.Parameter(torch.zeros_like(rows).contiguous()) if bias else None
         self.column_bias = torch.nn.Parameter(torch.zeros_like(columns).contiguous()) if bias else None
@@ -135,12 +140,12 @@ class DeepMatrixFactorization(torch.nn.Module):
 
     @property
     def parameter_list(self) -> list[Tensor]:
-        """The factors, then row and column biases where there are any."""
+        """The factors, followed by the row and column biases, if any."""
         return [*self.factors, *self.biases]
 
     @property
     def biases(self) -> list[Tensor]:
-        """``[row_bias, column_bias]``, or nothing."""
+        """``[row_bias, column_bias]``, or an empty list."""
         return [bias for bias in (self.row_bias, self.column_bias) if bias is not None]
 
     @property
@@ -154,20 +159,20 @@ class DeepMatrixFactorization(torch.nn.Module):
         return (self.factors[-1].shape[0], self.factors[0].shape[1])
 
     def chain_and_biases(self) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
-        """Return the factors whose product is ``W``, and the row and column biases, or None for both.
+        """Return the factors whose product is ``W``, and the row and the column bias, which may be None.
 
         Here they are the parameters themselves; a model in other coordinates computes them.
         """
         return list(self.factors), self.row_bias, self.column_bias
 
     def parameter_scales(self) -> ParameterScales | None:
-        """Return what the parameters are multiplied with to give ``W`` and its biases; None for nothing."""
+        """Return the scales that turn the parameters into ``W`` and its biases; None if there are none."""
         return None
 
     def forward(self, observations: Observations) -> Tensor:
-        """Return the predictions at the observed entries, ``(nnz,)``, in the order they were given.
+        """Return the predictions at the observed entries, ``(nnz,)``, in the order in which they were given.
 
-        float64 for float64 factors and float32 for all others; differentiable. Raises what
+        They are float64 for float64 factors and float32 otherwise; differentiable. Raises what
         `dmf_fast.observed_product` raises.
         """
         factors, row_bias, column_bias = self.chain_and_biases()
@@ -180,16 +185,16 @@ class DeepMatrixFactorization(torch.nn.Module):
     ) -> list[tuple[Observations, list[Tensor], Tensor | None, Tensor | None]]:
         """Return the parts of ``observations``, each with the factors and biases of its rows; differentiable.
 
-        They are what `dmf_fast.completion_loss` and `dmf_fast.observed_product` take; the row bias includes
-        the mean.
+        These are arguments of `dmf_fast.completion_loss` and `dmf_fast.observed_product`; the row bias
+        includes the mean.
         """
         factors, row_bias, column_bias = self.chain_and_biases()
         return chains_of_parts(factors, observations, self.row_offset(row_bias), column_bias)
 
     def loss(self, observations: Observations, reduction: Reduction = "mean") -> Tensor:
-        """Return the weighted sum, or mean, of the squared residuals of the predictions: a scalar.
+        """Return the weighted sum or mean of the squared residuals of the predictions, a scalar.
 
-        float64 for float64 factors and float32 for all others; differentiable. Raises what
+        It is float64 for float64 factors and float32 otherwise; differentiable. Raises what
         `dmf_fast.completion_loss` raises.
         """
         factors, row_bias, column_bias = self.chain_and_biases()
@@ -198,24 +203,26 @@ class DeepMatrixFactorization(torch.nn.Module):
         )
 
     def product(self) -> Tensor:
-        """Return the dense ``W_N ⋯ W_1``, ``(m, n)``, without mean and biases; differentiable."""
+        """Return the dense product ``W_N ⋯ W_1``, ``(m, n)``, without mean and biases; differentiable."""
         return chain.chain_product(self.chain_and_biases()[0])
 
     @torch.no_grad()
     def predict(self, rows: Any, columns: Any) -> Tensor:
-        """Return the predictions at pairs of indices, without gradients and never through ``m × n`` numbers.
+        """Return the predictions at pairs of indices, without gradients.
+
+        The ``m × n`` matrix is never formed.
 
         Args:
-            rows: integers from 0 to m-1, ``(k,)``: a tensor or anything `torch.as_tensor` takes.
-            columns: integers from 0 to n-1, ``(k,)``.
+            rows: ``(k,)`` integers from 0 to m-1: a tensor, or anything that `torch.as_tensor` accepts.
+            columns: ``(k,)`` integers from 0 to n-1.
 
         Returns:
-            ``(k,)``, float64 for float64 factors and float32 for all others.
+            ``(k,)``, float64 for float64 factors and float32 otherwise.
 
         Raises:
             TypeError: the indices are not integers.
-            ValueError: they are not one-dimensional and of one length.
-            IndexError: one lies outside the matrix.
+            ValueError: the indices are not one-dimensional or differ in length.
+            IndexError: an index lies outside the matrix.
 
         Example:
             >>> model = DeepMatrixFactorization((4, 3), 2, init_scale=4.0, initialization="identity")
@@ -226,7 +233,9 @@ class DeepMatrixFactorization(torch.nn.Module):
         rows = _checked_indices("rows", rows, self.shape[0], self.mean.device)
         columns = _checked_indices("columns", columns, self.shape[1], self.mean.device)
         if rows.shape != columns.shape:
-            raise ValueError(f"`rows` and `columns` must have one length, got {len(rows)} and {len(columns)}")
+            raise ValueError(
+                f"`rows` and `columns` must have the same length, got {len(rows)} and {len(columns)}"
+            )
         dtype = torch.float64 if self.mean.dtype == torch.float64 else torch.float32
         factors, row_bias, column_bias = self.chain_and_biases()
         predictions = self._product_at(factors, rows, columns, dtype) + self.mean.to(dtype)
@@ -237,8 +246,8 @@ class DeepMatrixFactorization(torch.nn.Module):
     def singular_values(self, k: int | None = None) -> Tensor:
         """Return the ``k`` largest singular values of the product, all ``min(m, n)`` by default.
 
-        float64, descending, exact and without gradients; `dmf_fast.chain.singular_values` says how. Raises a
-        `ValueError` where ``k`` is not from 1 to ``min(m, n)``.
+        They are exact, float64, in descending order and without gradients; see
+        `dmf_fast.chain.singular_values`. Raises a `ValueError` if ``k`` is not from 1 to ``min(m, n)``.
 
         Example:
             >>> model = DeepMatrixFactorization((4, 3), 2, init_scale=2.0, initialization="identity")
@@ -251,26 +260,26 @@ class DeepMatrixFactorization(torch.nn.Module):
     def balancedness(self) -> Tensor:
         """Return ``max_j ‖W_{j+1}ᵀ W_{j+1} − W_j W_jᵀ‖_F``, a float64 scalar; 0 at depth 1.
 
-        Gradient flow leaves every one of these matrices as it is, see `dmf_fast.chain.balancedness`.
+        Gradient flow conserves each of these matrices, see `dmf_fast.chain.balancedness`.
         """
         return chain.balancedness(list(self.factors))
 
     def extra_repr(self) -> str:
-        """Describe the sizes."""
+        """Return the sizes, for ``repr``."""
         bias = self.row_bias is not None
         return f"shape={self.shape}, depth={len(self.factors)}, hidden={self.dims[1:-1]}, bias={bias}"
 
     def row_offset(self, row_bias: Tensor | None) -> Tensor | None:
-        """Return what every row adds: the mean and its bias; None where that is known to be zero."""
+        """Return the mean plus the bias of each row, ``(m,)``; None if that is known to be zero."""
         if row_bias is not None:
             return local_part(row_bias) + self.mean
         return None if self._has_no_mean() else self.mean.expand(len(local_part(self.factors[-1])))
 
     def _has_no_mean(self) -> bool:
-        """Say whether the mean is known to be zero.
+        """Return whether the mean is known to be zero.
 
-        A GPU would have to be waited for, a graph would keep the answer after the mean has changed, and a
-        mean that is differentiated counts at zero, too.
+        It is not asked on a GPU, which would have to synchronize, nor while a graph is compiled, which would
+        keep the answer after the mean has changed, nor for a mean that needs a gradient.
         """
         mean = self.mean
         if mean.device.type != "cpu" or mean.requires_grad or torch.compiler.is_compiling():
@@ -282,7 +291,7 @@ class DeepMatrixFactorization(torch.nn.Module):
         if split is None:
             entries: Tensor = factors[0][rows, columns]
             return entries.to(dtype)
-        # Only the rows and columns that are asked for travel through the chain.
+        # Only the requested rows and columns are multiplied through the chain.
         distinct_rows, row_places = torch.unique(rows, return_inverse=True)
         distinct_columns, column_places = torch.unique(columns, return_inverse=True)
         left = factors[-1][distinct_rows]
@@ -331,8 +340,8 @@ def _check_alike(factors: Sequence[Tensor]) -> None:
     for place, factor in enumerate(factors):
         if factor.dtype not in DTYPES:
             raise TypeError(
-                f"`factors[{place}]` must be one of {', '.join(map(str, DTYPES))}, got {factor.dtype}; use "
-                f"factors[{place}].to(torch.float32)"
+                f"the dtype of `factors[{place}]` must be one of {', '.join(map(str, DTYPES))}, got "
+                f"{factor.dtype}; use factors[{place}].to(torch.float32)"
             )
         for what in ("dtype", "device"):
             own, first = getattr(factor, what), getattr(factors[0], what)
@@ -346,7 +355,7 @@ def _check_alike(factors: Sequence[Tensor]) -> None:
 def _checked_indices(name: str, given: Any, size: int, device: torch.device) -> Tensor:
     indices = torch.as_tensor(given, device=device)
     if indices.numel() == 0:
-        indices = indices.long()  # an empty list comes as floating
+        indices = indices.long()  # an empty list becomes a floating-point tensor
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
         raise TypeError(f"`{name}` must be integers, got {indices.dtype}")
     if indices.dim() != 1:

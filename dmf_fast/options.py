@@ -1,6 +1,6 @@
-"""Options, each declared once: its type, default, bounds and meaning in the dataclass that it belongs to.
+"""Options, each declared once, with type, default, bounds and meaning, in the dataclass that owns it.
 
-What checks an option, documents it and reads it from the command line or a file is made from that.
+The checks, the documentation, the command-line flags and the keys of files are derived from the declaration.
 """
 
 from __future__ import annotations
@@ -19,24 +19,23 @@ Group = TypeVar("Group", bound="Options")
 
 @dataclass(frozen=True)
 class Option:
-    """What a field of `Options` means, and what it may be.
+    """What a field of `Options` means and which values it accepts.
 
-    The first fields are written where the option is declared; the others come from the field itself.
+    The attributes up to ``argument`` are given in the declaration; the others are read from the field itself.
 
     Attributes:
-        help: one sentence or two, for the command line and the documentation.
-        more: what the documentation says in addition.
-        least, above, most, below: bounds of a number, None for none.
-        none: what None means, for options that may be None.
-        key: what users call the option where all of a job's options stand together: as a flag, in a file, as
-            a parameter of an estimator. None for the name of the field, "" for an option that is not shown
-            there.
-        argument: its name in the usage of a command, where it is no flag.
-        name: of the field.
-        kind: ``int``, ``float``, ``bool``, ``str`` or ``Path``; others are not checked.
-        choices: what a text may be, of a number beside those in its bounds; empty for anything.
-        optional: whether it may be None.
-        default: ``...`` where one must be given.
+        help: one or two sentences for the command line and the documentation.
+        more: what only the documentation adds.
+        least, above, most, below: bounds of a number; None for no bound.
+        none: the meaning of None, for options that may be None.
+        key: name of the option where all options of a job are listed together: as a flag, in a file, or as a
+            parameter of an estimator. None for the name of the field, "" for an option that is not listed.
+        argument: name in the usage line of a command, for an option that is a positional argument.
+        name: name of the field.
+        kind: ``int``, ``float``, ``bool``, ``str`` or ``Path``; other types are not checked.
+        choices: accepted strings, for a number in addition to the values within its bounds; empty for any.
+        optional: whether the option may be None.
+        default: the default value; ``...`` if the option is required.
 
     """
 
@@ -56,9 +55,9 @@ class Option:
     default: Any = ...
 
     def checked(self, name: str, value: Any) -> Any:
-        """Return ``value`` as a plain one of its kind.
+        """Return ``value`` converted to the plain type of the option.
 
-        Raises a `TypeError` or a `ValueError` that calls it ``name``.
+        Raises a `TypeError` or a `ValueError` that names it ``name`` if the option does not accept it.
         """
         if value is None and self.optional:
             return None
@@ -76,20 +75,20 @@ class Option:
             return real_number(name, value, **self.bounds)
         if self.kind is Path:
             if "\0" in str(value):
-                raise ValueError(f"`{name}` must be a path, which holds no NUL, got {value!r}")
+                raise ValueError(f"`{name}` must be a path without NUL, got {value!r}")
             return Path(value)
         if self.kind is str and not isinstance(value, str):
-            raise TypeError(f"`{name}` must be a text, got {value!r}")
+            raise TypeError(f"`{name}` must be a string, got {value!r}")
         return value
 
     @property
     def bounds(self) -> dict[str, float | None]:
-        """The bounds of a number by their names."""
+        """The bounds of a number by name."""
         return {name: getattr(self, name) for name in ("least", "above", "most", "below")}
 
     @property
     def documentation(self) -> str:
-        """All sentences about the option."""
+        """The description for the documentation: help, accepted values and default."""
         facts = []
         choices, allowed = ", ".join(map(_shown, self.choices)), range_text(**self.bounds)
         if choices:
@@ -110,16 +109,16 @@ def _shown(value: Any) -> str:
 
 
 class Options:
-    """Base of frozen dataclasses whose fields are options, or groups of options.
+    """Base class of frozen dataclasses whose fields are options or groups of options.
 
-    A field is declared as ``name: Annotated[kind, Option(help)] = default``. The values are checked when an
-    object is made, NumPy's numbers become plain ones, and the docstring gets a section "Attributes".
+    A field is declared as ``name: Annotated[kind, Option(help)] = default``. Values are checked and NumPy
+    numbers are converted to plain ones on construction, and the docstring gets an "Attributes" section.
 
     Example:
         >>> @dataclass(frozen=True)
         ... class Walk(Options):
         ...     "How far to walk."
-        ...     steps: Annotated[int, Option("Most steps.", least=0)] = 10
+        ...     steps: Annotated[int, Option("Maximum number of steps.", least=0)] = 10
         >>> Walk(steps=-1)
         Traceback (most recent call last):
         ValueError: `steps` must be at least 0, got -1
@@ -145,11 +144,11 @@ class Options:
 
     @classmethod
     def of(cls: type[Group], values: Mapping[str, Any]) -> Group:
-        """Return the defaults with these values, by the keys of `options_of`."""
+        """Return the defaults updated with ``values``, given by the keys of `options_of`."""
         return cls(**_changes(cls, values))
 
     def changed(self: Group, values: Mapping[str, Any]) -> Group:
-        """Return a copy with these values, by the keys of `options_of`."""
+        """Return a copy updated with ``values``, given by the keys of `options_of`."""
         return replace(self, **_changes(self, values))
 
     def values(self) -> dict[str, Any]:
@@ -164,15 +163,15 @@ class Options:
 
 
 def options_of(options: type[Options]) -> dict[str, Option]:
-    """Return every option by its key, those of groups included.
+    """Return every option by its key, including those of groups.
 
-    Where two have one key, it is that of the outer one.
+    If two options share a key, the outer one takes precedence.
     """
     return {key: option for key, (_, option) in _places(options).items()}
 
 
 def _declared(options: type[Options]) -> dict[str, Option | type[Options]]:
-    """Return the options and groups that are fields of ``options``."""
+    """Return the fields of ``options`` that are options or groups."""
     found: dict[str, Option | type[Options]] = {}
     for name, hint in get_type_hints(options, include_extras=True).items():
         default = getattr(options, name, ...)
@@ -197,7 +196,7 @@ def _places(options: type[Options]) -> dict[str, tuple[tuple[str, ...], Option]]
     """Return the path to every option, and the option, by its key."""
     found: dict[str, tuple[tuple[str, ...], Option]] = {}
     groups: list[tuple[tuple[str, ...], type[Options]]] = [((), options)]
-    while groups:  # level by level, so that outer options come before inner ones of the same key
+    while groups:  # breadth first, so that outer options precede inner ones of the same key
         inner = []
         for path, group in groups:
             for name, option in group._fields.items():
@@ -232,7 +231,7 @@ def _changed_fields(options: Any, values: Mapping[tuple[str, ...], Any]) -> dict
 
 
 def _documented(options: type[Options]) -> str | None:
-    """Return the docstring with a section about the options, before those about errors and examples."""
+    """Return the docstring with an "Attributes" section before its "Raises" and "Example" sections."""
     if options.__doc__ is None or not options._fields:
         return options.__doc__
     lines = ["Attributes:"]

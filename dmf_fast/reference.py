@@ -1,7 +1,7 @@
-"""The oracle: every operation again in plain PyTorch, readable, slow and dense.
+"""Reference implementations of all operations in plain PyTorch: readable, slow and dense.
 
-Nothing of ours is imported here. Tests compare the kernels with these functions in float64; a reader
-who wants to know what an operation means reads this file.
+They define what each operation means, and tests compare the kernels with them in float64. This module imports
+nothing else from dmf_fast.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def observed_product(
     row_bias: Tensor | None = None,
     column_bias: Tensor | None = None,
 ) -> Tensor:
-    """Return ``(W_N ... W_1)[rows, columns]``, plus the biases where they are given, shape ``(nnz,)``."""
+    """Return ``(W_N ... W_1)[rows, columns]``, plus the biases if they are given, shape ``(nnz,)``."""
     rows, columns = rows.long(), columns.long()
     product = chain_product(factors)[rows, columns]
     if row_bias is not None:
@@ -57,10 +57,10 @@ def completion_loss(
 def top_columns(
     a: Tensor, b: Tensor, column_bias: Tensor | None, rows: Tensor, seen: Tensor, k: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the ``k`` columns with the highest ``a_i · b_j + column_bias_j`` of each row, and these scores.
+    """Return the ``k`` columns with the highest ``a_i · b_j + column_bias_j`` for each row, and their scores.
 
-    ``seen`` is ``(m, n)``, True where a column is left out. Ties go to the lower column; -1 and minus
-    infinity stand where fewer are left. Both are ``(len(rows), k)``.
+    ``seen`` is ``(m, n)``, True where a column is excluded. Ties go to the lower column. Both results are
+    ``(len(rows), k)``, padded with -1 and minus infinity if fewer than ``k`` columns are left.
     """
     scores = a @ b if column_bias is None else a @ b + column_bias
     scores = torch.where(seen, -torch.inf, scores)[rows]

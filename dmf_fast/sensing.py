@@ -1,7 +1,8 @@
-"""Matrix sensing: linear measurements ``⟨X_k, W⟩`` of a matrix, and the loss of a matrix over them.
+"""Matrix sensing: linear measurements ``⟨X_k, W⟩`` of a matrix, and the loss over them.
 
-Completion is the case whose ``X_k`` are zero but for a single one. Here they are dense, so that ``W`` itself
-is needed: `dmf_fast.chain.chain_product` forms it from factors, and one matrix product measures it.
+Completion is the special case in which each ``X_k`` has a single nonzero entry. Here the ``X_k`` are dense,
+so ``W`` itself is needed: `dmf_fast.chain.chain_product` forms it from factors, and one matrix product
+measures it.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from dmf_fast.ops.functional import Reduction
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """What ``k`` linear measurements of an ``(m, n)`` matrix have given.
+    """``k`` linear measurements ``y_k = ⟨X_k, W⟩`` of an ``(m, n)`` matrix ``W``.
 
     Attributes:
-        matrices: ``X_k``, ``(k, m, n)``, float32 or float64, with ``k`` of at least 1; made contiguous.
-        values: ``y_k``, ``(k,)``, of the same dtype and device.
+        matrices: the ``X_k``, ``(k, m, n)``, float32 or float64, ``k`` ≥ 1; made contiguous.
+        values: the ``y_k``, ``(k,)``, of the same dtype and device.
 
     Raises:
-        TypeError: one is not a tensor, or the dtypes disagree or are neither float32 nor float64.
-        ValueError: the shapes do not fit, the devices disagree, or a number is not finite.
+        TypeError: an argument is not a tensor, or the dtypes differ or are neither float32 nor float64.
+        ValueError: the shapes do not match, the devices differ, or a number is not finite.
 
     Example:
         >>> Measurements(torch.ones(5, 2, 3), torch.zeros(5))
@@ -43,12 +44,12 @@ class Measurements:
         matrices, values = self.matrices, self.values
         if matrices.dim() != 3 or matrices.numel() == 0:
             raise ValueError(
-                "`matrices` must have shape (k, m, n) with k, m and n of at least 1, got shape "
+                "`matrices` must have shape (k, m, n) with k, m and n at least 1, got shape "
                 f"{tuple(matrices.shape)}"
             )
         if values.shape != matrices.shape[:1]:
             raise ValueError(
-                f"`values` must have shape ({len(matrices)},), one for each of `matrices`, got shape "
+                f"`values` must have shape ({len(matrices)},), one value for each of `matrices`, got shape "
                 f"{tuple(values.shape)}"
             )
         if values.dtype != matrices.dtype:
@@ -66,17 +67,17 @@ class Measurements:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns ``(m, n)`` of the matrix that was measured."""
+        """Shape ``(m, n)`` of the measured matrix."""
         return (self.matrices.shape[1], self.matrices.shape[2])
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of matrices and values."""
+        """Dtype of the matrices and values."""
         return self.matrices.dtype
 
     @property
     def device(self) -> torch.device:
-        """Device of matrices and values."""
+        """Device of the matrices and values."""
         return self.matrices.device
 
     def __len__(self) -> int:
@@ -101,8 +102,8 @@ def sensing_product(product: Tensor, measurements: Measurements) -> Tensor:
         ``(k,)`` or ``(…, k)``, differentiable any number of times in ``product``.
 
     Raises:
-        TypeError: ``product`` is not a tensor, or the dtypes disagree.
-        ValueError: shapes or devices disagree.
+        TypeError: ``product`` is not a tensor, or the dtypes differ.
+        ValueError: the shapes do not match, or the devices differ.
 
     Example:
         >>> traces = Measurements(torch.eye(2)[None], torch.zeros(1))
@@ -119,8 +120,8 @@ def sensing_loss(product: Tensor, measurements: Measurements, reduction: Reducti
 
     Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization" (NeurIPS 2019), section 2.
     For independent ``X_k`` whose entries have variance ``1/(mn)``, as `gaussian_measurements` draws them, the
-    mean estimates ``‖W − W*‖²_F / (mn)``, the mean squared error of an entry: what the mean of
-    `dmf_fast.completion_loss` estimates, so that losses and thresholds of the two compare.
+    mean estimates ``‖W − W*‖²_F / (mn)``, the mean squared error per entry. The mean of
+    `dmf_fast.completion_loss` estimates the same, so that losses and thresholds of the two are comparable.
 
     Args:
         product: ``W``, ``(m, n)``, or a batch of them, ``(…, m, n)``, of the dtype and device of
@@ -134,7 +135,7 @@ def sensing_loss(product: Tensor, measurements: Measurements, reduction: Reducti
 
     Raises:
         TypeError: as for `sensing_product`.
-        ValueError: as for `sensing_product`, or an unknown reduction.
+        ValueError: as for `sensing_product`, or ``reduction`` is unknown.
 
     Example:
         >>> traces = Measurements(torch.eye(2)[None], torch.tensor([3.0]))
@@ -151,21 +152,22 @@ def sensing_loss(product: Tensor, measurements: Measurements, reduction: Reducti
 def gaussian_measurements(truth: Tensor, count: int, seed: int, *, noise: float = 0.0) -> Measurements:
     """Measure a matrix with independent Gaussian ``X_k``, entries of mean 0 and variance ``1/(mn)``.
 
-    Those of the public code of Arora, Cohen, Hu & Luo (NeurIPS 2019; roosephu/deep_matrix_factorization on
-    GitHub), which draws standard normals divided by ``n`` for an ``(n, n)`` matrix; `sensing_loss` says what
-    the scale is good for. The draws are made in float64 on the CPU, so that a seed means the same
-    measurements everywhere.
+    The distribution is that of the public code of Arora, Cohen, Hu & Luo (NeurIPS 2019;
+    roosephu/deep_matrix_factorization on GitHub), which divides standard normals by ``n`` for an ``(n, n)``
+    matrix; `sensing_loss` explains the scale. The draws are made in float64 on the CPU, so that a seed gives
+    the same measurements for every dtype and device.
 
     Args:
-        truth: ``W*``, ``(m, n)``, float32 or float64: decides dtype and device.
+        truth: ``W*``, ``(m, n)``, float32 or float64; determines dtype and device.
         count: ``k``, at least 1.
         seed: in ``[0, 2**63)``.
-        noise: standard deviation of Gaussian noise on the values; of the size of the noise of an entry in
+        noise: standard deviation of the Gaussian noise on the values, comparable with the noise per entry in
             completion.
 
     Raises:
-        TypeError: ``truth`` is not a tensor of float32 or float64.
-        ValueError: ``truth`` is not a finite matrix, ``count`` is below 1, or ``noise`` is negative.
+        TypeError: ``truth`` is not a float32 or float64 tensor, or ``count`` or ``noise`` is not a number.
+        ValueError: ``truth`` is not a finite matrix with entries, ``count`` is below 1, or ``noise`` is
+            negative or not finite.
 
     Example:
         >>> gaussian_measurements(torch.ones(4, 3), count=7, seed=0).matrices.shape
@@ -180,7 +182,7 @@ def gaussian_measurements(truth: Tensor, count: int, seed: int, *, noise: float 
     generator = torch.Generator().manual_seed(seed)
     matrices = torch.randn(count, *truth.shape, generator=generator, dtype=torch.float64, device="cpu")
     matrices = matrices.div_(math.sqrt(truth.numel())).to(truth.dtype)
-    # The values are those of the matrices as they were rounded, so that the truth fits them.
+    # Measured with the rounded matrices, so that the truth fits the values.
     values = matrices.double().flatten(1) @ truth.detach().double().cpu().flatten()
     values += noise * torch.randn(count, generator=generator, dtype=torch.float64, device="cpu")
     return Measurements(matrices.to(truth.device), values.to(truth))
@@ -192,7 +194,7 @@ def _check_real(name: str, tensor: Tensor) -> None:
     if tensor.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"`{name}` must be float32 or float64, got {tensor.dtype}; use {name}.float()")
     if not tensor.isfinite().all():
-        raise ValueError(f"`{name}` must hold finite numbers, got an infinite one or NaN")
+        raise ValueError(f"`{name}` must be finite, got infinity or NaN")
 
 
 def _check_product(product: Tensor, measurements: Measurements) -> None:
@@ -208,7 +210,7 @@ def _check_product(product: Tensor, measurements: Measurements) -> None:
         )
     if tuple(product.shape[-2:]) != measurements.shape:
         raise ValueError(
-            f"`product` must have shape (…, m, n) with (m, n) = {measurements.shape}, as was measured, got "
+            f"`product` must have shape (…, m, n) with (m, n) = {measurements.shape}, got "
             f"shape {tuple(product.shape)}"
         )
     if product.device != measurements.device:

@@ -1,4 +1,4 @@
-"""How the rows of a matrix are shared out to processes, and what these compute together."""
+"""How the rows of a matrix are distributed over processes, and the collective operations on them."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from torch import Tensor
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-# Bytes up to which tensors travel together: what a message costs besides its bytes.
+# Tensors of at most so many bytes are packed into one message, since each message has a fixed cost.
 _SMALL = 1 << 16
 SHARDED_COLUMNS_FROM = 1 << 28
-"""Numbers of ``W_1`` from which on every process keeps some of its columns, and gathers the others in a step:
-1 GB in float32, of which an optimizer keeps several times as much."""
+"""If ``W_1`` has at least this many numbers, every process keeps only a part of its columns and gathers the
+others in each step: 1 GB in float32, of which an optimizer keeps several copies."""
 _Plain = TypeVar("_Plain")
 
 
 class RowSharding:
-    """The rows of a matrix in the hands of the processes of a mesh, each with one or several parts of them.
+    """The rows of a matrix, distributed over the processes of a mesh, each of which has one or more parts.
 
-    Whatever is a sum over the rows is computed for every part, then added up over the parts of a process and
-    over the processes. With ``reproducible`` all of it is one binary tree over all parts: bitwise the same in
-    however many hands they are, as long as each has a power of two of them. Else the backend of
-    `torch.distributed` adds up in its own order, which depends on the number of processes.
+    A sum over rows is computed for each part, then added up over the parts of a process and over the
+    processes. With ``reproducible`` all of it is one binary tree over all parts, so that the result is
+    bit-identical for any number of processes, as long as each has a power of two of parts. Otherwise the
+    backend of `torch.distributed` adds in its own order, which depends on the number of processes.
 
-    Every process must call the methods that communicate in the same order: `total`, `total_of`, `add_up`,
+    All processes must call the methods that communicate in the same order: `total`, `total_of`, `add_up`,
     `add_up_arrays`, `largest`, `any_wants`, `gathered`, `broadcast` and `together`.
 
     Args:
-        mesh: of one dimension, over the processes; None for a process alone.
-        part_count: how many parts of rows, equally many in each, this process has.
-        reproducible: whether sums do not depend on the number of processes.
+        mesh: one-dimensional mesh of the processes; None for a single process.
+        part_count: number of parts of this process, each with the same number of rows.
+        reproducible: whether sums are independent of the number of processes.
 
     Raises:
-        ValueError: the mesh has another dimension than one.
+        ValueError: the mesh is not one-dimensional.
 
     Example:
         >>> RowSharding(part_count=2).total([torch.ones(3), torch.ones(3)])
@@ -51,24 +51,22 @@ class RowSharding:
         self, mesh: DeviceMesh | None = None, part_count: int = 1, *, reproducible: bool = False
     ) -> None:
         if mesh is not None and mesh.ndim != 1:
-            raise ValueError(
-                f"`mesh` must have one dimension, the processes, got {mesh.ndim}; take mesh[name]"
-            )
+            raise ValueError(f"`mesh` must have one dimension, got {mesh.ndim}; use mesh[name]")
         self.mesh, self.part_count, self.reproducible = mesh, part_count, reproducible
         self.size = 1 if mesh is None else mesh.size()
         self.rank = 0 if mesh is None else mesh.get_local_rank()
 
     @property
     def is_whole(self) -> bool:
-        """Whether one part of one process is all there is, so that nothing is added up."""
+        """Whether a single part of a single process holds all rows, so that there is nothing to add up."""
         return self.mesh is None and self.part_count == 1
 
     def split(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """Return what belongs to every part, of something with a number, or more, for each row here."""
+        """Split a tensor with one entry for each row of this process into its parts, along dimension 0."""
         return torch.tensor_split(rows, self.part_count)
 
     def total(self, of_parts: Sequence[Tensor]) -> Tensor:
-        """Return the sum over all parts of all processes; a new tensor where there are several."""
+        """Return the sum over all parts of all processes; a new tensor if there are several."""
         if self.mesh is None:
             return tree_sum(of_parts)
         total = tree_sum(of_parts) if len(of_parts) > 1 else of_parts[0].clone()
@@ -76,12 +74,12 @@ class RowSharding:
         return total
 
     def total_of(self, of_parts: Sequence[float]) -> float:
-        """Return the sum of a number of every part, in float64."""
+        """Return the sum of one number per part over all parts of all processes, in float64."""
         return self.total([torch.tensor(one, dtype=torch.float64, device="cpu") for one in of_parts]).item()
 
     @torch.no_grad()
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Put the sums over all processes in the place of contiguous tensors; small ones travel together."""
+        """Replace contiguous tensors in place with their sums over all processes, small ones together."""
         if self.mesh is None:
             return
         small: dict[torch.dtype, list[Tensor]] = {}
@@ -98,11 +96,11 @@ class RowSharding:
                 tensor.copy_(summed.view_as(tensor))
 
     def add_up_arrays(self, arrays: Sequence[NDArray[Any]]) -> None:
-        """Put the sums over all processes in the place of arrays: what native code calls."""
+        """Replace arrays in place by their sums over all processes; native code calls this."""
         self.add_up([torch.from_numpy(array) for array in arrays])
 
     def largest(self, numbers: Sequence[float]) -> list[float]:
-        """Return the largest of every number over all processes."""
+        """Return the maximum of each number over all processes."""
         if self.mesh is None:
             return list(numbers)
         from torch import distributed
@@ -112,11 +110,11 @@ class RowSharding:
         return every.tolist()
 
     def any_wants(self, wish: bool) -> bool:
-        """Return whether any process wishes something, such as to stop."""
+        """Return whether ``wish``, such as to stop, is true in any process."""
         return bool(self.largest([float(wish)])[0])
 
     def gathered(self, of_parts: Sequence[Tensor]) -> list[Tensor]:
-        """Return the tensors, of one shape, of all parts of all processes in the order of their rows."""
+        """Return the tensors, all of one shape, of all parts of all processes in the order of their rows."""
         if self.mesh is None:
             return list(of_parts)
         own = torch.stack(list(of_parts))
@@ -125,7 +123,7 @@ class RowSharding:
         return list(every)
 
     def broadcast(self, value: _Plain) -> _Plain:
-        """Return what process 0 gives: a value that pickle takes."""
+        """Return the ``value`` of process 0, which must be picklable."""
         if self.mesh is None:
             return value
         from torch import distributed
@@ -136,10 +134,10 @@ class RowSharding:
         return kept
 
     def together(self, action: Callable[[], _Plain]) -> _Plain:
-        """Return what this process gets of something that each does alone; where one fails, all raise that.
+        """Run ``action`` in each process and return its result; if it fails in one, all processes raise.
 
-        Else the others would wait for one that has failed. The error has a note, so that one process may show
-        it for all.
+        Otherwise the others would wait for the process that failed. The error has a note, so that a single
+        process can show it for all.
         """
         value, error = None, None
         try:
@@ -154,13 +152,13 @@ class RowSharding:
             first = next((place for place, one in enumerate(errors) if one is not None), None)
             if first is not None:
                 error = error or errors[first]
-                error.add_note(f"raised in process {first}, and so in all of them")
+                error.add_note(f"raised in process {first}, and therefore in all processes")
         if error is not None:
             raise error
         return value  # type: ignore[return-value]
 
     def sharded(self, rows: Tensor) -> Tensor:
-        """Return the rows of this process as a part of a `DTensor` with all of them, on the same memory."""
+        """Return a `DTensor` sharded by rows, whose local part is ``rows``, on the same memory."""
         if self.mesh is None:
             return rows
         from torch.distributed.tensor import DTensor, Shard
@@ -168,7 +166,7 @@ class RowSharding:
         return DTensor.from_local(rows, self.mesh, [Shard(0)], run_check=False)
 
     def sharded_by_columns(self, whole: Tensor) -> Tensor:
-        """Return a `DTensor` of which every process keeps some columns, given all of them."""
+        """Return ``whole`` as a `DTensor` sharded by columns."""
         if self.mesh is None:
             return whole
         from torch.distributed.tensor import Shard, distribute_tensor
@@ -176,7 +174,7 @@ class RowSharding:
         return distribute_tensor(local_part(whole), self.mesh, [Shard(1)], src_data_rank=None)
 
     def replicated(self, tensor: Tensor) -> Tensor:
-        """Return what all processes have alike as a `DTensor`, on the same memory."""
+        """Return a tensor that is equal in all processes as a replicated `DTensor`, on the same memory."""
         if self.mesh is None:
             return tensor
         from torch.distributed.tensor import DTensor, Replicate
@@ -184,7 +182,7 @@ class RowSharding:
         return DTensor.from_local(tensor, self.mesh, [Replicate()], run_check=False)
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype, dimension: int | None) -> Tensor:
-        """Return a tensor to be filled; each process has a part along a dimension, or all of it for None."""
+        """Return an uninitialized tensor, sharded along ``dimension`` or, if that is None, replicated."""
         if self.mesh is None:
             return torch.empty(shape, dtype=dtype, device="cpu")
         from torch.distributed import tensor
@@ -200,7 +198,7 @@ class RowSharding:
         if not self.reproducible:
             distributed.all_reduce(tensor, group=self._group)
             return
-        # Every process adds up a slice of all, in the order of the processes, and gives it to the others.
+        # Every process adds up one slice, in the order of the processes, and sends it to the others.
         flat = tensor.view(-1)
         length = -(-len(flat) // self.size)
         sent = flat.new_zeros(self.size * length)
@@ -223,7 +221,7 @@ class RowSharding:
 
 
 def _sendable(error: Exception | None) -> Exception | None:
-    """Return an error, or one with its words where pickle cannot bring it to another process."""
+    """Return ``error``, or a `RuntimeError` with its message if it cannot be pickled."""
     try:
         return error if type(pickle.loads(pickle.dumps(error))) is type(error) else RuntimeError(str(error))
     except Exception:
@@ -231,19 +229,19 @@ def _sendable(error: Exception | None) -> Exception | None:
 
 
 WHOLE = RowSharding()
-"""The rows of a matrix that one process has as one part."""
+"""The sharding of a matrix that a single process holds as a single part."""
 
 
 def _all_gather(every: Tensor, own: Tensor, group: Any) -> None:
     from torch import distributed
 
-    # Its name from torch 2.13 on, and before.
+    # torch 2.13 renamed it.
     gather: Any = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
     gather(every, own, group=group)
 
 
 def tree_sum(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the sum, neighbors first, then neighbors of these: the order depends on their number alone.
+    """Return the sum by pairwise summation in an order that depends only on the number of tensors.
 
     >>> tree_sum([torch.tensor(1.0), torch.tensor(2.0), torch.tensor(3.0)])
     tensor(6.)
@@ -256,7 +254,7 @@ def tree_sum(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def is_dtensor(tensor: Tensor) -> bool:
-    """Say whether a tensor is a `DTensor`, without importing that.
+    """Return whether a tensor is a `DTensor`, without importing `torch.distributed.tensor`.
 
     >>> is_dtensor(torch.ones(1))
     False
@@ -265,7 +263,7 @@ def is_dtensor(tensor: Tensor) -> bool:
 
 
 def local_part(tensor: Tensor) -> Tensor:
-    """Return what this process has of a `DTensor`, differentiable; any other tensor is itself.
+    """Return the local part of a `DTensor`, differentiably; return any other tensor as it is.
 
     >>> local_part(torch.ones(1))
     tensor([1.])
@@ -274,7 +272,7 @@ def local_part(tensor: Tensor) -> Tensor:
 
 
 def whole_tensor(tensor: Tensor) -> Tensor:
-    """Return all of a `DTensor`, for which all processes may have to call it; any other tensor is itself.
+    """Gather a `DTensor`, which may be a collective operation; return any other tensor as it is.
 
     >>> whole_tensor(torch.ones(1))
     tensor([1.])
@@ -283,9 +281,9 @@ def whole_tensor(tensor: Tensor) -> Tensor:
 
 
 def placed_as(tensor: Tensor, other: Tensor) -> Tensor:
-    """Return what this process has as a `DTensor` placed as ``other`` is, of its shape where that is sharded.
+    """Return a local tensor as a `DTensor` with the placement of ``other``, and its shape if that is sharded.
 
-    Where ``other`` is no `DTensor`, it is the tensor itself.
+    If ``other`` is not a `DTensor`, return the tensor as it is.
 
     >>> placed_as(torch.ones(1), torch.zeros(1))
     tensor([1.])
@@ -303,7 +301,7 @@ def placed_as(tensor: Tensor, other: Tensor) -> Tensor:
 
 
 def sharded_dimension(tensor: Tensor) -> int | None:
-    """Return along which dimension every process has another part of the tensor, None where it has all.
+    """Return the dimension along which a tensor is sharded; None if it is not sharded.
 
     >>> sharded_dimension(torch.ones(1)) is None
     True
@@ -313,10 +311,10 @@ def sharded_dimension(tensor: Tensor) -> int | None:
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Say whether every process has another part of the tensor."""
+    """Return whether a tensor is sharded."""
     return sharded_dimension(tensor) is not None
 
 
 def row_offsets(parts: Sequence[Any]) -> NDArray[np.int64]:
-    """Return the row of this process at which each part begins, and the number of its rows."""
+    """Return the first row of each part, counted within this process, followed by the number of rows."""
     return np.cumsum([0, *(part.shape[0] for part in parts)])

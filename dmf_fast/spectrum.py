@@ -11,12 +11,12 @@ from dmf_fast.checks import real_number
 def effective_rank(singular_values: Tensor) -> Tensor:
     """Return the effective rank ``exp(−Σ p_i log p_i)`` with ``p_i = σ_i / Σ σ``.
 
-    It is from 1 to the rank, which it is where all positive singular values are equal; the zero matrix, whose
-    rank is 0, has 0. Roy & Vetterli, "The Effective Rank: A Measure of Effective Dimensionality" (EUSIPCO
-    2007); Arora, Cohen, Hu & Luo (NeurIPS 2019) follow it along the training of deep matrix factorization.
+    It lies between 1 and the rank, which it equals if all positive singular values are equal; it is 0 for the
+    zero matrix. Roy & Vetterli, "The Effective Rank: A Measure of Effective Dimensionality" (EUSIPCO 2007);
+    Arora, Cohen, Hu & Luo (NeurIPS 2019) track it during the training of deep matrix factorizations.
 
     Args:
-        singular_values: ``(k,)``, of any real dtype, at least 0 and in any order.
+        singular_values: ``(k,)``, of any real dtype, nonnegative and in any order.
 
     Returns:
         A scalar, float64.
@@ -44,7 +44,7 @@ def nuclear_norm(singular_values: Tensor) -> Tensor:
     Convex Optimization" (2009).
 
     Args:
-        singular_values: ``(k,)``, of any real dtype, at least 0 and in any order.
+        singular_values: ``(k,)``, of any real dtype, nonnegative and in any order.
 
     Returns:
         A scalar, float64.
@@ -63,19 +63,20 @@ def nuclear_norm(singular_values: Tensor) -> Tensor:
 def schatten_norm(singular_values: Tensor, p: float) -> Tensor:
     """Return the Schatten-p norm ``(Σ σ_i^p)^(1/p)``; below ``p = 1`` it is a quasi-norm.
 
-    At ``p = 2/N`` its p-th power is ``1/N`` times the least ``Σ ‖W_j‖_F²`` of all chains ``W_N ⋯ W_1`` that
-    multiply to the matrix: Shang, Liu & Cheng, "Unified Scalable Equivalent Formulations for Schatten
-    Quasi-Norms" (2016). The smaller ``p``, the more the rounding of values that should be zero counts.
+    At ``p = 2/N`` its p-th power is ``1/N`` times the minimum of ``Σ ‖W_j‖_F²`` over all chains whose product
+    ``W_N ⋯ W_1`` is the matrix: Shang, Liu & Cheng, "Unified Scalable Equivalent Formulations for Schatten
+    Quasi-Norms" (2016). The smaller ``p`` is, the more it is affected by rounding errors in singular values
+    that should be zero.
 
     Args:
-        singular_values: ``(k,)``, of any real dtype, at least 0 and in any order.
-        p: a finite number above 0: 1 gives the nuclear norm, 2 the Frobenius norm.
+        singular_values: ``(k,)``, of any real dtype, nonnegative and in any order.
+        p: a finite number above 0; 1 gives the nuclear norm, 2 the Frobenius norm.
 
     Returns:
         A scalar, float64; 0 for the zero matrix.
 
     Raises:
-        TypeError: as for `effective_rank`.
+        TypeError: as for `effective_rank`, or ``p`` is not a number.
         ValueError: as for `effective_rank`, or ``p`` is out of range.
 
     Example:
@@ -91,7 +92,7 @@ def schatten_norm(singular_values: Tensor, p: float) -> Tensor:
 
 
 def _scaled(singular_values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the values over their largest, so that no power overflows, and that one; 0 if there is none."""
+    """Return the values divided by the largest, so that no power overflows, and the largest, 0 if none."""
     values = _checked(singular_values)
     largest = values.max() if len(values) else values.new_zeros(())
     return values / largest, largest
@@ -104,7 +105,7 @@ def _checked(singular_values: Tensor) -> Tensor:
     if singular_values.dim() != 1:
         raise ValueError(
             f"`singular_values` must be one-dimensional, got shape {tuple(singular_values.shape)}; "
-            "torch.linalg.svdvals gives those of a matrix"
+            "torch.linalg.svdvals computes those of a matrix"
         )
     values = singular_values.double()
     bad = ~(values >= 0)

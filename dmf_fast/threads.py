@@ -1,4 +1,4 @@
-"""Workers with one of torch's threads each, and torch's number of threads as it was when they are done."""
+"""Change torch's number of threads for a while, for the calling thread or for workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Have torch use one thread meanwhile; see `threads_kept`.
+    """Make torch use a single thread within the context; see `threads_kept`.
 
     >>> with one_thread():
     ...     torch.get_num_threads()
@@ -24,21 +24,21 @@ def one_thread() -> Iterator[None]:
 
 
 def use_one_thread() -> None:
-    """Have torch use one thread in the thread that calls this.
+    """Make torch use a single thread in the calling thread.
 
-    It also becomes torch's default for threads to come, so call it within `threads_kept`.
+    This also becomes torch's default for threads started later, so call it within `threads_kept`.
     """
     _use(1)
 
 
 def _use(threads: int) -> None:
-    torch.get_num_threads()  # takes up the default, as every thread does once, so that it cannot come later
+    torch.get_num_threads()  # adopt the default first, as each thread does once, so that it cannot come later
     torch.set_num_threads(threads)
 
 
 @contextmanager
 def one_thread_each(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Give workers of whom each has one of torch's threads; see `threads_kept` for what is left behind.
+    """Yield a pool of ``workers`` threads, in each of which torch uses a single thread; see `threads_kept`.
 
     >>> with one_thread_each(2) as pool:
     ...     list(pool.map(lambda _: torch.get_num_threads(), range(2)))
@@ -50,7 +50,9 @@ def one_thread_each(workers: int) -> Iterator[ThreadPoolExecutor]:
 
 @contextmanager
 def threads_shared(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Give workers of whom each has the same share of torch's threads, one at least; see `threads_kept`.
+    """Yield a pool of ``workers`` threads with an equal share of torch's threads each; see `threads_kept`.
+
+    The share is at least one thread.
 
     >>> with threads_shared(2) as pool:
     ...     len(list(pool.map(lambda _: torch.get_num_threads(), range(2))))
@@ -68,15 +70,15 @@ class _Kept:
 
 
 class _Own(threading.local):
-    uses = 0  # in this thread, one within the other
+    uses = 0  # nested contexts in this thread
 
 
 @contextmanager
 def threads_kept() -> Iterator[None]:
-    """Give torch its number of threads back at the end, to what begins then and to the thread that calls.
+    """Restore torch's number of threads on exit, for the calling thread and as the default for later ones.
 
-    Uses may overlap in several threads: what counts is the number before the first of them. One within
-    another gives back that of the outer one.
+    Contexts in several threads may overlap; the number before the first of them is restored. A nested
+    context restores the number of the enclosing one.
 
     >>> with one_thread():
     ...     with threads_kept():

@@ -112,13 +112,13 @@ def test_a_product_that_is_not_finite_has_no_singular_values(
 ) -> None:
     factors = make_factors(dims)
     factors[-1][1, 1] = number
-    with pytest.raises(torch.linalg.LinAlgError, match="`factors` must have a finite product"):
+    with pytest.raises(torch.linalg.LinAlgError, match="the product of `factors` must be finite"):
         singular_values(factors)
     assert capfd.readouterr().out == ""
 
 
 def test_factors_that_overflow_only_in_their_product_have_no_singular_values() -> None:
-    with pytest.raises(torch.linalg.LinAlgError, match="`factors` must have a finite product"):
+    with pytest.raises(torch.linalg.LinAlgError, match="the product of `factors` must be finite"):
         singular_values([1e200 * factor for factor in make_factors((5, 2, 6))])
 
 
@@ -161,5 +161,7 @@ def test_the_distance_of_chains_is_that_of_their_products(shapes: Any) -> None:
 
 
 def test_the_distance_is_of_products_of_one_shape() -> None:
-    with pytest.raises(ValueError, match="`others` must have a product of the shape of that of `factors`"):
+    with pytest.raises(
+        ValueError, match="product of `others` must have the shape of the product of `factors`"
+    ):
         relative_distance([torch.eye(2)], [torch.eye(3)])

@@ -43,7 +43,9 @@ def test_observations_on_a_gpu_that_is_not_there_name_the_device() -> None:
 def test_a_torch_without_cuda_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "cuda", None)
     cuda.missing_reason.cache_clear()
-    with pytest.raises(ValueError, match=r"got cuda:0: torch .* has no CUDA; install one that has"):
+    with pytest.raises(
+        ValueError, match=r"got cuda:0: torch .* has no CUDA support; install a build that has it"
+    ):
         cuda.check_usable(torch.device("cuda:0"))
     cuda.missing_reason.cache_clear()
 

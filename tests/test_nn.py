@@ -227,7 +227,7 @@ def test_a_bad_argument_is_named(arguments: dict[str, Any], error: type[Exceptio
     [
         ([0, 4], [0, 0], IndexError, r"`rows\[1\]` must be from 0 to 3, got 4"),
         ([0, 0], [0, -1], IndexError, r"`columns\[1\]` must be from 0 to 2, got -1"),
-        ([0, 1], [0], ValueError, "one length"),
+        ([0, 1], [0], ValueError, "same length"),
         ([[0]], [[0]], ValueError, "one-dimensional"),
         ([0.0], [0], TypeError, "`rows` must be integers"),
         ([True], [0], TypeError, "`rows` must be integers"),

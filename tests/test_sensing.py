@@ -162,15 +162,15 @@ def test_a_seed_decides_and_dtypes_share_the_draw() -> None:
             ValueError,
             r"`matrices` must have shape \(k, m, n\) .*, got shape \(2, 2\)",
         ),
-        (torch.ones(0, 2, 2), torch.ones(0), ValueError, "k, m and n of at least 1"),
+        (torch.ones(0, 2, 2), torch.ones(0), ValueError, "k, m and n at least 1"),
         (
             torch.ones(3, 2, 2),
             torch.ones(2),
             ValueError,
             r"`values` must have shape \(3,\).*, got shape \(2,\)",
         ),
-        (torch.ones(1, 2, 2), torch.tensor([math.nan]), ValueError, "`values` must hold finite numbers"),
-        (torch.full((1, 2, 2), math.inf), torch.ones(1), ValueError, "`matrices` must hold finite numbers"),
+        (torch.ones(1, 2, 2), torch.tensor([math.nan]), ValueError, "`values` must be finite"),
+        (torch.full((1, 2, 2), math.inf), torch.ones(1), ValueError, "`matrices` must be finite"),
     ],
 )
 def test_measurements_that_make_no_sense_are_refused(
@@ -196,8 +196,8 @@ def test_devices_must_agree() -> None:
             TypeError,
             "`product` must have the dtype of `measurements`, torch.float64, got torch.float32",
         ),
-        (draw(*SHAPE[::-1]), ValueError, r"\(m, n\) = \(4, 3\), as was measured, got shape \(3, 4\)"),
-        (draw(3), ValueError, r"as was measured, got shape \(3,\)"),
+        (draw(*SHAPE[::-1]), ValueError, r"\(m, n\) = \(4, 3\), got shape \(3, 4\)"),
+        (draw(3), ValueError, r"\(m, n\) = \(4, 3\), got shape \(3,\)"),
     ],
 )
 def test_products_that_do_not_fit_are_refused(
@@ -219,7 +219,7 @@ def test_an_unknown_reduction_is_refused(measurements: Measurements) -> None:
         (torch.ones(3), {}, r"`truth` must be a matrix \(m, n\) with entries, got shape \(3,\)"),
         (torch.ones(2, 2), {"count": 0}, "`count` must be at least 1, got 0"),
         (torch.ones(2, 2), {"noise": -1.0}, "`noise` must be at least 0, got -"),
-        (torch.full((2, 2), math.nan), {}, "`truth` must hold finite numbers"),
+        (torch.full((2, 2), math.nan), {}, "`truth` must be finite"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(truth: Tensor, options: dict[str, Any], message: str) -> None:

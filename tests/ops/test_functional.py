@@ -352,7 +352,7 @@ class TestErrors:
         elsewhere = [factor.to("meta") for factor in self.good]
         with pytest.raises(
             ValueError,
-            match=r"`observations` must be .*, got meta: there are kernels for cpu and cuda only",
+            match=r"`observations` must be .*, got meta: only cpu and cuda have kernels",
         ):
             dmf_fast.completion_loss(elsewhere, self.observations.to("meta"))
 
