@@ -21,6 +21,7 @@ from dmf_fast.cli.command_line import command
 from dmf_fast.cli.processes import started_together
 from dmf_fast.cli.signals import end_as_ctrl_c_does, exit_code
 from dmf_fast.cli.streams import close_streams, prepare_streams, say
+from dmf_fast.extras import MissingExtraError
 from dmf_fast.files.reading import short_reason
 from dmf_fast.options import Options, options_of
 
@@ -141,8 +142,8 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def _is_of_input(error: BaseException | None) -> bool:
-    """Say whether an error is what a user's input, a disk or the memory ends in; trials name their cause."""
-    if isinstance(error, ValueError | OSError) or _is_of_memory(error):
+    """Say whether an error is of a user's input, machine or installation; trials name their cause."""
+    if isinstance(error, ValueError | OSError | MissingExtraError) or _is_of_memory(error):
         return True
     return type(error).__name__ == "TrialError" and _is_of_input(error.__cause__ if error else None)
 

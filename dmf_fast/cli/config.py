@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import NoneType
@@ -92,10 +91,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _parsed_toml(text: str) -> Any:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+    import tomllib
 
     return tomllib.loads(text)
 

@@ -15,10 +15,10 @@ from dmf_fast.cli.command_line import command_line
 from dmf_fast.cli.options import JobOptions
 from dmf_fast.cli.output_folder import OutputFolder
 from dmf_fast.cli.processes import as_started
-from dmf_fast.cli.progress import check_tensorboard
 from dmf_fast.cli.signals import exit_code
 from dmf_fast.cli.streams import say
 from dmf_fast.cli.targets import check_apart
+from dmf_fast.extras import require
 from dmf_fast.sharding import WHOLE, RowSharding
 
 
@@ -68,9 +68,10 @@ def _opened_folder(command: str, options: JobOptions, stack: ExitStack) -> Outpu
     """Return the folder, held until the end of the stack."""
     output = options.output
     if output.tensorboard is not None:
-        check_tensorboard()
+        require("`--tensorboard`", "tensorboard")
     if output.out is None:
         return None
+    require("`--out`", "matplotlib")
     _check_apart(options, output.out)
     folder = OutputFolder(output.out, overwrite=output.overwrite, resume=output.resume)
     stack.enter_context(folder.opened({"version": __version__, "command": command, **options.fingerprint()}))

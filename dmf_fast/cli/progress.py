@@ -75,10 +75,7 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def tensorboard_log(folder: Path | None, name: str) -> Iterator[list[Callback]]:
-    """Give the callbacks of `fit` that log to ``folder/name``; none without a folder.
-
-    Raises a `ValueError` where the package tensorboard is missing, and `OSError`.
-    """
+    """Give the callbacks of `fit` that log to ``folder/name``; none without a folder."""
     if folder is None:
         yield []
         return
@@ -87,16 +84,6 @@ def tensorboard_log(folder: Path | None, name: str) -> Iterator[list[Callback]]:
         yield [log]
     finally:
         log.close()
-
-
-def check_tensorboard() -> None:
-    """Raise a `ValueError` that says how to install what TensorBoard logs need, where it is missing."""
-    try:
-        import torch.utils.tensorboard  # noqa: F401
-    except ImportError as error:
-        raise ValueError(
-            f"--tensorboard needs the package tensorboard ({error}): pip install 'dmf-fast[tensorboard]'"
-        ) from error
 
 
 def _line(name: str, progress: Progress, steps: int, rate: float) -> str:

@@ -15,6 +15,7 @@ from dmf_fast.cli.options import ReproduceOptions
 from dmf_fast.cli.signals import exit_code
 from dmf_fast.cli.streams import say, shown
 from dmf_fast.experiments.reproduction import Reproduction
+from dmf_fast.extras import require
 from dmf_fast.files.reading import read_record, reading
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _VERDICT_STYLES = {"reproduced": "green", "not reproduced": "red", "not tested":
 
 def reproduce(options: ReproduceOptions) -> None:
     """Run the experiments, write the page and print the verdicts."""
+    require("`dmf-fast reproduce`", "matplotlib")
     from dmf_fast.experiments import reproduce as experiments
 
     if options.quick and options.paper_size:

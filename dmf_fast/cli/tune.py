@@ -22,6 +22,7 @@ from dmf_fast.cli.streams import say
 from dmf_fast.cli.summary import print_results
 from dmf_fast.cli.targets import check_apart
 from dmf_fast.data.block_files import is_row_blocks
+from dmf_fast.extras import require
 
 if TYPE_CHECKING:
     from dmf_fast.tuning import SearchSpace, TuningResult, TuningTrial
@@ -34,6 +35,7 @@ def tune(options: TuneOptions) -> None:
     if options.output.show_config:
         click.echo(config_text("tune", options), nl=False)
         return
+    require("`dmf-fast tune`", "optuna")
     if not options.completion.validation_fraction and options.data.validation is None:
         raise ValueError(
             "tune needs a --validation-fraction above 0, or --validation, to choose the best trial"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dmf_fast.data.arrow_types import decoded_type, is_text
 from dmf_fast.data.block_files import ROWS_A_BATCH
 from dmf_fast.data.chunks import Chunk, TextIdsFound
+from dmf_fast.extras import require
 from dmf_fast.training.interrupt import DeferredInterrupt
 
 _FETCHED_ROWS = 1 << 17
@@ -213,7 +214,7 @@ class Hands:
 def database(folder: Path, megabytes: int, threads: int | None) -> Iterator[Any]:
     """Give a connection to a database in ``folder`` for a process that is to take so many ``megabytes``.
 
-    Raises a `ValueError` where DuckDB is missing, and what it raises as `MemoryError` or `OSError`.
+    Raises a `MissingExtraError` without DuckDB, and what DuckDB raises as `MemoryError` or `OSError`.
     """
     duckdb = _duckdb()
     counted = int(_COUNTED * (megabytes - _OTHER_MEGABYTES))
@@ -245,13 +246,9 @@ def database(folder: Path, megabytes: int, threads: int | None) -> Iterator[Any]
 
 
 def _duckdb() -> ModuleType:
-    try:
-        with DeferredInterrupt() as interrupt:  # amid its import DuckDB would abort the process
-            duckdb = import_module("duckdb")
-    except ImportError as error:
-        raise ValueError(
-            f"dmf-fast prepare needs the package duckdb ({error}): pip install 'dmf-fast[prepare]'"
-        ) from error
+    require("`dmf-fast prepare`", "duckdb")
+    with DeferredInterrupt() as interrupt:  # amid its import DuckDB would abort the process
+        duckdb = import_module("duckdb")
     if interrupt.requested:
         raise KeyboardInterrupt
     return duckdb

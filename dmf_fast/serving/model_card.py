@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dmf_fast.checks import printable
+from dmf_fast.extras import require
 
 Fact = str | int | float | bool | None
 
@@ -92,6 +93,7 @@ def model_card(card: ModelCard) -> str:
         '# Films'
 
     """
+    require("`model_card`", "jinja2")
     from jinja2 import Environment, PackageLoader, StrictUndefined  # here, as it is slow to import
 
     environment = Environment(

@@ -14,6 +14,7 @@ import pyarrow as pa
 import torch
 
 from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_matrix, validation_folds
+from dmf_fast.extras import require
 from dmf_fast.observations import Observations
 from dmf_fast.threads import threads_shared
 from dmf_fast.training import Progress
@@ -93,6 +94,7 @@ def tune(
             ``kept_in`` or the journal is damaged or of another search.
         KeyboardInterrupt: Ctrl-C came in the first trial.
         OSError: ``kept_in`` or the journal cannot be written.
+        ImportError: Optuna is not installed.
 
     Example:
         >>> from dmf_fast.experiments import low_rank_problem
@@ -102,6 +104,7 @@ def tune(
         2
 
     """
+    require("`tune`", "optuna")
     if "depth" in space.ranges and options.depth == "auto":
         options = replace(options, depth=space.ranges["depth"][0])
     if options.hidden == "auto":

@@ -143,7 +143,7 @@ def test_tensorboard_gets_the_history_of_the_search_and_the_losses_of_the_refit(
 def test_without_tensorboard_the_error_says_what_to_install(
     dmf_fast: Run, ratings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
 
     refused = dmf_fast("complete", ratings_file, "--tensorboard", tmp_path / "logs", *QUICK)
 
