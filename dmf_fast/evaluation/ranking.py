@@ -1,25 +1,22 @@
-"""How much of what a row likes stands among its recommendations.
+"""How many of the columns that a row likes are among its recommendations.
 
-The measures are those of TREC's own program, through pytrec-eval-terrier: C behind one function, maintained,
-and what the retrieval field publishes with. (torchmetrics loops over the rows in Python and PyTorch;
-scikit-learn wants a dense matrix of scores and has no recall at k.) It takes dictionaries, which are made for
-some thousand rows at a time.
+The metrics are those of trec_eval with binary relevance. Its bindings (pytrec-eval-terrier, which ir-measures
+uses too) take dictionaries of strings and have no wheels for aarch64; ranx compiles itself with Numba and
+brings ten packages; scikit-learn needs a dense matrix of scores and has no recall at k. Given which
+recommendations are hits, each metric is one line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dmf_fast.evaluation.held_out import HeldOut
 from dmf_fast.evaluation.numbers import Integers
 from dmf_fast.sharding import RowSharding
-
-_ROWS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -121,12 +118,14 @@ class Relevant:
     def __init__(self, held_out: HeldOut, least_value: float | None = None) -> None:
         known = held_out.rows >= 0
         chosen = known if least_value is None else known & (held_out.values >= least_value)
-        order = np.flatnonzero(chosen)
-        order = order[np.argsort(held_out.rows[order], kind="stable")]
-        self.rows, starts = np.unique(held_out.rows[order], return_index=True)
+        self.rows, places = np.unique(held_out.rows[chosen], return_inverse=True)
         self.rows_left_out = len(np.unique(held_out.rows[known])) - len(self.rows)
-        self._bounds = np.append(starts, len(order))
-        self._columns = held_out.columns[order]
+        columns = held_out.columns[chosen].astype(np.int64)
+        seen = columns >= 0  # by training
+        self._width = int(columns.max(initial=0)) + 1
+        pairs = np.unique(places[seen] * self._width + columns[seen])
+        self._counts = np.bincount(np.append(pairs // self._width, places[~seen]), minlength=len(self.rows))
+        self._pairs = np.append(pairs, np.iinfo(np.int64).max)  # greater than all that is looked up
 
     def measure(self, rows: Integers, recommended: Integers) -> RankingMetrics:
         """Return how well ``recommended`` meets what is relevant to ``rows``, each one of ``self.rows``.
@@ -152,41 +151,30 @@ class Relevant:
             raise ValueError(
                 "`rows` must have something relevant, got one without; take them from Relevant.rows"
             )
-        total = RankingMetrics(max(1, recommended.shape[1]))
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            part = slice(start, start + _ROWS_AT_ONCE)
-            total += _measured(self._names(places[part]), recommended[part], total.cutoff)
-        return total
+        return _measured(self._hits(places, recommended), self._counts[places])
 
-    def _names(self, places: Integers) -> Iterator[list[str]]:
-        for place in places.tolist():
-            columns = self._columns[self._bounds[place] : self._bounds[place + 1]].tolist()
-            # Unknown columns are as many as they were given, and none is ever recommended.
-            yield [str(column) if column >= 0 else f"unknown {i}" for i, column in enumerate(columns)]
+    def _hits(self, places: Integers, recommended: Integers) -> NDArray[np.bool_]:
+        wanted = places[:, None] * self._width + recommended
+        is_column = (recommended >= 0) & (recommended < self._width)
+        hits: NDArray[np.bool_] = self._pairs[np.searchsorted(self._pairs, wanted)] == wanted
+        return hits & is_column
 
 
-def _measured(relevant: Iterator[list[str]], recommended: Integers, cutoff: int) -> RankingMetrics:
-    import pytrec_eval  # here, as it is slow to import
-
-    judged = {str(row): dict.fromkeys(names, 1) for row, names in enumerate(relevant)}
-    scores = range(cutoff, 0, -1)
-    runs = {
-        str(row): {str(column): score for column, score in zip(columns, scores, strict=False) if column >= 0}
-        for row, columns in enumerate(recommended.tolist())
-    }
-    measures = {
-        "recalls": f"recall_{cutoff}",
-        "precisions": f"P_{cutoff}",
-        "gains": f"ndcg_cut_{cutoff}",
-        "hits": f"success_{cutoff}",
-        "reciprocal_ranks": "recip_rank",
-    }
-    asked = {f"{name}.{cutoff}" for name in ("recall", "P", "ndcg_cut", "success")} | {"recip_rank"}
-    by_row = pytrec_eval.RelevanceEvaluator(judged, asked).evaluate(runs).values()
-    sums: dict[str, Any] = {
-        name: float(np.sum([row[key] for row in by_row])) for name, key in measures.items()
-    }
-    return RankingMetrics(cutoff, rows=len(judged), **sums)
+def _measured(hits: NDArray[np.bool_], relevant: Integers) -> RankingMetrics:
+    """Return the metrics of rows of ``hits``, best first, given how many columns are relevant to each."""
+    ranks = np.arange(1, hits.shape[1] + 1)
+    cutoff = max(1, len(ranks))
+    discounts = 1 / np.log2(1 + ranks)
+    ideal = np.append(1.0, np.cumsum(discounts))[np.minimum(relevant, len(ranks))]
+    return RankingMetrics(
+        cutoff,
+        rows=len(hits),
+        recalls=float((hits.sum(axis=1) / relevant).sum()),
+        precisions=float(hits.sum() / cutoff),
+        gains=float((hits @ discounts / ideal).sum()),
+        hits=float(hits.any(axis=1).sum()),
+        reciprocal_ranks=float((hits / ranks).max(axis=1, initial=0.0).sum()),
+    )
 
 
 def _check_recommended(rows: Integers, recommended: Integers) -> None:
