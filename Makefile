@@ -89,7 +89,8 @@ $(VENV)-cuda/created:
 	$(VENV)-cuda/bin/pip install --quiet "$(GPU_TORCH)" "setuptools>=77" cmake ninja pybind11 numpy
 	touch $@
 
-# The package, editable, with what tests, benchmarks and linters need; rebuilt when native sources change.
+# The package, editable, with all extras and what tests, documentation, benchmarks and linters need; rebuilt when
+# native sources change.
 $(VENV)/installed: $(VENV)/created pyproject.toml $(NATIVE_SOURCES)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install --quiet --no-build-isolation -e '.[test,bench,lint]'
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install --quiet --no-build-isolation -e '.[test,docs,bench,lint]'
 	touch $@
