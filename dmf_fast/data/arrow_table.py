@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
-from dmf_fast.data.arrow_types import decoded_type
+from dmf_fast.data.arrow_types import decoded, is_number
 from dmf_fast.data.bad_rows import BadRowCollector
 from dmf_fast.data.chunks import Chunk, NumberedPlace, clean_chunk
 from dmf_fast.data.column_choice import ROLES
@@ -34,20 +34,44 @@ def record_batches(
         rows_before += len(chunk)
 
 
+def resized(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield the same rows in batches of at most ``rows``: large ones are cut, small ones are joined.
+
+    >>> batch = pa.record_batch({"user": [1, 2, 3]})
+    >>> [len(part) for part in resized([batch, batch], 2)]
+    [2, 1, 2, 1]
+    """
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        for start in range(0, len(batch), rows):
+            part = batch.slice(start, rows)
+            if sum(map(len, waiting)) + len(part) > rows:
+                yield _joined(waiting)
+                waiting = []
+            waiting.append(part)
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return (
+        batches[0] if len(batches) == 1 else pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+    )
+
+
 def _typed(name: str, array: pa.Array, column: str, role: int) -> pa.Array:
     """Return ids as int64 or text, values as float64 and times as int64."""
-    kind = decoded_type(array.type)
     try:
         if role < 2:
             expected = "numbers or text"
             return ids_of(array)
-        array = array.cast(kind)
+        array = decoded(array)
         if role == 3:
             expected = "seconds, dates or times"
             return to_seconds(array)
         expected = "numbers"
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-            raise pa.ArrowInvalid(f"it holds {kind}")
+        if not is_number(array.type):
+            raise pa.ArrowInvalid(f"it holds {array.type}")
         return array.cast(pa.float64())
     except pa.ArrowException as error:
         raise DataError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 
 
@@ -10,6 +12,31 @@ def is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
+def is_number(kind: pa.DataType) -> bool:
+    """Return whether values of this type are real numbers, other than booleans."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
 def decoded_type(kind: pa.DataType) -> pa.DataType:
     """Return the type of the values themselves where they are dictionary-encoded."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def decoded(array: Any) -> Any:
+    """Return an array or a chunked array without a dictionary, and text views as large_string.
+
+    >>> decoded(pa.array(["a", "a"]).dictionary_encode()).type
+    DataType(string)
+    """
+    array = without_views(array)
+    return array.cast(decoded_type(array.type))
+
+
+def without_views(array: Any) -> Any:
+    """Return text views, dictionary-encoded or not, as large_string: few kernels of Arrow take views."""
+    kind = array.type
+    if not pa.types.is_string_view(decoded_type(kind)):
+        return array
+    if pa.types.is_dictionary(kind):
+        return array.cast(pa.dictionary(kind.index_type, pa.large_string(), kind.ordered))
+    return array.cast(pa.large_string())

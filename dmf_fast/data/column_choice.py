@@ -84,7 +84,7 @@ def _position(table: str, names: list[str], width: int, column: str) -> int:
     if column.isdecimal() and len(column) < 10 and 1 <= int(column) <= width:
         return int(column) - 1
     there = _listed(names) if names else f"{_columns(width)} without names (use positions from 1 to {width})"
-    raise DataError(f"{table}: there is no column {shown(column)}; the file has {there}")
+    raise DataError(f"{table}: there is no column {shown(column)}; it has {there}")
 
 
 def _recognized(table: str, names: Sequence[str], count: int) -> list[int]:

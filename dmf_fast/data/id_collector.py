@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dmf_fast.data.arrow_types import decoded_type
-from dmf_fast.data.chunks import ROWS_A_CHUNK, TextIdsFound
+from dmf_fast.data.chunks import ROWS_A_CHUNK
 from dmf_fast.data.growing_array import GrowingArray
 from dmf_fast.data.id_map import IdMap
 
@@ -22,9 +22,8 @@ class IdCollector:
     the sorted ids. So the column is read once and never kept.
     """
 
-    def __init__(self, role: int, *, text: bool) -> None:
-        """Collect row ids (``role`` 0) or column ids (1), which are text or integers."""
-        self._role = role
+    def __init__(self, *, text: bool) -> None:
+        """Collect ids as text, or as integers for as long as all of them are."""
         self._kind = pa.large_string() if text else pa.int64()
         self._known = pa.array([], self._kind)
         self._codes: GrowingArray[np.int32] = GrowingArray(np.int32)
@@ -32,11 +31,12 @@ class IdCollector:
         self._pending_entries = 0
 
     def add(self, ids: pa.Array) -> None:
-        """Append a chunk; text where integers are collected raises `TextIdsFound`."""
+        """Append a chunk of int64 or large_string; text among integers makes all of them text."""
         if decoded_type(ids.type) != self._kind:
             if self._kind == pa.int64():
-                raise TextIdsFound(self._role)
-            ids = ids.cast(self._kind)
+                self._become_text()
+            else:
+                ids = ids.cast(self._kind)
         self._pending.append(ids.dictionary_encode())
         self._pending_entries += len(ids)
         # A merge looks at all known ids: the more there are, the rarer it is.
@@ -53,6 +53,14 @@ class IdCollector:
             part = indices[start : start + ROWS_A_CHUNK]
             part[:] = order[part]
         return indices, id_map
+
+    def _become_text(self) -> None:
+        self._kind = pa.large_string()
+        self._known = self._known.cast(self._kind)
+        self._pending = [
+            pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(self._kind))
+            for chunk in self._pending
+        ]
 
     def _merge(self) -> None:
         dictionaries = [chunk.dictionary for chunk in self._pending]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from dmf_fast.data.arrow_table import record_batches
+from dmf_fast.data.arrow_table import record_batches, resized
+from dmf_fast.data.arrow_types import decoded_type, is_number, is_text
 from dmf_fast.data.bad_rows import BadRowCollector
 from dmf_fast.data.chunks import ROWS_A_CHUNK, Chunk
 from dmf_fast.data.column_choice import ROLES, choose_columns
 from dmf_fast.data.errors import DataError
-from dmf_fast.data.frames import Columns, columns_of
+from dmf_fast.data.frames import ArrowStream, arrow_stream, columns_of
 from dmf_fast.data.id_map import IdMap
 from dmf_fast.data.matrix_file import matrix_chunks, stored_entries
 from dmf_fast.data.object_id_map import ObjectIdMap
@@ -34,49 +35,85 @@ def as_ratings(data: Any, options: ReadOptions = ReadOptions()) -> Ratings:  # n
 
     ``data`` is one of
 
-    * a table with columns as in a file: a data frame of pandas, whose named levels of the index count as
-      columns, or of polars, lazy or not; a table, batch, reader or dataset of pyarrow; a structured array; a
-      dictionary of columns;
-    * a tuple ``(row ids, column ids, values)`` or ``(row ids, column ids, values, times)`` of sequences;
-    * a sparse matrix of SciPy or torch, whose stored entries count, zeros too, or an array ``(m, n)`` where
-      NaN or a mask marks what is not known: their ids are the indices ``0 … m - 1`` and ``0 … n - 1``, with
-      entries or without;
+    * a table with columns as in a file: anything that exports an Arrow stream (``__arrow_c_stream__``), such
+      as a pyarrow table or reader, a polars data frame or a DuckDB relation; a lazy polars frame, a pyarrow
+      dataset or a DuckDB query result; a pandas data frame, whose named index levels count as columns; a
+      structured array; a dictionary of columns;
+    * a tuple ``(row ids, column ids, values)`` or ``(row ids, column ids, values, times)`` of sequences, each
+      of shape ``(nnz,)``;
+    * a sparse matrix of SciPy or torch, whose stored entries count, zeros included, or an array of shape
+      ``(m, n)`` with NaN or a mask where a value is unknown: the ids are the indices ``0 … m - 1`` and
+      ``0 … n - 1``, including those of empty rows and columns;
     * a pandas series of values with an index of two levels, row ids and column ids.
 
-    Ids may be of any hashable type; those that are neither integers nor text cannot be saved. Rows without
-    an id or a finite value are bad rows.
+    Arrow streams are read once, batch by batch, and never held as a whole, unless their ids are neither
+    numbers nor text. Ids may be of any hashable type; ids other than integers and text cannot be saved. Rows
+    without an id or a finite value are bad rows.
 
-    Raises `DataError` where ``data`` is not one of these, or as `read_ratings`.
+    Args:
+        data: the ratings.
+        options: which columns to read, and how; see `ReadOptions`.
 
-    >>> as_ratings(([(1, "a"), (0, "b")], ["x", "y"], [1.0, 2.0])).row_ids.ids.tolist()
-    [(0, 'b'), (1, 'a')]
+    Returns:
+        The ratings, by index, in the order of ``data``.
+
+    Raises:
+        DataError: ``data`` is not one of these, or cannot be read, or as for `read_ratings`.
+
+    Example:
+        >>> table = pa.table({"user": ["bob", "ann"], "item": [7, 9], "rating": [4.5, 3.0]})
+        >>> as_ratings(table).row_ids.ids.tolist()
+        ['ann', 'bob']
+        >>> as_ratings(([(1, "a"), (0, "b")], ["x", "y"], [1.0, 2.0])).row_ids.ids.tolist()
+        [(0, 'b'), (1, 'a')]
+
     """
     if isinstance(data, (str, os.PathLike)):
-        raise DataError(f"{_NAME} is the path {str(data)!r}; for files there is read_ratings")
+        raise DataError(f"{_NAME} is the path {str(data)!r}; use read_ratings for files")
     if isinstance(data, tuple):
         return _of_columns(list(data), options)
     if getattr(getattr(data, "index", None), "nlevels", 1) == 2 and not hasattr(data, "columns"):
         levels = [data.index.get_level_values(level) for level in (0, 1)]
         return _of_columns([*levels, data.to_numpy()], options)
+    stream = arrow_stream(data)
+    if stream is not None:
+        return _of_stream(stream, options)
     table = columns_of(data)
     if table is not None:
-        return _of_columns(_chosen(table, options), options)
+        return _of_columns([table.column(position) for position in _chosen(table.names, options)], options)
     return _of_matrix(data, options)
 
 
-def _chosen(table: Columns, options: ReadOptions) -> list[Any]:
-    """Return the wanted columns of a table."""
+def _chosen(names: list[str], options: ReadOptions) -> list[int]:
+    """Return the positions of the wanted columns of a table."""
     count = 4 if options.times else 3
     try:
-        positions = choose_columns(_NAME, table.names, len(table.names), options.columns, count)
+        return choose_columns(_NAME, names, len(names), options.columns, count)
     except DataError as error:
         if options.columns is not None:
             raise
         raise DataError(
             f"{error}. A pivoted frame, which is the matrix itself, is read as frame.to_numpy(), or with its "
-            "ids as frame.stack() of pandas and frame.unpivot(index=…) of polars"
+            "ids as frame.stack() in pandas and frame.unpivot(index=…) in polars"
         ) from None
-    return [table.column(position) for position in positions]
+
+
+def _of_stream(stream: ArrowStream, options: ReadOptions) -> Ratings:
+    schema, batches = stream.read(_chosen(stream.names, options))
+    kinds = [decoded_type(kind) for kind in schema.types[:2]]
+    if not all(is_number(kind) or is_text(kind) or pa.types.is_null(kind) for kind in kinds):
+        return _of_columns(pa.Table.from_batches(batches, schema).columns, options)
+    return _of_batches(resized(batches, ROWS_A_CHUNK), options)
+
+
+def _of_batches(batches: Iterable[pa.RecordBatch], options: ReadOptions) -> Ratings:
+    """Return the ratings of batches with the wanted columns; they are read once."""
+
+    def chunks(options: ReadOptions, count: int, bad_rows: BadRowCollector) -> Iterator[Chunk]:
+        yield from record_batches(_NAME, batches, options, bad_rows)
+        bad_rows.finish_file()
+
+    return collected_ratings(chunks, options)
 
 
 def _of_columns(columns: list[Any], options: ReadOptions) -> Ratings:
@@ -95,13 +132,8 @@ def _of_columns(columns: list[Any], options: ReadOptions) -> Ratings:
     (rows, row_objects), (columns_, column_objects) = (_encoded(role, columns[role]) for role in (0, 1))
     numbers = [_array(role, column) for role, column in enumerate(columns[2:], start=2)]
     table = pa.table([rows, columns_, *numbers], names=list(ROLES[: len(columns)]))
-
-    def chunks(options: ReadOptions, count: int, bad_rows: BadRowCollector) -> Iterator[Chunk]:
-        parts = table.to_batches(max_chunksize=ROWS_A_CHUNK)
-        yield from record_batches(_NAME, parts, options, bad_rows)
-        bad_rows.finish_file()
-
-    ratings = collected_ratings(chunks, replace(options, columns=None, times=len(columns) == 4))
+    options = replace(options, columns=None, times=len(columns) == 4)
+    ratings = _of_batches(table.to_batches(max_chunksize=ROWS_A_CHUNK), options)
     return replace(
         ratings,
         row_ids=_decoded(ratings.row_ids, row_objects),

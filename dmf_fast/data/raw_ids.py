@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dmf_fast.data.arrow_types import decoded_type, is_text
+from dmf_fast.data.arrow_types import decoded, decoded_type, is_text, without_views
 
 _MARK = "\ufeff"
 _WITH_ZEROS = r"^(-?0|-?[1-9][0-9]*)\.0*$"
@@ -52,7 +52,7 @@ def id_array(ids: Any) -> Any:
         except (pa.ArrowException, OverflowError, TypeError, ValueError):
             return None
     if is_text(decoded_type(ids.type)):
-        text = ids.cast(pa.large_string())
+        text = decoded(ids).cast(pa.large_string())
         return _written(text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text)
     try:
         kept = ids_of(ids)
@@ -66,6 +66,7 @@ def ids_of(array: Any) -> Any:
 
     Raises `pyarrow.ArrowInvalid` where the type is another one.
     """
+    array = without_views(array)
     kind = decoded_type(array.type)
     if pa.types.is_integer(kind) or pa.types.is_null(kind):
         try:

@@ -84,7 +84,7 @@ class _Collected:
     def __init__(self, options: ReadOptions) -> None:
         self._timed = options.times
         self.bad_rows = BadRowCollector(strict=options.strict)
-        self._ids = [IdCollector(role, text=text) for role, text in enumerate(options.text_ids)]
+        self._ids = [IdCollector(text=text) for text in options.text_ids]
         self._values: GrowingArray[Any] = GrowingArray(options.dtype)
         self._times: GrowingArray[np.int64] = GrowingArray(np.int64)
         self._starts: list[int] = []

@@ -18,6 +18,7 @@ from dmf_fast.data.bad_rows import BadRows
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.file_choice import STORE_FACTS, Source, is_store, ratings_files
 from dmf_fast.data.id_map import IdMap
+from dmf_fast.data.in_memory import as_ratings
 from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.ratings import Ratings
 from dmf_fast.data.reader import ratings_of
@@ -53,26 +54,39 @@ class _Facts(msgspec.Struct):
 
 
 def open_ratings(
-    source: Source,
+    source: Source | Any,
     options: ReadOptions = ReadOptions(),  # noqa: B008
     *,
     cache: str | os.PathLike[str] | None = None,
 ) -> Ratings:
-    """Return the ratings of a store, or of files, which ``cache`` keeps as a store for the next time.
+    """Return the ratings of a store, of files, or of a table in memory.
 
-    ``cache``: a folder. It is used as long as the files (by path, size and time of change) and ``options``
-    are those that it was made of, and made again where they are not or where it is damaged.
+    Args:
+        source: a store; files as for `read_ratings`; or a data frame, an Arrow stream or anything else that
+            `as_ratings` takes.
+        options: how files and tables are read.
+        cache: folder that keeps the ratings of files as a store for the next call. It is used as long as the
+            files (by path, size and modification time) and ``options`` are unchanged; otherwise, or if it is
+            damaged, it is written again.
 
-    Raises `DataError` as `read_ratings` and `load_ratings`, and where a pipe is to be cached.
+    Raises:
+        DataError: as for `read_ratings`, `load_ratings` and `as_ratings`; or ``cache`` is given with a pipe
+            or with a table in memory.
 
-    >>> import tempfile, pathlib
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = pathlib.Path(folder) / "ratings.csv"
-    ...     size = path.write_text("1,7,4.5")
-    ...     first = open_ratings(path, cache=f"{folder}/cache")
-    ...     open_ratings(path, cache=f"{folder}/cache").values.tolist()
-    [4.5]
+    Example:
+        >>> import tempfile, pathlib
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "ratings.csv"
+        ...     size = path.write_text("1,7,4.5")
+        ...     first = open_ratings(path, cache=f"{folder}/cache")
+        ...     open_ratings(path, cache=f"{folder}/cache").values.tolist()
+        [4.5]
+
     """
+    if not _is_source(source):
+        if cache is not None:
+            raise DataError("`cache` must be None for a table in memory; keep its ratings with save_ratings")
+        return as_ratings(source, options)
     if isinstance(source, (str, os.PathLike)) and is_store(source):
         return load_ratings(source)
     if cache is None:
@@ -85,12 +99,18 @@ def open_ratings(
         if of == made_of:
             return ratings
     except (DataError, MemoryError):
-        pass  # Not there yet, or damaged: it is made again.
+        pass  # There is no usable cache yet: write one.
     ratings = ratings_of(files, options)
     if _origin(ratings_files(source), options) != made_of:
         raise DataError(f"{source} has changed while it was read; read it again")
     _write(ratings, Path(cache), made_of)
     return ratings
+
+
+def _is_source(source: Any) -> bool:
+    """Return whether ``source`` is a path or a sequence of paths."""
+    paths = source if isinstance(source, (list, tuple)) else [source]
+    return all(isinstance(path, (str, os.PathLike)) for path in paths)
 
 
 def save_ratings(ratings: Ratings, path: str | os.PathLike[str]) -> None:

@@ -22,10 +22,7 @@ _PAIRS = "`X` must be (n, 2), a row id and a column id for every rating"
 
 
 def as_frame(X: Any) -> Any:
-    """Return a table of any kind as one that scikit-learn knows: of pandas, polars or pyarrow.
-
-    Others are returned as they are.
-    """
+    """Return a table of any kind as a pandas data frame or a pyarrow table; other objects unchanged."""
     X = collected(X)
     if not isinstance(X, dict) or hasattr(X, "tocoo"):  # SciPy's dictionary of keys is a matrix
         return X
@@ -36,7 +33,7 @@ def as_frame(X: Any) -> Any:
 
 
 def is_frame(X: Any) -> bool:
-    """Return whether X is a data frame of pandas or polars, or a table of pyarrow."""
+    """Return whether X is a pandas data frame or a pyarrow table."""
     return hasattr(X, "columns") and hasattr(X, "shape")
 
 
@@ -69,9 +66,7 @@ def split_frame(frame: Any) -> tuple[Any, Any]:
         ) from error
     if isinstance(frame, pa.Table):
         return frame.select(ids), frame.column(rating)
-    if hasattr(frame, "iloc"):
-        return frame.iloc[:, ids], frame.iloc[:, rating]
-    return frame[:, ids], frame.to_series(rating)
+    return frame.iloc[:, ids], frame.iloc[:, rating]
 
 
 def read_pairs(X: Any) -> IdColumns:
@@ -126,8 +121,7 @@ def _two_columns(X: Any) -> tuple[Any, Any]:
         return tuple(X.values())
     if is_frame(X):
         _check_width(tuple(X.shape))
-        take = (lambda k: X.iloc[:, k]) if hasattr(X, "iloc") else X.to_series
-        return take(0), take(1)
+        return X.iloc[:, 0], X.iloc[:, 1]
     if isinstance(X, (list, tuple)):
         return _two_columns_of_list(X)
     array = np.asarray(X)

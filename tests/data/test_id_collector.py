@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmf_fast.data import id_collector
-from dmf_fast.data.chunks import TextIdsFound
 from dmf_fast.data.id_collector import IdCollector
 
 BATCHES = st.lists(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 9), max_size=12), max_size=8)
@@ -19,7 +18,7 @@ BATCHES = st.lists(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 9)
 def test_indices_and_ids_are_those_of_sorting_everything(
     batches: list[list[int]], text: bool, pending: int
 ) -> None:
-    collector = IdCollector(0, text=text)
+    collector = IdCollector(text=text)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(id_collector, "_PENDING_ENTRIES", pending)
         for batch in batches:
@@ -33,11 +32,20 @@ def test_indices_and_ids_are_those_of_sorting_everything(
     assert indices.dtype == np.int32
 
 
-def test_text_among_integers_asks_for_another_reading() -> None:
-    collector = IdCollector(1, text=False)
-    collector.add(pa.array([1, 2]))
+@given(BATCHES, BATCHES, st.sampled_from([1, 7, 1000]))
+def test_text_among_integers_makes_all_ids_text(
+    integers: list[list[int]], texts: list[list[int]], pending: int
+) -> None:
+    collector = IdCollector(text=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(id_collector, "_PENDING_ENTRIES", pending)
+        for batch in integers:
+            collector.add(pa.array(batch, pa.int64()))
+        for batch in texts:
+            collector.add(pa.array([f"{key}" for key in batch], pa.large_string()))
+        indices, ids = collector.finish()
 
-    with pytest.raises(TextIdsFound) as caught:
-        collector.add(pa.array(["a"], pa.large_string()))
-
-    assert caught.value.role == 1
+    entries = [str(key) for batch in integers + texts for key in batch]
+    assert ids.holds_text == bool(texts)
+    assert [str(ids.ids[int(index)].as_py()) for index in indices] == entries
+    assert len(ids) == len(set(entries))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset
 import pytest
 import scipy.sparse
 
@@ -33,6 +35,7 @@ EXPECTED = quick().fit(X, Y).predict(X)
         pa.table({"u": X[:, 0], "i": X[:, 1]}),
         pa.record_batch({"u": X[:, 0], "i": X[:, 1]}),
         pl.LazyFrame({"u": X[:, 0], "i": X[:, 1]}),
+        duckdb.connect().from_arrow(pa.table({"u": X[:, 0], "i": X[:, 1]})),
         {"u": X[:, 0], "i": X[:, 1]},
     ],
     ids=lambda given: type(given).__name__,
@@ -53,6 +56,9 @@ def test_pairs_of_integers_in_any_container_give_one_model(given: Any) -> None:
         pl.LazyFrame,
         pa.table,
         pa.record_batch,
+        lambda table: pa.table(table).to_reader(),
+        lambda table: duckdb.connect().from_arrow(pa.table(table)),
+        lambda table: pyarrow.dataset.dataset(pa.table(table)),
         dict,
     ],
 )
