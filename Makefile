@@ -16,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE_SOURCES := CMakeLists.txt setup.py $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: run test test-python test-cpp test-cuda test-slow cuda-link gpu-libraries lint format bench mutants torture clean
+.PHONY: run test test-python test-cpp test-cuda test-slow cuda-link gpu-libraries lint format docs bench mutants torture clean
 
 run: $(VENV)/installed
 	$(BIN)/dmf-fast complete --out runs/default --overwrite
@@ -57,6 +57,10 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs $(BIN)/clang-format -i
+
+# The documentation, in build/docs; warnings, such as a link to nowhere, are errors.
+docs: $(VENV)/installed
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs build/docs
 
 bench: $(VENV)/installed
 	$(BIN)/python -m bench.report
