@@ -6,6 +6,7 @@ A curve style is a set of keywords for ``axes.plot``: ``axes.plot(x, y, **DEPTH_
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any, TypedDict
 
 import matplotlib
@@ -53,16 +54,18 @@ def new_figure(
     panel_height: float = 3.1,
     share_x: bool = False,
     share_y: bool = False,
+    make: Callable[..., Figure] = Figure,
 ) -> tuple[Figure, np.ndarray]:
     """Return a figure and its axes, an array of shape (rows, columns), sizes in inches.
 
-    It belongs to no window and to nobody but the caller: pyplot, which keeps every figure, is not used.
+    Unless ``make`` is `matplotlib.pyplot.figure`, no window or list holds it, and it goes when the caller
+    drops it.
 
     >>> figure, axes = new_figure(columns=2)
     >>> axes.shape
     (1, 2)
     """
-    figure = Figure(figsize=(columns * panel_width, rows * panel_height), layout="constrained")
+    figure = make(figsize=(columns * panel_width, rows * panel_height), layout="constrained")
     panels: np.ndarray = figure.subplots(rows, columns, sharex=share_x, sharey=share_y, squeeze=False)
     for axes in panels.flat:
         axes.grid(color="0.9", linewidth=0.7)

@@ -32,7 +32,7 @@ def assert_same(one: Ended, other: Ended) -> None:
     """Compare runs bit for bit, but for the time that they took."""
     assert_equal(one[0], other[0])
     first, second = one[1], other[1]
-    assert first.history.drop_columns("seconds").equals(second.history.drop_columns("seconds"))
+    assert first.history.table.drop_columns("seconds").equals(second.history.table.drop_columns("seconds"))
     assert (first.steps, first.best_step, first.stopped_because, first.engine) == (
         second.steps,
         second.best_step,

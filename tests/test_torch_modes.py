@@ -114,7 +114,7 @@ class TestOtherDefaults:
                 recording=recording, validation=entries(), test=entries(), truth=truth,
                 checkpoint=tmp_path, resume=True,
             )  # fmt: skip
-        assert not any(column.null_count for column in result.history.columns)
+        assert not any(column.null_count for column in result.history.table.columns)
 
     def test_an_estimator_is_that_of_the_usual_defaults(self, tmp_path: Path) -> None:
         X, y = ratings(count=200)

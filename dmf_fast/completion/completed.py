@@ -10,7 +10,7 @@ from dmf_fast.completion.options import CompletionOptions
 from dmf_fast.completion.search import Candidate, PhaseRun
 from dmf_fast.evaluation.baselines import Biases
 from dmf_fast.nn import DeepMatrixFactorization
-from dmf_fast.training import FitResult
+from dmf_fast.training import FitResult, History
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,14 @@ class CompletedMatrix:
         return sum(one.seconds for one in self.widths[:-1]) + here
 
     @property
-    def history(self) -> pa.Table:
-        """The histories of the search as one, with the ``depth`` of each row; steps and seconds go on."""
+    def history(self) -> History:
+        """The histories of all runs of the search as one, with the ``depth`` of each row.
+
+        Steps and seconds are counted from the start of the first run.
+        """
         tables, steps, seconds = [], 0, 0.0
         for run in self.search:
-            rows = run.result.history
+            rows = run.result.history.table
             for name, before in (("step", steps), ("seconds", seconds)):
                 if name in rows.column_names:
                     place = rows.column_names.index(name)
@@ -115,7 +118,7 @@ class CompletedMatrix:
                     )
             tables.append(rows.add_column(0, "depth", pa.array([run.phase.depth] * len(rows), pa.int64())))
             steps, seconds = steps + run.result.steps, seconds + run.result.seconds
-        return pa.concat_tables(tables, promote_options="default")
+        return History(pa.concat_tables(tables, promote_options="default"))
 
     @property
     def merit(self) -> tuple[float, int]:

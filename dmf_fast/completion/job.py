@@ -277,7 +277,7 @@ def _counted(callback: Callback, steps_before: int, progress: Progress) -> bool 
 
 def _loss_ratio(result: FitResult) -> float:
     """Return the train loss of the state that counts compared with that of the first row."""
-    rows: list[Row] = result.history.select(["step", "train_loss"]).to_pylist()
+    rows: list[Row] = result.history.table.select(["step", "train_loss"]).to_pylist()
     first, last = rows[0]["train_loss"], rows[-1]["train_loss"]
     if result.best_step is not None:
         last = next(row["train_loss"] for row in rows if row["step"] == result.best_step)

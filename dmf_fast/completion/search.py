@@ -210,5 +210,4 @@ def best_rmse(result: FitResult) -> float | None:
     if result.best_step is None:
         return None
     rows = result.history
-    rmse: float = rows["validation_rmse"][rows["step"].to_pylist().index(result.best_step)].as_py()
-    return rmse
+    return rows["validation_rmse"][rows["step"].index(result.best_step)]

@@ -10,7 +10,7 @@ import pyarrow as pa
 from dmf_fast.distributed import RowBlocks
 from dmf_fast.observations import Observations
 from dmf_fast.ops.statistics import value_range
-from dmf_fast.training import FitOptions
+from dmf_fast.training import FitOptions, History
 
 # Values whose largest lies between this and its inverse are taken as they are.
 _PLAIN_VALUES = 1e6
@@ -67,17 +67,13 @@ def measured(name: str, number: float | None, unit: float) -> float | None:
     return number
 
 
-def measured_history(history: pa.Table, unit: float) -> pa.Table:
+def measured_history(history: History, unit: float) -> History:
     """Return the history of a run whose values were divided by ``unit`` in the values themselves."""
     if unit == 1:
         return history
-    return pa.table(
-        {
-            name: [measured(name, number, unit) for number in history[name].to_pylist()]
-            for name in history.column_names
-        },
-        schema=history.schema,
-    )
+    table = history.table
+    columns = {name: [measured(name, number, unit) for number in table[name].to_pylist()] for name in history}
+    return History(pa.table(columns, schema=table.schema))
 
 
 def _power(name: str) -> int:

@@ -140,7 +140,7 @@ class WidthWatch:
 
     def inspect_end(self, completed: CompletedMatrix) -> None:
         """Take the end of a job into account."""
-        losses = completed.history["train_loss"].to_pylist()
+        losses = completed.history["train_loss"]
         if losses and losses[0] and completed.train_loss <= _INSPECTED_AGAIN * losses[0]:
             self._inspect(completed.model)
 

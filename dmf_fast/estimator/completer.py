@@ -63,7 +63,7 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         n_iter_: steps of the training that counts.
         best_step_: the step that the validation ratings chose, or None.
         candidates_: validation RMSE of the models that they chose among, by name.
-        history_: pyarrow table with a row for every evaluation of the search.
+        history_: `dmf_fast.training.History` with a row for every evaluation of the search; plots itself.
         n_features_in_: 2.
         feature_names_in_: names of the two columns, where X was a data frame.
 

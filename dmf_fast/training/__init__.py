@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from dmf_fast.training.fit import FitResult, fit
     from dmf_fast.training.fit_many import fit_many
     from dmf_fast.training.gradient_flow import GradientFlow, gradient_flow
-    from dmf_fast.training.history import history_table
+    from dmf_fast.training.history import History
     from dmf_fast.training.options import FitOptions
     from dmf_fast.training.recording import Recording
     from dmf_fast.training.run import Callback, Progress, StoppedBecause
@@ -22,6 +22,7 @@ __all__ = [
     "FitOptions",
     "FitResult",
     "GradientFlow",
+    "History",
     "Progress",
     "Recording",
     "StoppedBecause",
@@ -33,7 +34,6 @@ __all__ = [
     "fit",
     "fit_many",
     "gradient_flow",
-    "history_table",
 ]
 
 import_lazily(__name__)

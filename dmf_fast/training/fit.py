@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
@@ -22,7 +21,7 @@ from dmf_fast.optim.spec import OptimizerLike, OptimizerSpec
 from dmf_fast.training.arguments import bound_or_spec, check_fit, checked_callbacks, model_of
 from dmf_fast.training.course import Course, drive
 from dmf_fast.training.engines.choice import make_engine
-from dmf_fast.training.history import history_table
+from dmf_fast.training.history import History
 from dmf_fast.training.identity import identity_of_run
 from dmf_fast.training.interrupt import DeferredInterrupt
 from dmf_fast.training.measures import Measures
@@ -41,8 +40,8 @@ class FitResult:
     """How a run went.
 
     Attributes:
-        history: one row for every recorded step, see `dmf_fast.training.history_table`; a `pyarrow.Table`,
-            for ``to_pandas()``, ``polars.from_arrow`` or ``pyarrow.parquet.write_table``.
+        history: the recorded rows: ``result.history["train_loss"][-1]`` is a float; see
+            `dmf_fast.training.History`.
         best_step: the step whose state the parameters have now, the one of the best recorded validation RMSE;
             None without a validation set.
         stopped_because: ``"steps"``, ``"train_loss_threshold"``, ``"gradient_norm_threshold"``,
@@ -58,7 +57,7 @@ class FitResult:
 
     """
 
-    history: pa.Table
+    history: History
     best_step: int | None
     stopped_because: StoppedBecause
     steps: int
@@ -209,7 +208,7 @@ def run_course(
     stopped_because = yield from run.train_until_done()
     engine.finish(best=run.best.step is not None)
     return FitResult(
-        history_table(run.rows),
+        History.of_rows(run.rows),
         run.best.step,
         stopped_because,
         engine.step,

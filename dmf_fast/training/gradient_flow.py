@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,7 +19,7 @@ from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.functional import Reduction, completion_loss
 from dmf_fast.training.errors import mean_squared_error
-from dmf_fast.training.history import Row, history_table
+from dmf_fast.training.history import History, Row
 from dmf_fast.training.measures import Measures
 from dmf_fast.training.recording import Recording
 
@@ -36,7 +35,7 @@ class GradientFlow:
     Attributes:
         times: as they were asked for.
         factors: ``[W_1, …, W_N]`` at each of the times, float64, without gradients.
-        history: one row a time, see `dmf_fast.training.history_table`; ``time`` stands in place of ``step``,
+        history: one row a time, see `dmf_fast.training.History`; ``time`` stands in place of ``step``,
             and ``seconds`` is the time that the computation took.
         gradient_evaluations: how many gradients were computed, those of the rows included.
 
@@ -44,7 +43,7 @@ class GradientFlow:
 
     times: tuple[float, ...]
     factors: list[list[Tensor]]
-    history: pa.Table
+    history: History
     gradient_evaluations: int
 
 
@@ -113,7 +112,7 @@ def gradient_flow(
         state, now = _integrated(flow, state, now, then, integrate), then
         states.append([factor.clone() for factor in flow.factors(state)])
         rows.append(_row(flow, states[-1], measures, then, time.perf_counter() - started))
-    return GradientFlow(tuple(checked_times), states, history_table(rows), flow.evaluations)
+    return GradientFlow(tuple(checked_times), states, History.of_rows(rows), flow.evaluations)
 
 
 class _Flow:

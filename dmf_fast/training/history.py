@@ -1,41 +1,117 @@
-"""The table of the rows that a run records."""
+"""The history of a run: its recorded rows as columns of numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+
+from dmf_fast.html import html_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Row = dict[str, float | int | None]
 
 
-def history_table(rows: Sequence[Mapping[str, float | int | None]]) -> pa.Table:
-    """Return the rows as a table: ``step`` int64, all other columns float64, null where not measured.
+@dataclass(frozen=True, eq=False, repr=False)
+class History(Mapping[str, list[float]]):
+    """What a run recorded: a mapping from the name of a column to its numbers, one for every recorded row.
 
-    Columns, of which a run has those that it was asked for:
+    The numbers are Python floats, ``nan`` where a quantity was not measured; ``step`` and ``depth`` are whole
+    numbers. A run has those of these columns that it was asked for:
 
     * ``step``: updates made so far; or ``time`` of gradient flow.
-    * ``seconds``: of training so far.
-    * ``train_loss``: the mean, before the update of that step.
+    * ``seconds``: training time so far.
+    * ``train_loss``: the mean loss, before the update of that step.
     * ``validation_rmse``, ``test_rmse``: root of the weighted mean of the squared residuals.
     * ``reconstruction_mse``: mean squared error over the whole matrix.
-    * ``gradient_norm``: root of the sum of the squares of all entries of the gradient.
-    * ``parameter_norm``: the same of all entries of all factors.
+    * ``gradient_norm``: Frobenius norm of all gradients together.
+    * ``parameter_norm``: Frobenius norm of all factors together.
     * ``effective_rank``, ``nuclear_norm``, ``schatten_norm``: of the product ``W_N ⋯ W_1``, the last with
       ``p = 2/N``; see `dmf_fast.spectrum`.
     * ``balancedness``: see `dmf_fast.chain.balancedness`.
-    * ``singular_value_1`` and so on: of the product, the largest first.
+    * ``singular_value_1`` and so on: of the product, in descending order.
 
-    >>> history_table([{"step": 0, "train_loss": 2.5, "test_rmse": None}]).to_pylist()
-    [{'step': 0, 'train_loss': 2.5, 'test_rmse': None}]
+    Libraries that read Arrow streams take a history as it is: ``polars.DataFrame(history)``,
+    ``pyarrow.table(history)``.
+
+    Attributes:
+        table: the same as a `pyarrow.Table`, null where a quantity was not measured.
+
+    Example:
+        >>> history = History.of_rows([{"step": 0, "train_loss": 2.5}, {"step": 9, "train_loss": 0.5}])
+        >>> history["train_loss"][-1]
+        0.5
+        >>> history
+        History(2 rows: step, train_loss)
+
     """
-    names = list(rows[0]) if rows else []
-    return pa.table(
-        {
-            name: pa.array([row[name] for row in rows], pa.int64() if name == "step" else pa.float64())
-            for name in names
-        }
-    )
+
+    table: pa.Table
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Mapping[str, float | int | None]]) -> History:
+        """Return the history of these rows, all with the same columns.
+
+        >>> History.of_rows([{"step": 0, "train_loss": None}])["train_loss"]
+        [nan]
+        """
+        names = list(rows[0]) if rows else []
+        types = {name: pa.int64() if name == "step" else pa.float64() for name in names}
+        return cls(pa.table({name: pa.array([row[name] for row in rows], types[name]) for name in names}))
+
+    def __getitem__(self, name: str) -> list[float]:
+        if name not in self.table.column_names:
+            raise KeyError(f"{name!r} was not recorded; the columns are {', '.join(self)}")
+        column = self.table[name]
+        numbers: list[float] = (column.fill_null(float("nan")) if column.null_count else column).to_pylist()
+        return numbers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.table.column_names)
+
+    def __len__(self) -> int:
+        return len(self.table.column_names)
+
+    def __eq__(self, other: object) -> bool:
+        return self.table.equals(other.table) if isinstance(other, History) else NotImplemented
+
+    def __repr__(self) -> str:
+        return f"History({self.table.num_rows:,} rows: {', '.join(self)})"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.table)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.table.__arrow_c_stream__(requested_schema)
+
+    def to_pandas(self) -> Any:
+        """Return the history as a `pandas.DataFrame`, one row for every recorded row."""
+        return self.table.to_pandas()
+
+    def plot(self) -> list[Axes]:
+        """Plot the losses on a logarithmic axis and, where they were recorded, the singular values.
+
+        The figure is one of `matplotlib.pyplot`: notebooks show it, and so does ``pyplot.show()``. It needs
+        matplotlib: ``pip install "dmf-fast[plots]"``.
+
+        Returns:
+            The axes of the losses, then those of the singular values where there are any.
+
+        Example:
+            >>> history = History.of_rows([{"step": 0, "train_loss": 2.5}, {"step": 9, "train_loss": 0.5}])
+            >>> (axes,) = history.plot()
+            >>> axes.get_yscale()
+            'log'
+            >>> axes.figure.savefig("losses.png")  # doctest: +SKIP
+
+        """
+        from dmf_fast.training.plots import plot_history
+
+        return plot_history(self)
 
 
 def singular_value_names(count: int) -> list[str]:

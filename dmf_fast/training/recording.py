@@ -13,7 +13,7 @@ DEFAULT_PER_DECADE = 20
 
 @dataclass(frozen=True)
 class Recording(Options):
-    """When a run records a row and what the row holds; see `dmf_fast.training.history_table` for its columns.
+    """When a run records a row and what the row holds; see `dmf_fast.training.History` for its columns.
 
     Step 0 is recorded, and so is the last state of a run, whatever its step. In between, the steps are evenly
     spaced (``every``) or evenly spaced in their logarithm (``per_decade``), as suits runs whose singular

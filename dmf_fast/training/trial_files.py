@@ -28,6 +28,7 @@ from dmf_fast.files.lock import InUseError, locked
 from dmf_fast.files.reading import read_record, reading
 from dmf_fast.files.tensors import write_tensors
 from dmf_fast.training.fit import FitResult
+from dmf_fast.training.history import History
 from dmf_fast.training.trials import Trial, TrialResult
 
 _HISTORY, _FACTORS, _SUMMARY = "history.parquet", "factors.safetensors", "summary.json"
@@ -85,7 +86,7 @@ def keep_result(ended: TrialResult, folder: Path) -> None:
     labels = {"labels": dict(ended.trial.labels), "optimizer": ended.trial.spec.describe()}
     factors = {f"factors.{j}": factor for j, factor in enumerate(ended.factors)}
     with summed_folder(folder) as partial:
-        pq.write_table(result.history, partial / _HISTORY)
+        pq.write_table(result.history.table, partial / _HISTORY)
         write_tensors(factors, partial / _FACTORS)
         (partial / _SUMMARY).write_text(json.dumps(kept | labels, indent=1) + "\n", encoding="utf-8")
 
@@ -97,7 +98,7 @@ def load_result(trial: Trial, folder: Path) -> TrialResult:
         kept = read_record(folder / _SUMMARY, dict[str, Any])
         history = pq.read_table(folder / _HISTORY)
         history.validate(full=True)
-        result = msgspec.convert(kept | {"history": history}, FitResult)
+        result = msgspec.convert(kept | {"history": History(history)}, FitResult)
         factors = load_file(folder / _FACTORS, device=str(trial.train.device))
         if factors.keys() != {f"factors.{j}" for j in range(len(trial.factors))}:
             raise ValueError("it has other factors than the trial")

@@ -124,7 +124,7 @@ class Trials:
 
     def history(self) -> pa.Table:
         """Return the rows of all histories as one table, led by the labels of their trials."""
-        tables = [_labelled(one.trial, one.result.history) for one in self.results]
+        tables = [_labelled(one.trial, one.result.history.table) for one in self.results]
         return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
 
     def summary(self) -> pa.Table:
@@ -132,7 +132,7 @@ class Trials:
         rows = [
             {**one.trial.labels, **one.trial.spec.describe()}
             | dict(zip(_ENDING, (one.result.stopped_because, one.result.best_step), strict=True))
-            | {name: values[-1] for name, values in one.result.history.to_pydict().items()}
+            | {name: values[-1] for name, values in one.result.history.table[-1:].to_pydict().items()}
             for one in self.results
         ]
         names = dict.fromkeys(name for row in rows for name in row)

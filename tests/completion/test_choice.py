@@ -13,7 +13,7 @@ from dmf_fast.completion import CompletedMatrix, CompletionOptions, complete_mat
 from dmf_fast.completion.search import Candidate, PhaseRun, Search, best_rmse
 from dmf_fast.completion.starts import Prepared, Start
 from dmf_fast.evaluation import Biases
-from dmf_fast.training import FitOptions, FitResult
+from dmf_fast.training import FitOptions, FitResult, History
 from tests.completion.ratings import ratings
 
 OPTIONS = CompletionOptions(hidden=4, fit=FitOptions(patience=22))
@@ -27,7 +27,7 @@ def result_of(rmse: float, best_step: int | None, because: Any = "patience") -> 
     rows = {"step": [0, 5, 10], "validation_rmse": [9.0, 9.0, 9.0]}
     if best_step is not None:
         rows["validation_rmse"][rows["step"].index(best_step)] = rmse
-    return FitResult(pa.table(rows), best_step, because, 10, 0.0, "native")
+    return FitResult(History(pa.table(rows)), best_step, because, 10, 0.0, "native")
 
 
 def searched(ends: Mapping[str, End], **changes: Any) -> tuple[Search, list[str]]:
@@ -231,7 +231,10 @@ def test_what_a_job_ends_with_is_its_last_run_and_its_history_goes_through_all(
 ) -> None:
     rows = [{"step": [0, 4], "seconds": [0.0, 2.0]}, {"step": [0, 3], "seconds": [0.5, 1.5]}]
     runs = [
-        replace(completed.search[0], result=FitResult(pa.table(one), 3, "steps", steps, seconds, "native"))
+        replace(
+            completed.search[0],
+            result=FitResult(History(pa.table(one)), 3, "steps", steps, seconds, "native"),
+        )
         for one, steps, seconds in zip(rows, (4, 3), (2.5, 1.75), strict=True)
     ]
     chosen = replace(completed.chosen, runs=tuple(runs))
@@ -240,7 +243,7 @@ def test_what_a_job_ends_with_is_its_last_run_and_its_history_goes_through_all(
     assert replace(found, refit=tuple(runs[::-1])).result is runs[0].result
     assert replace(found, chosen=replace(chosen, runs=())).result is runs[1].result
     assert (found.steps, found.seconds) == (7, 4.25)
-    assert found.history.column_names == ["depth", "step", "seconds"]
-    assert found.history["step"].to_pylist() == [0, 4, 4, 7]
-    assert found.history["seconds"].to_pylist() == [0.0, 2.0, 3.0, 4.0]
-    assert found.history["depth"].to_pylist() == [2] * 4
+    assert found.history.table.column_names == ["depth", "step", "seconds"]
+    assert found.history["step"] == [0, 4, 4, 7]
+    assert found.history["seconds"] == [0.0, 2.0, 3.0, 4.0]
+    assert found.history["depth"] == [2] * 4

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -86,10 +87,10 @@ def test_the_refit_learns_from_all_entries_as_closely_as_the_best_step_fitted_it
     observed = ratings()
     completed = complete_matrix(observed, options(), folds=[observed.split(0.1, seed=0)])
     (searched,), (refitted,) = completed.search, completed.refit
-    rows = searched.result.history.to_pylist()
+    rows = searched.result.history.table.to_pylist()
     best = next(row for row in rows if row["step"] == searched.result.best_step)
     assert searched.loss_ratio == best["train_loss"] / rows[0]["train_loss"]
-    reached = searched.loss_ratio * refitted.result.history["train_loss"][0].as_py()
+    reached = searched.loss_ratio * refitted.result.history["train_loss"][0]
     assert refitted.result.stopped_because == "train_loss_threshold"
     assert 0.8 * reached < completed.train_loss <= reached
 
@@ -244,7 +245,7 @@ def test_values_whose_squares_leave_float32_give_the_same_model_and_measures(sca
     assert second.search[0].result.stopped_because == first.search[0].result.stopped_because
     histories = [one.history for one in (first, second)]
     for name, power in (("validation_rmse", 1), ("train_loss", 2), ("step", 0)):
-        before, after = (history[name][:5].to_numpy() for history in histories)
+        before, after = (np.array(history[name][:5]) for history in histories)
         assert after == pytest.approx(scale**power * before, rel=0.02)
     predictions = [one.model.predict(*test.coordinates()) for one in (first, second)]
     torch.testing.assert_close(predictions[1] / scale, predictions[0], rtol=0.05, atol=0.05)

@@ -14,7 +14,7 @@ from dmf_fast.completion import CompletionOptions, complete_matrix
 from dmf_fast.completion.job import Job, _loss_ratio, device_of
 from dmf_fast.completion.phases import begin
 from dmf_fast.completion.starts import Phase
-from dmf_fast.training import FitOptions, FitResult, Progress
+from dmf_fast.training import FitOptions, FitResult, History, Progress
 from tests.completion.ratings import ratings
 
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ OPTIONS = CompletionOptions(depth=2, hidden=4, seed=7)
 def test_the_loss_of_the_state_that_counts_is_compared_with_the_first(
     losses: list[float | None], best_step: int | None, ratio: float
 ) -> None:
-    history = pa.table({"step": [0, 5, 9], "train_loss": losses})
+    history = History(pa.table({"step": [0, 5, 9], "train_loss": losses}))
     assert _loss_ratio(FitResult(history, best_step, "steps", 9, 0.0, "native")) == ratio
 
 
@@ -99,7 +99,9 @@ def test_the_time_of_a_job_is_shared_by_its_phases(monkeypatch: pytest.MonkeyPat
         "dmf_fast.completion.job.fit_folds",
         lambda folds, options, **_: (
             given.append(options.max_seconds)
-            or FitResult(pa.table({"step": [0], "train_loss": [1.0]}), None, "steps", 4, 0.0, "native")
+            or FitResult(
+                History(pa.table({"step": [0], "train_loss": [1.0]})), None, "steps", 4, 0.0, "native"
+            )
         ),
     )
     found = job(ratings())

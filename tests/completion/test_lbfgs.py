@@ -64,8 +64,8 @@ def test_native_code_makes_all_steps(fast: CompletedMatrix) -> None:
 def test_the_refit_is_one_step_from_the_best_of_the_search(fast: CompletedMatrix) -> None:
     (search,), (refit,) = fast.search, fast.refit
     assert refit.result.steps == 1
-    best = search.result.history.to_pylist()[search.steps]
-    first = refit.result.history.to_pylist()[0]
+    best = search.result.history.table.to_pylist()[search.steps]
+    first = refit.result.history.table.to_pylist()[0]
     # The same model on a twentieth more entries.
     assert first["train_loss"] == pytest.approx(best["train_loss"], rel=0.2)
 

@@ -19,7 +19,7 @@ from dmf_fast.completion.search import PhaseRun
 from dmf_fast.completion.starts import Phase, Prepared, Start
 from dmf_fast.evaluation import Biases
 from dmf_fast.nn import DeepMatrixFactorization
-from dmf_fast.training import FitOptions, FitResult, Progress, Recording
+from dmf_fast.training import FitOptions, FitResult, History, Progress, Recording
 from tests.assertions import assert_close
 from tests.completion.ratings import ratings
 
@@ -178,7 +178,9 @@ def test_noise_is_that_of_so_many_more_entries_in_the_refit() -> None:
 
 
 def run_of(phase: Phase, best_step: int | None, steps: int, loss_ratio: float = 0.25) -> PhaseRun:
-    return PhaseRun(phase, FitResult(pa.table({}), best_step, "patience", steps, 0.0, "native"), loss_ratio)
+    return PhaseRun(
+        phase, FitResult(History(pa.table({})), best_step, "patience", steps, 0.0, "native"), loss_ratio
+    )
 
 
 STRICT = FitOptions(steps=500, patience=7, train_loss_threshold=1e-9)

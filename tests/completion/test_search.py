@@ -62,9 +62,9 @@ def test_every_split_begins_where_the_phase_before_was_best(automatic: Completed
     phases = [run for run in automatic.search if run.phase.start in ("product",) or run.phase.depth == 2]
     assert len(phases) >= 2
     for before, after in pairwise(phases):
-        rows = before.result.history.to_pylist()
+        rows = before.result.history.table.to_pylist()
         best = next(row for row in rows if row["step"] == before.result.best_step)
-        first = after.result.history.to_pylist()[0]
+        first = after.result.history.table.to_pylist()[0]
         assert first["validation_rmse"] == pytest.approx(best["validation_rmse"], rel=1e-4)
         assert first["train_loss"] == pytest.approx(best["train_loss"], rel=1e-4)
 
@@ -77,11 +77,11 @@ def test_depth_goes_on_only_as_long_as_it_pays(automatic: CompletedMatrix) -> No
 
 def test_the_history_counts_steps_through_all_phases(automatic: CompletedMatrix) -> None:
     history = automatic.history
-    steps = history["step"].to_pylist()
+    steps = history["step"]
     assert steps == sorted(steps)
     assert steps[-1] == automatic.steps
-    assert history["depth"].to_pylist() == sorted(history["depth"].to_pylist())
-    seconds = history["seconds"].to_pylist()
+    assert history["depth"] == sorted(history["depth"])
+    seconds = history["seconds"]
     assert seconds == sorted(seconds)
 
 
@@ -140,7 +140,7 @@ def test_a_job_that_was_stopped_in_any_phase_resumes_to_the_same_model(tmp_path:
     runs = [*expected.search, *expected.refit]
     assert len(runs) >= 5
     for phase, run in enumerate(runs):
-        folder, stopped_at = tmp_path / f"{phase}", (len(run.result.history) + 1) // 2
+        folder, stopped_at = tmp_path / f"{phase}", (run.result.history.table.num_rows + 1) // 2
         begun, before = -1, None
 
         def stop(progress: Progress) -> None:
@@ -277,7 +277,7 @@ def test_callbacks_count_steps_through_all_phases() -> None:
 
     completed = complete_matrix(ratings(), options(refit=False), callbacks=[note])
     assert all(step == of_row for step, of_row in seen)
-    assert [step for step, _ in seen] == completed.history["step"].to_pylist()
+    assert [step for step, _ in seen] == completed.history["step"]
 
 
 def _movielens(folder: Path, share: float, seed: int) -> tuple[Observations, Observations]:

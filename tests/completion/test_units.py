@@ -10,7 +10,7 @@ import torch
 
 from dmf_fast import Observations
 from dmf_fast.completion.units import in_unit, measured, measured_history, options_in_unit, value_unit
-from dmf_fast.training import FitOptions
+from dmf_fast.training import FitOptions, History
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_a_threshold_of_the_loss_is_in_the_square_of_the_unit_and_no_other_optio
 def test_what_was_measured_comes_back_in_the_values_themselves(name: str, power: int) -> None:
     assert measured(name, 3.0, 4.0) == 3.0 * 4.0**power
     assert measured(name, None, 4.0) is None
-    history = pa.table({name: pa.array([3.0, None], pa.float64())})
-    assert measured_history(history, 4.0)[name].to_pylist() == [3.0 * 4.0**power, None]
+    history = History(pa.table({name: pa.array([3.0, None], pa.float64())}))
+    assert measured_history(history, 4.0).table[name].to_pylist() == [3.0 * 4.0**power, None]
     assert measured_history(history, 1.0) is history
 
 
@@ -80,9 +80,7 @@ def test_the_square_of_the_unit_may_leave_float64() -> None:
 
 
 def test_a_history_keeps_the_types_of_its_columns() -> None:
-    history = pa.table(
-        {"step": pa.array([0, 5], pa.int64()), "test_rmse": pa.array([1.0, 2.0], pa.float64())}
-    )
+    history = History.of_rows([{"step": 0, "test_rmse": 1.0}, {"step": 5, "test_rmse": 2.0}])
     found = measured_history(history, 2.0)
-    assert found.schema == history.schema
-    assert found.to_pydict() == {"step": [0, 5], "test_rmse": [2.0, 4.0]}
+    assert found.table.schema == history.table.schema
+    assert dict(found) == {"step": [0, 5], "test_rmse": [2.0, 4.0]}

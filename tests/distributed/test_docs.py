@@ -17,7 +17,7 @@ from tests.killing import ROOT
 
 DOCS = ROOT / "docs" / "distributed.md"
 # What each process prints in the end.
-SAYS = "\nprint('loss', rows, columns, float(loss), *result.history['train_loss'].to_pylist())\n"
+SAYS = "\nprint('loss', rows, columns, float(loss), *result.history['train_loss'])\n"
 
 
 def blocks(language: str) -> list[str]:

@@ -101,11 +101,11 @@ def all_results(mesh: Any = None) -> dict[str, Any]:
                 continue  # it is refused
             result, factors = trained(blocks, engine, rule, depth)
             columns = ("train_loss", "gradient_norm", "parameter_norm", "singular_value_2")
-            numbers = [result.history[name].to_pylist() for name in columns]
+            numbers = [result.history[name] for name in columns]
             found[f"{engine} {rule} {depth} {reproducible}"] = (result.engine, numbers, factors)
         for name in jobs:
             completed = complete_matrix(blocks, job_options(name), folds=blocks.folds(0.2, 1, seed=0))
-            numbers = [completed.history["train_loss"].to_pylist()]
+            numbers = [completed.history["train_loss"]]
             parameters = rows_of_all(completed.model, blocks.sharding)
             found[f"{name} {reproducible}"] = (completed.chosen.name, numbers, parameters)
     blocks = row_blocks(mesh, dtype=torch.float32)
@@ -195,7 +195,7 @@ def saved_and_resumed(mesh: Any, folder: Path, resumes: bool) -> dict[str, Any]:
             resume=resumes,
         )
         last = torch.cat(RowSharding(mesh).gathered([local_part(factors[-1])]))
-        found[f"{engine} {rule}"] = (result.history["train_loss"].to_pylist(), result.best_step, last)
+        found[f"{engine} {rule}"] = (result.history["train_loss"], result.best_step, last)
     return found
 
 
@@ -217,7 +217,7 @@ def sharded_columns(mesh: Any, folders: Path) -> tuple[list[Tensor], list[Tensor
         )
         assert result.steps == 30
         names = ("gradient_norm", "parameter_norm", "singular_value_3", "balancedness")
-        numbers = torch.tensor([result.history[name].to_pylist() for name in names])
+        numbers = torch.tensor([result.history[name] for name in names])
         found.append([numbers, *(whole_tensor(factor.detach()) for factor in factors)])
     return found[0], found[1], said[0]
 

@@ -33,7 +33,7 @@ def test_the_model_is_bitwise_that_of_the_training_job_on_the_same_entries() -> 
     assert completer.n_iter_ == completed.refit_steps
     assert completer.best_step_ == completed.best_step
     assert completer.candidates_["biases"] == completed.candidates[0].validation_rmse
-    assert completer.history_.column("validation_rmse").null_count == 0
+    assert np.isfinite(completer.history_["validation_rmse"]).all()
     assert completer.noise_variance_ == completed.validation_rmse**2
     assert completer.mean_ == completed.model.mean.item()
 

@@ -156,7 +156,7 @@ def _fit(folder: Path) -> None:
         factors, trial.train, trial.optimizer, trial.options, recording=trial.recording,
         checkpoint=keep, resume=has_checkpoint(keep),
     )  # fmt: skip
-    _write(folder / "result", factors, result.history)
+    _write(folder / "result", factors, result.history.table)
 
 
 def _fit_many(folder: Path) -> None:

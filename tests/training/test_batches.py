@@ -80,7 +80,7 @@ def test_a_step_of_fit_takes_the_gradient_of_its_batch() -> None:
     result = fit(
         model, train, torch.optim.SGD(model.parameters(), 1e-3), options, recording=Recording(every=1)
     )
-    assert result.history["train_loss"].to_pylist()[:4] == pytest.approx(losses)
+    assert result.history["train_loss"][:4] == pytest.approx(losses)
     for own, expected in zip(model.factors, twin.factors, strict=True):
         assert torch.equal(own, expected)
 

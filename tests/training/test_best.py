@@ -78,7 +78,7 @@ def flat(**options: int) -> list[int]:
     )
     assert result.best_step is not None
     assert result.stopped_because == "patience"
-    return [result.best_step, *result.history["step"].to_pylist()]
+    return [result.best_step, *result.history["step"]]
 
 
 def test_the_first_of_equal_rows_is_restored_and_patience_ends_the_run_so_many_rows_later() -> None:

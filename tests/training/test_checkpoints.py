@@ -161,7 +161,7 @@ def test_a_run_goes_on_after_its_time_was_up_amid_an_interval(engine: str, tmp_p
 
 def test_a_threshold_may_change_and_is_met_at_the_same_step(engine: str, tmp_path: Path) -> None:
     whole = run(engine, 100, recording=Recording(every=1))
-    threshold = whole[1].history["train_loss"].to_pylist()[45]
+    threshold = whole[1].history["train_loss"][45]
     expected = run(engine, 100, train_loss_threshold=threshold)
     run(engine, 20, checkpoint=tmp_path)
     for _ in range(2):
@@ -268,8 +268,8 @@ def test_resume_without_a_checkpoint_starts_anew(tmp_path: Path) -> None:
 def test_seconds_count_the_time_before_the_resume(tmp_path: Path) -> None:
     _, first = resumed("auto", 30, tmp_path)
     _, second = resumed("auto", 60, tmp_path)
-    assert second.seconds > first.history["seconds"].to_pylist()[-2]
-    seconds = second.history["seconds"].to_pylist()
+    assert second.seconds > first.history["seconds"][-2]
+    seconds = second.history["seconds"]
     assert seconds == sorted(seconds)
 
 
@@ -319,7 +319,7 @@ def test_a_diverged_run_leaves_the_last_good_checkpoint(engine: str, tmp_path: P
     assert_same(resumed(engine, 10_000, tmp_path, checkpoint_every=1, **given), whole)
     _, good = resumed(engine, whole[1].steps - 1, tmp_path, **given)
     assert (good.stopped_because, good.steps) == ("steps", whole[1].steps - 1)
-    assert math.isfinite(good.history["train_loss"].to_pylist()[-1])
+    assert math.isfinite(good.history["train_loss"][-1])
 
 
 # Runs that outlast the kills: their options, and the seconds between saves and between slices.

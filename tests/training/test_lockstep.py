@@ -53,11 +53,11 @@ def test_rows_are_means_over_runs_of_their_own(engine: str) -> None:
         fit(fold.model, fold.train, RULE, options, recording=EVERY_STEP, validation=fold.validation)
         for fold in apart
     ]
-    losses = np.mean([one.history["train_loss"].to_numpy() for one in own], axis=0)
-    squares = np.mean([one.history["validation_rmse"].to_numpy() ** 2 for one in own], axis=0)
+    losses = np.mean([one.history["train_loss"] for one in own], axis=0)
+    squares = np.mean([np.square(one.history["validation_rmse"]) for one in own], axis=0)
     assert result.engine == engine
-    np.testing.assert_allclose(result.history["train_loss"].to_numpy(), losses, rtol=1e-12)
-    np.testing.assert_allclose(result.history["validation_rmse"].to_numpy() ** 2, squares, rtol=1e-12)
+    np.testing.assert_allclose(result.history["train_loss"], losses, rtol=1e-12)
+    np.testing.assert_allclose(np.square(result.history["validation_rmse"]), squares, rtol=1e-12)
 
 
 def test_all_folds_end_in_the_step_that_is_best_for_their_mean() -> None:
@@ -80,7 +80,7 @@ def test_one_fold_is_a_run_of_fit() -> None:
 
 
 def test_thresholds_are_those_of_the_means_and_are_looked_at_in_every_step() -> None:
-    losses = fit_folds(folds(), FitOptions(steps=30), recording=EVERY_STEP).history["train_loss"].to_pylist()
+    losses = fit_folds(folds(), FitOptions(steps=30), recording=EVERY_STEP).history["train_loss"]
     threshold = (losses[17] + losses[18]) / 2
     stopped = fit_folds(
         folds(), FitOptions(steps=30, train_loss_threshold=threshold), recording=Recording(every=50)

@@ -15,7 +15,7 @@ from torch import Tensor
 from dmf_fast import Observations
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.training.errors import mean_squared_error
-from dmf_fast.training.history import Row, history_table
+from dmf_fast.training.history import History, Row
 from dmf_fast.training.measures import Measures
 from dmf_fast.training.recording import Recording
 
@@ -181,10 +181,12 @@ def test_what_has_another_shape_than_the_product_is_named() -> None:
     Measures(weighted_observations(1), truth=torch.ones(SHAPE)).check_shapes(SHAPE)
 
 
-def test_rows_make_a_table_with_nulls_where_nothing_was_measured() -> None:
+def test_rows_make_a_history_with_nan_and_null_where_nothing_was_measured() -> None:
     measures = Measures(recording=Recording(singular_values=1))
     rows = [row_of(measures, make_factors(), loss, 2.0, step) for step, loss in enumerate([1.0, math.inf])]
-    table = history_table(rows)
-    assert table["step"].to_pylist() == [0, 1]
+    history = History.of_rows(rows)
+    table = history.table
+    assert history["step"] == table["step"].to_pylist() == [0, 1]
+    assert history["gradient_norm"] == pytest.approx([2.0, math.nan], nan_ok=True)
     assert table["gradient_norm"].to_pylist() == [2.0, None]
     assert [str(kind) for kind in table.schema.types] == ["int64"] + ["double"] * (len(table.schema) - 1)

@@ -32,14 +32,14 @@ pytestmark = pytest.mark.usefixtures("bounded")
 )
 def test_it_stops_at_the_first_step_that_is_at_a_threshold(engine: str, column: str, option: str) -> None:
     _, whole = run(engine, 100, optimizer=SGD, recording=Recording(every=1))
-    values = whole.history[column].to_pylist()
+    values = whole.history[column]
     threshold = values[57]
     first = next(step for step, value in enumerate(values) if value <= threshold)
     for recording in (SELDOM, Recording(every=first), Recording(every=first + 1)):
         _, result = run(engine, 100, optimizer=SGD, recording=recording, **{option: threshold})
         assert (result.stopped_because, result.steps) == (option, first)
-        assert result.history["step"].to_pylist()[-1] == first
-        assert result.history[column].to_pylist()[-1] == values[first]
+        assert result.history["step"][-1] == first
+        assert result.history[column][-1] == values[first]
 
 
 def test_engines_stop_at_one_step(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,11 @@ def test_engines_stop_at_one_step(engine: str, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_threshold_that_holds_at_the_start_makes_no_step(engine: str) -> None:
     factors, result = run(engine, train_loss_threshold=1e9)
-    assert (result.stopped_because, result.steps, len(result.history)) == ("train_loss_threshold", 0, 1)
+    assert (result.stopped_because, result.steps, result.history.table.num_rows) == (
+        "train_loss_threshold",
+        0,
+        1,
+    )
     assert_equal(factors, start(problem()))
 
 
@@ -76,7 +80,7 @@ def test_a_callback_that_returns_true_ends_the_run(engine: str) -> None:
     callbacks = [lambda progress: progress.step == 30, lambda progress: None]
     _, result = run(engine, callbacks=callbacks)
     assert (result.stopped_because, result.steps) == ("callback", 30)
-    assert result.history["step"].to_pylist() == [0, 10, 20, 30]
+    assert result.history["step"] == [0, 10, 20, 30]
 
 
 def test_no_time_at_all_records_the_start(engine: str) -> None:
@@ -88,7 +92,7 @@ def test_no_time_at_all_records_the_start(engine: str) -> None:
 def assert_is_a_run_of(engine: str, result: FitResult, factors: list[Tensor]) -> None:
     """The run with so many steps, recorded at its end."""
     assert result.steps > 0
-    assert result.history["step"].to_pylist() == [0, result.steps]
+    assert result.history["step"] == [0, result.steps]
     shorter, _ = run(engine, result.steps, recording=SELDOM)
     assert_equal(factors, shorter)
 
@@ -117,7 +121,7 @@ def test_ctrl_c_in_a_callback_ends_the_run_before_the_next_row_but_one(engine: s
     _, result = run(engine, callbacks=[press])
     assert result.stopped_because == "interrupted"
     assert 20 <= result.steps <= 30
-    assert result.history["step"].to_pylist()[-1] == result.steps
+    assert result.history["step"][-1] == result.steps
 
 
 def test_an_interrupt_that_a_callback_raises_ends_the_run_at_its_row(engine: str) -> None:
@@ -126,7 +130,7 @@ def test_an_interrupt_that_a_callback_raises_ends_the_run_at_its_row(engine: str
             raise KeyboardInterrupt
 
     _, result = run(engine, callbacks=[interrupt])
-    assert (result.stopped_because, result.steps, len(result.history)) == ("interrupted", 20, 3)
+    assert (result.stopped_because, result.steps, result.history.table.num_rows) == ("interrupted", 20, 3)
 
 
 def test_a_second_ctrl_c_raises_at_once() -> None:
@@ -170,7 +174,7 @@ def overfitting(
 
 def test_the_state_of_the_best_validation_is_restored(engine: str) -> None:
     factors, result, states = overfitting(engine, 300)
-    errors, steps = (result.history[name].to_pylist() for name in ("validation_rmse", "step"))
+    errors, steps = (result.history[name] for name in ("validation_rmse", "step"))
     assert result.best_step == steps[errors.index(min(errors))]
     assert result.best_step is not None
     assert 0 < result.best_step < 300
@@ -179,7 +183,7 @@ def test_the_state_of_the_best_validation_is_restored(engine: str) -> None:
 
 def test_patience_counts_rows_without_a_better_validation(engine: str) -> None:
     factors, result, states = overfitting(engine, patience=3)
-    errors = result.history["validation_rmse"].to_pylist()
+    errors = result.history["validation_rmse"]
     assert result.stopped_because == "patience"
     assert errors.index(min(errors)) == len(errors) - 4
     assert result.best_step
@@ -208,7 +212,7 @@ def test_divergence_ends_the_run_as_soon_as_the_loss_is_not_finite(engine: str, 
 
 def assert_diverges(engine: str, name: str, every: int) -> None:
     _, whole = run(engine, 1000, optimizer=DIVERGING[name], recording=Recording(every=1))
-    losses = whole.history["train_loss"].to_pylist()
+    losses = whole.history["train_loss"]
     assert whole.stopped_because == "diverged"
     assert [math.isfinite(loss) for loss in losses] == [True] * whole.steps + [False]
     _, result = run(engine, 1000, optimizer=DIVERGING[name], recording=Recording(every=every))
@@ -221,8 +225,8 @@ def test_a_start_that_is_not_finite_has_diverged(kernels: str, number: float, dt
     factors = start(problem(), dtype)
     factors[2][int(problem().rows[0])] = number
     _, result = run(kernels, factors=factors, dtype=dtype)
-    assert (result.stopped_because, result.steps, len(result.history)) == ("diverged", 0, 1)
-    row = result.history.to_pylist()[0]
+    assert (result.stopped_because, result.steps, result.history.table.num_rows) == ("diverged", 0, 1)
+    row = result.history.table.to_pylist()[0]
     assert not math.isfinite(row["train_loss"])
     assert row["gradient_norm"] is row["singular_value_1"] is None
 

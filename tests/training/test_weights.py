@@ -44,7 +44,7 @@ def weighted(engine: str, steps: int, reduction: str, lr: float = 0.0, **options
 def test_the_history_has_weighted_means_whatever_is_minimized(
     engine: str, reduction: Literal["mean", "sum"]
 ) -> None:
-    (row,) = weighted(engine, 0, reduction).history.to_pylist()
+    (row,) = weighted(engine, 0, reduction).history.table.to_pylist()
     assert row["train_loss"] == pytest.approx(MEAN)
     assert row["validation_rmse"] == pytest.approx(VALIDATION)
     assert row["gradient_norm"] == pytest.approx(GRADIENT[reduction])
@@ -62,5 +62,5 @@ def test_thresholds_are_of_the_weighted_mean_and_reached_at_equality(engine: str
 def test_a_step_goes_down_the_weighted_loss(engine: str, reduction: str, of_step: float) -> None:
     lr = 0.1  # a residual r with the weight w becomes r (1 − 2 lr w), where the mean is minimized over 4
     first, second = (-1 * (1 - 2 * lr / of_step), -3 * (1 - 6 * lr / of_step))
-    rows = weighted(engine, 1, reduction, lr).history.to_pylist()
+    rows = weighted(engine, 1, reduction, lr).history.table.to_pylist()
     assert rows[1]["train_loss"] == pytest.approx((first**2 + 3 * second**2) / 4)

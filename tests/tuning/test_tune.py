@@ -300,7 +300,7 @@ def test_a_report_is_the_first_row_of_its_step_and_its_error(observed: Observati
     ).trials
     completed = complete_matrix(observed, OPTIONS.changed({"depth": 3, "steps": 6, "refit": False}))
     assert len(completed.search) > 1
-    rows = completed.history.to_pylist()
+    rows = completed.history.table.to_pylist()
     expected: dict[int, float] = {}
     for row in rows:
         expected.setdefault(row["step"], row["validation_rmse"])

@@ -116,7 +116,7 @@ def read_result(folder: Path) -> object:
     ended = load_result(problems.trial(), folder / "trial")
     result = ended.result
     facts = (result.steps, result.best_step, result.stopped_because, result.engine, result.seconds)
-    return digest([factor.tolist() for factor in ended.factors], result.history.to_pydict(), facts)
+    return digest([factor.tolist() for factor in ended.factors], result.history.table.to_pydict(), facts)
 
 
 def targets() -> Iterator[Target]:

@@ -87,7 +87,7 @@ def test_a_zero_gradient_moves_nothing_with_the_least_eps(engine: str, rule: Any
     train = Observations([0, 1], [0, 1], [1.0, 1.0], dtype=dtype)
     options = FitOptions(steps=5, engine=engine)  # type: ignore[arg-type]
     result = fit(exact, train, partial(rule, lr=0.1, eps=1e-30), options)
-    assert result.history["gradient_norm"].to_pylist()[-1] == 0
+    assert result.history["gradient_norm"][-1] == 0
     assert_equal(exact, [torch.eye(2, dtype=dtype)])
 
 
@@ -143,7 +143,7 @@ def both(
 
 
 def assert_rows_close(one: FitResult, other: FitResult) -> None:
-    for mine, theirs in zip(one.history.to_pylist(), other.history.to_pylist(), strict=True):
+    for mine, theirs in zip(one.history.table.to_pylist(), other.history.table.to_pylist(), strict=True):
         assert mine.pop("seconds") >= 0 <= theirs.pop("seconds")
         assert mine == pytest.approx(theirs, rel=1e-8, abs=1e-10)
 
@@ -184,7 +184,11 @@ def test_threads_change_no_bit_of_a_model_and_its_errors(make: Any, name: str) -
         ends.append(both(make, 3, True, name)[0])
     torch.set_num_threads(before)
     assert_equal(ends[0][0], ends[1][0])
-    assert ends[0][1].history.drop_columns("seconds").equals(ends[1][1].history.drop_columns("seconds"))
+    assert (
+        ends[0][1]
+        .history.table.drop_columns("seconds")
+        .equals(ends[1][1].history.table.drop_columns("seconds"))
+    )
 
 
 def test_the_mean_is_added_and_not_learnt() -> None:

@@ -1,0 +1,91 @@
+"""Plots of a history: its losses and its singular values."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from dmf_fast.figure_style import CURVE_STYLES, add_legend, new_figure
+from dmf_fast.training.history import History
+
+_LOSSES = {
+    "train_loss": ("train loss", "-"),
+    "validation_rmse": ("validation RMSE", "--"),
+    "test_rmse": ("test RMSE", ":"),
+    "reconstruction_mse": ("reconstruction MSE", "-."),
+}
+
+
+def plot_history(history: History) -> list[Axes]:
+    """Return the axes of a figure of pyplot: losses and, where they were recorded, singular values.
+
+    >>> rows = [{"step": 0, "train_loss": 2.5, "singular_value_1": 0.1}]
+    >>> len(plot_history(History.of_rows(rows)))
+    2
+    """
+    from matplotlib import pyplot  # here, as drawing into axes that exist needs none of it
+
+    draws = [draw_losses, *([draw_singular_values] if has_singular_values(history) else [])]
+    _, panels = new_figure(len(draws), panel_width=5.0, panel_height=3.6, make=pyplot.figure)
+    for draw, axes in zip(draws, panels.flat, strict=True):
+        draw(axes, history)
+    return list(panels.flat)
+
+
+def draw_losses(axes: Axes, history: History, label: str = "", *, place: int = 1) -> None:
+    """Draw all losses that were measured, on a logarithmic axis.
+
+    Args:
+        axes: where to draw.
+        history: of a run; a second call draws another one into the same axes.
+        label: of the run, in the legend.
+        place: of the color of the run among `dmf_fast.figure_style.CURVE_STYLES`.
+
+    Example:
+        >>> _, ((axes,),) = new_figure(1)
+        >>> draw_losses(axes, History.of_rows([{"step": 0, "train_loss": 2.5}]), "depth 2")
+        >>> axes.lines[0].get_label()
+        'depth 2, train loss'
+
+    """
+    color = CURVE_STYLES[place % len(CURVE_STYLES)]["color"]
+    for name, (text, line) in _LOSSES.items():
+        if name in history and np.isfinite(history[name]).any():
+            shown = f"{label}, {text}" if label else text
+            axes.plot(*_curve(history, name), line, color=color, label=shown, linewidth=1.6)
+    axes.set(xlabel=_clock(history), yscale="log", title="Losses")
+    if axes.lines:
+        add_legend(axes)
+
+
+def has_singular_values(history: History) -> bool:
+    """Return whether singular values were recorded.
+
+    >>> has_singular_values(History.of_rows([{"step": 0, "singular_value_1": 0.1}]))
+    True
+    """
+    return "singular_value_1" in history
+
+
+def draw_singular_values(axes: Axes, history: History, label: str = "") -> None:
+    """Draw every singular value of the product that was recorded.
+
+    >>> _, ((axes,),) = new_figure(1)
+    >>> draw_singular_values(axes, History.of_rows([{"step": 0, "singular_value_1": 0.1}]), "depth 2")
+    >>> axes.get_title()
+    'Singular values, depth 2'
+    """
+    names = [name for name in history if name.startswith("singular_value_")]
+    for place, name in enumerate(names, start=1):
+        color = CURVE_STYLES[place % len(CURVE_STYLES)]["color"]
+        axes.plot(*_curve(history, name), color=color, linewidth=1.2)
+    axes.set(xlabel=_clock(history), title=f"Singular values, {label}" if label else "Singular values")
+
+
+def _clock(history: History) -> str:
+    """Return the column that counts: updates, or time of gradient flow."""
+    return "time" if "time" in history else "step"
+
+
+def _curve(history: History, name: str) -> tuple[list[float], list[float]]:
+    return history[_clock(history)], history[name]
