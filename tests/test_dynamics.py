@@ -350,7 +350,7 @@ STATES = [[ONES], [ONES]]
             loss_gradient,
             (ONES.T, TRAIN),
             ValueError,
-            r"`factors` must multiply to the shape of `observations`, \(2, 3\), got \(3, 2\)",
+            r"product of `factors` must have the shape of `observations`, \(2, 3\), got \(3, 2\)",
         ),
         (loss_gradient, (ONES, ONES), TypeError, "`observations` must be dmf_fast.Observations"),
         (loss_gradient, (ONES, TRAIN, "max"), ValueError, "`reduction` must be"),

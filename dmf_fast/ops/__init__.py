@@ -1,1 +1,1 @@
-"""The operators: raw ones, their gradients, the public functions, and the plan of a chain."""
+"""The raw operators, their gradients, the public functions, and the planner for chains."""

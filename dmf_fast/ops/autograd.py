@@ -1,9 +1,9 @@
 """Gradients of the raw operators, of any order.
 
-``ObservedProduct`` and ``ObservedProductGradients`` are each other's derivatives, so the two close under
-differentiation. ``CompletionLoss`` has its gradients ready when its forward sweep ends; only a backward
-that must itself be differentiable goes back to the other two. ``GatherObserved`` and
-``ScatterObserved``, for the plan that forms the matrix, are each other's adjoints.
+``ObservedProduct`` and ``ObservedProductGradients`` are each other's derivatives, so the pair is closed under
+differentiation. ``CompletionLoss`` computes its gradients in the forward sweep; only a backward pass that is
+itself differentiated falls back on that pair. ``GatherObserved`` and ``ScatterObserved``, for plans that form
+the matrix, are each other's adjoints.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def completion_loss(
 ) -> Tensor:
     """Return ``scale`` Σ w (a·b − value)²; ``values`` and ``weights`` are in tile order.
 
-    Where gradients are needed, ``tile_precision`` makes the tensor cores compute them with the loss.
+    If gradients are needed and ``tile_precision`` is given, tensor cores compute the loss and the gradients.
     """
     if not (torch.is_grad_enabled() and (a.requires_grad or b_transposed.requires_grad)):
         return CompletionLossAlone.apply(a, b_transposed, layout, values, weights, scale)
@@ -45,7 +45,7 @@ def completion_loss(
 def dense_completion_loss(
     dense: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
 ) -> Tensor:
-    """Return :func:`completion_loss` for a product that was formed, ``dense`` of shape ``(m, n)``."""
+    """Return :func:`completion_loss` of a dense product of shape ``(m, n)``."""
     if not (torch.is_grad_enabled() and dense.requires_grad):
         return DenseLossAlone.apply(dense, layout, values, weights, scale)
     return DenseLoss.apply(dense, layout, values, weights, scale)[0]
@@ -61,12 +61,12 @@ class ObservedProduct(Function):
 
     @staticmethod
     def forward(a: Tensor, b_transposed: Tensor, layout: Tensor, nnz: int) -> Tensor:
-        """Run the sweep that only multiplies."""
+        """Compute the products."""
         return _native.observed_product_forward(a, b_transposed, layout, nnz)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keep both sides."""
+        """Save both sides and the layout."""
         ctx.save_for_backward(*inputs[:3])
 
     @staticmethod
@@ -83,7 +83,7 @@ class ObservedProductGradients(Function):
     def forward(
         coefficients: Tensor, a: Tensor, b_transposed: Tensor, layout: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Run the sweep that only scatters."""
+        """Compute both products with the sparse matrix."""
         gradient_a, gradient_b = _native.observed_product_backward(
             coefficients.contiguous(), a, b_transposed, layout
         )
@@ -91,7 +91,7 @@ class ObservedProductGradients(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        """Keep all inputs."""
+        """Save all inputs."""
         ctx.save_for_backward(*inputs)
 
     @staticmethod
@@ -108,7 +108,7 @@ class ObservedProductGradients(Function):
 
 
 class CompletionLoss(Function):
-    """``scale`` Σ_Ω w (A Bᵀ − value)², and from the same sweep its two gradients."""
+    """``scale`` Σ_Ω w (A Bᵀ − value)², with its two gradients computed in the same sweep."""
 
     @staticmethod
     def forward(
@@ -120,7 +120,7 @@ class CompletionLoss(Function):
         scale: float,
         tile_precision: str | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Run the fused sweep, or the tiles."""
+        """Run the fused sweep, or the dense tiles."""
         arguments = (a, b_transposed, layout, values, weights, scale)
         if tile_precision is None:
             return _native.completion_loss_gradients(*arguments)
@@ -128,7 +128,7 @@ class CompletionLoss(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-        """Keep the gradients, and what a second derivative would need."""
+        """Save the gradients and what a second derivative needs."""
         a, b_transposed, layout, values, weights, ctx.scale, _ = inputs
         _, gradient_a, gradient_b = output
         ctx.mark_non_differentiable(gradient_a, gradient_b)
@@ -137,7 +137,7 @@ class CompletionLoss(Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None, *unused: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Scale the gradients that the forward sweep left; recompute them where they must have a graph."""
+        """Scale the gradients of the forward sweep, or recompute them if they need a graph of their own."""
         if gradient is None:
             return (None,) * 7
         a, b_transposed, layout, values, weights, gradient_a, gradient_b = ctx.saved_tensors
@@ -149,22 +149,22 @@ class CompletionLoss(Function):
 
 
 class CompletionLossAlone(Function):
-    """``scale`` Σ_Ω w (A Bᵀ − value)² where no gradient is needed.
+    """``scale`` Σ_Ω w (A Bᵀ − value)², if no gradient is needed.
 
-    A Function and not the bare operator, as torch would take the tangents of forward-mode differentiation
-    through that for zero; here it raises.
+    It is a Function, so that forward-mode differentiation raises an error: torch would silently treat the
+    tangents of the bare operator as zero.
     """
 
     @staticmethod
     def forward(
         a: Tensor, b_transposed: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
     ) -> Tensor:
-        """Run the sweep that only adds up."""
+        """Compute the loss alone."""
         return _native.completion_loss_forward(a, b_transposed, layout, values, weights, scale)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keep nothing."""
+        """Save nothing."""
 
 
 def _differentiable_gradients(
@@ -176,15 +176,15 @@ def _differentiable_gradients(
 
 
 def _scaled(ready: Tensor, gradient: Tensor) -> Tensor:
-    """Return ``gradient * ready``; where the loss itself is differentiated, without a copy."""
-    # Reading the number would make a GPU wait, and torch.compile does not know it.
+    """Return ``gradient * ready``, without a copy if ``gradient`` is known to be 1."""
+    # Reading it would synchronize a GPU, and torch.compile cannot trace it.
     if not torch.compiler.is_compiling() and gradient.device.type == "cpu" and gradient.item() == 1.0:
         return ready
     return gradient * ready
 
 
 def _spare_zeros(ctx: Any) -> None:
-    """Keep torch from making a gradient of zeros for every output that has none."""
+    """Prevent torch from materializing zero gradients for outputs that have none."""
     if not torch.compiler.is_compiling():
         ctx.set_materialize_grads(False)
 
@@ -200,7 +200,7 @@ def _coefficients(
 
 
 class DenseLoss(Function):
-    """``scale`` Σ_Ω w (W − value)², and from the same pass its gradient."""
+    """``scale`` Σ_Ω w (W − value)², with its gradient computed in the same pass."""
 
     @staticmethod
     def forward(
@@ -211,7 +211,7 @@ class DenseLoss(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        """Keep the gradient, and what a second derivative would need."""
+        """Save the gradient and what a second derivative needs."""
         dense, layout, values, weights, ctx.scale = inputs
         ctx.mark_non_differentiable(output[1])
         _spare_zeros(ctx)
@@ -219,7 +219,7 @@ class DenseLoss(Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None, unused: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Scale the gradient that the forward pass left; recompute it where it must have a graph."""
+        """Scale the gradient of the forward pass, or recompute it if it needs a graph of its own."""
         if gradient is None:
             return (None,) * 5
         dense, layout, values, weights, ready = ctx.saved_tensors
@@ -231,18 +231,18 @@ class DenseLoss(Function):
 
 
 class DenseLossAlone(Function):
-    """``scale`` Σ_Ω w (W − value)² where no gradient is needed; raises under forward mode."""
+    """``scale`` Σ_Ω w (W − value)², if no gradient is needed; raises under forward-mode differentiation."""
 
     @staticmethod
     def forward(
         dense: Tensor, layout: Tensor, values: Tensor, weights: Tensor | None, scale: float
     ) -> Tensor:
-        """Run the pass that only adds up."""
+        """Compute the loss alone."""
         return _native.dense_loss_forward(dense.contiguous(), layout, values, weights, scale)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keep nothing."""
+        """Save nothing."""
 
 
 class GatherObserved(Function):
@@ -250,40 +250,40 @@ class GatherObserved(Function):
 
     @staticmethod
     def forward(dense: Tensor, layout: Tensor, nnz: int) -> Tensor:
-        """Copy the entries out."""
+        """Gather the entries."""
         return _native.gather_observed(dense.contiguous(), layout, nnz)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keep the layout and the shape."""
+        """Save the layout and the shape."""
         dense, layout, _ = inputs
         ctx.save_for_backward(layout)
         ctx.shape = dense.shape
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Put the entries back into a matrix of zeros."""
+        """Scatter the gradient into a matrix of zeros."""
         (layout,) = ctx.saved_tensors
         return ScatterObserved.apply(gradient, layout, *ctx.shape), None, None
 
 
 class ScatterObserved(Function):
-    """A dense matrix with the given entries on Ω and 0 elsewhere."""
+    """A dense matrix with the given entries on Ω and zeros elsewhere."""
 
     @staticmethod
     def forward(values: Tensor, layout: Tensor, rows: int, columns: int) -> Tensor:
-        """Copy the entries in."""
+        """Scatter the entries."""
         return _native.scatter_observed(values.contiguous(), layout, rows, columns)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keep the layout and the number of entries."""
+        """Save the layout and the number of entries."""
         values, layout, *_ = inputs
         ctx.save_for_backward(layout)
         ctx.nnz = values.numel()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Take the entries out again."""
+        """Gather the gradient at the entries."""
         (layout,) = ctx.saved_tensors
         return GatherObserved.apply(gradient, layout, ctx.nnz), None, None, None

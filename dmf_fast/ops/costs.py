@@ -1,6 +1,6 @@
-"""What the steps of a pass cost on a device: the numbers that the planner works with.
+"""Costs of the steps of a pass on each device, from which the planner computes the cost of a plan.
 
-All costs are in flops of a float32 BLAS product on the same device.
+The unit is one flop of a float32 BLAS product on the same device.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import torch
 
 @dataclass(frozen=True)
 class Costs:
-    """Costs of the two plans' steps.
+    """Unit costs of the steps of a plan.
 
     Attributes:
-        chain_flop: a flop of a product of factors.
-        sweep_flop: a flop of the sweep over the observed entries.
-        sweep_entry: what the sweep needs besides for an entry.
-        byte: a byte that a product reads or writes.
-        transposed_byte: a byte of a copy that transposes.
-        dense_entry: where W is formed, an observed entry.
-        dense_cell: where W is formed, a cell of it.
-        split: what a split costs however small it is.
-        slice_width: the sweep works on multiples of this; other h make it copy A, B and their gradients.
-        layout_bytes: bytes of layout that the sweep reads for an entry.
-        tile_flop: a flop of the dense tiles on the tensor cores.
-        tile_precision: what the tiles round numbers to; None where there are no such tiles.
+        chain_flop: per flop of a product of factors.
+        sweep_flop: per flop of the sweep over the observed entries.
+        sweep_entry: per observed entry of the sweep, in addition to its flops.
+        byte: per byte that a product reads or writes.
+        transposed_byte: per byte of a transposing copy.
+        dense_entry: per observed entry if W is formed.
+        dense_cell: per cell of W if W is formed.
+        split: fixed cost of a split.
+        slice_width: the sweep requires h to be a multiple of this, else it copies A, B and their gradients.
+        layout_bytes: bytes of the layout that the sweep reads per entry.
+        tile_flop: per flop of the dense tiles on the tensor cores.
+        tile_precision: precision to which the tiles round their inputs; None if there are no tiles.
 
     """
 
@@ -59,8 +59,8 @@ CPU = Costs(
     layout_bytes=11,
 )
 
-# Measured for native runs, whose steps call and clear nothing (`python -m bench.steps`): a product of
-# 100 × 100 matrices makes 160 flops a nanosecond, the passes at the split take 6.5 ns an entry at h 100.
+# Measured for native runs, whose steps make no calls and clear no memory (`python -m bench.steps`): a product
+# of 100 × 100 matrices runs at 160 flops/ns, and the passes at the split take 6.5 ns per entry at h = 100.
 DESCENT = Costs(
     chain_flop=1.0,
     sweep_flop=1.7,
@@ -74,12 +74,12 @@ DESCENT = Costs(
     layout_bytes=12,
 )
 
-# By count, for a block of a GPU that makes whole runs: a product of 100 × 100 matrices takes 10,200 cycles,
-# an observed entry at h 100 about 10.5: not measured.
+# Counted, not measured, for a thread block of a GPU that executes whole runs: a product of 100 × 100 matrices
+# takes 10,200 cycles, and an observed entry about 10.5 at h = 100.
 DESCENT_BLOCK = replace(DESCENT, sweep_flop=2.9, sweep_entry=100.0, dense_entry=260.0, byte=0.0)
 
-# By count, for a GPU with 50 TFLOP/s of float32 and caches of 3.3 TB/s: not measured. An entry gathers two
-# rows of h numbers of 4 bytes, 8 h bytes for 6 h flops, and 42 bytes besides; a formed W three sectors of 32.
+# Counted, not measured, for a GPU with 50 TFLOP/s of float32 and caches of 3.3 TB/s. An entry gathers two
+# rows of h 4-byte numbers, 8 h bytes for 6 h flops, plus 42 bytes; if W is formed, three sectors of 32 bytes.
 CUDA = Costs(
     chain_flop=1.0,
     sweep_flop=20.0,
@@ -93,18 +93,18 @@ CUDA = Costs(
     layout_bytes=12,
 )
 
-# Tensor cores at four times the rate of float32, three products where nothing may be lost; the same ratio for
-# the products of the chain. By count as well.
+# Tensor cores run at four times the rate of float32 and need three products to keep its accuracy; the same
+# ratio holds for the products of the chain. Counted as well.
 _TENSOR_CORE_FLOP = 0.25
 _TILE_PRODUCTS = {"tf32x3": 3.0, "tf32": 1.0}
 
 
 def matmul_precision(device: str, dtype: torch.dtype) -> str:
-    """Return how exactly torch multiplies factors of ``dtype`` on ``device`` at present.
+    """Return the precision to which torch currently multiplies factors of ``dtype`` on ``device``.
 
-    ``"highest"``, ``"high"`` or ``"medium"`` as :func:`torch.get_float32_matmul_precision` names them,
-    whether they were set there or with ``torch.backends.cuda.matmul.fp32_precision``. A graph of
-    torch.compile keeps what held when it was traced.
+    It is ``"highest"``, ``"high"`` or ``"medium"``, as in :func:`torch.get_float32_matmul_precision`, whether
+    it was set by `torch.set_float32_matmul_precision` or ``torch.backends.cuda.matmul.fp32_precision``. A
+    graph of torch.compile keeps the precision at the time of tracing.
 
     Example:
         >>> matmul_precision("cpu", torch.float32)
@@ -113,7 +113,7 @@ def matmul_precision(device: str, dtype: torch.dtype) -> str:
     """
     if device != "cuda" or dtype != torch.float32:
         return "highest"
-    # torch.get_float32_matmul_precision raises where the newer setting was used.
+    # torch.get_float32_matmul_precision raises an error if the newer setting was used.
     allows_tf32 = torch.backends.cuda.matmul.fp32_precision == "tf32"
     try:
         legacy = torch.get_float32_matmul_precision()
@@ -122,8 +122,8 @@ def matmul_precision(device: str, dtype: torch.dtype) -> str:
     return str(legacy) if allows_tf32 or legacy == "highest" else "highest"
 
 
-# What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes: no
-# graph asks torch for its settings.
+# As torch.compiler.assume_constant_result does, without importing torch._dynamo, which takes a second: graphs
+# do not query the settings of torch.
 matmul_precision._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
@@ -131,9 +131,9 @@ matmul_precision._dynamo_marked_constant = True  # type: ignore[attr-defined]
 def costs_on(device: str, dtype: torch.dtype, precision: str) -> Costs:
     """Return the costs on ``device`` (``"cpu"`` or ``"cuda"``) for factors of ``dtype``.
 
-    ``precision`` is that of :func:`matmul_precision`: ``"highest"`` keeps float32's own accuracy, ``"high"``
-    and ``"medium"`` allow TF32 for the products of float32 factors; tiles never round to bfloat16. Numbers of
-    16 bits are TF32 numbers as they are.
+    ``precision`` is that of :func:`matmul_precision`: ``"highest"`` keeps the accuracy of float32, ``"high"``
+    and ``"medium"`` allow TF32 for products of float32 factors. Tiles never round to bfloat16. All 16-bit
+    numbers are representable in TF32.
 
     Example:
         >>> costs_on("cuda", torch.float32, "high").tile_precision

@@ -1,4 +1,4 @@
-"""The two operations on a chain of factors: its observed entries, and the loss over them."""
+"""The two operations on a chain of factors: its observed entries and the loss over them."""
 
 from __future__ import annotations
 
@@ -30,30 +30,31 @@ def observed_product(
     row_bias: Tensor | None = None,
     column_bias: Tensor | None = None,
 ) -> Tensor:
-    """Return the entries of ``W_N ⋯ W_1`` at the observed places.
+    """Return the entries of ``W_N ⋯ W_1`` at the observed positions.
 
-    The product is not formed, unless it is so small or Ω so full that this is faster (:func:`explain`).
+    The product is not formed unless that is faster, for small matrices or nearly full Ω (see
+    `dmf_fast.explain`).
 
     Args:
         factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})`` with ``d_N = m`` rows and
             ``d_0 = n`` columns, of the dtype and device of ``observations``: float64, float32, bfloat16 or
             float16.
-        observations: the observed places of an ``(m, n)`` matrix; their values are not used.
-        row_bias: ``(m,)``, added to every entry of its row.
-        column_bias: ``(n,)``, added to every entry of its column.
+        observations: the observed positions of an ``(m, n)`` matrix; their values are not used.
+        row_bias: ``(m,)``, ``row_bias[i]`` is added to the entries of row i.
+        column_bias: ``(n,)``, ``column_bias[j]`` is added to the entries of column j.
 
     Returns:
-        ``(nnz,)`` in the order in which the entries were given; float64 for float64 factors and float32
-        for all others. Differentiable any number of times in factors and biases.
+        ``(nnz,)``, in the order in which the entries were given; float64 for float64 factors and float32
+        otherwise. Differentiable any number of times in the factors and biases.
 
     Raises:
-        TypeError: factors or biases are not tensors, or their dtypes disagree with the observations'.
-        ValueError: shapes or devices disagree.
+        TypeError: a factor or bias is not a dense tensor, or its dtype is not that of ``observations``.
+        ValueError: shapes or devices do not match, or the device has no kernels.
 
     Example:
         >>> import torch, dmf_fast
-        >>> places = dmf_fast.Observations([0, 1], [2, 0], [0.0, 0.0], shape=(2, 3))
-        >>> dmf_fast.observed_product([torch.ones(4, 3), torch.ones(2, 4)], places)
+        >>> positions = dmf_fast.Observations([0, 1], [2, 0], [0.0, 0.0], shape=(2, 3))
+        >>> dmf_fast.observed_product([torch.ones(4, 3), torch.ones(2, 4)], positions)
         tensor([4., 4.])
 
     """
@@ -79,25 +80,26 @@ def completion_loss(
     """Return Σ_Ω w_ij ((W_N ⋯ W_1)_ij − b_ij)²: the objective of deep matrix factorization.
 
     Arora, Cohen, Hu and Luo, "Implicit Regularization in Deep Matrix Factorization" (NeurIPS 2019),
-    section 2. When gradients are needed, the one sweep over the observed entries computes them as well.
+    section 2. If gradients are needed, they are computed in the same sweep over the observed entries.
 
     Args:
         factors: ``[W_1, …, W_N]``, as for :func:`observed_product`.
-        observations: observed entries ``b_ij``, with weights ``w_ij`` or without (all 1). Of
-            `dmf_fast.distributed.RowBlocks` the loss is that of all processes, factors and biases are
-            `DTensor`s, of which ``W_N`` and ``row_bias`` are sharded by rows, and it is differentiable once.
-        reduction: ``"sum"``, or ``"mean"``, which divides by the sum of the weights (by their number
-            where there are none).
-        row_bias: ``(m,)``, added to every entry of its row.
-        column_bias: ``(n,)``, added to every entry of its column.
+        observations: observed entries ``b_ij``, with optional weights ``w_ij`` (all 1 by default). For
+            `dmf_fast.distributed.RowBlocks` the loss is that of all processes and differentiable once;
+            factors and biases are then `DTensor`s, of which ``W_N`` and ``row_bias`` are sharded by rows.
+        reduction: ``"sum"``, or ``"mean"``, which divides by the sum of the weights (``nnz`` without
+            weights).
+        row_bias: ``(m,)``, ``row_bias[i]`` is added to the entries of row i.
+        column_bias: ``(n,)``, ``column_bias[j]`` is added to the entries of column j.
 
     Returns:
-        A scalar, float64 for float64 factors and float32 for all others; summed in float64.
-        Differentiable any number of times in factors and biases.
+        A scalar, float64 for float64 factors and float32 otherwise; summed in float64. Differentiable any
+        number of times in the factors and biases.
 
     Raises:
-        TypeError: factors or biases are not tensors, or their dtypes disagree with the observations'.
-        ValueError: shapes or devices disagree, an unknown reduction, or the mean of nothing.
+        TypeError: a factor or bias is not a dense tensor, or its dtype is not that of ``observations``.
+        ValueError: shapes or devices do not match, the device has no kernels, ``reduction`` is unknown, or
+            it is ``"mean"`` and the weights sum to 0.
 
     Example:
         >>> import torch, dmf_fast
@@ -127,7 +129,7 @@ def _loss_of_parts(
     row_bias: Tensor | None,
     column_bias: Tensor | None,
 ) -> Tensor:
-    """Return the loss of rows that are in parts, or in the hands of several processes."""
+    """Return the loss over rows that are split into parts or over several processes."""
     scale = _scale_of(reduction, observations)
     losses = [
         completion_loss(own, part, "sum", row_bias=own_bias, column_bias=own_column_bias)
@@ -147,11 +149,10 @@ def _two_sides(
 ) -> tuple[Tensor, Tensor]:
     """Return ``A`` of shape ``(m, h)`` and ``Bᵀ`` of shape ``(n, h)``, contiguous and of ``dtype``.
 
-    A bias is one more hidden unit: a column of ``A`` that meets a column of ones in ``Bᵀ``, or the other
-    way round.
+    A bias is one more hidden unit: a column of ``A`` paired with a column of ones of ``Bᵀ``, or vice versa.
     """
     assert plan.right is not None
-    # Under autocast the products come out narrower than the factors.
+    # Autocast computes the products in a narrower dtype than that of the factors.
     a = _multiply(factors, plan.left).to(dtype)
     b_transposed = _multiply_transposed(factors, plan.right).to(dtype)
     left, right = [a], [b_transposed]
@@ -163,7 +164,7 @@ def _two_sides(
         right.append(column_bias[:, None])
     width = a.shape[1] + len(left) - 1
     if len(left) > 1 and a.device.type == "cuda" and width % _GPU_WIDTH_STEP > 0:
-        # The kernels would copy both sides again to begin rows at multiples of 16 bytes.
+        # Otherwise the kernels would copy both sides again to align rows to 16 bytes.
         padding = _GPU_WIDTH_STEP - width % _GPU_WIDTH_STEP
         left.append(a.new_zeros(a.shape[0], padding))
         right.append(b_transposed.new_zeros(b_transposed.shape[0], padding))
@@ -207,7 +208,7 @@ def _scale_of(reduction: str, observations: Observations) -> float:
     if total == 0:
         reason = "observations are empty" if observations.nnz == 0 else "all weights are zero"
         raise ValueError(
-            f"`reduction` must be 'sum' where {reason}, got 'mean', which divides by the sum of the weights"
+            f"`reduction` must be 'sum' if {reason}, got 'mean', which divides by the sum of the weights"
         )
     return 1.0 / total
 
@@ -224,7 +225,7 @@ def _checked_plan(
     row_bias: Tensor | None,
     column_bias: Tensor | None,
 ) -> Plan:
-    """Return the plan, after the errors that a user should see."""
+    """Check the arguments and return the plan."""
     _checked_entries(observations)
     if observations.device.type != "cpu":
         cuda.check_usable(observations.device)
@@ -233,7 +234,8 @@ def _checked_plan(
         _check_tensor(f"factors[{place}]", factor, observations)
     if shape != observations.shape:
         raise ValueError(
-            f"`factors` must multiply to the shape of `observations`, {observations.shape}, got {shape}"
+            "the product of `factors` must have the shape of `observations`, "
+            f"{observations.shape}, got {shape}"
         )
     for name, bias, length in (
         ("row_bias", row_bias, observations.shape[0]),

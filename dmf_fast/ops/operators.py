@@ -1,10 +1,10 @@
-"""The raw operators ``torch.ops.dmf_fast.*``: loads their library and tells torch.compile their shapes.
+"""The raw operators ``torch.ops.dmf_fast.*``: loads their library and registers their output shapes.
 
-They have no gradients: :mod:`dmf_fast.ops.autograd` adds those. All take ``layout``, the flat uint8 buffer of
-:meth:`Observations.layout`. The two sides of the split are ``a`` of shape ``(m, h)`` and
-``b_transposed`` of shape ``(n, h)``, contiguous. "Tile order" is the layout's own order of the entries,
-"caller's order" the one in which they were given. The accumulator dtype is float64 for float64 and
-float32 for float32, bfloat16 and float16.
+They have no gradients, which :mod:`dmf_fast.ops.autograd` adds. ``layout`` is the flat uint8 buffer of
+:meth:`Observations.layout`. The two sides of the split are ``a`` of shape ``(m, h)`` and ``b_transposed`` of
+shape ``(n, h)``, both contiguous. "Tile order" is the order of the entries in the layout, "caller's order"
+the order in which they were given. The accumulator dtype is float64 for float64 and float32 for float32,
+bfloat16 and float16.
 
 ``observed_product_forward(a, b_transposed, layout, nnz)``
     ``(nnz,)`` products in the caller's order and the accumulator dtype.
@@ -14,26 +14,26 @@ float32 for float32, bfloat16 and float16.
     ``scale`` Σ w (a·b − value)², summed in float64 and returned in the accumulator dtype; ``values`` and
     ``weights`` are in tile order.
 ``completion_loss_gradients(a, b_transposed, layout, values, weights, scale)``
-    The same loss, and from the same sweep its gradients.
+    The same loss, with its gradients computed in the same sweep.
 ``tile_loss_gradients(a, b_transposed, layout, values, weights, scale, precision)``
-    What ``completion_loss_gradients`` does, by the tensor cores of a GPU: for layouts of at least 2 %
-    density, at most 128 columns, and ``precision`` ``"tf32"`` or ``"tf32x3"``. CUDA only.
+    Like ``completion_loss_gradients``, on the tensor cores of a GPU, for layouts of at least 2 % density and
+    ``h`` of at most 128; ``precision`` is ``"tf32"`` or ``"tf32x3"``. CUDA only.
 ``dense_loss_forward(dense, layout, values, weights, scale)``
     ``scale`` Σ w (dense − value)² over the observed entries of a dense ``(m, n)`` matrix, likewise.
 ``dense_loss_gradient(dense, layout, values, weights, scale)``
-    The same loss, and its gradient: ``(m, n)``, 0 where nothing is observed.
+    The same loss and its gradient: ``(m, n)``, 0 at unobserved entries.
 ``caller_order(values, layout)``
-    ``values`` moved from tile order to the caller's order.
+    ``values`` in the caller's order, given those in tile order.
 ``build_layout(rows, columns, row_count, column_count)``
-    The layout of distinct, checked entries on a GPU; on the CPU `dmf_fast.observations.layout` does it.
+    The layout of distinct, checked entries on a GPU; on the CPU, `dmf_fast.observations.layout` builds it.
 ``gather_observed(dense, layout, nnz)`` and ``scatter_observed(values, layout, rows, columns)``
-    Observed entries of a dense matrix in the caller's order, and back (0 elsewhere).
+    The observed entries of a dense matrix in the caller's order, and the inverse (0 elsewhere).
 ``top_columns(a, b, column_bias, rows, seen_offsets, seen_columns, k)``
-    For every one of ``rows`` of ``a``, ``(m, h)``, the ``k`` columns of ``b``, ``(h, n)``, with the highest
-    scores ``a_i · b_j + column_bias_j``, best first, and these scores; ties go to the lower column. Left out
-    are the columns seen of row i, ``seen_columns[seen_offsets[i]:seen_offsets[i + 1]]``, int32 and rising,
-    and scores that are NaN or minus infinity. -1 and minus infinity stand where fewer are left. ``k`` is at
-    most 2²⁴. float32 and float64; CPU only.
+    For each of ``rows`` of ``a``, ``(m, h)``, the ``k`` columns of ``b``, ``(h, n)``, with the highest scores
+    ``a_i · b_j + column_bias_j``, best first, and their scores; ties go to the lower column. Excluded are the
+    columns seen in row i, ``seen_columns[seen_offsets[i]:seen_offsets[i + 1]]``, int32 and increasing, and
+    scores that are NaN or minus infinity. If fewer than ``k`` columns are left, the results are padded with
+    -1 and minus infinity. ``k`` is at most 2²⁴. float32 and float64; CPU only.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from torch import Tensor
 from dmf_fast import _native, cuda
 
 torch.ops.load_library(Path(__file__).parents[1] / "libdmf_fast_cpu.so")
-cuda.missing_reason()  # loads the CUDA kernels where they are
+cuda.missing_reason()  # loads the CUDA kernels if they are available
 
 if _native.refused_instruction_set():
     raise ImportError(
@@ -56,7 +56,7 @@ if _native.refused_instruction_set():
 
 
 def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype in which products and gradients of factors of ``dtype`` are summed."""
+    """Return the dtype of products and gradients of factors of ``dtype``."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
@@ -153,7 +153,7 @@ def top_columns(
     seen_columns: Tensor | None,
     k: int,
 ) -> tuple[Tensor, Tensor]:
-    """Call the operator; see the top of this file."""
+    """Call the operator; see the docstring of this module."""
     return torch.ops.dmf_fast.top_columns(a, b, column_bias, rows, seen_offsets, seen_columns, k)
 
 

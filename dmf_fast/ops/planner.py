@@ -1,10 +1,10 @@
-"""Chooses how a loss over a chain ``W_N … W_1`` is computed: where to split it, in which order to multiply.
+"""Plans how a loss over a chain ``W_N … W_1`` is computed: where to split it and in which order to multiply.
 
 The split ``s`` makes ``A = W_N … W_{s+1}`` of shape ``(m, h)`` and ``B = W_s … W_1`` of shape ``(h, n)``,
 ``h = d_s``, so that only the observed entries of ``A B`` are ever computed. Where the matrix is small, Ω
-nearly full or the chain a single matrix, the dense product is formed instead; but not in 16 bits, which hold
-fewer digits than the sums of the sweep. On a GPU, where Ω is dense enough, the tensor cores compute whole
-tiles of ``A B``, which are never stored.
+nearly full or the chain a single matrix, the dense product is formed instead, except in 16-bit dtypes, which
+hold fewer digits than the sums of the sweep. On a GPU, if Ω is dense enough, tensor cores compute whole tiles
+of ``A B``, which are never stored.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ Order = tuple["Order", "Order"] | int  # the index of a factor, or the two sides
 
 @dataclass(frozen=True)
 class Plan:
-    """How one pass (loss and all gradients) over a chain is computed.
+    """How one pass over a chain, the loss and all gradients, is computed.
 
     Attributes:
         dims: ``(d_0, …, d_N)``: columns ``n = d_0``, hidden widths, rows ``m = d_N``.
         nnz: number of observed entries.
-        split: ``s`` in 1 … N−1, or None when the dense product is formed.
-        left: order of the products of ``A = W_N … W_{s+1}`` (of all of ``W`` when dense); a leaf is an
-            index into the list of factors, a pair the product ``first @ second``.
-        right: order of the products of ``B = W_s … W_1``; None when dense.
+        split: ``s`` in 1 … N−1, or None if the dense product is formed.
+        left: order of the products of ``A = W_N … W_{s+1}`` (of all of ``W`` if dense); a leaf is an index
+            into the list of factors, a pair the product ``first @ second``.
+        right: order of the products of ``B = W_s … W_1``; None if dense.
         chain_flops: flops of the dense products, forward and backward.
         observed_flops: flops over the observed entries.
-        bytes: bytes moved by the dense products and read or written at the split, at 4 bytes a number.
+        bytes: memory traffic of the dense products and at the split, at 4 bytes per number.
         cost: what the planner minimizes, in flops of a BLAS product.
-        tile_precision: ``"tf32"`` or ``"tf32x3"`` where tensor cores compute loss and gradients at the
-            split; None where the sweep does.
-        alternatives: cost of every split considered and of the dense plan, by name.
-        engine: what makes the steps of a run, where an optimizer was given to `dmf_fast.explain`.
-        sharding: who has what, and what travels, where processes share the rows.
+        tile_precision: ``"tf32"`` or ``"tf32x3"`` if tensor cores compute loss and gradients at the split;
+            None if the sweep does.
+        alternatives: name and cost of every plan considered.
+        engine: the engine that makes the steps of a run, if an optimizer was given to `dmf_fast.explain`.
+        sharding: which process has which part and what is communicated, if processes share the rows.
 
     """
 
@@ -71,7 +71,7 @@ class Plan:
         return "dense" if self.split is None else f"split at {self.split}{tiles}"
 
     def __str__(self) -> str:
-        """Explain the plan in a few lines."""
+        """Return a description of the plan in a few lines."""
         m, n = self.dims[-1], self.dims[0]
         lines = [
             f"{m} × {n}, depth {len(self.dims) - 1}, {self.nnz} observed ({_density(self):.3%}): {self.name}"
@@ -91,7 +91,7 @@ class Plan:
             lines.append(f"  engine: {self.engine}")
         if self.sharding:
             lines.append(f"  {self.sharding}")
-        lines.append("  relative cost of what was considered:")
+        lines.append("  relative costs of the plans considered:")
         for name, cost in sorted(self.alternatives, key=lambda pair: pair[1]):
             lines.append(f"    {name:<19} {cost / self.cost:8.2f}")
         return "\n".join(lines)
@@ -99,7 +99,7 @@ class Plan:
 
 def plan_for(factors: Sequence[Tensor], observations: Observations, biases: int = 0) -> Plan:
     """Return the plan for checked arguments; each bias is one more hidden unit at the split."""
-    # index(): torch.compile makes the sizes constants of the graph, as the plan depends on them.
+    # index() makes the sizes constants of a compiled graph, since the plan depends on them.
     dims = (index(factors[0].shape[1]), *(index(factor.shape[0]) for factor in factors))
     device = observations.device.type
     precision = matmul_precision(device, observations.dtype)
@@ -124,7 +124,7 @@ def plan_chain(
 def plan_descent(dims: tuple[int, ...], nnz: int, device: str, *, forms_product: bool = True) -> Plan:
     """Return the cheapest plan for the native steps of `dmf_fast.fit` on a chain of ``dims``.
 
-    ``forms_product`` is whether ``W`` may be formed.
+    ``forms_product`` says whether ``W`` may be formed.
 
     >>> plan_descent((100, 100, 100), 2000, "cpu").split
     1
@@ -136,8 +136,8 @@ def plan_descent(dims: tuple[int, ...], nnz: int, device: str, *, forms_product:
     return min(plans, key=lambda plan: plan.cost)
 
 
-# What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes:
-# a compiled graph calls the planner once, while it is traced.
+# As torch.compiler.assume_constant_result does, without importing torch._dynamo, which takes a second: a
+# compiled graph calls the planner once, during tracing.
 plan_chain._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
@@ -160,7 +160,7 @@ def _split_plan(dims: tuple[int, ...], nnz: int, split: int, biases: int = 0, co
     padded_h = -(-h // costs.slice_width) * costs.slice_width
     sides = ITEM_BYTES * 2 * h * (dims[-1] + dims[0])  # A, B read, dA, dB written
     copies = 0 if padded_h == h else 2 * sides  # each read and written once more
-    # Bᵀ is a product that comes out transposed, or the copy of a factor.
+    # Bᵀ is a product computed transposed, or, if B is a single factor, a transposing copy.
     transposed = ITEM_BYTES * 2 * h * dims[0] if split == 1 else 0
     moved = left.bytes + right.bytes + sides + copies
     cost = (
@@ -189,7 +189,7 @@ def _fits_a_tile(plan: Plan, biases: int) -> bool:
 
 
 def _tile_plan(plan: Plan, biases: int, costs: Costs) -> Plan:
-    """Return ``plan`` with tiles in place of the sweep: two passes, 8 flops a cell and hidden unit."""
+    """Return ``plan`` with tiles in place of the sweep: two passes, 8 flops per cell and hidden unit."""
     assert plan.split is not None
     h = plan.dims[plan.split] + biases
     padded_h = -(-h // costs.slice_width) * costs.slice_width
@@ -215,7 +215,7 @@ def _dense_plan(dims: tuple[int, ...], nnz: int, costs: Costs = CPU) -> Plan:
         right=None,
         chain_flops=chain.flops,
         observed_flops=7.0 * nnz,
-        # The gradient of W is cleared and filled; entries are compared on the way.
+        # The gradient of W is cleared and filled while entries are compared.
         bytes=chain.bytes + 2 * ITEM_BYTES * cells + nnz * (costs.layout_bytes + 3 * ITEM_BYTES),
         cost=products + costs.dense_cell * cells + costs.dense_entry * nnz,
     )
@@ -238,7 +238,7 @@ def _cheapest_order(dims: tuple[int, ...], first: int, last: int, costs: Costs =
         left = _cheapest_order(dims, middle, last, costs)
         right = _cheapest_order(dims, first, middle, costs)
         rows, inner, columns = dims[last], dims[middle], dims[first]
-        # Three products of this size, one forward and two backward; each reads two and writes one.
+        # Three products of this size, one forward and two backward; each reads two matrices and writes one.
         flops = 6.0 * rows * inner * columns
         moved = 3.0 * ITEM_BYTES * (rows * inner + inner * columns + rows * columns)
         candidates.append(

@@ -1,4 +1,4 @@
-"""QR decompositions of tall matrices whose rows are in parts, or in the hands of several processes."""
+"""QR decompositions of tall matrices whose rows are split into parts or over several processes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dmf_fast.threads import one_thread
 
 
 def householder_qr(block: Tensor, sharding: RowSharding) -> tuple[Tensor, Tensor]:
-    """Return ``Q`` and ``R`` of a matrix, ``(m, k)``, of which the rows of this process are given.
+    """Return the rows of ``Q`` of this process, and ``R``, given its rows of an ``(m, k)`` matrix.
 
-    Of several parts, their triangles are decomposed once more: Demmel, Grigori, Hoemmen & Langou,
+    Each part is decomposed, then the stacked triangles are: Demmel, Grigori, Hoemmen & Langou,
     "Communication-optimal Parallel and Sequential QR and LU Factorizations" (2012).
 
     >>> block = torch.tensor([[3.0], [4.0]])
@@ -29,10 +29,10 @@ def householder_qr(block: Tensor, sharding: RowSharding) -> tuple[Tensor, Tensor
         turns = basis.split(size)[sharding.rank * sharding.part_count :]
         sides = [(own.Q @ turn)[: len(part)] for own, turn, part in zip(of_parts, turns, parts, strict=False)]
         whole = torch.cat(sides)
-        whole[(block == 0).all(1)] = 0  # rows that are not there stay so
+        whole[(block == 0).all(1)] = 0  # rows of zeros, which pad the blocks, stay zero
         return whole, triangle
 
 
 def _padded(part: Tensor, rows: int) -> Tensor:
-    """Return a matrix with zeros below, so that it has at least so many rows."""
+    """Return ``part``, padded with rows of zeros to at least ``rows`` rows."""
     return torch.nn.functional.pad(part, (0, 0, 0, max(0, rows - len(part))))

@@ -1,7 +1,7 @@
-"""The loss over rows that several processes share, and what its gradients add up to.
+"""The loss over rows that several processes share, and its gradients.
 
-Every process computes the loss of its rows from its rows of ``W_N`` and from all other factors. The loss is
-the sum over the processes; so are the gradients of the factors that all of them have alike.
+Every process computes the loss of its rows from its rows of ``W_N`` and all other factors. The loss is the
+sum over the processes, and so are the gradients of the factors that they have in common.
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ def chains_of_parts(
     row_bias: Tensor | None,
     column_bias: Tensor | None,
 ) -> list[tuple[Observations, list[Tensor], Tensor | None, Tensor | None]]:
-    """Return the entries, factors and biases of every part of the rows of this process; differentiable.
+    """Return the entries, factors and biases of each part of the rows of this process; differentiable.
 
     Args:
-        factors: ``[W_1, …, W_N]``, `DTensor`s, of which the last is sharded by rows, or what this process has
-            of them.
+        factors: ``[W_1, …, W_N]``: `DTensor`s, the last of which is sharded by rows, or their local parts.
         observations: the entries.
-        row_bias: as the last factor, ``(m,)``; or None.
+        row_bias: ``(m,)``, sharded like the last factor; or None.
         column_bias: ``(n,)``, or None.
 
     Raises:
-        ValueError: the last factor does not have the rows of the entries.
+        ValueError: the last factor does not have as many rows as the entries of this process.
 
     """
     sharding = observations.sharding
@@ -61,7 +60,7 @@ def chains_of_parts(
 
 
 def total_loss(sharding: RowSharding, losses: Sequence[Tensor]) -> Tensor:
-    """Return the sum of the losses of all parts of all processes, in float64 until the end.
+    """Return the sum of the losses of all parts of all processes, accumulated in float64.
 
     >>> total_loss(RowSharding(part_count=2), [torch.tensor(1.0), torch.tensor(2.0)])
     tensor(3.)
@@ -71,7 +70,7 @@ def total_loss(sharding: RowSharding, losses: Sequence[Tensor]) -> Tensor:
 
 
 def _shared_out(sharding: RowSharding, shared: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Return all of every tensor, once for each part; its gradient is that of all parts of all processes."""
+    """Return the whole tensors, once per part; their gradients are added up over parts and processes."""
     if not shared:
         return [[] for _ in range(sharding.part_count)]
     summed_later = [is_sharded(tensor) for tensor in shared]
@@ -81,7 +80,7 @@ def _shared_out(sharding: RowSharding, shared: Sequence[Tensor]) -> list[list[Te
 
 
 def _gathered(tensor: Tensor) -> Tensor:
-    """Return all of a `DTensor`; the gradients of one that is sharded are added up where it is sharded."""
+    """Gather a `DTensor`; if it is sharded, its gradients are reduced to the shards."""
     if not is_sharded(tensor):
         return local_part(tensor)
     from torch.distributed.tensor import DTensor, Partial, Replicate
@@ -91,7 +90,7 @@ def _gathered(tensor: Tensor) -> Tensor:
 
 
 class _SharedOut(torch.autograd.Function):
-    """Tensors, each as often as there are parts; gradients are added up."""
+    """Each tensor once per part, with gradients added up."""
 
     @staticmethod
     def forward(
@@ -116,7 +115,7 @@ class _SharedOut(torch.autograd.Function):
 
 
 class _TotalLoss(torch.autograd.Function):
-    """The sum of losses over parts and processes, each of which has the gradient of the sum."""
+    """The sum of losses over parts and processes; each loss gets the gradient of the sum."""
 
     @staticmethod
     def forward(ctx: Any, sharding: RowSharding, *losses: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Sums over observed entries, by the kernels: degrees of rows and columns, mean and spread of the values."""
+"""Sums over observed entries, computed by the kernels: degrees, and mean and spread of the values."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from dmf_fast.ops import operators  # noqa: F401 (registers torch.ops.dmf_fast)
 from dmf_fast.threads import one_thread
 
 _native = torch.ops.dmf_fast
-# Of a mean of many numbers in float64.
+# Relative rounding error of a mean of many numbers in float64.
 _ROUNDING = 1e-14
-# Whole numbers up to here are float32, too.
+# Whole numbers up to this are exact in float32.
 _EXACT = 2**24
 
 _Result = TypeVar("_Result")
 
 
 def _computed_once(statistic: Callable[[Observations], _Result]) -> Callable[[Observations], _Result]:
-    """Keep what a statistic is of observations, which never change, for as long as they are there."""
+    """Cache a statistic for the lifetime of the observations, which are immutable."""
     known: WeakKeyDictionary[Observations, _Result] = WeakKeyDictionary()
 
     @wraps(statistic)
@@ -39,10 +39,10 @@ def _computed_once(statistic: Callable[[Observations], _Result]) -> Callable[[Ob
 
 @_computed_once
 def degrees(observations: Observations) -> tuple[Tensor, Tensor]:
-    """Return the sum of the weights of every row, ``(m,)``, and of every column, ``(n,)``, float64.
+    """Return the sum of the weights of each row, ``(m,)``, and of each column, ``(n,)``, in float64.
 
-    Without weights these are numbers of entries. They are computed once for all calls. Of rows that processes
-    share, each gets those of its own.
+    Without weights these are numbers of entries. They are computed once and cached. If processes share the
+    rows, each gets the rows of its own.
 
     >>> degrees(Observations([0, 0, 1], [0, 1, 0], [3.0, 4.0, 5.0]))
     (tensor([2., 1.], dtype=torch.float64), tensor([2., 1.], dtype=torch.float64))
@@ -54,7 +54,7 @@ def degrees(observations: Observations) -> tuple[Tensor, Tensor]:
 
 @_computed_once
 def mean_value(observations: Observations) -> float:
-    """Return the weighted mean of the values, 0 where the weights have no sum.
+    """Return the weighted mean of the values; 0 if the weights sum to 0.
 
     >>> mean_value(Observations([0, 1], [0, 0], [1.0, 5.0], weights=[3.0, 1.0]))
     2.0
@@ -64,9 +64,7 @@ def mean_value(observations: Observations) -> float:
 
 
 def spread(observations: Observations, center: float) -> float:
-    """Return the root mean square of the values around ``center``; 1 where all of them are equal to it.
-
-    What differs by rounding is equal.
+    """Return the root mean square of the values around ``center``; 1 if all of them equal it to rounding.
 
     >>> spread(Observations([0, 1], [0, 0], [1.0, 5.0]), center=3.0)
     2.0
@@ -78,7 +76,7 @@ def spread(observations: Observations, center: float) -> float:
 
 
 def value_range(observations: Observations) -> tuple[float, float]:
-    """Return the least and the greatest value; there must be one.
+    """Return the smallest and the largest value; there must be at least one.
 
     >>> value_range(Observations([0, 1], [0, 0], [1.0, 5.0]))
     (1.0, 5.0)
@@ -91,9 +89,9 @@ def value_range(observations: Observations) -> tuple[float, float]:
 
 
 def _degrees(part: Observations) -> tuple[Tensor, Tensor]:
-    # The gradients of half the squares of ones, at products of ones.
+    # These are the gradients of half the squared products at factors of ones.
     layout, shape = part.layout(), part.shape
-    exact = layout.weights is None and max(shape) < _EXACT  # a row has at most as many entries
+    exact = layout.weights is None and max(shape) < _EXACT  # no row or column has more entries
     values = layout.values.new_zeros(len(part), dtype=torch.float32 if exact else torch.float64)
     weights = None if layout.weights is None else layout.weights.to(values.dtype)
     ones = (values.new_ones(size, 1) for size in shape)
@@ -104,7 +102,7 @@ def _degrees(part: Observations) -> tuple[Tensor, Tensor]:
 def _sum(part: Observations) -> float:
     """Return the weighted sum of the values."""
     layout = part.layout()
-    with one_thread():  # the same for any number
+    with one_thread():  # so that the result does not depend on the number of threads
         if layout.weights is None:
             return layout.values.sum(dtype=torch.float64).item()
         return (layout.values.double() @ layout.weights.double()).item()
@@ -113,7 +111,7 @@ def _sum(part: Observations) -> float:
 def _squares(part: Observations, center: float) -> float:
     """Return the weighted sum of the squared differences from ``center``."""
     layout, (rows, columns) = part.layout(), part.shape
-    values = layout.values.double()  # in which the sum comes out, too
+    values = layout.values.double()  # the dtype of the sum, too
     weights = None if layout.weights is None else layout.weights.double()
     sides = values.new_full((rows, 1), center), values.new_ones(columns, 1)
     return float(_native.completion_loss_forward(*sides, layout.buffer, values, weights, 1.0).item())

@@ -327,7 +327,7 @@ class TestErrors:
     def test_factors_of_another_shape_than_the_observations(self) -> None:
         with pytest.raises(
             ValueError,
-            match=r"`factors` must multiply to the shape of `observations`, \(2, 3\), got \(5, 3\)",
+            match=r"product of `factors` must have the shape of `observations`, \(2, 3\), got \(5, 3\)",
         ):
             dmf_fast.completion_loss([torch.ones(4, 3), torch.ones(5, 4)], self.observations)
 
@@ -374,7 +374,7 @@ class TestErrors:
         empty = Observations([], [], [], (2, 3), dtype=torch.float32)
         assert float(dmf_fast.completion_loss(self.good, empty, "sum")) == 0.0
         with pytest.raises(
-            ValueError, match="`reduction` must be 'sum' where observations are empty, got 'mean'"
+            ValueError, match="`reduction` must be 'sum' if observations are empty, got 'mean'"
         ):
             dmf_fast.completion_loss(self.good, empty)
 
