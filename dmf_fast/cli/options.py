@@ -368,6 +368,13 @@ class RecommendOptions(ModelOptions):
     similar: Annotated[str | None, Option("Id of a column: show those most similar to it, for no user.")] = (
         None
     )
+    candidates: Annotated[
+        str | None,
+        Option("Recommend only these items: ids separated by commas, or @FILE with one a line.", none="all"),
+    ] = None
+    exclude: Annotated[
+        str | None, Option("Recommend none of these items: ids or @FILE, as for --candidates.")
+    ] = None
     count: Annotated[int, Option("How many columns.", least=1)] = 10
     seen: Annotated[bool, Option("Recommend what is in the ratings, too.")] = False
     out: Annotated[Path | None, Option("File of --all or --users, .csv or .parquet.")] = None
@@ -389,6 +396,16 @@ class ExportOptions(ModelOptions):
         int | None, Option("Width of the two factors, the closest of that rank.", least=1, none="all")
     ] = None
     overwrite: Annotated[bool, Option("Replace OUT.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(Options):
+    """Write report.html, the page that dmf-fast complete leaves in its folder, again.
+
+    It shows the data, what was chosen, learning curves, errors, recommendations and settings.
+    """
+
+    folder: Annotated[Path, Option("Folder that dmf-fast complete or tune has written.", argument="MODEL")]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,9 @@ from dmf_fast.cli.streams import shown
 from dmf_fast.cli.targets import check_target
 from dmf_fast.data import DataError, IdMap, read_id_list
 from dmf_fast.files.atomic import atomic_file
+from dmf_fast.serving import Recommendations, similar_columns
 from dmf_fast.serving import recommend as recommend_columns
-from dmf_fast.serving import similar_columns
+from dmf_fast.serving.indices import filter_indices
 from dmf_fast.serving.trained_folder import TrainedFolder
 
 USERS_AT_ONCE = 1 << 14
@@ -33,12 +34,14 @@ def recommend(options: RecommendOptions) -> None:
     trained = TrainedFolder.open(options.folder, options.depth)
     if options.similar is not None:
         _show_similar(options, trained, options.similar)
-    elif options.user is not None:
-        _show_for_user(options, trained, options.user)
+        return
+    best = _Best(options, trained)
+    if options.user is not None:
+        _show_for_user(options, trained, best, options.user)
     else:
         assert options.out is not None
         users = trained.row_ids.ids if options.users is None else read_id_list(options.users)
-        _write_recommendations(trained, users, options.count, options.out, with_seen=options.seen)
+        _write_recommendations(trained, best, users, options.out)
         click.echo(shown(f"{len(users):,} users, up to {options.count} items each: {options.out}"))
 
 
@@ -53,25 +56,68 @@ def _check(options: RecommendOptions) -> None:
     if len(given) != 1:
         got = " and ".join(given) or "none of them"
         raise ValueError(f"Give one of USER, --all, --users FILE and --similar ITEM, got {got}")
+    if options.similar is not None and not (options.candidates is None and options.exclude is None):
+        raise ValueError("--candidates and --exclude are for recommendations; leave them out with --similar")
     to_file = options.all_users or options.users is not None
     if to_file != (options.out is not None):
         raise ValueError("--out FILE belongs to --all and --users: give both, or neither")
     if options.out is not None:
         inputs = {"MODEL": options.folder, "--users": options.users}
+        inputs |= {flag: _id_file(text) for flag, text in _filters(options).items()}
         check_target(options.out, (".csv", ".parquet"), inputs, overwrite=options.overwrite)
 
 
-def _show_for_user(options: RecommendOptions, trained: TrainedFolder, user: str) -> None:
-    row = _index(trained.row_ids, user, "user", options.folder)
-    count = min(options.count, len(trained.column_ids))
-    seen = None if options.seen else trained.seen
-    best = recommend_columns(trained.two_factors, [row], count, seen=seen)
-    columns = best.columns[0, : int(best.counts)].numpy()
+class _Best:
+    """Finds the best columns of rows, as the options say."""
+
+    def __init__(self, options: RecommendOptions, trained: TrainedFolder) -> None:
+        self._two_factors = trained.two_factors
+        self._count = min(options.count, len(trained.column_ids))
+        self._seen = None if options.seen else trained.seen
+        self._candidates, self._exclude = (
+            None if text is None else filter_indices(flag, _ids(flag, text), trained.column_ids)
+            for flag, text in _filters(options).items()
+        )
+
+    def of(self, rows: Any) -> Recommendations:
+        """Return the best columns of rows, of which some may be unknown (-1)."""
+        return recommend_columns(
+            self._two_factors,
+            rows,
+            self._count,
+            seen=self._seen,
+            candidates=self._candidates,
+            exclude=self._exclude,
+        )
+
+
+def _filters(options: RecommendOptions) -> dict[str, str | None]:
+    return {"--candidates": options.candidates, "--exclude": options.exclude}
+
+
+def _id_file(text: str | None) -> Path | None:
+    return Path(text[1:]) if text is not None and text.startswith("@") else None
+
+
+def _ids(flag: str, text: str) -> Any:
+    """Return the ids of a text ``ID,ID``, or of the file of ``@FILE``."""
+    file = _id_file(text)
+    if file is not None:
+        return read_id_list(file)
+    ids = [one.strip() for one in text.split(",")]
+    if not all(ids):
+        raise ValueError(f"`{flag}` must hold ids separated by commas, or @FILE, got {text!r}")
+    return pa.array(ids)
+
+
+def _show_for_user(options: RecommendOptions, trained: TrainedFolder, best: _Best, user: str) -> None:
+    found = best.of([_index(trained.row_ids, user, "user", options.folder)])
+    columns = found.columns[0, : int(found.counts)].numpy()
     # The order is that of the scores before they are clipped, so that the best are not one tie.
-    predictions = trained.predictor.clipped(best.scores[0, : len(columns)].double().numpy())
+    predictions = trained.predictor.clipped(found.scores[0, : len(columns)].double().numpy())
     items = zip(trained.column_ids.ids_at(columns).tolist(), predictions.tolist(), strict=True)
-    found = [{"column": item, "prediction": prediction} for item, prediction in items]
-    _print(options, {"row": user, "recommendations": found}, f"For {user}")
+    recommendations = [{"column": item, "prediction": prediction} for item, prediction in items]
+    _print(options, {"row": user, "recommendations": recommendations}, f"For {user}")
 
 
 def _show_similar(options: RecommendOptions, trained: TrainedFolder, item: str) -> None:
@@ -109,9 +155,7 @@ def _print(options: RecommendOptions, found: dict[str, Any], title: str) -> None
     Console().print(table)
 
 
-def _write_recommendations(
-    trained: TrainedFolder, users: Any, count: int, out: Path, *, with_seen: bool = False
-) -> None:
+def _write_recommendations(trained: TrainedFolder, best: _Best, users: Any, out: Path) -> None:
     """Write the best columns of every user into a CSV or Parquet file, which appears when it is whole.
 
     Columns: ``row``, ``rank`` from 1, ``column``, ``prediction`` and ``known``, which is False for a user
@@ -119,34 +163,30 @@ def _write_recommendations(
 
     Args:
         trained: the model.
+        best: finds the columns.
         users: ids of rows, an array of pyarrow; those that the model does not know are allowed.
-        count: how many columns for each.
         out: ``.csv`` or ``.parquet``.
-        with_seen: whether columns are recommended that a row has been trained with.
 
     Raises:
         DataError, OSError: the folder is damaged, the file cannot be written.
 
     """
-    count = min(count, len(trained.column_ids))
     with atomic_file(out) as partial, _writer(partial, out.suffix, trained, users) as writer:
         for start in range(0, len(users), USERS_AT_ONCE):
-            block = users[start : start + USERS_AT_ONCE]
-            writer.write_table(_recommended(trained, block, count, with_seen=with_seen))
+            writer.write_table(_recommended(trained, best, users[start : start + USERS_AT_ONCE]))
 
 
-def _recommended(trained: TrainedFolder, users: Any, count: int, *, with_seen: bool) -> pa.Table:
-    rows = trained.row_ids.indices(users)
-    best = recommend_columns(trained.two_factors, rows, count, seen=None if with_seen else trained.seen)
-    user, rank = np.nonzero(best.columns.numpy() >= 0)
+def _recommended(trained: TrainedFolder, best: _Best, users: Any) -> pa.Table:
+    found = best.of(trained.row_ids.indices(users))
+    user, rank = np.nonzero(found.columns.numpy() >= 0)
     # In the order of the scores before they are clipped, so that the best are not one tie.
-    predictions = trained.predictor.clipped(best.scores.double().numpy()[user, rank])
+    predictions = trained.predictor.clipped(found.scores.double().numpy()[user, rank])
     columns = {
         "row": users.take(user),
         "rank": rank.astype(np.int32) + 1,
-        "column": trained.column_ids.ids_at(best.columns.numpy()[user, rank]),
+        "column": trained.column_ids.ids_at(found.columns.numpy()[user, rank]),
         "prediction": predictions,
-        "known": best.known.numpy()[user],
+        "known": found.known.numpy()[user],
     }
     return pa.table(columns, schema=_schema(trained, users))
 

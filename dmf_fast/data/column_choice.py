@@ -32,6 +32,15 @@ def are_known(names: Sequence[str], count: int) -> bool:
     return all(_of_role(names, role) for role in range(count))
 
 
+def is_id_name(name: str) -> bool:
+    """Return whether ``name`` is a well-known one of a column with row ids or column ids.
+
+    >>> is_id_name("movieId"), is_id_name("rating")
+    (True, False)
+    """
+    return any(_of_role([name], role) for role in (0, 1))
+
+
 def choose_columns(
     table: str, names: Sequence[str] | None, width: int, columns: Sequence[str] | None, count: int
 ) -> list[int]:

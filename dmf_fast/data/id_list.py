@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dmf_fast.data.column_choice import are_known
+from dmf_fast.data.column_choice import is_id_name
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.raw_ids import id_array
 from dmf_fast.data.sources import file_at
@@ -38,7 +38,7 @@ def read_id_list(source: str | os.PathLike[str]) -> Any:
         text = pa.array([_unquoted(line) for line in lines], pa.large_binary()).cast(pa.large_string())
     ids = id_array(text)
     ids = ids.filter(pc.not_equal(ids, ""))
-    if len(ids) and are_known(header_names([ids[0].as_py()]), 1):
+    if len(ids) and is_id_name(header_names([ids[0].as_py()])[0]):
         ids = ids[1:]
     if not len(ids):
         raise DataError(f"{file} holds no ids; write one a line")

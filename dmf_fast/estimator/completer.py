@@ -205,20 +205,36 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         predictions = self._fitted.predictor.predict(rows, columns)
         return (predictions.values, predictions.known) if return_known else predictions.values
 
-    def recommend(self, ids: Any, k: int = 10, *, exclude_seen: bool = True) -> Ranking:
+    def recommend(
+        self, ids: Any, k: int = 10, *, exclude_seen: bool = True, candidates: Any = None, exclude: Any = None
+    ) -> Ranking:
         """Return the ``k`` column ids with the highest predictions for every row id, and these predictions.
 
         Args:
-            ids: ``(asked,)`` row ids; an unknown one gets the columns of the highest bias.
+            ids: row ids, shape ``(asked,)``; an unknown one gets the columns with the highest bias.
             k: at least 1.
-            exclude_seen: whether a row does not get columns that it has ratings of.
+            exclude_seen: whether a row does not get columns that it has rated.
+            candidates: column ids, shape ``(candidates,)``: the only ones that may be recommended; None for
+                all.
+            exclude: column ids, shape ``(excluded,)``, that are not recommended, even if they are candidates.
+                In both, unknown ids are ignored, with a `UserWarning`.
 
         Raises:
-            ValueError: the ratings were not kept, although they are to be left out.
+            ValueError: ``exclude_seen`` is set but the ratings were not kept; ``k`` is out of range; an id is
+                missing.
+            TypeError: ids are not hashable, or are not a list or an array.
 
         """
         check_is_fitted(self)
-        return recommend_ids(self._fitted, ids, k, exclude_seen=exclude_seen, device=device_of(self.device))
+        return recommend_ids(
+            self._fitted,
+            ids,
+            k,
+            exclude_seen=exclude_seen,
+            candidates=candidates,
+            exclude=exclude,
+            device=device_of(self.device),
+        )
 
     def similar_items(self, ids: Any, k: int = 10) -> Ranking:
         """Return the ``k`` other column ids that are most like each of ``ids``, with their cosines.

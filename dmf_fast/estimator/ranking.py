@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -12,7 +13,9 @@ from dmf_fast.checks import whole_number
 from dmf_fast.data import IdMap
 from dmf_fast.estimator import ids as raw
 from dmf_fast.estimator.fitted import FittedModel
+from dmf_fast.html import html_table
 from dmf_fast.serving import recommend, similar_columns, similar_rows
+from dmf_fast.serving.indices import filter_indices
 
 
 class Ranking(NamedTuple):
@@ -25,9 +28,27 @@ class Ranking(NamedTuple):
     ids: NDArray[np.object_]
     scores: NDArray[np.float64]
 
+    def _repr_html_(self) -> str:
+        """Return a line for every id that was asked for: its best ids, with their scores."""
+        columns = {
+            str(place + 1): [
+                "" if one is None else f"{one} ({score:.3g})"
+                for one, score in zip(self.ids[:, place], self.scores[:, place], strict=True)
+            ]
+            for place in range(self.ids.shape[1])
+        }
+        return html_table(pa.table(columns))
+
 
 def recommend_ids(
-    fitted: FittedModel, ids: Any, k: int, *, exclude_seen: bool, device: torch.device
+    fitted: FittedModel,
+    ids: Any,
+    k: int,
+    *,
+    exclude_seen: bool,
+    candidates: Any,
+    exclude: Any,
+    device: torch.device,
 ) -> Ranking:
     """Return the ``k`` column ids with the highest predictions for every row id; scored on ``device``."""
     rows = fitted.row_ids.indices(_asked(ids))
@@ -37,7 +58,11 @@ def recommend_ids(
         )
     k = min(whole_number("k", k, least=1), fitted.model.shape[1])
     seen = fitted.seen if exclude_seen else None
-    best = recommend(fitted.two_factors.to(device), rows, k, seen=seen)
+    filters = {
+        name: None if given is None else filter_indices(name, _asked(given, name), fitted.column_ids)
+        for name, given in (("candidates", candidates), ("exclude", exclude))
+    }
+    best = recommend(fitted.two_factors.to(device), rows, k, seen=seen, **filters)
     columns, scores = best.columns.numpy(), fitted.predictor.clipped(best.scores.double().numpy())
     return ranking_of(fitted.column_ids, columns, np.where(columns >= 0, scores, -np.inf))
 
@@ -68,8 +93,8 @@ def ranking_of(id_map: IdMap, indices: NDArray[np.int64], scores: NDArray[np.flo
     return Ranking(ids, scores)
 
 
-def _asked(ids: Any) -> Any:
-    """Return the ids that are asked for as a column."""
+def _asked(ids: Any, name: str = "ids") -> Any:
+    """Return the ids that are given as the argument ``name`` as a column."""
     if isinstance(ids, (str, bytes)) or not hasattr(ids, "__len__") or getattr(ids, "ndim", 1) != 1:
-        raise TypeError(f"`ids` must be a list or an array of ids, (asked,), got {ids!r}; write [{ids!r}]")
-    return raw.read_ids("ids", "id", ids)
+        raise TypeError(f"`{name}` must be a list or an array of ids, (asked,), got {ids!r}; write [{ids!r}]")
+    return raw.read_ids(name, "id", ids)

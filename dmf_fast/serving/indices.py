@@ -1,13 +1,17 @@
-"""Checks of the indices that predictions are asked for."""
+"""Checks of the indices and ids that predictions are asked for."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from dmf_fast.data.id_map import IdMap
+from dmf_fast.data.raw_ids import as_list
 from dmf_fast.observations.validation import read_indices
 
 
@@ -37,3 +41,24 @@ def checked_indices(name: str, given: Any, size: int, *, unknown: bool = False) 
         allowed = f"from 0 to {size - 1}" + (", or -1 for an unknown id" if unknown else "")
         raise IndexError(f"`{name}[{place}]` must be {allowed}, got {indices[place]}")
     return torch.from_numpy(np.array(indices, dtype=np.int64))
+
+
+def filter_indices(name: str, given: Any, ids: IdMap) -> NDArray[np.int64]:
+    """Return the indices of the ids of an item filter, -1 for those that the model does not know.
+
+    A `UserWarning` says how many of these there are.
+
+    >>> filter_indices("exclude", ["b", "a"], IdMap(["a", "b"])).tolist()
+    [1, 0]
+    """
+    indices = ids.indices(given)
+    unknown = indices < 0
+    if unknown.any():
+        first = as_list(given[int(unknown.argmax()) :][:1])[0]
+        warnings.warn(
+            f"{unknown.sum()} of {len(indices)} ids of `{name}`, such as {first!r}, are unknown to the model "
+            "and are ignored.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return indices

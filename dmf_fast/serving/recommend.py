@@ -1,8 +1,8 @@
-"""The columns with the highest predictions for many rows, without those that a row has been seen with."""
+"""The columns with the highest predictions for many rows, without those that a row has seen."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,12 +19,12 @@ from dmf_fast.serving.two_factors import TwoFactors
 
 @dataclass(frozen=True, eq=False)
 class Recommendations:
-    """The best columns of every row that was asked for, best first.
+    """The best columns for every requested row, best first.
 
     Attributes:
-        columns: ``(rows, k)``, int64; -1 where a row has fewer left.
+        columns: ``(rows, k)``, int64; -1 where fewer than k columns are left for a row.
         scores: the predictions there, of the dtype of the factors; minus infinity where the column is -1.
-        known: ``(rows,)``, False for rows given as -1, whose columns are those of the highest bias.
+        known: ``(rows,)``, bool; False for rows given as -1, which get the columns with the highest bias.
 
     """
 
@@ -34,43 +34,88 @@ class Recommendations:
 
     @property
     def counts(self) -> Tensor:
-        """How many columns every row has got, ``(rows,)``, int64."""
+        """Number of columns recommended to every row, ``(rows,)``, int64."""
         return (self.columns >= 0).sum(1)
 
 
 @torch.no_grad()
 def recommend(
-    two_factors: TwoFactors, rows: Any, k: int = 10, *, seen: SeenColumns | Observations | None = None
+    two_factors: TwoFactors,
+    rows: Any,
+    k: int = 10,
+    *,
+    seen: SeenColumns | Observations | None = None,
+    candidates: Any = None,
+    exclude: Any = None,
 ) -> Recommendations:
     """Return the ``k`` columns with the highest predictions for every row, exactly.
 
     Columns with equal predictions come in rising order. The work is shared by torch's threads, and the result
-    is bitwise the same for any number of them. Scores live in registers: memory is that of the result and of
-    one copy of ``b``. Two factors on a GPU are multiplied there, in blocks; the result is on the CPU.
+    is bitwise the same for any number of them. Scores stay in registers: memory is that of the result and of
+    one copy of the columns of ``b`` that may be recommended. Factors on a GPU are multiplied there, in
+    blocks; the result is on the CPU.
 
     Args:
         two_factors: see `collapse`.
-        rows: integers from 0 to m-1, ``(rows,)``, in any order; -1 for an id that the model does not know,
-            which gets the columns of the highest bias, and none where there are no biases.
+        rows: integers from 0 to m-1, shape ``(rows,)``, in any order; -1 for an id that the model does not
+            know, which gets the columns with the highest bias, or none if there are no biases.
         k: from 1 to 2**24.
-        seen: what rows have been seen with and should not get. `SeenColumns` are sorted once, for any number
-            of calls; `Observations` are sorted in this one.
+        seen: the columns that each row has seen, which are not recommended to it. `SeenColumns` are sorted
+            once, for any number of calls; `Observations` are sorted in each call.
+        candidates: integers from 0 to n-1, shape ``(candidates,)``, in any order: the only columns that may
+            be recommended; None for all. Work and memory are proportional to their number.
+        exclude: integers from 0 to n-1, shape ``(excluded,)``, in any order: columns that are not
+            recommended, even if they are candidates. In both, repeated columns count once, and -1, an id that
+            the model does not know, is ignored.
 
     Raises:
-        TypeError: ``rows`` or ``k`` are not integers, or ``seen`` is something else.
-        ValueError: ``rows`` is not one-dimensional, ``k`` out of range, or ``seen`` of another shape.
-        IndexError: a row is out of range.
+        TypeError: ``rows``, ``k``, ``candidates`` or ``exclude`` are not integers, or ``seen`` is something
+            else.
+        ValueError: ``rows``, ``candidates`` or ``exclude`` is not one-dimensional, ``k`` is out of range, or
+            ``seen`` has another shape.
+        IndexError: a row or a column is out of range.
 
     Example:
         >>> two_factors = TwoFactors(torch.eye(2), torch.tensor([[1.0, 3.0, 2.0], [5.0, 4.0, 6.0]]))
         >>> recommend(two_factors, [0, 1], 2, seen=SeenColumns.of_pairs([1], [2], (2, 3))).columns
         tensor([[1, 2],
                 [0, 1]])
+        >>> recommend(two_factors, [0, 1], 2, exclude=[1]).columns
+        tensor([[2, 0],
+                [2, 0]])
 
     """
     rows = checked_indices("rows", rows, two_factors.shape[0], unknown=True)
     k = whole_number("k", k, least=1, most=_native.most_best_columns)
     lists = _checked_seen(seen, two_factors.shape)
+    allowed = _allowed(two_factors.shape[1], candidates, exclude)
+    if allowed is None:
+        return _best(two_factors, rows, k, lists)
+    if not len(allowed):
+        return _nothing(rows, k, two_factors.a.dtype)
+    lists = None if lists is None else lists.within(rows[rows >= 0], allowed)
+    best = _best(two_factors.with_columns(allowed), rows, k, lists)
+    columns = torch.where(best.columns >= 0, allowed[best.columns.clamp(min=0)], -1)
+    return replace(best, columns=columns)
+
+
+def _allowed(count: int, candidates: Any, exclude: Any) -> Tensor | None:
+    """Return the columns that may be recommended, rising, or None for all."""
+    if candidates is None and exclude is None:
+        return None
+    allowed = torch.zeros(count, dtype=torch.bool, device="cpu")
+    allowed[slice(None) if candidates is None else _known("candidates", candidates, count)] = True
+    if exclude is not None:
+        allowed[_known("exclude", exclude, count)] = False
+    return allowed.nonzero()[:, 0]
+
+
+def _known(name: str, columns: Any, count: int) -> Tensor:
+    indices = checked_indices(name, columns, count, unknown=True)
+    return indices.masked_select(indices >= 0)
+
+
+def _best(two_factors: TwoFactors, rows: Tensor, k: int, lists: SeenColumns | None) -> Recommendations:
     known = rows >= 0
     columns, scores = top_columns(
         two_factors.a,
@@ -86,6 +131,13 @@ def recommend(
     if not known.all():
         columns[~known], scores[~known] = _most_liked(two_factors, k)
     return Recommendations(columns, scores.add_(two_factors.mean), known)
+
+
+def _nothing(rows: Tensor, k: int, dtype: torch.dtype) -> Recommendations:
+    columns = rows.new_full((len(rows), k), -1)
+    return Recommendations(
+        columns, torch.full(columns.shape, -torch.inf, dtype=dtype, device="cpu"), rows >= 0
+    )
 
 
 def _most_liked(two_factors: TwoFactors, k: int) -> tuple[Tensor, Tensor]:

@@ -111,6 +111,32 @@ class SeenColumns:
         """
         return seen_entries(rows, self.offsets, self.columns)[1]
 
+    def within(self, rows: Tensor, columns: Tensor) -> SeenColumns:
+        """Return what some rows have seen among some columns, by the positions of these.
+
+        Args:
+            rows: int64, ``(rows,)``, in any order; the other rows are left without columns.
+            columns: int64, ``(columns,)``, rising.
+
+        Returns:
+            Seen columns of the shape ``(m, columns)``.
+
+        Example:
+            >>> seen = SeenColumns.of_pairs([0, 1, 1], [2, 0, 2], (2, 3))
+            >>> seen.within(torch.tensor([1]), torch.tensor([1, 2])).columns
+            tensor([1], dtype=torch.int32)
+
+        """
+        rows = torch.unique(rows)
+        position = columns.new_full((self.shape[1],), -1)
+        position[columns] = torch.arange(len(columns), device="cpu")
+        places, entries = seen_entries(rows, self.offsets, self.columns)
+        found = position[entries.long()]
+        counts = torch.zeros_like(self.offsets)
+        counts[rows + 1] = torch.bincount(places[found >= 0], minlength=len(rows))
+        shape = (self.shape[0], len(columns))
+        return SeenColumns(counts.cumsum(0), found[found >= 0].int(), shape)
+
     def save(self, path: str | Path) -> None:
         """Write a safetensors file that `load` maps; it appears when it is whole."""
         # The 8-byte numbers first: they then lie at multiples of 8 in the file.

@@ -116,6 +116,49 @@ def test_users_of_a_file_come_in_its_order_and_unknown_ones_are_flagged(
     assert table[2]["column"] == films[int(bias.argmax())]
 
 
+@pytest.mark.parametrize("of_file", [False, True])
+def test_items_are_recommended_of_the_candidates_without_the_excluded(
+    dmf_fast: Run, trained: Path, ratings_file: Path, tmp_path: Path, of_file: bool
+) -> None:
+    scores = scores_of_unseen(trained, ratings_file, 110)
+    unseen = sorted(scores, key=lambda film: -scores[film])
+    candidates, exclude = [*unseen[2:7], "film 3", unseen[4]], [unseen[3], unseen[0]]
+    given: list[str] = []
+    for flag, ids in (("--candidates", candidates), ("--exclude", exclude)):
+        file = tmp_path / f"{flag}.txt"
+        file.write_text("\n".join(["itemId", *ids]))
+        given += [flag, f"@{file}" if of_file else ", ".join(ids)]
+
+    result = dmf_fast("recommend", trained, 110, *given, "--json")
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == ""
+    expected = [film for film in unseen if film in candidates and film not in exclude]
+    assert [one["column"] for one in json.loads(result.stdout)["recommendations"]] == expected
+
+
+def test_filters_hold_for_all_users(dmf_fast: Run, trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+
+    result = dmf_fast("recommend", trained, "--all", "--seen", "--candidates", "film 3,film 5", "--out", out)
+
+    assert result.exit_code == 0, result.stderr
+    table = csv.read_csv(out).to_pylist()
+    assert len(table) == 60
+    assert {line["column"] for line in table} == {"film 3", "film 5"}
+
+
+def test_unknown_ids_of_filters_are_ignored_with_a_warning(dmf_fast: Run, trained: Path) -> None:
+    expected = dmf_fast("recommend", trained, 110, "--exclude", "film 3", "--json")
+    with pytest.warns(UserWarning, match="2 of 3 ids of `--exclude`, such as 'no film', are unknown"):
+        found = dmf_fast("recommend", trained, 110, "--exclude", "no film,film 3,none", "--json")
+    with pytest.warns(UserWarning, match="1 of 1 ids of `--candidates`"):
+        nothing = dmf_fast("recommend", trained, 110, "--candidates", "no film", "--json")
+
+    assert found.stdout == expected.stdout
+    assert json.loads(nothing.stdout)["recommendations"] == []
+
+
 def test_seen_items_are_recommended_when_asked(dmf_fast: Run, trained: Path) -> None:
     everything = dmf_fast("recommend", trained, 110, "--count", "1000", "--seen", "--json")
 
@@ -149,6 +192,11 @@ def test_similar_items_have_the_largest_cosines(dmf_fast: Run, trained: Path) ->
         (["100", "--out", "x.csv"], "--out FILE belongs to"),
         (["--all", "--out", "x.txt"], ".csv or .parquet"),
         (["--users", "nowhere.txt", "--out", "x.csv"], "nowhere.txt"),
+        (["--similar", "film 3", "--exclude", "film 1"], "leave them out with --similar"),
+        (["100", "--candidates", "film 1,,film 2"], "`--candidates` must hold ids separated by commas"),
+        (["100", "--exclude", ""], "`--exclude` must hold ids"),
+        (["100", "--exclude", "@nowhere.txt"], "nowhere.txt does not exist"),
+        (["--all", "--out", "no.csv", "--exclude", "@no.csv"], "no.csv is --exclude"),
         (["--similar", "no film"], "The item 'no film' is not among the 20"),
     ],
 )

@@ -14,6 +14,7 @@ from dmf_fast.data import DataError, read_id_list
     [
         ("7\n007\n 8.0 \n", ["7", "007", "8"]),
         ("user_id:token\nann\n", ["ann"]),
+        ("movieId\n3\n", ["3"]),
         ('\ufeff"Smith, John"\r\nO"Neill\r\n\r\n"say ""hi"""\r', ["Smith, John", 'O"Neill', 'say "hi"']),
         ("zo\u2028e\nann, bob", ["zo\u2028e", "ann, bob"]),
     ],

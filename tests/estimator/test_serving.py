@@ -41,6 +41,27 @@ def test_what_was_seen_is_recommended_when_it_may_be() -> None:
     assert sorted(everything[0]) == COLUMNS.tolist()
 
 
+def test_only_candidates_are_recommended_and_none_of_the_excluded() -> None:
+    row = X[0, 0]
+    unseen = SAVED.recommend([row], k=1000).ids[0]
+    unseen = unseen[unseen != None].tolist()  # noqa: E711
+    candidates, exclude = [*unseen[::-2], X[0, 1], unseen[2]], [str(unseen[2]), unseen[1]]
+
+    found = SAVED.recommend([row], k=1000, candidates=candidates, exclude=exclude).ids[0]
+
+    expected = [key for key in unseen if key in candidates and str(key) not in map(str, exclude)]
+    assert found[: len(expected)].tolist() == expected
+    assert set(found[len(expected) :]) == {None}
+    assert set(SAVED.recommend([row], candidates=[]).ids[0]) == {None}
+
+
+def test_ids_that_a_filter_does_not_know_are_ignored_with_a_warning() -> None:
+    expected = SAVED.recommend([X[0, 0]], exclude=[COLUMNS[0]]).ids
+    with pytest.warns(UserWarning, match="2 of 3 ids of `exclude`, such as 'no film', are unknown"):
+        found = SAVED.recommend([X[0, 0]], exclude=["no film", COLUMNS[0], "none"]).ids
+    assert found.tolist() == expected.tolist()
+
+
 def test_places_that_cannot_be_filled_hold_none() -> None:
     completer = quick().fit([("ann", "a"), ("ann", "b"), ("bob", "a")], [1.0, 2.0, 3.0])
     ids, scores = completer.recommend(["ann", "bob", "never seen"], k=2)
@@ -63,6 +84,12 @@ def test_similar_ids_are_of_the_same_side_and_not_the_id_itself() -> None:
     [
         (lambda completer: completer.recommend("ann"), TypeError, r"`ids` must be a list .* write \['ann'\]"),
         (lambda completer: completer.recommend(7), TypeError, r"`ids` must be a list .* write \[7\]"),
+        (
+            lambda completer: completer.recommend([7], exclude="a"),
+            TypeError,
+            "`exclude` must be a list or an",
+        ),
+        (lambda completer: completer.recommend([7], candidates=[None]), ValueError, "`candidates` must have"),
         (lambda completer: completer.recommend([7], k=0), ValueError, "`k` must be at least 1"),
         (
             lambda completer: completer.similar_items([7]),
