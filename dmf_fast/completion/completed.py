@@ -9,6 +9,7 @@ import pyarrow as pa
 from dmf_fast.completion.options import CompletionOptions
 from dmf_fast.completion.search import Candidate, PhaseRun
 from dmf_fast.evaluation.baselines import Biases
+from dmf_fast.html import html_table
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.training import FitResult, History
 
@@ -32,7 +33,7 @@ class WidthTrial:
     seconds: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CompletedMatrix:
     """A trained model, the runs that it comes from, and its errors, None where nothing is known.
 
@@ -63,6 +64,20 @@ class CompletedMatrix:
     test_rmse: float | None
     reconstruction_mse: float | None
     widths: tuple[WidthTrial, ...] = ()
+
+    def __repr__(self) -> str:
+        names = ("validation_rmse", "test_rmse", "train_loss", "reconstruction_mse")
+        numbers = {name: getattr(self, name) for name in names}
+        known = [f"{name}={number:.4g}" for name, number in numbers.items() if number is not None]
+        return f"CompletedMatrix({', '.join([self.chosen.name, f'shape={self.model.shape}', *known])})"
+
+    def _repr_html_(self) -> str:
+        columns = {
+            "candidate": [one.name for one in self.candidates],
+            "validation RMSE": [one.validation_rmse for one in self.candidates],
+            "chosen": ["✓" if one is self.chosen else "" for one in self.candidates],
+        }
+        return html_table(pa.table(columns), repr(self))
 
     @property
     def validation_rmse(self) -> float | None:

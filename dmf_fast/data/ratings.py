@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -15,10 +16,12 @@ from dmf_fast.data.bad_rows import BadRows
 from dmf_fast.data.chunks import Place
 from dmf_fast.data.errors import DataError
 from dmf_fast.data.id_map import IdMap
+from dmf_fast.html import html_table
 from dmf_fast.observations import Observations
 from dmf_fast.observations.duplicates import Duplicates
 
 _LONGEST_ID = 80  # in messages
+_SHOWN = 10  # in notebooks
 SomePairs = TypeVar("SomePairs", bound="Pairs")
 
 
@@ -110,6 +113,17 @@ class Ratings(Pairs):
     values: NDArray[np.float32] | NDArray[np.float64] = field(kw_only=True)
     times: NDArray[np.int64] | None = field(default=None, kw_only=True)
 
+    def _repr_html_(self) -> str:
+        first = slice(min(len(self), _SHOWN))
+        columns = {
+            "row": _ids_of(self.rows[first], self.row_ids),
+            "column": _ids_of(self.columns[first], self.column_ids),
+            "value": pa.array(self.values[first]),
+        }
+        if self.times is not None:
+            columns["time"] = pa.array(self.times[first]).cast(pa.timestamp("s"))
+        return html_table(pa.table(columns), f"{self!r}, the first {first.stop:,}")
+
     def select(self, entries: NDArray[Any] | slice) -> Ratings:
         """Return the entries of a mask, of indices or of a slice; the maps stay as they are.
 
@@ -161,6 +175,14 @@ class Ratings(Pairs):
             f"{self.place(second)}: the pair {self.pair_text(second)} stands already at {self.place(first)}; "
             "remove one, or choose with --duplicates first, last, mean or sum"
         ) from cause
+
+
+def _ids_of(indices: NDArray[np.int32], ids: IdMap) -> pa.Array:
+    """Return the ids at indices, as text; null where the index is -1."""
+    known = indices >= 0
+    texts = np.full(len(indices), None, dtype=np.object_)
+    texts[known] = [shortened(str(one), _LONGEST_ID) for one in ids.ids_at(indices[known])]
+    return pa.array(texts, pa.string())
 
 
 def _remapped(indices: NDArray[np.int32], ids: IdMap, others: IdMap) -> NDArray[np.int32]:

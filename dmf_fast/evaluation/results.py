@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import pyarrow as pa
+
 from dmf_fast.evaluation.by_count import CountBin
 from dmf_fast.evaluation.calibration import CalibrationBin
 from dmf_fast.evaluation.errors import RatingErrors
 from dmf_fast.evaluation.ranking import RankingMetrics
+from dmf_fast.html import html_table
 from dmf_fast.options import Option, Options
 
 GROUPS = ("both known", "new column", "new row", "both new")
@@ -81,7 +84,7 @@ class RatingScores:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """A model compared with baselines; `evaluation_tables` is for people, `as_dict` for machines.
 
@@ -97,6 +100,27 @@ class Evaluation:
     baselines: dict[str, RatingScores]
     ranking: RankingMetrics | None = None
     baseline_ranking: RankingMetrics | None = None
+
+    def __repr__(self) -> str:
+        errors = {name: scores.total.rmse for name, scores in self._scores.items()}
+        shown = ", ".join(f"{name} {rmse:.4f}" for name, rmse in errors.items() if rmse is not None)
+        return f"Evaluation({self.model.total.count:,} test ratings; RMSE: {shown or '-'})"
+
+    def _repr_html_(self) -> str:
+        scores = self._scores.values()
+        columns = {
+            "": list(self._scores),
+            "RMSE": [one.total.rmse for one in scores],
+            "MAE": [one.total.mae for one in scores],
+        }
+        for group, errors in self.model.by_group.items():
+            if errors.count:
+                columns[f"RMSE, {group}"] = [one.by_group[group].rmse for one in scores]
+        return html_table(pa.table(columns), f"{self.model.total.count:,} test ratings")
+
+    @property
+    def _scores(self) -> dict[str, RatingScores]:
+        return {"model": self.model} | self.baselines
 
     @property
     def coverage(self) -> dict[str, float | None]:

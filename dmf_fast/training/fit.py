@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from dmf_fast.files.checkpoint import held_folder
+from dmf_fast.html import html_table
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.optim.spec import OptimizerLike, OptimizerSpec
@@ -29,6 +31,9 @@ from dmf_fast.training.options import FitOptions
 from dmf_fast.training.recording import Recording
 from dmf_fast.training.run import Callback, Run, StoppedBecause
 from dmf_fast.training.start import has_left_start
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # A run of fewer steps is not expected to have left its start, unless it has come to rest there.
 _STEPS_TO_LEAVE = 100
@@ -65,6 +70,16 @@ class FitResult:
     engine: str
     not_native_because: str | None = None
     left_start: bool = True
+
+    def plot(self) -> list[Axes]:
+        """Plot the history; see `History.plot`."""
+        return self.history.plot()
+
+    def _repr_html_(self) -> str:
+        names = ("stopped_because", "steps", "best_step", "seconds", "engine", "not_native_because")
+        facts = {name.replace("_", " "): [getattr(self, name)] for name in names}
+        known = {name: value for name, value in facts.items() if value != [None]}
+        return html_table(pa.table(known)) + self.history._repr_html_()
 
 
 def fit(

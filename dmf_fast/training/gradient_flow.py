@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -42,7 +42,7 @@ class GradientFlow:
     """
 
     times: tuple[float, ...]
-    factors: list[list[Tensor]]
+    factors: list[list[Tensor]] = field(repr=False)
     history: History
     gradient_evaluations: int
 

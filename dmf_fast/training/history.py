@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from dmf_fast.extras import require
 from dmf_fast.html import html_table
 
 if TYPE_CHECKING:
@@ -35,11 +36,9 @@ class History(Mapping[str, list[float]]):
     * ``balancedness``: see `dmf_fast.chain.balancedness`.
     * ``singular_value_1`` and so on: of the product, in descending order.
 
-    Libraries that read Arrow streams take a history as it is: ``polars.DataFrame(history)``,
-    ``pyarrow.table(history)``.
-
     Attributes:
-        table: the same as a `pyarrow.Table`, null where a quantity was not measured.
+        table: the same as a `pyarrow.Table`, null where a quantity was not measured, for other libraries and
+            for files, such as ``polars.from_arrow(history.table)``.
 
     Example:
         >>> history = History.of_rows([{"step": 0, "train_loss": 2.5}, {"step": 9, "train_loss": 0.5}])
@@ -83,10 +82,8 @@ class History(Mapping[str, list[float]]):
         return f"History({self.table.num_rows:,} rows: {', '.join(self)})"
 
     def _repr_html_(self) -> str:
-        return html_table(self.table)
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return self.table.__arrow_c_stream__(requested_schema)
+        measured = [name for name in self if self.table[name].null_count < self.table.num_rows]
+        return html_table(self.table.select(measured), "History")
 
     def to_pandas(self) -> Any:
         """Return the history as a `pandas.DataFrame`, one row for every recorded row."""
@@ -101,6 +98,9 @@ class History(Mapping[str, list[float]]):
         Returns:
             The axes of the losses, then those of the singular values where there are any.
 
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+
         Example:
             >>> history = History.of_rows([{"step": 0, "train_loss": 2.5}, {"step": 9, "train_loss": 0.5}])
             >>> (axes,) = history.plot()
@@ -109,6 +109,7 @@ class History(Mapping[str, list[float]]):
             >>> axes.figure.savefig("losses.png")  # doctest: +SKIP
 
         """
+        require("`plot`", "matplotlib")
         from dmf_fast.training.plots import plot_history
 
         return plot_history(self)

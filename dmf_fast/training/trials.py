@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from dmf_fast.files.identity import sha256_of
+from dmf_fast.html import html_table
 from dmf_fast.observations import Observations
 from dmf_fast.optim.spec import OptimizerLike, OptimizerSpec
 from dmf_fast.training.arguments import bound_or_spec, model_of
@@ -53,14 +55,14 @@ class Trial:
     """
 
     labels: Mapping[str, Label]
-    factors: Sequence[Tensor]
+    factors: Sequence[Tensor] = field(repr=False)
     train: Observations
     optimizer: OptimizerLike
     options: FitOptions = FitOptions()  # noqa: RUF009 (frozen)
     recording: Recording = Recording()  # noqa: RUF009 (frozen)
     validation: Observations | None = None
     test: Observations | None = None
-    truth: Tensor | None = None
+    truth: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(
@@ -112,15 +114,22 @@ class TrialResult:
     """
 
     trial: Trial
-    factors: list[Tensor]
+    factors: list[Tensor] = field(repr=False)
     result: FitResult
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trials:
     """What `fit_many` returns: a result for every trial that has ended, in the order of the trials."""
 
     results: list[TrialResult]
+
+    def __repr__(self) -> str:
+        ends = Counter(one.result.stopped_because for one in self.results)
+        return f"Trials({', '.join(f'{count:,} stopped by {why}' for why, count in ends.items())})"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.summary(), "Trials")
 
     def history(self) -> pa.Table:
         """Return the rows of all histories as one table, led by the labels of their trials."""
