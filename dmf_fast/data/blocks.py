@@ -86,7 +86,7 @@ def prepare_blocks(
     Raises:
         DataError: what `read_ratings` raises; or a pair stands twice.
         ValueError: an argument is out of its range, or there are fewer rows than blocks.
-        ImportError: DuckDB is not installed.
+        MissingExtraError: DuckDB is not installed.
         MemoryError: ``memory`` is too little.
         OSError: the folder cannot be written or holds something else.
 

@@ -94,7 +94,7 @@ def tune(
             ``kept_in`` or the journal is damaged or of another search.
         KeyboardInterrupt: Ctrl-C came in the first trial.
         OSError: ``kept_in`` or the journal cannot be written.
-        ImportError: Optuna is not installed.
+        MissingExtraError: Optuna is not installed.
 
     Example:
         >>> from dmf_fast.experiments import low_rank_problem

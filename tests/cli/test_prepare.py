@@ -126,17 +126,6 @@ def test_options_out_of_range_are_a_sentence(
     assert not list(tmp_path.iterdir())
 
 
-def test_without_duckdb_a_sentence_says_what_to_install(
-    dmf_fast: Run, ratings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "duckdb", None)
-    result = dmf_fast("prepare", ratings_file, "--out", tmp_path / "out")
-    assert result.exit_code == 2
-    assert "pip install 'dmf-fast[prepare]'" in result.stderr
-    assert result.stderr.count("\n") == 1
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_full_disk_leaves_the_older_folder(
     dmf_fast: Run, ratings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

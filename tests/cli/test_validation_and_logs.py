@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -138,15 +137,3 @@ def test_tensorboard_gets_the_history_of_the_search_and_the_losses_of_the_refit(
     refit = EventAccumulator(str(logs / "depth-2" / "refit")).Reload()
     assert refit.Scalars("train_loss")
     assert "validation_rmse" not in refit.Tags()["scalars"]
-
-
-def test_without_tensorboard_the_error_says_what_to_install(
-    dmf_fast: Run, ratings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
-
-    refused = dmf_fast("complete", ratings_file, "--tensorboard", tmp_path / "logs", *QUICK)
-
-    assert refused.exit_code == 2
-    assert "pip install 'dmf-fast[tensorboard]'" in refused.stderr
-    assert list(tmp_path.iterdir()) == []
