@@ -36,7 +36,7 @@ for setting, expected in {
 
 @pytest.mark.skipif(HAS_GPU, reason="there is a GPU here")
 def test_observations_on_a_gpu_that_is_not_there_name_the_device() -> None:
-    with pytest.raises(ValueError, match="`device` must be one that torch can use here, got 'cuda'"):
+    with pytest.raises(ValueError, match="`device` must be available to torch, got 'cuda'"):
         Observations([0], [1], [1.0], device="cuda")
 
 
@@ -102,5 +102,5 @@ def test_a_pattern_beyond_a_gpus_counts_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(cuda, "check_usable", lambda device: None)
     shape = (2**31, 5)
     rows = torch.zeros(1, dtype=torch.int64).numpy().astype(index_dtype(shape))
-    with pytest.raises(ValueError, match="a GPU takes at most 2\\*\\*31 - 1 rows"):
+    with pytest.raises(ValueError, match="a GPU must have at most 2\\*\\*31 - 1 rows"):
         build_device_layout(rows, rows, shape, torch.device("cuda:0"))

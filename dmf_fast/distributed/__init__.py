@@ -1,4 +1,4 @@
-"""Matrices whose rows are in the hands of several processes."""
+"""Matrices whose rows are distributed over several processes."""
 
 from dmf_fast.distributed.row_blocks import RowBlocks
 from dmf_fast.distributed.starts import initial_factors

@@ -1,4 +1,4 @@
-"""Reads the entries of the blocks that ``dmf-fast prepare`` wrote."""
+"""Reads the entries of blocks that ``dmf-fast prepare`` wrote."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _TYPES = {"rows": pa.int32(), "columns": pa.int32()}
 
 
 class OwnBlocks(NamedTuple):
-    """What one of the processes reads of a folder.
+    """What one process reads of a folder.
 
     Attributes:
         blocks: the entries of its blocks.
-        row_counts: how many rows each of them has.
-        origin: what tells the folder from others.
+        row_counts: the number of rows of each block, without padding.
+        origin: identifies the folder and the dtype.
 
     """
 
@@ -40,15 +40,16 @@ class OwnBlocks(NamedTuple):
 def read_own_blocks(
     path: Path, sharding: RowSharding, dtype: torch.dtype | None, device: torch.device | str
 ) -> OwnBlocks:
-    """Return the blocks of this process, which reads them alone.
+    """Read the blocks of this process, and no others.
 
-    Raises a `DataError` where they are damaged, a `ValueError` where blocks cannot be shared out evenly.
+    Raises a `DataError` if they are damaged, and a `ValueError` if the number of processes does not divide
+    the number of blocks.
     """
     facts = read_blocks_facts(path)
     if facts.blocks % sharding.size:
         raise ValueError(
-            f"the number of processes must divide the {facts.blocks} blocks, got {sharding.size}; start as "
-            "many as divide it, or prepare the ratings with another --blocks"
+            f"the number of processes must divide the {facts.blocks} blocks, got {sharding.size}; start a "
+            "number that divides it, or prepare the ratings with another --blocks"
         )
     count = facts.blocks // sharding.size
     here = range(sharding.rank * count, (sharding.rank + 1) * count)
@@ -60,9 +61,9 @@ def read_own_blocks(
 
 
 def check_block_files(path: Path, names: Sequence[str]) -> str:
-    """Compare files with their digests, and return the digest of all digests: what folder this is.
+    """Verify the digests of files, and return the digest of all digests, which identifies the folder.
 
-    Raises a `DataError` where one differs.
+    Raises a `DataError` if a digest does not match.
     """
     with reading(path, _KIND, _ADVICE, DataError):
         check_sums(path, (BLOCKS_FACTS, *names))
@@ -72,9 +73,9 @@ def check_block_files(path: Path, names: Sequence[str]) -> str:
 def read_block(
     path: Path, facts: BlocksFacts, block: int, dtype: torch.dtype, device: torch.device | str
 ) -> Observations:
-    """Return the entries of a block, whose row is their place in it.
+    """Return the entries of a block, with rows counted within the block.
 
-    Raises a `DataError` where the file is damaged or not as ``facts`` say.
+    Raises a `DataError` if the file is damaged or does not match ``facts``.
     """
     with reading(path / block_name(block), "a block of ratings", _ADVICE, DataError):
         with pa.memory_map(str(path / block_name(block))) as file:
@@ -93,8 +94,8 @@ def read_block(
 
 
 def row_count(path: Path, block: int) -> int:
-    """Return how many rows of a block there are; a `DataError` where their ids cannot be read."""
-    import pyarrow.parquet as pq  # here, as it is slow to import
+    """Return the number of rows of a block; raise a `DataError` if their ids cannot be read."""
+    import pyarrow.parquet as pq  # here, since it is slow to import
 
     with reading(path / row_ids_name(block), "ids of rows", _ADVICE, DataError):
         return int(pq.read_metadata(path / row_ids_name(block)).num_rows)

@@ -1,4 +1,4 @@
-"""A model of rows that processes share, as that of the rows of this process."""
+"""The local part of a model whose rows are distributed over processes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from dmf_fast.sharding import local_part, whole_tensor
 
 @torch.no_grad()
 def local_predictor(predictor: Predictor) -> Predictor:
-    """Return the predictor of the rows of this process, by their indices here; all must call it together.
+    """Return the predictor for the rows of this process, by their local indices; a collective operation.
 
-    It goes where one of a whole matrix does: `dmf_fast.serving.collapse` and `dmf_fast.serving.recommend`
-    find what this process' rows are recommended, and `dmf_fast.evaluation.evaluate`, given the ratings and
-    the seen columns of these rows and how processes share them, how good the model is for all. Only what has
-    no rows is gathered.
+    It can be used like that of a whole matrix: with `dmf_fast.serving.collapse` and
+    `dmf_fast.serving.recommend` to make recommendations for the rows of this process, and with
+    `dmf_fast.evaluation.evaluate`, given their ratings, their seen columns and the sharding, to evaluate the
+    model on the rows of all processes. Only parameters that are not sharded by rows are gathered.
+
+    Args:
+        predictor: of the whole matrix.
 
     Example:
         >>> from dmf_fast.serving import collapse

@@ -1,4 +1,4 @@
-"""Ratings to measure on, which all processes have read, in the hands of those that have their rows."""
+"""Held-out ratings, read by all processes, distributed to the processes that have their rows."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from dmf_fast.sharding import row_offsets
 
 @dataclass(frozen=True, eq=False)
 class HeldOutShards:
-    """Ratings of another file than that which is trained on; every process must have read the same ones.
+    """Held-out ratings of a file of their own; every process must have read the same ones.
 
     Attributes:
         ratings: all of them.
-        rows: ``(len(ratings),)``, int64: their rows among those of all processes, -1 where none has the id.
-        columns: ``(len(ratings),)``, int64: their columns, -1 where the training ratings lack the id.
-        observed: what is trained on.
+        rows: ``(len(ratings),)``, int64: their rows in the whole matrix, -1 for ids that no process has.
+        columns: ``(len(ratings),)``, int64: their columns, -1 for ids that the training ratings lack.
+        observed: the training entries.
 
     """
 
@@ -39,17 +39,17 @@ class HeldOutShards:
 
     @classmethod
     def of(cls, ratings: Ratings, observed: RowBlocks, row_ids: RowIds, column_ids: IdMap) -> HeldOutShards:
-        """Return the ratings by the rows and columns of what is trained on; all processes call it together.
+        """Find the rows and columns of the ratings in the training matrix; a collective operation.
 
         Args:
-            ratings: read with text ids where the training ratings have such.
-            observed: what is trained on.
-            row_ids: of the rows of this process.
-            column_ids: of all columns.
+            ratings: read with text ids if the training ratings have text ids.
+            observed: the training entries.
+            row_ids: ids of the rows of this process.
+            column_ids: ids of all columns.
 
         """
         here = row_ids.indices(ratings.row_ids.ids)
-        # One more than the row, in the one process that has it, so that 0 stands for none.
+        # The row plus one, in the one process that has it, so that 0 means none.
         places = np.where(here >= 0, here + _first_row(observed) + 1, 0)
         observed.sharding.add_up_arrays([places])
         columns = column_ids.indices(ratings.column_ids.ids)
@@ -57,21 +57,21 @@ class HeldOutShards:
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """Where both ids are known, to any process, shape ``(len(ratings),)``."""
+        """Whether both ids are known to any process, shape ``(len(ratings),)``."""
         known: NDArray[np.bool_] = (self.rows >= 0) & (self.columns >= 0)
         return known
 
     def held_out(self) -> HeldOut:
-        """Return the ratings of this process' rows, by these; process 0 has those of unknown rows, too."""
+        """Return the ratings of the rows of this process, by local row; process 0 also gets unknown rows."""
         own = self._is_here if self.observed.sharding.rank else self._is_here | (self.rows < 0)
         rows = np.where(self.rows[own] >= 0, self.rows[own] - _first_row(self.observed), -1)
         return HeldOut(rows, self.columns[own], self.ratings.values[own].astype(np.float64))
 
     def row_blocks(self, duplicates: Duplicates = "error") -> RowBlocks:
-        """Return the ratings whose ids are known, in the same hands as what is trained on.
+        """Return the ratings with known ids, distributed like the training entries.
 
-        Raises a `ValueError` in a process where a pair stands twice and ``duplicates`` is ``"error"``:
-        `Ratings.refuse_duplicates` says it in all.
+        Raises a `ValueError` in the process that has a repeated pair if ``duplicates`` is ``"error"``;
+        `Ratings.refuse_duplicates` raises it in all processes.
         """
         own = self._is_here & (self.columns >= 0)
         rows, columns = self.rows[own] - _first_row(self.observed), self.columns[own]
@@ -91,7 +91,7 @@ class HeldOutShards:
 
     @cached_property
     def _is_here(self) -> NDArray[np.bool_]:
-        """Which rows are in this process."""
+        """Whether the row of each rating is in this process."""
         first = _first_row(self.observed)
         rows: NDArray[np.bool_] = (self.rows >= first) & (
             self.rows < first + sum(part.shape[0] for part in self.observed.parts)
@@ -100,11 +100,11 @@ class HeldOutShards:
 
     @property
     def _digest(self) -> str:
-        """What tells these ratings from others, in all processes alike."""
+        """Digest of the ratings, the same in all processes."""
         arrays = self.rows, self.columns, self.ratings.values
         return sha256_of(*(torch.from_numpy(np.ascontiguousarray(one)) for one in arrays))
 
 
 def _first_row(observed: RowBlocks) -> int:
-    """Return which of all rows the first one of this process is."""
+    """Return the index of the first row of this process in the whole matrix."""
     return observed.first_block * observed.rows_a_block

@@ -1,4 +1,4 @@
-"""Observed entries whose rows are in the hands of several processes."""
+"""Observed entries whose rows are distributed over several processes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dmf_fast.checks import whole_number
 from dmf_fast.distributed.block_entries import read_own_blocks
 from dmf_fast.observations import Observations
 from dmf_fast.observations.splitting import split_masks
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 
 def _refusal(what: str) -> Any:
-    """Return a method that refuses what there is of all entries, and each of the parts has of its own."""
+    """Return a method that raises a `TypeError`, for what each part has but the whole has not."""
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
         raise TypeError(
-            f"RowBlocks do not have {what}, as each process has its own rows; take `parts` for the entries "
+            f"RowBlocks do not have {what}, since each process has its own rows; use `parts` for the entries "
             "of this process, or train with dmf_fast.fit, complete_matrix or completion_loss"
         )
 
@@ -35,32 +36,33 @@ def _refusal(what: str) -> Any:
 
 
 class RowBlocks(Observations):
-    """Observed entries of an ``(m, n)`` matrix whose rows were dealt to V blocks, for one or more processes.
+    """Observed entries of an ``(m, n)`` matrix whose rows are divided into V blocks over the processes.
 
-    ``dmf-fast prepare`` writes such blocks and `open` reads those of this process, V divided by the number of
-    processes. They go where `Observations` go in `dmf_fast.completion_loss`, `dmf_fast.fit` and
-    `dmf_fast.completion.complete_matrix`, which then compute with the others: every process calls them alike.
+    ``dmf-fast prepare`` writes such blocks, and `open` reads those of this process, V divided by the number
+    of processes. They take the place of `Observations` in `dmf_fast.completion_loss`, `dmf_fast.fit` and
+    `dmf_fast.completion.complete_matrix`, which are then collective: all processes must call them alike.
 
-    ``shape``, ``nnz``, ``len`` and ``total_weight`` are those of the whole matrix. Its entries are those of
-    all ``parts``; there are no ``rows``, ``columns``, ``values`` or ``layout()`` of it.
+    ``shape``, ``nnz``, ``len`` and ``total_weight`` are those of the whole matrix. The entries are only
+    available from ``parts``; there are no ``rows``, ``columns``, ``values`` or ``layout()`` of the whole.
 
     Args:
-        blocks: those of this process, in order, each with equally many rows and all n columns.
-        mesh: of one dimension, over the processes; None for a process alone.
-        reproducible: results do not depend on the number of processes, bit by bit, as long as each has a
-            power of two of blocks. Each block is then swept alone, which takes longer the smaller they are.
-        row_counts: of every block here, how many of its rows there are; the others, at its end, stay zero.
-        origin: names where the entries come from, in as many hands as they are; for checkpoints.
+        blocks: the blocks of this process, in order, each with the same number of rows and all n columns.
+        mesh: one-dimensional mesh of the processes; None for a single process.
+        reproducible: make results bit-identical for any number of processes, as long as each has a power of
+            two of blocks. Each block is then swept separately, which is slower the smaller the blocks are.
+        row_counts: for each block of this process, how many of its rows are used; the others, at its end,
+            are padding and stay zero. None if all are used.
+        origin: identifies the source of the entries, for checkpoints; the same for any number of processes.
 
     Attributes:
-        parts: the entries of this process: one `Observations` of its rows, or with ``reproducible`` one for
+        parts: the entries of this process: one `Observations` of its rows or, with ``reproducible``, one for
             each block.
-        sharding: what adds up over parts and processes.
+        sharding: adds up over parts and processes.
         blocks: V.
 
     Raises:
-        ValueError: there are no blocks, shapes or dtypes differ, processes have different numbers of blocks,
-            or blocks are too small to be swept alone.
+        ValueError: there are no blocks; shapes, dtypes or devices differ; only some have weights; processes
+            have different numbers of blocks; or blocks are too small to be swept separately.
 
     Example:
         >>> block = Observations([0, 1], [0, 1], [1.0, 2.0])
@@ -112,14 +114,14 @@ class RowBlocks(Observations):
             self._sharding.together(lambda: _check_large_enough(self))
 
     def _take(self, parts: Sequence[Observations], sharding: RowSharding) -> None:
-        """Take over the entries of this process, and learn how many all have."""
+        """Store the entries of this process, and find the totals over all processes."""
         self._own, self._sharding = tuple(parts), sharding
         self._dtype, self._device = parts[0].dtype, parts[0].device
         here = (self._blocks_here, self._rows_a_block, self._columns)
         most = sharding.largest([*here, *(-one for one in here)])
-        if most != [*here, *(-one for one in here)]:  # seen in all processes
+        if most != [*here, *(-one for one in here)]:  # true in all processes or in none
             raise ValueError(
-                "`blocks` must be equally many of one shape in all processes, got "
+                "`blocks` must have the same number and shape in all processes, got "
                 f"{self._blocks_here} of shape {here[1:]} here and others elsewhere"
             )
         self._nnz = int(sharding.total_of([float(sum(part.nnz for part in parts))]))
@@ -138,18 +140,18 @@ class RowBlocks(Observations):
     ) -> RowBlocks:
         """Return the blocks of this process from a folder that ``dmf-fast prepare`` wrote.
 
-        Only this process' part is read. Its bytes are compared with their digests.
+        Each process reads only its own blocks, and verifies their digests.
 
         Args:
-            path: the folder; every process must see it.
-            mesh: see the class; its size must divide the number of blocks.
-            reproducible: see the class.
-            dtype: of the values; by default as they were prepared.
-            device: where they are used; by default that of the mesh.
+            path: the folder, which all processes must be able to read.
+            mesh: as for the class; its size must divide the number of blocks.
+            reproducible: as for the class.
+            dtype: of the values; by default that of the files.
+            device: device on which they are used; by default that of the mesh.
 
         Raises:
-            DataError: there is no such folder, it is damaged, or of another version.
-            ValueError: the processes do not divide the blocks.
+            DataError: the folder does not exist, is damaged, or is of another version.
+            ValueError: the number of processes does not divide the number of blocks.
 
         Example:
             >>> RowBlocks.open("no/such/folder")  # doctest: +ELLIPSIS
@@ -167,52 +169,52 @@ class RowBlocks(Observations):
 
     @property
     def parts(self) -> tuple[Observations, ...]:
-        """The entries of this process: those of its rows, or of each of its blocks."""
+        """The entries of this process: those of its rows, or those of each of its blocks."""
         return self._own
 
     @property
     def sharding(self) -> RowSharding:
-        """What adds up over parts and processes."""
+        """The distribution of the rows, which adds up over parts and processes."""
         return self._sharding
 
     @property
     def blocks(self) -> int:
-        """How many blocks there are in all processes."""
+        """Number of blocks of all processes."""
         return self._blocks_here * self._sharding.size
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns ``(m, n)`` of the matrix; rows that some blocks lack at their end included."""
+        """Shape ``(m, n)`` of the matrix, including the padding of blocks."""
         return self._rows_a_block * self.blocks, self._columns
 
     @property
     def nnz(self) -> int:
-        """Number of observed entries, of all processes."""
+        """Number of observed entries of all processes."""
         return self._nnz
 
     @property
     def row_count(self) -> int:
-        """Number of rows that there are, of all processes."""
+        """Number of rows of all processes, without the padding of blocks."""
         return self._row_count
 
     @property
     def row_is_there(self) -> Tensor:
-        """Which rows of this process there are, ``(m / processes,)`` booleans."""
+        """Which rows of this process are not padding, ``(m / processes,)`` booleans."""
         places = torch.arange(self._rows_a_block, device="cpu")
         return torch.cat([places < count for count in self._row_counts])
 
     @property
     def first_block(self) -> int:
-        """The number of the first block of this process."""
+        """Index of the first block of this process."""
         return self._blocks_here * self._sharding.rank
 
     @property
     def rows_a_block(self) -> int:
-        """Rows of every block, those that it lacks at its end included."""
+        """Number of rows of every block, including padding."""
         return self._rows_a_block
 
     def generators(self, seed: int) -> list[torch.Generator]:
-        """Return one for every block of this process, which depends on ``seed`` and its number alone."""
+        """Return a generator for each block of this process, which depends only on ``seed`` and its index."""
         blocks = range(self.first_block, self.first_block + self._blocks_here)
         return [torch.Generator().manual_seed(mixed_seed(seed, block)) for block in blocks]
 
@@ -223,28 +225,29 @@ class RowBlocks(Observations):
         )
 
     def digest(self) -> str:
-        """Return what tells these entries from others, the same for every number of processes."""
+        """Return a digest of the source of the entries, the same for any number of processes."""
         of_parts = self._sharding.gathered([_as_bytes(self._origin)])
         return hashlib.sha256(b"".join(sorted({bytes(one.numpy()) for one in of_parts}))).hexdigest()
 
     def to(
         self, device: torch.device | str | int | None = None, dtype: torch.dtype | None = None
     ) -> RowBlocks:
-        """Return these entries on ``device`` and in ``dtype``; ``self`` where nothing changes."""
+        """Return these entries on ``device`` and in ``dtype``; ``self`` if nothing changes."""
         moved = [part.to(device, dtype) for part in self._own]
         if all(one is other for one, other in zip(moved, self._own, strict=True)):
             return self
         return self._with(moved, f"{dtype}")
 
     def map_values(self, change: Callable[[Observations], Observations], how: str) -> RowBlocks:
-        """Return other values at the same places; ``how`` names the change, for checkpoints."""
+        """Apply ``change`` to the values of each part; ``how`` names the change, for checkpoints."""
         return self._with([change(part) for part in self._own], how)
 
     def folds(self, test_fraction: float, count: int, seed: int) -> list[tuple[RowBlocks, RowBlocks]]:  # type: ignore[override]
-        """Return training and test parts, drawn from every block by ``seed`` and its number alone.
+        """Return training and test parts, as `Observations.folds` does for each block separately.
 
-        Otherwise as `Observations.folds`.
+        The draws of a block depend only on ``seed`` and its index.
         """
+        count = whole_number("count", count, least=1)
         drawn = [
             split_masks(
                 rows, self._rows_a_block, test_fraction, mixed_seed(seed, self.first_block + block), count
@@ -260,11 +263,15 @@ class RowBlocks(Observations):
         return list(zip(parts[::2], parts[1::2], strict=True))
 
     def split(self, test_fraction: float, seed: int) -> tuple[RowBlocks, RowBlocks]:
-        """Return a training and a test part, as `folds`."""
+        """Return a training and a test part, see `folds`."""
         return self.folds(test_fraction, 1, seed)[0]
 
     def partition(self, count: int, seed: int) -> Sequence[RowBlocks]:
-        """Return ``count`` random parts that each entry is in one of; a block's are drawn by its number."""
+        """Split the entries into ``count`` random parts; the draws of a block depend only on its index.
+
+        Unlike those of `Observations.partition`, their sizes are random.
+        """
+        count = whole_number("count", count, least=1)
         drawn = [
             torch.randint(count, (len(rows),), generator=own, device="cpu").numpy()
             for rows, own in zip(self._rows_of_blocks(), self.generators(seed), strict=True)
@@ -275,7 +282,7 @@ class RowBlocks(Observations):
     def _divided(
         self, of_blocks: Sequence[Sequence[NDArray[np.bool_]]], names: Sequence[str]
     ) -> list[RowBlocks]:
-        """Return the entries of each of several masks, given those of every block; all are decoded once."""
+        """Return the entries of each of several masks, given by block; entries are decoded only once."""
         each = len(of_blocks) // len(self._own)
         of_parts = []
         for place, part in enumerate(self._own):
@@ -286,7 +293,7 @@ class RowBlocks(Observations):
         ]
 
     def _with(self, parts: Sequence[Observations], how: str) -> RowBlocks:
-        """Return other entries of the same rows; ``how`` says what was done to these."""
+        """Return other entries of the same rows; ``how`` names the change."""
         other = RowBlocks.__new__(RowBlocks)
         for name in ("_blocks_here", "_rows_a_block", "_columns", "_row_counts"):
             setattr(other, name, getattr(self, name))
@@ -295,7 +302,7 @@ class RowBlocks(Observations):
         return other
 
     def _rows_of_blocks(self) -> list[NDArray[Any]]:
-        """Return the row of every entry of every block of this process, counted from its first one."""
+        """Return the rows of the entries of each block of this process, counted within the block."""
         found = []
         for part in self._own:
             rows = part._pattern.coordinates()[0]
@@ -308,7 +315,7 @@ class RowBlocks(Observations):
 
 
 def mixed_seed(seed: int, block: int) -> int:
-    """Return a seed for a block that has nothing in common with those of its neighbors.
+    """Return a seed for a block, unrelated to the seeds of its neighbors.
 
     >>> mixed_seed(0, 1) != mixed_seed(1, 0)
     True
@@ -318,7 +325,7 @@ def mixed_seed(seed: int, block: int) -> int:
 
 def _check_alike(blocks: Sequence[Observations]) -> None:
     if not blocks:
-        raise ValueError("`blocks` must hold at least one block for every process, got none")
+        raise ValueError("`blocks` must hold at least one block in each process, got none")
     for place, block in enumerate(blocks):
         for name in ("shape", "dtype", "device"):
             own, first = getattr(block, name), getattr(blocks[0], name)
@@ -327,7 +334,7 @@ def _check_alike(blocks: Sequence[Observations]) -> None:
 
 
 def _merged(blocks: Sequence[Observations]) -> Observations:
-    """Return the entries of all blocks as those of one matrix."""
+    """Return the entries of all blocks as the entries of one matrix."""
     if len(blocks) == 1:
         return blocks[0]
     size, columns = blocks[0].shape
@@ -335,7 +342,7 @@ def _merged(blocks: Sequence[Observations]) -> Observations:
     weights = [block.weights for block in blocks]
     known = [one for one in weights if one is not None]
     if known and len(known) < len(blocks):
-        raise ValueError("`blocks` must all have weights, or none of them, got some with weights")
+        raise ValueError("all `blocks` must have weights or none of them, got some with weights")
     rows = [own.astype(np.int64) + place * size for place, (own, _) in enumerate(entries)]
     return Observations(
         np.concatenate(rows),
@@ -348,21 +355,21 @@ def _merged(blocks: Sequence[Observations]) -> Observations:
     )
 
 
-# Entries of a block for each of its columns from which on a sweep of it alone costs at most about 30 % more,
-# and less where blocks do not fit the cache: `python -m bench.scaling_out_efficiency`.
+# With at least so many entries per column, sweeping a block separately costs at most about 30 % more, and
+# less if blocks exceed the cache: `python -m bench.scaling_out_efficiency`.
 LEAST_ENTRIES_PER_COLUMN = 40
 
 
 def _check_large_enough(blocks: RowBlocks) -> None:
-    """Raise a `ValueError` where blocks are too small to be swept one by one."""
+    """Raise a `ValueError` if blocks are too small to be swept separately."""
     count, columns = blocks._blocks_here, blocks.shape[1]
     if count == 1 or blocks.nnz >= LEAST_ENTRIES_PER_COLUMN * columns * blocks.blocks:
         return
     here, wanted = blocks.nnz // blocks.blocks, LEAST_ENTRIES_PER_COLUMN * columns
     raise ValueError(
-        f"`reproducible` must be False where blocks have fewer than {wanted:,} entries, "
-        f"{LEAST_ENTRIES_PER_COLUMN} for a column, as each is swept alone, got about {here:,}; prepare the "
-        "ratings with fewer --blocks"
+        f"`reproducible` must be False if blocks have fewer than {wanted:,} entries, "
+        f"{LEAST_ENTRIES_PER_COLUMN} per column, since each is swept separately, got about {here:,}; prepare "
+        "the ratings with fewer --blocks"
     )
 
 

@@ -1,4 +1,4 @@
-"""Factors before the first step, of which every process draws its own rows."""
+"""Initial factors, of which each process draws its own rows."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ def initial_factors(
     *,
     seed: int,
 ) -> list[Tensor]:
-    """Return factors ``[W_1, …, W_N]`` for the entries, of their dtype and on their device.
+    """Return initial factors ``[W_1, …, W_N]`` of the dtype and on the device of ``observations``.
 
-    Where processes share the rows they are `DTensor`s: ``W_N`` is sharded by rows, of which each block is
-    drawn by ``seed`` and its number alone, the others are replicated. ``W_1`` of 2²⁸ numbers or more is
-    sharded by columns: then each process keeps and updates a part of it, and gathers the others in every
-    step.
+    If processes share the rows, they are `DTensor`s: ``W_N`` is sharded by rows, and the draws of each block
+    depend only on ``seed`` and its index; the others are replicated. A ``W_1`` of 2²⁸ numbers or more is
+    sharded by columns: each process keeps and updates a part of it, and gathers the others in each step.
 
     Args:
-        observations: what is trained on.
+        observations: the entries to train on.
         dims: ``(d_0, …, d_N)`` = (columns ``n``, hidden widths, rows ``m``).
         init_scale: see `dmf_fast.initialization.initialize`.
-        initialization: see there; of row blocks ``"gaussian"`` or ``"uniform"``, whose numbers are
-            independent.
+        initialization: see `dmf_fast.initialization.initialize`; for row blocks ``"gaussian"`` or
+            ``"uniform"``, whose entries are independent.
         seed: of the draws.
 
     Raises:
-        ValueError: as `initialize`, or another initialization is asked for where processes share the rows.
+        TypeError, ValueError: as for `dmf_fast.initialization.initialize`, or row blocks are combined with
+            another initialization.
 
     Example:
         >>> train = Observations([0, 1], [0, 1], [1.0, 2.0], shape=(4, 3))

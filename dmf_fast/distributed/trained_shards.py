@@ -1,4 +1,4 @@
-"""A trained folder of rows that processes share, written by one of them that never has all of them."""
+"""Writing a trained folder from one process while the rows are distributed over several."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dmf_fast.serving.seen_columns import SEEN_KIND, SeenColumns
 from dmf_fast.serving.trained_folder import COLUMN_IDS, ROW_IDS, SEEN, depths_of, model_name, write_facts
 from dmf_fast.sharding import RowSharding, local_part, whole_tensor
 
-_CHUNK_BYTES = 1 << 22  # that travel at once
+_CHUNK_BYTES = 1 << 22  # sent at a time
 
 
 def fill_trained_folder_of_shards(
@@ -35,20 +35,20 @@ def fill_trained_folder_of_shards(
     blocks_path: Path,
     biases: Biases,
 ) -> None:
-    """Write a model whose rows processes share as `fill_trained_folder` and `save_biases` write a whole one.
+    """Write a model with distributed rows as `fill_trained_folder` and `save_biases` write a local one.
 
-    All processes call it together. Process 0 gets the rows a few megabytes at a time, in the order in which
-    they stand in the files, that of their ids. It holds the ids of all rows, and a few numbers for each.
+    This is a collective operation. Process 0 receives the rows a few megabytes at a time in the order of the
+    files, that of their ids. It holds the ids of all rows and a few numbers for each.
 
     Args:
-        folder: one that is to be published, on process 0; None on the others.
-        predictors: models of different depths of the entries; the first is the one that counts.
-        observed: the entries that were trained on.
-        blocks_path: the folder that they come from.
-        biases: with those of the rows of this process.
+        folder: the folder to fill, on process 0; None on the others.
+        predictors: models of different depths; the first is the main one.
+        observed: the training entries.
+        blocks_path: the folder that they were read from.
+        biases: the biases, with those of the rows of this process.
 
     Raises:
-        ValueError: there is no predictor, or two are of one depth.
+        ValueError: there is no predictor, or two have the same depth.
         DataError: ids cannot be read.
         OSError: the folder cannot be written; raised in all processes.
 
@@ -75,11 +75,11 @@ def fill_trained_folder_of_shards(
 
 
 def _save(tensors: Mapping[str, Chunks], path: Path | None, kind: str, facts: str) -> None:
-    """Write a file on process 0; the others send their parts of it."""
+    """Write a file on process 0; the others send their parts."""
     try:
         if path is not None:
             save_chunks(tensors, path, kind, facts)
-    finally:  # what is left: where the file cannot be written the others must not wait
+    finally:  # drain the rest, since the others must not wait if the file cannot be written
         for name in in_file_order(tensors):
             deque(tensors[name].parts, maxlen=0)
 
@@ -119,14 +119,14 @@ def _whole(tensor: Tensor) -> Chunks:
 
 @dataclass(frozen=True, eq=False)
 class _RowsById:
-    """The rows that there are, of all processes, in the order of their ids.
+    """The rows of all processes in the order of their ids.
 
     Attributes:
         sharding: of the rows.
         here: the rows of this process in that order.
-        count: how many all processes have.
-        ids: of all rows; None but on process 0.
-        owners: which process has each of them; none but on process 0.
+        count: number of rows of all processes.
+        ids: of all rows, on process 0; None on the others.
+        owners: the process of each row, on process 0; empty on the others.
 
     """
 
@@ -138,7 +138,7 @@ class _RowsById:
 
     @classmethod
     def read(cls, is_first: bool, observed: RowBlocks, path: Path) -> _RowsById:
-        """Return them, of the folder with their ids; all are read on process 0 alone."""
+        """Read the ids from their folder: on process 0 all of them, on the others their own."""
         here = torch.from_numpy(RowIds.of(observed, path).rows)
         sharding, ids, owners = observed.sharding, None, np.empty(0, dtype=np.int32)
         if is_first:
@@ -148,7 +148,7 @@ class _RowsById:
         return cls(sharding, here, observed.row_count, ids, owners)
 
     def chunks(self, local: Tensor) -> Chunks:
-        """Return something with a number, or several, for each row, given those of this process."""
+        """Return a tensor with entries for all rows, given those of this process, in chunks."""
         numbers = local[:1].numel()
         ends = torch.arange(len(self.owners) + 1) * (numbers * local.itemsize)
         shape = (self.count, *local.shape[1:])
@@ -160,12 +160,12 @@ class _RowsById:
         ends: Tensor,
         lengths: NDArray[np.int64] | None = None,
     ) -> Iterator[Tensor]:
-        """Yield on process 0 what belongs to all rows, in chunks; the others send, and yield nothing.
+        """Yield the items of all rows on process 0, in chunks; the others send theirs and yield nothing.
 
         Args:
-            of_rows: gives what belongs to some rows of this process, one after the other.
-            ends: on process 0, how many bytes belong to all rows before each, ``(rows + 1,)``.
-            lengths: on process 0, how many items of the result belong to each row; None for one each.
+            of_rows: returns the items of given rows of this process, concatenated.
+            ends: on process 0, the byte offset of each row, ``(rows + 1,)``.
+            lengths: on process 0, the number of items of each row; None for one each.
 
         """
         bounds = _bounds(ends)
@@ -188,7 +188,7 @@ class _RowsById:
             yield self._joined(own, owners if lengths is None else np.repeat(owners, lengths[rows]))
 
     def _joined(self, own: Tensor, owners: NDArray[np.int32]) -> Tensor:
-        """Return the items of a chunk in order, those of others received, given who has each."""
+        """Return the items of a chunk in order, receiving those of other processes, given their owners."""
         if self.sharding.size == 1:
             return own
         every = own.new_empty(len(owners), *own.shape[1:])
@@ -216,12 +216,12 @@ class _RowsById:
 
 
 def _as_bytes(tensor: Tensor) -> Tensor:
-    """Return the memory of a contiguous tensor, of any dtype, as one that every backend sends."""
+    """Return the memory of a contiguous tensor of any dtype as bytes, which every backend can send."""
     return tensor.view(-1).view(torch.uint8)
 
 
 def _bounds(ends: Tensor) -> list[int]:
-    """Return the rows at which chunks of about `_CHUNK_BYTES`, and of a row at least, begin and end."""
+    """Return the bounds of chunks of about `_CHUNK_BYTES`, and of at least one row."""
     bounds, last = [0], len(ends) - 1
     while bounds[-1] < last:
         most = int(ends[bounds[-1]]) + _CHUNK_BYTES

@@ -1,4 +1,4 @@
-"""The observed entries of a matrix: from what a user gives to the tiled layout that the kernels read."""
+"""The observed entries of a matrix, from user input to the tiled layout that the kernels read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Entries row by row, as in a compressed sparse row matrix, by one sort of one key an entry."""
+"""Conversion of entries to compressed sparse rows by sorting one key per entry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Integers = NDArray[np.integer[Any]]
 
 
 def pair_keys(rows: Integers, columns: Integers, shape: tuple[int, int]) -> Integers:
-    """Return ``row · n + column`` of every entry, in as few bytes as hold it; ``m · n`` is below 2**63.
+    """Return ``row · n + column`` of every entry, in the smallest dtype that holds it; ``m · n`` < 2**63.
 
     >>> pair_keys(np.array([1, 0]), np.array([2, 1]), (2, 3)).tolist()
     [5, 1]
@@ -25,9 +25,9 @@ def pair_keys(rows: Integers, columns: Integers, shape: tuple[int, int]) -> Inte
 def compressed_rows(
     rows: Integers, columns: Integers, shape: tuple[int, int]
 ) -> tuple[NDArray[np.int64], Integers]:
-    """Return where every row begins, ``(m + 1,)``, and the columns of its entries, rising.
+    """Return the offset of every row, ``(m + 1,)``, and the columns of its entries in increasing order.
 
-    An entry that is given twice stands there once. SciPy would do it in the same time, but for the import.
+    Duplicates are dropped. SciPy is as fast, but takes time to import.
 
     >>> offsets, columns = compressed_rows(np.array([1, 0, 1]), np.array([2, 0, 1]), (2, 3))
     >>> offsets.tolist(), columns.tolist()

@@ -1,4 +1,4 @@
-"""Entries out of SciPy's sparse matrices, dense matrices and torch's sparse tensors."""
+"""Extraction of entries from SciPy sparse matrices, dense matrices and torch sparse tensors."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 from dmf_fast.observations.validation import read_any_array
 
 Arguments = tuple[Any, Any, Any, tuple[int, int]]
-"""Rows, columns, values and shape, as the constructor of ``Observations`` takes them."""
+"""Rows, columns, values and shape: arguments of the constructor of ``Observations``."""
 
 
 def scipy_entries(matrix: Any) -> Arguments:
-    """Return the stored entries of a SciPy sparse matrix or array, zeros and duplicates included.
+    """Return the stored entries of a SciPy sparse matrix or array, including zeros and duplicates.
 
-    Raises a `TypeError` where ``matrix`` is something else, a `ValueError` where it has no two dimensions or
-    its parts contradict one another.
+    Raises a `TypeError` if ``matrix`` is not one, and a `ValueError` if it is not two-dimensional or its
+    parts are inconsistent.
     """
-    import scipy.sparse  # here, as it is slow to import and most users hold arrays
+    import scipy.sparse  # here, since it is slow to import and most users pass arrays
 
     if not scipy.sparse.issparse(matrix):
         raise TypeError(
@@ -33,12 +33,12 @@ def scipy_entries(matrix: Any) -> Arguments:
         return *checked_entries(matrix), matrix.shape
     except (ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise ValueError(
-            f"`matrix` must be consistent, but {error}; build it again with its constructor"
+            f"`matrix` must be consistent, but {error}; rebuild it with its constructor"
         ) from error
 
 
 def dense_entries(array: Any, mask: Any) -> Arguments:
-    """Return the entries of a dense matrix where ``mask`` is True, or without one where it is not NaN."""
+    """Return the entries of a dense matrix where ``mask`` is True or, without a mask, that are not NaN."""
     numbers = read_any_array("array", array)
     _check_matrix("array", numbers)
     if mask is None:
@@ -56,7 +56,7 @@ def dense_entries(array: Any, mask: Any) -> Arguments:
 
 
 def torch_sparse_entries(tensor: Any) -> Arguments:
-    """Return the stored entries of a COO, CSR or CSC tensor, zeros and duplicates included."""
+    """Return the stored entries of a COO, CSR or CSC tensor, including zeros and duplicates."""
     if not isinstance(tensor, Tensor) or tensor.layout not in _READERS:
         got = tensor.layout if isinstance(tensor, Tensor) else type(tensor).__name__
         hint = "use Observations.from_dense for a dense matrix, .to_sparse() for another layout"
@@ -64,17 +64,20 @@ def torch_sparse_entries(tensor: Any) -> Arguments:
     _check_matrix("tensor", tensor)
     rows, columns, values = _READERS[tensor.layout](tensor.detach())
     if values.ndim != 1:
-        raise ValueError(f"`tensor` must hold one number an entry, got values of shape {tuple(values.shape)}")
+        raise ValueError(
+            f"`tensor` must hold one number per entry, got values of shape {tuple(values.shape)}"
+        )
     return rows, columns, values, (int(tensor.shape[0]), int(tensor.shape[1]))
 
 
 def checked_entries(matrix: Any) -> tuple[Any, Any, Any]:
-    """Return the row, the column and the value of every stored entry of a matrix, all of them checked.
+    """Return the row, column and value of every stored entry of a matrix, all of them checked.
 
-    ``matrix`` has the attributes of one of SciPy's formats. All parts are checked before one is followed:
-    SciPy's own conversions read and write wherever spoilt ones point. Memory is by the number of entries,
-    never by the shape. Zeros and duplicates are entries; the zeros of DIA are none, which cannot be told from
-    padding. Raises a `ValueError` (and others, where a part is no array at all) that says what is wrong.
+    ``matrix`` has the attributes of a SciPy format. All parts are checked before any index is followed, since
+    SciPy's own conversions read and write out of bounds if the indices are corrupt. Memory grows with the
+    number of entries, not with the shape. Stored zeros and duplicates are entries, except for the zeros of
+    DIA, which cannot be told from padding. Raises a `ValueError` that describes the fault, or another error
+    if a part is not an array.
     """
     count, others = matrix.shape
     match matrix.format:
@@ -89,18 +92,18 @@ def checked_entries(matrix: Any) -> tuple[Any, Any, Any]:
         case "lil":
             lengths = [len(row) for row in matrix.data]
             if [len(row) for row in matrix.rows] != lengths or len(lengths) != count:
-                raise ValueError("its rows and its data differ in their lengths")
+                raise ValueError("its rows and its data differ in length")
             rows = np.repeat(np.arange(count), lengths)
             indices = [index for row in matrix.rows for index in row]
             columns = np.array(indices) if indices else np.zeros(0, dtype=np.int64)
             values = np.array([number for row in matrix.data for number in row], dtype=matrix.dtype)
         case "coo":
             rows, columns, values = matrix.row, matrix.col, matrix.data
-        case "dok":  # a dictionary, whose conversion follows no index
+        case "dok":  # a dictionary, the conversion of which follows no index
             stored = matrix.tocoo()
             rows, columns, values = stored.row, stored.col, stored.data
         case other:
-            raise ValueError(f"its format {other!r} is not known")
+            raise ValueError(f"its format {other!r} is unknown")
     _check_part("values", values)
     for name, indices, size in (("row", rows, count), ("column", columns, others)):
         _check_part(f"{name} indices", indices, kinds="iu")
@@ -112,15 +115,15 @@ def checked_entries(matrix: Any) -> tuple[Any, Any, Any]:
 
 
 def _compressed(matrix: Any, lines: int) -> tuple[Any, Any, Any]:
-    """Return the line, the index within it and the value of every entry of CSR, CSC, or blocks of BSR."""
+    """Return the line, the index within it and the value of each entry of CSR or CSC, or block of BSR."""
     starts = matrix.indptr
     _check_part("indptr", starts, kinds="iu")
     starts = starts.astype(np.int64)
     if len(starts) != lines + 1 or starts[0] != 0 or (np.diff(starts) < 0).any():
         raise ValueError(f"its indptr must rise from 0 over {lines} lines")
-    stored = min(len(matrix.indices), len(matrix.data))  # there may be room for more entries
+    stored = min(len(matrix.indices), len(matrix.data))  # the arrays may have room for more entries
     if starts[-1] > stored:
-        raise ValueError(f"its indptr ends at {starts[-1]}, where {stored} entries are stored")
+        raise ValueError(f"its indptr ends at {starts[-1]}, but {stored} entries are stored")
     kept = slice(int(starts[-1]))
     return np.repeat(np.arange(lines), np.diff(starts)), matrix.indices[kept], matrix.data[kept]
 
@@ -134,7 +137,7 @@ def _blocks(matrix: Any) -> tuple[Any, Any, Any]:
     rows, columns, data = _compressed(matrix, matrix.shape[0] // height)
     _check_part("indices", columns, kinds="iu")
     within = np.arange(height)[:, None], np.arange(width)
-    # As int64, in which no product with a size can overflow unseen: an index lies within the shape.
+    # In int64, no product of an index within the shape and a block size overflows.
     columns = columns.astype(np.int64)
     if len(columns) and (columns.min() < 0 or columns.max() >= matrix.shape[1] // width):
         raise ValueError(f"it holds a block outside the shape {matrix.shape}")
@@ -144,14 +147,14 @@ def _blocks(matrix: Any) -> tuple[Any, Any, Any]:
 
 
 def _diagonals(matrix: Any) -> tuple[Any, Any, Any]:
-    """Return the entries of DIA that are not 0."""
+    """Return the nonzero entries of DIA."""
     _check_part("data", matrix.data, dimensions=2)
     _check_part("offsets", matrix.offsets, kinds="iu")
     if len(matrix.offsets) != len(matrix.data) or len(np.unique(matrix.offsets)) != len(matrix.data):
         raise ValueError(f"it holds {len(matrix.data)} diagonals, whose offsets must differ")
     count, others = matrix.shape
     diagonal, columns = np.nonzero(matrix.data[:, :others])
-    offsets = np.clip(matrix.offsets.astype(np.int64), -count, others)  # those beyond hold nothing
+    offsets = np.clip(matrix.offsets.astype(np.int64), -count, others)  # diagonals beyond these are empty
     rows = columns - offsets[diagonal]
     inside = (rows >= 0) & (rows < count)
     rows, columns = rows[inside], columns[inside]
@@ -173,12 +176,12 @@ def _check_matrix(name: str, matrix: Any) -> None:
 def _not_nan(numbers: Any) -> Any:
     if isinstance(numbers, Tensor):
         return ~torch.isnan(numbers).numpy()
-    # Kinds without NaN are observed everywhere; those that are no numbers are refused with the values.
+    # Dtypes without NaN are observed everywhere; non-numeric ones are rejected later, with the values.
     return ~np.isnan(numbers) if numbers.dtype.kind in "fc" else np.ones(numbers.shape, dtype=np.bool_)
 
 
 def _from_coo(tensor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    # The public accessors refuse tensors that hold duplicates.
+    # The public accessors reject tensors that are not coalesced.
     indices = tensor._indices()
     if indices.shape[0] != 2:
         raise ValueError(f"`tensor` must have two sparse dimensions, got {indices.shape[0]}")
@@ -203,7 +206,7 @@ def _expand(starts: Tensor, nnz: int) -> Tensor:
         or (starts.diff() < 0).any()
     ):
         raise ValueError(
-            f"`tensor` must be consistent, but its starts of lines are no integers that rise from 0 to {nnz}"
+            f"`tensor` must be consistent, but its offsets are not integers that increase from 0 to {nnz}"
         )
     lines = torch.arange(len(starts) - 1, device=starts.device, dtype=starts.dtype)
     return torch.repeat_interleave(lines, starts.diff())

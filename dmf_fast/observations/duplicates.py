@@ -1,4 +1,4 @@
-"""Entries that were given more than once, and the policies for them."""
+"""Policies for entries that are given more than once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dmf_fast import _native
 from dmf_fast.observations.compression import pair_keys
 from dmf_fast.observations.layout import Indices
 
-# Rows and columns, besides as many as there are entries, for which memory is no matter.
+# The fast check takes memory per row and column: it is used up to so many of them more than entries.
 _MOST_LINES = 1 << 20
 
 Duplicates = Literal["error", "first", "last", "mean", "sum"]
@@ -22,7 +22,7 @@ Duplicates = Literal["error", "first", "last", "mean", "sum"]
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """Checked entries of a matrix of ``shape`` in the caller's order; every array is ``(nnz,)``."""
+    """Checked entries of a matrix of ``shape``, in the caller's order; every array is ``(nnz,)``."""
 
     rows: Indices
     columns: Indices
@@ -32,7 +32,7 @@ class Entries:
 
 
 def check_policy(policy: str) -> None:
-    """Refuse an unknown policy."""
+    """Raise a `ValueError` for an unknown policy."""
     if policy not in get_args(Duplicates):
         names = ", ".join(repr(name) for name in get_args(Duplicates))
         raise ValueError(f"`duplicates` must be one of {names}, got {policy!r}")
@@ -43,7 +43,7 @@ def merge_duplicates(entries: Entries, policy: Duplicates) -> Entries:
     if not _has_repeated_pairs(entries):
         return entries
     involved = _positions_of_repeated_pairs(entries)
-    # Only these are sorted, stably, so that a pair's entries stay in their order.
+    # Only these are sorted, stably, so that the entries of a pair keep their order.
     order = involved[np.lexsort((entries.columns[involved], entries.rows[involved]))]
     rows, columns = entries.rows[order], entries.columns[order]
     repeats = np.zeros(len(order), dtype=np.bool_)
@@ -60,7 +60,7 @@ def merge_duplicates(entries: Entries, policy: Duplicates) -> Entries:
 
 
 def _has_repeated_pairs(entries: Entries) -> bool:
-    """Say whether a pair may occur twice: surely not, or perhaps where the matrix is too large to look at."""
+    """Return whether a pair may occur twice; True without a check if the matrix is too large for one."""
     rows, columns, shape = entries.rows, entries.columns, entries.shape
     if rows.dtype != np.int32 or max(shape) > _MOST_LINES + len(rows):
         return True
@@ -73,7 +73,7 @@ def _positions_of_repeated_pairs(entries: Entries) -> NDArray[np.intp]:
     rows, columns, shape = entries.rows, entries.columns, entries.shape
     if len(rows) == 0:
         return np.zeros(0, dtype=np.intp)
-    if shape[0] * shape[1] >= 2**63:  # no key holds a pair: any entry may be involved
+    if shape[0] * shape[1] >= 2**63:  # keys would overflow, so any entry may be involved
         return np.arange(len(rows))
     keys = pair_keys(rows, columns, shape)
     keys.sort()
@@ -88,13 +88,13 @@ def _positions_of_repeated_pairs(entries: Entries) -> NDArray[np.intp]:
 
 def _first_duplicate(entries: Entries, order: NDArray[np.intp], repeats: NDArray[np.bool_]) -> str:
     repeated = np.flatnonzero(repeats)
-    # The smallest position that repeats a pair stands right behind the pair's first one.
+    # The smallest position that repeats a pair comes right after the first position of that pair.
     place = repeated[np.argmin(order[repeated])]
     first, second = order[place - 1], order[place]
     pair = (int(entries.rows[first]), int(entries.columns[first]))
     return (
-        f"rows and columns must name every pair once, got {pair} at positions {first} and {second} "
-        f"({len(repeated)} repeated in all); choose duplicates='first', 'last', 'mean' or 'sum'"
+        f"`rows` and `columns` must not repeat a pair, got {pair} at positions {first} and {second} "
+        f"({len(repeated)} repeats in total); choose duplicates='first', 'last', 'mean' or 'sum'"
     )
 
 
@@ -109,7 +109,7 @@ def _without(entries: Entries, dropped: NDArray[np.intp]) -> Entries:
 def _combine(
     entries: Entries, order: NDArray[np.intp], starts: NDArray[np.intp], policy: Duplicates
 ) -> Entries:
-    """Put the mean or sum of each run of ``order``, which begin at ``starts``, in the place of its first."""
+    """Replace the first entry of each run of ``order``, which begin at ``starts``, by their mean or sum."""
     places = torch.from_numpy(order)
     values = entries.values[places].to(torch.float64).numpy()
     weights = None if entries.weights is None else entries.weights[places].to(torch.float64).numpy()
@@ -135,14 +135,14 @@ def _replaced(name: str, numbers: Tensor, places: Tensor, combined: NDArray[Any]
             f"`{name}` of a repeated pair must combine to a finite {numbers.dtype}, "
             f"got {combined[place]:g} at position {int(places[place])}; choose a wider dtype"
         )
-    numbers[places] = rounded  # our own copy of what the user gave
+    numbers[places] = rounded  # a copy of the user's data
     return numbers
 
 
 def _means(
     values: NDArray[Any], weights: NDArray[Any] | None, starts: NDArray[np.intp]
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Return weighted means and summed weights; where all weights of a pair are 0, the plain mean."""
+    """Return weighted means and summed weights; if all weights of a pair are 0, its plain mean."""
     counts = np.diff(np.append(starts, len(values)))
     means = np.add.reduceat(values, starts) / counts
     if weights is None:
@@ -155,7 +155,7 @@ def _means(
 def _common_weights(
     entries: Entries, weights: NDArray[Any], order: NDArray[np.intp], starts: NDArray[np.intp]
 ) -> NDArray[Any]:
-    """Return the weight that all entries of a pair share."""
+    """Return the weight of each pair, which its entries must share."""
     smallest, largest = np.minimum.reduceat(weights, starts), np.maximum.reduceat(weights, starts)
     differing = np.flatnonzero(smallest != largest)
     if len(differing) > 0:

@@ -1,4 +1,4 @@
-"""Turns what a user gives into checked entries."""
+"""Converts user input to checked entries."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read_values(values: Any, nnz: int, dtype: torch.dtype) -> Tensor:
 
 
 def read_weights(weights: Any, nnz: int, dtype: torch.dtype) -> Tensor | None:
-    """Return a checked copy of ``weights`` on the CPU, or None where there are none."""
+    """Return a checked copy of ``weights`` on the CPU, or None if they are None."""
     if weights is None:
         return None
     numbers = _read_finite("weights", weights, nnz, dtype)

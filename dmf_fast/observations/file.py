@@ -1,4 +1,4 @@
-"""Observations in one file, with their layout: the second run on the same ratings starts at once."""
+"""Saving observations with their layout to a file, so that a later run can start at once."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ _VERSION = "2"
 
 
 def save_observations(observations: Observations, path: str | os.PathLike[str]) -> None:
-    """Write ``observations`` and their layout to ``path``, a safetensors file; about 15 bytes an entry.
+    """Write ``observations`` and their layout to a safetensors file of about 15 bytes per float32 entry.
 
-    The file appears when it is whole, and replaces an older one. Observations of another device are written
-    as those of the CPU.
+    The file is written atomically and replaces an existing one. It holds the CPU layout, whatever the device
+    of the observations.
+
+    Args:
+        observations: what to save.
+        path: where to save it.
 
     Raises:
         OSError: the file cannot be written.
@@ -38,25 +42,31 @@ def save_observations(observations: Observations, path: str | os.PathLike[str]) 
 
     """
     layout = observations.to("cpu").layout()
-    # As int64: its numbers then lie at multiples of 8 bytes in the file.
+    # As int64, so that it is aligned to 8 bytes in the file.
     tensors = {"layout": layout.buffer.view(torch.int64), "values": layout.values}
     if layout.weights is not None:
         tensors["weights"] = layout.weights
     save_tensors(tensors, Path(path), _FORMAT, _VERSION)
 
 
-@torch.inference_mode(False)  # what is read there can be trained on elsewhere
+@torch.inference_mode(False)  # so that observations loaded in inference mode can be trained on
 def load_observations(path: str | os.PathLike[str]) -> Observations:
-    """Return what :func:`save_observations` wrote, on the CPU; the file is mapped, not read.
+    """Load observations that :func:`save_observations` wrote, onto the CPU, by mapping the file into memory.
 
-    Pages come into memory as the kernels read them and can be dropped again: the file must stay as it is
-    while the observations are in use. All bytes are compared with their digest, which takes about a second a
+    Pages are loaded as the kernels read them and may be evicted again, so the file must not change while the
+    observations are in use. The bytes are verified against their digest, which takes about one second per
     gigabyte, and all indices are checked once, in parallel.
 
+    Args:
+        path: the file.
+
+    Returns:
+        The observations, on the CPU.
+
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, something else, or of another version of the layout.
-        MemoryError: there is not enough memory to check it.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged, not a file of observations, or of another version.
+        MemoryError: there is not enough memory to check the file.
 
     Example:
         See :func:`save_observations`.
@@ -64,8 +74,8 @@ def load_observations(path: str | os.PathLike[str]) -> Observations:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{printable(str(path))} is not there: write it with save_observations")
-    with reading(path, "a file of observations", "build them from the ratings again, and save them"):
+        raise FileNotFoundError(f"{printable(str(path))} does not exist; write it with save_observations")
+    with reading(path, "a file of observations", "rebuild and save the observations again"):
         layout = _mapped(path)
         facts = _native.describe_layout(layout.buffer.numpy())
         nnz = facts["nnz"]
@@ -85,12 +95,12 @@ def _mapped(path: Path) -> Layout:
     """Return the tensors of the file."""
     tensors, version = load_tensors(path, _FORMAT)
     if version != _VERSION:
-        raise ValueError(f"it is of version {version}, this dmf_fast reads {_VERSION}")
+        raise ValueError(f"its version is {version}, but this dmf_fast reads version {_VERSION}")
     buffer, values = tensors.pop("layout"), tensors.pop("values")
     weights = tensors.pop("weights", None)
     if tensors or buffer.dtype != torch.int64 or buffer.ndim != 1 or values.dtype not in DTYPES:
         raise ValueError("it must hold layout, values and weights")
     buffer = buffer.view(torch.uint8)
     if not _native.layout_is_sound(buffer.numpy(), torch.get_num_threads()):
-        raise ValueError("its layout is not sound, or of another version")
+        raise ValueError("its layout is invalid or of another version")
     return Layout(buffer, values, weights)

@@ -1,8 +1,8 @@
-"""The layout of the observed entries, which the kernels read: one flat buffer of bytes.
+"""The layout of the observed entries that the kernels read: one flat buffer of bytes.
 
-``csrc/kernels/observed_layout.h`` describes the buffer on the CPU, ``csrc/kernels/cuda/device_layout.h`` that
-on a GPU, where it is built. *Tile order* is the order in which the kernels of a device meet the entries; the
-buffer holds, for every entry in tile order, its place in the caller's arrays.
+``csrc/kernels/observed_layout.h`` describes the buffer on the CPU and ``csrc/kernels/cuda/device_layout.h``
+the one on a GPU, which is built there. *Tile order* is the order in which the kernels of a device visit the
+entries; the buffer holds the position of each entry, in tile order, in the caller's arrays.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Indices = NDArray[np.signedinteger[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What the kernels read of some ``Observations``; shared with them, so never to be written.
+    """What the kernels read of ``Observations``; its memory is shared with them and must not be modified.
 
     Attributes:
         buffer: the tiled pattern, uint8, one-dimensional.
@@ -39,14 +39,14 @@ class Layout:
 
 
 def index_dtype(shape: tuple[int, int]) -> type[np.int32] | type[np.int64]:
-    """Return the smallest dtype in which rows and columns of a matrix of ``shape`` are held."""
+    """Return the dtype that holds the row and column indices of a matrix of ``shape``."""
     return np.int32 if max(shape) <= _LARGEST_INT32 else np.int64
 
 
 def build_layout(rows: Indices, columns: Indices, shape: tuple[int, int]) -> Tensor:
-    """Return the buffer for distinct, checked entries of a matrix of ``shape``, in parallel.
+    """Return the buffer for distinct, checked entries of a matrix of ``shape``, built in parallel.
 
-    ``rows`` and ``columns`` are ``(nnz,)``, both of ``index_dtype(shape)``. Temporary memory: 8 bytes an
+    ``rows`` and ``columns`` are ``(nnz,)``, both of ``index_dtype(shape)``. Temporary memory: 8 bytes per
     entry.
 
     Raises:
@@ -69,25 +69,25 @@ def build_layout(rows: Indices, columns: Indices, shape: tuple[int, int]) -> Ten
 def build_device_layout(
     rows: Indices, columns: Indices, shape: tuple[int, int], device: torch.device
 ) -> Tensor:
-    """Return the buffer on a GPU, sorted there, for the entries of :func:`build_layout`.
+    """Return the buffer for the entries of :func:`build_layout` on a GPU, built there.
 
-    Temporary memory on the GPU: 24 bytes an entry and the indices.
+    Temporary memory on the GPU: 24 bytes per entry, and the indices.
 
     Raises:
-        ValueError: there are no kernels for ``device``, more rows, columns or entries than they can count, or
-            a CUDA graph is being captured.
+        ValueError: there are no kernels for ``device``, there are more rows, columns or entries than they
+            support, or a CUDA graph is being captured.
 
     """
     cuda.check_usable(device)
     if max(shape) > _native.device_max_lines or len(rows) > _native.device_max_nnz:
         raise ValueError(
-            "a GPU takes at most 2**31 - 1 rows and columns and 2**32 - 1 observed entries, got shape "
-            f'{shape} with {len(rows)}; use observations.to("cpu")'
+            "observations on a GPU must have at most 2**31 - 1 rows and columns and 2**32 - 1 entries, got "
+            f'shape {shape} with {len(rows)} entries; use observations.to("cpu")'
         )
     if torch.cuda.is_current_stream_capturing():
         raise ValueError(
             f"a layout cannot be built on {device} while a CUDA graph is captured; "
-            "call observations.layout() first"
+            "call observations.layout() before the capture"
         )
     on_device = (torch.from_numpy(indices).to(device) for indices in (rows, columns))
     buffer: Tensor = torch.ops.dmf_fast.build_layout(*on_device, *shape)
@@ -101,9 +101,9 @@ def decode_layout(buffer: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def caller_positions(buffer: Tensor, nnz: int) -> Tensor:
-    """Return the place of every entry in the caller's arrays, ``(nnz,)`` in tile order, int32 or int64.
+    """Return the position of each entry in the caller's arrays, ``(nnz,)`` in tile order, int32 or int64.
 
-    It is a view into ``buffer`` wherever torch can index with the numbers as they are stored.
+    It is a view of ``buffer`` whenever torch can index with the stored dtype.
     """
     start, item_bytes = 0, 4  # on a GPU
     if buffer.device.type == "cpu":

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dmf_fast.checks import whole_number
 from dmf_fast.files.identity import sha256_of
 from dmf_fast.observations import conversion
 from dmf_fast.observations.duplicates import Duplicates
@@ -30,33 +31,35 @@ from dmf_fast.sharding import WHOLE, RowSharding
 
 
 class Observations:
-    """Observed entries ``b_ij`` of an ``(m, n)`` matrix, with weights or without; immutable.
+    """Observed entries ``b_ij`` of an ``(m, n)`` matrix, with optional weights; immutable.
 
-    The arrays are copied. The tiled layout that the kernels read is built at its first use, in parallel,
-    and replaces the arrays: about 15 bytes an entry remain for float32 values. Every read of ``rows``,
-    ``columns``, ``values`` or ``weights`` returns a new tensor, from then on decoded from the layout;
-    ``coordinates()`` returns rows and columns of one decoding.
+    The arrays are copied. The tiled layout that the kernels read is built in parallel at its first use and
+    replaces the arrays; with float32 values about 15 bytes per entry remain. Each access to ``rows``,
+    ``columns``, ``values`` or ``weights`` returns a new tensor, decoded from the layout once that is built;
+    ``coordinates()`` decodes rows and columns together.
 
     Args:
         rows: ``(nnz,)`` integers of any width in ``[0, m)``: an array, a tensor or a list.
         columns: ``(nnz,)`` integers in ``[0, n)``.
-        values: ``(nnz,)`` real and finite numbers.
-        shape: ``(m, n)``; by default the smallest that holds all entries.
+        values: ``(nnz,)`` finite real numbers.
+        shape: ``(m, n)``; by default the smallest shape that contains all entries.
         weights: ``(nnz,)`` finite numbers ≥ 0, or None for weights of 1.
-        duplicates: what happens to a pair that is given more than once. ``"error"`` refuses it;
-            ``"first"`` and ``"last"`` keep that entry with its weight; ``"mean"`` keeps the mean, weighted
-            where there are weights, with the sum of the weights; ``"sum"`` keeps the sum, and the weights
-            of a pair must agree. Entries stay in the order of the ones that are kept; means and sums
-            stand in the place of their first.
+        duplicates: how to treat a pair (row, column) that is given more than once. ``"error"`` raises an
+            error; ``"first"`` and ``"last"`` keep that entry with its weight; ``"mean"`` keeps the (weighted)
+            mean with the sum of the weights; ``"sum"`` keeps the sum, and the weights of a pair must agree.
+            The remaining entries keep their order; a mean or sum takes the position of the first entry of
+            its pair.
         dtype: float64, float32, bfloat16 or float16, for values and weights. By default that of
             ``values``; float32 for integers, torch's default dtype for lists.
-        device: where the entries are used; by default where ``values`` are.
+        device: device on which the entries are used; by default that of ``values``.
 
     Raises:
-        TypeError: indices are not integers, values or weights not real numbers, or an unsupported dtype.
-        ValueError: lengths disagree, arrays are not one-dimensional, numbers are not finite, a weight is
-            negative, a pair is given twice, or the shape is missing where there are no entries.
-        IndexError: an index is negative or beyond the shape.
+        TypeError: indices are not integers, values or weights are not real numbers, or the dtype is not
+            supported.
+        ValueError: lengths differ, arrays are not one-dimensional, numbers are not finite, a weight is
+            negative, a pair is repeated with ``duplicates="error"``, or ``shape`` is missing and there are no
+            entries.
+        IndexError: an index is negative or outside the shape.
 
     Example:
         >>> import dmf_fast
@@ -99,11 +102,11 @@ class Observations:
         self._hold(pattern, entries.values, entries.weights, device)
 
     def _hold(self, pattern: Pattern, values: Tensor, weights: Tensor | None, device: torch.device) -> None:
-        """Take over checked values and weights of the entries of ``pattern``, in the caller's order."""
+        """Store checked values and weights of the entries of ``pattern``, in the caller's order."""
         self._pattern = pattern
         self._device, self._dtype, self._weighted = device, values.dtype, weights is not None
         self._total_weight = float(pattern.nnz) if weights is None else _sum(weights)
-        # Only until the layout holds them.
+        # Kept until the layout holds them.
         self._values: Tensor | None = values.to(device)
         self._weights = None if weights is None else weights.to(device)
         self._layout: Layout | None = None
@@ -119,7 +122,7 @@ class Observations:
 
     @classmethod
     def _of_layout(cls, pattern: Pattern, layout: Layout) -> Observations:
-        """Return the observations of a layout that is there already; its tensors have been checked."""
+        """Return the observations of an existing layout, whose tensors must have been checked."""
         observations = cls._of(pattern, layout.values, layout.weights, layout.buffer.device)
         observations._values = observations._weights = None
         observations._layout, observations._built = layout, True
@@ -131,11 +134,16 @@ class Observations:
     ) -> Observations:
         """Return the stored entries of a SciPy sparse matrix or array of any format.
 
-        Stored zeros are observations. (The DIA format cannot tell its zeros from padding: SciPy drops
-        them.) A COO matrix that stores a pair twice falls under ``duplicates``.
+        Stored zeros are observations, except in the DIA format, where they cannot be told from padding.
+
+        Args:
+            matrix: ``(m, n)`` sparse matrix or array.
+            duplicates: as for the constructor, for COO matrices that store a pair more than once.
+            dtype: as for the constructor.
 
         Raises:
-            TypeError, ValueError: ``matrix`` is not one, or as for the constructor.
+            TypeError: ``matrix`` is not sparse, or as for the constructor.
+            ValueError: ``matrix`` is not two-dimensional or inconsistent, or as for the constructor.
 
         Example:
             >>> import scipy.sparse, dmf_fast
@@ -148,17 +156,17 @@ class Observations:
 
     @classmethod
     def from_dense(cls, array: Any, mask: Any = None, *, dtype: torch.dtype | None = None) -> Observations:
-        """Return the observed entries of an ``(m, n)`` array or tensor, row by row.
+        """Return the observed entries of an ``(m, n)`` array or tensor in row-major order.
 
         Args:
             array: ``(m, n)`` real numbers.
-            mask: ``(m, n)`` booleans, True where observed. Without a mask NaN marks the holes; with one a
-                NaN at an observed place is an error.
+            mask: ``(m, n)`` booleans, True where observed. Without a mask, NaN marks unobserved entries; with
+                one, an observed NaN is an error.
             dtype: as for the constructor.
 
         Raises:
-            TypeError: ``array`` does not hold real numbers, or ``mask`` no booleans.
-            ValueError: ``array`` is not a matrix, the shapes disagree, or an observed number is not finite.
+            TypeError: ``array`` does not hold real numbers, or ``mask`` does not hold booleans.
+            ValueError: ``array`` is not a matrix, the shapes differ, or an observed number is not finite.
 
         Example:
             >>> import dmf_fast
@@ -175,12 +183,16 @@ class Observations:
     def from_torch_sparse(
         cls, tensor: Tensor, *, duplicates: Duplicates = "error", dtype: torch.dtype | None = None
     ) -> Observations:
-        """Return the stored entries of an ``(m, n)`` sparse COO, CSR or CSC tensor, stored zeros included.
+        """Return the stored entries of an ``(m, n)`` sparse COO, CSR or CSC tensor, including stored zeros.
 
-        A COO tensor that is not coalesced may store a pair twice: that falls under ``duplicates``.
+        Args:
+            tensor: ``(m, n)`` sparse tensor.
+            duplicates: as for the constructor, for COO tensors that are not coalesced.
+            dtype: as for the constructor.
 
         Raises:
-            TypeError, ValueError: ``tensor`` is not one, or as for the constructor.
+            TypeError: ``tensor`` is not such a tensor, or as for the constructor.
+            ValueError: ``tensor`` is not two-dimensional or inconsistent, or as for the constructor.
 
         Example:
             >>> import torch, dmf_fast
@@ -193,16 +205,16 @@ class Observations:
 
     @property
     def rows(self) -> Tensor:
-        """Row of every entry, int64 ``(nnz,)``, in the caller's order; a new tensor."""
+        """Rows of the entries, int64 ``(nnz,)``, in the caller's order; a new tensor."""
         return self._index_tensor(self._pattern.coordinates()[0])
 
     @property
     def columns(self) -> Tensor:
-        """Column of every entry, int64 ``(nnz,)``, in the caller's order; a new tensor."""
+        """Columns of the entries, int64 ``(nnz,)``, in the caller's order; a new tensor."""
         return self._index_tensor(self._pattern.coordinates()[1])
 
     def coordinates(self) -> tuple[Tensor, Tensor]:
-        """Return row and column of every entry, int64 ``(nnz,)`` each, in the caller's order; new tensors.
+        """Return rows and columns of the entries, int64 ``(nnz,)`` each, in the caller's order; new tensors.
 
         Example:
             >>> import dmf_fast
@@ -224,7 +236,7 @@ class Observations:
 
     @property
     def weights(self) -> Tensor | None:
-        """Weights ``(nnz,)`` in the caller's order, a new tensor; or None where all are 1."""
+        """Weights ``(nnz,)`` in the caller's order, a new tensor; None if there are none."""
         if not self._weighted:
             return None
         weights = self._weights
@@ -236,17 +248,17 @@ class Observations:
 
     @property
     def total_weight(self) -> float:
-        """Sum of the weights, in float64; ``nnz`` where there are none."""
+        """Sum of the weights, in float64; ``nnz`` without weights."""
         return self._total_weight
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns ``(m, n)`` of the matrix."""
+        """Shape ``(m, n)`` of the matrix."""
         return self._pattern.shape
 
     @property
     def row_count(self) -> int:
-        """Number of rows that there are: m, which row blocks may have some more places for."""
+        """Number of rows of the matrix, without the padding that row blocks may have."""
         return self.shape[0]
 
     @property
@@ -256,7 +268,7 @@ class Observations:
 
     @property
     def density(self) -> float:
-        """Observed share of the matrix, in [0, 1]; 0 for a matrix without cells."""
+        """Observed fraction of the matrix, in [0, 1]; 0 for an empty matrix."""
         return self.nnz / max(1, self.shape[0] * self.shape[1])
 
     @property
@@ -271,12 +283,12 @@ class Observations:
 
     @property
     def parts(self) -> tuple[Observations, ...]:
-        """The entries of this process, in parts of its rows: here these themselves."""
+        """The entries of this process, split by rows; here ``(self,)``."""
         return (self,)
 
     @property
     def sharding(self) -> RowSharding:
-        """How the rows are shared out to processes: here this one has all of them."""
+        """How the rows are distributed over processes; here this process has all of them."""
         return WHOLE
 
     def __len__(self) -> int:
@@ -295,7 +307,7 @@ class Observations:
         return _restore, (rows, columns, self.values, self.shape, self.weights)
 
     def digest(self) -> str:
-        """Return the SHA-256 of all that these observations hold, in the caller's order.
+        """Return the SHA-256 of the entries, shape and dtype, in the caller's order.
 
         Example:
             >>> import dmf_fast
@@ -309,17 +321,17 @@ class Observations:
         return sha256_of(kind, *(tensor for tensor in tensors if tensor is not None))
 
     def layout(self) -> Layout:
-        """Return the tiled layout on this device, built at the first call; its tensors are not to be written.
+        """Return the tiled layout on this device, built at the first call; its tensors must not be modified.
 
-        All observations that share a pattern (``to``, ``with_values``) share one buffer. Safe to call from
-        several threads.
+        Observations that share a pattern (``to``, ``with_values``) share one buffer. Thread-safe.
 
         Raises:
-            ValueError: the matrix has too many rows and columns for its number of entries.
+            ValueError: the matrix has too many rows, columns or entries for a layout, or there are no kernels
+                for the device.
 
         """
-        # torch.compile cannot trace a lock, and traces a call more than once: the same way each time, so that
-        # nothing here depends on whether the layout was there before.
+        # torch.compile cannot trace a lock. It traces a call more than once and expects equal graphs, so nothing
+        # here may depend on whether the layout existed before.
         self._build_layout()
         assert self._layout is not None
         return self._layout
@@ -328,35 +340,39 @@ class Observations:
         if self._built:
             return
         pattern, device = self._pattern, self._device
-        # Whatever mode or transform (torch.func) the first use is in, the layout belongs to none of them.
+        # The layout must not belong to the mode or transform (torch.func) of its first use.
         with pattern.lock, torch.inference_mode(False), torch._C._DisableFuncTorch():
             if self._built:
                 return
             assert self._values is not None
-            buffer = pattern.buffer(device)  # held here, as the pattern does not hold that of a GPU
+            buffer = pattern.buffer(device)  # the pattern holds that of a GPU only weakly
             values = pattern.to_tile_order(self._values)
             weights = None if self._weights is None else pattern.to_tile_order(self._weights)
             if device.type == "cuda":
-                # Whoever reads the layout next may do so on another stream.
+                # The next reader may use another stream.
                 torch.cuda.current_stream(device).synchronize()
-            # In this order, as other threads read without the lock.
+            # The order matters, since other threads read without the lock.
             self._layout = Layout(buffer, values, weights)
             self._built = True
             self._values = self._weights = None
 
-    # What torch.compiler.assume_constant_result does, without the second that importing torch._dynamo takes:
-    # a function compiled before the layout was built builds it while it is traced. A method, as torch 2.11
-    # passes such a function nothing else than the object that it is called on.
+    # As torch.compiler.assume_constant_result does, without importing torch._dynamo, which takes a second: a
+    # function compiled before the layout is built builds it during tracing. It is a method because torch 2.11
+    # passes such a function only the object that it is called on.
     _build_layout._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def to(
         self, device: torch.device | str | int | None = None, dtype: torch.dtype | None = None
     ) -> Observations:
-        """Return these observations on ``device`` and in ``dtype``; ``self`` where nothing changes.
+        """Return these observations on ``device`` and in ``dtype``; ``self`` if nothing changes.
+
+        Args:
+            device: None for the present one.
+            dtype: None for the present one.
 
         Raises:
-            TypeError: ``device`` is not a device or ``dtype`` is not supported.
-            ValueError: a value or weight is too large for ``dtype``.
+            TypeError: ``device`` is not a device, or ``dtype`` is not supported.
+            ValueError: ``device`` is not available, or a value or weight is too large for ``dtype``.
 
         Example:
             >>> import torch, dmf_fast
@@ -374,13 +390,12 @@ class Observations:
         return self._of(self._pattern, converted, converted_weights, device)
 
     def with_values(self, values: Any, weights: Any = None) -> Observations:
-        """Return other values, and other weights or none, at the same places; the layout is shared.
+        """Return observations with other values and weights at the same positions; the layout is shared.
 
         Args:
-            values: ``(nnz,)`` real and finite numbers in the caller's order; converted to this dtype and
-                device.
-            weights: ``(nnz,)`` finite numbers ≥ 0; None for weights of 1, also where this object has
-                others: pass ``observations.weights`` to keep those.
+            values: ``(nnz,)`` finite real numbers in the caller's order; converted to this dtype and device.
+            weights: ``(nnz,)`` finite numbers ≥ 0, or None for weights of 1; pass ``observations.weights`` to
+                keep the present ones.
 
         Raises:
             TypeError, ValueError: as for the constructor.
@@ -396,7 +411,7 @@ class Observations:
         return self._of(self._pattern, checked, checked_weights, self.device)
 
     def transpose(self) -> Observations:
-        """Return the entries of the transposed matrix, in the same order; it has a layout of its own.
+        """Return the entries of the transposed matrix in the same order, with a layout of their own.
 
         Example:
             >>> import dmf_fast
@@ -409,13 +424,14 @@ class Observations:
         return self._of(pattern, self.values, self.weights, self.device)
 
     def select(self, mask: Any) -> Observations:
-        """Return the entries where ``mask`` is True, in the same order; the shape stays.
+        """Return the entries where ``mask`` is True, in the same order, with the same shape.
 
         Args:
             mask: ``(nnz,)`` booleans in the caller's order.
 
         Raises:
-            TypeError, ValueError: ``mask`` holds something else, or is of another length.
+            TypeError: ``mask`` does not hold booleans.
+            ValueError: ``mask`` does not have shape ``(nnz,)``.
 
         Example:
             >>> import dmf_fast
@@ -427,19 +443,19 @@ class Observations:
         return self._parts(read_mask("mask", mask, self.nnz))[0]
 
     def split(self, test_fraction: float, seed: int) -> tuple[Observations, Observations]:
-        """Return a random training and test part, each in the caller's order.
+        """Return a random training and a test part, each in the caller's order.
 
-        The test part has ``round(test_fraction * nnz)`` entries, drawn uniformly except that every row
-        with entries keeps at least one of them for training. Where rows are so short that this forbids
-        it, the test part is smaller: at most ``nnz`` less the number of rows that have entries. The same
-        seed gives the same parts, whatever the dtype, device and number of threads.
+        The test part has ``round(test_fraction * nnz)`` entries, drawn uniformly, except that every row with
+        entries keeps at least one for training. This limits the test part to ``nnz`` minus the number of rows
+        with entries. The same seed gives the same parts for every dtype, device and number of threads.
 
         Args:
             test_fraction: in [0, 1].
             seed: in [0, 2**63).
 
         Raises:
-            TypeError, ValueError: ``test_fraction`` or ``seed`` is of another type or outside its range.
+            TypeError: ``test_fraction`` is not a number, or ``seed`` is not an integer.
+            ValueError: ``test_fraction`` or ``seed`` is out of range.
 
         Example:
             >>> import dmf_fast
@@ -451,12 +467,18 @@ class Observations:
         return self.folds(test_fraction, 1, seed)[0]
 
     def folds(self, test_fraction: float, count: int, seed: int) -> list[tuple[Observations, Observations]]:
-        """Return training and test parts, as `split` does, ``count`` times with disjoint test parts.
+        """Return ``count`` pairs of training and test parts, as from `split`, with disjoint test parts.
 
-        Where the entries do not suffice for ``count`` there are fewer.
+        If there are not enough entries for ``count`` test parts, there are fewer pairs, but at least one.
+
+        Args:
+            test_fraction: of each test part, in [0, 1].
+            count: number of pairs, at least 1.
+            seed: in [0, 2**63).
 
         Raises:
-            TypeError, ValueError: as `split` raises.
+            TypeError: as for `split`, or ``count`` is not an integer.
+            ValueError: as for `split`, or ``count`` is below 1.
 
         Example:
             >>> import dmf_fast
@@ -465,13 +487,21 @@ class Observations:
             [1, 1]
 
         """
+        count = whole_number("count", count, least=1)
         rows = self._pattern.coordinates()[0]
         masks = split_masks(rows, self.shape[0], test_fraction, seed, count)
         parts = self._parts(*(part for mask in masks for part in (~mask, mask)))
         return list(zip(parts[::2], parts[1::2], strict=True))
 
     def partition(self, count: int, seed: int) -> Sequence[Observations]:
-        """Return ``count`` random parts whose sizes differ by at most one; each entry is in one of them.
+        """Split the entries into ``count`` random parts whose sizes differ by at most one.
+
+        Args:
+            count: number of parts, at least 1.
+            seed: in [0, 2**63).
+
+        Raises:
+            TypeError, ValueError: ``count`` is not an integer or below 1.
 
         Example:
             >>> import dmf_fast
@@ -480,12 +510,13 @@ class Observations:
             [1, 2]
 
         """
+        count = whole_number("count", count, least=1)
         generator = torch.Generator().manual_seed(seed)
         of_entry = torch.randperm(self.nnz, generator=generator, device="cpu").remainder_(count).numpy()
         return self._parts(*(of_entry == part for part in range(count)))
 
     def _parts(self, *masks: NDArray[np.bool_]) -> list[Observations]:
-        """Return the entries of each mask; all are decoded once."""
+        """Return the entries of each mask, decoding all entries only once."""
         rows, columns = self._pattern.coordinates()
         values, weights = self.values, self.weights
 
@@ -499,7 +530,7 @@ class Observations:
 
 
 def _chosen(numbers: Tensor, mask: NDArray[np.bool_]) -> Tensor:
-    """Return the numbers where the mask is True; NumPy takes half the time of torch, but lacks bfloat16."""
+    """Return the numbers where the mask is True; NumPy is twice as fast as torch, but lacks bfloat16."""
     if numbers.device.type == "cpu" and numbers.dtype in (torch.float32, torch.float64):
         return torch.from_numpy(numbers.numpy()[mask])
     return numbers[torch.from_numpy(mask).to(numbers.device)]
@@ -512,26 +543,28 @@ def _narrowed(name: str, numbers: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _sum(weights: Tensor) -> float:
-    # NumPy's sum is the same for any number of threads; torch's is not.
+    # Unlike torch's, NumPy's sum does not depend on the number of threads.
     with np.errstate(over="ignore"):
         total = float(weights.to("cpu", torch.float64).numpy().sum())
     if not np.isfinite(total):
-        raise ValueError("`weights` must have a finite sum, got one beyond float64; scale the weights down")
+        raise ValueError(
+            "the sum of `weights` must be finite in float64, got an overflow; scale the weights down"
+        )
     return total
 
 
 def _restore(*arguments: Any) -> Observations:
-    """Return what was pickled, checked again, where its values were loaded to."""
+    """Return unpickled observations, checked again, on the device that their values were loaded to."""
     *entries, weights = arguments
     return Observations(*entries, weights=weights)
 
 
-# It makes nothing but observations of tensors: torch.load needs no `weights_only=False`.
+# It only makes observations from tensors, so torch.load(weights_only=True) may call it.
 torch.serialization.add_safe_globals([_restore])
 
 
 def _reduced_for_a_process(observations: Observations) -> tuple[Callable[..., Any], tuple[bytes]]:
-    # Tensors go to another process as shared memory, which is gone before it begins if nobody keeps them.
+    # Tensors are sent in shared memory, which would be freed before the other process starts.
     return pickle.loads, (pickle.dumps(observations),)
 
 

@@ -1,4 +1,4 @@
-"""The places of observed entries, shared by all ``Observations`` that differ only in values or dtype."""
+"""The positions of observed entries, shared by ``Observations`` that differ only in values or dtype."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from dmf_fast.observations.layout import (
 )
 
 _CPU = torch.device("cpu")
-# Entries from which on a thread saves more than it costs.
+# Number of entries from which threads save more than they cost.
 _LARGE = 1 << 20
 
 
 class Pattern:
-    """Distinct, checked entries of a matrix; owns its arrays and builds their layout once for every device.
+    """Positions of distinct, checked entries; owns its arrays and builds the layout once for each device.
 
-    Rows and columns are kept only until the layout of the CPU is there, as they can be read back from it.
-    Layouts of a GPU live as long as the observations there that use them.
+    Rows and columns are kept only until the CPU layout is built, which they can be decoded from. GPU layouts
+    live as long as the observations that use them.
     """
 
     __slots__ = ("_coordinates", "_cpu_buffer", "_gpu_buffers", "lock", "nnz", "shape")
@@ -46,7 +46,7 @@ class Pattern:
 
     @classmethod
     def of_layout(cls, buffer: Tensor, shape: tuple[int, int], nnz: int) -> Pattern:
-        """Return the pattern whose layout is ``buffer``, which is taken over; it has been checked."""
+        """Return the pattern whose layout is ``buffer``, which must have been checked and is not copied."""
         pattern = object.__new__(cls)
         pattern.shape = shape
         pattern.nnz = nnz
@@ -57,7 +57,7 @@ class Pattern:
         return pattern
 
     def coordinates(self) -> tuple[Indices, Indices]:
-        """Return the rows and the columns in the caller's order; the arrays are not to be written."""
+        """Return rows and columns in the caller's order; the arrays must not be modified."""
         coordinates = self._coordinates  # read once: another thread may be building the layout
         return decode_layout(self.buffer(_CPU)) if coordinates is None else coordinates
 
@@ -65,7 +65,7 @@ class Pattern:
         """Return the layout's buffer on ``device``.
 
         Raises:
-            ValueError: there are no kernels for ``device``, or it cannot hold the layout of such a matrix.
+            ValueError: there are no kernels for ``device``, or the matrix is too large for a layout there.
 
         """
         with self.lock:
@@ -85,7 +85,7 @@ class Pattern:
         return self._cpu_buffer
 
     def to_tile_order(self, numbers: Tensor) -> Tensor:
-        """Return ``(nnz,)`` numbers in the caller's order as they stand in the layout."""
+        """Return ``(nnz,)`` numbers in tile order, given those in the caller's order."""
         positions, numbers = self._positions(numbers.device), numbers.detach()
         if numbers.device.type != "cpu" or self.nnz < _LARGE:
             return numbers.index_select(0, positions)
@@ -95,13 +95,13 @@ class Pattern:
         def order(begin: int, end: int) -> None:
             torch.index_select(numbers, 0, positions[begin:end], out=ordered[begin:end])
 
-        # One call of torch's takes one thread, which waits for memory most of the time.
+        # index_select is single-threaded and limited by the latency of memory.
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(order, bounds[:-1], bounds[1:]))
         return ordered
 
     def to_caller_order(self, numbers: Tensor) -> Tensor:
-        """Return ``(nnz,)`` numbers in tile order as the caller gave them."""
+        """Return ``(nnz,)`` numbers in the caller's order, given those in tile order."""
         scattered = torch.empty_like(numbers)
         scattered[self._positions(numbers.device)] = numbers
         return scattered

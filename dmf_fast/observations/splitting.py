@@ -1,4 +1,4 @@
-"""Random splits that leave no row without a training entry."""
+"""Random splits that keep a training entry in every row."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from dmf_fast.observations.layout import Indices
 
-# Entries that are looked at besides those that are wanted, as some are the last of their row.
+# How many more entries are drawn than are wanted, since some are the last of their row.
 _MARGIN = 1000
-# A part of all places: of fewer than that, few are drawn twice.
+# Below this fraction (1 / _FEW) of all positions, few of the draws are repeated.
 _FEW = 4
 _BLOCK = 1 << 22
 
@@ -22,11 +22,11 @@ _BLOCK = 1 << 22
 def split_masks(
     rows: Indices, row_count: int, test_fraction: float, seed: int, count: int = 1
 ) -> list[NDArray[np.bool_]]:
-    """Return which entries are test entries of ``count`` disjoint test parts; the others train.
+    """Return the masks of ``count`` disjoint test parts; all other entries are for training.
 
-    Entries go to the test parts in a random order, except the last of each row in that order, until each
-    part is full: plain random splits, changed only where they would empty a row. Where the entries do not
-    suffice there are fewer parts, but one in any case.
+    Test parts are filled with entries in random order, skipping the last entry of each row in that order:
+    plain random splits, changed only where they would leave a row empty. If there are not enough entries,
+    there are fewer parts, but at least one.
     """
     size, seed = _checked_size(test_fraction, len(rows)), _checked_seed(seed)
     may_leave = _may_leave(rows, row_count, seed, max(1, count) * size)
@@ -39,9 +39,9 @@ def split_masks(
 
 
 def _may_leave(rows: Indices, row_count: int, seed: int, wanted: int) -> NDArray[np.int64]:
-    """Return entries in a random order without the last of each row: ``wanted`` of them, or all there are.
+    """Return ``wanted`` entries or more, if there are so many, in random order, without the last of each row.
 
-    Only as many are drawn as are needed: the last of a row is known by the number of those before it.
+    Only as many as needed are drawn: the last entry of a row is recognized by the count of those before it.
     """
     entries_of = _counts(rows, row_count)
     drawn = wanted + _MARGIN
@@ -49,7 +49,7 @@ def _may_leave(rows: Indices, row_count: int, seed: int, wanted: int) -> NDArray
         order = random_order(len(rows), drawn, seed)
         rows_in_order = rows[order]
         last_of_row = np.empty(row_count, dtype=np.int64)
-        last_of_row[rows_in_order] = np.arange(len(order))  # NumPy keeps the last of repeated assignments
+        last_of_row[rows_in_order] = np.arange(len(order))  # of repeated assignments NumPy keeps the last
         emptied = np.bincount(rows_in_order, minlength=row_count) == entries_of
         may_leave = np.ones(len(order), dtype=np.bool_)
         may_leave[last_of_row[emptied & (entries_of > 0)]] = False
@@ -60,7 +60,7 @@ def _may_leave(rows: Indices, row_count: int, seed: int, wanted: int) -> NDArray
 
 
 def _counts(rows: Indices, row_count: int) -> NDArray[np.int64]:
-    """Return the number of entries of every row; NumPy makes a wide copy of what it counts, so bit by bit."""
+    """Return the number of entries of each row, blockwise, since `numpy.bincount` makes an int64 copy."""
     counts = np.zeros(row_count, dtype=np.int64)
     for begin in range(0, len(rows), _BLOCK):
         counts += np.bincount(rows[begin : begin + _BLOCK], minlength=row_count)
@@ -68,9 +68,9 @@ def _counts(rows: Indices, row_count: int) -> NDArray[np.int64]:
 
 
 def random_order(count: int, first: int, seed: int) -> NDArray[np.int64]:
-    """Return the ``first`` of ``count`` places, or all, in a random order.
+    """Return the first ``first`` elements of a random permutation of ``range(count)``, or all of it.
 
-    Of few places it does not permute all: it draws until there are so many different ones.
+    If ``first`` is small, it draws until it has enough distinct numbers, instead of permuting all.
 
     >>> sorted(random_order(4, 9, seed=0).tolist())
     [0, 1, 2, 3]

@@ -1,6 +1,6 @@
-"""Reads and checks what users give as rows, columns, values, weights and shape.
+"""Reads and checks user input: rows, columns, values, weights and shape.
 
-Every error names the argument, the first offending position, what was expected and what to do.
+Every error names the argument, the first offending position, the requirement and a remedy.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def read_indices(name: str, given: Any) -> NDArray[Any]:
     if numbers.ndim == 1 and len(numbers) == 0 and isinstance(given, (list, tuple)):
         return np.zeros(0, dtype=np.int64)  # an empty list has no dtype
     if _kind(numbers) not in "iu":
-        hint = "convert with .astype(np.int64) or .long() where that is what you mean"
+        hint = "convert with .astype(np.int64) or .long() if that is intended"
         raise TypeError(f"`{name}` must hold integers, got {numbers.dtype}; {hint}")
     _check_one_dimensional(name, numbers)
     return numbers.numpy() if isinstance(numbers, Tensor) else numbers
@@ -35,7 +35,7 @@ def read_numbers(name: str, given: Any) -> NDArray[Any] | Tensor:
     if _kind(numbers) not in "iuf":
         raise TypeError(
             f"`{name}` must hold real numbers, got {numbers.dtype}; "
-            + ("take their .real" if _kind(numbers) == "c" else "convert to a floating dtype first")
+            + ("use its .real" if _kind(numbers) == "c" else "convert to a floating dtype first")
         )
     _check_one_dimensional(name, numbers)
     return numbers
@@ -75,7 +75,7 @@ def read_any_array(name: str, given: Any) -> NDArray[Any] | Tensor:
 
 
 def default_dtype(values: Any) -> torch.dtype:
-    """Return the dtype that ``values`` get where none is named."""
+    """Return the default dtype for ``values``."""
     if isinstance(values, (list, tuple)):
         return torch.get_default_dtype()
     numbers = values if isinstance(values, Tensor) else np.asarray(values)
@@ -86,13 +86,13 @@ def default_dtype(values: Any) -> torch.dtype:
     known = {2: torch.float16, 4: torch.float32, 8: torch.float64}
     if numbers.itemsize not in known:
         raise TypeError(
-            f"`values` must have a dtype that torch knows, got {numbers.dtype}; choose one with dtype="
+            f"`values` must have a dtype that torch supports, got {numbers.dtype}; choose one with dtype="
         )
     return known[numbers.itemsize]
 
 
 def check_dtype(dtype: Any) -> torch.dtype:
-    """Refuse dtypes that the kernels do not know."""
+    """Return ``dtype``; raise a `TypeError` if the kernels do not support it."""
     if dtype not in DTYPES:
         names = ", ".join(str(supported) for supported in DTYPES)
         raise TypeError(f"`dtype` must be one of {names}, got {dtype!r}; choose one with dtype=")
@@ -100,18 +100,18 @@ def check_dtype(dtype: Any) -> torch.dtype:
 
 
 def check_device(device: Any) -> torch.device:
-    """Return ``device`` with its index, refusing what is not a device or cannot be used here."""
+    """Return ``device`` with its index; raise an error if it is not a device or not available."""
     try:
         return torch.empty(0, device=device).device
     except (TypeError, RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         hint = "; write dtype= before a dtype" if isinstance(device, torch.dtype) else ""
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"`device` must be one that torch can use here, got {device!r}: {reason}{hint}") from error
+        raise kind(f"`device` must be available to torch, got {device!r}: {reason}{hint}") from error
 
 
 def move_advice(device: torch.device) -> str:
-    """Return how observations come to the device of other tensors, or these to one that has kernels.
+    """Return the advice for tensors on another ``device`` than the observations.
 
     >>> move_advice(torch.device("meta"))
     'make it on a CPU or a GPU'
@@ -124,17 +124,17 @@ def to_tensor(numbers: NDArray[Any] | Tensor, dtype: torch.dtype) -> Tensor:
     """Return a contiguous copy of ``numbers`` in ``dtype`` on the CPU."""
     if isinstance(numbers, Tensor):
         return numbers.to(dtype, copy=True).contiguous()
-    # NumPy has no bfloat16, and torch takes neither foreign byte orders nor extended precision.
+    # NumPy has no bfloat16, and torch accepts neither foreign byte orders nor extended precision.
     numpy_dtype = {torch.float64: np.float64, torch.float16: np.float16}.get(dtype, np.float32)
     with np.errstate(over="ignore"):
         return torch.from_numpy(np.array(numbers, dtype=numpy_dtype, order="C")).to(dtype)
 
 
 def resolve_shape(shape: Any, rows: NDArray[Any], columns: NDArray[Any]) -> tuple[int, int]:
-    """Return ``shape`` as two checked Python integers, or the smallest shape that holds all entries."""
+    """Return ``shape`` as two checked Python integers, or the smallest shape that contains all entries."""
     if shape is None:
         if len(rows) == 0:
-            raise ValueError("`shape` must be (m, n) where there are no entries to infer it from, got None")
+            raise ValueError("`shape` must be (m, n) if there are no entries to infer it from, got None")
         return max(0, int(rows.max())) + 1, max(0, int(columns.max())) + 1
     try:
         sizes = tuple(operator.index(size) for size in shape)
@@ -144,34 +144,34 @@ def resolve_shape(shape: Any, rows: NDArray[Any], columns: NDArray[Any]) -> tupl
         raise ValueError(f"`shape` must be a pair of integers (m, n), got {len(sizes)} of them: {shape!r}")
     for axis, size in zip(("rows", "columns"), sizes, strict=True):
         if not 0 <= size <= _LARGEST_INT64:
-            raise ValueError(f"`shape` must hold a positive number of {axis}, below 2**63, got {size}")
+            raise ValueError(f"the number of {axis} in `shape` must be from 0 to 2**63 - 1, got {size}")
     return sizes
 
 
 def check_length(name: str, length: int, expected: int) -> None:
-    """Refuse arrays that do not belong to the same entries."""
+    """Raise a `ValueError` if an array does not have the expected length."""
     if length != expected:
         raise ValueError(
-            f"`{name}` must hold one number for each of the {expected} rows given, got {length}; "
-            "rows, columns, values and weights are as long as each other"
+            f"`{name}` must hold one number for each of the {expected} entries of `rows`, got {length}; "
+            "all arrays must have the same length"
         )
 
 
 def check_range(name: str, indices: NDArray[Any], size: int) -> None:
-    """Refuse indices outside ``[0, size)``."""
+    """Raise an `IndexError` for indices outside ``[0, size)``."""
     if len(indices) == 0 or (indices.min() >= 0 and indices.max() < size):
         return
     position = int(np.argmax((indices < 0) | (indices >= size)))
     limit = f"be from 0 to {size - 1}" if size > 0 else f"not occur: the shape has no {name}"
     raise IndexError(
-        f"`{name}` must {limit}, got {name}[{position}] = {indices[position]}; indices count from 0, "
-        "give shape=(m, n) if the matrix is larger"
+        f"`{name}` must {limit}, got {name}[{position}] = {indices[position]}; indices start at 0, "
+        "pass shape=(m, n) if the matrix is larger"
     )
 
 
 def check_finite(name: str, numbers: Tensor, given: NDArray[Any] | Tensor) -> None:
-    """Refuse NaN and infinity in ``numbers``, which were converted from ``given``."""
-    # The extremes, which NaN takes over, need no temporary memory.
+    """Raise a `ValueError` for NaN or infinity in ``numbers``, which were converted from ``given``."""
+    # aminmax propagates NaN and needs no temporary memory.
     if len(numbers) == 0 or bool(torch.isfinite(torch.stack(numbers.aminmax())).all()):
         return
     position = int((~torch.isfinite(numbers)).nonzero()[0])
@@ -179,17 +179,17 @@ def check_finite(name: str, numbers: Tensor, given: NDArray[Any] | Tensor) -> No
     if np.isfinite(number):
         what = f"{number:g}, which {numbers.dtype} cannot hold; choose a wider dtype or scale the {name}"
     else:
-        what = f"{number}; leave entries out that are not known"
+        what = f"{number}; leave out unknown entries"
     raise ValueError(f"`{name}` must be finite, got {name}[{position}] = {what}")
 
 
 def check_not_negative(name: str, numbers: Tensor) -> None:
-    """Refuse negative numbers."""
+    """Raise a `ValueError` for negative numbers."""
     if numbers.numel() > 0 and bool(numbers.min() < 0):
         position = int((numbers < 0).nonzero()[0])
         raise ValueError(
             f"`{name}` must not be negative, got {name}[{position}] = {float(numbers[position]):g}; "
-            "a weight of 0 switches an entry off"
+            "use a weight of 0 to ignore an entry"
         )
 
 
@@ -202,7 +202,7 @@ def _check_one_dimensional(name: str, numbers: NDArray[Any] | Tensor) -> None:
 
 
 def _kind(numbers: NDArray[Any] | Tensor) -> str:
-    """Return NumPy's letter for the kind of number: b, i, u, f, c, or another."""
+    """Return NumPy's character code for the kind of number: b, i, u, f, c, or another."""
     if not isinstance(numbers, Tensor):
         return numbers.dtype.kind
     if numbers.dtype == torch.bool:

@@ -203,7 +203,7 @@ def test_starts_have_the_size_that_is_asked_for(name: str) -> None:
 def test_what_a_process_has_alone_is_refused_with_what_to_take(
     use: Callable[[RowBlocks], Any], words: str
 ) -> None:
-    with pytest.raises(TypeError, match=f"{words}.*take `parts`"):
+    with pytest.raises(TypeError, match=f"{words}.*use `parts`"):
         use(row_blocks())
 
 
@@ -213,7 +213,7 @@ def test_what_a_process_has_alone_is_refused_with_what_to_take(
         ([], "`blocks` must hold at least one"),
         ([block(0), Observations([0], [0], [1.0], (2, 2))], r"`blocks\[1\]` must have the shape"),
         ([block(0), block(1, dtype=torch.float32)], r"`blocks\[1\]` must have the dtype"),
-        ([block(0), block(1, weighted=True)], "must all have weights, or none"),
+        ([block(0), block(1, weighted=True)], "must have weights or none"),
     ],
 )
 def test_blocks_that_do_not_fit_are_named(blocks: list[Observations], message: str) -> None:

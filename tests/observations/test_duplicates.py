@@ -25,7 +25,7 @@ def merged(policy: Any, weights: Any = None) -> tuple[list[tuple[int, int]], lis
 
 
 def test_the_first_duplicate_is_named_with_both_positions() -> None:
-    with pytest.raises(ValueError, match=r"got \(1, 2\) at positions 0 and 2 \(3 repeated in all\)"):
+    with pytest.raises(ValueError, match=r"got \(1, 2\) at positions 0 and 2 \(3 repeats in total\)"):
         merged("error")
 
 

@@ -80,7 +80,7 @@ def test_a_file_in_the_place_of_the_folder_is_an_error_of_the_system(tmp_path: P
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="ratings is not there"):
+    with pytest.raises(FileNotFoundError, match="ratings does not exist"):
         load_observations(tmp_path / "ratings")
 
 
@@ -110,7 +110,7 @@ def test_a_layout_with_an_index_outside_its_tile_is_refused(tmp_path: Path) -> N
     tensors = load_file(path)
     tensors["layout"][-25:] = -1
     save_sealed(tensors, path)
-    with pytest.raises(ValueError, match="its layout is not sound, or of another version"):
+    with pytest.raises(ValueError, match="its layout is invalid or of another version"):
         load_observations(path)
 
 
@@ -129,7 +129,7 @@ def test_a_file_of_another_version_is_refused_with_advice(tmp_path: Path) -> Non
     path = tmp_path / "ratings"
     save_observations(some_observations(), path)
     save_sealed(load_file(path), path, version="1")
-    with pytest.raises(ValueError, match="is of version 1, this dmf_fast reads 2"):
+    with pytest.raises(ValueError, match="its version is 1, but this dmf_fast reads version 2"):
         load_observations(path)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dmf_fast import Observations
+from dmf_fast.distributed import RowBlocks
 from dmf_fast.observations.splitting import random_order
 
 
@@ -82,6 +83,16 @@ def test_a_split_is_nearly_uniform_over_long_and_short_rows() -> None:
 def test_a_split_refuses_bad_arguments(arguments: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Observations([0, 1], [0, 1], [1.0, 2.0]).split(*arguments)
+
+
+@pytest.mark.parametrize(("count", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError)])
+def test_a_number_of_parts_or_folds_must_be_a_positive_integer(count: Any, error: type[Exception]) -> None:
+    observations = Observations([0, 1], [0, 1], [1.0, 2.0])
+    for every in (observations, RowBlocks([observations])):
+        with pytest.raises(error, match="`count` must be"):
+            every.partition(count, seed=0)
+        with pytest.raises(error, match="`count` must be"):
+            every.folds(0.5, count, seed=0)
 
 
 @given(st.integers(0, 20_000), st.integers(0, 30_000), st.integers(0, 5))

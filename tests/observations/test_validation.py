@@ -41,17 +41,17 @@ NAN, INFINITY = float("nan"), float("inf")
         (
             {"columns": [0, 1]},
             ValueError,
-            "`columns` must hold one number for each of the 3 rows given, got 2",
+            "`columns` must hold one number for each of the 3 entries of `rows`, got 2",
         ),
         (
             {"values": [1.0] * 4},
             ValueError,
-            "`values` must hold one number for each of the 3 rows given, got 4",
+            "`values` must hold one number for each of the 3 entries of `rows`, got 4",
         ),
         (
             {"weights": [1.0]},
             ValueError,
-            "`weights` must hold one number for each of the 3 rows given, got 1",
+            "`weights` must hold one number for each of the 3 entries of `rows`, got 1",
         ),
         ({"rows": [0, -1, -2]}, IndexError, r"`rows` must be from 0 to 2, got rows\[1\] = -1"),
         ({"rows": [0, -1, 2], "shape": None}, IndexError, r"`rows` must be from 0 to 2, got rows\[1\] = -1"),
@@ -78,7 +78,7 @@ NAN, INFINITY = float("nan"), float("inf")
         (
             {"weights": np.full(3, 1e308), "dtype": torch.float64},
             ValueError,
-            "`weights` must have a finite sum",
+            "sum of `weights` must be finite",
         ),
         ({"values": [True, False, True]}, TypeError, "`values` must hold real numbers, got bool"),
         ({"values": [1j, 2.0, 3.0]}, TypeError, "`values` must hold real numbers, got complex128"),
@@ -98,17 +98,17 @@ NAN, INFINITY = float("nan"), float("inf")
             "`dtype` must be one of .* got torch.float8",
         ),
         ({"shape": (3, 0)}, IndexError, "`columns` must not occur"),
-        ({"shape": (3, -1)}, ValueError, "`shape` must hold a positive number of columns"),
-        ({"shape": (2**63, 3)}, ValueError, "`shape` must hold a positive number of rows"),
+        ({"shape": (3, -1)}, ValueError, "the number of columns in `shape` must be from 0 to"),
+        ({"shape": (2**63, 3)}, ValueError, "the number of rows in `shape` must be from 0 to"),
         ({"shape": (3, 3, 3)}, ValueError, "`shape` must be a pair of integers"),
         ({"shape": 3}, TypeError, "`shape` must be a pair of integers"),
         ({"shape": (3.0, 3.0)}, TypeError, "`shape` must be a pair of integers"),
         (
             {"rows": [], "columns": [], "values": [], "shape": None},
             ValueError,
-            "`shape` must be \\(m, n\\) where",
+            "`shape` must be .* if there are no entries",
         ),
-        ({"device": "nowhere"}, ValueError, "`device` must be one that torch can use here"),
+        ({"device": "nowhere"}, ValueError, "`device` must be available to torch"),
     ],
 )
 def test_a_bad_argument_is_named(changed: dict[str, Any], error: type[Exception], message: str) -> None:

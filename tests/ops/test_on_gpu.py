@@ -176,7 +176,7 @@ def test_a_layout_that_a_graph_would_have_to_build_is_refused(gpu: str) -> None:
     problem = make_problem((30, 4, 20), dtype=torch.float32)
     observations = problem.observations()
     with (
-        pytest.raises(ValueError, match=r"a CUDA graph is captured; call observations.layout\(\) first"),
+        pytest.raises(ValueError, match=r"a CUDA graph is captured; call observations.layout\(\) before"),
         torch.cuda.graph(torch.cuda.CUDAGraph()),
     ):
         dmf_fast.completion_loss(problem.factors, observations)
