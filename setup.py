@@ -1,4 +1,9 @@
-"""Builds the native libraries: a thin driver of CMake and ninja. Everything else is in pyproject.toml."""
+"""Builds the native libraries: a thin driver of CMake and ninja. Everything else is in pyproject.toml.
+
+scikit-build-core would save thirty of these lines and cost more than it saves. Its setuptools backend removes
+the build folder first, so any change to a source recompiles all kernels. Its own backend configures editable
+installs in the root of the tree, for a single torch and compiler. Both end in CMake's errors, not a sentence.
+"""
 
 from __future__ import annotations
 
@@ -42,15 +47,15 @@ class CMakeBuild(build_ext):
         settings.append(f"-DDMF_FAST_CUDA_DEFINITIONS={os.environ.get('DMF_FAST_CUDA_DEFINITIONS', '')}")
         configure = ["cmake", "-S", ROOT, "-B", build, "-G", "Ninja", f"-DCMAKE_INSTALL_PREFIX={package}"]
         self.step([*configure, *settings], "CMake could not configure the build")
-        jobs = os.environ.get("MAX_JOBS", str(len(os.sched_getaffinity(0))))
-        self.step(["cmake", "--build", build, "--parallel", jobs], "The native libraries did not compile")
+        jobs = [f"-j{number}"] if (number := os.environ.get("MAX_JOBS")) else []  # else ninja chooses
+        self.step(["cmake", "--build", build, *jobs], "The native libraries did not compile")
         (package / "libdmf_fast_cuda.so").unlink(missing_ok=True)  # of another build, where this one has none
         self.step(["cmake", "--install", build], "The native libraries could not be installed")
 
     def step(self, command: list[object], failure: str) -> None:
         """Run `command`; say in one sentence what failed."""
         if subprocess.run([str(part) for part in command]).returncode != 0:
-            stop(f"{failure}: read the first error above, mend it, then run pip install again.")
+            stop(f"{failure}: read the first error above, fix it, then run pip install again.")
 
     def get_outputs(self) -> list[str]:
         """Return nothing: CMake installs the files."""
@@ -68,8 +73,9 @@ def describe_torch() -> list[str]:
     if version < OLDEST_TORCH:
         stop(f"torch {torch.__version__} is too old, 2.10 or later is needed: run `pip install -U torch`.")
     folder = Path(torch.__file__).resolve().parent
+    suffix = "dylib" if sys.platform == "darwin" else "so"
     return [f"-DDMF_FAST_TORCH_INCLUDE={folder / 'include'}", f"-DDMF_FAST_TORCH_VERSION={torch.__version__}",
-            f"-DDMF_FAST_TORCH_LIBRARY={folder / 'lib' / 'libtorch_cpu.so'}"]  # fmt: skip
+            f"-DDMF_FAST_TORCH_LIBRARY={folder / 'lib' / f'libtorch_cpu.{suffix}'}"]  # fmt: skip
 
 
 def cuda_settings() -> list[str]:

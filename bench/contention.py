@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from bench.problems import MILLION, movielens_folder, skewed
 from bench.record import origin, results_file
 from dmf_fast import DeepMatrixFactorization, completion_loss, fit
 from dmf_fast.experiments import low_rank_problem
+from dmf_fast.threads import usable_cores
 from dmf_fast.training import FitOptions
 
 ROUNDS = 5
@@ -76,7 +76,7 @@ def loss_and_backward() -> Pass:
 def busy_cores() -> Iterator[None]:
     """Keep every core that this process may use busy with an endless loop."""
     command = [sys.executable, "-c", "while True: pass"]
-    loops = [subprocess.Popen(command) for _ in os.sched_getaffinity(0)]
+    loops = [subprocess.Popen(command) for _ in range(usable_cores())]
     time.sleep(0.5)  # until they run
     try:
         yield
@@ -128,7 +128,7 @@ def main() -> None:
     report = {
         **origin(),
         "machine": machine.measure(torch.get_num_threads()).as_dict(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "cases": cases,
     }
     arguments.output.write_text(json.dumps(report, indent=1) + "\n")

@@ -1,7 +1,8 @@
-"""Change torch's number of threads for a while, for the calling thread or for workers."""
+"""Change torch's number of threads for a while, for the calling thread or for workers; count cores."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -102,3 +103,14 @@ def threads_kept() -> Iterator[None]:
 
 
 _own = _Own()
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: all of them where the system does not say.
+
+    >>> usable_cores() >= 1
+    True
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

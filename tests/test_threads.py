@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import torch
 
 from dmf_fast import Observations
 from dmf_fast.initialization import initialize
-from dmf_fast.threads import threads_kept, use_one_thread
+from dmf_fast.threads import threads_kept, usable_cores, use_one_thread
 from dmf_fast.training import FitOptions, Trial, fit_many
 
 Result = TypeVar("Result")
@@ -81,3 +82,20 @@ def test_calls_of_fit_many_in_several_threads_leave_the_number_of_before() -> No
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(run, range(20))) == [3] * 20
     assert torch.get_num_threads() == in_a_new_thread(torch.get_num_threads) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
+def test_usable_cores_are_those_that_the_process_is_bound_to() -> None:
+    bound = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(bound)})
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, bound)
+    assert usable_cores() == len(bound)
+
+
+def test_usable_cores_are_all_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    assert usable_cores() == 12

@@ -47,12 +47,13 @@ def all_processes(threads: int | None, device: str) -> Iterator[RowSharding]:
     from torch.distributed.device_mesh import init_device_mesh
 
     from dmf_fast.completion.job import device_of
+    from dmf_fast.threads import usable_cores
 
     rank = int(os.environ["RANK"])
     streams.keep_silent(rank > 0)
     if threads is None and os.environ.get("OMP_NUM_THREADS", "1") == "1":  # which torchrun itself sets
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // here))
+        torch.set_num_threads(max(1, usable_cores() // here))
     kind = device_of(device).type
     if kind == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
