@@ -33,6 +33,7 @@ COMMANDS: dict[str, type[Options]] = {
     "predict": options.PredictOptions,
     "recommend": options.RecommendOptions,
     "export": options.ExportOptions,
+    "report": options.ReportOptions,
     "reproduce": options.ReproduceOptions,
     "info": options.InfoOptions,
 }

@@ -100,7 +100,8 @@ def train_and_write(
     """Train the models of all depths, measure them, fill the folder and return the results, with ``more``."""
     started, sharding = time.perf_counter(), problem.observed.sharding
     models = [train_depth(options, problem, depth, folder) for depth in options.depths]
-    say(f"Trained in {duration(time.perf_counter() - started)}.", quiet=options.output.quiet)
+    trained = time.perf_counter()
+    say(f"Trained in {duration(trained - started)}.", quiet=options.output.quiet)
     trained_on = problem.observed if options.completion.refit else problem.folds[0][0]
     biases, validation_rmses = fitted_biases(problem.folds, trained_on, models[0])
     seen = SeenColumns.of(problem.observed)
@@ -109,7 +110,12 @@ def train_and_write(
         for completed in models
     ]
     evaluations = [_evaluation(options, problem, predictor, seen, biases) for predictor in predictors]
-    results = results_of(options, problem, models, evaluations, validation_rmses) | (more or {})
+    seconds = {
+        "reading": problem.seconds,
+        "training": sum(completed.seconds for completed in models),
+        "measuring": time.perf_counter() - trained,
+    }
+    results = results_of(options, problem, models, evaluations, validation_rmses, seconds) | (more or {})
     if options.output.out is not None:
         target = sharding.together(lambda: None if folder is None else folder.results)
         write_output(target, options, problem, models, predictors, seen, biases, results)

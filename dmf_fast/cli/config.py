@@ -78,7 +78,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         if len(content) > _MOST_BYTES:
             raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
         text = content.decode("utf-8-sig")
-        options = _parsed_toml(text) if path.suffix == ".toml" else _parsed_yaml(text)
+        options = _parsed_toml(text) if path.suffix == ".toml" else parsed_yaml(text)
     except (OSError, ValueError, RecursionError) as error:
         raise click.BadParameter(
             f"{_shown(path)} cannot be read: {short_reason(error)}; check the file"
@@ -96,7 +96,7 @@ def _parsed_toml(text: str) -> Any:
     return tomllib.loads(text)
 
 
-def _parsed_yaml(text: str) -> Any:
+def parsed_yaml(text: str) -> Any:
     """Return what YAML says, without anchors, which a small file could make a huge one of."""
     import yaml
 

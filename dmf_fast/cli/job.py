@@ -71,7 +71,6 @@ def _opened_folder(command: str, options: JobOptions, stack: ExitStack) -> Outpu
         require("`--tensorboard`", "tensorboard")
     if output.out is None:
         return None
-    require("`--out`", "matplotlib")
     _check_apart(options, output.out)
     folder = OutputFolder(output.out, overwrite=output.overwrite, resume=output.resume)
     stack.enter_context(folder.opened({"version": __version__, "command": command, **options.fingerprint()}))

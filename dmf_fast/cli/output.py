@@ -1,9 +1,9 @@
-"""What a job leaves in its folder: models, ids, baseline, history with plots, metrics, card and settings."""
+"""What a job leaves in its folder: models, ids, baseline, history, metrics, settings, card and page."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,22 @@ import torch
 from dmf_fast.cli.baseline import save_biases
 from dmf_fast.cli.config import config_text
 from dmf_fast.cli.options import JobOptions
+from dmf_fast.cli.page import CONFIG, HISTORY, METRICS, PAGE, Served, page_of
 from dmf_fast.cli.problem import CompletionProblem
+from dmf_fast.cli.streams import say
+from dmf_fast.cli.summary import metrics_of
 from dmf_fast.completion import CompletedMatrix
 from dmf_fast.distributed import RowBlocks
 from dmf_fast.distributed.trained_shards import fill_trained_folder_of_shards
 from dmf_fast.evaluation import Biases
+from dmf_fast.extras import is_installed, missing
+from dmf_fast.files.atomic import place_of
+from dmf_fast.files.reading import short_reason
 from dmf_fast.files.text import json_text
 from dmf_fast.ops.statistics import mean_value
-from dmf_fast.serving import DataFacts, ModelCard, Predictor, SeenColumns, TrainingFacts, model_card
+from dmf_fast.serving import DataFacts, ModelCard, Predictor, SeenColumns, TrainingFacts, collapse, model_card
 from dmf_fast.serving.trained_folder import fill_trained_folder
+from dmf_fast.training import History
 
 CARD = "model_card.md"
 
@@ -55,6 +62,12 @@ def write_output(
         save_biases(biases, target)
     card = model_card(_card(options, problem, *best_first[0], results))
     observed.sharding.together(lambda: _write_the_rest(target, options, models, results, card))
+    if problem.row_ids is None:
+        say(f"{PAGE} is left out, as a process may have some of the rows only; `dmf-fast report` writes it.")
+    elif target is not None:
+        best = best_predictors[0]
+        served = Served(best, collapse(best.model), problem.row_ids, problem.column_ids, seen)
+        _write_page(target, served, options)
 
 
 def _write_the_rest(
@@ -65,26 +78,40 @@ def _write_the_rest(
     card: str,
 ) -> None:
     """Write what people read, where this process has the folder."""
-    from dmf_fast.cli.plots import plot_losses, plot_singular_values
-
     if target is None:
         return
-    history = history_table(models)
-    pq.write_table(history, target / "history.parquet")
-    plot_losses(history, target / "losses.png")
-    plot_singular_values(history, target / "singular_values.png")
-    (target / "metrics.json").write_text(json_text(results) + "\n", encoding="utf-8")
-    (target / "config.yaml").write_text(config_text("complete", options), encoding="utf-8")
+    histories = {_name(completed): completed.history for completed in models}
+    pq.write_table(history_table(histories), target / HISTORY)
+    (target / METRICS).write_text(json_text(results) + "\n", encoding="utf-8")
+    (target / CONFIG).write_text(config_text("complete", options), encoding="utf-8")
     (target / CARD).write_text(card, encoding="utf-8")
 
 
-def history_table(models: Sequence[CompletedMatrix]) -> pa.Table:
+def _write_page(target: Path, served: Served, options: JobOptions) -> None:
+    """Write the page, or say why it could not be written: the model matters more."""
+    assert options.output.out is not None
+    if not is_installed("matplotlib"):
+        say(f"{PAGE} has no figures: {missing('the figure', 'matplotlib')}", quiet=options.output.quiet)
+    try:
+        page = page_of(target, served, place_of(options.output.out).name)
+        (target / PAGE).write_text(page, encoding="utf-8")
+    except Exception as error:
+        (target / PAGE).unlink(missing_ok=True)
+        say(f"Warning: {PAGE} could not be written ({short_reason(error)}); dmf-fast report writes it again.")
+
+
+def _name(completed: CompletedMatrix) -> str:
+    """Return what a model is called among those of a job."""
+    depth = completed.options.depth
+    return depth if isinstance(depth, str) else f"depth {depth}"
+
+
+def history_table(histories: Mapping[str, History]) -> pa.Table:
     """Return the histories of all searches, one below the other, with a column ``model`` in front."""
-    tables = []
-    for completed in models:
-        history, depth = completed.history, completed.options.depth
-        name = depth if depth == "auto" else f"depth {depth}"
-        tables.append(history.add_column(0, "model", pa.array([name] * len(history), pa.string())))
+    tables = [
+        history.table.add_column(0, "model", pa.array([name] * history.table.num_rows, pa.string()))
+        for name, history in histories.items()
+    ]
     return pa.concat_tables(tables, promote_options="default")
 
 
@@ -103,7 +130,7 @@ def _card(
         data=DataFacts((problem.source,), rows, columns, len(observed), lowest, highest, mean),
         settings=_settings(options, best),
         training=TrainingFacts(best.steps, best.seconds, best.chosen.name, _choices(best)),
-        metrics=_metrics(results, best.depth, options.data.top_k),
+        metrics=metrics_of(results, best.depth, options.data.top_k),
         folder=str(options.output.out),
         versions={
             "dmf-fast": version("dmf-fast"),
@@ -122,15 +149,3 @@ def _settings(options: JobOptions, best: CompletedMatrix) -> dict[str, Any]:
 def _choices(completed: CompletedMatrix) -> dict[str, float]:
     """Return the validation RMSE of what was chosen among, by name."""
     return {one.name: one.validation_rmse for one in completed.candidates if one.validation_rmse is not None}
-
-
-def _metrics(
-    results: dict[str, Any], best_depth: int, top_k: int | None
-) -> dict[str, dict[str, float | None]]:
-    """Return the metrics of the models, the one that counts first, and of the baselines."""
-    runs = sorted(results["runs"], key=lambda run: run["depth"] != best_depth)
-    lines = {f"this model, depth {run['depth']}": run for run in runs} | results["baselines"]
-    names = {"validation_rmse": "validation RMSE", "test_rmse": "test RMSE", "test_mae": "test MAE"}
-    names |= {"recall": f"recall@{top_k}", "ndcg": f"NDCG@{top_k}"}
-    measured = {n: shown for n, shown in names.items() if any(line[n] is not None for line in lines.values())}
-    return {label: {shown: line[name] for name, shown in measured.items()} for label, line in lines.items()}

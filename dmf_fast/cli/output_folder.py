@@ -15,7 +15,7 @@ from dmf_fast.checks import printable
 from dmf_fast.files.atomic import place_of, put_back
 from dmf_fast.files.digests import summed_folder
 from dmf_fast.files.identity import first_difference, plain
-from dmf_fast.files.lock import locked
+from dmf_fast.files.lock import LOCK, locked
 from dmf_fast.files.reading import reading
 from dmf_fast.files.records import load_record, save_record
 from dmf_fast.serving.trained_folder import refuse_foreign
@@ -44,7 +44,7 @@ class OutputFolder:
         if not self.path.name:
             raise ValueError(f"--out must name a folder, got {path}")
         put_back(self.path)
-        self._work = self.path.with_name(self.path.name + ".partial")
+        self._work = _work_of(self.path)
         self._kept = self._work / "checkpoints"
         self._writing = ExitStack()
         self._results: Path | None = None
@@ -130,7 +130,7 @@ class OutputFolder:
         """Remove what the job has kept, checkpoints included."""
         shutil.rmtree(self._kept, ignore_errors=True)
         with suppress(OSError):
-            (self._work / "lock").unlink()
+            (self._work / LOCK).unlink()
             self._work.rmdir()
 
     def _check_path(self) -> None:
@@ -148,7 +148,7 @@ class OutputFolder:
         refuse_foreign(self.path)
 
     def _check_partial(self) -> None:
-        names = {path.name for path in self._work.iterdir()} - {"lock"}
+        names = {path.name for path in self._work.iterdir()} - {LOCK}
         kept = {path.name for path in self._kept.iterdir()} if self._kept.is_dir() else set()
         # A job that was killed at once may have left the strays of its settings alone.
         begun = self._record.is_file() or all(name.endswith(".partial") for name in kept)
@@ -173,6 +173,26 @@ class OutputFolder:
     def _recorded(self) -> _Settings:
         """Return what an interrupted job recorded about itself, or the defaults if it recorded nothing."""
         return _loaded(self._record, _Settings) if self._record.is_file() else _Settings()
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the folder that a job has left, so that no other job replaces it meanwhile.
+
+    Raises a `ValueError` where another job holds it.
+    """
+    work = _work_of(place_of(path))
+    with locked(work):
+        try:
+            yield
+        finally:
+            if [entry.name for entry in work.iterdir()] == [LOCK]:  # else an interrupted job's
+                (work / LOCK).unlink()
+                work.rmdir()
+
+
+def _work_of(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
 
 
 def _loaded(path: Path, kind: Any) -> Any:

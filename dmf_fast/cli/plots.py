@@ -1,62 +1,30 @@
-"""Pictures of a run: the losses and the singular values over the steps."""
+"""Pictures of a job: the losses and the singular values of its models over the steps."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
-_LOSS_COLUMNS = {"train_loss": "-", "validation_rmse": "--", "test_rmse": ":"}
+from dmf_fast.figure_style import new_figure
+from dmf_fast.training import History
+from dmf_fast.training.plots import draw_losses, draw_singular_values, has_singular_values
 
 
-def plot_losses(history: pa.Table, path: Path) -> None:
-    """Draw the train loss and, where there are any, the validation and test RMSE of every model."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for color, (model, table) in enumerate(_by_model(history)):
-        for name, style in _LOSS_COLUMNS.items():
-            values = _column(table, name)
-            if np.isfinite(values).any():
-                label = f"{model}, {name.replace('_', ' ')}"
-                axes.plot(_column(table, "step"), values, style, color=f"C{color}", label=label)
-    axes.set(xlabel="step", yscale="log", title="Losses")
-    _finish(figure, axes, path)
+def losses_figure(histories: Mapping[str, History]) -> Figure:
+    """Return a figure of the losses of every model, by its name."""
+    figure, ((axes,),) = new_figure(1, panel_width=7, panel_height=4.5)
+    for place, (model, history) in enumerate(histories.items(), start=1):
+        draw_losses(axes, history, model, place=place)
+    return figure
 
 
-def plot_singular_values(history: pa.Table, path: Path) -> None:
-    """Draw the largest singular values of the product over the steps, one panel a model; none: no file."""
-    names = [name for name in history.column_names if name.startswith("singular_value_")]
-    if not names:
-        return
-    models = _by_model(history)
-    figure = Figure(figsize=(1 + 4.5 * len(models), 4), layout="constrained")
-    panels = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
-    for axes, (model, table) in zip(panels, models, strict=True):
-        for name in names:
-            axes.plot(_column(table, "step"), _column(table, name))
-        axes.set(xlabel="step", title=f"{model}: singular values")
-        axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
-
-
-def _by_model(history: pa.Table) -> list[tuple[str, pa.Table]]:
-    models = history.column("model")
-    return [(model, history.filter(pc.equal(models, model))) for model in pc.unique(models).to_pylist()]
-
-
-def _column(table: pa.Table, name: str) -> np.ndarray:
-    """Return a column as float64, NaN where it says nothing or is not there."""
-    if name not in table.column_names:
-        return np.full(len(table), np.nan)
-    values: np.ndarray = table.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)
-    return values
-
-
-def _finish(figure: Figure, axes: Any, path: Path) -> None:
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=120)
+def singular_values_figure(histories: Mapping[str, History]) -> Figure | None:
+    """Return a figure of the singular values of the product, one panel per model; None without any."""
+    recorded = {model: history for model, history in histories.items() if has_singular_values(history)}
+    if not recorded:
+        return None
+    figure, panels = new_figure(len(recorded), panel_width=4.5, panel_height=4, share_y=True)
+    for axes, (model, history) in zip(panels.flat, recorded.items(), strict=True):
+        draw_singular_values(axes, history, model)
+    return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,8 @@ from dmf_fast.cli.streams import shown
 from dmf_fast.completion import CompletedMatrix
 from dmf_fast.evaluation import Evaluation, RankingMetrics, RatingScores
 from dmf_fast.files.text import json_text
+from dmf_fast.ops.statistics import mean_value
+from dmf_fast.ops.value_histogram import value_histogram
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,10 +40,18 @@ def results_of(
     models: Sequence[CompletedMatrix],
     evaluations: Sequence[Evaluation | None],
     validation_rmses: dict[str, float | None],
+    seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return all results, ready for JSON.
 
-    ``evaluations`` are those of the ``models`` on the test ratings, ``validation_rmses`` those of baselines.
+    Args:
+        options: of the job.
+        problem: what was trained on.
+        models: the trained models.
+        evaluations: of the models on the test ratings.
+        validation_rmses: of the baselines, by name.
+        seconds: how long each part of the job took, by its name.
+
     """
     evaluation = evaluations[0]
     groups = {} if evaluation is None else evaluation.model.by_group
@@ -52,6 +62,8 @@ def results_of(
             "rows": problem.row_count,
             "columns": problem.observed.shape[1],
             "entries": len(problem.observed),
+            "mean": mean_value(problem.observed),
+            "values": [part.as_dict() for part in value_histogram(problem.observed)],
             "bad_rows": problem.bad_rows,
             "validation_entries": problem.validation_count,
             "test_entries": 0 if problem.test is None else len(problem.test),
@@ -61,7 +73,20 @@ def results_of(
         },
         "runs": [_run(options, *one) for one in zip(models, evaluations, strict=True)],
         "baselines": _baselines(options, evaluation, validation_rmses),
+        "seconds": dict(seconds),
     }
+
+
+def metrics_of(
+    results: Mapping[str, Any], best_depth: int, top_k: int | None
+) -> dict[str, dict[str, float | None]]:
+    """Return the metrics of the models, the best one first, and of the baselines, by their headings."""
+    runs = sorted(results["runs"], key=lambda run: run["depth"] != best_depth)
+    lines = {f"this model, depth {run['depth']}": run for run in runs} | results["baselines"]
+    names = {"validation_rmse": "validation RMSE", "test_rmse": "test RMSE", "test_mae": "test MAE"}
+    names |= {"recall": f"recall@{top_k}", "ndcg": f"NDCG@{top_k}"}
+    measured = {n: shown for n, shown in names.items() if any(line[n] is not None for line in lines.values())}
+    return {label: {shown: line[name] for name, shown in measured.items()} for label, line in lines.items()}
 
 
 def print_results(results: dict[str, Any], *, as_json: bool) -> None:

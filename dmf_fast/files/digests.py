@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dmf_fast.files.atomic import atomic_folder
+from dmf_fast.files.text import write_whole
 
 SUMS = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64})  ([^/\n]+)\n")
@@ -44,7 +45,20 @@ def write_sums(folder: Path) -> None:
     ValueError: results does not match SHA256SUMS
     """
     names = sorted(path.name for path in folder.iterdir() if path.name != SUMS)
-    (folder / SUMS).write_text("".join(f"{_digest(folder / name)}  {name}\n" for name in names), "utf-8")
+    (folder / SUMS).write_text(_listed({name: _digest(folder / name) for name in names}), "utf-8")
+
+
+def replace_summed_file(folder: Path, name: str, text: str) -> None:
+    """Write a file, as UTF-8, into a folder that `summed_folder` has made, and list its digest anew.
+
+    Killed in between, it leaves a file that does not match the list; all others do.
+
+    Raises `OSError` and `ValueError` as `read_sums`, and `OSError` where the folder cannot be written to.
+    """
+    sums = read_sums(folder)
+    write_whole(folder / name, text)
+    sums[name] = _digest(folder / name)
+    write_whole(folder / SUMS, _listed(sums))
 
 
 def read_sums(folder: Path) -> dict[str, str]:
@@ -92,6 +106,10 @@ def first_foreign(folder: Path, mark: str) -> str | None:
         listed = {}
     ours = {SUMS, *listed} if mark in listed else set()
     return next((name for name in names if name not in ours or (folder / name).is_dir()), None)
+
+
+def _listed(sums: Mapping[str, str]) -> str:
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
 
 
 def _digest(path: Path) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_LOCK = "lock"
+LOCK = "lock"
 _TOO_MANY_FILES = (
     "too many files are open to hold one more folder; raise the limit (`ulimit -n`), or run less at once"
 )
@@ -37,10 +37,10 @@ def locked(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout  # here, as it takes time to import and most runs hold no folder
 
     check_folder(folder)
-    if (folder / _LOCK).is_symlink():
-        raise ValueError(f"{folder / _LOCK} must be a file, got a link; remove it")
+    if (folder / LOCK).is_symlink():
+        raise ValueError(f"{folder / LOCK} must be a file, got a link; remove it")
     # The file stays: a run that has opened it and one that makes it anew would both hold a lock.
-    lock = FileLock(folder / _LOCK, timeout=0, thread_local=False, fallback_to_soft=False)
+    lock = FileLock(folder / LOCK, timeout=0, thread_local=False, fallback_to_soft=False)
     in_use = f"{folder} is in use by another run; wait until that has ended, or choose another folder"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise InUseError(in_use) from None
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-            raise OSError(error.errno, _TOO_MANY_FILES, str(folder / _LOCK)) from None
+            raise OSError(error.errno, _TOO_MANY_FILES, str(folder / LOCK)) from None
         # A file system without locks.
         # One text for all folders there, so that it is shown once.
         warnings.warn(

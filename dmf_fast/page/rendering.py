@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, NamedTuple
 from xml.dom import minidom
 
 import pyarrow as pa
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from dmf_fast.page.content import Picture, ResultTable
 
@@ -29,7 +30,12 @@ def page_environment(package: str) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"columns": _columns, "duration": shown_duration, "inline_svg": _inline_svg}
+    environment.filters |= {
+        "code": _with_code,
+        "columns": _columns,
+        "duration": shown_duration,
+        "inline_svg": _inline_svg,
+    }
     return environment
 
 
@@ -98,6 +104,11 @@ def _cell(value: Any, digits: int) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return shown_number(value, digits) if isinstance(value, int | float) else str(value)
+
+
+def _with_code(text: str) -> Markup:
+    """Return a text in which what stands between backticks is set as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _inline_svg(picture: Picture, prefix: str) -> Markup:

@@ -1,0 +1,31 @@
+"""``dmf-fast report``: the page about a trained folder, made again from the folder alone."""
+
+from __future__ import annotations
+
+import click
+
+from dmf_fast.cli.options import ReportOptions
+from dmf_fast.cli.output_folder import held
+from dmf_fast.cli.page import CONFIG, HISTORY, METRICS, PAGE, Served, page_of
+from dmf_fast.cli.streams import shown
+from dmf_fast.data import DataError
+from dmf_fast.files.atomic import place_of
+from dmf_fast.files.digests import replace_summed_file
+from dmf_fast.files.reading import reading
+from dmf_fast.serving.trained_folder import TrainedFolder
+
+
+def report(options: ReportOptions) -> None:
+    """Write ``report.html`` into a trained folder, in the place of an older one."""
+    trained = TrainedFolder.open(options.folder)
+    with held(options.folder):
+        served = Served(
+            trained.predictor, trained.two_factors, trained.row_ids, trained.column_ids, trained.seen
+        )
+        for name in (METRICS, CONFIG, HISTORY):
+            if trained.checked(name) is None:
+                raise DataError(f"{options.folder} lacks {name}; train the model again")
+        with reading(options.folder, "a folder of dmf-fast complete", "train the model again", DataError):
+            page = page_of(trained.path, served, place_of(options.folder).name)
+        replace_summed_file(trained.path, PAGE, page)
+    click.echo(shown(f"The page is {options.folder / PAGE}"))
