@@ -34,6 +34,14 @@ PAGE = "report.html"
 METRICS, HISTORY, CONFIG = "metrics.json", "history.parquet", "config.yaml"
 
 _EXAMPLES, _RECOMMENDED = 3, 10
+_OF_DEPTHS = {
+    "depth": "depth",
+    "steps": "steps",
+    "train_loss": "train loss",
+    "validation_rmse": "validation RMSE",
+    "test_rmse": "test RMSE",
+    "reconstruction_mse": "reconstruction MSE",
+}
 _STOPPED = {
     "steps": "it reached the number of steps asked for",
     "train_loss_threshold": "its training loss reached the threshold",
@@ -115,7 +123,7 @@ def _data(data: Mapping[str, Any], settings: Mapping[str, Any], served: Served) 
 
 def _spread(counts: Integers) -> str:
     """Return the least, the median and the largest count in words."""
-    return f"{counts.min():,} to {counts.max():,} (median {np.median(counts):,.0f})"
+    return f"{counts.min():,} to {counts.max():,} (median {np.median(counts):,g})"
 
 
 def _bounds(lowest: float, highest: float) -> str:
@@ -185,8 +193,7 @@ def _others(runs: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Itera
     """Give the models of other depths, where there are any."""
     if len(runs) == 1:
         return
-    names = ("depth", "steps", "train_loss", "validation_rmse", "test_rmse", "reconstruction_mse")
-    columns = {name: [run[name] for run in runs] for name in names}
+    columns = {heading: [run[name] for run in runs] for name, heading in _OF_DEPTHS.items()}
     table = {name: numbers for name, numbers in columns.items() if set(numbers) != {None}}
     table["best"] = [run is best for run in runs]
     text = (
@@ -230,7 +237,10 @@ def _phases(name: str, history: History) -> str:
 
 
 def _recommendations(served: Served) -> Topic:
-    """Return the best items for the users with the most, a median and the fewest ratings."""
+    """Return the best items for the users with the most, a median and the fewest ratings.
+
+    Users who have rated all items are left out.
+    """
     counts, of_items = served.seen.offsets.diff().numpy(), column_counts(served.seen)
     order = np.argsort(-counts, kind="stable")
     places = np.unique(np.linspace(0, len(order) - 1, _EXAMPLES).astype(int))
@@ -240,13 +250,16 @@ def _recommendations(served: Served) -> Topic:
     for row, user, length, columns, scores in zip(
         rows, served.row_ids.ids_at(rows).to_pylist(), best.counts, best.columns, best.scores, strict=True
     ):
+        if not length:
+            continue
         items = columns[: int(length)].numpy()
         table = {
             "item": [printable(str(item)) for item in served.column_ids.ids_at(items).to_pylist()],
             "prediction": served.predictor.clipped(scores[: int(length)].double().numpy()),
             "ratings_of_the_item": of_items[items],
         }
-        caption = f"For user {printable(str(user))}, who has {counts[row]:,} ratings."
+        ratings = "1 rating" if counts[row] == 1 else f"{counts[row]:,} ratings"
+        caption = f"For user {printable(str(user))}, who has {ratings}."
         tables.append(ResultTable(pa.table(table), caption))
     text = (
         "The items with the highest predictions among those that a user has not rated, for the user with the "

@@ -25,7 +25,8 @@ def metrics_topic(results: Mapping[str, Any], best: Mapping[str, Any], settings:
     table |= {name: pa.array([line[name] for line in lines.values()], pa.float64()) for name in names}
     text = "" if results["data"]["test_entries"] else _NOT_MEASURED
     caption = "The model compared with the mean rating, with biases of users and items, and with popularity."
-    return Topic("How good it is", text, tables=[ResultTable(pa.table(table), caption, digits=4)])
+    tables = [ResultTable(pa.table(table), caption, digits=4)] if names else []
+    return Topic("How good it is", text, tables=tables)
 
 
 def error_topics(evaluation: Mapping[str, Any] | None, data: Mapping[str, Any]) -> Iterator[Topic]:
