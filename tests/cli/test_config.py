@@ -135,7 +135,7 @@ def test_the_config_in_a_trained_folder_trains_the_same_model(
 def test_the_example_of_the_documentation_is_understood(dmf_fast: Run) -> None:
     options = shown(
         dmf_fast(
-            "complete", "r.csv", "--test", "t.csv", "--config", ROOT / "docs/complete.yaml", "--out", "m",
+            "complete", "r.csv", "--test", "t.csv", "--config", ROOT / "examples/complete.yaml", "--out", "m",
             "--show-config",
         )
     )  # fmt: skip
