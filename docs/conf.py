@@ -23,6 +23,7 @@ extensions = [
     "command_pages",
     "mathml",
     "option_docs",
+    "pages_from_elsewhere",
     "public_names",
 ]
 exclude_patterns = ["_extensions"]
@@ -32,7 +33,7 @@ myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 smartquotes_action = "D"  # dashes of Sphinx's own; quotes stay as they are typed
 nb_execution_mode = "force"
-nb_execution_timeout = 120
+nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 
 # The reference: short signatures, with the types in the list of arguments.

@@ -55,6 +55,15 @@ def _resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes
     return text if found is not None else None
 
 
+def _link(app: Sphinx, doctree: nodes.document) -> None:
+    """Make code that is a full name, such as `dmf_fast.fit`, refer to what it names."""
+    for node in list(doctree.findall(nodes.literal)):
+        name = node.astext()
+        if re.fullmatch(r"dmf_fast(\.\w+)+", name) and isinstance(node.parent, nodes.paragraph | nodes.entry):
+            place = {"refdomain": "py", "reftype": "obj", "reftarget": name, "refdoc": app.env.docname}
+            node.replace_self(pending_xref("", node.deepcopy(), refwarn=True, refexplicit=False, **place))
+
+
 def _document_data(app: Sphinx, what: str, name: str, value: Any, _: Any, lines: list[str]) -> None:
     """Take the docstring of a constant from the module that defines it."""
     if what != "data":
@@ -75,5 +84,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-skip-member", _skip)
     app.connect("autodoc-process-docstring", _document_data, priority=400)
     app.connect("autodoc-process-docstring", _end_plurals)
+    app.connect("doctree-read", _link)
     app.connect("missing-reference", _resolve)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
