@@ -2,7 +2,7 @@
 
     python examples/train.py
 
-It completes a synthetic matrix. Put your own entries into `observations`; docs/operators.md explains the rest.
+It completes a synthetic matrix. Put your own entries into `observations`; see docs/operators.md.
 """
 
 import torch
