@@ -6,7 +6,7 @@ import click
 
 from dmf_fast.checks import printable
 from dmf_fast.cli.options import InfoOptions
-from dmf_fast.cli.output import CARD
+from dmf_fast.serving.model_card import CARD
 from dmf_fast.serving.trained_folder import TrainedFolder
 
 

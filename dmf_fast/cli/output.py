@@ -29,10 +29,9 @@ from dmf_fast.files.reading import short_reason
 from dmf_fast.files.text import json_text
 from dmf_fast.ops.statistics import mean_value
 from dmf_fast.serving import DataFacts, ModelCard, Predictor, SeenColumns, TrainingFacts, collapse, model_card
+from dmf_fast.serving.model_card import CARD
 from dmf_fast.serving.trained_folder import fill_trained_folder
 from dmf_fast.training import History
-
-CARD = "model_card.md"
 
 
 def write_output(

@@ -267,6 +267,10 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             OSError: the folder cannot be written.
 
         """
+        self._save(Path(folder))
+
+    def _save(self, folder: Path, card: str | None = None) -> None:
+        """Write what `save` writes and, where there is one, a model card."""
         check_is_fitted(self)
         parameters = self.get_params(deep=False) | {"checkpoint": None, "resume": False}
         if not isinstance(self.random_state, Integral):
@@ -280,7 +284,7 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             },
             "feature_names": list(getattr(self, "feature_names_in_", [])),
         }
-        save_fitted(self._fitted, facts, Path(folder))
+        save_fitted(self._fitted, facts, folder, card)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], depth: int | None = None) -> MatrixCompleter:

@@ -17,6 +17,7 @@ from dmf_fast.files.reading import read_record, reading
 from dmf_fast.observations import Observations
 from dmf_fast.observations.file import load_observations, save_observations
 from dmf_fast.serving import SeenColumns
+from dmf_fast.serving.model_card import CARD
 from dmf_fast.serving.trained_folder import TrainedFolder, fill_trained_folder, new_trained_folder
 
 _FORMAT, _VERSION = "dmf_fast estimator", 2
@@ -25,7 +26,7 @@ _ADVICE = "save the estimator again"
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
-def save_fitted(fitted: FittedModel, facts: dict[str, Any], path: Path) -> None:
+def save_fitted(fitted: FittedModel, facts: dict[str, Any], path: Path, card: str | None = None) -> None:
     """Write what `load_fitted` reads; ``facts`` are what JSON can hold, or NumPy's scalars.
 
     The folder is the old one or the new one, whenever the process is killed.
@@ -42,6 +43,8 @@ def save_fitted(fitted: FittedModel, facts: dict[str, Any], path: Path) -> None:
             save_observations(fitted.observed, folder / _RATINGS)
         text = json.dumps(about | facts, indent=2, default=np.generic.item) + "\n"
         (folder / _FACTS).write_text(text, encoding="utf-8")
+        if card is not None:
+            (folder / CARD).write_text(card, encoding="utf-8")
 
 
 def load_fitted(path: Path, depth: int | None) -> tuple[FittedModel, dict[str, Any]]:

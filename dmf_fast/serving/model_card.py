@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from dmf_fast.checks import printable
 from dmf_fast.extras import require
 
+CARD = "README.md"
+"""The file of a trained folder that holds its card, which the Hugging Face Hub shows."""
+
 Fact = str | int | float | bool | None
 
 
@@ -18,11 +21,11 @@ class DataFacts:
     """The training data.
 
     Attributes:
-        sources: where they came from, such as names of files.
+        sources: where they came from, such as names of files; empty if that is not known.
         rows: rows of the matrix.
         columns: columns of the matrix.
-        entries: how many values there are.
-        lowest: the least value.
+        entries: number of observed entries; None if that is not known.
+        lowest: the smallest value.
         highest: the largest value.
         mean: the mean value.
 
@@ -31,7 +34,7 @@ class DataFacts:
     sources: tuple[str, ...]
     rows: int
     columns: int
-    entries: int
+    entries: int | None
     lowest: float
     highest: float
     mean: float
@@ -42,15 +45,15 @@ class TrainingFacts:
     """The run that made the model.
 
     Attributes:
-        steps: how many there were.
-        seconds: how long they took.
-        chosen: what validation ratings chose.
-        candidates: name to validation RMSE of what they chose among; empty where nothing was chosen.
+        steps: number of steps.
+        seconds: time that they took; None if that is not known.
+        chosen: the candidate with the lowest validation RMSE.
+        candidates: validation RMSE of every candidate by its name; empty without validation ratings.
 
     """
 
     steps: int
-    seconds: float
+    seconds: float | None
     chosen: str
     candidates: Mapping[str, float]
 
@@ -83,14 +86,16 @@ class ModelCard:
 def model_card(card: ModelCard) -> str:
     """Return the card as Markdown; the same facts give the same text.
 
+    The metadata at its head are those that the Hugging Face Hub reads.
+
     After Mitchell et al., "Model Cards for Model Reporting" (2019).
 
     Example:
         >>> data = DataFacts(("u.data",), 943, 1682, 100_000, 1, 5, 3.53)
         >>> training = TrainingFacts(9, 0.5, "depth 2", {})
         >>> card = ModelCard("Films", data, {"depth": 2}, training, {}, "model", {"dmf-fast": "0.1.0"})
-        >>> model_card(card).splitlines()[0]
-        '# Films'
+        >>> "# Films" in model_card(card).splitlines()
+        True
 
     """
     require("`model_card`", "jinja2")

@@ -41,7 +41,7 @@ def test_without_ratings_the_papers_setting_runs(dmf_fast: Run, tmp_path: Path) 
     assert {path.name for path in out.iterdir()} == {
         "trained.json", "model-depth-2.safetensors", "model-depth-3.safetensors", "row_ids.parquet",
         "column_ids.parquet", "seen.safetensors", "biases.safetensors", "history.parquet", "report.html",
-        "metrics.json", "config.yaml", "model_card.md", "SHA256SUMS",
+        "metrics.json", "config.yaml", "README.md", "SHA256SUMS",
     }  # fmt: skip
     runs = json.loads(result.stdout)["runs"]
     assert [run["depth"] for run in runs] == [2, 3]

@@ -64,13 +64,13 @@ def test_info_shows_versions_or_the_card_of_a_folder(dmf_fast: Run, trained: Pat
 
     card = dmf_fast("info", trained).stdout
 
-    assert card == (trained / "model_card.md").read_text()
+    assert card == (trained / "README.md").read_text()
     for line in ("| rows | 30 |", "| entries | 300 |", "| depth | 2 |", "| biases |"):
         assert line in card
 
 
 def test_the_commands_of_the_card_are_those_of_the_folder(trained: Path) -> None:
-    assert f"dmf-fast predict {trained} pairs.csv" in (trained / "model_card.md").read_text()
+    assert f"dmf-fast predict {trained} pairs.csv" in (trained / "README.md").read_text()
 
 
 def test_info_of_something_else_is_refused(dmf_fast: Run, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from dmf_fast.serving import DataFacts, ModelCard, TrainingFacts, model_card
 
@@ -32,8 +33,15 @@ def table_rows(text: str, heading: str) -> list[list[str]]:
     return [[cell.strip().replace("\0", "|") for cell in cells] for cells in unescaped]
 
 
+def body(card: ModelCard) -> str:
+    """Return what follows the metadata."""
+    start, metadata, text = model_card(card).split("---\n", 2)
+    assert (start, yaml.safe_load(metadata)["library_name"]) == ("", "dmf-fast")
+    return text.removeprefix("\n")
+
+
 def test_every_fact_is_there() -> None:
-    text = model_card(CARD)
+    text = body(CARD)
     assert text.startswith("# Films\n")
     data = dict(table_rows(text, "Data")[2:])
     assert data["rows"] == "943"
@@ -73,6 +81,14 @@ def test_a_model_that_was_not_measured_says_so() -> None:
     assert dict(table_rows(text, "Data")[2:])["sources"] == "–"
 
 
+def test_what_is_not_known_is_left_out() -> None:
+    data, training = replace(CARD.data, entries=None), replace(CARD.training, seconds=None)
+    text = body(replace(CARD, data=data, training=training))
+    assert "A matrix of 943 rows and 1,682 columns, completed by deep matrix factorization." in text
+    assert "812 steps; chosen: depth 3." in text
+    assert dict(table_rows(text, "Data")[2:])["entries"] == "–"
+
+
 def test_the_same_facts_give_the_same_text() -> None:
     assert model_card(CARD) == model_card(replace(CARD))
     assert not [line for line in model_card(CARD).splitlines() if line != line.rstrip()]
@@ -93,5 +109,5 @@ def test_a_shell_that_is_given_the_commands_takes_the_path_for_one(path: str) ->
 
 
 def test_control_characters_and_marks_of_markdown_stay_text() -> None:
-    text = model_card(replace(CARD, title="\x1b[31m[a](b) `c` *d*"))
+    text = body(replace(CARD, title="\x1b[31m[a](b) `c` *d*"))
     assert text.splitlines()[0] == r"# \\x1b\[31m\[a\](b) \`c\` \*d\*"
