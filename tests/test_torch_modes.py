@@ -172,7 +172,9 @@ def test_what_is_made_and_trained_in_a_mode_goes_on_outside(mode: str, engine: s
 def test_a_model_that_only_inference_mode_may_change_is_refused_with_a_way_out() -> None:
     with torch.inference_mode():
         copied = copy.deepcopy(model())
-    with pytest.raises(ValueError, match=r"`model.factors\[0\]` must be no inference tensor.* copy.deepcopy"):
+    with pytest.raises(
+        ValueError, match=r"`model.factors\[0\]` must not be an inference tensor.* copy.deepcopy"
+    ):
         fit(copied, entries(), SGD)
     fit(copy.deepcopy(copied), entries(), SGD, FitOptions(steps=1))
 

@@ -1,4 +1,4 @@
-"""Update rules: torch optimizers of this project, and how native engines read any optimizer."""
+"""Update rules: torch optimizers of this project, and what native engines read from an optimizer."""
 
 from dmf_fast.optim.adaptive_gradient_descent import AdaptiveGradientDescent
 from dmf_fast.optim.curvature import loss_curvature

@@ -1,4 +1,4 @@
-"""Gradient descent that finds its step size by itself."""
+"""Gradient descent with an adaptive step size."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from torch.optim.optimizer import ParamsT
 
 from dmf_fast.optim.norms import norm, norms
 
-# Length of the first step, from which the curvature is learned, relative to the norm of the parameters.
+# Length of the first step, from which the curvature is estimated, relative to the norm of the parameters.
 _FIRST_LENGTH = 1e-3
 
 
 class AdaptiveGradientDescent(torch.optim.Optimizer):
-    """Gradient descent whose step is as long as the curvature between the last two points allows.
+    """Gradient descent whose step size adapts to the curvature between the last two points.
 
-    With ``g_t`` the gradients of all parameters together and ``x_t`` the parameters, step ``t`` does::
+    With ``x_t`` all parameters and ``g_t`` all gradients together, step ``t`` is::
 
         s_t ← min(sqrt(1 + s_{t−1} / s_{t−2}) · s_{t−1},  ‖x_t − x_{t−1}‖ / (2 ‖g_t − g_{t−1}‖))
         x_{t+1} ← x_t − lr · s_t · g_t
 
-    (Malitsky & Mishchenko, "Adaptive Gradient Descent without Descent", ICML 2020, algorithm 1.) There is
-    nothing to choose: the path is that of gradient descent, and so is its preference for low rank, without
-    oscillations where the loss is steep nor idle steps where it is flat. Every step must see the same
-    function, the loss of all entries: with minibatches take another optimizer. Two numbers are read from the
-    device in every step.
+    (Malitsky & Mishchenko, "Adaptive Gradient Descent without Descent", ICML 2020, algorithm 1.) Nothing has
+    to be tuned: it follows the path of gradient descent and so keeps its preference for low rank, without
+    oscillations where the loss is steep or wasted steps where it is flat. Every step must see the same
+    function, the loss over all entries; do not use it with minibatches. Each step reads norms from the device
+    twice.
 
     Args:
         params: parameters or groups of them, as for every torch optimizer.
-        lr: multiplies every step; 1 is the published method.
-        weight_decay: added to the gradients: ``g ← g + weight_decay · W``.
+        lr: factor of every step; 1 is the published method.
+        weight_decay: L2 penalty: ``weight_decay · W`` is added to the gradient.
 
     Raises:
         ValueError: an option is negative.
@@ -54,7 +54,7 @@ class AdaptiveGradientDescent(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group after checking its options."""
+        """Add a parameter group after checking its options."""
         options = {**self.defaults, **param_group}
         for name in ("lr", "weight_decay"):
             if not options[name] >= 0:
@@ -91,7 +91,7 @@ class AdaptiveGradientDescent(torch.optim.Optimizer):
         return loss
 
     def _step_size(self, parameters: list[Tensor], gradients: list[Tensor], rates: list[float]) -> float:
-        """Return the size of this step, and keep what the next one needs to know of it."""
+        """Return the size of this step, and store what the next step needs."""
         shared, of_gradients = self.state[parameters[0]], norms(gradients)
         moved = shared.get("length", 0.0)
         if not moved or any("gradient" not in self.state[parameter] for parameter in parameters):

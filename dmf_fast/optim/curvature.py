@@ -1,4 +1,4 @@
-"""How steeply the loss curves in a single number of the parameters, by the numbers of entries."""
+"""Curvature of the loss along single parameters, estimated from the numbers of entries."""
 
 from __future__ import annotations
 
@@ -13,18 +13,24 @@ from dmf_fast.ops.statistics import degrees
 def loss_curvature(
     model: DeepMatrixFactorization, train: Observations, reduction: Reduction = "mean"
 ) -> tuple[list[Tensor | None], list[Tensor]]:
-    """Return the ``curvature`` of `PreconditionedLBFGS`: of the factors, and of the biases.
+    """Return the ``curvature`` argument of `PreconditionedLBFGS` for the factors and for the biases.
 
-    In the coordinates of the model, ``W = diag(r) · W_N ⋯ W_1 · diag(s)``, row i of the last factor has
-    ``2 r_i² d_i / n`` and column j of the first ``s_j² d_j / n``, where n is the number of entries; a bias
-    has ``2 (its scale)² d / n``. With ``"sum"`` those with a 2 are n times as large. Here d is the number of
-    entries of the row or column, and for factors half their width more: the numbers of a row with few entries
-    depend on one another, and a diagonal alone would promise too long steps.
+    In the coordinates of the model, ``W = diag(r) · W_N ⋯ W_1 · diag(s)``, it is ``2 r_i² d_i / n`` for row i
+    of the last factor, ``s_j² d_j / n`` for column j of the first one, and ``2 (its scale)² d / n`` for a
+    bias. With ``"sum"``, those with a factor 2 are n times as large. Here n is the number of entries and d
+    that of the row or column, or the sums of their weights. For factors, half their width is added to d,
+    since the parameters of a row with few entries are strongly coupled, so that a diagonal alone would allow
+    steps that are too long.
 
     Args:
         model: in any coordinates.
-        train: what its loss is of.
-        reduction: of the loss.
+        train: the training entries.
+        reduction: of the loss, ``"mean"`` or ``"sum"``.
+
+    Returns:
+        The curvatures of the factors: ``(n,)`` for the first one and ``(m,)`` for the last one, None for
+        others and at depth 1; and those of the biases, ``(m,)`` and ``(n,)``, empty if there are none. All
+        are of the dtype of the model.
 
     Example:
         >>> train = Observations([0, 0, 1], [0, 1, 0], [1.0, 1.0, 1.0])

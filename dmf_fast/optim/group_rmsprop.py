@@ -1,4 +1,4 @@
-"""RMSprop with one step size for all parameters together."""
+"""RMSprop with one step size for all parameters."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from dmf_fast.sharding import is_sharded, local_part
 
 
 class GroupRMSprop(torch.optim.Optimizer):
-    """Gradient descent whose step is scaled by the size of *all* gradients, not entry by entry.
+    """RMSprop that normalizes by the norm of *all* gradients together instead of entry by entry.
 
-    With ``g`` the gradients of all parameters of all groups together, step ``t`` does::
+    With ``g`` the gradients of all parameters of all groups together, step ``t`` is::
 
         v ← alpha · v + (1 − alpha) · Σ‖g‖²
         W ← W − lr / (sqrt(v / (1 − alpha^t)) + eps) · g
 
-    The direction is that of gradient descent, so its implicit regularization stays, while small
-    initializations leave the origin in reasonable time. A CUDA graph of a step would repeat the bias
-    correction of the step that was captured.
+    The direction is that of gradient descent, which preserves its implicit regularization, while runs with a
+    small initialization leave the origin in reasonable time. Do not capture a step in a CUDA graph: replays
+    would repeat the bias correction of the captured step.
 
     Args:
-        params: tensors, or groups of them (dicts) with options of their own.
+        params: parameters or groups of them, as for every torch optimizer.
         lr: learning rate, at least 0; may differ between groups.
-        alpha: decay of the average, from 0 to below 1; one for all groups.
+        alpha: decay rate of the average, in [0, 1); the same for all groups.
         eps: added to the root, at least 0; may differ between groups.
-        weight_decay: L2 penalty: ``weight_decay · W`` joins the gradient; may differ between groups.
+        weight_decay: L2 penalty: ``weight_decay · W`` is added to the gradient; may differ between groups.
 
     Raises:
-        ValueError: an option is out of range, or groups disagree about ``alpha``.
-        RuntimeError: in `step`, where a gradient is sparse.
+        ValueError: an option is out of range, or ``alpha`` differs between groups.
+        RuntimeError: a gradient is sparse (raised by `step`).
 
     Example:
         >>> weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
@@ -57,7 +57,7 @@ class GroupRMSprop(torch.optim.Optimizer):
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group after checking its options."""
+        """Add a parameter group after checking its options."""
         options = {**self.defaults, **param_group}
         for name in ("lr", "eps", "weight_decay"):
             if not options[name] >= 0:
@@ -66,7 +66,7 @@ class GroupRMSprop(torch.optim.Optimizer):
             raise ValueError(f"`alpha` must be at least 0 and below 1, got {options['alpha']}")
         if self.param_groups and options["alpha"] != self.param_groups[0]["alpha"]:
             raise ValueError(
-                f"`alpha` must be the same in all groups, as the average is one, got {options['alpha']} "
+                f"`alpha` must be the same in all groups, which share one average, got {options['alpha']} "
                 f"after {self.param_groups[0]['alpha']}"
             )
         super().add_param_group(param_group)
@@ -97,16 +97,16 @@ class GroupRMSprop(torch.optim.Optimizer):
         return loss
 
     def load_state_dict(self, state_dict: StateDict) -> None:
-        """Load what `state_dict` returned; the average stays float64 whatever the dtype of the parameters."""
+        """Load what `state_dict` returned; the average remains float64 for any dtype of the parameters."""
         super().load_state_dict(state_dict)
-        # The base class has cast the state to the dtype of the parameter, which rounds the average.
+        # The base class casts the state to the dtype of the parameter, which would round the average.
         saved = state_dict["state"].get(state_dict["param_groups"][0]["params"][0])
         if saved:
             average = saved["square_average"]
             self.state[self._keeper()]["square_average"] = average.to(self._keeper().device, copy=True)
 
     def _update_average(self, gradients: list[Tensor]) -> Tensor:
-        """Take the gradients into the average and return it, bias-corrected, as a float64 scalar."""
+        """Update the average with the gradients and return it, bias-corrected, as a float64 scalar."""
         keeper = self._keeper()
         state, alpha = self.state[keeper], self.param_groups[0]["alpha"]
         if not state:
@@ -119,29 +119,27 @@ class GroupRMSprop(torch.optim.Optimizer):
         return corrected
 
     def _keeper(self) -> Tensor:
-        """Return the parameter whose state holds the average of all."""
+        """Return the parameter whose state holds the shared average."""
         keeper: Tensor = self.param_groups[0]["params"][0]
         return keeper
 
 
 def _with_gradients(group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the parameters that have a gradient, and these gradients with the decay."""
+    """Return the parameters that have a gradient, and their gradients with the weight decay added."""
     parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
     gradients = [parameter.grad for parameter in parameters]
     if any(gradient.layout != torch.strided for gradient in gradients):
-        raise RuntimeError(
-            "the gradients must be dense for GroupRMSprop, got a sparse one; use gradient.to_dense()"
-        )
+        raise RuntimeError("GroupRMSprop requires dense gradients, got a sparse one; use gradient.to_dense()")
     if group["weight_decay"] and parameters:
         gradients = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"]))
     return parameters, gradients
 
 
 def _sum_of_squares(gradients: list[Tensor], device: torch.device) -> Tensor:
-    """Return the sum over all gradients, a float64 scalar; of `DTensor`s over all of their parts."""
+    """Return the sum of squares of all gradients, a float64 scalar; for `DTensor`s over all shards."""
     if any(is_sharded(gradient) for gradient in gradients):
         return norms(gradients).square().sum().to(device)
-    # In 16 bits the norm itself would overflow or lose most of its digits.
+    # In 16 bits, the norm would overflow or lose most of its digits.
     wide = [local_part(gradient) for gradient in gradients]
     wide = [gradient if gradient.element_size() >= 4 else gradient.float() for gradient in wide]
     of_each = torch._foreach_norm(wide)

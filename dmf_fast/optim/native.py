@@ -1,4 +1,4 @@
-"""Which optimizers native engines run, and what they read of one: a rule, and the state between two steps."""
+"""Which optimizers native engines support, and conversion of their options and state."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from dmf_fast.optim.group_rmsprop import GroupRMSprop
 from dmf_fast.optim.preconditioned_lbfgs import PreconditionedLBFGS, group_curvatures
 from dmf_fast.optim.spec import OptimizerSpec
 
-# Not 0 in float32 either, where 0 / 0 would be the step of a gradient that is zero.
+# Nonzero in float32 as well; with 0 a zero gradient would give a step of 0 / 0.
 _LEAST_EPS = 1e-30
 _CACHE_LINE = 64  # bytes
-# Options of torch's optimizers that say how a step is computed, and not which.
+# Options of torch optimizers that do not change the step, or are handled separately.
 _NOT_OF_THE_STEP = {
     "params", "foreach", "fused", "initial_lr", "weight_decay", "maximize_grads", "curvature",
 }  # fmt: skip
 
 
 class NotNative(Exception):
-    """No native engine makes the steps that are asked for; the message is a clause that says why."""
+    """No native engine supports the requested steps; the message is a clause that gives the reason."""
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """A rule of the kernels.
+    """An update rule of the kernels.
 
     Attributes:
-        kind: as the kernels call it.
-        options: the keyword arguments of `_native.Rule` from the options of a group.
-        plain: options that must have these values, since the kernels know no others.
-        moments: names of the tensors that torch keeps for a parameter, in the order of the kernels.
+        kind: its name in the kernels.
+        options: returns the keyword arguments of `_native.Rule` for the options of a group.
+        plain: options that must have these values, the only ones that the kernels support.
+        moments: names of the tensors in the state of a parameter, in the order of the kernels.
 
     """
 
@@ -78,13 +78,13 @@ _KINDS: dict[Any, _Kind] = {
 
 @dataclass(frozen=True)
 class NativeOptimizer:
-    """An optimizer as the kernels take it.
+    """An optimizer in the form of the kernels.
 
     Attributes:
         kind: of the rule.
-        rule: the kind with its numbers.
-        moments: what torch calls the tensors that the rule keeps for a parameter.
-        curvatures: of L-BFGS, one a parameter: factors, then biases.
+        rule: the kind with its hyperparameters.
+        moments: names of the tensors in the state of a parameter in torch.
+        curvatures: for L-BFGS, one for each parameter: factors, then biases.
 
     """
 
@@ -96,13 +96,13 @@ class NativeOptimizer:
 
 @dataclass
 class OptimizerState:
-    """What an optimizer keeps from step to step, as the kernels keep it.
+    """The state of an optimizer in the form of the kernels.
 
     Attributes:
-        steps: made so far, for bias corrections.
-        moments: for every moment, tensors like the parameters: factors, then biases.
-        scalars: GroupRMSprop's average; size, growth and length of the adaptive step; of L-BFGS a 1 and
-            the sizes of columns; else none.
+        steps: number of steps made, for bias corrections.
+        moments: for each moment, tensors like the parameters: factors, then biases.
+        scalars: the average of GroupRMSprop; size, growth and length of the adaptive step; a 1 and the sizes
+            of columns for L-BFGS; otherwise empty.
 
     """
 
@@ -118,12 +118,12 @@ def native_optimizer(
     *,
     gradient_clip: float = 0.0,
 ) -> NativeOptimizer:
-    """Return ``optimizer`` of these parameters as the kernels take it.
+    """Return ``optimizer`` of these parameters in the form of the kernels.
 
     Raises:
-        NotNative: no kernel computes the same.
+        NotNative: no kernel computes the same steps.
         ValueError: an option is out of range.
-        TypeError: the optimizer has no such option, or what must be a number is not.
+        TypeError: the optimizer does not accept an option, or an option is not a number.
 
     """
     if isinstance(optimizer, OptimizerSpec):
@@ -167,9 +167,9 @@ def optimizer_options(optimizer: torch.optim.Optimizer | OptimizerSpec) -> dict[
 def read_state(
     optimizer: torch.optim.Optimizer, native: NativeOptimizer, parameters: Sequence[Tensor]
 ) -> OptimizerState | None:
-    """Return the state in which ``optimizer`` is, None where it has made no step yet.
+    """Return the state of ``optimizer``; None if it has not made a step.
 
-    Raises `NotNative` where only some of the parameters have a state.
+    Raises `NotNative` if only some of the parameters have a state.
     """
     states = [optimizer.state.get(parameter, {}) for parameter in parameters]
     if not any(states):
@@ -178,7 +178,7 @@ def read_state(
         (state,) = (state for state in states if state)
         return OptimizerState(state["step"], [], [float(state["square_average"])])
     if any(name not in state for name in native.moments for state in states):
-        raise NotNative("the optimizer has made steps with some of the parameters only")
+        raise NotNative("the optimizer has made steps with only some of the parameters")
     moments = [[state[name] for state in states] for name in native.moments]
     if native.kind == RuleKind.preconditioned_lbfgs:
         sizes, steps = (next(s[name] for s in states if name in s) for name in ("sizes", "step"))
@@ -196,7 +196,7 @@ def write_state(
     parameters: Sequence[Tensor],
     state: OptimizerState,
 ) -> None:
-    """Leave ``optimizer`` as if it had made the steps itself."""
+    """Set the state of ``optimizer`` to what it would be had it made the steps itself."""
     keeper = optimizer.param_groups[0]["params"][0]
     if native.kind == RuleKind.group_rmsprop:
         average = torch.tensor(state.scalars[0], dtype=torch.float64, device=keeper.device)
@@ -218,7 +218,7 @@ def write_state(
 
 
 def _columns(first_factor: Tensor) -> int:
-    """Return of how many columns the kernels keep the sizes for L-BFGS: those of whole cache lines."""
+    """Return the number of column sizes that the kernels keep for L-BFGS, padded to whole cache lines."""
     line = _CACHE_LINE // first_factor.element_size()
     return -(-len(first_factor) // line) * line
 
@@ -230,7 +230,7 @@ def _group_of(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, 
 def _curvatures(
     optimizer: torch.optim.Optimizer | OptimizerSpec, factors: Sequence[Tensor], biases: Sequence[Tensor]
 ) -> list[Tensor | None]:
-    """Return what ``curvature`` says of every parameter, factors first."""
+    """Return the curvature of each parameter, factors first."""
     if isinstance(optimizer, torch.optim.Optimizer):
         found: dict[int, Tensor | None] = {}
         for group in optimizer.param_groups:
@@ -251,9 +251,9 @@ def _spec_options(spec: OptimizerSpec) -> dict[str, Any]:
     try:
         inspect.signature(spec.optimizer).bind([], **given)
     except TypeError as error:
-        raise TypeError(f"{spec.name} does not take the options {given}: {error}") from None
+        raise TypeError(f"{spec.name} does not accept the options {given}: {error}") from None
     except ValueError:
-        pass  # without a signature only a call can tell
+        pass  # no signature to check against
     return spec.all_options()
 
 
@@ -289,7 +289,7 @@ def _check(numbers: Mapping[str, Any]) -> None:
             raise TypeError(f"`{name}` must be a number, got {value!r}")
         below = 1.0 if name in ("momentum", "alpha", "beta1", "beta2", "concavity") else math.inf
         if not 0 <= value < below:
-            limit = "to below 1" if below == 1.0 else "on, and finite"
-            raise ValueError(f"`{name}` must be from 0 {limit}, got {value}")
+            limit = "below 1" if below == 1.0 else "finite"
+            raise ValueError(f"`{name}` must be at least 0 and {limit}, got {value}")
     if numbers.get("eps", 1.0) < _LEAST_EPS:
         raise NotNative(f"eps is below {_LEAST_EPS}")

@@ -1,4 +1,4 @@
-"""Norms of parameters and gradients, of which processes may each have a part."""
+"""Norms of parameters and gradients, which may be sharded over processes."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import Tensor
 
 from dmf_fast.sharding import is_sharded, local_part
 
-# Below it squares of float32 lose digits.
+# Below this, squares underflow in float32.
 _LEAST_NORM = 1e-16
 
 
 @torch.no_grad()
 def norms(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the norm of every tensor, float64 on the CPU; of a sharded `DTensor` that of all its parts.
+    """Return the norm of each tensor, float64 on the CPU; for a sharded `DTensor` that of all shards.
 
-    Every process that has a part must call it.
+    If a tensor is sharded, this is a collective operation.
 
     >>> norms([torch.tensor([3.0, 4.0]), torch.zeros(2)])
     tensor([5., 0.], dtype=torch.float64)
     """
-    # In 16 bits the norm itself would overflow or lose most of its digits.
+    # In 16 bits, the norm would overflow or lose most of its digits.
     own = [local_part(tensor) for tensor in tensors]
     own = [tensor if tensor.element_size() >= 4 else tensor.float() for tensor in own]
     found = torch.stack([norm.double() for norm in torch._foreach_norm(own)]).cpu()
@@ -33,7 +33,7 @@ def norms(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def norm(of_each: Tensor) -> float:
-    """Return the norm of all numbers together, given those of the tensors that hold them.
+    """Return the norm of all tensors together, given the norm of each.
 
     >>> norm(torch.tensor([3.0, 4.0]))
     5.0
@@ -42,7 +42,7 @@ def norm(of_each: Tensor) -> float:
 
 
 def _of_all(found: Tensor, tensors: Sequence[Tensor]) -> Tensor:
-    """Return the norms of all parts, given those of the parts here."""
+    """Return the norms of whole tensors, given those of their local shards."""
     places = [place for place, tensor in enumerate(tensors) if is_sharded(tensor)]
     if not places:
         return found

@@ -1,4 +1,4 @@
-"""L-BFGS for a chain of factors, preconditioned by the diagonal of the Gauss-Newton matrix."""
+"""L-BFGS for a chain of factors, preconditioned with the diagonal of the Gauss-Newton matrix."""
 
 from __future__ import annotations
 
@@ -11,55 +11,57 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-# Of one direction; the last trial is taken as it is.
+# Per direction; the last trial is accepted without a test.
 _MOST_TRIALS = 8
-# What a trial must reach of what the slope promises (Armijo's rule).
+# Fraction of the decrease predicted by the slope that a trial must achieve (Armijo rule).
 _ARMIJO = 1e-4
-# Of a direction without a step to learn from.
+# Length of the first trial if there is no previous step, relative to `lr`.
 _FIRST_LENGTH = 0.5
-# Of the trial before, when it is shortened.
+# Bounds of the factor by which a trial is shortened.
 _SHORTEST, _LONGEST = 0.1, 0.5
-# Along a step to learn from, of that of the preconditioner: less is rounding, or no valley.
+# Least curvature along the previous step, relative to that of the preconditioner, at which the step is used:
+# below it, it is rounding, or the objective is not convex there.
 _LEAST_CURVATURE = 1e-4
-# Else nothing may stand below a fraction.
+# Keeps denominators above 0.
 _LEAST_DECAY = 1e-30
 
 
 class PreconditionedLBFGS(torch.optim.Optimizer):
     """L-BFGS with a memory of one step for ``W = W_N ⋯ W_1``, and a decay that spares large columns.
 
-    With t_k the size of column k, ``(‖a_k‖² + ‖b_k‖²) / 2`` for two factors ``W_2 = [a_1 …]``,
+    With ``t_k = (‖a_k‖² + ‖b_k‖²) / 2`` the size of column k of two factors ``W_2 = [a_1 …]``,
     ``W_1ᵀ = [b_1 …]``, it minimizes::
 
         loss + Σ_k φ(t_k) + weight_decay / 2 · ‖biases‖²,    φ'(t) = λ (1 + t / knee)^(−concavity)
 
     where λ is ``weight_decay · decay_rate^max(0, step − decay_after)``. A concavity of 0 gives the usual L2
-    decay of the factors, the nuclear norm of their product. Above the knee, a concavity of 1 − 2/N gives what
-    the L2 decay of N balanced factors is, the Schatten-2/N quasi-norm (docs/theory.md; Giampouras et al., "A
+    decay of the factors, the nuclear norm of their product. Above the knee, a concavity of 1 − 2/N gives the
+    Schatten-2/N quasi-norm, as the L2 decay of N balanced factors does (docs/theory.md; Giampouras et al., "A
     novel variational form of the Schatten-p quasi-norm", NeurIPS 2020).
 
-    The direction is that of L-BFGS (Liu & Nocedal, 1989) with a memory of one step, whose first matrix is the
-    inverse of a diagonal: that of the Gauss-Newton matrix, if the column of an entry did not depend on its
-    row. With ``p_N`` and ``q_0`` the curvatures of rows and columns, ``p_{j−1} = (W_j²)ᵀ p_j`` and
-    ``q_j = W_j² q_{j−1}``, the diagonal of ``W_j`` is ``p_j q_{j−1}ᵀ`` plus its decay. The first trial of a
-    step has length ``lr``, or half of that when there is no previous step to learn from; backtracking with
-    quadratic interpolation shortens it until the objective falls enough (Armijo's rule). λ falls from step to
-    step. Every step must see the same loss, that of all entries.
+    The direction is that of L-BFGS (Liu & Nocedal, 1989) with a memory of one step. Its initial matrix is the
+    inverse of a diagonal: that of the Gauss-Newton matrix under the assumption that rows and columns of
+    entries are independent. With ``p_N`` and ``q_0`` the curvatures of rows and columns,
+    ``p_{j−1} = (W_j²)ᵀ p_j`` and ``q_j = W_j² q_{j−1}`` (elementwise squares), the diagonal of ``W_j`` is
+    ``p_j q_{j−1}ᵀ`` plus its decay. The first trial of a step has length ``lr``, or half of it if there is no
+    previous step; backtracking with quadratic interpolation shortens it until the objective has decreased
+    enough (Armijo rule). Every step must see the same loss, that over all entries.
 
     Args:
         params: the factors ``[W_1, …, W_N]`` in one group, in this order; vectors, such as biases, in that
             group or in groups of their own.
-        lr: multiplies the length of the first trial.
-        weight_decay: λ at first; for vectors the usual L2 decay.
-        decay_rate: what λ is multiplied with from step to step, above 0 and at most 1.
-        decay_after: steps before that, all with the same λ.
-        concavity: of the decay, from 0 to below 1; above 0 for two factors only.
-        knee: the size from which on the decay falls, above 0.
-        curvature: a vector for every parameter of the group, or None for ones. The first factor has a number
-            a column, the last one a number a row, a vector one for each of its own; see `loss_curvature`.
+        lr: length of the first trial, see above.
+        weight_decay: initial λ; for vectors the usual L2 decay.
+        decay_rate: factor by which λ is multiplied after each step, above 0 and at most 1.
+        decay_after: number of steps before λ decreases.
+        concavity: of the decay, in [0, 1); above 0 only for two factors.
+        knee: size above which the decay decreases, above 0.
+        curvature: a vector for each parameter of the group, or None for ones: ``(n,)`` for the first factor,
+            ``(m,)`` for the last one, and the shape of a vector for itself; see `loss_curvature`.
 
     Raises:
-        ValueError: an option is out of range, or the matrices of a group are no chain.
+        ValueError: an option is out of range, ``curvature`` does not have one vector for each parameter, the
+            matrices of a group do not form a chain, or ``concavity`` is above 0 for another depth than 2.
 
     Example:
         >>> factors = [torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0], [1.0]])]
@@ -93,7 +95,7 @@ class PreconditionedLBFGS(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, **decay, **shape, "curvature": curvature})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group after checking its options and shapes."""
+        """Add a parameter group after checking its options and shapes."""
         options = {**self.defaults, **param_group}
         _check_numbers(options)
         super().add_param_group(param_group)
@@ -102,20 +104,21 @@ class PreconditionedLBFGS(torch.optim.Optimizer):
         for lower, upper in pairwise(factors):
             if upper.shape[1] != lower.shape[0]:
                 raise ValueError(
-                    "`params` must have the matrices of a group as a chain [W_1, …, W_N], got shapes "
+                    "the matrices of a group in `params` must form a chain [W_1, …, W_N], got shapes "
                     f"{tuple(lower.shape)} and {tuple(upper.shape)}"
                 )
         group_curvatures(group, len(group["params"]))
         if group["concavity"] and len(factors) not in (0, 2):
             raise ValueError(
-                f"`concavity` must be 0 except for two factors, got {group['concavity']} for {len(factors)}"
+                "`concavity` must be 0 unless there are 2 factors, got "
+                f"{group['concavity']} for {len(factors)}"
             )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
-        """Make one step, and return the loss where it began.
+        """Make one step, and return the loss at its start.
 
-        ``closure`` returns the loss and computes its gradients; it is called at every point that is tried.
+        ``closure`` computes the gradients and returns the loss; it is called at each trial point.
         """
 
         def evaluated() -> Any:
@@ -138,7 +141,7 @@ class PreconditionedLBFGS(torch.optim.Optimizer):
             reached = float(evaluated()) + _penalty(groups, rate)
             if reached <= objective + _ARMIJO * size * slope + rounding or trial == _MOST_TRIALS:
                 break
-            # The least point of the parabola through both objectives and the slope.
+            # The minimizer of the parabola through both objectives with the given slope.
             above = reached - objective - slope * size
             least = -slope * size / (2 * above) if above else math.inf
             ratio = min(max(least, _SHORTEST), _LONGEST) if math.isfinite(least) else _SHORTEST
@@ -148,14 +151,14 @@ class PreconditionedLBFGS(torch.optim.Optimizer):
         return loss
 
     def _shorten(self, parameters: list[Tensor], ratio: float) -> None:
-        """Take back a part of the last step."""
+        """Scale the last step by ``ratio``."""
         for parameter in parameters:
             move = self.state[parameter]["move"]
             parameter.sub_(move, alpha=1 - ratio)
             move.mul_(ratio)
 
     def _advance(self, groups: list[_Group], rate: float) -> tuple[float, float]:
-        """Go along a new direction from here; return the slope of the objective along it, and the length."""
+        """Make the first trial of a new step; return the slope of the objective along it, and its length."""
         directions, turns, diagonals, moves, parameters = [], [], [], [], []
         for group in groups:
             now = group.sizes()
@@ -209,7 +212,7 @@ class _Group:
         self.factors = [parameter for parameter in self.parameters if parameter.dim() == 2]
 
     def sizes(self) -> Tensor:
-        """Return t_k of every column between two factors, float64; nothing for other depths."""
+        """Return t_k of each column of two factors, float64; empty for other depths."""
         if len(self.factors) != 2:
             return _on_cpu([])
         first, last = (factor.double() for factor in self.factors)
@@ -217,7 +220,7 @@ class _Group:
         return sizes
 
     def decays(self, sizes: Tensor, rate: float) -> Tensor:
-        """Return φ' of every column, or the one decay where there are no columns; on the CPU, float64."""
+        """Return φ' of each column, or a single decay if there are no columns; float64 on the CPU."""
         decay, concavity = self.options["weight_decay"] * rate, self.options["concavity"]
         if not len(sizes):
             sizes = _on_cpu([0.0])
@@ -225,7 +228,7 @@ class _Group:
         return decays.clamp(min=_LEAST_DECAY)
 
     def decay_of(self, place: int, decays: Tensor) -> Tensor:
-        """Return the decay of a parameter's numbers, to be broadcast."""
+        """Return the decay of a parameter, to be broadcast to its shape."""
         parameter = self.parameters[place]
         if parameter.dim() != 2:
             constant: Tensor = parameter.new_tensor(max(self.options["weight_decay"], _LEAST_DECAY))
@@ -234,7 +237,7 @@ class _Group:
         return own[:, None] if len(own) > 1 and parameter is self.factors[0] else own
 
     def penalty(self, rate: float) -> float:
-        """Return Σ φ(t_k), and the L2 decay of the vectors."""
+        """Return Σ φ(t_k) plus the L2 penalty of the vectors."""
         sizes = self.sizes()
         decay, concavity, knee = (self.options[name] for name in ("weight_decay", "concavity", "knee"))
         vectors = sum(p.double().square().sum().item() for p in self.parameters if p.dim() != 2)
@@ -245,7 +248,7 @@ class _Group:
         return float(decay * rate * sizes.sum().item() + decay / 2 * vectors)
 
     def preconditioners(self, decays: Tensor) -> list[Tensor]:
-        """Return the diagonal of every parameter."""
+        """Return the diagonal of the preconditioner for each parameter."""
         of_factors = iter(zip(*self._curvatures_of_factors(), strict=True))
         diagonals = []
         for place, parameter in enumerate(self.parameters):
@@ -258,7 +261,7 @@ class _Group:
         return diagonals
 
     def _curvatures_of_factors(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Return p_j and q_{j−1} of every factor."""
+        """Return p_j and q_{j−1} of each factor."""
         if not self.factors:
             return [], []
         first, last = self.factors[0], self.factors[-1]
@@ -276,10 +279,10 @@ class _Group:
 
 
 def group_curvatures(group: Mapping[str, Any], parameters: int) -> Sequence[Tensor | None]:
-    """Return the ``curvature`` of every parameter of a group that has so many; None is for ones.
+    """Return the ``curvature`` of each of the parameters of a group; None stands for ones.
 
     Raises:
-        ValueError: there is not one for each.
+        ValueError: there is not one for each parameter.
 
     """
     given = group.get("curvature")
@@ -287,7 +290,8 @@ def group_curvatures(group: Mapping[str, Any], parameters: int) -> Sequence[Tens
         return [None] * parameters
     if len(given) != parameters:
         raise ValueError(
-            f"`curvature` must have one for each of {parameters} parameters of the group, got {len(given)}"
+            f"`curvature` must have an element for each of the {parameters} parameters of the group, got "
+            f"{len(given)}"
         )
     return given  # type: ignore[no-any-return]
 
@@ -320,6 +324,6 @@ def _check_numbers(options: dict[str, Any]) -> None:
     if not 0 < options["decay_rate"] <= 1:
         raise ValueError(f"`decay_rate` must be above 0 and at most 1, got {options['decay_rate']}")
     if not 0 <= options["concavity"] < 1:
-        raise ValueError(f"`concavity` must be from 0 to below 1, got {options['concavity']}")
+        raise ValueError(f"`concavity` must be at least 0 and below 1, got {options['concavity']}")
     if not 0 < options["knee"] < math.inf:
         raise ValueError(f"`knee` must be above 0 and finite, got {options['knee']}")

@@ -1,4 +1,4 @@
-"""An optimizer before it is bound to parameters: what native engines read, and what torch's are made from."""
+"""An optimizer before it is bound to parameters."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """An optimizer class with its options, those of the biases apart where they differ.
+    """An optimizer class with its options, which may differ for the biases.
 
-    `dmf_fast.fit` makes one from ``functools.partial(torch.optim.Adam, lr=1e-3)``, or takes it as it is.
+    `dmf_fast.fit` accepts one, and makes one from ``functools.partial(torch.optim.Adam, lr=1e-3)``.
 
     Attributes:
-        optimizer: makes a `torch.optim.Optimizer` from parameters or groups of them and options.
+        optimizer: a callable that makes a `torch.optim.Optimizer` from parameters, or groups of them, and
+            options.
         options: its keyword arguments.
-        bias_options: those that are other ones for the biases of a model.
+        bias_options: options that override these for the biases of a model.
 
     Example:
         >>> OptimizerSpec.of(partial(torch.optim.SGD, lr=0.5)).describe()["lr"]
@@ -38,22 +39,22 @@ class OptimizerSpec:
         """Return the spec of a class, a partial of one, or another callable.
 
         Raises:
-            TypeError: ``optimizer`` cannot be called, or a partial gives options without their names.
+            TypeError: ``optimizer`` is not callable, or a partial has positional arguments.
 
         """
         if isinstance(optimizer, OptimizerSpec):
             return optimizer
         if not callable(optimizer):
             raise TypeError(
-                "`optimizer` must be a torch optimizer, or a callable that makes one of parameters, such as "
+                "`optimizer` must be a torch optimizer or a callable that makes one from parameters, such as "
                 f"functools.partial(torch.optim.Adam, lr=1e-3), got {type(optimizer).__name__}"
             )
         if not isinstance(optimizer, partial):
             return cls(optimizer)
         if optimizer.args:
             raise TypeError(
-                f"`optimizer` must give its options by name, got the positional arguments {optimizer.args}; "
-                "use functools.partial(torch.optim.Adam, lr=1e-3)"
+                "`optimizer` must have its options as keywords, got the positional arguments "
+                f"{optimizer.args}; use functools.partial(torch.optim.Adam, lr=1e-3)"
             )
         return cls(optimizer.func, dict(optimizer.keywords))
 
@@ -63,11 +64,11 @@ class OptimizerSpec:
         return getattr(self.optimizer, "__name__", type(self.optimizer).__name__)
 
     def all_options(self) -> dict[str, Any]:
-        """Return the options with the defaults of those that are not given."""
+        """Return the options, with defaults for those that are not given."""
         return {**_defaults(self.optimizer), **self.options}
 
     def describe(self) -> dict[str, float | str]:
-        """Return the name and the numbers among the options, for tables and checkpoints.
+        """Return the name and the numeric options, for tables and checkpoints.
 
         >>> from dmf_fast.optim import GroupRMSprop
         >>> OptimizerSpec.of(partial(GroupRMSprop, lr=0.5)).describe()["optimizer"]
@@ -81,23 +82,30 @@ class OptimizerSpec:
         return described
 
     def make(self, factors: Iterable[Tensor], biases: Iterable[Tensor] = ()) -> torch.optim.Optimizer:
-        """Return the torch optimizer of these parameters; biases with other options are a group of their own.
+        """Return the torch optimizer of the parameters; with ``bias_options`` the biases are a second group.
 
-        Without such options there is one group, the only thing that some optimizers take, such as LBFGS.
+        Otherwise there is a single group, the only form that some optimizers accept, such as L-BFGS.
+
+        Args:
+            factors: matrices, ``W_j`` of shape ``(d_j, d_{j-1})``.
+            biases: vectors, ``(m,)`` and ``(n,)``, or none.
+
+        Raises:
+            TypeError: the callable does not return a torch optimizer.
+
         """
         first, last = list(factors), list(biases)
         apart = [{"params": first}, {"params": last, **self.bias_options}]
         made = self.optimizer(apart if last and self.bias_options else first + last, **self.options)
         if not isinstance(made, torch.optim.Optimizer):
             raise TypeError(
-                f"`optimizer` must make a torch optimizer of parameters, got {self.name}, which makes "
-                f"{type(made).__name__}"
+                f"`optimizer` must make a torch optimizer, got {self.name}, which makes {type(made).__name__}"
             )
         return made
 
 
 OptimizerLike: TypeAlias = torch.optim.Optimizer | Callable[..., torch.optim.Optimizer] | OptimizerSpec
-"""What `dmf_fast.fit` takes for an optimizer."""
+"""What `dmf_fast.fit` accepts as an optimizer."""
 
 
 def _defaults(optimizer: Callable[..., Any]) -> dict[str, Any]:

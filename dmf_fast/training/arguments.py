@@ -1,4 +1,4 @@
-"""What `fit` takes and what it refuses, before anything is computed."""
+"""Checks of the arguments of `fit`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dmf_fast.training.recording import Recording
 
 
 def model_of(model: DeepMatrixFactorization | Sequence[Tensor]) -> DeepMatrixFactorization:
-    """Return the model, or one whose parameters share the memory of bare factors.
+    """Return the model, or a model whose parameters share the memory of bare factors.
 
     >>> model_of([torch.eye(2)]).shape
     (2, 2)
@@ -36,7 +36,7 @@ def model_of(model: DeepMatrixFactorization | Sequence[Tensor]) -> DeepMatrixFac
 
 
 def bound_or_spec(optimizer: Any) -> torch.optim.Optimizer | OptimizerSpec:
-    """Return an optimizer that is bound to parameters as it is, and the spec of a callable.
+    """Return an optimizer that is bound to parameters as it is, or the spec of a callable.
 
     >>> bound_or_spec(torch.optim.SGD).name
     'SGD'
@@ -52,7 +52,7 @@ def check_fit(
     options: FitOptions,
     given: Sequence[Tensor] | None = None,
 ) -> None:
-    """Raise what `fit` raises for its arguments; ``given`` are the factors where there was no model."""
+    """Raise what `fit` raises for its arguments; ``given`` are the factors if no model was given."""
     _check_types(train, measures, options)
     name = "model.factors" if given is None else "factors"
     for place, factor in enumerate(model.factors):
@@ -73,7 +73,7 @@ def check_fit(
         raise ValueError("`validation` must hold an entry with a weight above zero, or be None, got none")
     if measures.validation is None and options.patience is not None:
         raise ValueError(
-            "`patience` must be None where there is no validation set to be patient with, got "
+            "`patience` must be None without a validation set, got "
             f"{options.patience}; pass validation=... too"
         )
     _check_sharding(model, train, measures)
@@ -82,7 +82,7 @@ def check_fit(
 
 
 def checked_callbacks(callbacks: Any) -> tuple[Callable[..., Any], ...]:
-    """Return the callbacks; a `TypeError` says where they are not functions.
+    """Return the callbacks; raise a `TypeError` if they are not functions.
 
     >>> checked_callbacks([print])
     (<built-in function print>,)
@@ -109,16 +109,16 @@ def _check_sharding(model: DeepMatrixFactorization, train: Observations, measure
     sharding = train.sharding
     if sharding.mesh is not None and not is_sharded(model.factors[-1]):
         raise ValueError(
-            "`model` must have the parameters of this process alone where processes share the rows, got all "
-            "rows; make its factors with dmf_fast.distributed.initial_factors"
+            "`model` must have sharded parameters if processes share the rows, got all rows; make its "
+            "factors with dmf_fast.distributed.initial_factors"
         )
     if sharding.mesh is None and is_dtensor(model.factors[-1]):
         raise ValueError(
-            "`train` must be dmf_fast.distributed.RowBlocks where the factors are DTensors, got entries that "
-            "one process has"
+            "`train` must be dmf_fast.distributed.RowBlocks if the factors are DTensors, got the entries of "
+            "one process"
         )
     if not sharding.is_whole and measures.truth is not None:
-        raise ValueError("`truth` must be None where processes share the rows, got a whole matrix")
+        raise ValueError("`truth` must be None if processes share the rows, got a whole matrix")
     for name in ("validation", "test"):
         other = getattr(measures, name)
         if other is not None and (other.sharding.mesh, other.sharding.part_count) != (
@@ -126,8 +126,8 @@ def _check_sharding(model: DeepMatrixFactorization, train: Observations, measure
             sharding.part_count,
         ):
             raise ValueError(
-                f"`{name}` must be in the hands of the same processes as `train`; take blocks of the same "
-                "rows, such as those of train.split"
+                f"`{name}` must be distributed like `train`; use blocks of the same rows, such as those of "
+                "train.split"
             )
 
 
@@ -140,8 +140,8 @@ def _check_bound(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor])
 def _check_factor(name: str, factor: Tensor, train: Observations) -> None:
     if factor.is_inference():
         raise ValueError(
-            f"`{name}` must be no inference tensor, as only torch.inference_mode() lets it change, got one; "
-            "clone it outside of that mode (a model: copy.deepcopy)"
+            f"`{name}` must not be an inference tensor, which cannot be changed outside of "
+            "torch.inference_mode(); clone it outside of that mode (a model: copy.deepcopy)"
         )
     if factor.dtype != train.dtype:
         raise TypeError(
@@ -155,8 +155,8 @@ def _check_factor(name: str, factor: Tensor, train: Observations) -> None:
         )
     if not (factor.is_contiguous() or factor.T.is_contiguous()) and _coincide(factor):
         raise ValueError(
-            f"`{name}` must have memory of its own for every number, since it is changed in place, got a "
-            f"tensor that repeats some, such as an expanded one; use {name}.clone()"
+            f"the elements of `{name}` must not share memory, since it is changed in place, got a tensor "
+            f"with repeated elements, such as an expanded one; use {name}.clone()"
         )
 
 
@@ -165,13 +165,13 @@ def _check_memory(factors: Sequence[Tensor]) -> None:
         (begin, end), (other_begin, other_end) = _span(one), _span(other)
         if begin < other_end and other_begin < end and _coincide(one, other):
             raise ValueError(
-                "`factors` must be different tensors, since each is changed in place, got "
-                f"factors[{place}] and factors[{other_place}] that share memory; use .clone()"
+                "`factors` must not share memory, since they are changed in place, got "
+                f"factors[{place}] and factors[{other_place}] that do; use .clone()"
             )
 
 
 def _span(matrix: Tensor) -> tuple[int, int]:
-    """Return the addresses between which all numbers lie."""
+    """Return the range of addresses of a matrix."""
     begin, size = matrix.data_ptr(), matrix.element_size()
     steps = zip(matrix.shape, matrix.stride(), strict=True)
     reach = sum((count - 1) * stride for count, stride in steps)
@@ -179,7 +179,7 @@ def _span(matrix: Tensor) -> tuple[int, int]:
 
 
 def _coincide(*matrices: Tensor) -> bool:
-    """Say whether two numbers of the matrices lie at one address."""
+    """Return whether any two elements of the matrices have the same address."""
     addresses = torch.cat([_addresses(matrix) for matrix in matrices])
     return len(torch.unique(addresses)) < len(addresses)
 

@@ -1,4 +1,4 @@
-"""The entries that every step of a run sees: all of them, or one of several parts in turn."""
+"""The entries of each step of a run: all of them, or random batches in turn."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dmf_fast.observations import Observations
 
 
 class Batches:
-    """A split of the observed entries into parts, and the order in which steps take them.
+    """A random partition of the observed entries into batches, and the order in which steps use them.
 
-    Every entry is in one part, drawn at random, so that each part sees all rows and columns; sizes differ by
-    at most one. Every part has a tiled layout of its own: together they take the memory of one for all
-    entries. An epoch takes each part once, in an order that depends on the seed and its number alone: a run
-    that resumes needs no state of it.
+    Each entry is in one batch, drawn at random over all rows and columns; see `Observations.partition` for
+    the sizes. Each batch has a layout of its own; together they take the memory of one for all entries. An
+    epoch uses each batch once, in an order that depends only on the seed and the number of the epoch, so that
+    a run can resume without any state.
 
     Args:
         train: all entries.
-        count: number of parts, at least 1; 1 is ``train`` itself.
-        seed: of the parts and their order.
+        count: number of batches, at least 1; with 1 the batch is ``train`` itself.
+        seed: of the batches and their order.
 
     Raises:
-        ValueError: there are fewer entries than parts, or a part without any weight.
+        ValueError: there are fewer entries than batches, or the weights of a batch sum to 0.
 
     Example:
         >>> batches = Batches(Observations([0, 1, 2], [0, 0, 1], [1.0, 2.0, 3.0]), count=2, seed=0)
@@ -43,7 +43,7 @@ class Batches:
                 )
 
     def at(self, step: int) -> Observations:
-        """Return the entries of a step, counted from 0."""
+        """Return the entries of a step; steps are counted from 0."""
         epoch, place = divmod(step, len(self._parts))
         if epoch != self._epoch and len(self._parts) > 1:
             generator = torch.Generator().manual_seed(_mixed(self._seed, epoch))
@@ -55,6 +55,6 @@ class Batches:
 
 
 def _mixed(seed: int, epoch: int) -> int:
-    """Return one seed for the pair: neighboring ones have nothing in common."""
+    """Return a seed for the pair, unrelated to the seeds of neighboring pairs."""
     generator = torch.Generator().manual_seed(seed)
     return int(torch.randint(2**62, (), generator=generator, device="cpu").item()) ^ (epoch + 1)

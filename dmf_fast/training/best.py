@@ -1,4 +1,4 @@
-"""The best row of a run so far, and whether enough rows have come since."""
+"""The best row of a run so far, and whether the patience has run out since."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 
 from dmf_fast.training.history import Row
 
-# A run near zero rests for some time before it moves: until the train loss has changed by this part, rows do
-# not count for the patience, but this many times as many do.
+# A run that starts near zero rests for some time before it moves. Until the train loss has changed by this
+# fraction, the patience is this many times as long.
 _MOVED, _REST = 0.01, 5
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best row so far by its validation RMSE, whose state the engine keeps, and how many came since.
+    """The row with the lowest validation RMSE so far, whose state the engine keeps, and the rows since.
 
     Attributes:
         step: of the best row.
         rmse: of the best row.
-        rows_since: after it, those left out that came before the run has moved.
-        rows_at_rest: those that were left out.
-        has_moved: whether the train loss has changed by a hundredth since the first row.
+        rows_since: number of rows since the best one, without those before the run had moved.
+        rows_at_rest: number of rows without improvement before the run had moved.
+        has_moved: whether the train loss has changed by 1 % since the first row.
 
     """
 
@@ -32,9 +32,9 @@ class Best:
     has_moved: bool = False
 
     def after(self, row: Row, first_loss: float, *, patience_after: int = 0) -> Best:
-        """Return what is best when ``row`` is taken into account too; ``first_loss`` is that of row 0.
+        """Return the state after ``row``; ``first_loss`` is the train loss of the first row.
 
-        Rows of steps before ``patience_after`` may be the best, but do not count.
+        Rows before step ``patience_after`` can be the best but do not count towards the patience.
 
         >>> best = Best().after({"step": 3, "train_loss": 1.0, "validation_rmse": 0.5}, first_loss=2.0)
         >>> best = best.after({"step": 4, "train_loss": 0.9, "validation_rmse": 0.6}, first_loss=2.0)
@@ -54,5 +54,5 @@ class Best:
         return replace(self, rows_since=self.rows_since + 1, has_moved=True)
 
     def is_over(self, patience: int) -> bool:
-        """Say whether so many rows were enough, several times as many for a run that rests at its start."""
+        """Return whether the patience has run out, which is longer for a run that rests at its start."""
         return self.rows_since >= patience or self.rows_at_rest >= _REST * patience

@@ -1,4 +1,4 @@
-"""The course of a run, which asks for steps, and `drive`, which has its engine make them."""
+"""The course of a run, a generator that requests steps, and `drive`, which executes them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import NamedTuple, TypeVar
 from dmf_fast._native import Outcome
 from dmf_fast.training.engines.protocol import Engine
 
-# An engine comes back this often, for Ctrl-C, the time and the bar.
+# How often an engine returns control, for Ctrl-C, time limits and the progress bar.
 SECONDS_A_SLICE = 0.1
 
 T = TypeVar("T")
 
 
 class Request(NamedTuple):
-    """What a course asks for.
+    """A request of a course for steps.
 
     Attributes:
-        engine: is to make steps,
-        until: so many in all, or less, if they would take longer than a slice; see `Engine.run`.
+        engine: the engine to make the steps.
+        until: the step to reach, unless that takes longer than a slice; see `Engine.run`.
 
     """
 
@@ -28,14 +28,14 @@ class Request(NamedTuple):
     until: int
 
 
-# Yields what it asks for, is sent how that ended, and returns what the run has come to.
+# Yields requests, receives their outcomes, and returns the result of the run.
 Course = Generator[Request, Outcome, T]
 
 
 def drive(course: Course[T]) -> T:
-    """Have a course's engine make all steps that it asks for, and return what it returns.
+    """Execute all requests of a course, and return its result.
 
-    Where an engine fails, it does so in the course.
+    Errors of an engine are raised inside the course.
     """
     with closing(course):
         try:
@@ -43,7 +43,7 @@ def drive(course: Course[T]) -> T:
             while True:
                 try:
                     outcome = make_slice(request)
-                except BaseException as error:  # noqa: PERF203 (each slice may fail)
+                except BaseException as error:
                     request = course.throw(error)
                 else:
                     request = course.send(outcome)
@@ -53,5 +53,5 @@ def drive(course: Course[T]) -> T:
 
 
 def make_slice(request: Request) -> Outcome:
-    """Have the engine make the steps, or those of a slice."""
+    """Execute a request for at most one slice of time."""
     return request.engine.run(request.until, most_seconds=SECONDS_A_SLICE)

@@ -28,7 +28,7 @@ def mean_squared_error(model: DeepMatrixFactorization, observations: Observation
 
 @torch.no_grad()
 def mean_squared_error_without_factors(model: DeepMatrixFactorization, observations: Observations) -> float:
-    """Return the same of the mean and the biases alone.
+    """Return the mean squared error of the mean and the biases alone.
 
     >>> model = DeepMatrixFactorization.of_factors([torch.eye(2)])
     >>> mean_squared_error_without_factors(model, Observations([0], [0], [3.0], shape=(2, 2)))
@@ -43,7 +43,7 @@ def mean_squared_error_without_factors(model: DeepMatrixFactorization, observati
 def _with_factors(
     factors: Sequence[Tensor], model: DeepMatrixFactorization, observations: Observations
 ) -> float:
-    """Return the error of a model that has other factors, in the dtype of the entries."""
+    """Return the error of ``model`` with other factors, in the dtype of the entries."""
     _, row_bias, column_bias = model.chain_and_biases()
     offset = model.row_offset(row_bias)
     *others, last = factors

@@ -1,4 +1,4 @@
-"""What a step of `fit` will compute, before it is made."""
+"""The plan of a step of `fit`."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ def explain(
     optimizer: OptimizerLike | None = None,
     options: FitOptions = FitOptions(),  # noqa: B008 (frozen)
 ) -> Plan:
-    """Return the plan for a model, or for factors, on ``observations``; print it to read it.
+    """Return the plan of a loss or a training step; ``print`` shows it in words.
 
     Args:
         model: as for `dmf_fast.fit`.
-        observations: the observed entries of an ``(m, n)`` matrix. Of row blocks the plan also says who has
-            what, see `dmf_fast.distributed.initial_factors`, and what travels in a step.
-        optimizer: as for `dmf_fast.fit`; with one the plan also names the engine that makes its steps.
+        observations: the observed entries of an ``(m, n)`` matrix. For row blocks the plan also states how
+            parameters are distributed (see `dmf_fast.distributed.initial_factors`) and what is communicated
+            in a step.
+        optimizer: as for `dmf_fast.fit`; if given, the plan also names the engine that makes the steps.
         options: of the run.
 
     Raises:
-        TypeError, ValueError: as `dmf_fast.fit` raises for these arguments.
+        TypeError, ValueError: as for `dmf_fast.fit`.
 
     Example:
         >>> import torch
@@ -53,11 +54,11 @@ def explain(
 
 
 def _sharding(model: DeepMatrixFactorization, observations: Observations) -> str:
-    """Return who has what, and what each process sends in a step."""
+    """Describe how parameters are distributed and what each process sends in a step."""
     size, depth = observations.sharding.size, len(model.factors)
     first = "replicated"
     if depth > 1 and is_sharded(model.factors[0]):
-        first = f"sharded by columns, as it has {SHARDED_COLUMNS_FROM:,} numbers or more"
+        first = f"sharded by columns, since it has {SHARDED_COLUMNS_FROM:,} numbers or more"
     shared = sum(factor.numel() for factor in model.factors[:-1]) * observations.dtype.itemsize
     travels = 2 * (size - 1) / size * shared
     return (

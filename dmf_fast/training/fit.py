@@ -1,4 +1,4 @@
-"""`fit`: the one way to train, whatever makes the steps."""
+"""`fit`: trains a model with any engine."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ from dmf_fast.training.start import has_left_start
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# A run of fewer steps is not expected to have left its start, unless it has come to rest there.
+# A run of fewer steps is not expected to have left its start, unless it has converged there.
 _STEPS_TO_LEAVE = 100
 _AT_REST = ("patience", "gradient_norm_threshold")
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """How a run went.
+    """The result of a run.
 
     Attributes:
         history: the recorded rows: ``result.history["train_loss"][-1]`` is a float; see
             `dmf_fast.training.History`.
-        best_step: the step whose state the parameters have now, the one of the best recorded validation RMSE;
+        best_step: the step with the lowest recorded validation RMSE, whose state the parameters now have;
             None without a validation set.
         stopped_because: ``"steps"``, ``"train_loss_threshold"``, ``"gradient_norm_threshold"``,
             ``"patience"``, ``"callback"``, ``"max_seconds"``, ``"interrupted"`` or ``"diverged"`` (the loss,
             or what the optimizer keeps, is not finite).
-        steps: updates made, those before a resume included.
-        seconds: of training, those before a resume included.
+        steps: number of updates, including those before a resume.
+        seconds: training time, including that before a resume.
         engine: what made the steps: ``"native"``, ``"torch"``, ``"cuda_block"`` or ``"cuda_graph"``.
-        not_native_because: why it was ``"torch"``; None where it was not.
-        left_start: False where the product of the factors still contributes nothing: with and without it the
-            train loss is the same to a thousandth. Near zero the gradients of all factors vanish, and from
-            depth 3 on a weight decay makes zero a local minimum.
+        not_native_because: why the engine was ``"torch"``; None otherwise.
+        left_start: False if the product of the factors still does not contribute: the train loss with it and
+            without it agrees to 0.1 %. Near zero the gradients of all factors vanish, and from depth 3 on
+            weight decay makes zero a local minimum.
 
     """
 
@@ -97,50 +97,49 @@ def fit(
     checkpoint: Path | str | None = None,
     resume: bool = False,
 ) -> FitResult:
-    """Minimize the loss of ``W_N ⋯ W_1`` on ``train``, in every step that of all entries or of one batch.
+    """Train a model by minimizing the loss of ``W_N ⋯ W_1`` over all entries, or a batch of them per step.
 
     The steps are those of a loop over `dmf_fast.completion_loss`, its backward pass and ``optimizer.step()``.
-    Native code makes them wherever it computes the same: for `torch.optim.SGD`, `torch.optim.Adam`,
-    `dmf_fast.optim.GroupRMSprop`, `dmf_fast.optim.AdaptiveGradientDescent` and, for two factors,
-    `dmf_fast.optim.PreconditionedLBFGS`, with all entries in every step.
-    It is 5 to 20 times as fast for small problems, where a loop spends its time in Python. The result says
-    what made the steps, `dmf_fast.explain` says it before. On one machine a run is bitwise the same every
-    time; in native code for any number of threads.
+    Native code makes them if it computes the same: for `torch.optim.SGD`, `torch.optim.Adam`,
+    `dmf_fast.optim.GroupRMSprop`, `dmf_fast.optim.AdaptiveGradientDescent` and, with two factors,
+    `dmf_fast.optim.PreconditionedLBFGS`, with all entries in each step. It is 5 to 20 times as fast for small
+    problems, where a loop spends its time in Python. ``FitResult.engine`` tells which engine made the steps;
+    `dmf_fast.explain` tells it beforehand. On one machine, runs are bit-identical every time and, in native
+    code, for any number of threads.
 
-    The row of a step measures the state *before* its update. With a validation set the parameters have the
-    state of the best recorded RMSE at the end. Ctrl-C ends the run within about a tenth of a second or one
-    step, and the result so far is returned; a second one raises `KeyboardInterrupt` at once.
+    A row of the history measures the state *before* the update of its step. With a validation set, the
+    parameters end in the state with the lowest recorded validation RMSE. Ctrl-C ends the run within about
+    0.1 seconds or one step and returns the result so far; a second Ctrl-C raises `KeyboardInterrupt` at once.
 
-    Of `dmf_fast.distributed.RowBlocks` the processes that share them train together: each calls `fit` with
-    the same arguments, of which the parameters are `DTensor`s, and has the same result. They end at one step,
-    also where Ctrl-C, ``options.max_seconds`` or a callback ends only one of them.
+    With `dmf_fast.distributed.RowBlocks` the processes train together: each calls `fit` with the same
+    arguments, where the parameters are `DTensor`s, and gets the same result. All end at the same step, even
+    if Ctrl-C, ``options.max_seconds`` or a callback ends only one of them.
 
-    A run that ends without having left its start near zero warns and says so, ``FitResult.left_start``.
+    `fit` warns if the run ends without having left its start near zero, see ``FitResult.left_start``.
 
     Args:
-        model: trained in place: a `dmf_fast.DeepMatrixFactorization`, or bare factors ``[W_1, …, W_N]``,
-            ``W_j`` of shape ``(d_j, d_{j-1})``.
+        model: the model to train in place: a `dmf_fast.DeepMatrixFactorization`, or bare factors
+            ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``.
         train: observed entries, of the shape, dtype and device of the model.
-        optimizer: any of torch's over the parameters, with the state that it has; or a callable that makes
-            one of parameters, such as ``functools.partial(torch.optim.Adam, lr=1e-3)``.
-        options: how long and how.
-        recording: when a row is recorded and what it holds.
-        validation: chooses the best row, and stops the run where ``options.patience`` says so.
-        test: measured, and chooses nothing.
-        truth: the whole matrix, ``(m, n)``, to measure the reconstruction error against.
-        scheduler: of the optimizer's learning rates, or a function of the optimizer that makes one; it makes
-            a step after every update.
-        callbacks: called with a `Progress` at every row; one that returns True ends the run.
-        checkpoint: folder to keep the state of the run in, see ``options.checkpoint_every``.
-        resume: continue from ``checkpoint`` where it holds one: with the same arguments (except about
-            stopping) the numbers are bitwise those of a run that never stopped. The state of callbacks is not
-            kept.
+        optimizer: a torch optimizer of the parameters, in any state; or a callable that makes one from
+            parameters, such as ``functools.partial(torch.optim.Adam, lr=1e-3)``.
+        options: how long and how to train.
+        recording: when to record a row of the history and what it holds.
+        validation: entries that select the best row and, with ``options.patience``, stop the run.
+        test: entries that are only measured.
+        truth: the whole matrix, ``(m, n)``, to measure the reconstruction error.
+        scheduler: a learning rate scheduler of the optimizer, or a function that makes one from it; it makes
+            a step after each update.
+        callbacks: called with a `Progress` at each row; if one returns True, the run ends.
+        checkpoint: folder for the state of the run, see ``options.checkpoint_every``.
+        resume: continue from ``checkpoint`` if it holds a run. With the same arguments, except those about
+            stopping, the run resumes bit-identically. The state of callbacks is not saved.
 
     Raises:
-        TypeError: an argument is of another type than said here, or dtypes disagree.
-        ValueError: shapes or devices disagree, there is nothing to train or validate on, numbers of the
-            factors share memory, ``options.engine`` cannot make these steps, the checkpoint is damaged, of
-            another run or in use by one, or holds a run although ``resume`` is False.
+        TypeError: an argument has another type than stated here, or dtypes differ.
+        ValueError: shapes or devices do not match; there are no entries of positive weight to train or
+            validate on; factors share memory; ``options.engine`` does not support the steps; or the
+            checkpoint is damaged, in use, of another run, or exists although ``resume`` is False.
 
     Example:
         >>> from functools import partial
@@ -191,7 +190,7 @@ def make_run(
     callbacks: tuple[Callback, ...] = (),
     checkpoint: Path | None = None,
 ) -> Run:
-    """Return the run of arguments that are checked, at its start."""
+    """Return a run at its start; the arguments must have been checked."""
     engine, reason = make_engine(model, train, optimizer, options, given, scheduler)
     identity = {}
     if checkpoint is not None:
@@ -214,7 +213,7 @@ def make_run(
 def run_course(
     run: Run, trained: Sequence[tuple[DeepMatrixFactorization, Observations]]
 ) -> Course[FitResult]:
-    """Make a run from its start or its checkpoint; every model is left in the state that counts."""
+    """Execute a run from its start or its checkpoint, leaving the models in their final or best state."""
     engine, options = run.engine, run.options
     if options.seed is not None:
         torch.manual_seed(options.seed)
@@ -237,7 +236,7 @@ def run_course(
 def generators_kept(
     options: Iterable[FitOptions], trained_on: Iterable[Observations]
 ) -> AbstractContextManager[None]:
-    """Leave torch's generators as they are where a run has a seed of its own."""
+    """Restore torch's generators afterwards if a run has a seed of its own."""
     gpus = {train.device for train in trained_on if train.device.type == "cuda"}
     return torch.random.fork_rng(list(gpus), enabled=any(one.seed is not None for one in options))
 
@@ -246,13 +245,13 @@ def generators_kept(
 def running(
     options: FitOptions, checkpoint: Path | str | None, train: Observations, *, resume: bool
 ) -> Iterator[tuple[Path | None, Callable[[], bool], Callable[[int], object]]]:
-    """Give a run its folder for checkpoints, what says whether Ctrl-C came, and what moves the bar.
+    """Yield the checkpoint folder, a function that returns whether Ctrl-C came, and one that moves the bar.
 
-    Gradients are computed whatever mode the caller is in, and a run with a seed leaves torch's generators as
-    they were. Of several processes the first one shows the bar.
+    Gradients are enabled whatever the mode of the caller, and a run with a seed restores torch's generators.
+    With several processes, only the first one shows the bar.
     """
     sharding = train.sharding
-    # tqdm's None: only where standard error is a terminal.
+    # None tells tqdm to show it only if standard error is a terminal.
     hidden = True if sharding.rank else None if options.progress is None else not options.progress
     with (
         torch.inference_mode(False),
@@ -266,12 +265,12 @@ def running(
 
 
 def _warn_of_start(result: FitResult) -> None:
-    """Warn of a run that had the time to leave its start, and has not."""
+    """Warn if a run had time to leave its start but did not."""
     if result.left_start or (result.steps < _STEPS_TO_LEAVE and result.stopped_because not in _AT_REST):
         return
     warnings.warn(
-        f"The run has not left its start in {result.steps:,} steps: the product of the factors contributes "
-        "nothing to the predictions. Begin with larger factors, make more steps, or lower the weight decay, "
-        "which from depth 3 on keeps small factors at zero",
+        f"The run has not left its start after {result.steps:,} steps: the product of the factors does not "
+        "contribute to the predictions. Start with larger factors, make more steps, or lower the weight "
+        "decay, which from depth 3 on keeps small factors at zero",
         stacklevel=3,
     )

@@ -1,4 +1,4 @@
-"""Many independent runs of `fit`, a core or a block of a GPU each, on any number of machines."""
+"""Many independent runs of `fit` at once, on the cores or GPUs of any number of machines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from dmf_fast.training.trial_files import (
 )
 from dmf_fast.training.trials import Trial, TrialError, TrialResult, Trials
 
-# How long a worker sleeps that finds nothing but trials which others run; it doubles from look to look.
+# How long a worker sleeps if others run all trials that are left; it doubles each time.
 _FIRST_PAUSE, _LONGEST_PAUSE, _SECONDS_TO_INTERRUPT = 0.02, 2.0, 0.1
 
 
@@ -42,33 +42,36 @@ def fit_many(
     workers: int | None = None,
     progress: bool | None = None,
 ) -> Trials:
-    """Run all trials, ``workers`` of them at once: on the CPU each in one thread, on a GPU each in one block.
+    """Run all trials, ``workers`` at once: each in one thread of the CPU or in one thread block of a GPU.
 
-    Runs in blocks of a GPU (``FitResult.engine`` is ``"cuda_block"``) go on together, in one launch at a
-    time, and beside them one at most of another engine.
+    On a GPU, runs of the engine ``"cuda_block"`` are executed together, one launch at a time, along with at
+    most one run of another engine.
 
-    Every trial is bitwise the same as `fit` with the same arguments under ``torch.set_num_threads(1)``,
-    whatever else runs, unless its optimizer draws from torch's generators, which trials share that run at one
-    time. A trial that diverges is recorded as such, and the others continue. Ctrl-C ends all within about a
-    tenth of a second or a step; the trials that have ended by then are returned.
+    Each trial is bit-identical to `fit` with the same arguments under ``torch.set_num_threads(1)``, unless
+    its optimizer draws from torch's generators, which concurrent trials share. A trial that diverges is
+    recorded as such, and the others continue. Ctrl-C ends all runs within about 0.1 seconds or one step; the
+    trials that have ended by then are returned.
 
     Args:
-        trials: with distinct labels, each of one kind in all trials. A label may have the name of an option
-            of the optimizer where it says the same, and of no other column of the tables.
-        folder: keeps every trial that has ended, and the state of those under way. The same call again
-            repeats no trial that has ended and resumes the others bit for bit. Any number of processes and
-            machines may make the same call at once: each takes the next trial that nobody holds, and returns
-            all of them in the end. What a killed process leaves, another takes over; ``docs/grids.md`` says
-            what machines need for it.
-        workers: how many trials run at once on the CPU, and on each GPU; when None the number of torch's
-            threads there, and that of a GPU's multiprocessors, each of which has one run.
-        progress: a bar over the steps of all trials on standard error: True, False, or None for only where
-            that is a terminal.
+        trials: the trials, with distinct labels; a label has values of one type in all trials. A label may
+            have the name of an optimizer option if it has the same value, but not that of another column of
+            the tables.
+        folder: folder for the results of trials and the state of running ones. Repeating the call skips
+            trials that have ended and resumes the others bit-identically. Any number of processes and
+            machines may make the same call at once: each runs trials that no other process holds, and all
+            return all results. Trials of a killed process are taken over by another; see ``docs/grids.md``.
+        workers: number of trials that run at once on the CPU and on each GPU; None for the number of torch's
+            threads, and the number of multiprocessors of the GPU.
+        progress: show a progress bar over all steps on standard error: True, False, or None to show it only
+            on a terminal.
+
+    Returns:
+        The results, in the order of the trials.
 
     Raises:
-        TypeError, ValueError: as `fit`; the message names the trial. Or labels are not as said above, or
-            ``folder`` is a file.
-        TrialError: a trial failed later on, for want of memory for example. The others have been stopped;
+        TypeError, ValueError: as for `fit`, and the message names the trial; or labels are not as stated
+            above, or ``folder`` is a file.
+        TrialError: a trial failed during its run, for example for lack of memory. The others were stopped;
             ``error.ended`` has the results of those that had ended.
 
     Example:
@@ -121,7 +124,7 @@ def fit_many(
 
 
 class _Team:
-    """What the threads share."""
+    """State shared by the worker threads."""
 
     def __init__(
         self, trials: Sequence[Trial], folder: Path | None, interrupt: DeferredInterrupt, bar: tqdm
@@ -133,9 +136,9 @@ class _Team:
         self.failed: tuple[int, BaseException] | None = None
 
     def finish_one(self, line: deque[int]) -> None:
-        """Be done with the next trial in the line that no other process holds.
+        """Finish the next trial in the queue that no other process holds.
 
-        Called once a trial: each call has one in its hands, so that the line is never empty for another.
+        It is called once per trial, and each call holds one trial, so the queue is never empty.
         """
         pause = _FIRST_PAUSE
         held: set[int] = set()
@@ -148,7 +151,7 @@ class _Team:
             held.add(place)
 
     def finish_together(self, places: Sequence[int], most: int, stream: torch.cuda.Stream | None) -> None:
-        """Be done with all trials of a GPU, ``most`` of which are under way at once, on ``stream``."""
+        """Finish all trials of a GPU, at most ``most`` at once, on ``stream``."""
         line, pause, next_look = deque(places), _FIRST_PAUSE, 0.0
         try:
             with one_thread_each(HELPERS) as helpers, closing(GpuCourses(most, stream, helpers)) as courses:
@@ -166,7 +169,7 @@ class _Team:
             raise
 
     def _begin_some(self, line: deque[int], courses: GpuCourses) -> bool:
-        """Go once along the line, as long as there is room, and say whether a trial was free."""
+        """Begin free trials of the queue, as long as there is room; return whether there was one."""
         found = False
         for _ in range(len(line)):
             if not courses.have_room:
@@ -179,25 +182,25 @@ class _Team:
         return found
 
     def _run_alone(self, place: int) -> bool:
-        """Drive the course of a trial, whose seed is nothing to the next one."""
+        """Drive the course of a trial, restoring torch's generators if it has a seed."""
         trial = self._trials[place]
         with generators_kept([trial.options], [trial.train]):
             return drive(self._course(place))
 
     def _course(self, place: int) -> Course[bool]:
-        """Do what can be done about a trial; False where another process holds it."""
+        """Finish a trial; return False if another process holds it."""
         try:
             yield from self._finish(place)
         except InUseError:
             return False
         except GeneratorExit:
             raise
-        except BaseException as error:  # raised when all others have stopped
+        except BaseException as error:  # reported when all others have stopped
             self._fail(place, error)
         return True
 
     def _fail(self, place: int, error: BaseException) -> None:
-        """Note what failed first, which tells all others to stop."""
+        """Record the first failure, which stops all other trials."""
         with self._lock:
             self.failed = self.failed or (place, error)
 
@@ -207,7 +210,7 @@ class _Team:
             time.sleep(min(seconds, _SECONDS_TO_INTERRUPT))
 
     def _finish(self, place: int) -> Course[None]:
-        """Load the result of a trial or run it to its end, where that comes; an `InUseError`: others do."""
+        """Load the result of a trial or run it; raise an `InUseError` if another process runs it."""
         trial = self._trials[place]
         folder = self._folder
         ended = yield from self._fit(trial, None) if folder is None else self._kept(place, trial, folder)
@@ -232,7 +235,7 @@ class _Team:
         return load_result(trial, folder)
 
     def _fit(self, trial: Trial, checkpoint: Path | None) -> Course[TrialResult | None]:
-        """Run a trial; None where it did not come to its end."""
+        """Run a trial; return None if it was interrupted."""
         if self._asked_to_stop():
             return None
         factors = [factor.detach().clone(memory_format=torch.contiguous_format) for factor in trial.factors]
@@ -266,7 +269,7 @@ def _bar(trials: Sequence[Trial], progress: bool | None) -> tqdm:
 
 
 def _by_device(trials: Sequence[Trial]) -> tuple[list[int], dict[torch.device, list[int]]]:
-    """Return the places of the trials on the CPU, and those on each GPU."""
+    """Return the indices of the trials on the CPU, and of those on each GPU."""
     on_cpu: list[int] = []
     on_gpus: dict[torch.device, list[int]] = {}
     for place, trial in enumerate(trials):
@@ -276,6 +279,6 @@ def _by_device(trials: Sequence[Trial]) -> tuple[list[int], dict[torch.device, l
 
 
 def _multiprocessors(gpu: torch.device) -> int:
-    """Return how many blocks of this size a GPU runs at once."""
+    """Return the number of multiprocessors of a GPU, each of which executes one block at a time."""
     count: int = torch.cuda.get_device_properties(gpu).multi_processor_count
     return count

@@ -1,4 +1,4 @@
-"""Gradient flow, the limit of gradient descent as its steps shrink, to check theory against."""
+"""Gradient flow, the limit of gradient descent for small steps, for comparison with theory."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from dmf_fast.training.recording import Recording
 
 Method = Literal["DOP853", "RK45", "RK23", "Radau", "BDF", "LSODA"]
 
-_LEAST_RTOL = 2.3e-14  # below a hundred roundings SciPy warns and takes those
+_LEAST_RTOL = 2.3e-14  # below 100 eps SciPy warns and uses 100 eps
 
 
 @dataclass(frozen=True)
 class GradientFlow:
-    """Where gradient flow was at the times that were asked for.
+    """The states of gradient flow at the requested times.
 
     Attributes:
-        times: as they were asked for.
+        times: the requested times.
         factors: ``[W_1, …, W_N]`` at each of the times, float64, without gradients.
         history: one row a time, see `dmf_fast.training.History`; ``time`` stands in place of ``step``,
             and ``seconds`` is the time that the computation took.
-        gradient_evaluations: how many gradients were computed, those of the rows included.
+        gradient_evaluations: number of gradients computed, including those for the history.
 
     """
 
@@ -64,29 +64,30 @@ def gradient_flow(
 ) -> GradientFlow:
     """Integrate ``dW_j/dt = −∂loss/∂W_j`` from ``factors`` at time 0, in float64.
 
-    Gradient descent with a small step ``lr`` is near it after ``t / lr`` steps; theorems on deep linear
-    chains are proved for it (Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization",
-    NeurIPS 2019, section 3). The integrator chooses its own steps and ends one at each of the ``times``, so
-    that no state is interpolated.
+    Gradient descent with a small step size ``lr`` is close to its state at time ``t`` after ``t / lr`` steps.
+    Theorems on deep linear chains are proved for gradient flow (Arora, Cohen, Hu & Luo, "Implicit
+    Regularization in Deep Matrix Factorization", NeurIPS 2019, section 3). The integrator chooses its own
+    steps and ends one at each of the ``times``, so that no state is interpolated.
 
     Args:
-        factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``, float64; left as they are.
+        factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``, float64; not modified.
         train: observed entries, float64, of the shape and device of the product.
-        times: finite numbers from 0 on, each above the one before: a sequence, an array or a tensor.
-        reduction: of the loss that flows, ``"mean"`` or ``"sum"``; the history has the mean.
-        rtol: the integrator's relative tolerance of every entry at every step, at least 2.3e-14.
-        atol: its absolute tolerance, above 0. It should lie well below the entries at the start.
-        method: of SciPy's ``solve_ivp``. ``"DOP853"`` is of order 8; the implicit ones (``"Radau"``,
-            ``"BDF"``, ``"LSODA"``) need a matrix of all entries by all entries.
-        recording: what a row holds besides the losses; when is said by ``times``.
-        validation: measured at every time, as are ``test`` and ``truth``.
-        test: another set of observations.
-        truth: the whole matrix, ``(m, n)``.
+        times: finite, nonnegative and strictly increasing numbers: a sequence, an array or a tensor.
+        reduction: of the loss, ``"mean"`` or ``"sum"``; the history has the mean in either case.
+        rtol: relative tolerance of the integrator per parameter and step, at least 2.3e-14.
+        atol: absolute tolerance, above 0; it should be well below the initial parameters.
+        method: of `scipy.integrate.solve_ivp`. ``"DOP853"`` is of order 8; the implicit methods (``"Radau"``,
+            ``"BDF"``, ``"LSODA"``) need a square matrix over all parameters.
+        recording: what a row holds besides the losses; ``times`` determines when rows are recorded.
+        validation: another set of observations, measured at each time.
+        test: another set of observations, measured at each time.
+        truth: the whole matrix, ``(m, n)``, to measure the reconstruction error at each time.
 
     Raises:
-        TypeError: factors or observations are not float64, or times are not numbers.
-        ValueError: shapes or devices disagree, times do not rise from 0 on, a tolerance or the method is out
-            of range, there is nothing to train on, or loss or gradient are not finite at the start.
+        TypeError: factors or observations are not float64, or ``times`` are not numbers.
+        ValueError: shapes or devices do not match, ``times`` are not nonnegative and strictly increasing, a
+            tolerance or the method is out of range, there are no entries of positive weight, or the loss or
+            the gradient is not finite at the start.
         RuntimeError: the integration failed.
 
     Example:
@@ -116,7 +117,7 @@ def gradient_flow(
 
 
 class _Flow:
-    """The right-hand side of the differential equation, on the flat state that SciPy integrates."""
+    """The right-hand side of the differential equation for the flat state that SciPy integrates."""
 
     def __init__(
         self,
@@ -133,13 +134,13 @@ class _Flow:
         return -torch.cat([gradient.flatten() for gradient in gradients]).cpu().numpy()
 
     def factors(self, state: NDArray[np.float64]) -> list[Tensor]:
-        """Return the factors of a state, which they may share memory with."""
+        """Return the factors of a state; they may share its memory."""
         flat = torch.from_numpy(state).to(self.device)
         parts = torch.split(flat, [math.prod(shape) for shape in self.shapes])
         return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def loss_and_gradients(self, factors: Sequence[Tensor]) -> tuple[float, tuple[Tensor, ...]]:
-        """Return the loss and its gradient in every factor."""
+        """Return the loss and its gradients."""
         self.evaluations += 1
         leaves = [factor.detach().requires_grad_() for factor in factors]
         with torch.enable_grad():
@@ -150,12 +151,12 @@ class _Flow:
 def _integrated(
     flow: _Flow, state: NDArray[np.float64], now: float, then: float, integrate: dict[str, Any]
 ) -> NDArray[np.float64]:
-    """Return the state at the time ``then``, of which only the last step is kept."""
-    from scipy.integrate import solve_ivp  # here, as it is slow to import and most runs are of descent
+    """Return the state at time ``then``."""
+    from scipy.integrate import solve_ivp  # here, since it is slow to import and rarely needed
 
     if then == now:
         return state
-    with np.errstate(all="ignore"):  # trial steps that overflow are refused and shortened
+    with np.errstate(all="ignore"):  # trial steps that overflow are rejected and shortened
         solution = solve_ivp(flow, (now, then), state, t_eval=(then,), **integrate)
     if not solution.success:
         raise RuntimeError(
@@ -176,7 +177,7 @@ def _row(flow: _Flow, factors: list[Tensor], measures: Measures, then: float, se
 
 @dataclass(frozen=True)
 class _State:
-    """Factors at a time, as `Measures` takes them."""
+    """Factors at a time, in the form that `Measures` expects."""
 
     factors: list[Tensor]
     loss: float
@@ -202,7 +203,7 @@ def _checked_times(times: Sequence[float]) -> list[float]:
             raise ValueError(f"`times` must be finite and at least 0, got times[{place}] = {then}")
         if then <= before:
             raise ValueError(
-                f"`times` must rise, got times[{place}] = {then} after times[{place - 1}] = {before}"
+                f"`times` must increase, got times[{place}] = {then} after times[{place - 1}] = {before}"
             )
         before = then
     return checked
@@ -213,7 +214,7 @@ def _check_factors(factors: Sequence[Tensor], train: Observations, measures: Mea
     for place, factor in enumerate(factors):
         if factor.dtype != torch.float64:
             raise TypeError(
-                f"`factors[{place}]` must be float64, as an integration needs the digits, got "
+                f"`factors[{place}]` must be float64, since integration needs the precision, got "
                 f"{factor.dtype}; use .double()"
             )
     if train.total_weight == 0:
@@ -222,7 +223,7 @@ def _check_factors(factors: Sequence[Tensor], train: Observations, measures: Mea
 
 
 def _check_start(flow: _Flow, factors: Sequence[Tensor]) -> None:
-    """Refuse what is not finite, with which SciPy would look for a first step for ever."""
+    """Raise a `ValueError` for NaN or infinity, for which SciPy would search for a first step forever."""
     loss, gradients = flow.loss_and_gradients(factors)
     if not (math.isfinite(loss) and all(gradient.isfinite().all() for gradient in gradients)):
         raise ValueError(f"`factors` must have a finite loss and gradient, got the loss {loss}")

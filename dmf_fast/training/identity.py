@@ -1,4 +1,4 @@
-"""What makes a run the one that a checkpoint belongs to."""
+"""The identity of a run, which a checkpoint must match."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dmf_fast.optim.spec import OptimizerSpec
 from dmf_fast.training.measures import Measures
 from dmf_fast.training.options import FitOptions
 
-# When to stop, and what is shown or kept meanwhile, may differ when a run resumes.
+# Options about stopping, display and checkpoints may differ when a run resumes.
 _FREE_OPTIONS = {
     "steps",
     "train_loss_threshold",
@@ -39,7 +39,7 @@ def identity_of_run(
     engine: str,
     scheduler: object = None,
 ) -> dict[str, Any]:
-    """Return what must agree between a run and the one that resumes it, by name.
+    """Return, by name, what must agree between a run and the run that resumes it.
 
     >>> model = DeepMatrixFactorization.of_factors([torch.eye(2)])
     >>> spec = OptimizerSpec(torch.optim.SGD, {"lr": 0.5})
@@ -58,7 +58,7 @@ def identity_of_run(
     identity |= {f"recording.{name}": value for name, value in asdict(measures.recording).items()}
     of_optimizer, train = _of_optimizer(optimizer), data.get("train")
     if train is not None and train.parts[0] is not train:
-        # Numbers computed from the entries differ in their last digits with the number of processes.
+        # The last digits of numbers computed from the entries depend on the number of processes.
         for name, value in of_optimizer.items():
             of_optimizer[name] = float(f"{value:.6g}") if isinstance(value, float) else value
     identity |= of_optimizer
@@ -67,7 +67,7 @@ def identity_of_run(
 
 
 def _plain(option: Any) -> Any:
-    """Return an option as JSON knows it: a tensor as numbers, several as their hash."""
+    """Return an option as a JSON value: a tensor as numbers, several tensors as their hash."""
     if isinstance(option, Tensor):
         return option.tolist()
     if isinstance(option, (list, tuple)) and any(isinstance(one, Tensor) for one in option):

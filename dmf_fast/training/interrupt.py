@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for the end of a step."""
+"""Ctrl-C that takes effect at the end of a step."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _ONE_WISH = 5.0  # seconds
 
 
 class DeferredInterrupt:
-    """Notes a first SIGINT instead of raising `KeyboardInterrupt` amid an update; a second one raises.
+    """Records a first SIGINT instead of raising `KeyboardInterrupt` during an update; a second one raises.
 
-    It does so only in the main thread and where Python's own handler is in place.
+    It has an effect only in the main thread, and only if Python's default handler is installed.
 
     >>> before = signal.signal(signal.SIGINT, signal.default_int_handler)
     >>> with DeferredInterrupt() as interrupt:
@@ -30,7 +30,7 @@ class DeferredInterrupt:
         self._in_main_thread = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> DeferredInterrupt:
-        """Take the place of Python's handler."""
+        """Replace Python's handler."""
         if self._in_main_thread:
             _active.append(self)
         if self._in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -41,16 +41,16 @@ class DeferredInterrupt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Put Python's handler back."""
+        """Restore Python's handler."""
         if self._in_main_thread:
             _active.remove(self)
         if self._installed:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """Take note of a first signal, and raise `KeyboardInterrupt` at a second one."""
+        """Record a first signal, and raise `KeyboardInterrupt` at a second one."""
         now, before = (number, time.monotonic()), self._last
-        # After the SIGINT of a terminal a launcher such as torchrun sends SIGTERM: that is one wish.
+        # After the SIGINT of a terminal, a launcher such as torchrun sends SIGTERM: both are one request.
         is_same = number == signal.SIGTERM and before[0] == signal.SIGINT and now[1] - before[1] < _ONE_WISH
         if self.requested and not is_same:
             signal.default_int_handler(number, frame)
@@ -58,9 +58,9 @@ class DeferredInterrupt:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Do what Ctrl-C does, as the handler of another signal, also where SIGINT is ignored."""
+    """Act like Ctrl-C, as the handler of another signal, even if SIGINT is ignored."""
     if _active:
-        _active[0].note(number, frame)  # the outermost has the handler
+        _active[0].note(number, frame)  # the outermost one has the handler
     else:
         signal.default_int_handler(number, frame)
 

@@ -1,7 +1,7 @@
-"""Several runs that make their steps side by side, as one: the folds of a cross-validation.
+"""Several runs trained in lockstep as one: the folds of a cross-validation.
 
-Every fold has a model, training entries and validation entries of its own. What a row records is the mean
-over the folds, so that one curve chooses one best step for all of them.
+Each fold has its own model, training entries and validation entries. A row records the means over the folds,
+so that a single curve selects one best step for all of them.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Fold:
 
     Attributes:
         model: trained in place.
-        train: its observed entries.
+        train: its training entries.
         optimizer: makes the optimizer of its parameters.
-        validation: its validation entries, or None, for all folds alike.
+        validation: its validation entries; None if no fold has any.
 
     """
 
@@ -61,14 +61,14 @@ def fit_folds(
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> FitResult:
-    """Train all folds at once; with one of them this is `dmf_fast.training.fit`, which explains the rest.
+    """Train all folds in lockstep; with a single fold this is `dmf_fast.training.fit`, see there.
 
-    Losses and squared errors are means over the folds. Patience, the best step and every other reason to stop
-    are decided on these, so that all folds end in the state of the same step. Spectra and norms are those of
-    the first fold, which callbacks see, too.
+    Losses and squared errors are means over the folds. They determine the best step, the patience and all
+    other reasons to stop, so that all folds end in the state of the same step. Spectra and norms are those of
+    the first fold, and callbacks see its model.
 
     Raises:
-        TypeError, ValueError: as `dmf_fast.training.fit` raises.
+        TypeError, ValueError: as for `dmf_fast.training.fit`.
 
     """
     first = folds[0]
@@ -86,7 +86,7 @@ def fit_folds(
 
 
 def _engine(folds: Sequence[Fold], options: FitOptions, scheduler: Any) -> tuple[Engine, str | None]:
-    """Return what makes the steps of all folds, and why it is not native code where it is not."""
+    """Return the engine for all folds, and the reason why it is not native, if it is not."""
     own = options
     if len(folds) > 1:
         own = replace(options, train_loss_threshold=None, gradient_norm_threshold=None)

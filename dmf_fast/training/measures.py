@@ -1,4 +1,4 @@
-"""What a row of the history measures of a run, and of the states that it is compared with."""
+"""What a row of the history measures."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _SPECTRUM = ("effective_rank", "nuclear_norm", "schatten_norm")
 
 
 class Measured(Protocol):
-    """The state of a run, as an engine offers it."""
+    """The state of a run, as engines provide it."""
 
     @property
     def loss(self) -> float:
-        """Mean squared residual of the training entries."""
+        """Weighted mean squared residual on the training entries."""
 
     @property
     def gradient_norm(self) -> float:
         """Norm of all gradients together."""
 
     def mean_squared_error(self, observations: Observations) -> float:
-        """Return the mean squared residual on other entries."""
+        """Return the weighted mean squared residual on other entries."""
 
     def model(self) -> DeepMatrixFactorization:
         """Return the model in this state."""
@@ -55,7 +55,7 @@ class Measures:
         validation: gives ``validation_rmse``.
         test: gives ``test_rmse``.
         truth: the whole matrix, ``(m, n)``, gives ``reconstruction_mse``.
-        recording: says what else a row holds, and when there is one.
+        recording: what else a row holds, and when rows are recorded.
 
     """
 
@@ -67,13 +67,13 @@ class Measures:
     def row(self, state: Measured, step: int, seconds: float) -> Row:
         """Return the row of the history for a state after ``step`` updates.
 
-        Where the train loss is not finite nothing else is measured.
+        If the train loss is not finite, nothing else is measured.
         """
         return {"step": step, "seconds": seconds} | self.columns(state)
 
     @torch.no_grad()
     def columns(self, state: Measured) -> Row:
-        """Return a row from ``train_loss`` on."""
+        """Return the columns of a row from ``train_loss`` on."""
         train_loss, recording = state.loss, self.recording
         shape = self._shape(state)
         row: Row = {"train_loss": train_loss} | dict.fromkeys(self.names(shape))
@@ -96,7 +96,7 @@ class Measures:
         return measured or recording.singular_values != 0 or self.truth is not None
 
     def names(self, shape: tuple[int, int]) -> list[str]:
-        """Return the columns after ``train_loss``, in their order."""
+        """Return the names of the columns after ``train_loss``, in order."""
         names = list(_ERRORS)
         if self.recording.norms:
             names += _NORMS
@@ -117,7 +117,7 @@ class Measures:
                 )
 
     def _shape(self, state: Measured) -> tuple[int, int]:
-        """Return ``(m, n)``, without asking for the model where no column depends on it."""
+        """Return ``(m, n)``, without asking for the model if no column depends on it."""
         return state.model().shape if self.recording.singular_values != 0 else (1, 1)
 
     def _of_model(self, model: DeepMatrixFactorization) -> Row:
@@ -126,7 +126,7 @@ class Measures:
         wide = [*(whole_tensor(factor).double() for factor in chain[:-1]), local_part(chain[-1]).double()]
         sharding = RowSharding(getattr(model.factors[-1], "device_mesh", None))
         if not sharding.is_whole and (self.recording.spectrum or self.recording.singular_values != 0):
-            wide[-1] = householder_qr(wide[-1], sharding)[1]  # which has the same singular values
+            wide[-1] = householder_qr(wide[-1], sharding)[1]  # R has the same singular values
         if self.truth is not None:
             product = chain_product(wide)
             predictions = product + model.mean.double()
@@ -134,7 +134,7 @@ class Measures:
                 predictions += row_bias.double()[:, None] + column_bias.double()
             difference = predictions - self.truth.to(predictions.device)
             row["reconstruction_mse"] = difference.square().mean(dtype=torch.float64).item()
-            if min(model.dims) == min(model.shape):  # a narrower chain has zeros that only it shows exactly
+            if min(model.dims) == min(model.shape):  # only a narrower chain itself gives exact zeros
                 wide = [product]
         if self.recording.norms:
             row["parameter_norm"] = norm(norms([p.detach().double() for p in model.parameters()]))
@@ -148,13 +148,13 @@ class Measures:
         return row
 
     def _spectrum(self, wide: Sequence[Tensor], model: DeepMatrixFactorization) -> Row:
-        """Return what the singular values say; they are computed once, and only where they are needed."""
+        """Return the columns of the singular values, which are computed once and only if needed."""
         count, depth = self.recording.singular_value_count(model.shape), len(model.factors)
         if not (count or self.recording.spectrum):
             return {}
         try:
             values = singular_values(wide)
-        except LinAlgError:  # the product is not finite where nothing is observed
+        except LinAlgError:  # the product is not finite at an unobserved entry
             return {}
         row: Row = dict(zip(singular_value_names(count), values[:count].tolist(), strict=True))
         if self.recording.spectrum:
@@ -164,7 +164,7 @@ class Measures:
 
 
 def _rmse(state: Measured, observations: Observations | None) -> float | None:
-    """Return the root of the mean squared residual, None where there is nothing to compare with."""
+    """Return the root mean squared residual; None if there are no entries of positive weight."""
     if observations is None or observations.total_weight == 0:
         return None
     return math.sqrt(state.mean_squared_error(observations))

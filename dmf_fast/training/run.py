@@ -1,4 +1,4 @@
-"""A run: steps of an engine from one recorded row to the next, until it stops."""
+"""A run: the steps of an engine from one recorded row to the next, until it stops."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ StoppedBecause = Literal[
     "diverged",
 ]
 
-# Checkpoints by time are so far apart, and as many times as far as the last one took.
+# Least time between automatic checkpoints, in seconds and in multiples of the time that the last one took.
 _SECONDS_A_CHECKPOINT, _TIMES_A_SAVE = 30.0, 50.0
 
 _REASONS: dict[Outcome, StoppedBecause] = {
@@ -48,13 +48,13 @@ _REASONS: dict[Outcome, StoppedBecause] = {
 
 @dataclass(frozen=True)
 class Progress:
-    """What a callback sees when a row is recorded.
+    """The argument of callbacks, which are called when a row is recorded.
 
     Attributes:
-        step: updates made.
-        model: what is trained, in the state of the row. Of bare factors, a model on their memory.
+        step: number of updates made.
+        model: the model in the state of the row; for bare factors, a model that shares their memory.
         row: the new row of the history.
-        rows: all rows so far, this one and those before a resume included.
+        rows: all rows so far, including this one and those before a resume.
 
     """
 
@@ -74,19 +74,19 @@ Callback = Callable[[Progress], bool | None]
 
 @dataclass
 class Run:
-    """A run between two of its steps.
+    """The state of a run between two steps.
 
     Attributes:
         engine: makes the steps.
         options: when to stop.
-        measures: what a row holds, and when there is one.
-        callbacks: called with every row.
+        measures: what a row holds, and when rows are recorded.
+        callbacks: called at each row.
         checkpoint: folder for checkpoints, or None.
-        identity: what a run must be to resume from one of them.
-        interrupted: asked about ten times a second whether to stop.
-        report: told about ten times a second how many steps were made.
-        sharding: of the rows to processes; all of them stop, record and save at the same steps.
-        not_native_because: why the engine is not one of native code, where it is not.
+        identity: what must agree for a run to resume from a checkpoint.
+        interrupted: called about ten times a second; returns whether to stop.
+        report: called about ten times a second with the number of steps made.
+        sharding: of the rows; all processes stop, record and save at the same steps.
+        not_native_because: why the engine is not native; None if it is.
 
     """
 
@@ -110,22 +110,22 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Of training, those before a resume included."""
+        """Training time in seconds, including that before a resume."""
         return self.seconds_before + time.perf_counter() - self.started
 
     def open_checkpoint(self) -> None:
-        """Resume from the checkpoint, where there is one."""
+        """Resume from the checkpoint, if there is one."""
         if self.checkpoint is None or not self.sharding.broadcast(has_checkpoint(self.checkpoint)):
             return
         state = load_checkpoint(self.checkpoint, self.identity, self.sharding)
-        with reading(self.checkpoint, "a checkpoint of this run", "remove it and start anew"):
+        with reading(self.checkpoint, "a checkpoint of this run", "remove it and start again"):
             saved, fresh = msgspec.convert(state, _Saved), self.engine.state()
             _check_form("parameters", saved.engine.parameters, fresh.parameters)
             if saved.engine.kept is not None:
                 _check_form("kept", saved.engine.kept, fresh.parameters)
             if (
                 "moments" in fresh.optimizer
-            ):  # what torch's optimizers keep is not known before their first step
+            ):  # the state of torch optimizers is unknown before their first step
                 _check_form("optimizer", saved.engine.optimizer, fresh.optimizer)
             self.engine.resume(saved.engine)
             _set_generators(saved.generators)
@@ -135,7 +135,7 @@ class Run:
         """Request steps until there is a reason to stop, and save the final state in the checkpoint."""
         reason = yield from self._steps(self.engine.step)
         while True:
-            # A checkpoint holds a step before its row is recorded, which a resumed run does again.
+            # A checkpoint holds the state before the row of its step, which a resumed run records again.
             before = _BeforeRow(len(self.rows), self.best, self._generators())
             if reason is not None or self._is_recorded(self.engine.step):
                 reason = self._record(reason)
@@ -156,7 +156,7 @@ class Run:
         return min(stops)
 
     def _steps(self, until: int) -> Course[StoppedBecause | None]:
-        """Ask for steps until ``until`` and say whether and why the run ends there, or before."""
+        """Request steps until ``until``; return why the run ends there or before, None if it does not."""
         outcome = yield from self._slice(until)
         while outcome == Outcome.paused:
             reason = self._asked_to_stop()
@@ -177,7 +177,7 @@ class Run:
         return outcome
 
     def _asked_to_stop(self) -> StoppedBecause | None:
-        """Return why the run is to end, and note whether a checkpoint is due: for any of the processes."""
+        """Return why to stop and update whether a checkpoint is due, if either holds in any process."""
         limit = self.options.max_seconds
         now = time.perf_counter()
         wishes = (
@@ -207,7 +207,7 @@ class Run:
         return reason
 
     def _call(self, row: Row) -> StoppedBecause | None:
-        """Call the callbacks, and say why the run is to end by what they answer in any of the processes."""
+        """Call the callbacks; return why to stop, if a callback of any process asks for it."""
         stops = interrupted = False
         try:
             if self.callbacks:
@@ -243,7 +243,7 @@ class Run:
         self._seconds_a_save = self.saved - began
 
     def _generators(self) -> dict[str, Tensor]:
-        """Return the states of torch's generators, which callbacks may draw from; nothing without a seed."""
+        """Return the states of torch's generators, which callbacks may use; empty without a seed."""
         if self.checkpoint is None or self.options.seed is None:
             return {}
         return {"cpu": torch.get_rng_state()} | {
@@ -252,7 +252,7 @@ class Run:
 
 
 class _Saved(msgspec.Struct):
-    """What a checkpoint holds."""
+    """The contents of a checkpoint."""
 
     engine: EngineState
     rows: list[Row]
@@ -262,13 +262,13 @@ class _Saved(msgspec.Struct):
 
 
 def _check_form(name: str, saved: Any, fresh: Any) -> None:
-    """Raise a `ValueError` where what was saved has other names, types or shapes than what it belongs to."""
+    """Raise a `ValueError` if a saved state has other names, types or shapes than that of the run."""
     if form_of(saved) != form_of(fresh):
-        raise ValueError(f"{name} has other parts than those of the run")
+        raise ValueError(f"{name} does not match the run")
 
 
 class _BeforeRow(NamedTuple):
-    """What recording a row changes: the number of rows, the best, and the generators if a callback draws."""
+    """What recording a row may change: the number of rows, the best one, and the generators."""
 
     rows: int
     best: Best

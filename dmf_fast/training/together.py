@@ -1,4 +1,4 @@
-"""Courses of runs on one GPU: those in blocks go on together, and one of another engine beside them."""
+"""Concurrent execution of runs on one GPU: runs in blocks share launches; one run may use another engine."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from dmf_fast.training import course as course_module
 from dmf_fast.training.course import Course, Request, make_slice
 from dmf_fast.training.engines.cuda_block import BlockLaunches, CudaBlockEngine
 
-# Threads that the courses of a GPU go on in: now and then all of them write a checkpoint at once.
+# Threads that resume the courses of a GPU, since now and then all of them write a checkpoint at once.
 HELPERS = 8
 
 
 class GpuCourses:
-    """Courses under way on one GPU: ``most`` at once, of which one at most is of another engine than blocks.
+    """The running courses of one GPU, at most ``most`` at once and at most one with an engine without blocks.
 
     Args:
-        most: so many.
-        stream: of the GPU, which has all work; None where there is no GPU.
-        helpers: the threads that courses go on in between slices.
+        most: maximum number of courses at once.
+        stream: stream of the GPU for all work; None without a GPU.
+        helpers: threads that resume courses between slices.
 
     """
 
@@ -38,11 +38,11 @@ class GpuCourses:
 
     @property
     def have_room(self) -> bool:
-        """Whether one more may begin: none beside one of another engine, which would make it wait."""
+        """Whether another course may begin; not while one without blocks runs, which would delay it."""
         return len(self._requests) < self._most and None not in map(_dtype_in_block, self._requests.values())
 
     def begin(self, course: Course[bool]) -> bool:
-        """Take a course in; or return what it returns, where it asks for no steps."""
+        """Begin a course; return True, or the result of the course if it requests no steps."""
         with torch.cuda.stream(self._stream):
             try:
                 self._requests[course] = next(course)
@@ -51,10 +51,9 @@ class GpuCourses:
         return True
 
     def make_slice(self) -> None:
-        """Have every course go on by a slice: those in blocks of a dtype by a launch.
+        """Execute one slice of each course; courses in blocks of the same dtype share a launch.
 
-        Where steps fail, they do so in the courses that asked for them. The courses that have ended are no
-        longer under way.
+        Errors are raised inside the courses that requested the steps. Courses that have ended are removed.
         """
         sorts: dict[torch.dtype | None, list[Course[bool]]] = {}
         for course, request in self._requests.items():
@@ -63,15 +62,15 @@ class GpuCourses:
             try:
                 with torch.cuda.stream(self._stream):
                     outcomes = self._outcomes(dtype, [self._requests[course] for course in courses])
-            except BaseException as error:  # noqa: PERF203 (each may fail)
-                self._go_on([(course, partial(course.throw, error)) for course in courses])
+            except BaseException as error:
+                self._resume([(course, partial(course.throw, error)) for course in courses])
             else:
                 answers = [(one, partial(one.send, end)) for one, end in zip(courses, outcomes, strict=True)]
                 shares = [answers[first::HELPERS] for first in range(min(HELPERS, len(answers)))]
-                list(self._helpers.map(self._go_on, shares))
+                list(self._helpers.map(self._resume, shares))
 
     def close(self) -> None:
-        """End the courses under way where they are."""
+        """Close all running courses."""
         for course in self._requests:
             course.close()
         self._requests.clear()
@@ -82,16 +81,16 @@ class GpuCourses:
         blocks = [(one.engine, one.until) for one in requests if isinstance(one.engine, CudaBlockEngine)]
         return self._launches[dtype].launch(blocks, most_seconds=course_module.SECONDS_A_SLICE)
 
-    def _go_on(self, answers: Sequence[tuple[Course[bool], Callable[[], Request]]]) -> None:
-        """Give courses their answers; other threads do so with others meanwhile."""
+    def _resume(self, answers: Sequence[tuple[Course[bool], Callable[[], Request]]]) -> None:
+        """Resume courses with their outcomes; several threads do this for disjoint sets of courses."""
         with torch.cuda.stream(self._stream):
             for course, answer in answers:
                 try:
                     self._requests[course] = answer()
-                except StopIteration:  # noqa: PERF203 (each may end)
+                except StopIteration:
                     del self._requests[course]
 
 
 def _dtype_in_block(request: Request) -> torch.dtype | None:
-    """Return the dtype of a run in a block, None for one of another engine."""
+    """Return the dtype of a run in a block; None for another engine."""
     return request.engine.memory.dtype if isinstance(request.engine, CudaBlockEngine) else None

@@ -1,4 +1,4 @@
-"""What `fit_many` refuses, before any trial begins."""
+"""Checks of the arguments of `fit_many`, before any trial begins."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def _check_distinct(trials: Sequence[Trial]) -> None:
 
 
 def _check_names(trials: Sequence[Trial]) -> None:
-    """Refuse a label where a column of another meaning has its name; that of an option may."""
+    """Reject labels with the name of a column, except for options of the optimizer with the same value."""
     columns = set().union(*(trial.columns() for trial in trials))
     for place, trial in enumerate(trials):
         optimizer = trial.spec.describe()
         for name, value in trial.labels.items():
             if name in columns and not (name in optimizer and optimizer[name] == value):
                 raise ValueError(
-                    f"`trials[{place}]` must not have a label named as a column of the tables, got "
+                    f"`trials[{place}]` must not have a label with the name of a column of the tables, got "
                     f"{name!r} = {value!r}; choose another name"
                 )
 
 
 def _check_kinds(trials: Sequence[Trial]) -> None:
-    """Refuse labels that cannot stand in one column."""
+    """Reject labels whose values cannot be stored in one column."""
     for name in dict.fromkeys(name for trial in trials for name in trial.labels):
         values = [trial.labels[name] for trial in trials if name in trial.labels]
         try:
@@ -61,6 +61,6 @@ def _check_kinds(trials: Sequence[Trial]) -> None:
         except pa.ArrowException as error:
             kinds = " and ".join(repr(value) for value in {type(value): value for value in values}.values())
             raise ValueError(
-                f"the label `{name}` must be of one kind in all trials, as it is a column of the tables, got "
+                f"the label `{name}` must have one type in all trials, as a column of the tables, got "
                 f"{kinds} ({error}); convert them"
             ) from error

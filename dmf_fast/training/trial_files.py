@@ -1,11 +1,12 @@
-"""The results of trials in a folder: each there whole or not at all, and made by one process at a time.
+"""The results of trials in a folder: each is written atomically, by one process at a time.
 
-For every trial the folder holds::
+For each trial the folder holds::
 
-    trial-2f0c…/               its result, when there is one
-    trial-2f0c….checkpoint/    its state until then; whoever runs the trial holds this folder
+    trial-2f0c…/               its result, once it has ended
+    trial-2f0c….checkpoint/    its state until then; the process that runs the trial locks this folder
 
-A result is there before its checkpoint is removed, with the lock: whoever makes that anew finds the result.
+The result is published before the checkpoint and its lock are removed, so that a process which then recreates
+the lock finds the result.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ _HISTORY, _FACTORS, _SUMMARY = "history.parquet", "factors.safetensors", "summar
 
 
 def folder_of(trial: Trial, folder: Path) -> Path:
-    """Return where the result of a trial belongs."""
+    """Return the folder for the result of a trial."""
     return folder / f"trial-{trial.key()}"
 
 
 def checkpoint_of(folder: Path) -> Path:
-    """Return where a trial whose result belongs in ``folder`` keeps its checkpoints.
+    """Return the folder for the checkpoints of the trial with the result folder ``folder``.
 
     >>> checkpoint_of(Path("runs/trial-1")).name
     'trial-1.checkpoint'
@@ -50,9 +51,9 @@ def checkpoint_of(folder: Path) -> Path:
 
 @contextmanager
 def held_trial(folder: Path) -> Iterator[bool]:
-    """Hold the trial whose result belongs in ``folder``, and say whether it has none yet.
+    """Hold the trial with the result folder ``folder``; yield whether it has no result yet.
 
-    Raises an `InUseError` where another process holds it, and what `locked` raises.
+    Raises an `InUseError` if another process holds it, and what `locked` raises.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as root, held_trial(Path(root, "trial-1")) as is_new:
@@ -63,13 +64,13 @@ def held_trial(folder: Path) -> Iterator[bool]:
         yield not folder.exists()
         if folder.exists():
             shutil.rmtree(checkpoint_of(folder), ignore_errors=True)
-    with suppress(OSError):  # where a file that is open cannot be removed at once, as on NFS
+    with suppress(OSError):  # on NFS, a file that is open cannot be removed at once
         if folder.exists():
             checkpoint_of(folder).rmdir()
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the checkpoint and temporary files that a killed process left next to a result.
+    """Remove the checkpoint and the temporary files that a killed process left next to a result.
 
     >>> remove_leftovers(Path("no/such/trial-1"))
     """
@@ -80,7 +81,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def keep_result(ended: TrialResult, folder: Path) -> None:
-    """Write a result; the folder appears when it is whole."""
+    """Write a result atomically."""
     result = ended.result
     kept = {field.name: getattr(result, field.name) for field in fields(result) if field.name != "history"}
     labels = {"labels": dict(ended.trial.labels), "optimizer": ended.trial.spec.describe()}
@@ -92,8 +93,8 @@ def keep_result(ended: TrialResult, folder: Path) -> None:
 
 
 def load_result(trial: Trial, folder: Path) -> TrialResult:
-    """Return the result that `keep_result` has written; a `ValueError` says that it is damaged."""
-    with reading(folder, "the result of a trial", "remove it, and the trial is run again"):
+    """Return the result that `keep_result` wrote; raise a `ValueError` if it is damaged."""
+    with reading(folder, "the result of a trial", "remove it to run the trial again"):
         check_sums(folder, (_SUMMARY, _HISTORY, _FACTORS))
         kept = read_record(folder / _SUMMARY, dict[str, Any])
         history = pq.read_table(folder / _HISTORY)
@@ -104,5 +105,5 @@ def load_result(trial: Trial, folder: Path) -> TrialResult:
             raise ValueError("it has other factors than the trial")
         ends = [factors[f"factors.{j}"] for j in range(len(trial.factors))]
         if [(end.shape, end.dtype) for end in ends] != [(one.shape, one.dtype) for one in trial.factors]:
-            raise ValueError("its factors are of other shapes or dtypes than those of the trial")
+            raise ValueError("its factors have other shapes or dtypes than those of the trial")
     return TrialResult(trial, ends, result)

@@ -1,4 +1,4 @@
-"""Trials: the runs that `fit_many` makes side by side, and what they end with."""
+"""Trials, the runs of `fit_many`, and their results."""
 
 from __future__ import annotations
 
@@ -30,20 +30,19 @@ _ENDING = ("stopped_because", "best_step")
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One run of `fit_many`: the arguments of `fit`, and labels that tell it from the others.
+    """One run of `fit_many`: the arguments of `fit`, and labels that distinguish it from others.
 
     Attributes:
-        labels: such as ``{"depth": 3, "init_scale": 1e-3, "seed": 0}``: columns of the tables. Numbers of
-            NumPy are kept as plain ones.
-        factors: the start, left as it is.
-        train, options, recording, validation, test, truth: as for `fit`; of the options, ``progress`` is that
-            of `fit_many`.
+        labels: such as ``{"depth": 3, "init_scale": 1e-3, "seed": 0}``; they become columns of the tables.
+            NumPy numbers are converted to plain ones.
+        factors: initial factors ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``; not modified.
+        train, options, recording, validation, test, truth: as for `fit`, but ``options.progress`` is ignored.
         optimizer: makes an optimizer of the factors, such as ``partial(torch.optim.Adam, lr=1e-3)``.
 
     Raises:
-        TypeError: a label is not called by a string, or is neither a number nor a string; or ``optimizer`` is
-            bound to parameters.
-        ValueError: a label is a whole number of more than 64 bits.
+        TypeError: the name of a label is not a string, a label is neither a number nor a string, or
+            ``optimizer`` is bound to parameters.
+        ValueError: a label is an integer of more than 64 bits.
 
     Example:
         >>> import torch
@@ -71,7 +70,7 @@ class Trial:
         spec = bound_or_spec(self.optimizer)
         if not isinstance(spec, OptimizerSpec):
             raise TypeError(
-                "`optimizer` must make an optimizer of the factors of its trial, such as "
+                "`optimizer` must be a callable that makes an optimizer of the factors, such as "
                 f"functools.partial({type(spec).__name__}, lr=...), got one that is bound to parameters"
             )
         object.__setattr__(self, "optimizer", spec)
@@ -83,16 +82,16 @@ class Trial:
         return self.optimizer
 
     def measures(self) -> Measures:
-        """Return what its rows measure."""
+        """Return what the rows of the trial measure."""
         return Measures(self.validation, self.test, self.truth, self.recording)
 
     def columns(self) -> set[str]:
-        """Return the names of all columns that the tables have for it, besides its labels."""
+        """Return the names of all columns of the tables for this trial, except its labels."""
         history = ("step", "seconds", "train_loss", *self.measures().names(self.train.shape))
         return {*self.spec.describe(), *_ENDING, *history}
 
     def key(self) -> str:
-        """Return a name that only the same trial has: its arguments, data and start decide."""
+        """Return a name that identifies the trial by its arguments, data and initial factors."""
         data = {"train": self.train, "validation": self.validation, "test": self.test}
         identity = identity_of_run(
             model_of(self.factors), self.spec, self.options, self.measures(), data, self.options.engine
@@ -104,12 +103,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a trial ended with.
+    """The result of a trial.
 
     Attributes:
         trial: the trial.
-        factors: ``[W_1, …, W_N]``: the state of the best validation RMSE, else the last.
-        result: as of `fit`; its ``stopped_because`` says whether it has diverged.
+        factors: ``[W_1, …, W_N]`` in the state with the best validation RMSE; without validation, the last.
+        result: as from `fit`; ``stopped_because`` tells whether the trial diverged.
 
     """
 
@@ -120,7 +119,7 @@ class TrialResult:
 
 @dataclass(frozen=True, repr=False)
 class Trials:
-    """What `fit_many` returns: a result for every trial that has ended, in the order of the trials."""
+    """The results of `fit_many` for all trials that have ended, in the order of the trials."""
 
     results: list[TrialResult]
 
@@ -132,12 +131,12 @@ class Trials:
         return html_table(self.summary(), "Trials")
 
     def history(self) -> pa.Table:
-        """Return the rows of all histories as one table, led by the labels of their trials."""
+        """Return the rows of all histories as one table, preceded by the labels of their trials."""
         tables = [_labelled(one.trial, one.result.history.table) for one in self.results]
         return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
 
     def summary(self) -> pa.Table:
-        """Return one row a trial: labels, optimizer, how it ended, and the last row of its history."""
+        """Return one row per trial: labels, optimizer, how it ended, and the last row of its history."""
         rows = [
             {**one.trial.labels, **one.trial.spec.describe()}
             | dict(zip(_ENDING, (one.result.stopped_because, one.result.best_step), strict=True))
@@ -149,7 +148,7 @@ class Trials:
 
 
 class TrialError(RuntimeError):
-    """A trial has failed; the message names it, and the cause is the error that it raised.
+    """Raised if a trial fails; the message names it, and ``__cause__`` is its error.
 
     Attributes:
         ended: the results of the trials that had ended by then.
@@ -163,12 +162,12 @@ class TrialError(RuntimeError):
 
 def _plain_label(name: str, value: object) -> Label:
     if not isinstance(name, str):
-        raise TypeError(f"`labels` must have strings as names, got {name!r}")
+        raise TypeError(f"the names of `labels` must be strings, got {name!r}")
     plain = value.item() if isinstance(value, np.generic) else value
     if not isinstance(plain, (int, float, str)):
         raise TypeError(f"the label `{name}` must be a number or a string, got {value!r}")
     if isinstance(plain, int) and not -(2**63) <= plain < 2**63:
-        raise ValueError(f"the label `{name}` must fit into 64 bits, got {value}; make it a string")
+        raise ValueError(f"the label `{name}` must fit into 64 bits, got {value}; use a string")
     return plain
 
 

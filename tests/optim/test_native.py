@@ -106,7 +106,7 @@ def test_state_of_some_parameters_only_is_left_to_torch() -> None:
     first.grad = torch.ones_like(first)
     optimizer.step()
     result = fit(model, TRAIN, optimizer, FitOptions(steps=2))
-    reason = "the optimizer has made steps with some of the parameters only"
+    reason = "the optimizer has made steps with only some of the parameters"
     assert (result.engine, result.not_native_because) == ("torch", reason)
 
 
@@ -160,7 +160,7 @@ def test_a_rule_keeps_as_many_moments_as_it_needs(
 )
 @pytest.mark.parametrize("value", [-1e-9, math.nan, math.inf])
 def test_an_option_that_is_negative_or_not_finite_is_named(rule: Any, option: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"^`{option}` must be from 0 on, and finite, got {value}$"):
+    with pytest.raises(ValueError, match=f"^`{option}` must be at least 0 and finite, got {value}$"):
         read(partial(rule, **({"lr": 0.1} | {option: value})))
 
 
@@ -174,7 +174,7 @@ def test_an_option_that_is_negative_or_not_finite_is_named(rule: Any, option: st
     ],
 )
 def test_a_decay_outside_its_range_is_named(rule: Any, option: dict[str, Any], name: str) -> None:
-    with pytest.raises(ValueError, match=f"^`{name}` must be from 0 to below 1, got"):
+    with pytest.raises(ValueError, match=f"^`{name}` must be at least 0 and below 1, got"):
         read(partial(rule, lr=0.1, **option))
 
 

@@ -331,7 +331,7 @@ def test_rows_and_columns_without_entries_go_to_zero() -> None:
         ({"decay_rate": 0.0}, "`decay_rate` must be above 0 and at most 1"),
         ({"decay_rate": 1.5}, "`decay_rate` must be above 0 and at most 1"),
         ({"decay_after": -1}, "`decay_after` must be at least 0"),
-        ({"concavity": 1.0}, "`concavity` must be from 0 to below 1"),
+        ({"concavity": 1.0}, "`concavity` must be at least 0 and below 1"),
         ({"knee": 0.0}, "`knee` must be above 0"),
     ],
 )
@@ -344,9 +344,11 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
 
 
 def test_matrices_that_are_no_chain_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"as a chain \[W_1, …, W_N\], got shapes \(2, 3\) and \(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"must form a chain \[W_1, …, W_N\], got shapes \(2, 3\) and \(2, 3\)"
+    ):
         PreconditionedLBFGS([torch.zeros(2, 3, requires_grad=True) for _ in range(2)])
-    with pytest.raises(ValueError, match="`concavity` must be 0 except for two factors"):
+    with pytest.raises(ValueError, match="`concavity` must be 0 unless there are 2 factors"):
         PreconditionedLBFGS([torch.zeros(2, 3, requires_grad=True)], concavity=0.5)
 
 
@@ -395,11 +397,11 @@ def test_a_curvature_of_another_length_is_refused() -> None:
     model = model_of(train)
     curvature, _ = loss_curvature(model, train)
     with pytest.raises(
-        ValueError, match="`curvature` must have one for each of 4 parameters of the group, got 2"
+        ValueError, match="`curvature` must have an element for each of the 4 parameters of the group, got 2"
     ):
         PreconditionedLBFGS(model.parameters(), curvature=curvature)
     spec = OptimizerSpec(PreconditionedLBFGS, {"curvature": curvature})
     with pytest.raises(
-        ValueError, match="`curvature` must have one for each of 4 parameters of the group, got 2"
+        ValueError, match="`curvature` must have an element for each of the 4 parameters of the group, got 2"
     ):
         fit(model, train, spec, FitOptions(steps=1))

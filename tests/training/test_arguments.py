@@ -67,7 +67,11 @@ EMPTY = Observations([], [], [], TRAIN.shape, dtype=torch.float64)
         ),
         ({"model": [torch.ones(8, 9).bfloat16()]}, TypeError, "got torch.bfloat16"),
         ({"model": [torch.ones(8, 9, device="meta").double()]}, ValueError, r"`factors\[0\]` .* got meta"),
-        ({"model": [torch.ones(1, 9).double().expand(8, 9)]}, ValueError, r"`factors\[0\]` must have memory"),
+        (
+            {"model": [torch.ones(1, 9).double().expand(8, 9)]},
+            ValueError,
+            r"elements of `factors\[0\]` must not share memory",
+        ),
         (
             {"model": DeepMatrixFactorization((8, 9), 2)},
             TypeError,
@@ -141,15 +145,15 @@ def of_other_parameters() -> torch.optim.Optimizer:
 @pytest.mark.parametrize(
     ("optimizer", "error", "words"),
     [
-        ("adam", TypeError, r"`optimizer` must be a torch optimizer, or a callable .*partial.*, got str"),
-        (None, TypeError, "`optimizer` must be a torch optimizer, or a callable .*, got NoneType"),
-        (FitOptions(), TypeError, "`optimizer` must be a torch optimizer, or a callable .*, got FitOptions"),
-        (optim.GroupRMSprop, TypeError, "GroupRMSprop does not take the options {}: missing .* 'lr'"),
-        (partial(torch.optim.SGD, rate=0.1), TypeError, "SGD does not take the options {'rate': 0.1}"),
-        (partial(torch.optim.SGD, [1]), TypeError, r"must give its options by name, got .*\(\[1\],\)"),
-        (partial(torch.optim.SGD, lr=-1.0), ValueError, "`lr` must be from 0 on, and finite, got -1.0"),
+        ("adam", TypeError, r"`optimizer` must be a torch optimizer or a callable .*partial.*, got str"),
+        (None, TypeError, "`optimizer` must be a torch optimizer or a callable .*, got NoneType"),
+        (FitOptions(), TypeError, "`optimizer` must be a torch optimizer or a callable .*, got FitOptions"),
+        (optim.GroupRMSprop, TypeError, "GroupRMSprop does not accept the options {}: missing .* 'lr'"),
+        (partial(torch.optim.SGD, rate=0.1), TypeError, "SGD does not accept the options {'rate': 0.1}"),
+        (partial(torch.optim.SGD, [1]), TypeError, r"must have its options as keywords, got .*\(\[1\],\)"),
+        (partial(torch.optim.SGD, lr=-1.0), ValueError, "`lr` must be at least 0 and finite, got -1.0"),
         (partial(torch.optim.SGD, lr="fast"), TypeError, "`lr` must be a number, got 'fast'"),
-        (lambda parameters: None, TypeError, "must make a torch optimizer .*, got <lambda>, .* NoneType"),
+        (lambda parameters: None, TypeError, "must make a torch optimizer, got <lambda>, .* NoneType"),
         (
             of_other_parameters(),
             ValueError,
@@ -183,7 +187,7 @@ def test_a_factor_that_comes_twice_is_refused() -> None:
     square = torch.eye(3)
     train = Observations([0], [0], [1.0], (3, 3))
     for factors in ([square, square], [square, square.T], [square, square[:]]):
-        with pytest.raises(ValueError, match="`factors` must be different tensors"):
+        with pytest.raises(ValueError, match="`factors` must not share memory"):
             fit(factors, train, SGD)
 
 
@@ -201,13 +205,15 @@ SQUARES = Observations([0, 1, 2], [0, 1, 2], [1.0, 2.0, 3.0], (3, 3))
     ],
 )
 def test_factors_that_share_memory_are_refused(factors: list[Tensor]) -> None:
-    with pytest.raises(ValueError, match=r"different tensors, .* factors\[\d\] and factors\[\d\] that share"):
+    with pytest.raises(
+        ValueError, match=r"must not share memory, .* factors\[\d\] and factors\[\d\] that do"
+    ):
         fit(factors, SQUARES, SGD)
 
 
 @pytest.mark.parametrize("factor", [MEMORY.as_strided((3, 3), (1, 1)), MEMORY[:3].expand(3, 3)])
 def test_a_factor_that_repeats_numbers_is_refused(factor: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"`factors\[0\]` must have memory of its own for every number"):
+    with pytest.raises(ValueError, match=r"elements of `factors\[0\]` must not share memory"):
         fit([factor], SQUARES, SGD)
 
 

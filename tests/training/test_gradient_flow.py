@@ -231,7 +231,7 @@ def test_a_failed_integration_says_so_in_scipys_words(monkeypatch: pytest.Monkey
         (
             {"times": [0.0, 2.0, 2.0]},
             ValueError,
-            r"`times` must rise, got times\[2\] = 2.0 after times\[1\] = 2.0",
+            r"`times` must increase, got times\[2\] = 2.0 after times\[1\] = 2.0",
         ),
         ({"times": 3.0}, TypeError, "`times` must be a sequence of numbers, got 3.0"),
         ({"times": ["soon"]}, TypeError, "`times` must be a sequence of numbers"),

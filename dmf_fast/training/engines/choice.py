@@ -1,4 +1,4 @@
-"""Which engine makes the steps of a run."""
+"""Choice of the engine that makes the steps of a run."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ def make_engine(
     given: Sequence[Tensor] | None = None,
     scheduler: LRScheduler | Callable[[torch.optim.Optimizer], LRScheduler | None] | None = None,
 ) -> tuple[Engine, str | None]:
-    """Return what makes the steps, and why it is not native code where it is not.
+    """Return the engine for a run, and the reason why it is not native, if it is not.
 
-    ``options.engine`` names one; ``"auto"`` is native code where that computes the same: on the CPU
-    ``"native"``, on a GPU ``"cuda_block"`` where the problem fits into a block of threads and else
-    ``"cuda_graph"``. For all that these cannot do there is ``"torch"``.
+    ``options.engine`` names it; ``"auto"`` selects native code if that computes the same: ``"native"`` on the
+    CPU and, on a GPU, ``"cuda_block"`` if the problem fits into a thread block, else ``"cuda_graph"``.
+    ``"torch"`` handles all other cases.
 
     Args:
-        model: checked, as are the others.
+        model: the model; all arguments must have been checked.
         train: observed entries.
         optimizer: bound to the parameters, or a spec.
         options: of the run.
-        given: the tensors that a bound optimizer knows the parameters by, where these share their memory.
+        given: the tensors that a bound optimizer holds, if the parameters share their memory.
         scheduler: of a bound optimizer, or a function that makes one.
 
     Raises:
-        ValueError: the engine that ``options`` names cannot make these steps.
+        ValueError: the engine that ``options`` names does not support the run.
 
     """
     _check_scheduler(scheduler, optimizer)
@@ -64,7 +64,7 @@ def make_engine(
             try:
                 _check_loop(options, scheduler)
                 return _NATIVE[name](model, train, optimizer, options, given), None
-            except NotNative as reason:  # noqa: PERF203 (of two engines)
+            except NotNative as reason:
                 reasons.append(reason)
     if wanted not in ("auto", "torch"):
         raise _refused(wanted, reasons[0])
@@ -73,7 +73,7 @@ def make_engine(
     if not (scheduler is None or isinstance(scheduler, LRScheduler)):
         scheduler = scheduler(optimizer)
     engine: Any = TorchEngine(model, train, optimizer, options, given, scheduler)
-    return engine, str(reasons[-1]) if reasons else "torch was asked for"
+    return engine, str(reasons[-1]) if reasons else "torch was requested"
 
 
 def engine_for(
@@ -83,7 +83,7 @@ def engine_for(
     options: FitOptions,
     given: Sequence[Tensor] | None = None,
 ) -> str:
-    """Say which engine `make_engine` chooses, and why it is not native code where it is not.
+    """Return which engine `make_engine` chooses, and why it is not native, if it is not.
 
     >>> train = Observations([0], [0], [1.0])
     >>> model = DeepMatrixFactorization.of_factors([torch.eye(1)])
@@ -91,7 +91,7 @@ def engine_for(
     'torch, since AdamW has no native step'
     """
     if options.engine == "torch":
-        return "torch, since torch was asked for"
+        return "torch, since torch was requested"
     on_gpu, wanted = train.device.type == "cuda", options.engine
     automatic = CudaEngine if on_gpu else NativeEngine
     try:
@@ -103,13 +103,13 @@ def engine_for(
         return f"torch, since {reason}"
     if wanted != "auto":
         return wanted
-    return "cuda_block where the problem fits into a block, else cuda_graph" if on_gpu else "native"
+    return "cuda_block if the problem fits into a block, else cuda_graph" if on_gpu else "native"
 
 
 def _of_factors_and_others(
     model: DeepMatrixFactorization, given: Sequence[Tensor] | None
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Return what an optimizer trains of a model: what it learns, also where factors are computed of that."""
+    """Return the parameters that an optimizer trains, for factors and others separately."""
     if given is not None:
         return list(given), []
     factors: list[Tensor] = list(model.factors.parameters())
@@ -127,15 +127,15 @@ def _check_loop(options: FitOptions, scheduler: object) -> None:
 def _check_scheduler(scheduler: object, optimizer: torch.optim.Optimizer | OptimizerSpec) -> None:
     if isinstance(scheduler, LRScheduler) and scheduler.optimizer is not optimizer:
         raise ValueError(
-            "`scheduler` must be one of the `optimizer` that is given, or a function that makes one of an "
-            "optimizer, got one of another optimizer"
+            "`scheduler` must be a scheduler of `optimizer`, or a function that makes one from an optimizer, "
+            "got a scheduler of another optimizer"
         )
     if not (scheduler is None or isinstance(scheduler, LRScheduler) or callable(scheduler)):
         raise TypeError(
-            "`scheduler` must be one of the `optimizer` that is given, or a function that makes one of an "
-            f"optimizer, got {type(scheduler).__name__}"
+            "`scheduler` must be a scheduler of `optimizer`, or a function that makes one from an optimizer, "
+            f"got {type(scheduler).__name__}"
         )
 
 
 def _refused(engine: str, reason: NotNative) -> ValueError:
-    return ValueError(f"`engine` must be one that can make these steps, got {engine!r}: {reason}")
+    return ValueError(f"`engine` must support these steps, got {engine!r}: {reason}")

@@ -1,4 +1,4 @@
-"""Runs of gradient descent in one block of a GPU's threads, thousands of steps a launch."""
+"""Runs of gradient descent in single thread blocks of a GPU, thousands of steps per launch."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from dmf_fast.training.engines.protocol import loss_scale, thresholds
 from dmf_fast.training.engines.rule_engine import MOMENTS, CudaEngine
 from dmf_fast.training.options import FitOptions
 
-# Before a launch has shown how many there are: far fewer than a GPU makes, so that the first launch is short.
+# Initial estimate, far below the rate of a GPU, so that the first launch is short.
 _FIRST_CYCLES_A_SECOND = 1e8
-# A launch takes about half of the time that there is at most.
+# A launch takes at most about half of the available time.
 _MOST_OF_SLICE = 0.5
 
 
 class CudaBlockEngine(CudaEngine):
-    """A run whose matrices stay in a block's shared memory, as far as they fit, and else in the L2 cache.
+    """A run with matrices in the shared memory of a block as far as they fit, and otherwise in the L2 cache.
 
-    ``csrc/kernels/cuda/descent.cuh`` makes the steps. All of the run lies in one tensor on the GPU, but for
-    how far it has come, which travels with every launch.
+    ``csrc/kernels/cuda/descent.cuh`` makes the steps. The run is stored in one tensor on the GPU, except for
+    its progress, which is copied with each launch.
 
     Attributes:
         memory: that tensor.
-        run_state: what travels, a ``RunState``.
-        shared_bytes: of shared memory that the block needs.
-        cycles: of a step, by count.
+        run_state: the progress, a ``RunState``.
+        shared_bytes: bytes of shared memory that the block needs.
+        cycles: estimated clock cycles per step.
 
     """
 
@@ -52,10 +52,10 @@ class CudaBlockEngine(CudaEngine):
         options: FitOptions,
         given: Sequence[Tensor] | None = None,
     ) -> None:
-        """Take the run to the device of ``train``.
+        """Copy the run to the device of ``train``.
 
         Raises:
-            NotNative: the problem is too large for a block, or another engine must make these steps.
+            NotNative: the problem is too large for a block, or this engine does not support the run.
 
         """
         super().__init__(model, train, optimizer, options, given)
@@ -104,12 +104,12 @@ class CudaBlockEngine(CudaEngine):
             raise NotNative(str(error)) from None
 
     def run(self, until: int, *, most_seconds: float) -> Outcome:
-        """Launch once: until ``until`` updates are made in all, or less in about half of the time."""
+        """Launch once, for the updates until ``until`` or those that take about half of the time."""
         (outcome,) = self._launches.launch([(self, until)], most_seconds=most_seconds)
         return outcome
 
     def go_to(self, until: int) -> None:
-        """Have the next launch end at ``until`` updates in all."""
+        """Make the next launch end at update ``until``."""
         self.run_state["until"] = until + self._updates_before
 
     @property
@@ -118,12 +118,12 @@ class CudaBlockEngine(CudaEngine):
 
     @property
     def loss(self) -> float:
-        """Weighted mean of the squared residuals of the present factors, where the run has not paused."""
+        """Weighted mean squared residual of the present factors; invalid while the run is paused."""
         return float(self.run_state["loss"][0])
 
     @property
     def gradient_norm(self) -> float:
-        """Norm of all gradients together, where the run has not paused."""
+        """Norm of all gradients together; invalid while the run is paused."""
         return float(self.run_state["gradient_norm"][0])
 
     def _parameters(self) -> list[Tensor]:
@@ -143,7 +143,7 @@ class CudaBlockEngine(CudaEngine):
         self.run_state["outcome"] = int(Outcome.paused)
 
     def _view(self, part: Part, factor: int) -> Tensor:
-        """Return a factor or a moment of it where the run keeps it, as ``W_j``."""
+        """Return a view of a factor, or of its moment, in the memory of the run, in the shape of ``W_j``."""
         offset, rows, columns, stride = self._places[part][factor]
         kept = self.memory.as_strided((rows, columns), (stride, 1), offset)
         return kept.T if self.program.keeps_transposed(factor) else kept
@@ -160,9 +160,10 @@ class CudaBlockEngine(CudaEngine):
 
 
 class BlockLaunches:
-    """Makes the steps of runs of one dtype in blocks of a GPU, all in one launch, and learns how fast it is.
+    """Launches runs of one dtype together, one per block, and measures the speed of the GPU.
 
-    What a run computes depends neither on the others in a launch nor on how its steps are cut into launches.
+    The results of a run depend neither on the others in a launch nor on how its steps are divided into
+    launches.
     """
 
     def __init__(self) -> None:
@@ -170,10 +171,10 @@ class BlockLaunches:
         self._ended = time.perf_counter()
 
     def launch(self, asked: Sequence[tuple[CudaBlockEngine, int]], *, most_seconds: float) -> list[Outcome]:
-        """Have every engine make steps to its ``until``, to an end before, or as many as there is time.
+        """Make steps with each engine: to its ``until``, to an earlier end, or as many as there is time for.
 
-        All do so for about equally many cycles, as they run side by side: until the first has come to its
-        ``until``, but for no less time than has gone by since the last launch, or launches would not pay.
+        All get about the same number of cycles, since they run concurrently: until the first one reaches its
+        ``until``, but for at least the time that has passed since the last launch, to amortize launches.
         """
         began = time.perf_counter()
         before = {engine: engine.step for engine, _ in asked}
@@ -186,14 +187,14 @@ class BlockLaunches:
         ]
         self._launch(sorted(ends, key=lambda one: one[0].cycles * (one[1] - before[one[0]]), reverse=True))
         self._ended = time.perf_counter()
-        # A launch also measures the state in which it ends.
+        # A launch also evaluates the state in which it ends.
         made = max(engine.cycles * (engine.step - step + 1) for engine, step in before.items())
         self._cycles_a_second = made / max(self._ended - began, 1e-9)
         return [_outcome(engine, until) for engine, until in asked]
 
     @staticmethod
     def _launch(ends: Sequence[tuple[CudaBlockEngine, int]]) -> None:
-        """Bring every engine to its end; those that take longest come first."""
+        """Launch the steps of each engine to its end; the longest runs come first."""
         for engine, end in ends:
             engine.go_to(end)
         engines = [engine for engine, _ in ends]
@@ -208,6 +209,6 @@ class BlockLaunches:
 
 
 def _outcome(engine: CudaBlockEngine, until: int) -> Outcome:
-    """Return how a launch ended for a run that was to come to ``until``."""
+    """Return the outcome of a launch for a run with the target ``until``."""
     ended = Outcome(int(engine.run_state["outcome"][0]))
     return Outcome.paused if ended == Outcome.reached and engine.step < until else ended

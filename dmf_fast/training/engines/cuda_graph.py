@@ -1,4 +1,4 @@
-"""Runs of gradient descent over the operators; on a GPU one step is a CUDA graph that is replayed."""
+"""Runs of gradient descent with the operators; on a GPU a step is captured in a CUDA graph."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from dmf_fast.training.engines.protocol import thresholds
 from dmf_fast.training.engines.rule_engine import CudaEngine
 from dmf_fast.training.options import FitOptions
 
-_STEPS_A_LOOK = 16  # between looks at whether the run has ended, for which a GPU must be waited for
+_STEPS_A_LOOK = 16  # between checks for the end of the run, which synchronize the GPU
 _WARM_UP_STEPS = 3
-# A capture begins with a wait for the whole GPU, which breaks the capture that another thread is in.
+# A capture starts by synchronizing the device, which would break a capture in another thread.
 _CAPTURING = threading.Lock()
 
 
 class CudaGraphEngine(CudaEngine):
-    """A run of any size, one step after the other by `completion_loss` and autograd.
+    """A run of any size, step by step with `completion_loss` and autograd.
 
-    Whether a run continues is decided on the device, in the step: a step after the end changes nothing.
-    So steps can be captured in a graph, and be replayed without a look at each. On the CPU, where tests run
-    it, there is no graph.
+    Each step decides on the device whether the run continues, and steps after the end change nothing. So a
+    step can be captured in a graph and replayed without checking each. On the CPU, where it is tested, there
+    is no graph.
 
     >>> train = Observations([0, 1, 1], [0, 0, 1], [1.0, 2.0, 2.0])
     >>> model = DeepMatrixFactorization.of_factors([torch.eye(2), torch.eye(2)])
@@ -49,7 +49,7 @@ class CudaGraphEngine(CudaEngine):
         options: FitOptions,
         given: Sequence[Tensor] | None = None,
     ) -> None:
-        """Copy the factors; raises `NotNative` where another engine must make these steps."""
+        """Copy the factors; raises `NotNative` if this engine does not support the run."""
         super().__init__(model, train, optimizer, options, given)
         device = train.device
         self._train, self._reduction = train, options.reduction
@@ -71,7 +71,7 @@ class CudaGraphEngine(CudaEngine):
         self._begin_with_optimizer()
 
     def run(self, until: int, *, most_seconds: float) -> Outcome:
-        """Make updates until ``until`` are made in all, a stop rule holds or about so much time is over."""
+        """Make updates until step ``until``, a stopping criterion or the time limit; see `Engine.run`."""
         deadline = time.perf_counter() + most_seconds
         until += self._updates_before
         self._until.fill_(until)
@@ -81,7 +81,7 @@ class CudaGraphEngine(CudaEngine):
                 self._one_step() if self._graph is None else self._graph.replay()
             outcome = Outcome(int(self._outcome))
             left = until - self._updates + 1
-            # Not paused at `until`, where the loss is still that of the step before: one more step measures.
+            # Do not pause at `until`: the loss is that of the previous step, and one more step updates it.
             if outcome != Outcome.paused or (left > 1 and time.perf_counter() >= deadline):
                 return outcome
 
@@ -91,12 +91,12 @@ class CudaGraphEngine(CudaEngine):
 
     @property
     def loss(self) -> float:
-        """Weighted mean of the squared residuals of the present factors, where the run has not paused."""
+        """Weighted mean squared residual of the present factors; invalid while the run is paused."""
         return float(self._loss)
 
     @property
     def gradient_norm(self) -> float:
-        """Norm of all gradients together, where the run has not paused."""
+        """Norm of all gradients together; invalid while the run is paused."""
         return float(self._gradient_norm)
 
     def _parameters(self) -> list[Tensor]:
@@ -116,7 +116,7 @@ class CudaGraphEngine(CudaEngine):
         self._square_average.fill_((state.scalars or [0.0])[0])
 
     def _capture(self, device: torch.device) -> None:
-        """Record a step; the warm-up makes none, as the run is at its ``until``."""
+        """Capture a step; the warm-up steps change nothing, since the run is at its ``until``."""
         stream = torch.cuda.Stream(device)
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
@@ -134,16 +134,16 @@ class CudaGraphEngine(CudaEngine):
         gradients = torch.autograd.grad(loss, self._factors)
         with torch.no_grad():
             self._measure(loss, gradients)
-            goes_on = self._outcome == int(Outcome.paused)
-            self._step.add_(goes_on)
-            self._update(list(gradients), goes_on)
+            continues = self._outcome == int(Outcome.paused)
+            self._step.add_(continues)
+            self._update(list(gradients), continues)
 
     def _measure(self, loss: Tensor, gradients: Sequence[Tensor]) -> None:
         mean = loss.double() if self._reduction == "mean" else loss.double() / self._train.total_weight
         self._loss.copy_(mean)
         self._gradient_norm.copy_(_norm(gradients))
         train_loss, gradient_norm = self._thresholds
-        # The last that holds decides, so the first to be looked at comes last.
+        # The last condition that holds decides, so they are in order of increasing priority.
         endings = (
             (self._step >= self._until, Outcome.reached),
             (self._gradient_norm <= gradient_norm, Outcome.gradient_norm_threshold),
@@ -154,39 +154,39 @@ class CudaGraphEngine(CudaEngine):
         for holds, outcome in endings:
             self._outcome.copy_(torch.where(holds, int(outcome), self._outcome))
 
-    def _update(self, gradients: list[Tensor], goes_on: Tensor) -> None:
+    def _update(self, gradients: list[Tensor], continues: Tensor) -> None:
         options, factors = self._options, [factor.detach() for factor in self._factors]
         if options["weight_decay"]:
             decay = options["weight_decay"]
             gradients = [g + decay * w for g, w in zip(gradients, factors, strict=True)]
-        directions, step_size = self._directions(gradients, goes_on)
+        directions, step_size = self._directions(gradients, continues)
         for factor, direction in zip(factors, directions, strict=True):
-            factor.copy_(torch.where(goes_on, factor - step_size.to(factor.dtype) * direction, factor))
+            factor.copy_(torch.where(continues, factor - step_size.to(factor.dtype) * direction, factor))
 
-    def _directions(self, gradients: list[Tensor], goes_on: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return what every factor moves along, and how far."""
+    def _directions(self, gradients: list[Tensor], continues: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the direction of each factor, and the step size."""
         options, kind = self._options, self._rule.kind
         lr = torch.full_like(self._loss, options["lr"])
         if kind == RuleKind.group_rmsprop:
             alpha = options["alpha"]
             average = alpha * self._square_average + (1 - alpha) * _norm(gradients).square()
-            self._square_average.copy_(torch.where(goes_on, average, self._square_average))
+            self._square_average.copy_(torch.where(continues, average, self._square_average))
             corrected = self._square_average / (1 - alpha ** self._step.double())
             return gradients, lr / (corrected.sqrt() + options["eps"])
         if kind == RuleKind.adam:
             (beta1, _), step = options["betas"], self._step.double()
-            return self._adam_directions(gradients, goes_on), lr / (1 - beta1**step)
+            return self._adam_directions(gradients, continues), lr / (1 - beta1**step)
         if not options["momentum"]:
             return gradients, lr
         (velocities,) = self._moments
-        _blend(velocities, gradients, lambda v, g: options["momentum"] * v + g, goes_on)
+        _blend(velocities, gradients, lambda v, g: options["momentum"] * v + g, continues)
         return velocities, lr
 
-    def _adam_directions(self, gradients: list[Tensor], goes_on: Tensor) -> list[Tensor]:
+    def _adam_directions(self, gradients: list[Tensor], continues: Tensor) -> list[Tensor]:
         (beta1, beta2), eps = self._options["betas"], self._options["eps"]
         first, second = self._moments
-        _blend(first, gradients, lambda u, g: u + (1 - beta1) * (g - u), goes_on)
-        _blend(second, gradients, lambda v, g: beta2 * v + (1 - beta2) * g * g, goes_on)
+        _blend(first, gradients, lambda u, g: u + (1 - beta1) * (g - u), continues)
+        _blend(second, gradients, lambda v, g: beta2 * v + (1 - beta2) * g * g, continues)
         root = (1 - beta2 ** self._step.double()).sqrt()
         return [u / (v.sqrt() / root.to(v.dtype) + eps) for u, v in zip(first, second, strict=True)]
 
@@ -198,7 +198,7 @@ def _copy(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> None:
 
 
 def _norm(gradients: Sequence[Tensor]) -> Tensor:
-    """Return the norm of all together, a float64 scalar."""
+    """Return the norm of all gradients together, a float64 scalar."""
     norms = torch.stack([torch.linalg.vector_norm(g, dtype=torch.float64) for g in gradients])
     return torch.linalg.vector_norm(norms)
 
@@ -207,7 +207,7 @@ def _blend(
     moments: list[Tensor],
     gradients: list[Tensor],
     blend: Callable[[Tensor, Tensor], Tensor],
-    goes_on: Tensor,
+    continues: Tensor,
 ) -> None:
     for moment, gradient in zip(moments, gradients, strict=True):
-        moment.copy_(torch.where(goes_on, blend(moment, gradient), moment))
+        moment.copy_(torch.where(continues, blend(moment, gradient), moment))

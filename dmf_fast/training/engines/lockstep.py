@@ -1,4 +1,4 @@
-"""Several engines that make their steps side by side, as one."""
+"""Several engines that make their steps in lockstep, as one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dmf_fast.training.engines.protocol import Engine, EngineState
 
 
 class LockstepEngine:
-    """Engines of which each makes the steps of a fold; see `Engine` for what its methods do."""
+    """One engine per fold, combined into one; see `Engine` for the methods."""
 
     def __init__(
         self,
@@ -25,16 +25,16 @@ class LockstepEngine:
         thresholds: tuple[float, float],
         sharding: RowSharding = WHOLE,
     ) -> None:
-        """Take engines that know no thresholds; those of the means, `thresholds`, are looked at here.
+        """Combine engines without thresholds of their own; ``thresholds`` apply to the means over folds.
 
-        ``sharding``: of the rows of all folds; all processes pause at one step.
+        ``sharding`` is that of the rows of all folds; all processes pause at the same step.
         """
         self._sharding = sharding
         self._engines, self._validations, self._thresholds = engines, validations, thresholds
         self.name = engines[0].name
 
     def run(self, until: int, *, most_seconds: float) -> Outcome:
-        """Make updates until ``until`` are made in all, a stop rule holds or about so much time is over."""
+        """Make updates until step ``until``, a stopping criterion or the time limit; see `Engine.run`."""
         deadline = time.perf_counter() + most_seconds
         looks = max(self._thresholds) >= 0
         while True:
@@ -47,11 +47,11 @@ class LockstepEngine:
                 return Outcome.paused
 
     def _all_to(self, until: int, deadline: float) -> Outcome:
-        """Bring all engines to one step: ``until``, or one before it where the time is over."""
+        """Bring all engines to the same step: ``until``, or an earlier one if the time is over."""
         for engine in self._engines:
             left = max(0.0, deadline - time.perf_counter())
             outcome = engine.run(until, most_seconds=left)
-            if outcome == Outcome.paused:  # those after it need not go further
+            if outcome == Outcome.paused:  # the engines after it need not go further
                 until = engine.step
             elif outcome != Outcome.reached:
                 return outcome
@@ -61,7 +61,7 @@ class LockstepEngine:
         return Outcome.reached
 
     def _ending(self) -> Outcome:
-        """Return which stop rule holds for the means."""
+        """Return the outcome by the stopping criteria of the means."""
         least_loss, least_norm = self._thresholds
         if self.loss <= least_loss:
             return Outcome.train_loss_threshold
@@ -76,16 +76,16 @@ class LockstepEngine:
 
     @property
     def loss(self) -> float:
-        """Mean over the folds of the mean squared residual."""
+        """Mean of the mean squared residuals of the folds."""
         return _mean(engine.loss for engine in self._engines)
 
     @property
     def gradient_norm(self) -> float:
-        """Mean over the folds of the norm of all gradients."""
+        """Mean of the gradient norms of the folds."""
         return _mean(engine.gradient_norm for engine in self._engines)
 
     def mean_squared_error(self, observations: Observations) -> float:
-        """Return the mean over the folds; the first fold's validation entries stand for those of each."""
+        """Return the mean over the folds; validation entries of the first fold stand for those of each."""
         own = observations is self._validations[0]
         return _mean(
             engine.mean_squared_error(validation if own and validation is not None else observations)
@@ -106,18 +106,18 @@ class LockstepEngine:
         return _joined([engine.state() for engine in self._engines])
 
     def resume(self, state: EngineState) -> None:
-        """Take up a state that `state` has returned."""
+        """Restore a state returned by `state`."""
         for place, engine in enumerate(self._engines):
             engine.resume(_of_fold(state, place))
 
     def finish(self, *, best: bool) -> None:
-        """Leave all models with the kept or the present parameters."""
+        """Set all models to the kept or the present parameters."""
         for engine in self._engines:
             engine.finish(best=best)
 
 
 def _joined(states: Sequence[EngineState]) -> EngineState:
-    """Return the states of all folds as one; names begin with the number of the fold."""
+    """Return the states of all folds as one, with names prefixed by the number of the fold."""
 
     def named(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         return {f"{place}.{name}": one for place, part in enumerate(parts) for name, one in part.items()}
@@ -132,7 +132,7 @@ def _joined(states: Sequence[EngineState]) -> EngineState:
 
 
 def _of_fold(state: EngineState, place: int) -> EngineState:
-    """Return the state of one fold of those that `_joined` has joined."""
+    """Return the state of one fold from a state joined by `_joined`."""
 
     def own(named: dict[str, Tensor]) -> dict[str, Tensor]:
         prefix = f"{place}."

@@ -1,4 +1,4 @@
-"""Runs in native code on the CPU: on one core, or on several where a step is large."""
+"""Runs in native code on the CPU: on one core, or on several if a step is large."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from dmf_fast.training.options import FitOptions
 
 
 class NativeEngine(RuleEngine):
-    """A run of ``csrc/kernels/cpu/descent.h``.
+    """A run in ``csrc/kernels/cpu/descent.h``.
 
     It works on the factors of the matrix itself. A model in other coordinates, such as
-    `dmf_fast.completion.ScaledFactorization`, gives a scale for every row of a parameter: the update rule
-    sees the parameter divided by it, and the gradient multiplied, so that no scaled copies are made.
+    `dmf_fast.completion.ScaledFactorization`, has a scale for each row of a parameter: the update rule
+    divides the parameter by it and multiplies the gradient, so that no scaled copies are needed.
 
     >>> train = Observations([0, 1, 1], [0, 0, 1], [1.0, 2.0, 2.0])
     >>> model = DeepMatrixFactorization.of_factors([torch.eye(2), torch.eye(2)])
@@ -53,7 +53,7 @@ class NativeEngine(RuleEngine):
         super().__init__(model, train, optimizer, options, given)
         scaled = model.parameter_scales() is not None
         forms_product = not scaled and self._rule.kind != RuleKind.preconditioned_lbfgs
-        # The plan is that of the whole matrix, in however many hands its rows are.
+        # The plan is that of the whole matrix, for any number of processes.
         plan = plan_descent(model.dims, train.nnz, "cpu", forms_product=forms_product)
         rows = sum(part.shape[0] for part in train.parts)
         self.program = DescentProgram(replace(plan, dims=(*plan.dims[:-1], rows)))
@@ -105,22 +105,22 @@ class NativeEngine(RuleEngine):
         return rule
 
     def run(self, until: int, *, most_seconds: float) -> Outcome:
-        """Make updates until ``until`` are made in all, or less: see ``csrc/kernels/cpu/descent.h``."""
+        """Make updates until step ``until`` or less; see `Engine.run` and ``csrc/kernels/cpu/descent.h``."""
         with _one_thread_of_torch(self.program):
             return self._native.run(until + self._updates_before, *self._thresholds, most_seconds)
 
     @property
     def loss(self) -> float:
-        """Weighted mean of the squared residuals of the present parameters, where the run has not paused."""
+        """Weighted mean squared residual of the present parameters; invalid while the run is paused."""
         return self._native.loss
 
     @property
     def gradient_norm(self) -> float:
-        """Norm of all gradients together, where the run has not paused."""
+        """Norm of all gradients together; invalid while the run is paused."""
         return self._native.gradient_norm
 
     def mean_squared_error(self, observations: Observations) -> float:
-        """Return the weighted mean of the squared residuals on other entries."""
+        """Return the weighted mean squared residual on other entries."""
         if observations.dtype != self._model.mean.dtype:
             return super().mean_squared_error(observations)
         with _one_thread_of_torch(self.program):
@@ -158,7 +158,7 @@ class NativeEngine(RuleEngine):
         return matrix.T.contiguous() if turned else matrix
 
     def _scaled(self, place: int, parameter: Tensor) -> Tensor:
-        """Return a parameter of the model as the kernels have it."""
+        """Return a parameter of the model in the form of the kernels."""
         turned, scale = self._turned(place, parameter), self._scales[place]
         if scale is None:
             return turned
@@ -171,7 +171,7 @@ class NativeEngine(RuleEngine):
         return self._turned(place, parameter)
 
     def _kept_scales(self) -> list[Tensor | None]:
-        """Return the scale of every row of every parameter as it is kept, None where there are none."""
+        """Return the scales of the rows of each parameter as the kernels store it, or None."""
         scales: list[Tensor | None] = [None] * len(self._model.parameter_list)
         given = self._model.parameter_scales()
         if given is not None:
@@ -183,13 +183,13 @@ class NativeEngine(RuleEngine):
     def _entries_of_parts(
         self, observations: Observations
     ) -> list[_native.ObservedEntries32 | _native.ObservedEntries64]:
-        """Return what the kernels read of the parts of observations."""
+        """Return the parts of observations in the form of the kernels."""
         return [self._entries_of(part) for part in observations.parts]
 
     def _entries_of(
         self, observations: Observations
     ) -> _native.ObservedEntries32 | _native.ObservedEntries64:
-        """Return what the kernels read of observations, which are kept as long as this engine."""
+        """Return observations in the form of the kernels, cached for the lifetime of the engine."""
         known = self._entries.get(id(observations))
         if known is None:
             layout = observations.layout()
@@ -212,7 +212,7 @@ class NativeEngine(RuleEngine):
 
 @contextmanager
 def _one_thread_of_torch(program: DescentProgram) -> Iterator[None]:
-    """Have torch's products use one thread each, where the engine gives parts of them to its own threads."""
+    """Make torch's products single-threaded, since the engine divides them among its own threads."""
     threads = torch.get_num_threads()
     if not program.products or threads == 1:
         yield

@@ -1,7 +1,7 @@
-"""What a native step computes, as data that the kernels of every device take.
+"""The computation of a native step, as data for the kernels of all devices.
 
-``csrc/kernels/descent/program.h`` explains it: matrices by number, first the factors, then the products that
-the plan forms. Right of the split everything is kept transposed.
+``csrc/kernels/descent/program.h`` explains it: matrices are numbered, first the factors, then the products
+that the plan forms. Right of the split, everything is stored transposed.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ class DescentProgram:
     """A plan as a list of products.
 
     Attributes:
-        plan: where it comes from.
-        matrices: ``(rows, columns)`` of every matrix as it is kept.
+        plan: the plan.
+        matrices: ``(rows, columns)`` of each matrix as it is stored.
         products: ``(left, right, result)``, numbers of matrices, in the order of the forward pass.
-        a: the matrix ``A``, or ``W`` where it is formed.
-        b_transposed: the matrix ``Bᵀ``; None where ``W`` is formed.
+        a: number of the matrix ``A``, or of ``W`` if it is formed.
+        b_transposed: number of the matrix ``Bᵀ``; None if ``W`` is formed.
 
     Example:
         >>> from dmf_fast.ops.planner import plan_descent
@@ -47,20 +47,20 @@ class DescentProgram:
 
     @property
     def factors(self) -> int:
-        """How many factors there are: matrices 0 to factors − 1."""
+        """Number of factors, which are matrices 0 to factors − 1."""
         return len(self.plan.dims) - 1
 
     def keeps_transposed(self, factor: int) -> bool:
-        """Say whether ``factor`` (from 0) stands right of the split, and is kept as its transpose."""
+        """Return whether ``factor`` (from 0) is right of the split and so stored transposed."""
         return self.plan.split is not None and factor < self.plan.split
 
     def native(self) -> _native.DescentProgram:
-        """Return the program as the kernels take it."""
+        """Return the program in the form of the kernels."""
         b_transposed = -1 if self.b_transposed is None else self.b_transposed
         return _native.DescentProgram(self.factors, self.matrices, self.products, self.a, b_transposed)
 
     def _form(self, order: Order) -> int:
-        """Add the products of ``order`` and return the matrix in which they end."""
+        """Add the products of ``order`` and return the number of their result."""
         if isinstance(order, int):
             return order
         left, right = (self._form(side) for side in order)

@@ -1,4 +1,4 @@
-"""What every engine offers: the steps of a run, and the parameters between two of them."""
+"""The interface of engines, which make the steps of a run."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _NEVER = -1.0
 
 @dataclass(frozen=True)
 class EngineState:
-    """All that changes from step to step, with which a run resumes bit for bit.
+    """All state that changes from step to step, from which a run resumes bit-identically.
 
     Attributes:
-        step: updates made so far.
-        parameters: factors and biases by name, as the engine keeps them.
-        kept: those of the best step so far, or None before the first.
-        optimizer: what the update rule keeps, in values that a checkpoint takes.
+        step: number of updates made.
+        parameters: factors and biases by name, in the form of the engine.
+        kept: those of the best step so far; None if there is none yet.
+        optimizer: the state of the update rule, in values that a checkpoint can hold.
 
     """
 
@@ -34,49 +34,49 @@ class EngineState:
 
 
 class Engine(Protocol):
-    """A run of gradient descent between two of its steps."""
+    """Makes the steps of a run, and holds its state between steps."""
 
     name: str
 
     def run(self, until: int, *, most_seconds: float) -> Outcome:
-        """Make updates until ``until`` are made in all, a stop rule holds or about so much time is over.
+        """Make updates until step ``until``, a stopping criterion or about ``most_seconds`` is reached.
 
-        It pauses only before ``until``: there loss and gradient norm are always those of the last update.
+        It pauses only before ``until``; at ``until`` the loss and the gradient norm are always up to date.
         """
 
     @property
     def step(self) -> int:
-        """Updates made so far."""
+        """Number of updates made."""
 
     @property
     def loss(self) -> float:
-        """Weighted mean of the squared residuals of the present parameters, where the run has not paused."""
+        """Weighted mean squared residual of the present parameters; invalid while the run is paused."""
 
     @property
     def gradient_norm(self) -> float:
-        """Norm of all gradients together, where the run has not paused."""
+        """Norm of all gradients together; invalid while the run is paused."""
 
     def mean_squared_error(self, observations: Observations) -> float:
-        """Return the weighted mean of the squared residuals of the present parameters on other entries."""
+        """Return the weighted mean squared residual of the present parameters on other entries."""
 
     def model(self) -> DeepMatrixFactorization:
-        """Return the model that is trained, after the present parameters were written into it."""
+        """Write the present parameters into the model and return it."""
 
     def keep(self) -> None:
-        """Keep a copy of the present parameters, in place of an earlier one."""
+        """Keep a copy of the present parameters, replacing an earlier one."""
 
     def state(self) -> EngineState:
-        """Return copies of all that changes from step to step."""
+        """Return a copy of the state."""
 
     def resume(self, state: EngineState) -> None:
-        """Take up a state that `state` has returned."""
+        """Restore a state returned by `state`."""
 
     def finish(self, *, best: bool) -> None:
-        """Leave the model with the kept (``best``) or present parameters, the optimizer with its state."""
+        """Set the model to the kept (``best``) or the present parameters, and the optimizer to its state."""
 
 
 def thresholds(options: FitOptions) -> tuple[float, float]:
-    """Return the thresholds of train loss and gradient norm as the kernels take them: below 0 never.
+    """Return the thresholds of train loss and gradient norm for the kernels; negative means never.
 
     >>> thresholds(FitOptions(train_loss_threshold=1e-6))
     (1e-06, -1.0)
@@ -87,7 +87,7 @@ def thresholds(options: FitOptions) -> tuple[float, float]:
 
 
 def loss_scale(train: Observations, options: FitOptions) -> float:
-    """Return what the sum of the squared residuals is multiplied with before it is minimized.
+    """Return the factor of the sum of squared residuals in the minimized loss.
 
     >>> loss_scale(Observations([0, 1], [0, 1], [1.0, 2.0]), FitOptions(reduction="sum"))
     1.0

@@ -1,4 +1,4 @@
-"""What engines share that compute the update rule themselves, instead of calling a torch optimizer."""
+"""Base class of engines that compute the update rule themselves instead of calling a torch optimizer."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _CPU_KINDS = (RuleKind.adaptive_gradient_descent, RuleKind.preconditioned_lbfgs)
 
 
 class RuleEngine(ABC):
-    """Holds the parameters during a run, and writes them into the model where it is asked for.
+    """Holds the parameters during a run, and writes them into the model on request.
 
-    An optimizer that is bound to parameters begins with the state that it has, and ends with the one that it
-    would have had if it had made the steps itself.
+    The run starts from the state of an optimizer that is bound to parameters, and ends by setting it to the
+    state that it would have, had it made the steps itself.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class RuleEngine(ABC):
         options: FitOptions,
         given: Sequence[Tensor] | None,
     ) -> None:
-        """Read the rule; see `rule_of` for the arguments and for what it raises."""
+        """Read the rule; see `rule_of` for the arguments and errors."""
         self._rule = self.rule_of(model, train, optimizer, options, given)
         self._model, self._optimizer = model, optimizer
         self._given = model.parameter_list if given is None else list(given)
-        self._updates_before = 0  # of the optimizer, when the run began
+        self._updates_before = 0  # of the optimizer at the start of the run
 
     @classmethod
     def rule_of(
@@ -63,10 +63,10 @@ class RuleEngine(ABC):
     ) -> NativeOptimizer:
         """Return the update rule that the engine computes for this run.
 
-        ``given`` are the tensors that a bound optimizer knows the parameters by.
+        ``given`` are the tensors that a bound optimizer holds.
 
         Raises:
-            NotNative: another engine must make these steps.
+            NotNative: this engine does not support the run.
 
         """
         if train.dtype not in (torch.float32, torch.float64):
@@ -84,7 +84,7 @@ class RuleEngine(ABC):
 
     @property
     def step(self) -> int:
-        """Updates made so far."""
+        """Number of updates made."""
         return self._updates - self._updates_before
 
     def model(self) -> DeepMatrixFactorization:
@@ -93,11 +93,11 @@ class RuleEngine(ABC):
         return self._model
 
     def mean_squared_error(self, observations: Observations) -> float:
-        """Return the weighted mean of the squared residuals on other entries."""
+        """Return the weighted mean squared residual on other entries."""
         return mean_squared_error(self.model(), observations)
 
     def state(self) -> EngineState:
-        """Return copies of all that changes from step to step; where processes share the rows, `DTensor`s."""
+        """Return a copy of the state, as `DTensor`s if processes share the rows."""
         kept, optimizer = self._kept_parameters(), self._optimizer_state()
         moments = [self._placed(one) for one in optimizer.moments]
         return EngineState(
@@ -108,7 +108,7 @@ class RuleEngine(ABC):
         )
 
     def resume(self, state: EngineState) -> None:
-        """Take up a state that `state` has returned."""
+        """Restore a state returned by `state`."""
         if state.kept is not None:
             self._set_parameters(_local(state.kept.values()))
             self.keep()
@@ -119,14 +119,14 @@ class RuleEngine(ABC):
         self._set_optimizer_state(OptimizerState(optimizer.steps, moments, optimizer.scalars))
 
     def finish(self, *, best: bool) -> None:
-        """Leave the model with the kept or the present parameters, the optimizer with its state."""
+        """Set the model to the kept or the present parameters, and the optimizer to its state."""
         if isinstance(self._optimizer, torch.optim.Optimizer) and self.step:
             write_state(self._optimizer, self._rule, self._given, self._turned_state(self._optimizer_state()))
         kept = self._kept_parameters() if best else None
         self._fill_model(self._parameters() if kept is None else kept)
 
     def _begin_with_optimizer(self) -> None:
-        """Take up the state of a bound optimizer that has made steps already."""
+        """Start from the state of a bound optimizer that has already made steps."""
         if isinstance(self._optimizer, torch.optim.Optimizer):
             state = read_state(self._optimizer, self._rule, self._given)
             if state is not None:
@@ -139,7 +139,7 @@ class RuleEngine(ABC):
             local_part(own).copy_(self._as_in_model(place, present))
 
     def _placed(self, parameters: Sequence[Tensor]) -> list[Tensor]:
-        """Return tensors like the parameters as `DTensor`s where these are such."""
+        """Return tensors like the parameters as `DTensor`s if these are `DTensor`s."""
         return [placed_as(one, own) for one, own in zip(parameters, self._model.parameter_list, strict=True)]
 
     def _named(self, parameters: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -151,11 +151,11 @@ class RuleEngine(ABC):
         return OptimizerState(state.steps, moments, state.scalars)
 
     def _turned(self, place: int, matrix: Tensor) -> Tensor:
-        """Return a parameter's matrix in the engine's orientation, or back in the model's."""
+        """Convert a matrix between the orientations of the model and of the engine."""
         return matrix
 
     def _as_in_model(self, place: int, parameter: Tensor) -> Tensor:
-        """Return a parameter as the model has it."""
+        """Convert a parameter to the form of the model."""
         return parameter
 
     @abstractmethod
@@ -165,27 +165,27 @@ class RuleEngine(ABC):
     @property
     @abstractmethod
     def _updates(self) -> int:
-        """Updates made so far, those of the optimizer before the run included."""
+        """Number of updates made, including those of the optimizer before the run."""
 
     @abstractmethod
     def _parameters(self) -> list[Tensor]:
-        """Return copies of factors and biases, as the engine has them."""
+        """Return copies of factors and biases in the form of the engine."""
 
     @abstractmethod
     def _kept_parameters(self) -> list[Tensor] | None:
-        """Return copies of what `keep` has kept, None where it has kept nothing."""
+        """Return copies of the kept parameters; None if there are none."""
 
     @abstractmethod
     def _set_parameters(self, parameters: Sequence[Tensor]) -> None:
-        """Take up other parameters, as the engine has them."""
+        """Set the parameters, given in the form of the engine."""
 
     @abstractmethod
     def _optimizer_state(self) -> OptimizerState:
-        """Return copies of what the rule keeps, as the engine has it."""
+        """Return a copy of the state of the rule in the form of the engine."""
 
     @abstractmethod
     def _set_optimizer_state(self, state: OptimizerState) -> None:
-        """Take up another state of the rule."""
+        """Set the state of the rule."""
 
 
 def _local(tensors: Iterable[Tensor]) -> list[Tensor]:
@@ -195,7 +195,7 @@ def _local(tensors: Iterable[Tensor]) -> list[Tensor]:
 def _refuse_other_code(
     model: DeepMatrixFactorization, optimizer: torch.optim.Optimizer | OptimizerSpec
 ) -> None:
-    """Raise `NotNative` where a step would run code of the user's, which native code does not know."""
+    """Raise `NotNative` if a step would run user code, which native code cannot call."""
     kind, base = type(model), DeepMatrixFactorization
     same_loss = kind.loss is base.loss and kind.forward is base.forward
     same_chain = kind.chain_and_biases is base.chain_and_biases
@@ -212,7 +212,7 @@ def _refuse_other_code(
 
 
 class CudaEngine(RuleEngine):
-    """A run on the factors alone, by one of the published rules, on a GPU."""
+    """A run on a GPU with factors alone and a common update rule."""
 
     _kept: list[Tensor] | None = None
 

@@ -1,4 +1,4 @@
-"""Runs of any torch optimizer: a loop over the model's loss, its backward pass and ``optimizer.step``."""
+"""Runs with any torch optimizer: a loop over the loss, its backward pass and ``optimizer.step``."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from dmf_fast.training.engines.protocol import EngineState, thresholds
 from dmf_fast.training.errors import mean_squared_error
 from dmf_fast.training.options import FitOptions
 
-# Below so many entries times hidden units a second thread costs more than it saves, and on a busy machine
-# OpenMP's barriers a hundred times as much.
+# Below this number of entries times hidden units, a second thread costs more than it saves, and a hundred
+# times as much on a busy machine, because of OpenMP barriers.
 _SMALL_PROBLEM = 1_000_000
 
 
 class TorchEngine:
-    """A run on the model itself, all entries or one batch of them in every step.
+    """A run on the model itself, with all entries or a batch of them in each step.
 
     >>> train = Observations([0, 1, 1], [0, 0, 1], [1.0, 2.0, 2.0])
     >>> model = DeepMatrixFactorization.of_factors([torch.eye(2), torch.eye(2)])
@@ -50,9 +50,9 @@ class TorchEngine:
         given: Sequence[Tensor] | None = None,
         scheduler: LRScheduler | None = None,
     ) -> None:
-        """Train in place; ``given`` are the tensors that ``optimizer`` knows the parameters by."""
+        """Train in place; ``given`` are the tensors that ``optimizer`` holds."""
         self._model, self._optimizer, self._scheduler, self._options = model, optimizer, scheduler, options
-        # The caller's tensors, whose memory parameters share, get the gradients, too.
+        # The caller's tensors, which share memory with the parameters, get the gradients as well.
         self._aliases = [] if given is None else list(zip(given, model.parameter_list, strict=True))
         self._batches = Batches(train, options.batches, options.seed or 0)
         self._thresholds = thresholds(options)
@@ -61,26 +61,26 @@ class TorchEngine:
         takes_norms = isinstance(optimizer, (AdaptiveGradientDescent, GroupRMSprop))
         if self._sharding.reproducible and (takes_norms or options.gradient_clip is not None):
             raise ValueError(
-                "`reproducible` must be False where torch makes the steps of a rule that takes norms, or "
-                "clips gradients, got True; take another optimizer, or one batch and no scheduler, so that "
+                "`reproducible` must be False if torch makes the steps of an optimizer that uses norms, or "
+                "clips gradients, got True; use another optimizer, or one batch and no scheduler, so that "
                 "native code makes the steps"
             )
         if self._takes_closure and self._sharding.mesh is not None:
             raise ValueError(
-                f"`optimizer` must not need a closure where processes share the rows, got "
-                f"{type(optimizer).__name__}; take one such as torch.optim.Adam"
+                "`optimizer` must not need a closure if processes share the rows, got "
+                f"{type(optimizer).__name__}; use one such as torch.optim.Adam"
             )
         self._step = 0
-        # Of the present parameters, with its graph until it is differentiated.
+        # Loss of the present parameters, with its graph until it is differentiated.
         self._loss: Tensor | None = None
         self._gradient_norm: Tensor | None = None
         self._kept: dict[str, Tensor] | None = None
-        # On a GPU reading a number makes the host wait, so it is done only where something depends on it.
+        # Reading a number synchronizes a GPU, so it is done only if something depends on it.
         self._looks = model.mean.device.type == "cpu" or max(self._thresholds) >= 0
         self._is_small = train.nnz // options.batches * min(model.dims) < _SMALL_PROBLEM
 
     def run(self, until: int, *, most_seconds: float) -> Outcome:
-        """Make updates until ``until`` are made in all, a stop rule holds or about so much time is over."""
+        """Make updates until step ``until``, a stopping criterion or the time limit; see `Engine.run`."""
         threads = torch.get_num_threads()
         if self._is_small and threads > 1:
             torch.set_num_threads(1)
@@ -103,17 +103,17 @@ class TorchEngine:
             self._update()
 
     def _is_late(self, deadline: float) -> bool:
-        """Say whether the time is over, for any of the processes: all of them pause at one step."""
+        """Return whether the time is over in any process, since all must pause at the same step."""
         return self._sharding.any_wants(time.perf_counter() > deadline)
 
     @property
     def step(self) -> int:
-        """Updates made so far."""
+        """Number of updates made."""
         return self._step
 
     @property
     def loss(self) -> float:
-        """Weighted mean of the squared residuals on the entries of the present step."""
+        """Weighted mean squared residual on the entries of the present step."""
         assert self._loss is not None
         loss = self._loss.item()
         whole = self._options.reduction == "sum"
@@ -125,11 +125,11 @@ class TorchEngine:
         return self._differentiate().item()
 
     def mean_squared_error(self, observations: Observations) -> float:
-        """Return the weighted mean of the squared residuals on other entries."""
+        """Return the weighted mean squared residual on other entries."""
         return mean_squared_error(self._model, observations)
 
     def model(self) -> DeepMatrixFactorization:
-        """Return the model, whose parameters are the present ones."""
+        """Return the model, which holds the present parameters."""
         return self._model
 
     def keep(self) -> None:
@@ -137,14 +137,14 @@ class TorchEngine:
         self._kept = _copies(self._model)
 
     def state(self) -> EngineState:
-        """Return copies of all that changes from step to step, but for torch's own generators."""
+        """Return a copy of the state, without torch's generators."""
         optimizer: dict[str, Any] = {"optimizer": deepcopy(self._optimizer.state_dict())}
         if self._scheduler is not None:
             optimizer["scheduler"] = deepcopy(self._scheduler.state_dict())
         return EngineState(self._step, _copies(self._model), self._kept, optimizer)
 
     def resume(self, state: EngineState) -> None:
-        """Take up a state that `state` has returned."""
+        """Restore a state returned by `state`."""
         self._step, self._kept, self._loss = state.step, state.kept, None
         _load_parameters(self._model, state.parameters)
         _load_optimizer(self._optimizer, state.optimizer["optimizer"])
@@ -152,7 +152,7 @@ class TorchEngine:
             self._scheduler.load_state_dict(state.optimizer["scheduler"])
 
     def finish(self, *, best: bool) -> None:
-        """Leave the model with the kept or the present parameters."""
+        """Set the model to the kept or the present parameters."""
         if best and self._kept is not None:
             _load_parameters(self._model, self._kept)
 
@@ -162,7 +162,7 @@ class TorchEngine:
             self._gradient_norm = None
 
     def _ending(self) -> Outcome | None:
-        """Return which stop rule holds, None where none does."""
+        """Return the outcome if a stopping criterion holds, else None."""
         loss, (least_loss, least_norm) = self.loss, self._thresholds
         if not math.isfinite(loss):
             return Outcome.diverged
@@ -173,7 +173,7 @@ class TorchEngine:
         return None
 
     def _differentiate(self) -> Tensor:
-        """Fill the gradients of the present loss, once, and return their norm."""
+        """Compute the gradients of the present loss, once, and return their norm."""
         assert self._loss is not None
         if self._gradient_norm is None:
             self._backward(self._loss)
@@ -199,9 +199,9 @@ class TorchEngine:
         self._loss = None
 
     def _closure(self) -> Callable[[], Tensor]:
-        """Return what an optimizer such as LBFGS calls at every point that it tries.
+        """Return the closure that an optimizer such as L-BFGS calls at each trial point.
 
-        Where loss and gradients are those of the present point already, nothing is computed again.
+        Nothing is recomputed if the loss and the gradients are those of the present point.
         """
         batch, clip = self._batches.at(self._step), self._options.gradient_clip
         known, known_loss = self._point(), self._loss
@@ -218,7 +218,7 @@ class TorchEngine:
         return closure
 
     def _point(self) -> list[tuple[int, int, int, int]]:
-        """Tell a state of parameters and gradients from any other, also where they were changed in place."""
+        """Return a fingerprint of parameters and gradients that changes if they are modified in place."""
         parameters = [p for p in self._model.parameters() if p.grad is not None]
         tensors = [(p, p.grad) for p in parameters]
         return [(p.data_ptr(), p._version, id(g), g._version) for p, g in tensors if g is not None]
@@ -232,7 +232,7 @@ class TorchEngine:
 
 
 def _takes_closure(optimizer: torch.optim.Optimizer) -> bool:
-    """Say whether steps get a closure; those of torch that can do without are not asked to call one."""
+    """Return whether steps get a closure; optimizers of torch and dmf_fast only if they require it."""
     parameters = inspect.signature(optimizer.step).parameters
     closure = parameters.get("closure")
     if closure is None:
@@ -242,7 +242,7 @@ def _takes_closure(optimizer: torch.optim.Optimizer) -> bool:
 
 
 def _with_local_gradients(model: DeepMatrixFactorization) -> list[Tensor]:
-    """Return the parameters; of `DTensor`s what this process has, whose gradients share their memory."""
+    """Return the local parts of the parameters, with gradients that share memory with the originals."""
     local = []
     for parameter in model.parameters():
         own = local_part(parameter.detach())
@@ -262,7 +262,7 @@ def _load_parameters(model: DeepMatrixFactorization, saved: dict[str, Tensor]) -
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Load ``saved`` with the dtypes that it has: torch itself rounds all to those of the parameters."""
+    """Load ``saved`` with its own dtypes; torch would round all to those of the parameters."""
     optimizer.load_state_dict(saved)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for place, kept in saved["state"].items():

@@ -107,7 +107,7 @@ def test_what_has_no_native_step_gets_torchs_and_is_told_so(optimizer: Any, reas
     assert result.engine == "torch"
     assert reason in (result.not_native_because or "")
     for call in (fit, explain):
-        with pytest.raises(ValueError, match="`engine` must be one that can make these steps, got 'native'"):
+        with pytest.raises(ValueError, match="`engine` must support these steps, got 'native'"):
             call(given, TRAIN, optimizer, FitOptions(steps=2, engine="native"))
 
 
@@ -167,7 +167,7 @@ def test_a_scheduler_gets_torchs_engine() -> None:
 
 def test_an_engine_that_is_named_is_taken_and_said() -> None:
     result = fit(model(), TRAIN, SGD, FitOptions(steps=2, engine="torch"))
-    assert (result.engine, result.not_native_because) == ("torch", "torch was asked for")
+    assert (result.engine, result.not_native_because) == ("torch", "torch was requested")
     factors = start(PROBLEM)
     result = fit(factors, TRAIN, SGD, FitOptions(steps=2, engine="cuda_graph"))
     assert (result.engine, result.not_native_because) == ("cuda_graph", None)
@@ -199,7 +199,7 @@ def test_an_engine_that_is_named_is_taken_and_said() -> None:
 def test_an_engine_that_cannot_make_the_steps_says_why(
     engine: Any, given: Any, optimizer: Any, options: dict[str, Any], reason: str
 ) -> None:
-    words = f"`engine` must be one that can make these steps, got '{engine}': {reason}"
+    words = f"`engine` must support these steps, got '{engine}': {reason}"
     for call in (fit, explain):
         with pytest.raises(ValueError, match=words):
             call(given, TRAIN, optimizer, FitOptions(steps=2, engine=engine, **options))
@@ -208,7 +208,7 @@ def test_an_engine_that_cannot_make_the_steps_says_why(
 def test_the_plan_says_the_engine() -> None:
     assert "native" in str(dmf_fast.explain(model(), TRAIN, SGD))
     assert (
-        explain(model(), TRAIN, SGD, FitOptions(engine="torch")).engine == "torch, since torch was asked for"
+        explain(model(), TRAIN, SGD, FitOptions(engine="torch")).engine == "torch, since torch was requested"
     )
 
 

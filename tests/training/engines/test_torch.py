@@ -94,7 +94,7 @@ def test_a_scheduler_of_another_optimizer_is_refused() -> None:
     scheduler = torch.optim.lr_scheduler.StepLR(others, step_size=3)
     factors = start(problem())
     for optimizer in (PLAIN["Adam"], torch.optim.Adam(factors)):
-        with pytest.raises(ValueError, match="`scheduler` must be one of the `optimizer`"):
+        with pytest.raises(ValueError, match="`scheduler` must be a scheduler of `optimizer`"):
             run("auto", 3, factors=factors, optimizer=optimizer, scheduler=scheduler)
 
 
