@@ -1,4 +1,4 @@
-"""Ratings of any size and kind: read, mapped to matrix indices and back, kept in a store."""
+"""Reads ratings of any size and kind, maps their ids to matrix indices and back, and stores them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches of columns that have types already: of Parquet files and of tables in memory."""
+"""Record batches, whose columns are typed, as chunks of ratings: from Parquet files and tables in memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def record_batches(
     options: ReadOptions,
     bad_rows: BadRowCollector,
 ) -> Iterator[Chunk]:
-    """Yield the columns of record batches (row ids, column ids, values, times); ``name`` is for errors."""
+    """Yield record batches of row ids, column ids, values and times as chunks; errors mention ``name``."""
     rows_before = 0
     for chunk in chunks:
         arrays = [

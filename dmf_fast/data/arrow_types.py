@@ -1,4 +1,4 @@
-"""Types of Arrow arrays, whatever they are encoded as."""
+"""Types of Arrow arrays, regardless of their encoding."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def is_number(kind: pa.DataType) -> bool:
 
 
 def decoded_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type of the values themselves where they are dictionary-encoded."""
+    """Return the type of the values, also if they are dictionary-encoded."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 

@@ -1,4 +1,4 @@
-"""Rows that cannot be used: skipped, counted, the first ones described; or, in strict mode, an error."""
+"""Unusable rows: skipped and counted, with the first ones described; in strict mode, an error."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dmf_fast.data.errors import DataError
 
 _EXAMPLES = 10
 _HEAD = 1000
-_MOST = 500_000  # that are read on for, where most rows are bad: each takes its time
+_MOST = 500_000  # bad rows are slow, so reading stops after this many if most rows are bad
 
 
 @dataclass(frozen=True)
 class BadRows:
-    r"""How many rows were skipped, and ``"FILE, line N: what is wrong"`` for the first ten of them.
+    r"""The number of skipped rows, and ``"FILE, line N: what is wrong"`` for the first ten.
 
     >>> bool(BadRows()), str(BadRows(1, ("a.csv, line 7: the value (rating) is missing.",)))
     (False, '1 bad row was skipped:\n  a.csv, line 7: the value (rating) is missing.')
@@ -39,14 +39,14 @@ class BadRows:
 
 @dataclass(frozen=True)
 class Problem:
-    """Which rows of a chunk have one kind of fault, and the words for it at a row."""
+    """The rows of a chunk with one kind of fault, and a function that describes it at a row."""
 
     rows: NDArray[np.bool_]
     words: Callable[[int], str]
 
 
 class BadRowCollector:
-    """Gathers the bad rows of a source, file by file and chunk by chunk."""
+    """Collects the bad rows of a source, file by file and chunk by chunk."""
 
     def __init__(self, *, strict: bool) -> None:
         self._strict = strict
@@ -56,29 +56,29 @@ class BadRowCollector:
 
     @property
     def report(self) -> BadRows:
-        """What has been gathered so far."""
+        """The bad rows so far."""
         return BadRows(self._count, tuple(self._examples))
 
     def start_file(self) -> None:
-        """Begin to count the first rows of another file."""
+        """Start counting the first rows of a new file."""
         self._head = self._bad_in_head = 0
         self._first_in_file: str | None = None
 
     def finish_file(self) -> None:
-        """Refuse a file that is mostly bad where it begins: it holds no ratings, or other columns do."""
+        """Reject a file whose first rows are mostly bad: they are not ratings, or the columns are wrong."""
         if 2 * self._bad_in_head > self._head:
             others = (
                 f"; so are {self._bad_in_head} of the first {self._head} rows: these are not ratings, or "
-                "other columns hold them (--columns)"
+                "they are in other columns (--columns)"
             )
             raise DataError(f"{self._first_in_file}{others if self._bad_in_head > 1 else ''}")
 
     def bad(
         self, size: int, problems: Sequence[Problem], place: Callable[[int], str]
     ) -> NDArray[np.bool_] | None:
-        """Record the problems of a chunk of ``size`` rows and return which rows are bad, None for none.
+        """Record the problems of a chunk of ``size`` rows and return which rows are bad, or None if none are.
 
-        ``place(k)`` says where row ``k`` stands. The first problem that a row has is the one described.
+        ``place(k)`` describes where row ``k`` is. Of several problems of a row, the first is described.
         """
         bad = np.zeros(size, dtype=np.bool_)
         for problem in problems:
@@ -94,7 +94,7 @@ class BadRowCollector:
         if self._count > _MOST and 2 * self._count > self._rows:
             raise DataError(
                 f"{self._examples[0]}; so are {self._count} of the first {self._rows} rows: these are not "
-                "ratings, or other columns hold them (--columns)"
+                "ratings, or they are in other columns (--columns)"
             )
         return bad if bad.any() else None
 

@@ -1,4 +1,4 @@
-"""Row blocks: the names of the files in such a folder, and the facts that it states about itself."""
+"""Row blocks: the names of the files in the folder, and the facts that describe it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOCKS_FACTS = "blocks.json"
 COLUMN_IDS = "column-ids.parquet"
 VERSION = 1
 ROWS_A_BATCH = 1 << 20
-"""Entries in every record batch of a block but its last one."""
+"""Entries in every record batch of a block except the last."""
 
 _MOST = 2**31 - 1
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -27,10 +27,10 @@ _Size = Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
 
 
 class BlocksFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a folder of row blocks says of itself.
+    """Facts about a folder of row blocks.
 
-    Row p of the deal lies in one of ``blocks`` blocks at one of its ``rows_a_block`` places; only the last
-    place of a block may have no row. ``largest``: of the absolute values.
+    Every row is dealt to one of ``rows_a_block`` places in one of ``blocks`` blocks; only the last place of a
+    block may be empty. ``largest`` is the largest absolute value.
     """
 
     format: Literal["dmf_fast row blocks"] = "dmf_fast row blocks"
@@ -48,7 +48,7 @@ class BlocksFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_row_blocks(path: str | os.PathLike[str]) -> bool:
-    """Say whether ``path`` is a folder of row blocks.
+    """Return whether ``path`` is a folder of row blocks.
 
     >>> is_row_blocks("no/such/folder")
     False
@@ -75,7 +75,7 @@ def row_ids_name(block: int) -> str:
 
 
 def read_blocks_facts(path: Path) -> BlocksFacts:
-    """Return what the folder of row blocks at ``path`` says of itself; nothing else of it is read.
+    """Return the facts about the folder of row blocks at ``path``; its other files are not read.
 
     Raises a `DataError` that names the folder if it holds no row blocks, is of another version, or is
     inconsistent.
@@ -83,11 +83,11 @@ def read_blocks_facts(path: Path) -> BlocksFacts:
     with reading(path, "a folder of row blocks", "write it again with dmf-fast prepare", DataError):
         facts = read_record(path / BLOCKS_FACTS, BlocksFacts)
         if facts.version != VERSION:
-            raise ValueError(f"it is of version {facts.version}, this dmf_fast reads {VERSION}")
+            raise ValueError(f"it has version {facts.version}, but this dmf_fast reads version {VERSION}")
         if facts.rows_a_block != -(-facts.rows // facts.blocks) or facts.rows < facts.blocks:
-            raise ValueError(f"{facts.rows} rows do not make {facts.blocks} blocks of {facts.rows_a_block}")
+            raise ValueError(f"{facts.rows} rows do not fill {facts.blocks} blocks of {facts.rows_a_block}")
         if len(facts.block_entries) != facts.blocks or sum(facts.block_entries) != facts.entries:
-            raise ValueError(f"its blocks do not hold {facts.entries} entries in all")
+            raise ValueError(f"its blocks do not hold {facts.entries} entries in total")
         if facts.bad_rows.count < 0:
             raise ValueError(f"it counts {facts.bad_rows.count} bad rows")
         return facts

@@ -1,4 +1,4 @@
-"""Writes entries that come in the order of the deal: repeated pairs merged, cut into files of blocks."""
+"""Writes entries, sorted by block, to one file per block, and merges repeated pairs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dmf_fast.data.block_files import ROWS_A_BATCH, block_name
 
 
 class RepeatedPair(Exception):
-    """A pair stands twice that may not, first as entries of the numbers ``first`` and ``second``."""
+    """A pair occurs more than once, first as the entries number ``first`` and ``second``."""
 
     def __init__(self, slot: int, column: int, first: int, second: int) -> None:
         super().__init__(f"entries {first} and {second} are one pair")
@@ -23,17 +23,17 @@ class RepeatedPair(Exception):
 
 
 class BeyondType(Exception):
-    """The values of a repeated pair combine to one that its type cannot hold."""
+    """The values of a repeated pair combine to a value that their dtype cannot hold."""
 
     def __init__(self, slot: int, column: int) -> None:
-        super().__init__("a combined value is beyond its type")
+        super().__init__("a combined value exceeds its dtype")
         self.slot, self.column = slot, column
 
 
 class DealtEntries(NamedTuple):
     """Entries sorted by (slot, column): int64, int64 and floating point.
 
-    ``numbers`` count them as they were read, or say how often each pair stood there.
+    ``numbers`` are their positions in the input or, after merging, how often each pair occurred.
     """
 
     slots: NDArray[Any]
@@ -52,7 +52,7 @@ def entries_of(batch: pa.RecordBatch) -> DealtEntries:
 
 
 def refused_repeats(batches: Iterable[DealtEntries]) -> Iterator[DealtEntries]:
-    """Yield what comes; in the end raise a `RepeatedPair` for the one that is repeated first, if any is."""
+    """Yield the batches unchanged; at the end, raise `RepeatedPair` for the first repeated pair, if any."""
     before: DealtEntries | None = None
     found: RepeatedPair | None = None
     for batch in batches:
@@ -71,9 +71,9 @@ def refused_repeats(batches: Iterable[DealtEntries]) -> Iterator[DealtEntries]:
 
 
 def merged_repeats(batches: Iterable[DealtEntries], duplicates: str) -> Iterator[DealtEntries]:
-    """Yield every pair once: with its first or last value, or the mean or sum of all.
+    """Yield every pair once, with its first or last value, or the mean or sum of all its values.
 
-    Raises `BeyondType` where these are not finite in the type of the values.
+    Raises `BeyondType` if a mean or sum is not finite in the dtype of the values.
     """
     last: DealtEntries | None = None
     dtype: np.dtype[Any] = np.dtype(np.float64)
@@ -82,14 +82,14 @@ def merged_repeats(batches: Iterable[DealtEntries], duplicates: str) -> Iterator
         runs = _runs(batch, duplicates)
         if last is not None:
             runs = _runs_joined(last, runs, duplicates)
-        last = runs.at(slice(-1, None))  # the next batch may go on with it
+        last = runs.at(slice(-1, None))  # the next batch may continue it
         yield _combined(runs.at(slice(0, -1)), duplicates, dtype)
     if last is not None:
         yield _combined(last, duplicates, dtype)
 
 
 def _begins(entries: DealtEntries) -> NDArray[np.bool_]:
-    """Return which entries are the first ones of their pairs."""
+    """Return which entries are the first of their pair."""
     begins = np.ones(len(entries.slots), dtype=np.bool_)
     begins[1:] = (entries.slots[1:] != entries.slots[:-1]) | (entries.columns[1:] != entries.columns[:-1])
     return begins
@@ -100,7 +100,7 @@ def _joined(one: DealtEntries, other: DealtEntries) -> DealtEntries:
 
 
 def _runs(entries: DealtEntries, duplicates: str) -> DealtEntries:
-    """Return every pair once, with how often it stands there and its first or last value or float64 sum."""
+    """Return every pair once, with its count and its first value, last value or float64 sum."""
     starts = np.flatnonzero(_begins(entries))
     counts = np.diff(starts, append=len(entries.slots))
     if duplicates in ("mean", "sum"):
@@ -112,7 +112,7 @@ def _runs(entries: DealtEntries, duplicates: str) -> DealtEntries:
 
 
 def _runs_joined(last: DealtEntries, runs: DealtEntries, duplicates: str) -> DealtEntries:
-    """Return runs behind the last one of those before, which the first of them may go on with."""
+    """Return the last run of the previous batch followed by ``runs``, whose first run may continue it."""
     if (last.slots[0], last.columns[0]) != (runs.slots[0], runs.columns[0]):
         return _joined(last, runs)
     runs.numbers[0] += last.numbers[0]
@@ -136,16 +136,16 @@ def _combined(runs: DealtEntries, duplicates: str, dtype: np.dtype[Any]) -> Deal
 
 
 class BlockWriter:
-    """The files of blocks, written one after the other into ``folder``.
+    """Writes the files of the blocks to ``folder``, one after the other.
 
     Attributes:
-        block_entries: how many entries each block has so far.
-        largest: absolute value.
+        block_entries: number of entries of each block so far.
+        largest: largest absolute value so far.
 
     """
 
     def __init__(self, folder: Path, blocks: int, rows_a_block: int, dtype: str) -> None:
-        """Begin with no file; entries come sorted by their slots."""
+        """Start without a file; entries must be added in the order of their slots."""
         self.block_entries = [0] * blocks
         self.largest = 0.0
         self._folder = folder
@@ -161,7 +161,7 @@ class BlockWriter:
         self._file: Any = None
 
     def add(self, entries: DealtEntries) -> None:
-        """Append entries to their blocks."""
+        """Append entries to the files of their blocks."""
         if not len(entries.slots):
             return
         self.largest = max(self.largest, float(np.abs(entries.values).max()))
@@ -174,11 +174,11 @@ class BlockWriter:
             self._append(entries.at(slice(start, end)), block * self._rows_a_block)
 
     def finish(self) -> None:
-        """Write what is left to write."""
+        """Write the remaining entries."""
         self._begin(len(self.block_entries))
 
     def _begin(self, block: int) -> None:
-        """End the file of the block before and begin that of the next; every block has entries."""
+        """Close the file of the previous block and open that of the next; every block has entries."""
         if self._file is not None:
             self._write()
             self._file.close()

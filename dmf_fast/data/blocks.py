@@ -1,4 +1,4 @@
-"""Ratings of any size as row blocks: a folder that training on many processes reads its rows from."""
+"""Ratings of any size as row blocks: a folder from which distributed processes each read their rows."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # they import torch
     from dmf_fast.data.ratings import Ratings
     from dmf_fast.observations.duplicates import Duplicates
 
-_BLOCK_BYTES = 1 << 22  # of a text that is read at once, where memory counts more than a fifth of the time
+_BLOCK_BYTES = 1 << 22  # of text read at once: saves memory for a fifth more time
 _LONGEST_ID = 80  # in messages
 
 
@@ -60,35 +60,36 @@ def prepare_blocks(
 ) -> BlocksFacts:
     r"""Read ratings and deal their rows to blocks, in a folder from which each process reads its own.
 
-    Rows, sorted by their number of ratings, descending, and by id, ascending, are dealt one after the other,
-    each to the block that has the fewest ratings, until that is full. So all blocks have equally many rows,
-    but perhaps one, and nearly equally many ratings. Neither all ratings nor all ids are ever in
-    memory, except those of an ``.npz`` or a store. The same ratings give the same bytes, whatever ``memory``
-    and ``threads`` are. The folder appears when it is whole and replaces an older one of row blocks::
+    Rows are sorted by their number of ratings, descending, and by id, ascending. Each in turn goes to the
+    block with the fewest ratings that is not full. So the numbers of rows of all blocks differ by at most
+    one, and their numbers of ratings are nearly equal. Neither all ratings nor all ids are ever in memory,
+    except those of an ``.npz`` file or a store. The same ratings give the same bytes for any ``memory`` and
+    ``threads``. The folder appears once it is complete, and replaces an older folder of row blocks::
 
         folder/blocks.json             `BlocksFacts`
                block-00000.arrow       rows (int32, the place within the block), columns (int32) and values,
-                                       sorted by (row, column), in record batches of 2^20; one file a block
-               row-ids-00000.parquet   the ids of the rows of a block by their places
-               column-ids.parquet      the ids of the columns, sorted: their indices; an `IdMap`
+                                       sorted by (row, column), in record batches of 2^20; one file per block
+               row-ids-00000.parquet   the ids of the rows of a block in the order of their places
+               column-ids.parquet      the sorted ids of the columns; an `IdMap`
                SHA256SUMS
 
     Args:
         source: files as for `read_ratings`, or a store.
         path: the folder.
-        blocks: how many, at most one a row.
+        blocks: number of blocks, at most the number of rows.
         options: see `ReadOptions`; times are not kept.
-        duplicates: what a pair that stands twice becomes: ``"error"``, ``"first"``, ``"last"``, ``"mean"`` or
-            ``"sum"``.
-        memory: megabytes that the process aims at, at least 400; the disk of ``path`` holds the rest.
-        threads: of DuckDB; None for as many as there are processors.
+        duplicates: what becomes of a pair that occurs more than once: ``"error"``, ``"first"``, ``"last"``,
+            ``"mean"`` or ``"sum"``.
+        memory: target for the memory of the process in megabytes, at least 400; the disk of ``path`` holds
+            the rest.
+        threads: threads of DuckDB; None for one per processor.
 
     Raises:
-        DataError: what `read_ratings` raises; or a pair stands twice.
+        DataError: as for `read_ratings`; or a pair occurs more than once.
         ValueError: an argument is out of its range, or there are fewer rows than blocks.
         MissingExtraError: DuckDB is not installed.
-        MemoryError: ``memory`` is too little.
-        OSError: the folder cannot be written or holds something else.
+        MemoryError: ``memory`` is not enough.
+        OSError: the folder cannot be written or holds other files.
 
     Example:
         >>> import tempfile, pathlib
@@ -116,8 +117,8 @@ def prepare_blocks(
                 raise DataError(_repeated(deal, pair, places)) from None
             except BeyondType as pair:
                 raise DataError(
-                    f"the {duplicates} of the values of {_pair_text(deal, pair)} is more than "
-                    f"{options.dtype} holds; choose --dtype float64, or --duplicates first or last"
+                    f"the {duplicates} of the values of {_pair_text(deal, pair)} exceeds the range of "
+                    f"{options.dtype}; choose --dtype float64, or --duplicates first or last"
                 ) from None
             _write_ids(deal, folder, blocks)
         facts = BlocksFacts(
@@ -135,13 +136,13 @@ def prepare_blocks(
         text = json.dumps(msgspec.to_builtins(facts), indent=1)
         (folder / BLOCKS_FACTS).write_text(text + "\n", "utf-8")
         facts = read_blocks_facts(folder)
-        refuse_foreign(path)  # hours after the first time
+        refuse_foreign(path)  # again, as hours may have passed
     return facts
 
 
 @dataclass
 class _Input:
-    """What is read, and which of its rows were bad, once it has been."""
+    """The input and, once it has been read, its bad rows."""
 
     chunks: ChunkSource
     options: ReadOptions
@@ -151,7 +152,7 @@ class _Input:
     def into(self, connection: Any) -> tuple[Deal, list[tuple[int, Place]]]:
         """Return a deal of all entries, and the number of the first entry of every chunk with its place.
 
-        It is read from the start again where ids turn out to be text.
+        The input is read again from the start if ids turn out to be text.
         """
         deal = Deal(connection, self.options.text_ids, self.options.dtype)
         collector = BadRowCollector(strict=self.options.strict)
@@ -171,7 +172,7 @@ class _Input:
 
 
 def _input(source: Source, options: ReadOptions) -> _Input:
-    """Return what is to be read of files, or of a store, whose ids and values are what they are."""
+    """Return the input for files or for a store; ids and values of a store are taken unchanged."""
     if isinstance(source, (str, os.PathLike)) and is_store(source):
         from dmf_fast.data.store import load_ratings  # here, as it imports torch
 
@@ -181,7 +182,7 @@ def _input(source: Source, options: ReadOptions) -> _Input:
         made_of = {"files": [[Path(source).name, len(ratings)]], "options": asdict(options)}
         return _Input(_chunks_of_store(name, ratings), options, made_of, ratings.bad_rows)
     if isinstance(source, (str, os.PathLike)) and (Path(source) / BLOCKS_FACTS).is_file():
-        raise DataError(f"{printable(str(source))} is a folder of row blocks already; name files of ratings")
+        raise DataError(f"{printable(str(source))} is already a folder of row blocks; name files of ratings")
     files = [replace(file, block_bytes=_BLOCK_BYTES) for file in ratings_files(source)]
     made_of = {"files": [[file.name, file.stored_bytes] for file in files], "options": asdict(options)}
     return _Input(chunks_of_files(files), options, made_of)
@@ -226,7 +227,7 @@ def _repeated(deal: Deal, pair: RepeatedPair, starts: list[tuple[int, Place]]) -
 
     place = Places(*zip(*starts, strict=True))
     return (
-        f"{place(pair.second)}: the pair {_pair_text(deal, pair)} stands already at {place(pair.first)}; "
+        f"{place(pair.second)}: the pair {_pair_text(deal, pair)} already occurs at {place(pair.first)}; "
         "remove one, or choose with --duplicates first, last, mean or sum"
     )
 
@@ -236,13 +237,13 @@ def _pair_text(deal: Deal, pair: RepeatedPair | BeyondType) -> str:
 
 
 def refuse_foreign(path: Path) -> None:
-    """Raise a `FileExistsError` where a folder holds what did not come with row blocks.
+    """Raise a `FileExistsError` if a folder holds files that do not belong to row blocks.
 
     >>> refuse_foreign(Path("no/such/folder"))
     """
     foreign = first_foreign(place_of(path), BLOCKS_FACTS)
     if foreign is not None:
         raise FileExistsError(
-            f"{printable(str(path))} holds {printable(foreign)}, which is no part of row blocks, so that it "
-            "is not replaced; name another folder, or move that away"
+            f"{printable(str(path))} holds {printable(foreign)}, which does not belong to row blocks, so the "
+            "folder is not replaced; name another folder or move that file away"
         )

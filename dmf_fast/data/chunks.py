@@ -1,4 +1,4 @@
-"""What every reader yields: chunks of ids, values and times, and the words for the place of a row."""
+"""Chunks of ids, values and times, which every reader yields, and descriptions of where a row is."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Place = Callable[[int], str]
 
 @dataclass(frozen=True)
 class Chunk:
-    """Entries that follow one another in a file, none of them bad.
+    """Consecutive entries of a file, none of them bad.
 
-    ``row_ids`` and ``column_ids``: arrays of int64 or large_string, which a dictionary without others may
-    encode; ``values``: float64, or None for pairs; ``times``: int64, or None. ``place(k)`` says where entry
-    ``k`` stands, such as ``"a.csv, line 7"``.
+    ``row_ids`` and ``column_ids``: arrays of int64 or large_string, possibly dictionary-encoded without
+    unused ids; ``values``: float64, or None for pairs; ``times``: int64, or None. ``place(k)`` describes
+    where entry ``k`` is, such as ``"a.csv, line 7"``.
     """
 
     row_ids: pa.Array
@@ -40,7 +40,7 @@ class Chunk:
 class TextIdsFound(BaseException):
     """Ids that were taken for integers are text: reading starts again, with ``role`` (0 or 1) as text.
 
-    As `GeneratorExit` it is no error, which a boundary for errors would take it for.
+    Like `GeneratorExit` it is not an error, so handlers of errors must not catch it.
     """
 
     def __init__(self, role: int) -> None:
@@ -50,7 +50,7 @@ class TextIdsFound(BaseException):
 
 @dataclass(frozen=True)
 class NumberedPlace:
-    """Row k of a chunk by its number in the file, from 1: ``"a.parquet, row 7"``."""
+    """Describes row k of a chunk by its number in the file, from 1: ``"a.parquet, row 7"``."""
 
     name: str
     unit: str
@@ -63,7 +63,7 @@ class NumberedPlace:
 
 @dataclass(frozen=True)
 class _PlaceOfKept:
-    """The place of kept row k where ``skipped`` ones (positions, sorted) were left out."""
+    """Describes kept row k after the rows at the sorted positions ``skipped`` were removed."""
 
     place: Place
     skipped: NDArray[np.intp]
@@ -81,16 +81,16 @@ def clean_chunk(
     dtype: str,
     problems: Sequence[Problem] = (),
 ) -> Chunk:
-    """Return the rows of a chunk that can be used; the others go to ``bad_rows``.
+    """Return the usable rows of a chunk; the others go to ``bad_rows``.
 
-    ``arrays``: row ids, column ids, then for ratings float64 values, then int64 times where those are
-    wanted. ``problems`` are those that the reader itself has found.
+    ``arrays``: row ids, column ids, for ratings also float64 values, and int64 times if they are wanted.
+    ``problems`` are those that the reader itself has found.
     """
     found = [*problems, *_missing(arrays), *_not_finite(arrays, dtype)]
     bad = bad_rows.bad(len(arrays[0]), found, place)
     if bad is not None:
         keep = pa.array(~bad)
-        # Decoded, as a dictionary would still hold the ids of the others.
+        # Decoded, as a dictionary would still hold the ids of bad rows.
         arrays = [array.filter(keep).cast(decoded_type(array.type)) for array in arrays]
         place = _PlaceOfKept(place, np.flatnonzero(bad))
     row_ids, column_ids, *numbers = arrays
@@ -120,7 +120,7 @@ def _not_finite(arrays: Sequence[pa.Array], dtype: str) -> list[Problem]:
 
     def words(row: int) -> str:
         if np.isfinite(values[row]):
-            return f"the {ROLES[2]} is {values[row]:g}, which {dtype} cannot hold; read it as float64"
-        return f"the {ROLES[2]} is {values[row]}, where a finite number was expected; mend or drop the line"
+            return f"the {ROLES[2]} is {values[row]:g}, which {dtype} cannot hold; read it with dtype float64"
+        return f"the {ROLES[2]} is {values[row]}, but a finite number was expected; fix or drop the line"
 
     return [Problem(~fits, words)]

@@ -1,4 +1,4 @@
-"""Which columns of a table hold the row ids, column ids, values and times."""
+"""Chooses the columns of a table that hold the row ids, column ids, values and times."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ def is_id_name(name: str) -> bool:
 def choose_columns(
     table: str, names: Sequence[str] | None, width: int, columns: Sequence[str] | None, count: int
 ) -> list[int]:
-    """Return the positions of the ``count`` needed columns among the ``width`` ones of a table.
+    """Return the positions of the ``count`` needed columns among the ``width`` columns of a table.
 
-    They are, in this order, row ids, column ids, values and times. ``columns`` picks by name, or by position
-    counted from 1; without it well-known names are looked for, and a table without ``names`` is read in
-    that order. ``table`` is its name in errors.
+    These are, in this order, row ids, column ids, values and times. ``columns`` picks them by name, or by
+    position counted from 1. Without it, they are recognized by well-known names, or taken in this order if
+    the table has no ``names``. ``table`` is its name in errors.
     """
     if columns is not None:
         return _picked(table, names, width, columns, count)
     if width < count:
         raise DataError(
-            f"{table}: {_columns(width)} found where at least {count} were expected "
+            f"{table}: {_columns(width)} found, but at least {count} were expected "
             f"({', '.join(ROLES[:count])}); check the file, or its separator"
         )
     if names is not None:
@@ -72,7 +72,7 @@ def _picked(
 ) -> list[int]:
     if len(columns) != count:
         raise DataError(
-            f"{table}: {_columns(len(columns))} picked where {count} are needed "
+            f"{table}: {_columns(len(columns))} picked, but {count} are needed "
             f"({', '.join(ROLES[:count])}); name exactly {count}, such as "
             f"--columns {','.join(_EXAMPLE[:count])}"
         )
@@ -108,7 +108,7 @@ def _recognized(table: str, names: Sequence[str], count: int) -> list[int]:
         if len(found) > 1:
             called = " and ".join(shown(names[position]) for position in found[:3])
             warnings.warn(
-                f"{table}: {called} may be the {role}, of which the first is taken; choose with --columns.",
+                f"{table}: {called} may be the {role}; the first is taken. Choose with --columns.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -116,7 +116,7 @@ def _recognized(table: str, names: Sequence[str], count: int) -> list[int]:
 
 
 def _of_role(names: Sequence[str], role: int) -> list[int]:
-    """Return the positions of the names that are well known for a role."""
+    """Return the positions of the well-known names for a role."""
     plain = (re.sub(r"[^a-z]", "", name.lower()) for name in names)
     return [position for position, name in enumerate(plain) if name in _KNOWN_NAMES[role]]
 

@@ -1,4 +1,4 @@
-"""Ratings in DuckDB: distinct ids, the deal of rows to blocks, and entries in its order, out of core."""
+"""Deals rows to blocks out of core, in DuckDB: distinct ids, the deal, and entries in its order."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from dmf_fast.training.interrupt import DeferredInterrupt
 _FETCHED_ROWS = 1 << 17
 _DEALT_ROWS = 1 << 17
 _SQL_TYPES = {"float32": "FLOAT", "float64": "DOUBLE"}
-# What the process takes besides what DuckDB counts, and which part of the rest DuckDB may count.
+# Memory of the process that DuckDB does not count, and the share of the rest that DuckDB may use.
 _OTHER_MEGABYTES, _COUNTED = 275, 0.8
-_MEGABYTES_A_THREAD = 125  # that DuckDB needs to sort and join long ids on the disk
+_MEGABYTES_A_THREAD = 125  # needed by DuckDB to sort and join long ids on disk
 LEAST_MEGABYTES = 400
 
 
 class Deal:
-    """A table of entries on the disk, from which rows are dealt to blocks.
+    """A table of entries on disk, from which rows are dealt to blocks.
 
-    Rows are dealt by the number of their entries, descending, and their id, ascending, see `Hands`. The place
-    of a row in its block says how many were dealt there before; its slot is ``block * rows_a_block + place``.
+    Rows are dealt by number of entries, descending, and id, ascending; see `Hands`. The place of a row is the
+    number of rows dealt to its block before it; its slot is ``block * rows_a_block + place``.
     """
 
     def __init__(self, connection: Any, text_ids: tuple[bool, bool], dtype: str) -> None:
-        """Begin with no entries; ids are text or integers, ``dtype`` is that of the values."""
+        """Start without entries; ids are text or integers, and ``dtype`` is that of the values."""
         self._connection = connection
         self._ids = [pa.large_string() if text else pa.int64() for text in text_ids]
         self._dtype = dtype
@@ -50,11 +50,11 @@ class Deal:
         )
 
     def add(self, chunk: Chunk) -> None:
-        """Append entries; text where integers are kept raises `TextIdsFound`."""
+        """Append entries; text ids raise `TextIdsFound` if ids are integers so far."""
         assert chunk.values is not None
         with np.errstate(over="ignore"):
             values = chunk.values.astype(self._dtype)
-        if not np.isfinite(values).all():  # of a store in float64: readers have looked already
+        if not np.isfinite(values).all():  # from a float64 store; readers have checked already
             raise ValueError(f"values must be finite as {self._dtype}; choose --dtype float64")
         numbers = np.arange(self.entries, self.entries + len(chunk))
         ids = (self._kept(role, ids) for role, ids in enumerate((chunk.row_ids, chunk.column_ids)))
@@ -67,11 +67,11 @@ class Deal:
         self.entries += len(chunk)
 
     def make(self, blocks: int, *, repeated: bool) -> None:
-        """Find the ids and deal the rows to ``blocks``; where pairs may be ``repeated``, each counts once.
+        """Find the ids and deal the rows to ``blocks``; if pairs may be ``repeated``, each counts once.
 
-        Raises a `ValueError` where there are fewer rows than blocks.
+        Raises a `ValueError` if there are fewer rows than blocks.
         """
-        # A window without an order numbers rows as they come, and holds none of them.
+        # A window without an order numbers rows as they arrive and buffers none of them.
         self._execute(
             "CREATE OR REPLACE TABLE column_indices AS SELECT row_number() OVER () - 1 AS index, column_id "
             "FROM (SELECT DISTINCT column_id FROM entries ORDER BY column_id)"
@@ -83,17 +83,15 @@ class Deal:
         )
         self.rows, self.columns = self._count("ranks"), self._count("column_indices")
         if blocks > self.rows:
-            raise ValueError(
-                f"`blocks` must be at most the number of rows, {self.rows}, got {blocks}; take fewer"
-            )
+            raise ValueError(f"`blocks` must be at most the number of rows, {self.rows}, got {blocks}")
         self.rows_a_block = -(-self.rows // blocks)
         if max(self.rows_a_block, self.columns) >= 2**31:
             raise ValueError(
                 f"blocks must have fewer than 2^31 rows and columns, got {self.rows_a_block} and "
-                f"{self.columns}; take more blocks, or drop columns"
+                f"{self.columns}; use more blocks, or drop columns"
             )
         self._deal_ranks(blocks)
-        # Both tables stand in the order of the ranks: no other join holds so little of them.
+        # Both tables are in the order of the ranks: no other join needs so little memory.
         self._execute(
             "CREATE OR REPLACE TABLE row_slots AS SELECT row_id, slot FROM ranks POSITIONAL JOIN dealt "
             "ORDER BY slot"
@@ -102,9 +100,9 @@ class Deal:
         self._execute("DROP TABLE dealt")
 
     def sorted_entries(self) -> Iterator[pa.RecordBatch]:
-        """Yield ``slot`` and ``index`` (of the column), int64, ``value`` and ``number``, sorted by these.
+        """Yield ``slot``, column ``index``, ``value`` and ``number``, sorted by slot, index and number.
 
-        ``number`` counts entries as they were added. Batches have a fixed number of rows.
+        ``number`` is the position in the order of addition. Batches have a fixed number of rows.
         """
         return self._batches(
             "SELECT slot, index, value, number FROM entries JOIN row_slots USING (row_id) "
@@ -117,7 +115,7 @@ class Deal:
         return pa.schema({"id": self._ids[role]})
 
     def row_ids(self, block: int) -> Iterator[pa.RecordBatch]:
-        """Yield ``id`` of the rows of a block in the order of their places."""
+        """Yield the ``id`` of the rows of a block in the order of their places."""
         first, end = block * self.rows_a_block, (block + 1) * self.rows_a_block
         return self._batches(
             f"SELECT row_id AS id FROM row_slots WHERE slot >= {first} AND slot < {end} ORDER BY slot",
@@ -126,7 +124,7 @@ class Deal:
         )
 
     def column_ids(self) -> Iterator[pa.RecordBatch]:
-        """Yield ``id`` of all columns, sorted."""
+        """Yield the ``id`` of all columns, sorted."""
         return self._batches(
             "SELECT column_id AS id FROM column_indices ORDER BY index", ROWS_A_BATCH, self.id_schema(1)
         )
@@ -138,7 +136,7 @@ class Deal:
         return str(row), str(column)
 
     def _deal_ranks(self, blocks: int) -> None:
-        """Make the table of the slots of all ranks, in their order."""
+        """Create the table with the slot of every rank, in the order of ranks."""
         self._execute("CREATE OR REPLACE TABLE dealt (slot BIGINT)")
         hands = Hands(self.rows, blocks)
         for begin in range(0, self.rows, _DEALT_ROWS):
@@ -150,7 +148,7 @@ class Deal:
             self._connection.unregister("part")
 
     def _kept(self, role: int, ids: pa.Array) -> pa.Array:
-        """Return ids of a type that the table takes as its own."""
+        """Return ids converted to the type of the table."""
         if is_text(decoded_type(ids.type)):
             if self._ids[role] == pa.int64():
                 raise TextIdsFound(role)
@@ -164,7 +162,7 @@ class Deal:
         return int(self._execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
     def _batches(self, query: str, rows: int, schema: pa.Schema | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield what a query finds in batches of exactly so many rows, the last one of fewer."""
+        """Yield the result of a query in batches of exactly ``rows`` rows, except the last."""
         reader = self._connection.sql(query).to_arrow_reader(min(rows, _FETCHED_ROWS))
         schema = reader.schema if schema is None else schema
         waiting: list[pa.RecordBatch] = []
@@ -178,10 +176,10 @@ class Deal:
 
 
 class Hands:
-    """Blocks that rows are dealt to, one after the other: each to the block with the fewest entries so far.
+    """Blocks to which rows are dealt, one after the other, each to the block with the fewest entries so far.
 
-    All blocks get equally many rows, but perhaps one: those that have got rows with many entries are filled
-    up with those that have few. (Longest processing time first, as schedulers do.)
+    The numbers of rows of all blocks differ by at most one: blocks with rows of many entries are filled up
+    with rows of few entries. This is longest-processing-time-first scheduling.
 
     >>> hands = Hands(rows=5, blocks=2)
     >>> hands.slots(np.array([9, 5, 3, 2, 1])).tolist()
@@ -189,14 +187,14 @@ class Hands:
     """
 
     def __init__(self, rows: int, blocks: int) -> None:
-        """Begin with nothing in so many blocks, to which so many rows will be dealt."""
+        """Start with empty blocks, to which ``rows`` rows will be dealt."""
         self._places = -(-rows // blocks)
-        self._last_places = rows - blocks * (self._places - 1)  # so many blocks have a row there
+        self._last_places = rows - blocks * (self._places - 1)  # number of blocks that are filled completely
         self._dealt = [0] * blocks
         self._fewest_first = [(0, block) for block in range(blocks)]
 
     def slots(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return ``block * places + place`` of the next rows, given their numbers of entries, descending."""
+        """Return the slots of the next rows, given their numbers of entries in descending order."""
         slots = []
         heap, dealt = self._fewest_first, self._dealt
         for number in numbers.tolist():
@@ -212,7 +210,7 @@ class Hands:
 
 @contextmanager
 def database(folder: Path, megabytes: int, threads: int | None) -> Iterator[Any]:
-    """Give a connection to a database in ``folder`` for a process that is to take so many ``megabytes``.
+    """Yield a connection to a database in ``folder`` for a process limited to ``megabytes``.
 
     Raises a `MissingExtraError` without DuckDB, and what DuckDB raises as `MemoryError` or `OSError`.
     """
@@ -228,26 +226,26 @@ def database(folder: Path, megabytes: int, threads: int | None) -> Iterator[Any]
     }
     try:
         with duckdb.connect(str(folder / "ratings.duckdb"), config=config) as connection:
-            connection.execute("SET enable_progress_bar = false")  # else on standard output, after 2 seconds
+            connection.execute("SET enable_progress_bar = false")  # it would appear on standard output
             yield connection
     except duckdb.OutOfMemoryException as error:
         raise MemoryError(
             f"there is not enough memory to deal the ratings in {megabytes} MB ({_first_line(error)}); pass "
-            "a larger --memory, or see to it that the disk of --out has room"
+            "a larger --memory, or free space on the disk of --out"
         ) from error
     except duckdb.Error as error:
         raise OSError(
-            f"DuckDB cannot work in {folder.parent} ({_first_line(error)}); see to it that the disk has room"
+            f"DuckDB cannot work in {folder.parent} ({_first_line(error)}); free space on the disk"
         ) from error
     except RuntimeError as error:
         if str(error) != "Query interrupted":
             raise
-        raise KeyboardInterrupt from error  # which DuckDB has taken for an error of its own
+        raise KeyboardInterrupt from error  # DuckDB reports it as an error of its own
 
 
 def _duckdb() -> ModuleType:
     require("`dmf-fast prepare`", "duckdb")
-    with DeferredInterrupt() as interrupt:  # amid its import DuckDB would abort the process
+    with DeferredInterrupt() as interrupt:  # an interrupt during its import would abort the process
         duckdb = import_module("duckdb")
     if interrupt.requested:
         raise KeyboardInterrupt

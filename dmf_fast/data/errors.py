@@ -1,4 +1,4 @@
-"""The error that every unreadable or malformed file ends in."""
+"""The error for every unreadable or malformed file."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ _LONGEST_SHOWN = 80
 
 
 class DataError(ValueError):
-    """A file cannot be used: the message names the file, the place, what was expected and what to do."""
+    """Data cannot be used: the message names the file, the place, what was expected and what to do."""
 
 
 def shown(text: str) -> str:
-    r"""Return a text of a file as errors show it: quoted, on one line, and never long.
+    r"""Return text from a file as errors show it: quoted, on one line, and shortened.
 
     >>> print(shown("red" + chr(27)), len(shown("a" * 1000)))
     'red\x1b' 83
@@ -19,4 +19,4 @@ def shown(text: str) -> str:
 
 
 class EmptyFileError(DataError):
-    """A file holds nothing, or a header alone: an error only where no other file holds more."""
+    """A file holds nothing, or only a header: an error only if no other file holds entries."""

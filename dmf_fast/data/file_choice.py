@@ -1,4 +1,4 @@
-"""From what a user names (a file, a folder, an archive, several of these) to the files to read."""
+"""Finds the files to read: a user names a file, a folder, an archive, or several of these."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ _KNOWN_SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".data", ".base", ".inter", "
 def ratings_files(source: Source) -> list[RatingsFile]:
     """Return the files of ``source``, a path or several, in the order in which they are read.
 
-    Of a folder or a .zip archive these are the files of the first well-known name that occurs in it (such as
-    ``ratings.csv``, ``u.data``, ``combined_data_1.txt``, ``mv_0000001.txt``, ``part-00000``), or else all
-    that end like a table, sorted by path. Names that begin with ``.`` or ``_`` are left out, and so are those
-    that go on behind the ending of a table, such as ``ratings.csv.bak``. ``-`` is standard input.
+    From a folder or a .zip archive, these are the files with the first well-known name that occurs in it
+    (such as ``ratings.csv``, ``u.data``, ``combined_data_1.txt``, ``mv_0000001.txt``, ``part-00000``), or
+    else all files with the extension of a table, sorted by path. Names that begin with ``.`` or ``_`` are
+    left out, and so are names with something after the extension, such as ``ratings.csv.bak``. ``-`` is
+    standard input.
     """
     paths = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     if not paths:
@@ -39,7 +40,7 @@ def ratings_files(source: Source) -> list[RatingsFile]:
 
 
 def is_store(source: Source) -> bool:
-    """Return whether ``source`` is one path, that of a store."""
+    """Return whether ``source`` is the path of a store."""
     return isinstance(source, (str, os.PathLike)) and (Path(source) / STORE_FACTS).is_file()
 
 
@@ -52,7 +53,7 @@ def _files_at(path: Path) -> list[RatingsFile]:
             )
         return _files_in_folder(path)
     file = file_at(path)
-    # Of a copy only the content says what it is.
+    # The kind of a copy is known only from its content.
     if not (path.suffix.lower() == ".zip" or (file.is_copy and _starts(file.path).startswith(ZIP_STARTS))):
         return [file]
     archive = Archive(file)
@@ -67,8 +68,10 @@ def _files_at(path: Path) -> list[RatingsFile]:
 def _files_in_folder(folder: Path) -> list[RatingsFile]:
     inside = []
     for place, folders, names in os.walk(folder, onerror=_refuse_folder):
-        folders[:] = [name for name in folders if not is_store(Path(place, name))]  # perhaps a cache of these
-        # Without pipes and devices, which would be waited for.
+        folders[:] = [
+            name for name in folders if not is_store(Path(place, name))
+        ]  # perhaps a cache of these files
+        # Without pipes and devices, on which reading would block.
         inside += [file for file in (Path(place, name) for name in names) if file.is_file()]
     names = [file.relative_to(folder).as_posix() for file in sorted(inside)]
     chosen = _tables(folder, "directory", names)
@@ -85,20 +88,20 @@ def _refuse_folder(error: OSError) -> NoReturn:
 
 
 def _tables(place: object, kind: str, names: list[str]) -> list[str]:
-    """Return those names among the files below ``place`` that look like ratings."""
+    """Return the names of the files below ``place`` that look like ratings."""
     visible = [name for name in names if not any(p[0] in "._" for p in PurePosixPath(name).parts)]
     tables = [name for name in visible if _is_table(name, archives=kind == "directory")]
     for pattern in _KNOWN_NAMES:
         known = [name for name in tables if fnmatch.fnmatchcase(bare_name(name), pattern)]
         if known:
             return known
-    # Of the parts of Hadoop only these have no ending.
+    # Only parts written by Hadoop may lack an extension.
     tables = [name for name in tables if PurePosixPath(bare_name(name)).suffix]
     if not tables:
         what = f"an {kind}" if kind == "archive" else f"a {kind}"
         raise DataError(
-            f"{printable(str(place))} is {what} without ratings: files that end in one of "
-            f"{', '.join(_KNOWN_SUFFIXES)} (or these compressed) were expected; name the file"
+            f"{printable(str(place))} is {what} without ratings: files with one of the extensions "
+            f"{', '.join(_KNOWN_SUFFIXES)} (possibly compressed) were expected; name the file"
         )
     return tables
 
@@ -113,7 +116,7 @@ def _is_table(name: str, *, archives: bool) -> bool:
 
 
 def _partitions(name: str) -> tuple[tuple[str, str], ...]:
-    """Return the columns that the folders of a path name, as Hive writes them: ``day=2/part-0.parquet``."""
+    """Return the columns named by the folders of a path, as written by Hive: ``day=2/part-0.parquet``."""
     pairs = (part.partition("=") for part in PurePosixPath(name).parts[:-1])
     return tuple((key, unquote(value)) for key, equals, value in pairs if key and equals)
 

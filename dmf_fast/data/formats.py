@@ -1,4 +1,4 @@
-"""Finds out the kind of a file from its content, and reads it."""
+"""Detects the kind of a file from its content, and reads it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dmf_fast.data.text_reader import text_chunks
 from dmf_fast.files.reading import reading
 
 ChunkSource = Callable[[ReadOptions, int, BadRowCollector], Iterator[Chunk]]
-"""What yields the columns of chunks, so many of them as it is asked for."""
+"""A function that yields chunks with the requested number of columns."""
 
 
 def chunks_of(
@@ -26,7 +26,7 @@ def chunks_of(
 ) -> Iterator[Chunk]:
     """Yield ``count`` columns (row ids, column ids, values, times) of a file of any known kind.
 
-    Raises a `DataError` that names the file where it is not one, an `EmptyFileError` where it is empty.
+    Raises a `DataError` that names the file if it cannot be read, an `EmptyFileError` if it is empty.
     """
     with reading(file, "a file of ratings", "check it", DataError):
         start = file.first_bytes(16)
@@ -43,7 +43,7 @@ def chunks_of(
         kind, advice, read = "a Matrix Market file", "write it again", matrix_market_chunks
     for ending in (".parquet", ".npz"):
         if read is _text_chunks and file.name.endswith(ending):
-            raise DataError(f"{file} is not a {ending} file (its first bytes say otherwise); write it again")
+            raise DataError(f"{file} is not a {ending} file, judging by its first bytes; write it again")
     try:
         with reading(file, kind, advice, DataError):
             yield from read(file, options, count, bad_rows)
@@ -53,16 +53,16 @@ def chunks_of(
         if file.partitions and read is _text_chunks:
             folders = ", ".join(f"'{name}={value}'" for name, value in file.partitions)
             raise DataError(
-                f"{error} (columns named by folders, {folders} here, are read only of Parquet)"
+                f"{error} (columns named by folders, here {folders}, are supported for Parquet only)"
             ) from None
         raise
 
 
 def chunks_of_files(files: list[RatingsFile]) -> ChunkSource:
-    """Return what yields the chunks of all ``files``, one after the other, each time that it is called.
+    """Return a function that yields the chunks of all ``files``, one after the other, at every call.
 
-    Raises what `chunks_of` raises, but leaves out empty ones of several files; a `DataError` where none of
-    them holds an entry.
+    It raises as `chunks_of` does, but skips empty files among several; a `DataError` if no file holds an
+    entry.
     """
 
     def chunks(options: ReadOptions, count: int, bad_rows: BadRowCollector) -> Iterator[Chunk]:
@@ -74,7 +74,7 @@ def chunks_of_files(files: list[RatingsFile]) -> ChunkSource:
                 for chunk in chunks_of(file, options, count, bad_rows):
                     there_are_entries |= len(chunk) > 0
                     yield chunk
-            except EmptyFileError as error:  # a part in which a cluster has written nothing
+            except EmptyFileError as error:  # a part to which a cluster has written nothing
                 empty = error
             bad_rows.finish_file()
         if there_are_entries:

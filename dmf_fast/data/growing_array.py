@@ -1,4 +1,4 @@
-"""An array that grows at its end without ever standing in memory twice."""
+"""An array that grows at its end without ever being in memory twice."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from numpy.typing import DTypeLike, NDArray
 
 Number = TypeVar("Number", bound=np.generic)
 
-# glibc gives pieces of more than 32 MB back to the system once they are freed, smaller ones perhaps not.
+# glibc returns freed pieces of more than 32 MB to the system, but not always smaller ones.
 _PIECE_BYTES = 1 << 26
 
 
 class GrowingArray(Generic[Number]):
-    """Numbers of one dtype, kept in large pieces whose pages come into being as they are written."""
+    """Numbers of one dtype, in large pieces whose memory is committed as it is written."""
 
     def __init__(self, dtype: DTypeLike) -> None:
         self._dtype: np.dtype[Any] = np.dtype(dtype)
@@ -37,7 +37,7 @@ class GrowingArray(Generic[Number]):
             numbers = numbers[len(part) :]
 
     def finish(self) -> NDArray[Number]:
-        """Return all numbers in one array; each piece is let go as soon as it is copied."""
+        """Return all numbers in one array; each piece is freed as soon as it is copied."""
         whole: NDArray[Number] = np.empty(self._length, self._dtype)
         self._pieces.reverse()
         start = 0

@@ -1,4 +1,4 @@
-"""Finds the distinct ids of a column while it is read once, and keeps four bytes an entry."""
+"""Finds the distinct ids of a column in a single pass, with four bytes of memory per entry."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _PENDING_ENTRIES = 8 * ROWS_A_CHUNK
 class IdCollector:
     """The ids of a column, chunk by chunk.
 
-    Every chunk is dictionary-encoded at once. From time to time the dictionaries of the chunks are merged
-    into one, in the order in which its ids were first seen; in the end the int32 codes become indices into
+    Every chunk is dictionary-encoded when it arrives. From time to time, the dictionaries of the chunks are
+    merged into one, in the order in which ids first occur; at the end, the int32 codes become indices into
     the sorted ids. So the column is read once and never kept.
     """
 
@@ -39,7 +39,7 @@ class IdCollector:
                 ids = ids.cast(self._kind)
         self._pending.append(ids.dictionary_encode())
         self._pending_entries += len(ids)
-        # A merge looks at all known ids: the more there are, the rarer it is.
+        # A merge visits all known ids: the more there are, the less often it happens.
         if self._pending_entries > max(_PENDING_ENTRIES, 4 * len(self._known)):
             self._merge()
 

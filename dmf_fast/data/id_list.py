@@ -1,4 +1,4 @@
-"""Reads a text file of ids, one a line."""
+"""Reads a text file of ids, one per line."""
 
 from __future__ import annotations
 
@@ -19,21 +19,31 @@ from dmf_fast.files.reading import reading
 
 
 def read_id_list(source: str | os.PathLike[str]) -> Any:
-    """Return the ids of a text file, one a line, in their order, as an array of text.
+    """Return the ids of a text file, one per line, in their order.
 
-    They follow the rule of `dmf_fast.data.raw_ids`. Empty lines and a well-known name as a header, such as
-    ``userId``, are left out; quotation marks around a whole line are, too. Raises a `DataError` where the
-    file cannot be read or holds no ids.
+    They follow the rules of `dmf_fast.data.raw_ids`. Empty lines, a header with a well-known name, such as
+    ``userId``, and quotation marks around a whole line are left out.
 
-    >>> import tempfile, pathlib
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = pathlib.Path(folder) / "users.txt"
-    ...     size = path.write_text(chr(10).join(["ann", " 7.0 "]))
-    ...     read_id_list(path).to_pylist()
-    ['ann', '7']
+    Args:
+        source: the file; ``-`` is standard input.
+
+    Returns:
+        A pyarrow array of large_string, of length ``len``, the number of ids.
+
+    Raises:
+        DataError: the file cannot be read, or holds no ids.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "users.txt"
+        ...     size = path.write_text(chr(10).join(["ann", " 7.0 "]))
+        ...     read_id_list(path).to_pylist()
+        ['ann', '7']
+
     """
     file = file_at(Path(source))
-    with reading(file, "a text with an id a line", "save it as one, UTF-8", DataError):
+    with reading(file, "a text file with one id per line", "save it as one, UTF-8", DataError):
         lines = [line for block in text_blocks(file) for line in block.data.split(b"\n")]
         text = pa.array([_unquoted(line) for line in lines], pa.large_binary()).cast(pa.large_string())
     ids = id_array(text)
@@ -41,7 +51,7 @@ def read_id_list(source: str | os.PathLike[str]) -> Any:
     if len(ids) and is_id_name(header_names([ids[0].as_py()])[0]):
         ids = ids[1:]
     if not len(ids):
-        raise DataError(f"{file} holds no ids; write one a line")
+        raise DataError(f"{file} holds no ids; write one per line")
     return ids
 
 

@@ -1,4 +1,4 @@
-"""Raw ids of any kind to matrix indices and back."""
+"""Maps raw ids to matrix indices and back."""
 
 from __future__ import annotations
 
@@ -20,17 +20,25 @@ from dmf_fast.files.reading import reading
 class IdMap:
     """A one-to-one map between raw ids (integers or text) and the indices 0, 1, ….
 
-    Which ids are the same, however they are written, is the rule of `dmf_fast.data.raw_ids`.
-    The ids are kept sorted, so that the same ids in any order give the same map. An id that the map does
-    not know has the index -1.
+    Ids are compared by the rules of `dmf_fast.data.raw_ids`, regardless of how they are written. They are
+    sorted, so the same ids in any order give the same map.
 
-    >>> users = IdMap(["bob", "ann", "bob"])
-    >>> users.indices(["ann", "zoe"]).tolist(), users.ids_at([1]).tolist()
-    ([0, -1], ['bob'])
+    Args:
+        ids: integers or text, of shape ``(len,)``, none missing: an array, a column of a data frame or a
+            list. Repeated ids count once.
+
+    Raises:
+        TypeError: the ids are neither integers nor text; see `id_map_of` for other types.
+        ValueError: an id is missing.
+
+    Example:
+        >>> users = IdMap(["bob", "ann", "bob"])
+        >>> users.indices(["ann", "zoe"]).tolist(), users.ids_at([1]).tolist()
+        ([0, -1], ['bob'])
+
     """
 
     def __init__(self, ids: Any) -> None:
-        """Build the map of the distinct ``ids``: integers or text in an array of any kind, none missing."""
         kept = id_array(ids)
         if kept is None:
             raise TypeError("`ids` must be integers or text, got others; use id_map_of for them")
@@ -44,7 +52,7 @@ class IdMap:
 
     @property
     def ids(self) -> Any:
-        """The ids in the order of their indices: a pyarrow array of int64 or large_string, shape (len,)."""
+        """The ids in the order of their indices: pyarrow array of int64 or large_string, shape ``(len,)``."""
         return self._ids
 
     @property
@@ -59,9 +67,23 @@ class IdMap:
         return f"IdMap({len(self)} ids of {'text' if self.holds_text else 'int64'})"
 
     def indices(self, ids: Any) -> NDArray[np.int64]:
-        """Return the index of every id, int64, with -1 for those the map does not know.
+        """Return the index of every id, or -1 for ids that are not in the map.
 
-        They are compared by how they are written: 7, 7.0, "7" and " 7.0" are the same id.
+        Ids are compared by their written form: 7, 7.0, "7" and " 7.0" are the same id.
+
+        Args:
+            ids: of any type, shape ``(len,)``: an array, a column of a data frame or a list.
+
+        Returns:
+            int64, shape ``(len,)``.
+
+        Raises:
+            TypeError: ``ids`` is not a sequence.
+
+        Example:
+            >>> IdMap([10, 30]).indices(["30", 20.0, None]).tolist()
+            [1, -1, -1]
+
         """
         wanted = id_array(ids)
         if wanted is None:
@@ -72,7 +94,22 @@ class IdMap:
         return positions
 
     def ids_at(self, indices: Any) -> Any:
-        """Return the ids at ``indices``; one outside ``0 … len - 1`` raises an `IndexError`."""
+        """Return the ids at some indices.
+
+        Args:
+            indices: integers from 0 to ``len - 1``, shape ``(asked,)``.
+
+        Returns:
+            An array of the type of `ids`, shape ``(asked,)``.
+
+        Raises:
+            IndexError: an index is out of range.
+
+        Example:
+            >>> IdMap([10, 30]).ids_at([1, 0]).to_pylist()
+            [30, 10]
+
+        """
         positions = np.asarray(indices, dtype=np.int64)
         if positions.size and not (positions.min() >= 0 and positions.max() < len(self)):
             raise IndexError(
@@ -81,7 +118,7 @@ class IdMap:
         return self._ids.take(positions)
 
     def save(self, path: str | Path) -> None:
-        """Write the map to a Parquet file with one column, ``id``; it appears when it is whole."""
+        """Write the map to a Parquet file with one column, ``id``; it appears once it is complete."""
         import pyarrow.parquet as pq  # here, as it is slow to import
 
         with atomic_file(Path(path)) as partial:
@@ -89,15 +126,15 @@ class IdMap:
 
     @classmethod
     def load(cls, path: str | Path) -> IdMap:
-        """Read a map written by `save`; a `DataError` says why that was not possible."""
+        """Read a map written by `save`; a `DataError` says why it cannot be read."""
         import pyarrow.parquet as pq  # here, as it is slow to import
 
         with reading(path, "an id map", "take the one that came with the model", DataError):
             ids = pq.read_table(path, columns=["id"]).column("id")
-            ids.validate(full=True)  # Parquet does not look whether text is UTF-8
+            ids.validate(full=True)  # Parquet does not check that text is UTF-8
             loaded = cls(ids)
             if len(loaded) != len(ids):
-                raise ValueError("ids stand twice")
+                raise ValueError("it holds an id twice")
             return loaded
 
     def _like_mine(self, ids: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:

@@ -1,4 +1,4 @@
-"""Matrices as ratings, whose ids are their indices: files of SciPy's ``save_npz``, and what is in memory."""
+"""Matrices as ratings, with indices as ids: files of SciPy's ``save_npz``, and matrices in memory."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _PARTS = {
 def npz_chunks(
     file: RatingsFile, options: ReadOptions, count: int, bad_rows: BadRowCollector
 ) -> Iterator[Chunk]:
-    """Yield ``count`` columns of a matrix of ``scipy.sparse.save_npz``, whose ids are its indices, from 0.
+    """Yield ``count`` columns of a matrix of ``scipy.sparse.save_npz``; its indices, from 0, are the ids.
 
-    Its arrays are read here rather than by SciPy, which believes what they say of their sizes. Raises a
-    `ValueError` where it is not one.
+    Its arrays are read here rather than by SciPy, which trusts the sizes in their headers. Raises a
+    `ValueError` if the file is inconsistent.
     """
     from dmf_fast.observations.conversion import checked_entries  # here, as it imports torch
 
@@ -66,12 +66,12 @@ def matrix_chunks(
     count: int,
     bad_rows: BadRowCollector,
 ) -> Iterator[Chunk]:
-    """Yield ``count`` columns of the entries of a matrix, whose ids are its indices from ``first_index``.
+    """Yield ``count`` columns of the entries of a matrix; its indices, from ``first_index``, are the ids.
 
-    ``name`` is the one in errors.
+    ``name`` is its name in errors.
     """
     if count > 3:
-        raise DataError(f"{name} is a matrix without times; read it without, or from a table that has them")
+        raise DataError(f"{name} is a matrix, which has no times; read it without times, or read a table")
     rows, columns, values = entries
     for start in range(0, len(values), ROWS_A_CHUNK):
         part = slice(start, start + ROWS_A_CHUNK)
@@ -85,12 +85,12 @@ def matrix_chunks(
 
 
 def stored_entries(name: str, matrix: Any) -> Entries:
-    """Return the stored entries of a SciPy matrix, or those of an array that are not NaN."""
+    """Return the stored entries of a SciPy matrix, or the entries of an array that are not NaN."""
     from dmf_fast.observations.conversion import checked_entries  # here, as it imports torch
 
     if isinstance(matrix, np.ndarray):
         if matrix.ndim != 2:
-            raise DataError(f"{name} has {matrix.ndim} dimensions: a matrix was expected; reshape it")
+            raise DataError(f"{name} has {matrix.ndim} dimensions, but a matrix was expected; reshape it")
         kept = ~np.isnan(matrix) if matrix.dtype.kind == "f" else np.ones(matrix.shape, dtype=np.bool_)
         rows, columns = np.nonzero(kept)
         return _real(name, (rows, columns, matrix[kept]))
@@ -108,17 +108,17 @@ def stored_entries(name: str, matrix: Any) -> Entries:
 def _real(name: object, entries: Entries) -> Entries:
     dtype = entries[2].dtype
     if dtype.kind not in "biuf":
-        raise DataError(f"{name} holds values of the type {dtype}: real numbers were expected; convert it")
+        raise DataError(f"{name} holds values of type {dtype}, but real numbers were expected; convert it")
     return entries
 
 
 def _read_array(file: BinaryIO) -> NDArray[Any]:
-    """Return the array of an .npy file, whose header must say what follows it."""
+    """Return the array of an .npy file, whose header must match its content."""
     version = npy.read_magic(file)
     read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, by_columns, dtype = read_header(file)
     content = file.read()
     if dtype.hasobject or dtype.itemsize == 0 or len(content) != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{len(content)} bytes are no array {dtype} of shape {shape}")
+        raise ValueError(f"{len(content)} bytes do not hold an array {dtype} of shape {shape}")
     array: NDArray[Any] = np.frombuffer(content, dtype).reshape(shape, order="F" if by_columns else "C")
     return array

@@ -1,4 +1,4 @@
-"""Reads Matrix Market files, block by block, and takes none of their numbers on trust."""
+"""Reads Matrix Market files, block by block, and checks all of their numbers."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _LARGEST = 2**63 - 1
 def matrix_market_chunks(
     file: RatingsFile, options: ReadOptions, count: int, bad_rows: BadRowCollector
 ) -> Iterator[Chunk]:
-    """Yield ``count`` columns of a Matrix Market file, whose ids are its indices, from 1.
+    """Yield ``count`` columns of a Matrix Market file; its indices, from 1, are the ids.
 
-    Stored zeros are ratings; NaN in a dense file is not known. Raises a `ValueError` where the file
+    Stored zeros are ratings; NaN in a dense file is an unknown entry. Raises a `ValueError` if the file
     contradicts its header.
     """
     header = _read_header(file)
@@ -41,7 +41,7 @@ def matrix_market_chunks(
         yield from matrix_chunks(str(file), (rows, columns, values), 1, options, count, bad_rows)
         return
     if count > 3:
-        raise DataError(f"{file} is a matrix without times; read it without, or from a table that has them")
+        raise DataError(f"{file} is a matrix, which has no times; read it without times, or read a table")
     entries = 0
     for table in _tables(file, header, {"row": pa.int64(), "column": pa.int64(), "value": pa.float64()}):
         rows, columns, values = (table.column(name).combine_chunks() for name in table.column_names)
@@ -57,12 +57,12 @@ def matrix_market_chunks(
                 arrays[:count], _Mirrored(place, np.flatnonzero(below)), bad_rows, dtype=options.dtype
             )
     if entries != header.nnz:
-        raise ValueError(f"it holds {entries} entries, where its header says {header.nnz}")
+        raise ValueError(f"it holds {entries} entries, but its header says {header.nnz}")
 
 
 @dataclass(frozen=True)
 class _Header:
-    """What the first lines say; ``nnz`` is None for a dense matrix."""
+    """The header; ``nnz`` is None for a dense matrix."""
 
     shape: tuple[int, int]
     nnz: int | None
@@ -70,7 +70,7 @@ class _Header:
     lines: int
 
     def check(self, rows: NDArray[np.int64], columns: NDArray[np.int64], entries_before: int) -> None:
-        """Refuse indices outside the shape."""
+        """Raise a `ValueError` for indices outside the shape."""
         for name, indices, size in (("row", rows, self.shape[0]), ("column", columns, self.shape[1])):
             wrong = (indices < 1) | (indices > size)
             if wrong.any():
@@ -80,12 +80,14 @@ class _Header:
                 )
         if self.symmetry == "skew-symmetric" and (rows == columns).any():
             place = int((rows == columns).argmax())
-            raise ValueError(f"entry {entries_before + place + 1} is on the diagonal of a skew-symmetric one")
+            raise ValueError(
+                f"entry {entries_before + place + 1} is on the diagonal of a skew-symmetric matrix"
+            )
 
 
 @dataclass(frozen=True)
 class _Mirrored:
-    """The place of an entry that stands for one across the diagonal, too."""
+    """Describes the place of an entry that is mirrored across the diagonal."""
 
     place: NumberedPlace
     entries: NDArray[np.intp]
@@ -96,18 +98,18 @@ class _Mirrored:
 
 def _read_header(file: RatingsFile) -> _Header:
     start = file.first_bytes(_HEADER_BYTES)
-    lines = start.split(b"\n")[: -1 if len(start) == _HEADER_BYTES else None]  # without one that is cut
+    lines = start.split(b"\n")[: -1 if len(start) == _HEADER_BYTES else None]  # without a line that is cut
     banner = b"".join(lines[:1]).decode("ascii").lower().split()
     if len(banner) != 5 or banner[0] != "%%matrixmarket" or banner[1] != "matrix":
         raise ValueError("its first line must be %%MatrixMarket matrix FORM FIELD SYMMETRY")
     form, field, symmetry = banner[2:]
     if field not in ("real", "double", "integer", "unsigned-integer"):
         raise DataError(
-            f"{file} is a Matrix Market file of the field {shown(field)}: real or integer values were "
-            "expected; write it with values"
+            f"{file} is a Matrix Market file with the field {shown(field)}, but real or integer values "
+            "were expected; write it with values"
         )
     if form not in ("coordinate", "array") or symmetry not in _SYMMETRIES:
-        raise ValueError(f"it is of the form {form!r} and the symmetry {symmetry!r}")
+        raise ValueError(f"it has the form {form!r} and the symmetry {symmetry!r}")
     number = next((k for k, line in enumerate(lines) if line.strip() and not line.startswith(b"%")), None)
     if number is None:
         raise ValueError("there is no line with its size")
@@ -123,14 +125,14 @@ def _read_header(file: RatingsFile) -> _Header:
 
 
 def _dense_entries(file: RatingsFile, header: _Header) -> tuple[Any, Any, Any]:
-    """Return the entries of a dense matrix, which stand column by column, that are not NaN."""
+    """Return the entries of a dense matrix, stored column by column, that are not NaN."""
     m, n = header.shape
     skew = header.symmetry == "skew-symmetric"
     expected = m * n if header.symmetry == "general" else m * (m - 1) // 2 if skew else m * (m + 1) // 2
     tables = [table.column(0).to_numpy() for table in _tables(file, header, {"value": pa.float64()})]
     values = np.concatenate([np.zeros(0), *tables])
     if len(values) != expected:
-        raise ValueError(f"it holds {len(values)} values, where its header asks for {expected}")
+        raise ValueError(f"it holds {len(values)} values, but its header says {expected}")
     if header.symmetry == "general":
         columns, rows = np.divmod(np.arange(expected), max(m, 1))
     else:
@@ -143,14 +145,14 @@ def _dense_entries(file: RatingsFile, header: _Header) -> tuple[Any, Any, Any]:
 
 
 def _tables(file: RatingsFile, header: _Header, types: dict[str, pa.DataType]) -> Iterator[pa.Table]:
-    """Yield the lines behind the header as columns of ``types``."""
+    """Yield the lines after the header as columns of ``types``."""
     read = csv.ReadOptions(column_names=list(types), block_size=1 << 22)
     parse = csv.ParseOptions(delimiter=" ", quote_char=False, double_quote=False)
     convert = csv.ConvertOptions(column_types=types, null_values=[])
     for block in text_blocks(file, header.lines):
         data = block.data
         if data[:1] == b" " or any(blanks in data for blanks in _NOT_SINGLE):
-            # Any white space may stand between numbers; pyarrow cuts at single blanks.
+            # Numbers may be separated by any white space; pyarrow splits at single blanks.
             data = _BLANKS.sub(b" ", data).replace(b" \n", b"\n").replace(b"\n ", b"\n").strip(b" ")
         if data.strip():
             yield csv.read_csv(pa.py_buffer(data), read, parse, convert)

@@ -24,7 +24,7 @@ _HEADING = re.compile(rb"[ \t]*(0|[1-9]\d{0,17})[ \t]*:[ \t]*\r?")
 
 
 def is_netflix_text(lines: list[str]) -> bool:
-    """Return whether the first line that is not empty is a heading of a movie."""
+    """Return whether the first nonempty line is the heading of a movie."""
     first = next((line for line in lines if line.strip()), "")
     return _HEADING.fullmatch(first.encode()) is not None
 
@@ -34,14 +34,14 @@ def netflix_chunks(
 ) -> Iterator[Chunk]:
     """Yield ``count`` columns: customers as row ids, movies as column ids, ratings, days as times.
 
-    Pairs may stand as ``CUSTOMER,DATE`` (the qualifying set) or ``CUSTOMER`` alone (the probe set), too.
+    Pairs may also be written as ``CUSTOMER,DATE`` (the qualifying set) or ``CUSTOMER`` (the probe set).
     """
     first = next((line for line in lines if line.strip() and not _HEADING.fullmatch(line.encode())), ",,")
     width = first.count(",") + 1
     if count > 2 and width < 3:
         raise DataError(
-            f"{file} holds pairs of Netflix without ratings, such as {shown(first)} below a movie; dmf-fast "
-            "predict and read_pairs take them"
+            f"{file} holds Netflix pairs without ratings, such as {shown(first)} below a movie; read them "
+            "with dmf-fast predict or read_pairs"
         )
     dialect = TextDialect(separator=",", names=None, width=width, skipped_lines=0, sample=[])
     columns = [id_column(0, 0, text=options.text_ids[0])]
@@ -63,10 +63,10 @@ def netflix_chunks(
 
 
 def _without_headings(file: RatingsFile, block: TextBlock, movie: int) -> tuple[TextBlock, NDArray[np.int64]]:
-    """Return the block with empty lines for headings, and the movie of every other line that is not empty.
+    """Return the block with empty lines in place of headings, and the movie of every other nonempty line.
 
-    ``movie`` is the one of the block before. The last number returned is the movie that the block ends with,
-    behind those of all lines.
+    ``movie`` is the last movie of the previous block. The movies of the lines are followed by the last movie
+    of the block.
     """
     data = block.data
     headings = []
@@ -77,7 +77,7 @@ def _without_headings(file: RatingsFile, block: TextBlock, movie: int) -> tuple[
             line = block.lines_before + data[:start].count(b"\n") + 1
             raise DataError(
                 f"{file}, line {line}: a heading MOVIE: with a whole number was expected, got "
-                f"{shown(data[start:end].decode(errors='replace'))}; mend it: lines below are of its movie"
+                f"{shown(data[start:end].decode(errors='replace'))}; fix it, as the lines below belong to it"
             )
     bounds = [0, *(bound for heading in headings for bound in heading), len(data)]
     pieces = [data[start:end] for start, end in list(pairwise(bounds))[::2]]

@@ -1,4 +1,4 @@
-"""How ratings are read: the one place for the options."""
+"""Options for reading ratings."""
 
 from __future__ import annotations
 
@@ -12,29 +12,40 @@ from dmf_fast.checks import one_of
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What to read of a source, and what to do with rows that cannot be used.
+    """Which columns to read, and how to treat unusable rows.
 
-    ``columns``: names, or positions from 1, of the row, column and value columns of a table, and of a fourth
-    with times, which sets ``times``; None recognizes them. ``separator`` of text tables; None sniffs it.
-    ``encoding`` of text; None for UTF-8, or UTF-16 and UTF-32 with a byte order mark.
-    ``times``: keep the time of every entry, too. ``dtype`` of the values. ``text_ids``: whether row ids and
-    column ids are text even where all are integers, so that ``007`` stays apart from ``7``. ``strict``:
-    the first bad row is an error; otherwise bad rows are skipped and counted.
+    Which ids are integers, and which are the same id, follows from the rules of `dmf_fast.data.raw_ids`. Text
+    tables are interpreted as follows:
 
-    Which ids are integers, and which are the same one, is the rule of `dmf_fast.data.raw_ids`. How text
-    tables are understood:
-
-    - *Lines* end in LF, CRLF or CR; empty ones count for nothing. Comments before the table begin with ``#``
-      or ``%``. Of cells that are not wanted nothing is asked, not even that they are of the encoding.
-    - *Separator*: the one that cuts the first lines into the same number of cells, of ``::``, tab, one of
-      comma, semicolon and bar, or any number of blanks. Where two do, a `DataError` asks for ``separator``.
-    - *Header*: a first line with well-known names for all wanted columns, or with a name of ``columns``. For
-      ratings also one without a number; pairs have no other header, and a `UserWarning` says where their
-      first line might be one.
+    - *Lines* end in LF, CRLF or CR; empty lines are ignored. Comments before the table begin with ``#`` or
+      ``%``. Cells of other columns may hold anything, even bytes that are invalid in the encoding.
+    - *Separator*: the first of ``::``, tab, one of comma, semicolon and bar, and any number of blanks that
+      splits the first lines into equally many cells. If two of comma, semicolon and bar do, a `DataError`
+      asks for ``separator``.
+    - *Header*: a first line with well-known names for all wanted columns, or with a name from ``columns``.
+      For ratings, also a first line without a number. For pairs, a `UserWarning` says that the first line
+      might be a header.
     - *Columns*: well-known names, such as user, item, rating and time, or else this order.
 
-    >>> ReadOptions(columns=["viewer", "film", "stars"], strict=True).dtype
-    'float32'
+    Attributes:
+        columns: names, or positions from 1, of the row, column and value columns of a table, and of a fourth
+            column with times, which sets ``times``; None to recognize them.
+        separator: separator of text tables; None to detect it.
+        encoding: encoding of text; None for UTF-8, or for UTF-16 and UTF-32 with a byte order mark.
+        times: whether to keep the time of every entry.
+        dtype: ``"float32"`` or ``"float64"``, of the values.
+        text_ids: whether row ids and column ids are text even if all are integers, so that ``007`` and ``7``
+            are different ids.
+        strict: whether the first bad row is an error; otherwise bad rows are skipped and counted.
+
+    Raises:
+        TypeError: ``columns`` is a single string.
+        ValueError: ``dtype``, ``separator`` or ``encoding`` is unknown.
+
+    Example:
+        >>> ReadOptions(columns=["viewer", "film", "stars"], strict=True).dtype
+        'float32'
+
     """
 
     columns: Sequence[str] | None = None
@@ -46,7 +57,7 @@ class ReadOptions:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what no reader can follow."""
+        """Check the options."""
         one_of("dtype", self.dtype, ("float32", "float64"))
         if self.separator is not None:
             object.__setattr__(self, "separator", _separator(self.separator))
@@ -61,12 +72,12 @@ class ReadOptions:
 
 
 def _separator(separator: str) -> str:
-    r"""Return a separator of cells, ``\t`` for a tab; a `ValueError` where it would cut numbers or quotes."""
+    r"""Return a separator of cells, ``\t`` for a tab; a `ValueError` if it would split numbers or quotes."""
     separator = separator.replace("\\t", "\t")
     if not separator or any(letter.isalnum() or letter in '"\r\n\0.-+\x1f' for letter in separator):
         raise ValueError(
-            "`separator` must be one or more letters that are no part of cells, such as ',', '::' or '\\t', "
-            f"got {separator!r}"
+            "`separator` must be one or more characters that do not occur in cells, such as ',', '::' or "
+            f"'\\t', got {separator!r}"
         )
     return separator
 

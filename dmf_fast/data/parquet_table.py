@@ -16,7 +16,7 @@ from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.sources import RatingsFile, check_expansion
 
 _LEAST_BYTES_A_ROW = 12
-"""What an entry takes once it is read."""
+"""Memory of an entry after reading."""
 _WHOLE = re.compile(r"-?\d{1,18}")
 
 
@@ -25,7 +25,7 @@ def parquet_chunks(
 ) -> Iterator[Chunk]:
     """Yield ``count`` columns (row ids, column ids, values, times) of a Parquet file.
 
-    Columns that only the folders name, as Hive writes them (``day=2/part-0.parquet``), count as columns.
+    Columns that are only named by folders, as written by Hive (``day=2/part-0.parquet``), are included.
     """
     import pyarrow.parquet as pq  # here, as it is slow to import
 
@@ -35,9 +35,9 @@ def parquet_chunks(
     groups = (metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
     expanded = max(metadata.num_rows * _LEAST_BYTES_A_ROW, sum(groups))
     check_expansion(file, expanded, plain.path.stat().st_size)
-    # As dictionaries, in which a long text stands once.
+    # As dictionaries, which hold a repeated text once.
     text = [field.name for field in schema if is_text(field.type)]
-    # Without a buffer, which would keep every row group that has been read.
+    # Without pre-buffering, which would keep every row group that has been read.
     with pq.ParquetFile(plain.path, metadata=metadata, read_dictionary=text, pre_buffer=False) as parquet:
         inside = schema.names
         outside = {key: value for key, value in file.partitions if key not in inside}
@@ -49,7 +49,7 @@ def parquet_chunks(
             name = names[position]
             if position >= len(inside):
                 return pa.repeat(_typed(outside[name]), len(batch))
-            # Pyarrow reads columns by name: all of one name, in their order.
+            # Pyarrow selects columns by name: all columns of that name, in order.
             return batch.column(batch.schema.get_all_field_indices(name)[inside[:position].count(name)])
 
         batches = parquet.iter_batches(ROWS_A_CHUNK, columns=wanted)
@@ -61,7 +61,7 @@ def parquet_chunks(
 
 
 def _typed(value: str) -> pa.Scalar:
-    """Return the value that the name of a folder holds, as a whole number where it is one."""
+    """Return the value in the name of a folder, as an integer if it is one."""
     if value == "__HIVE_DEFAULT_PARTITION__":
         return pa.scalar(None, pa.int64())
     return pa.scalar(value).cast(pa.int64() if _WHOLE.fullmatch(value) else pa.string())

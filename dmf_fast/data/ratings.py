@@ -1,4 +1,4 @@
-"""Entries of a matrix by index, with the maps back to the ids that people know them by."""
+"""Entries of a matrix by index, with maps from and to their ids."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ SomePairs = TypeVar("SomePairs", bound="Pairs")
 
 @dataclass(frozen=True)
 class Places:
-    """Where entries stand: the place of an entry within the chunk that it was read in."""
+    """Describes where entries come from, by the place of an entry within its chunk."""
 
     starts: Sequence[int] = ()
     chunks: Sequence[Place] = ()
 
     def __call__(self, entry: int) -> str:
-        """Return words such as ``"a.csv, line 7"``, or ``"entry 7"`` where no file is known."""
+        """Return a description such as ``"a.csv, line 7"``, or ``"entry 7"`` if no file is known."""
         if not self.starts:
             return f"entry {entry + 1}"
         chunk = int(np.searchsorted(self.starts, entry, side="right")) - 1
@@ -42,7 +42,7 @@ class Places:
 
 @dataclass(frozen=True)
 class _PlacesOfSelected:
-    """Where the chosen ones of ``count`` entries stand."""
+    """Describes where the chosen ones of ``count`` entries come from."""
 
     place: Place
     chosen: NDArray[Any] | slice
@@ -56,8 +56,14 @@ class _PlacesOfSelected:
 class Pairs:
     """Pairs of a row and a column, in the order in which they were read.
 
-    ``rows`` and ``columns``: int32, shape (len,), indices into ``row_ids`` and ``column_ids``, or -1 for ids
-    that a map lacks. ``bad_rows`` says what was skipped, and ``place(k)`` where pair ``k`` comes from.
+    Attributes:
+        rows: int32, shape ``(len,)``: indices into ``row_ids``, or -1 for ids that the map lacks.
+        columns: int32, shape ``(len,)``: indices into ``column_ids``, or -1.
+        row_ids: `IdMap` of the rows.
+        column_ids: `IdMap` of the columns.
+        bad_rows: the rows that were skipped.
+        place: function that describes where pair k comes from, such as ``"a.csv, line 7"``.
+
     """
 
     rows: NDArray[np.int32]
@@ -75,24 +81,24 @@ class Pairs:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Number of row ids and of column ids."""
+        """Numbers of row ids and of column ids."""
         return len(self.row_ids), len(self.column_ids)
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """Where both ids are known, shape (len,)."""
+        """Whether both ids of a pair are known: bool, shape ``(len,)``."""
         known: NDArray[np.bool_] = (self.rows >= 0) & (self.columns >= 0)
         return known
 
     def pair_text(self, entry: int) -> str:
-        """Return ``"(row id, column id)"`` of an entry whose ids are known, for messages."""
+        """Return ``"(row id, column id)"`` of an entry with known ids, for messages."""
         row, column = self.row_ids.ids_at([self.rows[entry]]), self.column_ids.ids_at([self.columns[entry]])
         return f"({shortened(str(row[0]), _LONGEST_ID)}, {shortened(str(column[0]), _LONGEST_ID)})"
 
     def mapped_to(self: SomePairs, row_ids: IdMap, column_ids: IdMap) -> SomePairs:
         """Return the same entries by the indices of other maps, such as those of the training ratings.
 
-        An id that they lack gets the index -1. Integers and text are compared by how they are written.
+        Ids that these maps lack get the index -1. Integers and text are compared by their written form.
         """
         return replace(
             self,
@@ -105,9 +111,18 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Ratings(Pairs):
-    """Pairs with their values and, where they were asked for, times.
+    """Pairs with their values and, if requested, times.
 
-    ``values``: float32 or float64, finite, shape (len,); ``times``: int64 seconds since 1970, or None.
+    Attributes:
+        rows: int32, shape ``(len,)``: indices into ``row_ids``, or -1 for ids that the map lacks.
+        columns: int32, shape ``(len,)``: indices into ``column_ids``, or -1.
+        row_ids: `IdMap` of the rows.
+        column_ids: `IdMap` of the columns.
+        values: float32 or float64, finite, shape ``(len,)``.
+        times: int64 seconds since 1970, shape ``(len,)``, or None.
+        bad_rows: the rows that were skipped.
+        place: function that describes where entry k comes from, such as ``"a.csv, line 7"``.
+
     """
 
     values: NDArray[np.float32] | NDArray[np.float64] = field(kw_only=True)
@@ -125,13 +140,20 @@ class Ratings(Pairs):
         return html_table(pa.table(columns), f"{self!r}, the first {first.stop:,}")
 
     def select(self, entries: NDArray[Any] | slice) -> Ratings:
-        """Return the entries of a mask, of indices or of a slice; the maps stay as they are.
+        """Return some of the entries, with the same maps.
 
-        >>> import numpy as np
-        >>> from dmf_fast.data import as_ratings
-        >>> ratings = as_ratings((["ann", "bob"], [7, 9], [4.5, 3.0]))
-        >>> ratings.select(ratings.values > 4)
-        Ratings(1 of shape (2, 2), 0 bad rows)
+        Args:
+            entries: a mask of shape ``(len,)``, integer indices of any length, or a slice.
+
+        Raises:
+            IndexError: an index is out of range, or the mask has another length.
+
+        Example:
+            >>> from dmf_fast.data import as_ratings
+            >>> ratings = as_ratings((["ann", "bob"], [7, 9], [4.5, 3.0]))
+            >>> ratings.select(ratings.values > 4)
+            Ratings(1 of shape (2, 2), 0 bad rows)
+
         """
         chosen = {name: getattr(self, name)[entries] for name in ("rows", "columns", "values")}
         times = None if self.times is None else self.times[entries]
@@ -142,12 +164,21 @@ class Ratings(Pairs):
     ) -> Observations:
         """Return the entries as `Observations` of ``shape``; all ids must be known.
 
-        Raises `DataError`, which names the ids and the places, where a pair stands twice and ``duplicates``
-        is ``"error"``, and what `Observations` raises.
+        Args:
+            duplicates: what becomes of a pair that occurs more than once: ``"error"``, ``"first"``,
+                ``"last"``, ``"mean"`` or ``"sum"``.
+            dtype: of the values; None for that of ``values``.
 
-        >>> from dmf_fast.data import as_ratings
-        >>> as_ratings((["ann", "bob"], [7, 9], [4.5, 3.0])).observations().shape
-        (2, 2)
+        Raises:
+            DataError: a pair occurs more than once and ``duplicates`` is ``"error"``; the message names its
+                ids and places.
+            ValueError, IndexError: as for `Observations`, such as an unknown id.
+
+        Example:
+            >>> from dmf_fast.data import as_ratings
+            >>> as_ratings((["ann", "bob"], [7, 9], [4.5, 3.0])).observations().shape
+            (2, 2)
+
         """
         try:
             return Observations(
@@ -159,9 +190,9 @@ class Ratings(Pairs):
             raise
 
     def refuse_duplicates(self, cause: Exception | None = None) -> None:
-        """Raise a `DataError`, which names the ids and the places, where a pair stands twice.
+        """Raise a `DataError` that names ids and places if a pair occurs more than once.
 
-        `observations` does that on its own; this is for ratings that are not trained on.
+        `observations` does so by itself; this is for ratings that are not trained on.
         """
         # Two indices below 2^31 make a key below 2^62.
         keys = self.rows.astype(np.int64) * self.shape[1] + self.columns
@@ -172,7 +203,7 @@ class Ratings(Pairs):
         second = int(order[1:][keys[order[1:]] == keys[order[:-1]]].min())
         first = int((keys == keys[second]).argmax())
         raise DataError(
-            f"{self.place(second)}: the pair {self.pair_text(second)} stands already at {self.place(first)}; "
+            f"{self.place(second)}: the pair {self.pair_text(second)} already occurs at {self.place(first)}; "
             "remove one, or choose with --duplicates first, last, mean or sum"
         ) from cause
 
@@ -186,7 +217,7 @@ def _ids_of(indices: NDArray[np.int32], ids: IdMap) -> pa.Array:
 
 
 def _remapped(indices: NDArray[np.int32], ids: IdMap, others: IdMap) -> NDArray[np.int32]:
-    """Return the index in ``others`` of every index into ``ids``; -1 stays."""
+    """Return the index in ``others`` of every index into ``ids``; -1 stays -1."""
     if ids is others:
         return indices
     target = np.append(others.indices(ids.ids), -1).astype(np.int32)

@@ -1,16 +1,18 @@
-"""The rule of ids: which are whole numbers and which are text, and which are the same one.
+"""The rules of ids: which are integers, which are text, and which are the same id.
 
-It holds for text tables, Parquet and Python alike:
+They hold for text tables, Parquet, Arrow and Python alike:
 
-- White space around an id never counts, and neither does a byte order mark.
-- A whole number is written in decimal digits without leading zeros or a plus sign; zeros behind a point may
-  follow. So ``7``, ``" 7 "``, ``7.0`` and the 7.0 of a column of doubles, which pandas makes of integers with
-  gaps, are one id. What is written otherwise is text: ``007``, ``+7``, ``1e3``, ``0x1F``, ``nan``, ``2.5``.
-- A column holds integers where each of its ids is a whole number that fits 64 bits, else text, as which 7 is
-  ``"7"``. Columns whose type is text stay text. Either way an id is found however it is written.
-- None, NaN, infinity and blank text are missing, and a row with one is bad.
+- White space around an id is ignored, and so is a byte order mark.
+- An integer is written in decimal digits without leading zeros or a plus sign, possibly followed by a decimal
+  point and zeros. So ``7``, ``" 7 "``, ``7.0`` and the 7.0 of a float64 column, into which pandas converts
+  integers with gaps, are one id. Everything else is text: ``007``, ``+7``, ``1e3``, ``0x1F``, ``nan`` and
+  ``2.5``.
+- A column holds integers if each of its ids is an integer that fits in 64 bits. Otherwise it holds text, and
+  7 becomes ``"7"``. Columns of type text stay text. Either way, an id is found regardless of how it is
+  written.
+- None, NaN, infinity and blank text are missing, and a row with a missing id is bad.
 
-In Python ids may be of any hashable type, too; those that are not alike or no numbers or text stay objects.
+In Python, ids may be of any hashable type; mixed ids, and ids other than numbers and text, stay objects.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ _WITH_ZEROS = r"^(-?0|-?[1-9][0-9]*)\.0*$"
 _WHOLE = r"^(0|-?[1-9][0-9]*)$"
 _WITH_ZEROS_IN_PYTHON = re.compile(_WITH_ZEROS)
 _FIRST_INEXACT = 2.0**53
-_LONGEST_WHOLE = 4000  # digits, which Python still writes
+_LONGEST_WHOLE = 4000  # digits; Python refuses to write much longer integers
 
 
 def id_array(ids: Any) -> Any:
@@ -62,16 +64,16 @@ def id_array(ids: Any) -> Any:
 
 
 def ids_of(array: Any) -> Any:
-    """Return numbers or text of Arrow as int64 or as a dictionary of large_string, by the rule of ids.
+    """Return numbers or text of Arrow as int64 or as a dictionary of large_string, by the rules of ids.
 
-    Raises `pyarrow.ArrowInvalid` where the type is another one.
+    Raises `pyarrow.ArrowInvalid` for other types.
     """
     array = without_views(array)
     kind = decoded_type(array.type)
     if pa.types.is_integer(kind) or pa.types.is_null(kind):
         try:
             return array.cast(pa.int64())
-        except pa.ArrowInvalid:  # 64 bits without a sign
+        except pa.ArrowInvalid:  # unsigned, beyond int64
             return text_ids(array.cast(kind).cast(pa.large_string()))
     if pa.types.is_floating(kind):
         return _of_floats(array.cast(kind))
@@ -85,7 +87,7 @@ def ids_of(array: Any) -> Any:
 
 
 def text_ids(text: Any) -> pa.DictionaryArray:
-    """Return text as ids: trimmed, whole numbers without a fraction; blank ones are missing."""
+    """Return text as ids: trimmed, integers without a fraction, blank text as missing."""
     encoded = _encoded(text)
     distinct = _written(encoded.dictionary)
     if distinct.equals(encoded.dictionary) and not pc.any(pc.equal(distinct, "")).as_py():
@@ -95,9 +97,9 @@ def text_ids(text: Any) -> pa.DictionaryArray:
 
 
 def whole_numbers(ids: pa.DictionaryArray) -> tuple[pa.Array, NDArray[np.bool_]]:
-    """Return the `text_ids` that are whole numbers of 64 bits as int64, and where there are others.
+    """Return the `text_ids` that are 64-bit integers as int64, and a mask of the others.
 
-    Those are missing in the array.
+    The others are missing in the array.
     """
     distinct = ids.dictionary
     whole = _true(pc.match_substring_regex(distinct, _WHOLE)) & _true(
@@ -110,7 +112,7 @@ def whole_numbers(ids: pa.DictionaryArray) -> tuple[pa.Array, NDArray[np.bool_]]
 
 
 def written(key: Any) -> Any:
-    """Return what two equal ids have in common: how a number or text is written, else the id itself.
+    """Return the same value for equal ids: the written form of a number or text, or else the id itself.
 
     >>> written(7), written(7.0), written(" 7.0"), written((1, 2))
     ('7', '7', '7', (1, 2))
@@ -121,7 +123,7 @@ def written(key: Any) -> Any:
         text = found[1] if found else text
         return "0" if text == "-0" else text
     if isinstance(key, (bool, np.bool_)):
-        return bool, bool(key)  # which Python takes for 0 and 1
+        return bool, bool(key)  # equal to 0 and 1 in Python
     if isinstance(key, Integral):
         return str(int(key)) if int(key).bit_length() < 3 * _LONGEST_WHOLE else int(key)
     if isinstance(key, (float, np.floating)):
@@ -132,7 +134,7 @@ def written(key: Any) -> Any:
 
 
 def as_list(ids: Any) -> list[Any]:
-    """Return the ids as Python objects, never as those of Arrow."""
+    """Return the ids as Python objects, never as Arrow scalars."""
     for name in ("to_pylist", "tolist", "to_list"):
         if hasattr(ids, name):
             objects: list[Any] = getattr(ids, name)()
@@ -141,7 +143,7 @@ def as_list(ids: Any) -> list[Any]:
 
 
 def _encoded(text: Any) -> pa.DictionaryArray:
-    """Return text as a dictionary of what occurs; one that is encoded already is never written out."""
+    """Return text as a dictionary of the values that occur; encoded text is not decoded."""
     if isinstance(text, pa.ChunkedArray):
         text = text.cast(pa.large_string()).combine_chunks()
     if not pa.types.is_dictionary(text.type) or text.dictionary.null_count:
@@ -167,8 +169,8 @@ def _of_floats(floats: Any) -> Any:
     if (kept == np.rint(kept)).all() and largest < 2.0**63:
         if largest >= _FIRST_INEXACT and numbers.dtype == np.float64:
             warnings.warn(
-                "ids of floating point are rounded from 2^53 on, such as "
-                f"{kept[np.abs(kept).argmax()]:.0f}, so that different ones may have become one id; give "
+                "floating-point ids are rounded from 2^53 on, such as "
+                f"{kept[np.abs(kept).argmax()]:.0f}, so different ids may have become the same; pass "
                 "them as integers or text.",
                 UserWarning,
                 stacklevel=2,
@@ -180,7 +182,7 @@ def _of_floats(floats: Any) -> Any:
 
 
 def _written(text: pa.Array) -> pa.Array:
-    """Return text as `written` does."""
+    """Return the written form of text, as `written` does."""
     trimmed = pc.utf8_trim_whitespace(pc.utf8_trim(pc.utf8_trim_whitespace(text), characters=_MARK))
     perhaps = pc.or_(pc.ends_with(trimmed, "0"), pc.ends_with(trimmed, "."))
     if pc.any(perhaps).as_py():
@@ -191,6 +193,6 @@ def _written(text: pa.Array) -> pa.Array:
 
 
 def _true(condition: Any) -> NDArray[np.bool_]:
-    """Return where ``condition`` is true; missing is not."""
+    """Return where ``condition`` is true and not missing."""
     found: NDArray[np.bool_] = pc.fill_null(condition, False).to_numpy(zero_copy_only=False)
     return found

@@ -1,4 +1,4 @@
-"""Where ratings come from: files, members of archives, pipes; unpacked, and never without bound."""
+"""Sources of ratings: files, members of archives and pipes, decompressed up to a limit."""
 
 from __future__ import annotations
 
@@ -38,30 +38,30 @@ _COMPRESSIONS = {
 }
 _START_BYTES = 16
 _BLOCK_BYTES = 1 << 20
-_LONGEST_MEMBER = 200  # of whose name errors show
-# Ratings are packed to a half or a twentieth of their size, perhaps; what expands further is a trap.
+_LONGEST_MEMBER = 200  # characters of its name in errors
+# Ratings compress to between a half and a twentieth of their size; what expands further is a trap.
 _MOST_EXPANSION = 50
 _FREE_BYTES = 1 << 26
 
 
 def check_expansion(file: object, expanded: int, stored: int) -> None:
-    """Refuse what takes far more bytes in memory than the ``stored`` ones that it is read from.
+    """Raise a `DataError` if ``expanded`` bytes are far more than the ``stored`` bytes they are read from.
 
-    64 MB are free, but not for members of archives, of which there may be many.
+    Up to 64 MB are always allowed, except for members of archives, of which there may be many.
     """
     most = _MOST_EXPANSION * stored + (_FREE_BYTES if getattr(file, "member", None) is None else 0)
     if expanded > most:
         raise DataError(
-            f"{file} expands from {stored} to more than {most} bytes, as no ratings do; if these are some, "
-            "unpack them first"
+            f"{file} expands from {stored} to more than {most} bytes, which is implausible for ratings; if "
+            "it is intended, decompress the file first"
         )
 
 
 class Archive:
     """A .zip archive, such as an .npz file, whose directory is read once and checked.
 
-    Raises whatever makes it unreadable, and a `ValueError` where it names a member twice or is made to expand
-    without bound.
+    Raises the error of whatever makes it unreadable, and a `ValueError` if it names a member twice or its
+    members overlap.
     """
 
     def __init__(self, file: RatingsFile) -> None:
@@ -81,33 +81,33 @@ class Archive:
 
     @property
     def members(self) -> list[str]:
-        """The names of all members that are no folders, sorted."""
+        """The sorted names of all members except folders."""
         return sorted(info.filename for info in self._opened.infolist() if not info.is_dir())
 
     def stored_bytes(self, member: str) -> int:
-        """Return how many bytes a member takes in the archive."""
+        """Return the number of bytes that a member takes in the archive."""
         return self._opened.getinfo(member).compress_size
 
     def opened(self, member: str) -> BinaryIO:
         """Return an open member."""
         method = self._opened.getinfo(member).compress_type
-        # Python unpacks other methods block by block, whatever these blocks expand to.
+        # For other methods, Python decompresses whole blocks, regardless of what these expand to.
         if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             packed = replace(self._file, member=member)
-            raise DataError(f"{packed} is packed by another method than deflate; unpack it first")
+            raise DataError(f"{packed} is not compressed with deflate; decompress it first")
         return cast(BinaryIO, self._opened.open(member))
 
     def __reduce__(self) -> Any:
-        """Give other processes what they need to open it themselves."""
+        """Return what other processes need to open it themselves."""
         return Archive, (self._file,)
 
 
 @dataclass(frozen=True)
 class RatingsFile:
-    """A file, one member of an ``archive``, or the copy of a pipe, which goes when nothing refers to it.
+    """A file, a member of an ``archive``, or the copy of a pipe, which is removed with its last reference.
 
-    ``title``: what errors call it, where that is not the path. ``partitions``: names and values of columns
-    that folders name, such as ``day=2``. ``block_bytes``: how much of a text is read at once.
+    ``title``: its name in errors, if that is not the path. ``partitions``: names and values of columns that
+    are named by folders, such as ``day=2``. ``block_bytes``: bytes of text to read at once.
     """
 
     path: Path
@@ -127,7 +127,7 @@ class RatingsFile:
 
     @property
     def name(self) -> str:
-        """The name in small letters, without folders and without the ending of a compression."""
+        """The name in lower case, without folders and the extension of a compression."""
         return bare_name(self.member or self.title or str(self.path))
 
     @property
@@ -137,9 +137,10 @@ class RatingsFile:
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
-        """Open the bytes for reading, unpacked where their beginning says that they are compressed.
+        """Open the bytes for reading, decompressed if their first bytes are those of a compression.
 
-        What they expand to is bounded, see `check_expansion`. Raises whatever makes them unreadable.
+        Their expanded size is limited, see `check_expansion`. Raises the error of whatever makes them
+        unreadable.
         """
         with ExitStack() as stack:
             stored = stack.enter_context(self._stored())
@@ -158,12 +159,12 @@ class RatingsFile:
             yield cast(BinaryIO, _Bounded(unpacked, self))
 
     def first_bytes(self, count: int) -> bytes:
-        """Return the first ``count`` bytes, unpacked, or all where there are fewer."""
+        """Return the first ``count`` bytes, decompressed, or all bytes if there are fewer."""
         with self.opened() as file:
             return file.read(count)
 
     def on_disk(self) -> RatingsFile:
-        """Return a plain file with the same bytes, unpacked: for readers that go back and forth."""
+        """Return a plain file with the same bytes, decompressed: for readers that seek."""
         with self.opened() as stream:
             if isinstance(stream, _Bounded) or self.member is not None:
                 return _copied(stream, str(self))
@@ -171,7 +172,7 @@ class RatingsFile:
 
     @property
     def stored_bytes(self) -> int:
-        """How many bytes it takes where it lies."""
+        """Number of bytes that it takes on disk or in its archive."""
         if self.archive is not None and self.member is not None:
             return self.archive.stored_bytes(self.member)
         return self.path.stat().st_size
@@ -190,9 +191,9 @@ class RatingsFile:
 
 
 def file_at(path: Path) -> RatingsFile:
-    """Return the file at ``path``; a pipe, or standard input (``-``), is copied, as it can be read only once.
+    """Return the file at ``path``; a pipe or standard input (``-``) is copied, as it can be read only once.
 
-    Raises a `DataError` if nothing is there, or only a device or a socket; and `OSError`.
+    Raises a `DataError` if the path does not exist or is a device or a socket; and `OSError`.
     """
     if str(path) == STANDARD_INPUT:
         return _copied(_standard_input(), "standard input")
@@ -206,13 +207,13 @@ def file_at(path: Path) -> RatingsFile:
         with path.open("rb") as pipe:
             return _copied(pipe, str(path))
     raise DataError(
-        f"{printable(str(path))} is a device or a socket: a file, a folder or a pipe was expected; write its "
-        f"bytes to a file, or to standard input, which is named {STANDARD_INPUT}"
+        f"{printable(str(path))} is a device or a socket, but a file, a folder or a pipe was expected; write "
+        f"its bytes to a file, or to standard input, which is named {STANDARD_INPUT}"
     )
 
 
 def bare_name(name: str) -> str:
-    """Return a name in small letters, without folders and without the ending of a compression.
+    """Return a name in lower case, without folders and the extension of a compression.
 
     >>> bare_name("data/Ratings.CSV.gz")
     'ratings.csv'
@@ -232,11 +233,11 @@ def _standard_input() -> BinaryIO:
 
 
 def _is_device(stream: Any) -> bool:
-    """Return whether it may have no end, as that of /dev/zero; a terminal and /dev/null have one."""
+    """Return whether a stream may be endless, like /dev/zero; a terminal and /dev/null are not."""
     try:
         descriptor = stream.fileno()
         state = os.fstat(descriptor)
-    except (OSError, ValueError):  # no file of the system
+    except (OSError, ValueError):  # not a file of the operating system
         return False
     ends = os.isatty(descriptor) or os.path.samestat(state, os.stat(os.devnull))
     return stat.S_ISCHR(state.st_mode) and not ends
@@ -250,18 +251,19 @@ def _copied(stream: BinaryIO, title: str) -> RatingsFile:
             while block := stream.read(_BLOCK_BYTES):
                 file.write(block)
                 if file.tell() == len(block) and b"\0" in block and not _is_known_kind(block):
-                    break  # no kind of ratings: the reader refuses it, and it may have no end
+                    break  # not ratings: the reader rejects it, and it may be endless
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         raise OSError(
-            errno.ENOSPC, f"{copy.path.parent} cannot hold {printable(title)}; set TMPDIR to one that can"
+            errno.ENOSPC,
+            f"{copy.path.parent} has no space for {printable(title)}; set TMPDIR to a folder that has",
         ) from error
     return RatingsFile(copy.path, title=title, _copy=copy)
 
 
 def _is_known_kind(start: bytes) -> bool:
-    """Return whether a file that holds NUL bytes may be one of ratings: Parquet, an archive, UTF-16."""
+    """Return whether a file with NUL bytes may hold ratings: Parquet, an archive, UTF-16."""
     for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
         with suppress(UnicodeError):
             if "\0" not in codecs.getincrementaldecoder(encoding)().decode(start):
@@ -272,7 +274,7 @@ def _is_known_kind(start: bytes) -> bool:
 
 
 class _TemporaryCopy:
-    """A temporary file that is removed when nothing refers to it, at the latest when the process ends."""
+    """A temporary file that is removed with its last reference, at the latest when the process ends."""
 
     def __init__(self) -> None:
         descriptor, name = tempfile.mkstemp(prefix="dmf_fast-")
@@ -282,12 +284,12 @@ class _TemporaryCopy:
 
 
 def _remove(path: Path, owner: int) -> None:
-    if os.getpid() == owner:  # not a process that was forked from it
+    if os.getpid() == owner:  # not in a process forked from it
         path.unlink(missing_ok=True)
 
 
 class _Bounded(io.BufferedIOBase):
-    """Bytes that are unpacked from fewer ones; too many of them are a `DataError`."""
+    """A decompressed stream that raises a `DataError` if it expands too far."""
 
     def __init__(self, stream: Any, file: RatingsFile) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""A store of ratings: a folder from which the second run starts at once."""
+"""A store of ratings: a folder of memory-mapped entries, from which later runs start at once."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _BadRows(msgspec.Struct):
 
 
 class _Facts(msgspec.Struct):
-    """What a store says of itself, as far as it is read again."""
+    """Facts about a store, as far as they are read again."""
 
     format: Literal["dmf_fast ratings"]
     version: int
@@ -114,35 +114,46 @@ def _is_source(source: Any) -> bool:
 
 
 def save_ratings(ratings: Ratings, path: str | os.PathLike[str]) -> None:
-    """Write a store, a folder: 12 bytes an entry (20 with times) that are mapped when it is loaded.
+    """Write a store, a folder of 12 bytes per entry (20 with times), which are mapped when it is loaded.
 
-    The folder appears when it is whole, and replaces an older store.
+    The folder appears once it is complete, and replaces an older store.
 
-    Raises `DataError` where ids are neither integers nor text, or where the folder holds something else, and
-    `OSError` where it cannot be written.
+    Args:
+        ratings: with ids that are integers or text.
+        path: the folder.
 
-    >>> import tempfile
-    >>> from dmf_fast.data import as_ratings
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_ratings(as_ratings((["ann"], [7], [4.5])), f"{folder}/store")
-    ...     load_ratings(f"{folder}/store").row_ids.ids.tolist()
-    ['ann']
+    Raises:
+        DataError: ids are neither integers nor text, or the folder holds other files.
+        OSError: the folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_ratings(as_ratings((["ann"], [7], [4.5])), f"{folder}/store")
+        ...     load_ratings(f"{folder}/store").row_ids.ids.tolist()
+        ['ann']
+
     """
     _write(ratings, Path(path), None)
 
 
 def load_ratings(path: str | os.PathLike[str]) -> Ratings:
-    """Return the ratings of a store; the arrays are mapped from its file and may not be written to.
+    """Return the ratings of a store; the arrays are mapped from its file and read-only.
 
-    All its bytes are compared with their digests, which takes about a second a gigabyte.
+    All bytes are checked against their digests, which takes about a second per gigabyte.
 
-    Raises `DataError` where it is missing, damaged or of another version.
+    Args:
+        path: the folder, see `save_ratings`.
+
+    Raises:
+        DataError: the store is missing, damaged or has another version.
+
     """
     return _load(Path(path))[0]
 
 
 def _load(path: Path) -> tuple[Ratings, Identity | None]:
-    """Return the ratings of a store and what it was made of: all of one, where it is replaced meanwhile."""
+    """Return the ratings of a store and its origin, both of one version if it is replaced meanwhile."""
     return read_whole(path, lambda: _read(path))
 
 
@@ -150,7 +161,7 @@ def _read(path: Path) -> tuple[Ratings, Identity | None]:
     with reading(path, "a store of ratings", "name one, or files of ratings", DataError):
         facts = read_record(path / STORE_FACTS, _Facts)
         if facts.version != _VERSION:
-            raise ValueError(f"it is of version {facts.version}, this dmf_fast reads {_VERSION}")
+            raise ValueError(f"it has version {facts.version}, but this dmf_fast reads version {_VERSION}")
         check_sums(path, _FILES)
         maps = IdMap.load(path / _ROW_IDS), IdMap.load(path / _COLUMN_IDS)
         bad_rows = BadRows(facts.bad_rows.count, facts.bad_rows.examples)
@@ -165,7 +176,7 @@ def _read(path: Path) -> tuple[Ratings, Identity | None]:
 
 
 def _read_entries(path: Path) -> dict[str, Any]:
-    """Return the columns of the file, mapped."""
+    """Return the columns of the file, memory-mapped."""
     with pa.memory_map(str(path)) as file:
         reader = pa.ipc.open_file(file)
         if reader.num_record_batches != 1:
@@ -182,12 +193,11 @@ def _read_entries(path: Path) -> dict[str, Any]:
 
 
 def _origin(files: list[RatingsFile], options: ReadOptions) -> Identity:
-    """Return what decides the content of a store; a `DataError` where that is not known beforehand."""
+    """Return what determines the content of a store; a `DataError` for pipes, where nothing does."""
     pipe = next((file for file in files if file.is_copy), None)
     if pipe is not None:
         raise DataError(
-            f"{pipe} can be read only once, so that no cache of it is kept; write it to a file, or leave the "
-            "cache out"
+            f"{pipe} can be read only once, so it cannot be cached; write it to a file, or omit the cache"
         )
     stats = [(str(path), path.stat()) for path in sorted({file.path.absolute() for file in files})]
     return {
@@ -197,10 +207,10 @@ def _origin(files: list[RatingsFile], options: ReadOptions) -> Identity:
 
 
 def _refuse_other_folders(path: Path) -> None:
-    """Refuse to replace what holds anything that is not of a store."""
+    """Raise a `DataError` if the folder holds anything other than a store."""
     if path.exists() and not (path.is_dir() and {file.name for file in path.iterdir()} <= {*_FILES, SUMS}):
         raise DataError(
-            f"{printable(str(path))} is not a store of ratings, or holds other files, so it is not replaced; "
+            f"{printable(str(path))} is not a store of ratings or holds other files, so it is not replaced; "
             "name another folder"
         )
 
@@ -217,7 +227,7 @@ def _write(ratings: Ratings, path: Path, made_of: Identity | None) -> None:
 
 
 def _write_entries(ratings: Ratings, path: Path) -> None:
-    """Write one uncompressed record batch, so that each column is one stretch of the file."""
+    """Write one uncompressed record batch, so that each column is contiguous in the file."""
     columns: dict[str, NDArray[Any]] = {
         "rows": ratings.rows,
         "columns": ratings.columns,

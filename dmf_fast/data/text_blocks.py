@@ -1,4 +1,4 @@
-"""Cuts a text into blocks of whole lines, so that a file of any size needs the memory of one block."""
+"""Splits a text into blocks of whole lines, so that a file of any size needs the memory of one block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dmf_fast.files.reading import reading
 
 BLOCK_BYTES = 1 << 24
 _LONGEST_LINE = 1 << 26
-# Longest first: that of UTF-16 begins that of UTF-32.
+# Longest first: the mark of UTF-16 is a prefix of that of UTF-32.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -25,13 +25,13 @@ _MARKS = (
 
 @dataclass(frozen=True)
 class TextBlock:
-    """Whole lines, and how many lines of the file lie before them."""
+    """Whole lines, and the number of lines before them in the file."""
 
     data: bytes
     lines_before: int
 
     def pieces(self, count: int) -> Iterator[TextBlock]:
-        """Cut the block into about ``count`` ones."""
+        """Split the block into about ``count`` pieces."""
         start, lines_before = 0, self.lines_before
         while start < len(self.data):
             cut = self.data.find(b"\n", start + len(self.data) // count)
@@ -44,7 +44,7 @@ class TextBlock:
 def text_blocks(
     file: RatingsFile, skipped_lines: int = 0, encoding: str | None = None
 ) -> Iterator[TextBlock]:
-    """Yield the lines of ``file`` behind the first ``skipped_lines``, as `utf8_pieces` has them."""
+    """Yield the lines of ``file`` after the first ``skipped_lines``, in the form of `utf8_pieces`."""
     lines_before, rest = 0, b""
     for piece in chain(utf8_pieces(file, encoding, file.block_bytes or BLOCK_BYTES), [b""]):
         data = rest + piece
@@ -67,18 +67,18 @@ def text_blocks(
 def utf8_pieces(file: RatingsFile, encoding: str | None, size: int) -> Generator[bytes, None, None]:
     """Yield a text as UTF-8, ``size`` bytes of the file at a time, without its byte order mark.
 
-    ``encoding`` None is UTF-8, or what a byte order mark says. Lines end in LF or CRLF: a CR alone becomes
-    LF. What ``encoding`` has no letter for is no UTF-8 here either. A NUL is a `DataError`.
+    ``encoding`` None is UTF-8, or that of a byte order mark. Lines end in LF or CRLF: a lone CR becomes LF.
+    Bytes that are invalid in ``encoding`` become invalid UTF-8. A NUL is a `DataError`.
     """
     with file.opened() as stream:
-        first = stream.read(max(size, 4))  # a byte order mark at least
+        first = stream.read(max(size, 4))  # at least a byte order mark
         encoding = _encoding(first, encoding)
         decoder = None if encoding is None else codecs.getincrementaldecoder(encoding)("surrogateescape")
         held, started = b"", False
         for read in chain([first], iter(lambda: stream.read(size), b""), [b""]):
             data = read
             if decoder is not None:
-                with reading(file, f"a text in {encoding}", "name its encoding with --encoding", DataError):
+                with reading(file, f"a text in {encoding}", "pass its encoding with --encoding", DataError):
                     data = decoder.decode(read, final=not read).encode("utf-8", "surrogateescape")
             data = held + data
             if not started and data:
@@ -86,7 +86,7 @@ def utf8_pieces(file: RatingsFile, encoding: str | None, size: int) -> Generator
             if b"\0" in data:
                 raise DataError(_binary(file))
             if b"\r" in data:
-                # Whether the last one is alone is known when the next piece is.
+                # Only the next piece tells whether the last one is alone.
                 held = b"\r" if read and data.endswith(b"\r") else b""
                 data = _without_lone_returns(data.removesuffix(held))
             else:
@@ -96,7 +96,7 @@ def utf8_pieces(file: RatingsFile, encoding: str | None, size: int) -> Generator
 
 
 def _encoding(first: bytes, encoding: str | None) -> str | None:
-    """Return the encoding to decode, None for UTF-8, by the first bytes of a text."""
+    """Return the encoding to decode from, judging by the first bytes of a text; None for UTF-8."""
     if encoding is None:
         return next((name for mark, name in _MARKS if first.startswith(mark)), None)
     return None if codecs.lookup(encoding).name == "utf-8" else encoding
@@ -111,7 +111,7 @@ def _without_lone_returns(data: bytes) -> bytes:
 def _binary(file: RatingsFile) -> str:
     return (
         f"{file} is a binary file of unknown kind (it holds NUL bytes): a text table, Parquet, Matrix Market "
-        "(.mtx) or SciPy (.npz) was expected; convert it to one of these, or pass --encoding where it is a "
+        "(.mtx) or SciPy (.npz) was expected; convert it to one of these, or pass --encoding if it is a "
         "text in another encoding, such as utf-16"
     )
 
@@ -125,10 +125,9 @@ def count_filled(data: bytes) -> int:
 
 @dataclass(frozen=True)
 class LineOfFile:
-    """The place of entry k behind ``lines_before``: its line is looked for in the file again, as few ask.
+    """Describes where entry k after ``lines_before`` is: its line is searched for in the file, on demand.
 
-    ``skipped_lines`` are those of the header; lines that match ``without`` are no entries, and neither are
-    empty ones.
+    ``skipped_lines`` are those of the header; lines that match ``without``, and empty lines, are not entries.
     """
 
     file: RatingsFile

@@ -1,4 +1,4 @@
-"""Finds out how a text table is written: comments, separator, header."""
+"""Detects the dialect of a text table: comments, separator, header."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BLANKS = re.compile(rb'("[^"\n]*")|(^ +| +(?=\r?$))| +', re.MULTILINE)
 
 @dataclass(frozen=True)
 class TextDialect:
-    """How a text table is written.
+    """The dialect of a text table.
 
     ``names`` are those of the header, if there is one; ``skipped_lines`` is the number of lines before the
     first data line; ``sample`` holds the cells of some data lines.
@@ -44,21 +44,21 @@ class TextDialect:
 
     @property
     def delimiter(self) -> str:
-        """The separator as one byte: pyarrow knows no longer ones."""
+        """The separator as one byte, as pyarrow requires."""
         return self.separator if len(self.separator.encode()) == 1 else "\x1f"
 
     @property
     def empty_line(self) -> re.Pattern[bytes]:
-        """What a line without cells is."""
+        """Pattern of a line without cells."""
         return re.compile(rb" *\r?" if self.separator == " " else rb"\r?")
 
     def example(self, position: int) -> str:
-        """Return the first cell of a column that is not empty, trimmed."""
+        """Return the first nonempty cell of a column, trimmed."""
         cells = (cells[position].strip() for cells in self.sample if position < len(cells))
         return next((cell for cell in cells if cell), "")
 
     def delimited(self, data: bytes) -> bytes:
-        """Return lines in which the separator is `delimiter`; any number of blanks is one."""
+        """Return the lines with `delimiter` as separator; several blanks count as one."""
         if self.separator == " ":
             return _with_single_blanks(data)
         if self.delimiter == self.separator:
@@ -69,19 +69,21 @@ class TextDialect:
 def sniff(file: RatingsFile, lines: list[str], options: ReadOptions, count: int) -> TextDialect:
     """Return the dialect of the table in ``file``, of which ``count`` columns are wanted.
 
-    It is judged by the `first_lines`. The rules are those of `ReadOptions`.
+    It is detected from the `first_lines`, by the rules of `ReadOptions`.
     """
     comments = _comments(lines, count)
     filled = list(islice((line for line in lines[comments:] if line.strip()), _SAMPLE_LINES))
     if not filled:
-        raise EmptyFileError(f"{file} is empty: lines of row, column and value were expected; check the file")
+        raise EmptyFileError(
+            f"{file} is empty, but lines of row, column and value were expected; check the file"
+        )
     separator = options.separator or _guess_separator(file, filled, options, count)
     cells = [_split(line, separator) for line in filled]
     width = len(cells[0])
     if width > _MOST_COLUMNS:
         raise DataError(
-            f"{file} has {width} columns: a table of row, column and value was expected; a whole matrix "
-            "is read as .npz or .mtx"
+            f"{file} has {width} columns, but a table of row, column and value was expected; save a whole "
+            "matrix as .npz or .mtx"
         )
     names = _header(file, filled, cells, options, count)
     if names is not None and len(cells) == 1:
@@ -98,29 +100,29 @@ def sniff(file: RatingsFile, lines: list[str], options: ReadOptions, count: int)
 
 
 def first_lines(file: RatingsFile, encoding: str | None) -> list[str]:
-    """Return the first lines, without a last one that the sample cuts in two.
+    """Return the first lines, without a last line that the sample cuts in two.
 
-    What is not in the encoding stands as replacement characters: perhaps nobody asks for it.
+    Bytes that are invalid in the encoding become replacement characters, as they may be in unused columns.
     """
     with closing(utf8_pieces(file, encoding, _SAMPLE_BYTES)) as pieces:
         sample, more = next(pieces, b""), next(pieces, b"")
-    if more == b"\n":  # a carriage return at the end, which might have had a line feed behind it
+    if more == b"\n":  # a carriage return at the end, perhaps followed by a line feed
         sample, more = sample + more, b""
     if more and not sample.endswith(b"\n"):
         sample = sample[: sample.rfind(b"\n") + 1]
         if not sample:
             raise DataError(
                 f"{file} has a first line of more than {_SAMPLE_BYTES >> 10} kB: this is not a table of row, "
-                "column and value; a whole matrix is read as .npz or .mtx"
+                "column and value; save a whole matrix as .npz or .mtx"
             )
-    # Not splitlines, which cuts at U+2028 and others too: these are letters of ids.
+    # Not splitlines, which also splits at U+2028 and others: these may occur in ids.
     return _LINE_END.split(sample.decode(errors="replace"))
 
 
 def _header(
     file: RatingsFile, lines: list[str], cells: list[list[str]], options: ReadOptions, count: int
 ) -> list[str] | None:
-    """Return the names of the columns where the first line is a header."""
+    """Return the names of the columns if the first line is a header."""
     names, columns = header_names(cells[0]), options.columns or ()
     if are_known(names, count) or any(column in names and not column.isdecimal() for column in columns):
         return names
@@ -130,8 +132,8 @@ def _header(
         others = any(_is_number(cell) for line in cells[1:] for cell in line)
         if options.columns is None or others:
             warnings.warn(
-                f"{file}: its first line, {shown(lines[0])}, is taken for a pair, as its names are not well "
-                "known; settle that with --columns, by names where it is a header, else by positions: 1,2.",
+                f"{file}: the first line, {shown(lines[0])}, is read as a pair, as it has no well-known "
+                "names; pass --columns with names if it is a header, or else with positions: 1,2.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -142,15 +144,15 @@ def _header(
 
 
 def header_names(cells: Sequence[str]) -> list[str]:
-    """Return the names in a header, without the types that RecBole writes behind them."""
+    """Return the names in a header, without the types that RecBole appends to them."""
     return [_TYPE_OF_RECBOLE.sub("", cell.strip().strip("\ufeff").strip()) for cell in cells]
 
 
 def _comments(lines: list[str], count: int) -> int:
-    """Return how many lines come before the table: comments, and empty lines among them.
+    """Return the number of lines before the table: comments, and empty lines among them.
 
-    They begin with ``#`` or ``%``. Where a letter follows, it may be an id, so that the line must lack what
-    ratings have: a number.
+    Comments begin with ``#`` or ``%``. If a letter follows, it may be an id; then the line is a comment only
+    if it has no number, as ratings have one.
     """
     comments = 0
     for number, line in enumerate(lines):
@@ -170,16 +172,16 @@ def _is_commented_header(text: str, count: int) -> bool:
 
 
 def _commented_header(comments: list[str], separator: str, width: int, count: int) -> list[str] | None:
-    """Return the names in the last comment, where these are names of columns."""
+    """Return the names in the last comment, if these are names of columns."""
     last = next((line.strip() for line in reversed(comments) if line.strip()), "")
     names = header_names(_split(last.lstrip("#% "), separator))
     return names if len(names) == width and are_known(names, count) else None
 
 
 def _guess_separator(file: RatingsFile, lines: list[str], options: ReadOptions, count: int) -> str:
-    """Return the separator that cuts all lines, or else most of them, into the same number of cells."""
+    """Return the separator that splits all lines, or else most of them, into equally many cells."""
     shares = {separator: _share(lines, separator, count) for kind in _SEPARATORS for separator in kind}
-    if not any(shares.values()):  # too few columns, which others will say
+    if not any(shares.values()):  # too few columns, which is reported later
         shares = {separator: _share(lines, separator, 2) for separator in shares}
     for kinds in (_SEPARATORS[:-1], _SEPARATORS[-1:]):
         for least in (1.0, 0.5):
@@ -192,13 +194,13 @@ def _guess_separator(file: RatingsFile, lines: list[str], options: ReadOptions, 
         if separator in lines[0].strip():
             return separator
     raise DataError(
-        f"{file} has one column: row, column and value were expected, separated by a tab, comma, "
+        f"{file} has one column, but row, column and value were expected, separated by a tab, comma, "
         "semicolon, '|', blanks or '::'; add the missing columns or pass --separator"
     )
 
 
 def _share(lines: list[str], separator: str, count: int) -> float:
-    """Return the part of the lines of which a separator makes as many cells as of most: ``count`` or more."""
+    """Return the share of lines with the most common number of cells, if that is at least ``count``."""
     if not any(separator in line for line in lines):
         return 0.0
     width, times = Counter(len(_split(line, separator)) for line in lines).most_common(1)[0]
@@ -206,7 +208,7 @@ def _share(lines: list[str], separator: str, count: int) -> float:
 
 
 def _decided(file: RatingsFile, lines: list[str], separators: list[str], count: int) -> str:
-    """Return the one of several separators that makes a known header, or ratings, of the lines."""
+    """Return the separator with which the lines have a known header, or hold ratings."""
     cells = {separator: [_split(line, separator) for line in lines] for separator in separators}
     named = [one for one in separators if are_known(header_names(cells[one][0]), count)]
     separators = named or separators
@@ -216,7 +218,7 @@ def _decided(file: RatingsFile, lines: list[str], separators: list[str], count: 
     if len(separators) == 1:
         return separators[0]
     found = " or ".join(f"{separator!r} ({len(cells[separator][0])} columns)" for separator in separators)
-    raise DataError(f"{file} may be separated by {found}; say by which with --separator")
+    raise DataError(f"{file} may be separated by {found}; choose one with --separator")
 
 
 def _all_have_numbers(cells: list[list[str]]) -> bool:
@@ -233,7 +235,7 @@ def _split(line: str, separator: str) -> list[str]:
 
 
 def _with_single_blanks(data: bytes) -> bytes:
-    """Return lines without blanks at their ends, and with one for several in between, outside of quotes."""
+    """Return lines without outer blanks and with single inner blanks, except in quotes."""
     at_an_end = data[:1] == b" " or data[-1:] == b" "
     if not (at_an_end or any(blanks in data for blanks in (b"  ", b"\n ", b" \n", b" \r"))):
         return data

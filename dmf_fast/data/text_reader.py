@@ -54,8 +54,8 @@ def text_chunks(
 def parsed_pieces(table: TextTable, block: TextBlock) -> Iterator[tuple[TextBlock, ParsedBlock]]:
     """Yield the columns of a block: ids as int64 or text, float64 values, int64 times.
 
-    A block with bad lines comes in pieces, so that the slow repair has little to look at. Raises
-    `TextIdsFound` where an id is text that should be an integer.
+    A block with bad lines is split into pieces, so that the slow repair applies to few lines. Raises
+    `TextIdsFound` if an id that should be an integer is text.
     """
     data = table.dialect.delimited(block.data)
     if data:
@@ -63,20 +63,20 @@ def parsed_pieces(table: TextTable, block: TextBlock) -> Iterator[tuple[TextBloc
 
 
 def _parsed(table: TextTable, block: TextBlock) -> Iterator[tuple[TextBlock, ParsedBlock]]:
-    """Yield what is parsed at once, or else with ids as text, which may be integers, or cell by cell."""
+    """Parse a block at once; if that fails, with ids as text; if that fails too, cell by cell."""
     parsed, with_text = None, with_text_ids(table.columns)
     has_integers = with_text != table.columns
     if not (has_integers and _has_leading_zeros(block.data, table.dialect.delimiter)):
         parsed = _parsed_at_once(table, table.columns, block)
     if parsed is None and has_integers:
-        # The beginning says soon where ids are text, or lines are bad.
+        # The beginning tells quickly whether ids are text or lines are bad.
         head = next(block.pieces(1 + len(block.data) // _REPAIRED_BYTES))
         if _parsed_at_once(table, with_text, head) is not None:
             parsed = _parsed_at_once(table, with_text, block)
     if parsed is not None:
         yield block, parsed
         return
-    # Cells that are few for the columns, and one line, are not cut.
+    # Blocks with few lines for their width are not split.
     is_large = len(block.data) > max(_REPAIRED_BYTES, 2 * _PIECES * table.dialect.width)
     pieces = list(block.pieces(_PIECES)) if is_large else []
     if len(pieces) < 2:
@@ -86,10 +86,10 @@ def _parsed(table: TextTable, block: TextBlock) -> Iterator[tuple[TextBlock, Par
 
 
 def _parsed_at_once(table: TextTable, columns: list[TextColumn], block: TextBlock) -> ParsedBlock | None:
-    """Return the columns of a block, None where not every line is good."""
+    """Return the columns of a block, or None if a line is bad."""
     try:
         arrays = parse(table, columns, block.data)
-        # A quotation mark that is not closed joins lines, without an error.
+        # An unclosed quotation mark joins lines without an error.
         if b'"' in block.data and len(arrays[0]) != count_filled(block.data):
             return None
         by_role = {column.role: array for column, array in zip(columns, arrays, strict=True)}
@@ -103,7 +103,7 @@ def _parsed_at_once(table: TextTable, columns: list[TextColumn], block: TextBloc
 
 
 def _has_leading_zeros(data: bytes, delimiter: str) -> bool:
-    """Return whether some cell may begin with a zero that a digit or an x follows.
+    """Return whether some cell may begin with a zero followed by a digit or an x.
 
     Arrow reads 007 and -007 as integers, and 0x1F as 31.
     """
@@ -118,7 +118,7 @@ def _has_leading_zeros(data: bytes, delimiter: str) -> bool:
 
 
 def _begins_cell(letters: NDArray[np.uint8], delimiter: str) -> NDArray[np.bool_]:
-    """Return behind which letters a cell may begin: blanks, quotes, line ends, signs, all below a point."""
+    """Return after which characters a cell may begin: blanks, quotes, line ends, signs, all below a point."""
     begins: NDArray[np.bool_] = letters < ord(".")
     if delimiter >= ".":
         begins |= letters == ord(delimiter)

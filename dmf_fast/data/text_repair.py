@@ -1,4 +1,4 @@
-"""Finds out which lines of a block of text are bad, and why: slow, and only for blocks that do not parse."""
+"""Finds which lines of a block of text are bad, and why: slow, only for blocks that do not parse."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:nan|inf|infinity)$
 
 
 def repaired_block(table: TextTable, block: TextBlock) -> ParsedBlock:
-    """Read every cell of the wanted columns as text, and say what keeps lines from being entries.
+    """Read every cell of the wanted columns as text, and describe the problems of bad lines.
 
-    A cell that cannot be used is missing in the result, and its row is in one of the problems.
+    An unusable cell is missing in the result, and its row is in one of the problems.
     """
     cells, problems = _cells(table, block)
     arrays: dict[int, pa.Array] = {}
-    # Ids last: those of lines that are bad anyway do not decide whether a column holds text.
+    # Ids last: ids of bad lines must not decide whether a column holds text.
     for column in sorted(table.columns, key=lambda column: -column.role):
         text = cells[column.role]
         if column.role < 2:
@@ -44,7 +44,7 @@ def repaired_block(table: TextTable, block: TextBlock) -> ParsedBlock:
 
 
 def _cells(table: TextTable, block: TextBlock) -> tuple[dict[int, pa.Array], list[Problem]]:
-    """Return the text of the wanted cells by role, missing in lines of another width, which are a problem."""
+    """Return the text of the wanted cells by role, missing in lines of another width, which are bad."""
     columns = [replace(column, kind=pa.large_string()) for column in table.columns]
     data, unclosed = _marked(block.data), frozenset[int]()
     try:
@@ -69,18 +69,18 @@ def _cells(table: TextTable, block: TextBlock) -> tuple[dict[int, pa.Array], lis
 
     def words(row: int) -> str:
         if row in unclosed:
-            return "a quotation mark is opened and not closed; mend the line"
+            return "a quotation mark is opened but not closed; fix the line"
         dialect = table.dialect
         return (
             f"{dialect.width} columns separated by {dialect.separator!r} were expected, as in the first "
-            f"line, but {found[row]} found; mend the line (a truncated file ends like this)"
+            f"line, but {found[row]} found; fix the line (a truncated file ends like this)"
         )
 
     return cells, [Problem(~good, words)]
 
 
 def _marked(data: bytes) -> bytes:
-    """Return UTF-8 in which a character that no text holds stands for each byte that is no part of it."""
+    """Return UTF-8 in which each invalid byte is replaced by a character that occurs in no text."""
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -89,14 +89,14 @@ def _marked(data: bytes) -> bytes:
 
 
 def _checked(table: TextTable, block: TextBlock, column: TextColumn, cells: pa.Array) -> pa.Array:
-    """Return cells; an id that cannot be decoded raises a `DataError`; such a number counts as missing."""
+    """Return the cells; an id that is invalid in the encoding raises a `DataError`."""
     spoilt = pc.fill_null(pc.match_substring(cells, _NO_TEXT), False)
     if column.role < 2 and pc.any(spoilt).as_py():
         row = spoilt.index(True).as_py()
         place, key = table.place(block.lines_before)(row), cells[row].as_py().replace(_NO_TEXT, "\ufffd")
         raise DataError(
-            f"{place}: the {ROLES[column.role]} id {shown(key)} is no text of the encoding; name it with "
-            "--encoding, such as latin-1, or save the file as UTF-8"
+            f"{place}: the {ROLES[column.role]} id {shown(key)} is not valid in the encoding; pass the right "
+            "one with --encoding, such as latin-1, or save the file as UTF-8"
         )
     return cells
 
@@ -104,7 +104,7 @@ def _checked(table: TextTable, block: TextBlock, column: TextColumn, cells: pa.A
 def _parsed(
     table: TextTable, columns: list[TextColumn], data: bytes
 ) -> tuple[list[pa.Array], list[csv.InvalidRow]]:
-    """Return the cells of lines of the right width, and the other lines; there is a row for each line."""
+    """Return the cells of the lines with the right width, and the other lines."""
     wrong: list[csv.InvalidRow] = []
 
     def skip(row: csv.InvalidRow) -> str:
@@ -113,24 +113,24 @@ def _parsed(
 
     arrays = parse(table, columns, data, skip)
     if len(arrays[0]) + len(wrong) != count_filled(data):
-        raise pa.ArrowInvalid("a quotation mark is opened and not closed")
+        raise pa.ArrowInvalid("a quotation mark is opened but not closed")
     return arrays, wrong
 
 
 def _without_unclosed_quotes(data: bytes, delimiter: bytes) -> tuple[bytes, frozenset[int]]:
-    """Return the lines in which a quotation mark is not closed as lines of one cell, and which they are."""
+    """Replace every line with an unclosed quotation mark by one cell; return the text and these lines."""
     lines = [line for line in data.split(b"\n") if line not in (b"", b"\r")]
     unclosed = frozenset(k for k, line in enumerate(lines) if _is_unclosed(line, delimiter))
     return b"\n".join(b"?" if k in unclosed else line for k, line in enumerate(lines)) + b"\n", unclosed
 
 
 def _is_unclosed(line: bytes, delimiter: bytes) -> bool:
-    """Return whether a cell that begins with a quotation mark goes on behind the line."""
+    """Return whether a cell that begins with a quotation mark continues after the line."""
     start = 0
     while start < len(line):
         if line[start : start + 1] == b'"':
             end = line.find(b'"', start + 1)
-            while line[end + 1 : end + 2] == b'"' and end >= 0:  # two of them are a letter
+            while line[end + 1 : end + 2] == b'"' and end >= 0:  # a doubled one is a character
                 end = line.find(b'"', end + 2)
             if end < 0:
                 return True
@@ -152,10 +152,10 @@ def _numbers(text: pa.Array) -> tuple[pa.Array, Problem]:
     numbers = pc.match_substring_regex(trimmed, _NUMBER)
 
     def words(row: int) -> str:
-        return f"the {ROLES[2]} is {shown(text[row].as_py())} where a number was expected; " + (
+        return f"the {ROLES[2]} is {shown(text[row].as_py())}, but a number was expected; " + (
             _POINT
             if _has_comma(text[row].as_py())
-            else "mend the line, or name the column of numbers with --columns"
+            else "fix the line, or choose the column of numbers with --columns"
         )
 
     return pc.if_else(numbers, trimmed, None).cast(pa.float64()), Problem(_false(numbers), words)
@@ -170,14 +170,14 @@ def _times(text: pa.Array) -> tuple[pa.Array, Problem]:
 
     def words(row: int) -> str:
         return (
-            f"the {ROLES[3]} is {shown(text[row].as_py())} where seconds, a date or an ISO 8601 time was "
-            "expected; mend the line"
+            f"the {ROLES[3]} is {shown(text[row].as_py())}, but seconds, a date or an ISO 8601 time was "
+            "expected; fix the line"
         )
 
     return seconds, Problem(wrong, words)
 
 
 def _false(condition: pa.Array) -> NDArray[np.bool_]:
-    """Return where ``condition`` is false; missing is not."""
+    """Return where ``condition`` is false and not missing."""
     found: NDArray[np.bool_] = pc.fill_null(pc.invert(condition), False).to_numpy(zero_copy_only=False)
     return found

@@ -1,4 +1,4 @@
-"""A delimited text table: how its wanted columns stand in the text, and pyarrow's parser for them."""
+"""The wanted columns of a delimited text table, and pyarrow's parser for them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TextColumn:
 
 @dataclass(frozen=True)
 class TextTable:
-    """The wanted columns of a text; lines that match ``without`` are no rows, see `LineOfFile`."""
+    """The wanted columns of a text; lines that match ``without`` are not rows, see `LineOfFile`."""
 
     file: RatingsFile
     dialect: TextDialect
@@ -46,14 +46,14 @@ class TextTable:
         return [column for column in self.columns if column.role < 2]
 
     def place(self, lines_before: int) -> LineOfFile:
-        """Return the place of the rows behind so many lines of the file."""
+        """Return the place of the rows after the first ``lines_before`` lines."""
         without = self.without or self.dialect.empty_line
         return LineOfFile(self.file, self.dialect.skipped_lines, lines_before, without, self.encoding)
 
 
 @dataclass(frozen=True)
 class ParsedBlock:
-    """The wanted columns of a block by role, a row for each line that is not empty, and faults of rows."""
+    """The wanted columns of a block by role, with a row for each nonempty line, and problems of rows."""
 
     arrays: dict[int, pa.Array]
     problems: Sequence[Problem] = ()
@@ -65,14 +65,14 @@ def id_column(role: int, position: int, *, text: bool) -> TextColumn:
 
 
 def with_text_ids(columns: Sequence[TextColumn]) -> list[TextColumn]:
-    """Return the columns with those of ids as text."""
+    """Return the columns, with ids as text."""
     return [replace(column, kind=pa.large_string()) if column.role < 2 else column for column in columns]
 
 
 def table_ids(column: TextColumn, ids: pa.Array, bad: NDArray[np.bool_] | None = None) -> pa.Array:
-    """Return the ids of a column, int64 or text, as they were parsed, as what it holds.
+    """Return parsed ids, int64 or text, in the kind of the column.
 
-    Raises `TextIdsFound` where they should be integers and a row that is not ``bad`` has another.
+    Raises `TextIdsFound` if they should be integers and a row that is not ``bad`` has another id.
     """
     if ids.type == pa.int64():
         return ids
@@ -91,9 +91,10 @@ def parse(
     data: bytes,
     invalid_row_handler: Callable[[csv.InvalidRow], str] | None = None,
 ) -> list[pa.Array]:
-    """Return columns of delimited lines; a cell that does not fit its type is a `pyarrow.ArrowInvalid`.
+    """Return columns of delimited lines.
 
-    A row of another width is one, too, unless ``invalid_row_handler`` returns ``"skip"``.
+    Raises `pyarrow.ArrowInvalid` if a cell does not fit its type, or if a row has another width, unless
+    ``invalid_row_handler`` returns ``"skip"``.
     """
     names = [str(position) for position in range(table.dialect.width)]
     chosen = [names[column.position] for column in columns]
@@ -101,9 +102,9 @@ def parse(
         pa.BufferReader(data),
         csv.ReadOptions(
             column_names=names,
-            # A line must not be longer; where lines are looked at one by one, it may.
+            # No line may be longer, except in the repair, which reads line by line.
             block_size=max(_ARROW_BLOCK_BYTES, 0 if invalid_row_handler is None else len(data)),
-            # An Arrow thread that lets go of a Python function while the interpreter ends aborts the process.
+            # An Arrow thread that releases a Python function while the interpreter exits aborts the process.
             use_threads=invalid_row_handler is None,
         ),
         csv.ParseOptions(delimiter=table.dialect.delimiter, invalid_row_handler=invalid_row_handler),
@@ -118,5 +119,5 @@ def parse(
 
 
 def one_array(column: pa.ChunkedArray) -> pa.Array:
-    """Return the column in one piece."""
+    """Return the column as one array."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

@@ -1,4 +1,4 @@
-"""Times of any form to whole seconds; integers stay as they are."""
+"""Converts times in any form to whole seconds; integers are kept."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _FORMS = (
     (r"^\d{4}-\d\d-\d\d", pa.timestamp("us")),
 )
 _BEYOND_INT64 = 2.0**63
-_FIRST_MILLISECOND = 3 * 10**11  # of 1979; as seconds behind the year 9999
+_FIRST_MILLISECOND = 3 * 10**11  # 1979 in milliseconds; beyond the year 9999 in seconds
 
 
 def time_type(cell: str) -> pa.DataType:
-    """Return the type to read times as, judged by one of them: a number, a date or an ISO 8601 time."""
+    """Return the type of times, judging by one of them: a number, a date or an ISO 8601 time."""
     if _INTEGER.fullmatch(cell):
         return pa.int64()
     try:
@@ -37,16 +37,16 @@ def time_type(cell: str) -> pa.DataType:
 
 
 def to_seconds(times: pa.Array) -> pa.Array:
-    """Return int64 seconds since 1970 (UTC where no zone is given), missing where ``times`` are or are none.
+    """Return int64 seconds since 1970 (UTC unless a zone is given).
 
-    Integers stay as they are, fractions are rounded down. Raises `pyarrow.ArrowException` where the type is
-    not one of times.
+    Invalid times become missing. Integers are kept, and fractions are rounded down. Raises
+    `pyarrow.ArrowException` if the type is not one of times.
     """
     kind = times.type
     if is_text(kind):
         return text_to_seconds(times)[0]
     if pa.types.is_floating(kind):
-        fits = pc.less(pc.abs(times), _BEYOND_INT64)  # false for NaN, too
+        fits = pc.less(pc.abs(times), _BEYOND_INT64)  # also false for NaN
         return pc.floor(pc.if_else(fits, times, None)).cast(pa.int64())
     if pa.types.is_timestamp(kind):
         return (
@@ -60,7 +60,7 @@ def to_seconds(times: pa.Array) -> pa.Array:
 
 
 def text_to_seconds(times: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
-    """Return seconds of text of any forms, missing where it is no time, and where that is."""
+    """Return seconds of text in any form, missing where it is not a time, and a mask of these places."""
     trimmed = pc.utf8_trim_whitespace(times)
     seconds = pa.nulls(len(times), pa.int64())
     for form, kind in _FORMS:
@@ -74,22 +74,22 @@ def text_to_seconds(times: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
 
 
 def warn_of_mixed_units(times: NDArray[np.int64]) -> None:
-    """Warn where some times seem to be seconds and others milliseconds or finer."""
+    """Warn if some times seem to be seconds and others milliseconds or finer."""
     if (
         len(times)
         and times.max() >= _FIRST_MILLISECOND
         and ((times > 0) & (times < _FIRST_MILLISECOND)).any()
     ):
         warnings.warn(
-            f"some times seem to be seconds and others milliseconds, such as {times.max()}, so that their "
-            "order is wrong; give all in one unit.",
+            f"some times seem to be in seconds and others in milliseconds, such as {times.max()}, so their "
+            "order is wrong; convert all to one unit.",
             UserWarning,
             stacklevel=2,
         )
 
 
 def _converted(cells: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Return text of one form as seconds, missing where a cell turns out not to be a time."""
+    """Return text of one form as seconds, missing where a cell is not a time."""
     try:
         return to_seconds(cells.cast(kind))
     except pa.ArrowException:

@@ -1,4 +1,4 @@
-"""Using a trained model: predictions, recommendations, similar lines, export and a model card."""
+"""Uses of a trained model: predictions, recommendations, similar items, export and a model card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Factors and biases with the ids of their rows and columns, in files that other software reads."""
+"""Exports factors and biases with the ids of rows and columns to files that other software reads."""
 
 from __future__ import annotations
 
@@ -20,32 +20,33 @@ _FORMAT = "dmf_fast factors"
 
 
 def export_factors(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, path: str | Path) -> None:
-    """Write factors, biases and ids to ``path``, in the format that its suffix names.
+    """Write factors, biases and ids to ``path``, in the format of its suffix.
 
-    The prediction for row i and column j is ``mean + bias_i + bias_j + factors_i · factors_j``, whatever the
-    format; where the model has no biases, zeros are written.
+    In every format, the prediction for row i and column j is ``mean + bias_i + bias_j + factors_i ·
+    factors_j``; for a model without biases, zeros are written.
 
     ``.npz``
-        Arrays of NumPy: ``row_factors`` ``(m, h)``, ``column_factors`` ``(n, h)``, ``row_bias``,
+        NumPy arrays: ``row_factors`` ``(m, h)``, ``column_factors`` ``(n, h)``, ``row_bias``,
         ``column_bias``, ``mean``, and ``row_ids`` and ``column_ids``, int64 or text.
     ``.safetensors``
-        Tensors of these names. Text is kept as Arrow keeps it: the id k is the UTF-8 text
+        Tensors with the same names. Text is stored as in Arrow: the id k is the UTF-8 text
         ``row_ids.text[row_ids.offsets[k] : row_ids.offsets[k + 1]]``.
     ``.parquet``
-        A folder with ``rows.parquet`` and ``columns.parquet``: one row an id, with ``id``, ``factors`` (a
-        list of fixed size) and ``bias``; the mean stands in the metadata of both, as ``mean``.
+        A folder with ``rows.parquet`` and ``columns.parquet``: one row per id, with ``id``, ``factors`` (a
+        list of fixed size) and ``bias``; the metadata of both hold ``mean``.
 
-    Files are replaced, and appear when they are whole.
+    Existing files are replaced, and files appear once they are complete.
 
     Args:
-        two_factors: see `collapse`; one of less ``rank`` makes smaller files.
-        row_ids: of the m rows.
-        column_ids: of the n columns.
-        path: in a folder that is created.
+        two_factors: see `collapse`; a lower ``rank`` makes smaller files.
+        row_ids: ids of the m rows.
+        column_ids: ids of the n columns.
+        path: the file or folder; missing parent folders are created.
 
     Raises:
-        ValueError: the suffix is another, the ids are of other counts than rows and columns or neither
-            integers nor text, or text ids end in NUL, which NumPy would drop.
+        ValueError: the suffix is unknown; the ids do not match the numbers of rows and columns, or are
+            neither integers nor text; or text ids end in NUL, which NumPy would drop.
+        FileExistsError: the folder of a ``.parquet`` export holds other files.
         OSError: ``path`` cannot be written.
 
     Example:
@@ -64,7 +65,7 @@ def export_factors(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, p
     for name, ids, count in zip(("row", "column"), (row_ids, column_ids), two_factors.shape, strict=True):
         if not isinstance(ids.ids, pa.Array):
             raise ValueError(
-                f"`{name}_ids` must be integers or text, got others; make them text, as with str"
+                f"`{name}_ids` must be integers or text, got others; convert them to text, such as by str"
             )
         if len(ids) != count:
             raise ValueError(
@@ -90,11 +91,13 @@ def _write_parquet(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, p
     import pyarrow.parquet as pq  # here, as it is slow to import
 
     if path.is_file():
-        raise FileExistsError(f"{path} must be a folder, got a file; name another or remove it")
+        raise FileExistsError(f"{path} must be a folder, got a file; name another folder or remove the file")
     for entry in sorted(path.iterdir() if path.exists() else ()):
         if not _is_exported(entry):
             name = printable(entry.name)
-            raise FileExistsError(f"{path} must hold factors only, got {name}, too; name another folder")
+            raise FileExistsError(
+                f"{path} must hold exported factors only, but also holds {name}; name another folder"
+            )
     arrays = _arrays(two_factors)
     metadata = {"format": _FORMAT, "mean": repr(two_factors.mean)}
     with atomic_folder(path) as partial:
@@ -104,7 +107,7 @@ def _write_parquet(two_factors: TwoFactors, row_ids: IdMap, column_ids: IdMap, p
 
 
 def _is_exported(path: Path) -> bool:
-    """Say whether a file has come from here, and not only its name."""
+    """Return whether a file was written by an export, judging by its content as well as its name."""
     import pyarrow.parquet as pq
 
     try:
@@ -147,7 +150,7 @@ def _numpy_ids(ids: IdMap) -> np.ndarray:
 def _id_tensors(name: str, ids: IdMap) -> dict[str, np.ndarray]:
     if not ids.holds_text:
         return {name: ids.ids.to_numpy()}
-    whole = pa.concat_arrays([ids.ids])  # begins at the begin of its buffers
+    whole = pa.concat_arrays([ids.ids])  # starts at offset 0 of its buffers
     _, offsets, text = whole.buffers()
     return {
         f"{name}.offsets": np.frombuffer(offsets, np.int64, len(whole) + 1),

@@ -1,4 +1,4 @@
-"""Checks of the indices and ids that predictions are asked for."""
+"""Checks of the indices and ids for which predictions are requested."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from dmf_fast.observations.validation import read_indices
 
 
 def checked_indices(name: str, given: Any, size: int, *, unknown: bool = False) -> Tensor:
-    """Return indices of a matrix's lines as a new int64 tensor on the CPU, ``(len,)``.
+    """Return indices of rows or columns as a new int64 tensor on the CPU, ``(len,)``.
 
     Args:
-        name: what errors call them.
-        given: integers from 0 to ``size - 1``: an array, a tensor or a list.
-        size: how many lines there are.
-        unknown: whether -1, an id that the model does not know, is allowed too.
+        name: name of the argument in errors.
+        given: integers from 0 to ``size - 1``, shape ``(len,)``: an array, a tensor or a list.
+        size: number of rows or columns.
+        unknown: whether -1, an id that the model does not know, is also allowed.
 
     Raises:
-        TypeError: they are not integers.
+        TypeError: the indices are not integers.
         ValueError: they are not one-dimensional.
-        IndexError: one is out of range.
+        IndexError: an index is out of range.
 
     Example:
         >>> checked_indices("rows", [2, -1], 3, unknown=True)
@@ -44,9 +44,9 @@ def checked_indices(name: str, given: Any, size: int, *, unknown: bool = False) 
 
 
 def filter_indices(name: str, given: Any, ids: IdMap) -> NDArray[np.int64]:
-    """Return the indices of the ids of an item filter, -1 for those that the model does not know.
+    """Return the indices of the ids of an item filter, -1 for ids that the model does not know.
 
-    A `UserWarning` says how many of these there are.
+    A `UserWarning` counts the unknown ids.
 
     >>> filter_indices("exclude", ["b", "a"], IdMap(["a", "b"])).tolist()
     [1, 0]

@@ -1,4 +1,4 @@
-"""A trained model as it is kept in a file, with what predictions need besides the factors."""
+"""A trained model with everything that predictions need, as it is saved to a file."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Predictions:
     """Predictions at pairs of indices.
 
     Attributes:
-        values: ``(len,)``, float64.
-        known: ``(len,)``, False where the model does not know an id and the value is a fallback.
+        values: float64, ``(len,)``.
+        known: bool, ``(len,)``; False where an id is unknown and the value is a fallback.
 
     """
 
@@ -45,13 +45,13 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Predictor:
-    """Predicts at pairs of indices, of which some may be unknown (-1).
+    """Predicts at pairs of indices; an index of -1 stands for an unknown id.
 
     Attributes:
-        model: a model of the values themselves; `dmf_fast.completion.rescaled` makes one of a
-            model of standardized values.
+        model: a model of the values themselves; `dmf_fast.completion.rescaled` converts a model of
+            standardized values.
         training_mean: the mean of the training values.
-        lowest: the least training value.
+        lowest: the smallest training value.
         highest: the largest training value.
         clip: whether predictions are clipped to the range of the training values.
 
@@ -74,9 +74,9 @@ class Predictor:
         """Return the predictor of a model that was trained on ``observed``.
 
         Args:
-            model: trained on all of the entries, or on most of them.
-            observed: what the range of the values and, unless ``centered``, their mean are taken from.
-            centered: whether ``model.mean`` is the mean of what it was trained on.
+            model: trained on all or most of the entries.
+            observed: the entries, for the range of their values and, unless ``centered``, their mean.
+            centered: whether ``model.mean`` is the mean of the training values.
             clip: whether predictions are clipped to the range of the values.
 
         Example:
@@ -90,20 +90,23 @@ class Predictor:
         return cls(model, mean, *value_range(observed), clip=clip)
 
     def predict(self, rows: Any, columns: Any, *, clip: bool = True) -> Predictions:
-        """Return the predictions, in blocks: never the dense matrix.
+        """Return the predictions, in blocks: the dense matrix is never formed.
 
-        A pair with an unknown id falls back to the mean of the training values, plus the biases that are
-        known where the model was trained on centered values. Such pairs are flagged.
+        The prediction for a pair with an unknown id is the mean of the training values, plus the known bias
+        if the model was trained on centered values. Such pairs are flagged.
 
         Args:
-            rows: integers from 0 to m-1, or -1 for an id that the model does not know, ``(len,)``.
+            rows: integers from 0 to m-1, or -1 for an unknown id, ``(len,)``.
             columns: integers from 0 to n-1, or -1, ``(len,)``.
-            clip: False leaves the predictions as they are, whatever the predictor is set to.
+            clip: False to return unclipped predictions, regardless of the attribute ``clip``.
+
+        Returns:
+            Values and flags, ``(len,)`` each.
 
         Raises:
             TypeError: the indices are not integers.
-            ValueError: they are not one-dimensional and of one length.
-            IndexError: one lies outside the matrix.
+            ValueError: they are not one-dimensional, or differ in length.
+            IndexError: an index is out of range.
 
         """
         rows = checked_indices("rows", rows, self.model.shape[0], unknown=True)
@@ -118,12 +121,25 @@ class Predictor:
         return Predictions(self.clipped(result) if clip else result, known.numpy())
 
     def clipped(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the predictions within the range of the training values, where that is asked for."""
+        """Return predictions clipped to the range of the training values if ``clip`` is set, else unchanged.
+
+        Args:
+            values: float64, of any shape.
+
+        Returns:
+            float64, of the same shape.
+
+        Example:
+            >>> predictor = Predictor(DeepMatrixFactorization((4, 3), 2), 3.5, 1.0, 5.0, clip=True)
+            >>> predictor.clipped(np.array([0.5, 4.0])).tolist()
+            [1.0, 4.0]
+
+        """
         return np.clip(values, self.lowest, self.highest) if self.clip else values
 
     def _fallback(self, rows: Tensor, columns: Tensor) -> Tensor:
         level = torch.full((len(rows),), self.training_mean, dtype=torch.float64, device="cpu")
-        # Without centring the biases hold the mean themselves, which cannot be told apart.
+        # Without centering, the biases include the mean, which cannot be separated.
         centered = self.model.mean.item() != 0.0 or self.training_mean == 0.0
         for bias, indices in ((self.model.row_bias, rows), (self.model.column_bias, columns)):
             if bias is not None and centered:
@@ -136,7 +152,7 @@ class Predictor:
         save_tensors(tensors, path, MODEL_KIND, self.facts(self.model.shape))
 
     def facts(self, shape: tuple[int, int]) -> str:
-        """Return what the file says besides its tensors, for a model of that shape."""
+        """Return the metadata of the file for a model of ``shape``."""
         model = self.model
         description = {
             "shape": list(shape),
@@ -151,11 +167,11 @@ class Predictor:
         return json.dumps(description)
 
     @classmethod
-    @torch.inference_mode(False)  # what is read there can be trained on elsewhere
+    @torch.inference_mode(False)  # so that the loaded model can be trained
     def load(cls, path: Path, *, checked: bool = False) -> Predictor:
-        """Read a model written by `save`; a `DataError` says why that was not possible.
+        """Read a model written by `save`; a `DataError` says why it cannot be read.
 
-        ``checked``: whether the file has been compared with a digest already.
+        ``checked``: whether the file has already been compared with a digest.
         """
         with reading(path, "a model of dmf-fast complete", "name the folder that it wrote", DataError):
             tensors, text = load_tensors(path, MODEL_KIND, checked=checked)
@@ -166,7 +182,7 @@ class Predictor:
 
 
 def _model_of(tensors: dict[str, Tensor]) -> DeepMatrixFactorization:
-    """Return the model of these tensors, of which `_check_parts` has found all to be there."""
+    """Return the model of these tensors, which `_check_parts` has checked."""
     factors = [tensors[f"factors.{j}"] for j in range(sum(name.startswith("factors.") for name in tensors))]
     model = DeepMatrixFactorization.of_factors(factors)
     if "row_bias" in tensors:
@@ -177,7 +193,7 @@ def _model_of(tensors: dict[str, Tensor]) -> DeepMatrixFactorization:
 
 
 class _Facts(msgspec.Struct, forbid_unknown_fields=True):
-    """What the file of a model says besides its tensors."""
+    """Metadata of the file of a model."""
 
     shape: tuple[_Size, _Size]
     hidden: list[_Size]
@@ -190,7 +206,7 @@ class _Facts(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def _check_parts(facts: _Facts, tensors: dict[str, Tensor]) -> None:
-    """Raise a `ValueError` where tensors are not those of the facts, before anything is made of these."""
+    """Raise a `ValueError` if the tensors do not match the metadata."""
     if facts.dtype not in _DTYPES:
         raise ValueError(f"its dtype is {facts.dtype!r}")
     rows, columns = facts.shape
@@ -205,6 +221,6 @@ def _check_parts(facts: _Facts, tensors: dict[str, Tensor]) -> None:
         found = tensors.get(name)
         expected = (_DTYPES[facts.dtype], shapes.get(name))
         if found is None or (found.dtype, tuple(found.shape)) != expected:
-            raise ValueError(f"its tensor {name!r} is not of the shape and dtype that it says")
+            raise ValueError(f"its tensor {name!r} does not have the shape and dtype of its metadata")
         if not found.isfinite().all():
             raise ValueError(f"its tensor {name!r} holds numbers that are not finite")

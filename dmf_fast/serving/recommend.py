@@ -23,7 +23,8 @@ class Recommendations:
 
     Attributes:
         columns: ``(rows, k)``, int64; -1 where fewer than k columns are left for a row.
-        scores: the predictions there, of the dtype of the factors; minus infinity where the column is -1.
+        scores: ``(rows, k)``, the predictions, of the dtype of the factors; minus infinity where the column
+            is -1.
         known: ``(rows,)``, bool; False for rows given as -1, which get the columns with the highest bias.
 
     """
@@ -141,7 +142,7 @@ def _nothing(rows: Tensor, k: int, dtype: torch.dtype) -> Recommendations:
 
 
 def _most_liked(two_factors: TwoFactors, k: int) -> tuple[Tensor, Tensor]:
-    """Return the columns for a row of which nothing is known, and their scores without the mean."""
+    """Return the columns for an unknown row, and their scores without the mean."""
     columns = torch.full((k,), -1, device="cpu")
     scores = torch.full((k,), -torch.inf, dtype=two_factors.a.dtype, device="cpu")
     if two_factors.column_bias is not None:

@@ -1,4 +1,4 @@
-"""The columns that every row has been seen with, which are not recommended to it again."""
+"""The columns that every row has seen, which are not recommended to it again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SEEN_KIND = "dmf_fast seen columns"
 
 @dataclass(frozen=True, eq=False)
 class SeenColumns:
-    """Columns by row, compressed: those of row i are ``columns[offsets[i]:offsets[i + 1]]``, rising.
+    """Columns by row, in compressed sparse rows: row i has ``columns[offsets[i]:offsets[i + 1]]``, rising.
 
     Attributes:
         offsets: ``(m + 1,)``, int64, contiguous.
@@ -54,7 +54,7 @@ class SeenColumns:
 
     @classmethod
     def of(cls, observations: Observations) -> SeenColumns:
-        """Return the places of observed entries; of row blocks those of the rows of this process."""
+        """Return the columns of the observed entries; of row blocks, those of the rows of this process."""
         parts = [cls.of_pairs(*part.coordinates(), part.shape) for part in observations.parts]
         if len(parts) == 1:
             return parts[0]
@@ -65,10 +65,17 @@ class SeenColumns:
 
     @classmethod
     def of_pairs(cls, rows: Any, columns: Any, shape: tuple[int, int]) -> SeenColumns:
-        """Return pairs of indices, ``(nnz,)`` each and in any order; those that come again count once.
+        """Return the columns of pairs of indices.
+
+        Args:
+            rows: integers from 0 to m-1, ``(nnz,)``, in any order.
+            columns: integers from 0 to n-1, ``(nnz,)``. Repeated pairs count once.
+            shape: ``(m, n)``, numbers of rows and columns.
 
         Raises:
-            TypeError, ValueError, IndexError: they are not integers of one length that lie in the matrix.
+            TypeError: the indices are not integers.
+            ValueError: they are not one-dimensional, or differ in length.
+            IndexError: an index is out of range.
 
         Example:
             >>> SeenColumns.of_pairs([1, 1, 1], [2, 0, 2], (2, 3)).offsets
@@ -89,7 +96,7 @@ class SeenColumns:
     def read_parquet(cls, path: str | Path, shape: tuple[int, int]) -> SeenColumns:
         """Return the pairs of a Parquet file with the integer columns ``row`` and ``column``.
 
-        Raises a `DataError` where the file cannot be read or its pairs lie outside the matrix.
+        Raises a `DataError` if the file cannot be read or a pair is outside the matrix.
         """
         import pyarrow.parquet as pq  # here, as it is slow to import
 
@@ -104,22 +111,33 @@ class SeenColumns:
             ) from error
 
     def of_rows(self, rows: Tensor) -> Tensor:
-        """Return the columns of rows, int64 ``(rows,)``, one row after the other, int32.
+        """Return the columns of some rows, one row after the other.
 
-        >>> SeenColumns.of_pairs([0, 1, 1], [2, 0, 1], (2, 3)).of_rows(torch.tensor([1, 0]))
-        tensor([0, 1, 2], dtype=torch.int32)
+        Args:
+            rows: int64, ``(rows,)``, from 0 to m-1, in any order.
+
+        Returns:
+            int32, ``(nnz,)``, of all entries of these rows.
+
+        Raises:
+            IndexError: a row is out of range.
+
+        Example:
+            >>> SeenColumns.of_pairs([0, 1, 1], [2, 0, 1], (2, 3)).of_rows(torch.tensor([1, 0]))
+            tensor([0, 1, 2], dtype=torch.int32)
+
         """
         return seen_entries(rows, self.offsets, self.columns)[1]
 
     def within(self, rows: Tensor, columns: Tensor) -> SeenColumns:
-        """Return what some rows have seen among some columns, by the positions of these.
+        """Return what some rows have seen of some columns, which are renumbered by position.
 
         Args:
-            rows: int64, ``(rows,)``, in any order; the other rows are left without columns.
+            rows: int64, ``(rows,)``, in any order; other rows get no columns.
             columns: int64, ``(columns,)``, rising.
 
         Returns:
-            Seen columns of the shape ``(m, columns)``.
+            Seen columns of shape ``(m, columns)``.
 
         Example:
             >>> seen = SeenColumns.of_pairs([0, 1, 1], [2, 0, 2], (2, 3))
@@ -138,18 +156,18 @@ class SeenColumns:
         return SeenColumns(counts.cumsum(0), found[found >= 0].int(), shape)
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file that `load` maps; it appears when it is whole."""
-        # The 8-byte numbers first: they then lie at multiples of 8 in the file.
+        """Write a safetensors file that `load` maps; it appears once it is complete."""
+        # 8-byte numbers first, so that they are aligned in the file.
         tensors = {"offsets": self.offsets, "columns": self.columns}
         save_tensors(tensors, Path(path), SEEN_KIND, json.dumps(self.shape))
 
     @classmethod
     def load(cls, path: str | Path, *, checked: bool = False) -> SeenColumns:
-        """Return what `save` wrote, mapped: pages come into memory as they are needed.
+        """Return seen columns written by `save`, memory-mapped: pages are read as they are needed.
 
-        ``checked``: whether the file has been compared with a digest already.
+        ``checked``: whether the file has already been compared with a digest.
 
-        Raises a `DataError` where the file is another or damaged.
+        Raises a `DataError` if the file is of another kind or damaged.
         """
         with reading(path, "a file of seen columns", "write it with SeenColumns.save", DataError):
             tensors, text = load_tensors(Path(path), SEEN_KIND, checked=checked)
@@ -157,7 +175,7 @@ class SeenColumns:
 
 
 def _problem_with(offsets: Tensor, columns: Tensor, shape: tuple[int, int]) -> str | None:
-    """Return what is wrong: kernels trust what is said here."""
+    """Return what is wrong, or None: kernels trust these arrays."""
     if len(shape) != 2 or min(shape) < 0:
         return "`shape` must be two numbers of at least 0"
     if offsets.dtype != torch.int64 or offsets.shape != (shape[0] + 1,) or not offsets.is_contiguous():
@@ -175,5 +193,5 @@ def _problem_with(offsets: Tensor, columns: Tensor, shape: tuple[int, int]) -> s
         return f"`columns` must be from 0 to {shape[1] - 1}"
     rises = columns[1:] > columns[:-1]
     begins = offsets[1:-1]
-    rises[begins[(begins > 0) & (begins < nnz)] - 1] = True  # a row's first column may be lower
+    rises[begins[(begins > 0) & (begins < nnz)] - 1] = True  # the first column of a row may be lower
     return None if bool(rises.all()) else "the columns of a row must rise"

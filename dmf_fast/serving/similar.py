@@ -1,4 +1,4 @@
-"""Columns that are like a column, and rows that are like a row."""
+"""Columns that are similar to a column, and rows that are similar to a row."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from dmf_fast.serving.two_factors import TwoFactors
 
 @dataclass(frozen=True, eq=False)
 class Neighbors:
-    """The most similar lines of every one that was asked for, the most similar first.
+    """The most similar rows or columns for every requested one, most similar first.
 
     Attributes:
-        indices: ``(lines, k)``, int64; -1 where there are fewer others.
-        similarities: the cosines, of the dtype of the factors; minus infinity where the index is -1.
+        indices: int64, ``(asked, k)``; -1 where there are fewer than k others.
+        similarities: cosines, ``(asked, k)``, of the dtype of the factors; minus infinity where the index is
+            -1.
 
     """
 
@@ -30,15 +31,15 @@ class Neighbors:
 
 
 def similar_columns(two_factors: TwoFactors, columns: Any, k: int = 10) -> Neighbors:
-    """Return the ``k`` other columns whose factors have the largest cosine with those of each column.
+    """Return the ``k`` other columns whose factors have the largest cosine similarity with each column.
 
-    Factors are those of `TwoFactors.balanced`, so that the answer depends on the predictions and not on how
-    they are factored. Biases do not count. A column whose factors are all zero has the cosine 0 with every
-    other. Exact, and bitwise the same for any number of threads; ties come in rising order.
+    Factors are those of `TwoFactors.balanced`, so the result depends on the predictions and not on how they
+    are factored. Biases are ignored. A column whose factors are all zero has cosine 0 with every other
+    column. The result is exact, and bitwise the same for any number of threads; ties come in rising order.
 
     Args:
         two_factors: see `collapse`.
-        columns: integers from 0 to n-1, ``(columns,)``.
+        columns: integers from 0 to n-1, ``(asked,)``.
         k: from 1 to 2**24.
 
     Raises:
@@ -57,9 +58,19 @@ def similar_columns(two_factors: TwoFactors, columns: Any, k: int = 10) -> Neigh
 
 
 def similar_rows(two_factors: TwoFactors, rows: Any, k: int = 10) -> Neighbors:
-    """Return the ``k`` other rows whose factors have the largest cosine with those of each row.
+    """Return the ``k`` other rows whose factors have the largest cosine similarity with each row.
 
-    Everything is as for `similar_columns`.
+    See `similar_columns` for details.
+
+    Args:
+        two_factors: see `collapse`.
+        rows: integers from 0 to m-1, ``(asked,)``.
+        k: from 1 to 2**24.
+
+    Raises:
+        TypeError: ``rows`` or ``k`` are not integers.
+        ValueError: ``rows`` is not one-dimensional, or ``k`` is out of range.
+        IndexError: a row is out of range.
 
     Example:
         >>> similar_rows(TwoFactors(torch.tensor([[1.0], [2.0], [-1.0]]), torch.ones(1, 4)), [0], 2).indices
@@ -72,11 +83,11 @@ def similar_rows(two_factors: TwoFactors, rows: Any, k: int = 10) -> Neighbors:
 
 def _nearest(factors: Tensor, indices: Tensor, k: int) -> Neighbors:
     k = whole_number("k", k, least=1, most=_native.most_best_columns)
-    # In float64, which holds the square of every float32.
+    # In float64, in which squares of float32 do not overflow.
     directions = torch.nn.functional.normalize(factors.double(), eps=torch.finfo(torch.float64).tiny)
     directions = directions.to(factors.dtype).contiguous()
     lines = len(directions)
-    # Every line has been seen with itself.
+    # Every row has seen itself.
     offsets = torch.arange(lines + 1, device="cpu")
     itself = torch.arange(lines, dtype=torch.int32, device="cpu")
     transposed = directions.T.contiguous()

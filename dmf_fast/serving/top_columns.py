@@ -1,4 +1,4 @@
-"""The columns with the highest scores of many rows: by the operator on the CPU, by torch's own on a GPU."""
+"""The columns with the highest scores for many rows: by our operator on the CPU, by torch's on a GPU."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def top_columns(
     seen_columns: Tensor | None,
     k: int,
 ) -> tuple[Tensor, Tensor]:
-    """Return the ``k`` columns with the highest ``a_i · b_j + column_bias_j`` of each row, and these scores.
+    """Return the ``k`` columns with the highest ``a_i · b_j + column_bias_j`` for each row, and these scores.
 
-    The operator `dmf_fast.ops.operators.top_columns` has no CUDA kernel: elsewhere than on the CPU
-    `top_columns_in_blocks` takes its place. Arguments and result are the same; the result is on the CPU.
+    The operator `dmf_fast.ops.operators.top_columns` has no CUDA kernel: on other devices than the CPU,
+    `top_columns_in_blocks` replaces it. Arguments and result are the same; the result is on the CPU.
     """
     if a.device.type == "cpu":
         return operators.top_columns(a, b, column_bias, rows, seen_offsets, seen_columns, k)
@@ -47,7 +47,7 @@ def top_columns_in_blocks(
     seen_columns: Tensor | None,
     k: int,
 ) -> tuple[Tensor, Tensor]:
-    """Return what the operator returns, by torch's own operators on any device.
+    """Return the result of the operator, computed by torch operators on any device.
 
     Blocks of rows are scored against all columns and sorted: at most 2²⁴ scores at a time.
 
@@ -57,12 +57,12 @@ def top_columns_in_blocks(
         column_bias: ``(n,)`` or None.
         rows: ``(asked,)``, int64, from 0 to m-1.
         seen_offsets: ``(m + 1,)``, int64, or None; see `dmf_fast.serving.SeenColumns`.
-        seen_columns: ``(nnz,)``, int32: columns that are left out.
+        seen_columns: ``(nnz,)``, int32: columns to leave out.
         k: at least 1.
 
     Returns:
-        Columns, int64, and scores, ``(asked, k)`` each. Ties go to the lower column; -1 and minus infinity
-        stand where fewer are left.
+        Columns, int64, and scores, ``(asked, k)`` each. Ties are broken by the lower column; places without
+        a column hold -1 and minus infinity.
 
     Example:
         >>> a, b = torch.ones(1, 1), torch.tensor([[1.0, 3.0, 2.0]])
@@ -90,7 +90,7 @@ def top_columns_in_blocks(
 
 
 def seen_entries(rows: Tensor, offsets: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the seen columns of ``rows``, one row after the other: places in ``rows``, and columns."""
+    """Return the seen columns of ``rows``, one row after the other: positions in ``rows``, and columns."""
     counts = offsets[rows + 1] - offsets[rows]
     places = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), counts)
     first = counts.cumsum(0) - counts

@@ -1,4 +1,4 @@
-"""A trained model with its ids and what its rows have seen, as a folder: all that predictions need."""
+"""A folder with everything that predictions need: a trained model, its ids, and what rows have seen."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from dmf_fast.serving.two_factors import TwoFactors, collapse
 _FORMAT, _VERSION = "dmf_fast trained folder", 2
 FACTS = "trained.json"
 ROW_IDS, COLUMN_IDS, SEEN = "row_ids.parquet", "column_ids.parquet", "seen.safetensors"
-_KIND = "a folder of dmf-fast complete"
+_KIND = "a folder written by dmf-fast complete"
 _ADVICE = "name one, or train the model again"
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedFolder:
-    """A model with the id maps of its rows and columns; what else the folder holds is read when it is used.
+    """A model with the id maps of its rows and columns; other files of the folder are read on demand.
 
-    The folder holds a model for every depth that was trained, and says which one counts::
+    The folder holds a model for every trained depth, and names the default::
 
-        folder/trained.json                    format, version, depths: the one that counts first
+        folder/trained.json                    format, version, depths: the default first
                model-depth-2.safetensors       factors, biases, mean; see `Predictor`
                row_ids.parquet                 the ids of the rows in the order of their indices; `IdMap`
                column_ids.parquet
                seen.safetensors                the entries that were trained on; `SeenColumns`
-               SHA256SUMS                      of these and all else that came with the model
+               SHA256SUMS                      of these files and all others that belong to the model
 
     Attributes:
         path: the folder.
         predictor: the model.
-        row_ids: of its rows.
-        column_ids: of its columns.
-        sums: digest by name of all files of the folder.
+        row_ids: ids of its rows.
+        column_ids: ids of its columns.
+        sums: digests of all files of the folder, by name.
 
     Example:
         >>> import tempfile
@@ -69,14 +69,15 @@ class TrainedFolder:
 
     @classmethod
     def open(cls, path: Path | str, depth: int | None = None) -> TrainedFolder:
-        """Load the model of a depth from a folder that `write_trained_folder` has filled.
+        """Load a model from a folder written by `write_trained_folder`.
 
         Args:
             path: the folder.
-            depth: which model, where there are several; None for the one that counts.
+            depth: depth of the model, if there are several; None for the default.
 
         Raises:
-            DataError: it is no such folder, damaged or not whole, of another version, or lacks that depth.
+            DataError: the folder is of another kind, damaged, incomplete or of another version, or lacks a
+                model of that depth.
 
         """
         path = Path(path)
@@ -91,7 +92,9 @@ class TrainedFolder:
             check_sums(path, (FACTS,), sums)
             facts = read_record(path / FACTS, _Facts)
             if facts.format != _FORMAT or facts.version != _VERSION:
-                raise ValueError(f"it is of version {facts.version}, this dmf_fast reads {_VERSION}")
+                raise ValueError(
+                    f"it has version {facts.version}, but this dmf_fast reads version {_VERSION}"
+                )
             depth = facts.depths[0] if depth is None else depth
             if depth in facts.depths:
                 check_sums(path, (model_name(depth), ROW_IDS, COLUMN_IDS), sums)
@@ -109,9 +112,9 @@ class TrainedFolder:
         return cls(path, predictor, *ids, sums)
 
     def checked(self, name: str) -> Path | None:
-        """Return the path of a file, unchanged since the model was read; None if the folder has no such file.
+        """Return the path of a file after checking its digest; None if the folder has no such file.
 
-        Raises a `DataError` where it is damaged, or where another folder has taken the place.
+        Raises a `DataError` if the file is damaged, or if the folder has been replaced since it was opened.
         """
         if name not in self.sums and not (self.path / name).exists():
             return None
@@ -121,29 +124,29 @@ class TrainedFolder:
 
     @cached_property
     def two_factors(self) -> TwoFactors:
-        """The model as two factors; a `DataError` says that its numbers are spoilt."""
+        """The model as two factors; a `DataError` if its numbers are not usable."""
         try:
             return collapse(self.predictor.model)
         except ValueError as error:
-            raise DataError(f"{self.path} holds a model without use: {error}") from error
+            raise DataError(f"{self.path} holds an unusable model: {error}") from error
 
     @cached_property
     def seen(self) -> SeenColumns:
-        """The entries that were trained on, mapped; a `DataError` says why they cannot be read."""
+        """The entries that were trained on, memory-mapped; a `DataError` says why they cannot be read."""
         path = self.checked(SEEN)
         if path is None:
             raise DataError(f"{_shown(self.path)} lacks {SEEN}; train it again")
         seen = SeenColumns.load(path, checked=True)
         if seen.shape != self.predictor.model.shape:
             raise DataError(
-                f"{_shown(path)} is of shape {seen.shape}, but the model of {self.predictor.model.shape}; "
+                f"{_shown(path)} has shape {seen.shape}, but the model has {self.predictor.model.shape}; "
                 "train it again"
             )
         return seen
 
 
 class _Facts(msgspec.Struct, forbid_unknown_fields=True):
-    """What a trained folder says of itself."""
+    """Facts about a trained folder."""
 
     format: str
     version: int
@@ -157,21 +160,21 @@ def write_trained_folder(
     column_ids: IdMap,
     seen: SeenColumns,
 ) -> None:
-    """Write what `TrainedFolder.open` reads, in the place of an older one.
+    """Write a folder that `TrainedFolder.open` reads, replacing an older one.
 
-    The folder is the old one or the new one, whenever the process is killed.
+    Even if the process is killed, the folder is either the old one or the new one.
 
     Args:
-        path: a folder, which is created.
-        predictors: models of different depths for the same ids; the first is the one that counts.
+        path: the folder, which is created.
+        predictors: models of different depths for the same ids; the first is the default.
         row_ids: integers or text, one for each row of the models.
-        column_ids: likewise, for the columns.
+        column_ids: integers or text, one for each column of the models.
         seen: the entries that were trained on.
 
     Raises:
-        ValueError: there is no predictor, two are of one depth, or shapes disagree.
+        ValueError: there is no predictor, two have the same depth, or shapes disagree.
         DataError: the ids are neither integers nor text, which files cannot hold.
-        OSError: the folder cannot be written, or holds what is no part of a trained model.
+        OSError: the folder cannot be written, or holds files that do not belong to a trained model.
 
     """
     with new_trained_folder(Path(path)) as folder:
@@ -180,9 +183,10 @@ def write_trained_folder(
 
 @contextmanager
 def new_trained_folder(path: Path) -> Iterator[Path]:
-    """Give a folder for `fill_trained_folder`, and more files of the same model, to be put into its place.
+    """Yield a temporary folder, for `fill_trained_folder` and more files, that then replaces ``path``.
 
-    Raises a `FileExistsError` where that holds what did not come with a model, `OSError` as `atomic_folder`.
+    Raises a `FileExistsError` if that holds files that do not belong to a model, and `OSError` as
+    `atomic_folder` does.
     """
     refuse_foreign(path)
     with summed_folder(path) as partial:
@@ -191,22 +195,22 @@ def new_trained_folder(path: Path) -> Iterator[Path]:
 
 
 def refuse_foreign(path: Path) -> None:
-    """Raise a `FileExistsError` where a folder holds what did not come with a trained model.
+    """Raise a `FileExistsError` if a folder holds files that do not belong to a trained model.
 
     >>> refuse_foreign(Path("no/such/folder"))
     """
     foreign = first_foreign(path, FACTS)
     if foreign is not None:
         raise FileExistsError(
-            f"{_shown(path)} holds {printable(foreign)}, which is no part of a trained model, so that it is "
-            "not replaced; name another folder, or move that away"
+            f"{_shown(path)} holds {printable(foreign)}, which does not belong to a trained model, so the "
+            "folder is not replaced; name another folder or move that file away"
         )
 
 
 def fill_trained_folder(
     folder: Path, predictors: Sequence[Predictor], row_ids: IdMap, column_ids: IdMap, seen: SeenColumns
 ) -> None:
-    """Write what `write_trained_folder` does, and raise what it does, in a folder that is to be published."""
+    """Write the files of `write_trained_folder`, with the same errors, to a folder yet to be published."""
     depths = depths_of(predictors)
     shape = (len(row_ids), len(column_ids))
     for given in (*(predictor.model.shape for predictor in predictors), seen.shape):
@@ -224,21 +228,21 @@ def fill_trained_folder(
 
 
 def depths_of(predictors: Sequence[Predictor]) -> list[int]:
-    """Return the depths of models that go into one folder; a `ValueError` where two are alike or none is."""
+    """Return the depths of the models of a folder; a `ValueError` if there are none or two are equal."""
     depths = [len(predictor.model.factors) for predictor in predictors]
     if not depths or len(set(depths)) != len(depths):
-        raise ValueError(f"`predictors` must be one or several of different depths, got {depths}")
+        raise ValueError(f"`predictors` must be one or more models of different depths, got {depths}")
     return depths
 
 
 def write_facts(folder: Path, depths: Sequence[int]) -> None:
-    """Write what a trained folder says of itself."""
+    """Write the facts about a trained folder."""
     facts = {"format": _FORMAT, "version": _VERSION, "depths": list(depths)}
     (folder / FACTS).write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 
 def model_name(depth: int) -> str:
-    """Return the name of the file that holds the model of a depth.
+    """Return the name of the file with the model of a depth.
 
     >>> model_name(2)
     'model-depth-2.safetensors'

@@ -1,4 +1,4 @@
-"""A trained chain as two factors: all that predictions need, however deep the model was."""
+"""A trained chain as two factors: all that predictions need, regardless of the depth of the model."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class TwoFactors:
         b: ``(h, n)``, of the same dtype, contiguous.
         row_bias: ``(m,)``, of the same dtype, or None.
         column_bias: ``(n,)``, of the same dtype, or None.
-        mean: what every prediction adds.
+        mean: constant added to every prediction.
 
     Raises:
-        TypeError: the dtypes are others or disagree.
-        ValueError: the shapes do not fit, a number is not finite, devices disagree, or there are 2³¹ columns
-            or more.
+        TypeError: a dtype is not float32 or float64, or dtypes disagree.
+        ValueError: the shapes do not match, a number is not finite, devices disagree, or there are 2³¹
+            columns or more.
 
     Example:
         >>> TwoFactors(torch.ones(4, 2), torch.ones(2, 3), mean=1.5).shape
@@ -62,11 +62,11 @@ class TwoFactors:
 
     @property
     def width(self) -> int:
-        """``h``, how many numbers a row and a column have."""
+        """``h``, the number of factors of a row or a column."""
         return self.a.shape[1]
 
     def to(self, device: torch.device | str) -> TwoFactors:
-        """Return the same on ``device``; ``self`` where it is there already.
+        """Return the same factors on ``device``; ``self`` if they are already there.
 
         >>> TwoFactors(torch.ones(4, 2), torch.ones(2, 3)).to("cpu").shape
         (4, 3)
@@ -79,7 +79,7 @@ class TwoFactors:
         return TwoFactors(self.a.to(device), self.b.to(device), row_bias, column_bias, self.mean)
 
     def with_columns(self, columns: Tensor) -> TwoFactors:
-        """Return the predictions of some columns, int64 ``(columns,)`` from 0 to n-1, in their order.
+        """Return the factors of some columns, int64 ``(columns,)`` from 0 to n-1, in this order.
 
         >>> TwoFactors(torch.ones(4, 2), torch.ones(2, 3)).with_columns(torch.tensor([2])).shape
         (4, 1)
@@ -90,10 +90,10 @@ class TwoFactors:
 
     @cached_property
     def balanced(self) -> TwoFactors:
-        """The same predictions by the one pair of factors that shares the singular values evenly.
+        """The same predictions, with the singular values shared evenly between both factors.
 
-        ``a = U √S`` and ``b = √S Vᵀ`` for the singular value decomposition ``a b = U S Vᵀ``: the first of the
-        ``min(h, m, n)`` factors counts most. Computed at the first use.
+        ``a = U √S`` and ``b = √S Vᵀ`` for the singular value decomposition ``a b = U S Vᵀ``; the
+        ``min(h, m, n)`` factors are sorted by singular value, descending. Computed on first use.
         """
         a, b = _balance(self.a.double(), self.b.double(), None)
         return replace(self, a=a.to(self.a.dtype), b=b.to(self.b.dtype))
@@ -101,19 +101,19 @@ class TwoFactors:
 
 @torch.no_grad()
 def collapse(model: DeepMatrixFactorization, rank: int | None = None) -> TwoFactors:
-    """Return a model as two factors: the chain multiplied, in float64, up to and from its narrowest width.
+    """Return a model as two factors: the chain, multiplied in float64 on both sides of its narrowest width.
 
-    With ``rank``, the closest pair of that width in the Frobenius norm: the singular value decomposition,
-    truncated; Eckart & Young, "The Approximation of One Matrix by Another of Lower Rank" (1936). It comes
-    from QR decompositions of the two factors and is balanced. ``m × n`` numbers are never formed. (A model of
-    depth 1 is one ``m × n`` factor; its other one is the identity.)
+    With ``rank``, the result is the closest pair of that width in the Frobenius norm, which is the truncated
+    singular value decomposition; Eckart & Young, "The Approximation of One Matrix by Another of Lower Rank"
+    (1936). It is computed from QR decompositions of the two factors and is balanced. The ``m × n`` matrix is
+    never formed. (A model of depth 1 is a single ``m × n`` factor; the other factor is then the identity.)
 
     Args:
-        model: of any depth, dtype and device; it is only read.
-        rank: from 1 to ``min(m, n)``; None keeps the product as it is.
+        model: of any depth, dtype and device; it is not modified.
+        rank: from 1 to ``min(m, n)``; None for the exact product.
 
     Returns:
-        On the CPU; float64 for a model in float64 and float32 for all others.
+        Factors on the CPU; float64 for a model in float64, and float32 for all others.
 
     Raises:
         TypeError: ``rank`` is not an integer.
@@ -155,10 +155,10 @@ def _outer_and_inner(factors: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _balance(a: Tensor, b: Tensor, rank: int | None) -> tuple[Tensor, Tensor]:
-    """Return the ``rank`` leading singular vectors, times the roots of their values, in float64."""
+    """Return the ``rank`` leading singular vectors, scaled by the roots of their values, in float64."""
     for factor in (a, b):
         if not factor.isfinite().all():
-            raise ValueError("`model` must have a finite product, got infinite numbers or NaN")
+            raise ValueError("`model` must have a finite product, got infinity or NaN")
     outer, inner = torch.linalg.qr(a), torch.linalg.qr(b.T)
     left, values, right = torch.linalg.svd(outer.R @ inner.R.T, full_matrices=False)
     roots = values[:rank].sqrt()
@@ -188,4 +188,4 @@ def _check(
     if tensor.device != device:
         raise ValueError(f"`{name}` must be on the device of `a`, {device}, got {tensor.device}")
     if not tensor.isfinite().all():
-        raise ValueError(f"`{name}` must be finite, got infinite numbers or NaN: the model diverged")
+        raise ValueError(f"`{name}` must be finite, got infinity or NaN: the model diverged")

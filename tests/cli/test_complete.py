@@ -230,7 +230,7 @@ def test_an_existing_model_is_replaced_only_when_asked_and_nothing_else_ever(
     (out / "thesis.txt").write_text("keep me")
     refused = dmf_fast(*arguments, "--overwrite")
     assert refused.exit_code == 2
-    assert "holds thesis.txt, which is no part of a trained model" in refused.stderr
+    assert "holds thesis.txt, which does not belong to a trained model" in refused.stderr
     assert (out / MODEL).read_bytes() == before
 
     (out / "thesis.txt").unlink()

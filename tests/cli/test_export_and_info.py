@@ -77,4 +77,4 @@ def test_info_of_something_else_is_refused(dmf_fast: Run, tmp_path: Path) -> Non
     refused = dmf_fast("info", tmp_path)
 
     assert refused.exit_code == 2
-    assert "is not a folder of dmf-fast complete" in refused.stderr
+    assert "is not a folder written by dmf-fast complete" in refused.stderr

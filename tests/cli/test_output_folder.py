@@ -135,7 +135,7 @@ def test_what_no_job_has_left_is_never_replaced(tmp_path: Path, when: str) -> No
     if when == "before":
         (out / "thesis.txt").write_text("precious")
     with ExitStack() as stack:
-        stack.enter_context(pytest.raises(FileExistsError, match=r"holds thesis\.txt, which is no part of"))
+        stack.enter_context(pytest.raises(FileExistsError, match=r"holds thesis\.txt, which does not belong"))
         folder = OutputFolder(out, overwrite=True)
         stack.enter_context(folder.opened(JOB))
         fill(folder)
@@ -149,7 +149,7 @@ def test_what_no_job_has_left_is_never_replaced(tmp_path: Path, when: str) -> No
 def test_a_list_of_digests_alone_makes_no_folder_ours(tmp_path: Path, listing: str) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     (tmp_path / "SHA256SUMS").write_text(listing)
-    with pytest.raises(FileExistsError, match="is no part of a trained model"):
+    with pytest.raises(FileExistsError, match="does not belong to a trained model"):
         OutputFolder(tmp_path, overwrite=True)
 
 

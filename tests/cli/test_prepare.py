@@ -85,7 +85,7 @@ def test_an_older_folder_is_replaced_only_where_that_is_asked_for(
     refused = dmf_fast("prepare", ratings_file, "--out", trained, "--blocks", 2, "--overwrite")
     assert refused.exit_code == 2
     assert re.search(
-        r"model holds .*, which is no part of row blocks, so that it is not replaced", refused.stderr
+        r"model holds .*, which does not belong to row blocks, so the folder is not replaced", refused.stderr
     )
     assert sorted(path.name for path in trained.iterdir()) == model
 

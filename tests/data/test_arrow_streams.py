@@ -233,17 +233,17 @@ def test_times_may_be_text(kind: pa.DataType) -> None:
     ("data", "options", "words"),
     [
         (PAIR.rename_columns(["a", "b", "c"]), {}, "no column is recognized as row .* among a, b, c; choose"),
-        (PAIR.select(["user", "item"]), {}, "data: 2 columns found where at least 3 were expected"),
+        (PAIR.select(["user", "item"]), {}, "data: 2 columns found, but at least 3 were expected"),
         (
             PAIR,
             {"columns": ["user", "item", "stars"]},
             "there is no column 'stars'; it has user, item",
         ),
-        (PAIR, {"columns": ["user", "rating"]}, "2 columns picked where 3 are needed"),
+        (PAIR, {"columns": ["user", "rating"]}, "2 columns picked, but 3 are needed"),
         (PAIR, {"columns": ["item", "rating", "user"]}, "'user' was taken as value .* but it holds string"),
         (PAIR.set_column(2, "rating", pa.array([True, False])), {}, "'rating' was taken as .* it holds bool"),
         (PAIR.append_column("user", pa.array([1, 2])), {"columns": ["user", "item", "rating"]}, "2 columns"),
-        (PAIR, {"times": True}, "3 columns found where at least 4"),
+        (PAIR, {"times": True}, "3 columns found, but at least 4"),
     ],
 )
 def test_wrong_columns_end_in_the_sentences_of_files(

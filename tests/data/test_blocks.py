@@ -82,7 +82,7 @@ def expected_or_problem(
     try:
         rows = len(read_ratings(source, options).row_ids)
         if count > rows:
-            return [], f"`blocks` must be at most the number of rows, {rows}, got {count}; take fewer"
+            return [], f"`blocks` must be at most the number of rows, {rows}, got {count}"
         return expected_blocks(source, count, options, duplicates), None
     except DataError as error:
         return [], str(error)
@@ -322,14 +322,16 @@ def test_a_pair_that_stands_in_several_batches_is_merged_as_one(
 
 def test_a_pair_that_stands_twice_is_named_with_its_places(tmp_path: Path) -> None:
     source = written(tmp_path / "a.csv", ["9,9,1", "7,8,1", "1,1,2", "7,8,3", "9,9,1", "9,9,2"])
-    with pytest.raises(DataError, match=r"line 5: the pair \(7, 8\) stands already at .*a\.csv, line 3; "):
+    with pytest.raises(DataError, match=r"line 5: the pair \(7, 8\) already occurs at .*a\.csv, line 3; "):
         prepare_blocks(source, tmp_path / "out", 2)
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
 def test_a_sum_beyond_the_type_is_refused(tmp_path: Path) -> None:
     source = written(tmp_path / "a.csv", ["7,8,3e38", "7,8,3e38", "1,1,1"])
-    with pytest.raises(DataError, match=r"sum of the values of \(7, 8\) is more than float32 holds; choose"):
+    with pytest.raises(
+        DataError, match=r"sum of the values of \(7, 8\) exceeds the range of float32; choose"
+    ):
         prepare_blocks(source, tmp_path / "out", 1, duplicates="sum")
     facts = prepare_blocks(source, tmp_path / "out", 1, ReadOptions(dtype="float64"), duplicates="sum")
     assert facts.largest == 6e38
@@ -361,12 +363,14 @@ def test_only_row_blocks_are_replaced_and_never_read_as_ratings(tmp_path: Path) 
     source = written(tmp_path / "a.csv", ["1,1,1", "2,1,1"])
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"other holds thesis\.txt, which is no part of row blocks"):
+    with pytest.raises(
+        FileExistsError, match=r"other holds thesis\.txt, which does not belong to row blocks"
+    ):
         prepare_blocks(source, tmp_path / "other", 1)
     prepare_blocks(source, tmp_path / "out", 2)
     prepare_blocks(source, tmp_path / "out", 1)
     assert len(blocks_of(tmp_path / "out")) == 1
-    with pytest.raises(DataError, match="out is a folder of row blocks already; name files of ratings"):
+    with pytest.raises(DataError, match="out is already a folder of row blocks; name files of ratings"):
         prepare_blocks(tmp_path / "out", tmp_path / "again", 1)
 
 

@@ -118,13 +118,13 @@ def test_the_first_of_headerless_text_pairs_is_a_pair(tmp_path: Path, columns: l
 
     assert pairs_of(pairs) == [("ann", "x"), ("bob", "y")]
     assert bool(caught) == (columns is None)
-    assert all("'ann,x', is taken for a pair" in str(one.message) for one in caught)
+    assert all("'ann,x', is read as a pair" in str(one.message) for one in caught)
 
 
 def test_an_unknown_header_of_pairs_is_warned_of_where_the_others_are_numbers(tmp_path: Path) -> None:
     path = write(tmp_path, "viewer,film\n1,2\n3,4\n")
 
-    with pytest.warns(UserWarning, match="settle that with --columns, by names"):
+    with pytest.warns(UserWarning, match="pass --columns with names"):
         pairs = read_pairs(path, ReadOptions(columns=["1", "2"]))
 
     assert len(pairs) == 3
@@ -204,7 +204,7 @@ def test_ids_keep_the_letters_that_mean_something_elsewhere(
 def test_pairs_that_two_separators_cut_are_refused(tmp_path: Path, text: str) -> None:
     path = write(tmp_path, text)
 
-    with pytest.raises(DataError, match=r"may be separated by .* say by which with --separator"):
+    with pytest.raises(DataError, match=r"may be separated by .* choose one with --separator"):
         read_pairs(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Files of ids, one a line, follow the rules of tables."""
+"""Files of ids, one per line, follow the rules of tables."""
 
 from __future__ import annotations
 

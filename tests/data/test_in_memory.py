@@ -223,7 +223,7 @@ def test_what_are_no_ratings_is_refused(data: Any, words: str) -> None:
 def test_times_that_are_wanted_must_be_given() -> None:
     with pytest.raises(DataError, match="without times"):
         as_ratings(([1], [2], [3.0]), ReadOptions(times=True))
-    with pytest.raises(DataError, match="matrix without times"):
+    with pytest.raises(DataError, match="matrix, which has no times"):
         as_ratings(np.ones((2, 2)), ReadOptions(times=True))
 
 

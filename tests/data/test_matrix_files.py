@@ -79,8 +79,8 @@ def test_what_scipy_writes_is_read_in_blocks_of_any_size(
     [
         ("coordinate real general\n3 3 1\n1 1 3.\0", "NUL"),
         ("coordinate real general\n3 3 1\n1\0 1 3\n", "NUL"),
-        ("coordinate real general\n3 3 3\n1 1 3\n", "holds 1 entries, where its header says 3"),
-        ("coordinate real general\n3 3 1\n1 1 3\n2 2 3\n", "holds 2 entries, where its header says 1"),
+        ("coordinate real general\n3 3 3\n1 1 3\n", "holds 1 entries, but its header says 3"),
+        ("coordinate real general\n3 3 1\n1 1 3\n2 2 3\n", "holds 2 entries, but its header says 1"),
         ("coordinate real general\n3 3 1\n0 1 3\n", "entry 1 has the row 0, outside 1..3"),
         ("coordinate real general\n3 3 2\n1 1 3\n1 4 3\n", "entry 2 has the column 4, outside 1..3"),
         ("coordinate real general\n3 3 1\n-1 1 3\n", "entry 1 has the row -1"),
@@ -102,10 +102,10 @@ def test_what_scipy_writes_is_read_in_blocks_of_any_size(
         ("coordinate real odd\n3 3 1\n1 1 2\n", "symmetry 'odd'"),
         ("coordinate complex general\n3 3 1\n1 1 2 3\n", "field 'complex'"),
         ("list real general\n3 3 1\n1 1 2\n", "form 'list'"),
-        ("array real general\n2 2\n1\n2\n3\n", "holds 3 values, where its header asks for 4"),
-        ("array real general\n0 0\n1\n", "holds 1 values, where its header asks for 0"),
+        ("array real general\n2 2\n1\n2\n3\n", "holds 3 values, but its header says 4"),
+        ("array real general\n0 0\n1\n", "holds 1 values, but its header says 0"),
         ("array real general\n0 0\n", "no entries"),
-        (f"array real general\n{10**6} {10**6}\n1\n", f"asks for {10**12}"),
+        (f"array real general\n{10**6} {10**6}\n1\n", f"header says {10**12}"),
         (f"array real symmetric\n{10**6} {10**6}\n1\n", "holds 1 values"),
         ("", "its first line must be"),
         ("coordinate real general\n3 3 1\n1 1 \x1b[31m\n", r"\\x1b\[31m"),
@@ -178,7 +178,7 @@ def test_an_array_is_as_long_as_its_header_says(tmp_path: Path, shape: tuple[int
         npy.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": shape})
         file.write(np.ones(3).tobytes())
 
-    with pytest.raises(DataError, match=r"a\.npz is not a sparse matrix .* are no array"):
+    with pytest.raises(DataError, match=r"a\.npz is not a sparse matrix .* do not hold an array"):
         read_ratings(path)
 
 

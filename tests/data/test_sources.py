@@ -143,7 +143,7 @@ def test_a_full_folder_for_copies_is_named(
     pipe: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch, copies: Path
 ) -> None:
     monkeypatch.setattr(sources, "_TemporaryCopy", lambda: type("Copy", (), {"path": Path("/dev/full")})())
-    with pytest.raises(OSError, match=r"/dev cannot hold .*set TMPDIR"):
+    with pytest.raises(OSError, match=r"/dev has no space for .*set TMPDIR"):
         read_ratings(pipe(CSV))
 
 
@@ -155,7 +155,7 @@ def test_a_pipe_in_a_folder_is_no_file_of_it(tmp_path: Path) -> None:
 
 
 def test_a_pipe_cannot_be_cached(pipe: Callable[[bytes], Path], copies: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="can be read only once, so that no cache of it is kept"):
+    with pytest.raises(DataError, match="can be read only once, so it cannot be cached"):
         open_ratings(pipe(CSV), cache=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
@@ -215,14 +215,14 @@ def test_what_expands_without_bound_is_refused(
     monkeypatch.setattr(sources, "_MOST_EXPANSION", 20)
     (tmp_path / name).write_bytes(bombs()[name])
 
-    with pytest.raises(DataError, match=r"expands from .* bytes, as no ratings do"):
+    with pytest.raises(DataError, match=r"expands from .* bytes, which is implausible for ratings"):
         read_ratings(tmp_path / name)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (zipped("a.csv", CSV, zipfile.ZIP_LZMA), "a.csv is packed by another method than deflate"),
+        (zipped("a.csv", CSV, zipfile.ZIP_LZMA), "a.csv is not compressed with deflate"),
         (zipped("a.csv", CSV).replace(b"\x02\x14\x03\x14\0\0", b"\x02\x14\x03\x14\0\1"), "password required"),
         (zipped("a.csv", CSV)[:-30], r"is not a \.zip archive"),
         (zipped("a.csv", CSV)[: len(CSV) // 2], r"is not a \.zip archive"),

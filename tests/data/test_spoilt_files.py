@@ -116,7 +116,7 @@ def test_a_missing_file_and_an_empty_directory_are_named(
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        (["user", "item"], "2 columns picked where 3"),
+        (["user", "item"], "2 columns picked, but 3"),
         (["user", "item", "stars"], "no column 'stars'"),
         (["user", "user", "rating"], "same column twice"),
         (["user", "item", "7"], "no column '7'"),

@@ -272,7 +272,7 @@ def test_a_store_is_no_folder_of_files(source: Path, tmp_path: Path) -> None:
 def test_ids_of_other_types_cannot_be_saved(tmp_path: Path) -> None:
     ratings = as_ratings(([(1, 2)], ["a"], [1.0]))
 
-    with pytest.raises(DataError, match=r"\(1, 2\).*as with str"):
+    with pytest.raises(DataError, match=r"\(1, 2\).*with str"):
         save_ratings(ratings, tmp_path / "store")
 
     assert list(tmp_path.iterdir()) == []

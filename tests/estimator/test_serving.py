@@ -187,7 +187,7 @@ def test_the_command_line_recommends_from_a_saved_estimator(tmp_path: Path) -> N
 def test_ids_that_files_cannot_hold_are_refused_before_anything_is_replaced(tmp_path: Path) -> None:
     quick().fit(X, Y).save(tmp_path)
     completer = quick().fit([((1, 2), "a"), ((1, 3), "a")], [1.0, 2.0])
-    with pytest.raises(DataError, match="make them text first"):
+    with pytest.raises(DataError, match="convert them to text"):
         completer.save(tmp_path)
     assert MatrixCompleter.load(tmp_path).model_.shape == (40, 30)  # what was there is still whole
 

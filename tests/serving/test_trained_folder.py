@@ -105,7 +105,7 @@ def test_facts_that_nobody_writes_are_a_sentence(folder: Path, facts: object) ->
         facts = json.loads(path.read_text()) | facts
     path.write_text(facts if isinstance(facts, str) else json.dumps(facts))
     write_sums(folder)
-    with pytest.raises(DataError, match="is not a folder of dmf-fast complete, or is damaged"):
+    with pytest.raises(DataError, match="is not a folder written by dmf-fast complete, or is damaged"):
         TrainedFolder.open(folder)
 
 
@@ -121,7 +121,7 @@ def test_whatever_write_fails_the_old_model_stays_and_no_stray(
 
 def test_what_is_no_part_of_a_model_is_never_replaced(folder: Path) -> None:
     (folder / "thesis.txt").write_text("precious")
-    with pytest.raises(FileExistsError, match=r"holds thesis\.txt, which is no part of a trained model"):
+    with pytest.raises(FileExistsError, match=r"holds thesis\.txt, which does not belong to a trained model"):
         write_trained_folder(folder, [predictor(2)], ROW_IDS, COLUMN_IDS, SEEN)
     assert (folder / "thesis.txt").read_text() == "precious"
     assert TrainedFolder.open(folder).predictor.model.dims[1:-1] == (4, 4)
@@ -141,5 +141,5 @@ def test_what_does_not_fit_together_is_not_written(tmp_path: Path) -> None:
 
 
 def test_ids_that_files_cannot_hold_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="make them text"):
+    with pytest.raises(DataError, match="convert them to text"):
         write_trained_folder(tmp_path, [predictor(2)], ObjectIdMap([(1, 2), (3, 4)]), COLUMN_IDS, SEEN)
