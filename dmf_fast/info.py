@@ -7,7 +7,7 @@ import platform
 import torch
 
 import dmf_fast
-from dmf_fast import _native, cuda
+from dmf_fast import _native, cuda, extras
 
 
 def active_instruction_set() -> str:
@@ -49,7 +49,7 @@ def set_instruction_set(name: str) -> None:
 
 
 def report() -> str:
-    """Return versions, instruction sets, threads and the state of CUDA as readable lines.
+    """Return versions, extras, instruction sets, threads and the state of CUDA as readable lines.
 
     Example:
         >>> print(report())  # doctest: +ELLIPSIS
@@ -60,12 +60,23 @@ def report() -> str:
         "dmf_fast": f"{dmf_fast.__version__} ({_native.compiler}, built for torch {_native.built_for_torch})",
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "extras": _extras(),
         "instruction set": f"{active_instruction_set()} (of {', '.join(available_instruction_sets())})",
         "threads": str(torch.get_num_threads()),
         "CUDA": _cuda(),
     }
     width = max(map(len, facts))
     return "\n".join(f"{name:<{width}}  {fact}" for name, fact in facts.items())
+
+
+def _extras() -> str:
+    by_extra: dict[str, list[str]] = {}
+    for package, (_, extra) in extras.PACKAGES.items():
+        by_extra.setdefault(extra, []).append(package)
+    installed = [extra for extra, packages in by_extra.items() if all(map(extras.is_installed, packages))]
+    missing = [extra for extra in by_extra if extra not in installed]
+    names = ", ".join(installed) or "none"
+    return f"{names} (not installed: {', '.join(missing)})" if missing else names
 
 
 def _cuda() -> str:

@@ -33,7 +33,7 @@ def import_lazily(package: str, **needs: str) -> None:
     module.__class__ = _LazyPackage
     module.__dict__.update(_sources=sources, _needs=needs, _hidden=hidden)
     if hidden:
-        module.__all__ = [name for name in module.__all__ if name not in hidden]
+        module.__dict__["__all__"] = [name for name in module.__dict__["__all__"] if name not in hidden]
 
 
 class _LazyPackage(ModuleType):

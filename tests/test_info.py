@@ -19,6 +19,15 @@ def test_the_report_names_versions_instruction_set_threads_and_why_there_is_no_c
     assert cuda.missing_reason() is None or f"no kernels: {cuda.missing_reason()}" in done.stdout
 
 
+def test_the_report_names_the_extras_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("yaml", "optuna"):
+        monkeypatch.setitem(sys.modules, package, None)
+    (line,) = [line for line in info.report().splitlines() if line.startswith("extras")]
+    installed, _, missing = line.partition(" (not installed: ")
+    assert {"cli", "tune"} <= set(missing.rstrip(")").split(", "))
+    assert not {"cli", "tune"} & set(installed.split()[1:])
+
+
 @pytest.mark.parametrize("name", info.available_instruction_sets())
 def test_the_environment_variable_chooses_the_instruction_set(name: str) -> None:
     assert _active_with(name) == name
