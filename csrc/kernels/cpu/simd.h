@@ -24,9 +24,9 @@ struct Vector;
 
 // Slices consist of whole units of so many vectors.
 template <class Storage>
-constexpr int slice_vectors = 1;
+inline constexpr int slice_vectors = 1;
 template <>
-constexpr int slice_vectors<bfloat16> = 2;
+inline constexpr int slice_vectors<bfloat16> = 2;
 
 // The same pointer, of which the compiler does not know where it came from and what was stored through it.
 template <class T>
