@@ -51,7 +51,7 @@ def as_ratings(data: Any, options: ReadOptions = ReadOptions()) -> Ratings:  # n
     without an id or a finite value are bad rows.
 
     Args:
-        data: the ratings.
+        data: the ratings, in one of these forms: columns of shape ``(nnz,)`` or a matrix of shape ``(m, n)``.
         options: which columns to read, and how; see `ReadOptions`.
 
     Returns:

@@ -196,6 +196,10 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             return_known: whether to return ``(predictions, known)``, where ``known`` ``(n,)`` says which
                 pairs have two known ids.
 
+        Raises:
+            ValueError: ``X`` does not have shape ``(n, 2)``, or an id is missing.
+            TypeError: an id is not hashable.
+
         """
         check_is_fitted(self)
         X = as_frame(X)
@@ -251,7 +255,16 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return similar_ids(self._fitted, ids, k, axis=1, device=device_of(self.device))
 
     def similar_users(self, ids: Any, k: int = 10) -> Ranking:
-        """Return the ``k`` other row ids that are most like each of ``ids``, as `similar_items` does."""
+        """Return the ``k`` other row ids that are most similar to each of ``ids``, with their cosines.
+
+        Args:
+            ids: ``(asked,)`` known row ids.
+            k: at least 1.
+
+        Raises:
+            ValueError: an id is not known.
+
+        """
         check_is_fitted(self)
         return similar_ids(self._fitted, ids, k, axis=0, device=device_of(self.device))
 

@@ -129,6 +129,9 @@ class Predictor:
         Returns:
             float64, of the same shape.
 
+        Raises:
+            TypeError: ``values`` are not numbers.
+
         Example:
             >>> predictor = Predictor(DeepMatrixFactorization((4, 3), 2), 3.5, 1.0, 5.0, clip=True)
             >>> predictor.clipped(np.array([0.5, 4.0])).tolist()

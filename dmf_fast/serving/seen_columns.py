@@ -139,6 +139,9 @@ class SeenColumns:
         Returns:
             Seen columns of shape ``(m, columns)``.
 
+        Raises:
+            IndexError: a row or a column is out of range.
+
         Example:
             >>> seen = SeenColumns.of_pairs([0, 1, 1], [2, 0, 2], (2, 3))
             >>> seen.within(torch.tensor([1]), torch.tensor([1, 2])).columns
