@@ -13,8 +13,8 @@ from typing import Any
 import dmf_fast
 
 # What users are not meant to import; a new module is public unless it stands here.
-INTERNAL = {"checks", "cli", "cuda", "figure_style", "files", "lazy", "ops", "options"}
-INTERNAL |= {"reference", "sharding", "threads", "version"}
+INTERNAL = {"checks", "cli", "cuda", "extras", "figure_style", "files", "html", "lazy", "ops", "options"}
+INTERNAL |= {"page", "reference", "sharding", "threads", "version"}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -62,11 +61,9 @@ def test_the_program_understands_the_commands_of_a_page(page: str, folder: Path)
 
 @pytest.mark.parametrize("page", guides)
 def test_the_commands_of_a_guide_run_in_order(page: str, folder: Path) -> None:
-    run: list[Callable[[], object]] = []
-    for name, *arguments in commands(page):
-        if name in QUICK:
-            again = ["--overwrite"] if name == "complete" and Path("model").exists() else []
-            result = CliRunner().invoke(app, [name, *arguments, *again])
-            assert result.exit_code == 0, (name, arguments, result.output)
-            run.append(result)
-    assert run
+    quick = [(name, arguments) for name, *arguments in commands(page) if name in QUICK]
+    assert quick
+    for name, arguments in quick:
+        again = ["--overwrite"] if name == "complete" and Path("model").exists() else []
+        result = CliRunner().invoke(app, [name, *arguments, *again])
+        assert result.exit_code == 0, (name, arguments, result.output)
