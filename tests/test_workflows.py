@@ -17,7 +17,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PUBLISH = ("wheels.yml", "publish")
 
 
-def workflow(file: Path) -> dict[str, Any]:
+def workflow(file: Path) -> dict[Any, Any]:
     return yaml.safe_load(file.read_text("utf-8"))
 
 
@@ -67,7 +67,9 @@ def test_only_the_job_that_publishes_may_do_more_than_read() -> None:
     assert {name: job["permissions"] for name, job in jobs() if "permissions" in job} == {
         PUBLISH: {"id-token": "write"}
     }
-    assert dict(jobs())[PUBLISH]["if"] == "github.ref_type == 'tag'"
+    assert dict(jobs())[PUBLISH]["if"] == "github.event_name == 'push'"
+    # YAML reads the key `on` as true.
+    assert workflow(ROOT / ".github" / "workflows" / PUBLISH[0])[True]["push"] == {"tags": ["v*"]}
 
 
 def test_wheels_are_repaired_alike_here_and_there() -> None:
