@@ -1,4 +1,4 @@
-"""A whole job: search for the model that predicts validation entries best, then train it on all entries."""
+"""A complete job: find the model that best predicts validation entries, then train it on all entries."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def complete_matrix(
     """Train on ``observed`` as `CompletionOptions` says.
 
     Args:
-        observed: all entries that may be learned from.
+        observed: all training entries.
         options: model, training, validation and refit.
-        folds: parts of ``observed`` to search on and to choose by, instead of those of `validation_folds`.
-        validation: entries that choose instead, which are no part of ``observed``; there is no refit then.
-        test: measured, and chooses nothing.
+        folds: training and validation parts of ``observed``, instead of those of `validation_folds`.
+        validation: validation entries that are not part of ``observed``; there is then no refit.
+        test: entries that are measured but never influence the model.
         truth: the whole matrix, ``(m, n)``, to measure against.
-        callbacks: as for `dmf_fast.training.fit`; all runs call them. Steps of the search are counted through
-            all of its phases, and again in the refit.
-        checkpoint: folder for the states of all runs.
-        resume: resume from them.
+        callbacks: as for `dmf_fast.training.fit`; all runs call them. Steps are counted across all phases of
+            the search, and from 0 in the refit.
+        checkpoint: folder for the checkpoints of all runs.
+        resume: whether to resume from them.
 
     Raises:
         ValueError, TypeError, OSError: as `dmf_fast.training.fit` raises.
@@ -60,7 +60,7 @@ def complete_matrix(
     """
     _check(observed, options)
     if validation is not None and folds is not None:
-        raise ValueError("`folds` must be None where `validation` is given, got both; give one of them")
+        raise ValueError("`folds` must be None if `validation` is given, got both; give one of them")
     if validation is not None:
         folds = [(observed, validation)]
     elif folds is None:
@@ -72,7 +72,7 @@ def complete_matrix(
 
     if options.hidden == "auto" and options.depth != 1:
         return find_width(observed.shape, options, callbacks, train, observed.sharding)
-    if options.hidden == "auto":  # one factor has no width
+    if options.hidden == "auto":  # a single factor has no width
         options = replace(options, hidden=None, initialization="spectral")
     return _trained(observed, options, folds, test, truth, tuple(callbacks), checkpoint, resume)
 
@@ -88,7 +88,7 @@ def _trained(
     resume: bool,
     watch: WidthWatch | None = None,
 ) -> CompletedMatrix:
-    """Search for a model and train it on all entries, unless the watch gives its width up."""
+    """Search for a model and train it on all entries, unless the watch abandons its width."""
     job = Job.of(observed, options, test, truth, callbacks, checkpoint, resume)
     parts = job.prepared(folds)
     fit = job.fit_options
@@ -108,7 +108,7 @@ def _check(observed: Observations, options: CompletionOptions) -> None:
     options.check_depth()
     if options.finds_steps and options.fit.batches > 1:
         raise ValueError(
-            f"`batches` must be 1 with {options.optimizer}, which takes all entries in every step, got "
+            f"`batches` must be 1 with {options.optimizer}, which uses all entries in every step, got "
             f"{options.fit.batches}; choose another optimizer, such as group-rmsprop"
         )
     if options.optimizer == "lbfgs" and options.fit.gradient_clip is not None:

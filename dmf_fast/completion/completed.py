@@ -1,4 +1,4 @@
-"""What a whole job ends with."""
+"""The result of a complete job."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dmf_fast.training import FitResult, History
 
 @dataclass(frozen=True)
 class WidthTrial:
-    """A width that was tried where the width is found; see `dmf_fast.completion.widths`.
+    """A width that was tried in the search for a width; see `dmf_fast.completion.widths`.
 
     Attributes:
         width: of the hidden spaces.
         tail_share: largest share of the nuclear norm in the smaller half of the singular values, among the
-            states inspected; None where the loss hardly fell, so that none was.
-        steps: updates made in the search.
-        seconds: of training, a refit included.
+            states inspected; None if the loss hardly fell, so that none was inspected.
+        steps: number of updates in the search.
+        seconds: training time, including a refit.
 
     """
 
@@ -35,21 +35,22 @@ class WidthTrial:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CompletedMatrix:
-    """A trained model, the runs that it comes from, and its errors, None where nothing is known.
+    """A trained model, the runs that produced it, and its errors, which are None if they are unknown.
 
     Attributes:
         options: of the job.
         model: of the matrix itself, without scales, on the device of the observations.
-        candidates: the models that validation entries chose among, the biases first; one without any.
-        chosen: the candidate that ``model`` is. Where it is the biases, its factors are zero.
-        search: the runs without the validation entries, of all candidates, in their order.
-        refit: the runs of the chosen candidate on all entries; empty where nothing was trained again.
-        biases: jointly fitted to what ``model`` was trained on, in the values themselves; None in plain
+        candidates: the models that validation entries chose from, starting with the biases; a single one
+            without validation entries.
+        chosen: the candidate that became ``model``. If it is the biases, the factors of ``model`` are zero.
+        search: the runs without the validation entries, of all candidates, in order.
+        refit: the runs of the chosen candidate on all entries; empty if there was no refit.
+        biases: jointly fitted to the training entries of ``model``, in units of the values; None in plain
             coordinates or without biases.
-        train_loss: mean squared residual of ``model`` over what it was trained on, without weight decay.
+        train_loss: mean squared residual of ``model`` on its training entries, without weight decay.
         test_rmse: of ``model``.
-        reconstruction_mse: mean squared error over the whole matrix, where the truth is known.
-        widths: those tried, in their order, where the width was found; ``model`` has the last.
+        reconstruction_mse: mean squared error over the whole matrix, if the truth is known.
+        widths: the widths that were tried, in order, if the width was searched for; ``model`` has the last.
 
     """
 
@@ -81,7 +82,7 @@ class CompletedMatrix:
 
     @property
     def validation_rmse(self) -> float | None:
-        """Of the chosen candidate, at its best step, over all folds."""
+        """Validation RMSE of the chosen candidate at its best step, over all folds."""
         return self.chosen.validation_rmse
 
     @property
@@ -91,28 +92,28 @@ class CompletedMatrix:
 
     @property
     def result(self) -> FitResult:
-        """The last run: the one that ``model`` comes from, unless the biases were chosen."""
+        """The last run: the one that produced ``model``, unless the biases were chosen."""
         runs = self.refit or self.chosen.runs or self.search
         return runs[-1].result
 
     @property
     def steps(self) -> int:
-        """Updates made in the search, at widths that were too small too."""
+        """Number of updates in the search, including those at widths that were too small."""
         return sum(one.steps for one in self.widths[:-1]) + sum(run.result.steps for run in self.search)
 
     @property
     def best_step(self) -> int | None:
-        """Updates that lead to the chosen candidate; None without validation entries."""
+        """Number of updates that led to the chosen candidate; None without validation entries."""
         return None if self.validation_rmse is None else sum(run.steps for run in self.chosen.runs)
 
     @property
     def refit_steps(self) -> int:
-        """Updates made on all entries."""
+        """Number of updates in the refit on all entries."""
         return sum(run.result.steps for run in self.refit)
 
     @property
     def seconds(self) -> float:
-        """Seconds of training, those before a resume and at widths that were too small included."""
+        """Training time in seconds, including time before a resume and at widths that were too small."""
         here = sum(run.result.seconds for run in (*self.search, *self.refit))
         return sum(one.seconds for one in self.widths[:-1]) + here
 
@@ -137,7 +138,7 @@ class CompletedMatrix:
 
     @property
     def merit(self) -> tuple[float, int]:
-        """What orders models, the best first: validation RMSE, then depth, the deepest first."""
+        """Sort key that puts the best model first: by validation RMSE, then by depth, the deepest first."""
         rmse = self.validation_rmse
         return (float("inf") if rmse is None else rmse, -self.depth)
 
@@ -148,10 +149,10 @@ class CompletedMatrix:
 
     @property
     def interrupted(self) -> bool:
-        """Whether Ctrl-C has ended the job before its time."""
+        """Whether Ctrl-C ended the job early."""
         return any(run.result.stopped_because == "interrupted" for run in (*self.search, *self.refit))
 
     @property
     def diverged(self) -> bool:
-        """Whether the first loss of the search, or one of the refit, was not finite: there is no model."""
+        """Whether a loss in the first run of the search or in the refit was not finite: there is no model."""
         return any(run.result.stopped_because == "diverged" for run in (*self.search[:1], *self.refit))

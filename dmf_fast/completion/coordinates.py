@@ -1,4 +1,4 @@
-"""The coordinates that a model of ratings is trained in: mean, biases and scales of its training entries."""
+"""The coordinates in which a rating model is trained: mean, biases and scales of its training entries."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from dmf_fast.observations import Observations
 from dmf_fast.ops.statistics import mean_value, spread
 from dmf_fast.sharding import WHOLE, RowSharding, local_part
 
-# The shrinkage at which biases have the scale that a ScaledFactorization gives them by itself.
+# The shrinkage at which biases have the default scale of a ScaledFactorization.
 _USUAL = Shrinkage()
 
 
 @dataclass(frozen=True, eq=False)
 class Coordinates:
-    """What every model of some training entries begins with, whatever its factors.
+    """What all models of the same training entries start from, whatever their factors.
 
     Attributes:
-        mean: added to every prediction; 0 where the job does not center.
-        spread: ``c``, of the values around the mean.
+        mean: added to every prediction; 0 if the job does not center.
+        spread: ``c``, the spread of the values around the mean.
         row_scale: ``r``, ``(m,)``, float64, of the rows of this process.
         column_scale: ``s``, ``(n,)``, float64.
-        biases: jointly fitted, in the values themselves; None where the job has none.
+        biases: jointly fitted, in units of the values; None if the job has none.
         dtype: of the model.
         shape: ``(m, n)``, rows and columns of the matrix.
         sharding: of its rows.
@@ -57,10 +57,11 @@ class Coordinates:
     def model(
         self, factors: Sequence[Tensor], learned: tuple[Tensor, Tensor] | None = None
     ) -> ScaledFactorization:
-        """Return a model with these factors, the last of the rows of this process, which it copies.
+        """Return a model with copies of these factors, the last of which holds the rows of this process.
 
-        Its biases are ``learned`` ones, in the parameters of such a model, or else the fitted ones. A bias
-        that is shrunk more is given a smaller scale: a weight decay of all parameters then pulls at it more.
+        Its biases are the ``learned`` ones, in the parameters of such a model, or otherwise the fitted ones.
+        A bias with a larger shrinkage gets a smaller scale, so that the common weight decay pulls on it
+        harder.
         """
         *shared, last = (factor.to(self.dtype) for factor in factors)
         model = ScaledFactorization(
@@ -83,7 +84,7 @@ class Coordinates:
         return scale * rows**0.5, scale * columns**0.5
 
     def without_factors(self, depth: int = 2) -> ScaledFactorization:
-        """Return the model that predicts mean and biases alone: factors of width 1, all zero."""
+        """Return the model that predicts only mean and biases: factors of width 1, all zero."""
         dims = (self.shape[1], *[1] * (depth - 1), len(self.row_scale))
         return self.model([self.row_scale.new_zeros(out, into) for into, out in pairwise(dims)])
 
@@ -92,7 +93,7 @@ class Coordinates:
         self, model: ScaledFactorization, biases: Biases, learned: tuple[Tensor, Tensor] | None
     ) -> None:
         scales = model.parameter_scales()
-        # Where the job does not center, the rows have the mean.
+        # If the job does not center, the row biases hold the mean.
         fitted = (biases.row_biases + (biases.mean - self.mean), biases.column_biases)
         for place, (bias, scale) in enumerate(
             zip(model.biases, (scales.row_bias, scales.column_bias), strict=True)

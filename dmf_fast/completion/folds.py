@@ -1,4 +1,4 @@
-"""Entries to search on and entries that choose: one part kept aside, or several on small sets."""
+"""Training and validation entries of the search: one held-out part, or several for small data sets."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dmf_fast.observations import Observations
 
 Parts = tuple[Observations, Observations | None]
 
-# Fewer tell two models apart only by chance.
+# Fewer entries tell two models apart only by chance.
 _ENOUGH_TO_CHOOSE = 5_000
 _MOST_FOLDS = 10
 
 
 def validation_folds(observed: Observations, options: CompletionOptions) -> list[Parts]:
-    """Return the entries to train on and those that validate: one pair, or one for every fold.
+    """Return pairs of training and validation entries, one for every fold.
 
-    A part of `validation_fraction` chooses. Where it has fewer than 5,000 entries, there are more folds with
-    disjoint parts, so that together they have as many, but at most 10; without a refit there is one, as the
-    model that it chooses is the result. None validates where there would be none.
+    The validation entries are the part `validation_fraction`. If these are fewer than 5,000, there are up to
+    10 folds with disjoint validation parts, which together reach that number; without a refit there is one
+    fold, as its model is the result. The validation part is None if it would be empty.
 
     >>> observed = Observations([0, 0, 1], [0, 1, 0], [1.0, 2.0, 3.0])
     >>> [len(part) for part in validation_folds(observed, CompletionOptions(validation_fraction=0.3))[0]]
@@ -41,12 +41,12 @@ def validation_folds(observed: Observations, options: CompletionOptions) -> list
 
 
 def bias_tolerance(options: CompletionOptions) -> float:
-    """Return how exactly biases are fitted, see `dmf_fast.evaluation.Biases.fit`: L-BFGS does the rest."""
+    """Return the tolerance of `dmf_fast.evaluation.Biases.fit`: a loose one if L-BFGS trains the biases."""
     return 1e-3 if options.begins_fast else 1e-6
 
 
 def biases_of_folds(folds: list[Parts], options: CompletionOptions) -> list[Biases | None]:
-    """Return the biases of every fold, with one shrinkage that the validation entries of all choose."""
+    """Return the biases of every fold, with one shrinkage, chosen by the validation entries of all folds."""
     if not options.bias:
         return [None] * len(folds)
     parts = [(train, HeldOut.of(validation)) for train, validation in folds if validation is not None]

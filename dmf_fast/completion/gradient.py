@@ -1,4 +1,4 @@
-"""Leading singular vectors of the loss's gradient, and what they say about noise and weight decay."""
+"""Leading singular vectors of the gradient of the loss, which measure noise and weight decay."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from dmf_fast.ops.row_qr import householder_qr
 from dmf_fast.sharding import WHOLE, RowSharding
 from dmf_fast.threads import one_thread, one_thread_each
 
-# So many of the leading singular values are mostly noise in ratings; their median measures it.
+# In ratings, most of this many leading singular values are noise; their median measures it.
 LEADING = 64
-# More directions than are asked for, so that those have settled.
+# Extra directions, so that those asked for have converged.
 _OVERSAMPLING = 8
-# A power of two whose square is nothing compared with 1.
+# A power of two whose square is negligible compared with 1.
 _TINY = {torch.float32: 2.0**-20, torch.float64: 2.0**-40}
-# Rows of a block that one thread takes at once.
+# Rows of a block that a thread processes at once.
 _ROWS = 1 << 14
-# Of the diagonal of a Cholesky factor in float32: the least compared with the largest.
+# Lowest ratio of the smallest to the largest diagonal entry of a Cholesky factor in float32.
 _INDEPENDENT = 1e-2
 
 
@@ -34,7 +34,7 @@ class LeadingDirections:
     """The leading singular triplets of a matrix.
 
     Attributes:
-        left: ``(m, k)``, orthonormal columns; of the rows of this process.
+        left: ``(m, k)``, orthonormal columns; the rows of this process.
         values: ``(k,)``, descending.
         right: ``(n, k)``, orthonormal columns.
 
@@ -46,11 +46,11 @@ class LeadingDirections:
 
     @property
     def noise(self) -> float:
-        """The median of the values, of at most `LEADING`: about what noise alone would pull."""
+        """The median of at most `LEADING` values: about the pull of noise alone."""
         return self.values[:LEADING].median().item()
 
     def first(self, count: int) -> LeadingDirections:
-        """Return the first ``count``, or all."""
+        """Return the first ``count`` triplets, or all if there are fewer."""
         return LeadingDirections(self.left[:, :count], self.values[:count], self.right[:, :count])
 
 
@@ -58,19 +58,19 @@ class LeadingDirections:
 def leading_directions(
     model: DeepMatrixFactorization, train: Observations, count: int, *, passes: int, seed: int = 0
 ) -> LeadingDirections:
-    """Return the steepest directions of the mean loss in the product of the parameters.
+    """Return the directions in which the mean loss is steepest, in the product of the parameters.
 
     With ``W = diag(r) · P · diag(s)`` for parameters with the product P, and R the residuals on Ω, the
-    negative gradient with respect to P is ``G = (2/|Ω|) · diag(r) · R · diag(s)``. Both sides of a block of
-    random vectors are multiplied with it in every pass over Ω, and once more in the end (after Halko,
-    Martinsson & Tropp, "Finding Structure with Randomness", 2011, algorithm 4.4). A pass takes
-    ``4 · |Ω| · (count + 8)`` flops.
+    negative gradient with respect to P is ``G = (2/|Ω|) · diag(r) · R · diag(s)``. Every pass over Ω
+    multiplies blocks of random vectors by it from both sides, and a last pass does so once more (after Halko,
+    Martinsson & Tropp, "Finding Structure with Randomness", 2011, algorithm 4.4). A pass takes ``4 · |Ω| ·
+    (count + 8)`` flops.
 
     Args:
         model: in any coordinates.
         train: observed entries.
-        count: of directions; at most ``min(m, n)`` are returned.
-        passes: the more, the closer are the directions; their values settle sooner.
+        count: number of directions; at most ``min(m, n)`` are returned.
+        passes: more passes give more accurate directions; the values converge sooner.
         seed: of the random vectors.
 
     Example:
@@ -94,10 +94,10 @@ def leading_directions(
 
 
 def _random_sides(train: Observations, width: int, seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return random matrices for the rows, each block drawn by its number, and for the columns."""
+    """Return random matrices for the columns and for the rows, whose blocks are seeded by their numbers."""
 
     def drawn(size: int, generator: torch.Generator) -> Tensor:
-        # Uniform numbers: normal ones take as long as a pass.
+        # Uniform numbers: drawing normal ones takes as long as a pass.
         numbers = torch.rand(size, width, generator=generator, dtype=dtype, device="cpu")
         return numbers.sub_(0.5).to(train.device)
 
@@ -110,7 +110,7 @@ def _random_sides(train: Observations, width: int, seed: int, dtype: torch.dtype
 
 
 class _Gradient:
-    """The negative gradient as a matrix that is multiplied with blocks of vectors."""
+    """The negative gradient as a linear operator on blocks of vectors."""
 
     def __init__(self, model: DeepMatrixFactorization, train: Observations) -> None:
         self.dtype = operators.accumulator_dtype(train.dtype)
@@ -132,7 +132,7 @@ class _Gradient:
         row_bias: Tensor | None,
         column_bias: Tensor | None,
     ) -> Tensor:
-        """Return what the model lacks of the values of a part, in the order of its layout."""
+        """Return the residuals of a part, in the order of its layout."""
         layout = part.layout()
         product = observed_product(factors, part, row_bias=row_bias, column_bias=column_bias)
         predictions = part.with_values(product.to(part.dtype)).layout().values
@@ -147,9 +147,9 @@ class _Gradient:
         return self._rows * image, self._columns * other
 
     def _product(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gradients of half the squares of the coefficients at a product that is as good as zero.
+        """Return the products with both blocks, as the gradients of a loss at nearly zero factors.
 
-        The sweep of a loss takes the entries in its own order, and so less time than one of coefficients.
+        The kernel of the loss visits the entries in layout order, which is faster than applying coefficients.
         """
         tiny = _TINY[self.dtype]
         small_right = (tiny * right).contiguous()
@@ -171,18 +171,18 @@ def _svd(block: Tensor, sharding: RowSharding) -> tuple[Tensor, Tensor, Tensor]:
     basis, triangle = qr_of_rows(block, sharding)
     with one_thread():
         vectors, values, turned = torch.linalg.svd(triangle, full_matrices=False)
-    # Part by part: what a library adds up first depends on the number of rows.
+    # Part by part, as the order of a library's sums depends on the number of rows.
     return torch.cat([_by_rows(part, vectors) for part in sharding.split(basis)]), values, turned
 
 
 def qr_of_rows(block: Tensor, sharding: RowSharding) -> tuple[Tensor, Tensor]:
-    """Return the QR decomposition of a tall matrix, by Cholesky's where its columns are independent enough.
+    """Return the QR decomposition of a tall matrix, by Cholesky if its columns are independent enough.
 
-    After a pass the columns are at most as far from orthonormal as the leading singular values differ, so
-    that this is accurate enough, and several times as fast as Householder's.
+    After a pass, the columns are no further from orthonormal than the leading singular values are apart, so
+    Cholesky QR is accurate enough, and several times as fast as Householder QR.
 
     Args:
-        block: ``(m, k)``, of which the rows of this process are given.
+        block: ``(m, k)``; the rows of this process.
         sharding: of the rows.
 
     """
@@ -199,7 +199,7 @@ def qr_of_rows(block: Tensor, sharding: RowSharding) -> tuple[Tensor, Tensor]:
 
 def _squares(part: Tensor) -> Tensor:
     squares = torch.stack(_of_row_parts(part, lambda rows: rows.T @ rows))
-    with one_thread():  # the same for any number
+    with one_thread():  # the same result for any number of threads
         return squares.sum(0)
 
 
@@ -209,7 +209,7 @@ def _by_rows(block: Tensor, square: Tensor) -> Tensor:
 
 
 def _of_row_parts(block: Tensor, compute: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """Compute something of parts of a fixed size, so that no sum depends on the number of threads."""
+    """Compute in parts of a fixed size, so that no sum depends on the number of threads."""
     parts = [block[begin : begin + _ROWS] for begin in range(0, len(block), _ROWS)]
     if len(parts) == 1 or torch.get_num_threads() == 1:
         with one_thread():

@@ -1,4 +1,4 @@
-"""The runs of a job: what they share, and how they are repeated on all entries."""
+"""What the runs of a job share, and how the refit repeats them on all entries."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from dmf_fast.training.history import Row
 from dmf_fast.training.lockstep import Fold, fit_folds
 from dmf_fast.training.measures import Measures
 
-# Values between this and its inverse have squares, and parts of these, that float32 holds.
+# The squares of values between this and its inverse, and fractions of them, fit float32.
 _SQUARABLE = 1e15
 _CPU = torch.device("cpu")
 
@@ -46,8 +46,8 @@ _CPU = torch.device("cpu")
 class Job:
     """What the runs of a job share.
 
-    In scaled coordinates values of any size are trained in a unit of their own, `value_unit`. Callbacks see
-    the errors in it; what is returned is in the values themselves.
+    In scaled coordinates, values of any size are divided by a unit, `value_unit`. Callbacks see errors in
+    this unit; results are in units of the values.
     """
 
     observed: Observations
@@ -60,8 +60,8 @@ class Job:
     callbacks: tuple[Callback, ...]
     checkpoint: Path | None
     resume: bool
-    steps_before: int = 0  # of the phases of the search, or of the refit, that are over
-    begun: float = 0.0  # the search or the refit
+    steps_before: int = 0  # of finished phases, of the search or of the refit
+    begun: float = 0.0  # when the search or the refit began
 
     @classmethod
     def of(
@@ -91,18 +91,18 @@ class Job:
 
     @property
     def fit_options(self) -> FitOptions:
-        """How the runs train, in the unit of the job."""
+        """The options of the runs, in the unit of the job."""
         fit = options_in_unit(self.options.fit, self.unit)
         return fit if fit.seed is not None else replace(fit, seed=self.options.seed)
 
     def begin(self) -> None:
-        """Begin to count steps and seconds: of the search, or of the refit."""
+        """Start counting steps and seconds, of the search or of the refit."""
         self.steps_before, self.begun = 0, time.perf_counter()
 
     def prepared(
         self, folds: Sequence[Parts], biases: Sequence[Biases | None] | None = None
     ) -> list[Prepared]:
-        """Return what the phases need to know of every fold."""
+        """Return what the phases need to know about every fold."""
         moved = [
             (self._moved(train), None if validation is None else self._moved(validation))
             for train, validation in folds
@@ -128,7 +128,7 @@ class Job:
             left = options.max_seconds - (time.perf_counter() - self.begun)
             options = replace(options, max_seconds=max(0.0, left))
         changes = self.options.schedule != "constant" or self.options.warmup
-        changes = changes and not is_fast(starts[0].phase, self.options)  # which finds its lengths
+        changes = changes and not is_fast(starts[0].phase, self.options)  # L-BFGS finds its step lengths
         scheduler = partial(
             make_scheduler, self.options.schedule, steps=self.options.fit.steps, warmup=self.options.warmup
         )
@@ -153,7 +153,7 @@ class Job:
         return PhaseRun(starts[0].phase, result, _loss_ratio(result), tuple(starts))
 
     def refitted(self, search: Search, folds: Sequence[Parts]) -> CompletedMatrix:
-        """Go through the phases of the chosen candidate again, on all entries."""
+        """Repeat the phases of the chosen candidate on all entries."""
         whole = self._whole(search)
         self.begin()
         start, runs = None, []
@@ -170,16 +170,17 @@ class Job:
         return self.completed(search, whole, tuple(runs), start)
 
     def _whole(self, search: Search) -> Prepared:
-        """Return all entries, in the coordinates of the search where the refit continues it."""
+        """Return all entries, in the coordinates of the search if the refit continues it."""
         observed, (first, *_) = self._moved(self.observed), search.parts
         biases = None
-        goes_on = bool(search.chosen.runs) and is_fast(search.chosen.runs[0].phase, self.options)
-        # A refit that goes on has learned its own: these are compared with, and begin at nearly the same.
-        tolerance = 1.0 if goes_on else bias_tolerance(self.options)
+        continues = bool(search.chosen.runs) and is_fast(search.chosen.runs[0].phase, self.options)
+        # A refit that continues the search has learned biases: these are the baseline, and start close to
+        # them.
+        tolerance = 1.0 if continues else bias_tolerance(self.options)
         if first.coordinates is not None and first.coordinates.biases is not None:
             chosen = first.coordinates.biases
             biases = Biases.fit(observed, chosen.shrinkage, start=chosen, tolerance=tolerance)
-        if goes_on:
+        if continues:
             return prepared_warm(observed, first, biases)
         (whole,) = self.prepared([(self.observed, None)], [biases])
         return whole
@@ -187,7 +188,7 @@ class Job:
     def completed(
         self, search: Search, trained_on: Prepared, refit: tuple[PhaseRun, ...], last: Start | None = None
     ) -> CompletedMatrix:
-        """Return the chosen model, without scales, and all errors in the values themselves."""
+        """Return the chosen model, without scales, and all errors in units of the values."""
         chosen = search.chosen
         if not refit and chosen.runs:
             last = chosen.runs[-1].starts[0]
@@ -218,11 +219,11 @@ class Job:
         )
 
     def _mark(self, starts: Sequence[Start]) -> str:
-        """Return a few letters that tell starts apart.
+        """Return a short string that identifies starts.
 
-        A job that is resumed with more steps goes on from another end of its first phase; the checkpoints of
-        the phases after it are then those of other runs, which are left alone. The number of processes that
-        share row blocks may change, and with it the last bits of a start: options and steps tell as much.
+        A job that is resumed with more steps ends its first phase elsewhere; checkpoints of later phases then
+        belong to other runs and are not used. With row blocks, the number of processes may change, and with
+        it the last bits of a start: there, options and steps identify the start.
         """
         if isinstance(self.observed, RowBlocks):
             chosen = replace(self.options, fit=FitOptions(), recording=Recording())
@@ -233,13 +234,13 @@ class Job:
         return in_unit(entries, self.unit).to(self.device)
 
     def _candidate(self, candidate: Candidate) -> Candidate:
-        """Return it in the values themselves."""
+        """Return a candidate in units of the values."""
         rmse = measured("validation_rmse", candidate.validation_rmse, self.unit)
         runs = tuple(self._run(run) for run in candidate.runs)
         return replace(candidate, validation_rmse=rmse, runs=runs)
 
     def _run(self, run: PhaseRun) -> PhaseRun:
-        """Return it in the values themselves, without its models, which a job does not keep."""
+        """Return a run in units of the values, without its models, which a job does not keep."""
         history = measured_history(run.result.history, self.unit)
         return replace(run, result=replace(run.result, history=history), starts=())
 
@@ -252,7 +253,7 @@ class Job:
 
 @dataclass(frozen=True)
 class _State:
-    """A model that is measured as a run is."""
+    """A model that is measured like a run."""
 
     trained: DeepMatrixFactorization
     train: Observations
@@ -270,13 +271,13 @@ class _State:
 
 
 def _counted(callback: Callback, steps_before: int, progress: Progress) -> bool | None:
-    """Call back with the step among those of all phases."""
+    """Call back with the step counted across all phases."""
     step = progress.step + steps_before
     return callback(replace(progress, step=step, row=progress.row | {"step": step}))
 
 
 def _loss_ratio(result: FitResult) -> float:
-    """Return the train loss of the state that counts compared with that of the first row."""
+    """Return the training loss of the final state relative to that of the first row."""
     rows: list[Row] = result.history.table.select(["step", "train_loss"]).to_pylist()
     first, last = rows[0]["train_loss"], rows[-1]["train_loss"]
     if result.best_step is not None:
@@ -285,9 +286,9 @@ def _loss_ratio(result: FitResult) -> float:
 
 
 def device_of(name: str, home: torch.device = _CPU) -> torch.device:
-    """Return where to compute: ``"auto"`` is a GPU that can be used, else ``home``.
+    """Return the device to compute on: for ``"auto"`` a usable GPU, or else ``home``.
 
-    Raises a `ValueError` where the device that is named cannot be used.
+    Raises a `ValueError` if the named device cannot be used.
 
     >>> device_of("cpu")
     device(type='cpu')

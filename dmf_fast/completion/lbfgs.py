@@ -1,8 +1,9 @@
-"""The fast phase of a job: L-BFGS at depth 2, along a decay that falls until validation entries say stop.
+"""The fast phase of a job: L-BFGS at depth 2, with a decay that falls until the validation error rises.
 
-It begins at the best length of the gradient's leading directions, with a decay that few of them survive. From
-step to step the decay falls, and weaker directions come back one after the other, as they do in gradient
-descent from a small start, but within a few steps. `docs/theory.md` says why the decay is concave.
+It starts along the leading directions of the gradient, at the best length, with a decay that few of them
+survive. The decay falls from step to step, and weaker directions return one after the other, as they appear
+in gradient descent from a small start, but within a few steps. `docs/theory.md` says why the decay is
+concave.
 """
 
 from __future__ import annotations
@@ -27,36 +28,37 @@ from dmf_fast.ops.sharded import chains_of_parts
 from dmf_fast.optim import OptimizerSpec, loss_curvature
 from dmf_fast.training import FitOptions
 
-# Times the weight decay: the decay of the first step, near zero; few directions survive it.
+# Decay of the first step, near zero, as a multiple of the weight decay; few directions survive it.
 _FIRST_DECAY = 3.9
-# What is left of the decay after every step but the first ones.
+# Factor of the decay from step to step, after the first ones.
 _DECAY_RATE, _DECAY_AFTER = 0.9, 4
-# Of the decay: that of depth 2.5, above the knee, which is a part of the unit's reference.
+# Exponent of the decay, that of depth 2.5, above the knee, which is a fraction of the unit's reference.
 _CONCAVITY, _KNEE = 0.2, 0.3
-# The decay, in units of noise, down to which rows do not count for the patience; the part of the patience
-# that counts from there.
+# Rows count for the patience once the decay is below this, in units of noise; the fraction of the patience
+# that applies from there.
 _SEARCHED_TO, _SOONER = 0.32, 6
-# Of the gradient's values: what noise has added to them, in the unit, and the least compared with the first.
+# Singular values of the gradient: what noise adds to them, in the unit, and the smallest relative to the
+# first.
 _ADDED_BY_NOISE, _LEAST_SIZE = 0.25, 0.02
 
 
 def is_fast(phase: Phase, options: CompletionOptions) -> bool:
-    """Say whether L-BFGS runs a phase: at depth 2 from a spectral start, with a decay that can fall."""
+    """Return whether L-BFGS runs a phase: at depth 2 from a spectral start, with a decay that can fall."""
     return phase == Phase(2, "spectral") and options.begins_fast
 
 
 def fast_options(options: CompletionOptions, fit: FitOptions) -> FitOptions:
-    """Return how long the phase searches: its steps are few and long."""
+    """Return the options of the phase in the search: its steps are few and long."""
     above = _FIRST_DECAY * options.weight_decay / _SEARCHED_TO
     least = _DECAY_AFTER + max(0, math.ceil(math.log(above) / -math.log(_DECAY_RATE)))
-    if fit.patience is None:  # no validation entries say when the decay is low enough
+    if fit.patience is None:  # no validation entries tell when the decay is low enough
         return replace(fit, steps=min(fit.steps, least))
     least = max(least, fit.patience_after)
     return replace(fit, patience=max(1, fit.patience // _SOONER), patience_after=least)
 
 
 def fast_start(phase: Phase, prepared: Prepared, options: CompletionOptions) -> Start:
-    """Return where the phase begins: as far along the leading directions as lowers the loss most."""
+    """Return the start of the phase: along the leading directions, as far as lowers the loss most."""
     coordinates, directions = prepared.coordinates, prepared.directions
     assert coordinates is not None
     assert directions is not None
@@ -66,14 +68,14 @@ def fast_start(phase: Phase, prepared: Prepared, options: CompletionOptions) -> 
 
 
 def warm_start(before: Start, whole: Prepared, options: CompletionOptions, step: int) -> Start:
-    """Return the model of a search after ``step`` steps, with the decay that it has reached."""
+    """Return the model of a search after ``step`` steps, with the decay at that step."""
     model = deepcopy(before.model)
     assert isinstance(model, ScaledFactorization)
     return Start(before.phase, model, whole.unit, _optimizer(model, whole, options, after=step))
 
 
 def prepared_warm(observed: Observations, found_on: Prepared, biases: Biases | None) -> Prepared:
-    """Return all entries in the coordinates of those of a search, with the unit of so many more."""
+    """Return all entries in the coordinates of a search, with the unit adjusted to their number."""
     unit, more = found_on.unit, math.sqrt(found_on.train.total_weight / observed.total_weight)
     unit = DecayUnit(unit.noise * more, unit.reference * more)
     return Prepared(observed, None, found_on.coordinates, None, unit, biases)
@@ -90,7 +92,7 @@ def _sizes(directions: LeadingDirections, prepared: Prepared) -> Tensor:
 
 @torch.no_grad()
 def _mean_square(directions: LeadingDirections, values: Tensor, prepared: Prepared) -> float:
-    """Return the mean square that a product has on the entries."""
+    """Return the mean square of a product over the entries."""
     coordinates, train = prepared.coordinates, prepared.train
     assert coordinates is not None
     model = coordinates.model(balanced_factors(directions, values, depth=2))
@@ -113,7 +115,7 @@ def _mean_square(directions: LeadingDirections, values: Tensor, prepared: Prepar
 def _optimizer(
     model: ScaledFactorization, prepared: Prepared, options: CompletionOptions, *, after: int | None = None
 ) -> OptimizerSpec:
-    """Return L-BFGS along the falling decay, or with the decay that it has ``after`` so many steps."""
+    """Return L-BFGS with the falling decay, or with its fixed value ``after`` so many steps."""
     train, unit = prepared.train, prepared.unit
     curvature, of_biases = loss_curvature(model, train, options.fit.reduction)
     decay = _FIRST_DECAY * options.weight_decay * unit.noise * of_loss(prepared, options)

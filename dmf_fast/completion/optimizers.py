@@ -1,4 +1,4 @@
-"""Optimizers by name, with the weight decay of factors and biases apart."""
+"""Optimizers by name, with separate weight decays for factors and biases."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]
     "adagrad": (torch.optim.Adagrad, {}),
     "adamax": (torch.optim.Adamax, {}),
 }
-"""A class and its options by the names of `dmf_fast.completion.CompletionOptions.optimizer`."""
+"""Optimizer classes and their options, by the names of `CompletionOptions.optimizer`."""
 
 
 def optimizer_spec(
@@ -33,8 +33,8 @@ def optimizer_spec(
 ) -> OptimizerSpec:
     """Return the optimizer called ``name``, a key of `OPTIMIZERS`.
 
-    ``bias_weight_decay`` is that of the biases; without it they have ``weight_decay`` too. An unknown name
-    raises a `ValueError`.
+    ``bias_weight_decay`` applies to the biases and defaults to ``weight_decay``. Raises a `ValueError` for an
+    unknown name.
 
     >>> optimizer_spec("adam", lr=0.01).name
     'Adam'

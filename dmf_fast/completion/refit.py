@@ -12,7 +12,7 @@ from dmf_fast.completion.starts import Prepared, Start
 from dmf_fast.training import FitOptions, Progress
 from dmf_fast.training.errors import mean_squared_error
 
-# Of the train loss above its least so far, which is more than a step that was too long.
+# A rise of the training loss above its minimum, beyond what a single long step causes.
 _RISE = 1.05
 _STEPS_OF_LBFGS = 1
 
@@ -20,13 +20,13 @@ _STEPS_OF_LBFGS = 1
 def refit_options(
     fit: FitOptions, before: PhaseRun, start: Start, whole: Prepared, options: CompletionOptions
 ) -> tuple[FitOptions, Turn | None]:
-    """Return how long to train on all entries, and what ends the run besides.
+    """Return the options of the training on all entries, and a callback that may end it.
 
     A phase of L-BFGS continues from the search, which had nearly all entries: one step adds the others.
-    Gradient descent begins anew, until it has fitted as closely as the best step of the search. The train
-    loss compared with its start tells that better than the number of steps, whose lengths depend on the
-    data. The loss of a batch would not, nor that of deep factors with a decay, which rises again: they make
-    as many steps.
+    Gradient descent starts over, until it fits as closely as the best step of the search. The training loss
+    relative to its start is a better criterion than the number of steps, whose lengths depend on the data.
+    With batches, and for deep factors with a decay, whose loss rises again, it is not: these runs make the
+    same number of steps.
     """
     fit, phase = replace(fit, train_loss_threshold=None, patience=None), before.phase
     if is_fast(phase, options):
@@ -42,10 +42,10 @@ def refit_options(
 
 
 class Turn:
-    """Ends a run where the train loss falls again after it has risen, in the second half of its steps.
+    """Ends a run when the training loss falls again after a rise, in the second half of its steps.
 
-    From a deep spectral start it falls while directions grow, rises while the decay drops those of noise,
-    and then falls for good, as the rest is fitted too closely. How many steps that takes depends on the data.
+    From a deep spectral start, the loss falls while directions grow, rises while the decay removes those of
+    noise, and then falls for good, as the model overfits. How many steps that takes depends on the data.
     """
 
     def __init__(self, steps: int) -> None:
@@ -54,7 +54,7 @@ class Turn:
         self._lowest, self._has_risen, self._last = math.inf, False, math.inf
 
     def __call__(self, progress: Progress) -> bool:
-        """Say whether the run ends, given its rows so far."""
+        """Return whether the run ends, given its rows so far."""
         for row in progress.rows[self._seen :]:
             loss = row["train_loss"] or 0.0
             falls, self._last = loss < self._last, loss

@@ -1,4 +1,4 @@
-"""From a model of standardized values to one of the values themselves."""
+"""Converts a model of standardized values to a model of the original values."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from dmf_fast.nn import DeepMatrixFactorization
 def rescaled(model: DeepMatrixFactorization, *, mean: float, scale: float) -> DeepMatrixFactorization:
     """Return a copy that predicts ``mean + scale * p`` wherever ``model`` predicts ``p``.
 
-    For a model of ``(values - mean) / scale``: the last factor and the biases take up the scale, the buffer
-    ``mean`` the mean, and nothing else has to remember that the values were standardized.
+    For a model of ``(values - mean) / scale``: the scale goes into the last factor and the biases, the mean
+    into the buffer ``mean``, and nothing else needs to know that the values were standardized.
 
     Args:
-        model: left as it is.
+        model: not modified.
         mean: what was subtracted from the values.
         scale: what they were divided by, finite and above 0.
 

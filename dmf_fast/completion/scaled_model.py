@@ -1,4 +1,4 @@
-"""The model in coordinates in which well-known rows and columns do not outweigh the others."""
+"""The model in coordinates in which rows and columns with many entries do not outweigh the others."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class ScaledFactorization(DeepMatrixFactorization):
     coordinates that is the trace norm of ``diag(r)⁻¹ · W · diag(s)⁻¹``, weighted as in Salakhutdinov &
     Srebro, "Collaborative Filtering in a Non-Uniform World: Learning with the Weighted Trace Norm" (NeurIPS
     2010), where ``r`` and ``s`` fall with the number of entries, see `dmf_fast.completion.degree_scales`.
-    Biases, zero at first, are scaled alike, and halved: else the step that they bear, not that of the
-    factors, is what limits gradient descent.
+    Biases, initially zero, are scaled in the same way, and halved: otherwise they, not the factors, would
+    limit the step length of gradient descent.
 
     Args:
-        factors: ``[W_1, …, W_N]``, which are copied; `DTensor`s where processes share the rows.
+        factors: ``[W_1, …, W_N]``, which are copied; `DTensor`s if processes share the rows.
         row_scale: ``r``, ``(m,)``, above 0, of the rows of this process.
         column_scale: ``s``, ``(n,)``, above 0.
         value_scale: ``c``, the size of the values around their mean, above 0.
-        bias_scales: of the biases of rows and of columns, besides ``c·r`` and ``c·s``; None for no biases.
+        bias_scales: of row and column biases, in addition to ``c·r`` and ``c·s``; None for no biases.
 
     Raises:
-        TypeError, ValueError: the factors are no chain, or a scale is not above 0.
+        TypeError, ValueError: the factors do not form a chain, or a scale is not above 0.
 
     Example:
         >>> scales = torch.tensor([2.0, 1.0]), torch.tensor([1.0, 0.5, 1.0])
@@ -70,16 +70,16 @@ class ScaledFactorization(DeepMatrixFactorization):
         self.register_buffer("value_scale", self.mean.new_tensor(value_scale))
 
     def parameter_scales(self) -> ParameterScales:
-        """Return the scales of the factors at the ends, and those of the biases; of the rows here."""
+        """Return the scales of the first and last factor and of the biases, for the rows of this process."""
         row_scale, column_scale = local_part(self.row_scale), local_part(self.column_scale)
         rows, columns = self.value_scale * row_scale, self.value_scale * column_scale
         row_bias, column_bias = self.bias_scales
         return ParameterScales(rows, column_scale, row_bias * rows, column_bias * columns)
 
     def chain_and_biases(self) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
-        """Return the factors and biases of ``W`` itself: the scales are in the first and the last.
+        """Return the factors ``[W_1, …, W_N]`` and biases of ``W`` itself, with the scales multiplied in.
 
-        Where processes share the rows, they are what this one has of them.
+        Their shapes are those of the parameters. If processes share the rows, they are the parts of this one.
         """
         factors, scales = [local_part(factor) for factor in self.factors], self.parameter_scales()
         factors[-1] = factors[-1] * scales.rows[:, None]
@@ -91,7 +91,7 @@ class ScaledFactorization(DeepMatrixFactorization):
 
     @torch.no_grad()
     def plain(self) -> DeepMatrixFactorization:
-        """Return the same matrix without scales, as a copy: what is saved and predicted from."""
+        """Return a copy of the same matrix without scales, to be saved and to predict from."""
         factors, row_bias, column_bias = self.chain_and_biases()
         copies = [placed_as(factor.clone(), own) for factor, own in zip(factors, self.factors, strict=True)]
         model = DeepMatrixFactorization.of_factors(copies, bias=row_bias is not None)

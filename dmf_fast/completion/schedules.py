@@ -1,4 +1,4 @@
-"""Learning rates over the steps of a run, by name, through torch's schedulers."""
+"""Learning rate schedules by name, as torch schedulers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "linear": lambda done: 1.0 - done,
     "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
 }
-"""Part of the learning rate at each part of the steps that is done, both from 0 to 1."""
+"""Fraction of the learning rate as a function of the fraction of steps done, both from 0 to 1."""
 
 
 def make_scheduler(
@@ -21,8 +21,8 @@ def make_scheduler(
 ) -> LRScheduler | None:
     """Return the scheduler called ``name`` (a key of `SCHEDULES`) for a run of ``steps``.
 
-    The rate rises evenly over the first ``warmup`` steps and then follows the schedule, which ends with
-    ``steps``. None where it never changes.
+    The rate rises linearly over the first ``warmup`` steps and then follows the schedule, which ends at
+    ``steps``. Returns None if the rate never changes.
 
     >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=8.0)
     >>> make_scheduler("linear", optimizer, steps=4).get_last_lr()

@@ -1,9 +1,9 @@
-"""Which model of a job predicts validation entries best: the biases alone, depth 2, or a deeper one.
+"""The search for the model that best predicts validation entries: biases alone, depth 2, or deeper.
 
-Every phase begins where the one before was best, so that depth is added only where it pays: the product of
-depth 2 is split into balanced factors of depth 3, whose decay drops the directions of noise and hardly
-shrinks the others, and so on. Where depth 2 finds little beyond the biases, there is nothing to build on, and
-the leading directions of the gradient are tried at depth 3 at once.
+Every phase starts from the best state of the one before, so that depth is added only if it pays: the product
+of depth 2 is split into balanced factors of depth 3, whose decay removes the directions of noise and hardly
+shrinks the others, and so on. If depth 2 gains little over the biases, there is nothing to build on, and the
+search tries the leading directions of the gradient at depth 3 directly.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from dmf_fast.training import FitResult
 from dmf_fast.training.errors import mean_squared_error
 from dmf_fast.training.options import FitOptions
 
-# What `depth="auto"` goes up to.
+# The largest depth that `depth="auto"` tries.
 MOST_DEPTH = 4
-# Where depth 2 lowers the error of the biases by less, its product is no better a start than the gradient.
+# If depth 2 lowers the error of the biases by less, its product is no better a start than the gradient.
 _GAIN_TO_BUILD_ON = 0.01
-# Errors that differ by less are equal, and the simpler model is chosen: among factors, and of the biases.
+# Relative differences that count as equal, so that the simpler model wins: among factors, and to the biases.
 _EQUAL, _LEAST_GAIN = 1e-4, 1e-3
 _UNFINISHED = ("interrupted", "diverged", "callback", "max_seconds")
 
@@ -34,10 +34,10 @@ class PhaseRun:
     """A phase that has been run.
 
     Attributes:
-        phase: which.
-        result: how it went.
-        loss_ratio: train loss of its best step, or of its last one, compared with that of its first.
-        starts: with the trained models, one a fold; none once the job is done.
+        phase: the phase.
+        result: of the run.
+        loss_ratio: training loss at its best step, or else its last one, relative to its first.
+        starts: with the trained models, one per fold; empty once the job is done.
 
     """
 
@@ -48,13 +48,13 @@ class PhaseRun:
 
     @property
     def steps(self) -> int:
-        """Of the state that counts."""
+        """Number of steps to the state that is used."""
         best = self.result.best_step
         return self.result.steps if best is None else best
 
     @property
     def is_finished(self) -> bool:
-        """Whether it has come to its own end."""
+        """Whether the run ended by itself."""
         return self.result.stopped_because not in _UNFINISHED
 
 
@@ -77,38 +77,38 @@ class Candidate:
 
 
 class PhaseRunner(Protocol):
-    """What makes the steps of a phase on all folds."""
+    """Runs a phase on all folds."""
 
     def __call__(
         self, name: str, starts: Sequence[Start], parts: Sequence[Prepared], options: FitOptions
     ) -> PhaseRun:
-        """Train the models of ``starts`` in place, to the best step of all."""
+        """Train the models of ``starts`` in place, up to their common best step."""
 
 
 class Search:
-    """All phases of a search, in their order, and the candidates that they bring.
+    """All phases of a search, in order, and the candidates that they produce.
 
     Attributes:
         parts: the folds.
-        runs: the phases so far.
-        candidates: the models so far, the biases first.
+        runs: the phases run so far.
+        candidates: the models found so far, starting with the biases.
 
     """
 
     def __init__(
         self, parts: Sequence[Prepared], options: CompletionOptions, fit: FitOptions, run: PhaseRunner
     ) -> None:
-        """Take the folds, and what trains on them."""
+        """Prepare a search on the folds, with the runner that trains on them."""
         self.parts, self._options, self._fit, self._run = parts, options, fit, run
         self.runs: list[PhaseRun] = []
         self.candidates: list[Candidate] = []
 
     @property
     def chosen(self) -> Candidate:
-        """The simplest candidate whose validation error is the least, or worse by nothing that counts.
+        """The simplest candidate whose validation error is the lowest, up to a negligible difference.
 
-        The biases alone count as simpler by more: what lowers their error by less than a thousandth does so
-        by chance.
+        The biases alone get a larger tolerance: a model that lowers their error by less than a thousandth
+        does so by chance.
         """
         errors = [math.inf if one.validation_rmse is None else one.validation_rmse for one in self.candidates]
         for candidate, error in zip(self.candidates, errors, strict=True):
@@ -137,13 +137,13 @@ class Search:
 
     @property
     def has_diverged(self) -> bool:
-        """Whether no model is left but the biases, since the first phase has diverged."""
+        """Whether the first phase diverged, so that only the biases are left."""
         return self.runs[0].result.stopped_because == "diverged"
 
     def _go_deeper(self, first: Candidate, last: int) -> None:
-        """Split the product of depth 2, and begin anew where that has found little.
+        """Split the product of depth 2, and start over from the gradient if depth 2 gained little.
 
-        Without a decay there is nothing that would drop a direction of noise from a product.
+        Without a decay, nothing would remove the directions of noise from a product.
         """
         if self._options.weight_decay:
             self._deepen(first, last)
@@ -158,7 +158,7 @@ class Search:
         self._add(f"depth {depth}, spectral start", self._phase(Phase(depth, "spectral")))
 
     def _deepen(self, before: Candidate, last: int) -> None:
-        """Split the product again and again, at automatic depth as long as this pays."""
+        """Split the product repeatedly, at automatic depth as long as it pays."""
         automatic = self._options.depth == "auto"
         if automatic and not before.runs[-1].steps:
             return
@@ -195,7 +195,7 @@ class Search:
             self.candidates.append(replace(candidate, name=name))
 
     def _biases(self) -> Candidate:
-        """Return the biases alone, or what is left without them, which every other candidate has to beat."""
+        """Return the candidate without factors, which every other candidate has to beat."""
         squares = []
         for part in self.parts:
             assert part.coordinates is not None

@@ -1,4 +1,4 @@
-"""Balanced factors along singular vectors: of the observed values, or of a product that there is."""
+"""Balanced factors along singular vectors, of the observed values or of an existing product."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dmf_fast.ops.row_qr import householder_qr
 from dmf_fast.sharding import WHOLE, RowSharding, local_part
 from dmf_fast.threads import one_thread
 
-# Over the entries, until the directions have settled.
+# Passes over the entries until the directions have converged.
 _PASSES = 6
 
 
@@ -22,7 +22,7 @@ def balanced_factors(
 ) -> list[Tensor]:
     """Return ``[W_1, …, W_N]`` with the product ``U · diag(s) · Vᵀ`` and ``W_{j+1}ᵀ W_{j+1} = W_j W_jᵀ``.
 
-    ``sharding``: of the rows, of which the last factor has those of this process.
+    ``sharding``: of the rows; the last factor holds those of this process.
 
     >>> directions = LeadingDirections(torch.eye(3)[:, :1], torch.ones(1), torch.eye(2)[:, :1])
     >>> [tuple(factor.shape) for factor in balanced_factors(directions, torch.tensor([8.0]), depth=3)]
@@ -42,18 +42,18 @@ def spectral_factors(
 ) -> list[Tensor]:
     """Return balanced factors ``[W_1, …, W_N]`` along the leading singular vectors of the observed values.
 
-    The matrix of the values less ``mean`` on Ω, zero elsewhere, is where gradient descent goes from zero. All
-    ``width`` singular values of the product are ``init_scale``, as those of an orthogonal start of full width
-    are: of that chain this one is a part, the part that moves (Yaras, Wang, Balzano & Qu, "Compressible
+    Gradient descent from zero first moves along the matrix of the values minus ``mean`` on Ω, zero elsewhere.
+    All ``width`` singular values of the product are ``init_scale``, like those of an orthogonal start of full
+    width: this chain is the part of that one that moves (Yaras, Wang, Balzano & Qu, "Compressible
     Dynamics in Deep Overparameterized Low-Rank Learning & Adaptation", ICML 2024).
 
     Args:
-        train: decides dtype and device; its rows may be shared by processes.
+        train: determines dtype and device; processes may share its rows.
         width: of all hidden spaces; at most ``min(m, n)``.
         depth: ``N``, at least 1.
         init_scale: above 0.
-        mean: of the model, which its predictions have besides.
-        seed: of the random vectors that the singular vectors are found with.
+        mean: of the model, added to its predictions.
+        seed: of the random vectors used to find the singular vectors.
 
     Example:
         >>> train = Observations([0, 1], [0, 1], [3.0, 1.0])
@@ -78,9 +78,9 @@ def spectral_factors(
 
 @torch.no_grad()
 def product_directions(model: DeepMatrixFactorization, sharding: RowSharding = WHOLE) -> LeadingDirections:
-    """Return the singular value decomposition of the product of the parameters, as wide as they are.
+    """Return the singular value decomposition of the product of the parameters, of their width.
 
-    Two thin QR decompositions and one of an h × h matrix, in one thread: bitwise the same for any number.
+    Two thin QR decompositions and the SVD of an h × h matrix, in one thread: bit-identical for any number.
     """
     dtype = accumulator_dtype(model.mean.dtype)
     left, *others = reversed([local_part(factor.detach()).to(dtype) for factor in model.factors])

@@ -1,4 +1,4 @@
-"""Where the runs of a job begin: a model before its first step, and its optimizer."""
+"""The starts of the runs of a job: a model before its first step, and its optimizer."""
 
 from __future__ import annotations
 
@@ -20,31 +20,33 @@ from dmf_fast.ops.statistics import mean_value
 from dmf_fast.optim import OptimizerSpec
 from dmf_fast.sharding import local_part, whole_tensor
 
-# Of adaptive-gd: with whole steps the loss rises now and then, with halves it hardly does. A product is soon
-# at its best: shorter steps come closer to it, in the search and in the same number of steps of the refit.
+# Fractions of the step of adaptive-gd: with full steps the loss sometimes rises, with halves hardly ever. A
+# split product is soon at its best: shorter steps get closer to it, in the search and in as many steps of the
+# refit.
 _ADAPTIVE_RATE, _ADAPTIVE_RATE_OF_PRODUCT = 0.5, 0.25
-# Length of a step of group-rmsprop compared with the root of the number of rows and columns.
+# Step length of group-rmsprop relative to the square root of the number of rows and columns.
 _RMSPROP_STEP = 0.04
-# Singular values of a spectral start compared with the reference of the decay, at depth 2 and from 3 on:
-# small enough for the leading directions to get ahead.
+# Singular values of a spectral start relative to the reference of the decay, at depth 2 and at depth 3 or
+# more: small enough for the leading directions to get ahead.
 _SHALLOW_START, _DEEP_START = 1e-4, 0.03
-_ABOVE_SURVIVAL = 2.0  # from depth 3 on, besides: compared with the size that survives the decay
-_MOST_ABOVE_NOISE = 10.0  # of a leading singular value, compared with the noise
-# Times the weight decay: what a start near zero survives, and what drops the noise of a product.
+_ABOVE_SURVIVAL = 2.0  # also, at depth 3 or more: relative to the size that survives the decay
+_MOST_ABOVE_NOISE = 10.0  # of a leading singular value, relative to the noise
+# Multiples of the weight decay: what a start near zero survives, and what removes the noise of a product.
 _DEEP_DECAY, _PRODUCT_DECAY = 1.5, 2.3
-# Over the entries: until the directions that a small start follows have settled, those that a large one does,
-# or until their median has.
+# Passes over the entries until convergence: of the directions of a small start, of those of a large one, or
+# of their median only.
 _PASSES, _PASSES_OF_LBFGS, _PASSES_FOR_NOISE = 6, 3, 2
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A run of a job, of those that a model goes through one after the other.
+    """One of the successive runs that lead to a model.
 
     Attributes:
         depth: of the factors.
-        start: ``"spectral"``: leading singular vectors of the gradient, near zero; ``"product"``: the product
-            of the phase before, split into balanced factors; or an initialization of factors of small size.
+        start: ``"spectral"``: along the leading singular vectors of the gradient, near zero; ``"product"``:
+            the product of the phase before, split into balanced factors; or an initialization of small
+            factors.
 
     """
 
@@ -53,7 +55,7 @@ class Phase:
 
     @property
     def name(self) -> str:
-        """What checkpoints and tables call it.
+        """The name in checkpoints and tables.
 
         >>> Phase(3, "product").name
         'depth-3-product'
@@ -63,15 +65,15 @@ class Phase:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Training entries, and what is computed of them before the first step.
+    """Training entries, and what is computed from them before the first step.
 
     Attributes:
         train: the entries.
-        validation: entries that choose, or None.
-        coordinates: of every model of them; None for plain ones.
+        validation: validation entries, or None.
+        coordinates: of all models of the entries; None for plain ones.
         directions: in which the loss of the biases alone is steepest; None in plain coordinates.
         unit: of the weight decay near zero; that of torch in plain coordinates.
-        biases: of the entries, which coordinates may have from others; None where there are none.
+        biases: of the entries; those in the coordinates may come from other entries. None without biases.
 
     """
 
@@ -90,7 +92,7 @@ class Prepared:
         options: CompletionOptions,
         biases: Biases | None,
     ) -> Prepared:
-        """Return the entries with their coordinates, given their biases."""
+        """Return the entries with their coordinates, given the biases."""
         if options.coordinates == "plain":
             return cls(train, validation)
         coordinates = Coordinates.of(train, options, biases)
@@ -109,7 +111,7 @@ class Start:
     """A model before its first step.
 
     Attributes:
-        phase: that begins here.
+        phase: the phase that starts here.
         model: trained in place.
         unit: of its weight decay.
         optimizer: of its parameters.
@@ -125,7 +127,7 @@ class Start:
 def begin_descent(
     phase: Phase, prepared: Prepared, options: CompletionOptions, before: Start | None = None
 ) -> Start:
-    """Return where a phase of gradient descent begins; see `dmf_fast.completion.phases.begin`."""
+    """Return the start of a phase of gradient descent; see `dmf_fast.completion.phases.begin`."""
     if prepared.coordinates is None:
         return _plain_start(phase, prepared, options)
     if phase.start == "product":
@@ -141,7 +143,7 @@ def begin_descent(
 
 
 def _spectral_model(depth: int, prepared: Prepared, options: CompletionOptions) -> ScaledFactorization:
-    """Return factors of the leading directions of the gradient, whose sizes follow its squares."""
+    """Return factors along the leading directions of the gradient, with sizes that follow its squares."""
     coordinates, directions = prepared.coordinates, prepared.directions
     assert coordinates is not None
     assert directions is not None
@@ -157,7 +159,7 @@ def _spectral_model(depth: int, prepared: Prepared, options: CompletionOptions) 
 
 
 def _small_model(phase: Phase, prepared: Prepared, options: CompletionOptions) -> ScaledFactorization:
-    """Return factors that an initialization of the paper draws."""
+    """Return factors from an initialization of the paper."""
     coordinates = prepared.coordinates
     assert coordinates is not None
     rows, columns = coordinates.shape
@@ -170,7 +172,7 @@ def _small_model(phase: Phase, prepared: Prepared, options: CompletionOptions) -
 def _split_product(phase: Phase, prepared: Prepared, before: Start) -> tuple[ScaledFactorization, DecayUnit]:
     """Return the model of the phase before in balanced factors, and the unit of their decay.
 
-    The first split measures the unit; phases after it keep that, as noise is gone from their products.
+    The first split measures the unit; later phases keep it, as their products no longer contain noise.
     """
     coordinates = prepared.coordinates
     assert coordinates is not None
@@ -223,12 +225,12 @@ def bias_decay(prepared: Prepared, options: CompletionOptions) -> float:
 
 
 def of_loss(prepared: Prepared, options: CompletionOptions) -> float:
-    """Return what a decay of the mean loss is multiplied with for the loss of a step."""
+    """Return the factor that turns a decay for the mean loss into one for the loss of a step."""
     return prepared.train.total_weight / options.fit.batches if options.fit.reduction == "sum" else 1.0
 
 
 def _name(options: CompletionOptions) -> str:
-    """Return the optimizer of the phases that L-BFGS does not run."""
+    """Return the optimizer of phases that L-BFGS does not run."""
     return "adaptive-gd" if options.optimizer == "lbfgs" else options.optimizer
 
 

@@ -1,4 +1,4 @@
-"""Values in a unit in which their squares stay within float32, and what was measured in it."""
+"""Units in which the squares of values fit float32, and the conversion of measurements back."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dmf_fast.observations import Observations
 from dmf_fast.ops.statistics import value_range
 from dmf_fast.training import FitOptions, History
 
-# Values whose largest lies between this and its inverse are taken as they are.
+# If the largest value lies between this and its inverse, the unit is 1.
 _PLAIN_VALUES = 1e6
 _POWERS = {"train_loss": 2, "validation_rmse": 1, "test_rmse": 1, "reconstruction_mse": 2}
 
 
 def value_unit(observations: Observations) -> float:
-    """Return 1, or the power of 2 next to the largest value where squares of that might leave float32.
+    """Return 1, or the power of 2 next to the largest value if squares might leave the range of float32.
 
     >>> value_unit(Observations([0], [0], [5.0])), value_unit(Observations([0], [0], [1e-30])) == 2.0**-100
     (1.0, True)
@@ -30,7 +30,7 @@ def value_unit(observations: Observations) -> float:
 
 
 def in_unit(observations: Observations, unit: float) -> Observations:
-    """Return the values divided by ``unit``; the same object where that is 1.
+    """Return the entries with values divided by ``unit``; the same object if that is 1.
 
     >>> in_unit(Observations([0], [0], [6.0]), 2.0).values
     tensor([3.])
@@ -43,7 +43,7 @@ def in_unit(observations: Observations, unit: float) -> Observations:
 
 
 def options_in_unit(options: FitOptions, unit: float) -> FitOptions:
-    """Return the options for values that were divided by ``unit``.
+    """Return the options for values divided by ``unit``.
 
     >>> options_in_unit(FitOptions(train_loss_threshold=1.0), 2.0).train_loss_threshold
     0.25
@@ -55,20 +55,20 @@ def options_in_unit(options: FitOptions, unit: float) -> FitOptions:
 
 
 def measured(name: str, number: float | None, unit: float) -> float | None:
-    """Return what a column of the history is in the values themselves; one that has no unit is itself.
+    """Return a number of a history column in units of the values; columns without a unit stay the same.
 
     >>> measured("train_loss", 3.0, 2.0), measured("step", 3.0, 2.0), measured("test_rmse", None, 2.0)
     (12.0, 3.0, None)
     """
     if number is None:
         return None
-    for _ in range(_power(name)):  # the square of the unit might leave float64
+    for _ in range(_power(name)):  # the square of the unit might leave the range of float64
         number *= unit
     return number
 
 
 def measured_history(history: History, unit: float) -> History:
-    """Return the history of a run whose values were divided by ``unit`` in the values themselves."""
+    """Return the history of a run on values divided by ``unit``, in units of the values."""
     if unit == 1:
         return history
     table = history.table
@@ -77,5 +77,5 @@ def measured_history(history: History, unit: float) -> History:
 
 
 def _power(name: str) -> int:
-    """Return the power of the unit that a column of the history is in."""
+    """Return the power of the unit in which a history column is measured."""
     return 1 if name.startswith("singular_value_") else _POWERS.get(name, 0)

@@ -1,12 +1,12 @@
-"""The width of a chain, found: 16, doubled until the chain no longer fills it.
+"""The search for the width of a chain: 16, doubled until the chain no longer fills it.
 
-From a small start a wide chain moves in few of its directions, about twice as many as the rank it ends at
-(Kwon, Zhang, Song, Hua, Shi, Qu, Kim & Choi, "Efficient Compression of Overparameterized Deep Models through
+From a small start, a wide chain moves in few of its directions, about twice as many as its final rank (Kwon,
+Zhang, Song, Hua, Shi, Qu, Kim & Choi, "Efficient Compression of Overparameterized Deep Models through
 Low-Dimensional Learning Dynamics", AISTATS 2024; Yaras, Wang, Balzano & Qu, "Compressible Dynamics in Deep
-Overparameterized Low-Rank Learning & Adaptation", ICML 2024). A narrow chain that starts in the leading ones
-(`dmf_fast.completion.spectral.spectral_factors`) goes the same way in a fraction of the time, unless it is
-too narrow. That shows: then the smaller half of its singular values grows too, and the run is given up for
-one of twice the width.
+Overparameterized Low-Rank Learning & Adaptation", ICML 2024). A narrow chain that starts along the leading
+ones (`dmf_fast.completion.spectral.spectral_factors`) takes the same path in a fraction of the time, unless
+it is too narrow. That can be seen: the smaller half of its singular values then grows too, and the run is
+abandoned for one of twice the width.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ FIRST_WIDTH = 16
 MOST_TAIL_SHARE = 0.01
 """`tail_share` above which a chain counts as too narrow.
 
-Where it stays below, products end within a few percent of those of full width (`dmf-fast reproduce widths`).
+If it stays below, products end within a few percent of those of full width (`dmf-fast reproduce widths`).
 """
 MOVED = 0.5
 """Part of the loss that is left when singular values are inspected first: at the start they are all alike."""
-_AT_START = 1.001  # times the start: what is not above that has not grown
-# They are inspected again whenever the loss has fallen to this part of what it was, and at the end of a run
-# only if it has fallen so far at all.
+_AT_START = 1.001  # times the start: smaller values count as not grown
+# They are inspected again whenever the loss has fallen to this fraction of its value at the last inspection,
+# and at the end of a run only if it has fallen this far at all.
 _INSPECTED_AGAIN = 0.9
 
 
@@ -47,15 +47,15 @@ def find_width(
     train: Callable[[CompletionOptions, WidthWatch, str], CompletedMatrix],
     sharding: RowSharding = WHOLE,
 ) -> CompletedMatrix:
-    """Train chains of twice the width each until one is wide enough, and return that.
+    """Train chains, each twice as wide as the one before, until one is wide enough, and return it.
 
-    Where a callback, Ctrl-C or the time limit ends the search, the width that was trained last is returned.
+    If a callback, Ctrl-C or the time limit ends the search, the width that was trained last is returned.
 
     Args:
         shape: ``(m, n)``.
         options: of the job, with an automatic width.
-        callbacks: those of the user.
-        train: completes the matrix with options, a watch as its only callback, and a name for checkpoints.
+        callbacks: of the user.
+        train: completes the matrix, given options, a watch as the only callback, and a name for checkpoints.
         sharding: of the rows.
 
     """
@@ -80,9 +80,9 @@ def find_width(
 
 
 def tail_share(singular_values: Tensor, start: float = 0.0) -> float:
-    """Return the share of the nuclear norm in the smaller half of the singular values, the largest first.
+    """Return the share of the nuclear norm in the smaller half of the singular values, in descending order.
 
-    What they have from the ``start``, where all are alike but for rounding, is left out.
+    The size that they have at the ``start``, where all are equal up to rounding, is subtracted.
 
     >>> from torch import tensor
     >>> tail_share(tensor([3.0, 1.0])), tail_share(tensor([3.0, 1.0]), start=1.0)
@@ -94,7 +94,7 @@ def tail_share(singular_values: Tensor, start: float = 0.0) -> float:
 
 
 def _widths(shape: tuple[int, int]) -> Iterator[int]:
-    """Yield widths up to the full one, which is not preceded by one of more than half of it."""
+    """Yield widths up to the full one, skipping widths of more than half of it."""
     width = FIRST_WIDTH
     while 2 * width <= min(shape):
         yield width
@@ -103,14 +103,14 @@ def _widths(shape: tuple[int, int]) -> Iterator[int]:
 
 
 class WidthWatch:
-    """Calls the user's callbacks, and gives a run up as soon as its width is too small.
+    """Calls the user's callbacks, and abandons a run as soon as its width is too small.
 
-    Where there are validation entries only the best rows count, of which the model may be kept.
+    With validation entries, only the best rows count, from which the model may be kept.
 
     Attributes:
         tail_share: the largest among the states inspected; None before any.
-        gives_up: whether a run was given up.
-        is_stopped: whether a callback of the user has ended a run.
+        gives_up: whether a run was abandoned.
+        is_stopped: whether a callback of the user ended a run.
 
     """
 
@@ -121,16 +121,16 @@ class WidthWatch:
         self.gives_up = self.is_stopped = False
         self._callbacks, self._start, self._sharding = tuple(callbacks), start, sharding
         self._can_give_up = can_give_up
-        self._first: Row | None = None  # of the present run
+        self._first: Row | None = None  # of the current run
         self._seen, self._next_loss, self._best = 0, 0.0, math.inf
 
     @property
     def is_too_narrow(self) -> bool:
-        """Whether a state was too full, and there is a larger width."""
+        """Whether a state filled its width, and there is a larger one."""
         return self._can_give_up and self.tail_share is not None and self.tail_share > MOST_TAIL_SHARE
 
     def __call__(self, progress: Progress) -> bool:
-        """Say whether the run ends."""
+        """Return whether the run ends."""
         wishes = [callback(progress) for callback in self._callbacks]
         self.is_stopped |= any(wishes)
         if self._can_give_up and self._counts(progress.rows):
@@ -139,7 +139,7 @@ class WidthWatch:
         return self.is_stopped or self.gives_up
 
     def inspect_end(self, completed: CompletedMatrix) -> None:
-        """Take the end of a job into account."""
+        """Inspect the final state of a job."""
         losses = completed.history["train_loss"]
         if losses and losses[0] and completed.train_loss <= _INSPECTED_AGAIN * losses[0]:
             self._inspect(completed.model)
@@ -149,7 +149,7 @@ class WidthWatch:
         self.tail_share = max(found, self.tail_share or 0.0)
 
     def _counts(self, rows: Sequence[Row]) -> bool:
-        """Say whether the last row is to be inspected; a run that was resumed has rows from before."""
+        """Return whether to inspect the last row; a resumed run already has rows."""
         if rows[0] is not self._first:
             self._first, self._seen, self._best = rows[0], 0, math.inf
             self._next_loss = MOVED * (rows[0]["train_loss"] or 0.0)

@@ -1,4 +1,4 @@
-"""Ready-made experiments: synthetic problems, the paper's setting, the paper reproduced."""
+"""Ready-made experiments: synthetic problems, the paper's setting, reproductions of papers."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from dmf_fast.experiments.synthetic import LowRankProblem, low_rank_problem
 
 @dataclass(frozen=True)
 class PaperSetting:
-    """Rank 5, 100 × 100, 2,000 observed entries, full hidden width, depths 2 and 3 side by side.
+    """Rank 5, 100 × 100, 2,000 observed entries, full hidden width, depths 2 and 3.
 
     Source: Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization", 2019, section 2.
     The options are `dmf_fast.completion.PAPER`; a run takes about 12,000 steps.
@@ -38,7 +38,7 @@ def run(
 ) -> list[CompletedMatrix]:
     """Train one model per depth on the same entries and return the runs in the order of the depths.
 
-    Without ``setting`` it is `PaperSetting()`. ``after_run`` is called with each run as it ends.
+    ``setting`` defaults to `PaperSetting()`. ``after_run`` is called with each run when it ends.
 
     >>> small = PaperSetting(rows=8, columns=8, rank=1, observed=30, training=PAPER.changed({"steps": 3}))
     >>> [(one.options.depth, one.result.steps) for one in run(small)]

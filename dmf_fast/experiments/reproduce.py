@@ -1,4 +1,4 @@
-"""All experiments, one after the other, and the page that they make."""
+"""Runs all experiments in turn and writes the page of their results."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ GROUPS = {
     "Width and penalties": ("recovery.widths", "norms.norm_ratio"),
     "A picture, and ratings": ("recovery.images", "ratings.movielens", "ratings.ratings"),
 }
-"""Headings of the page to the modules below them; every module has ``run(reproduction) -> Section``."""
+"""The modules under every heading of the page; each module has ``run(reproduction) -> Section``."""
 
 EXPERIMENTS = {
     module.rpartition(".")[2]: f"dmf_fast.experiments.{module}"
     for modules in GROUPS.values()
     for module in modules
 }
-"""Name to module, in the order of the page."""
+"""Modules by name, in the order of the page."""
 
 _GROUP_OF = {module.rpartition(".")[2]: group for group, modules in GROUPS.items() for module in modules}
 
@@ -51,29 +51,31 @@ def reproduce(
 ) -> dict[str, tuple[Section, float]]:
     """Run experiments in turn and write ``report.html`` and ``results.json`` into ``out`` after each.
 
-    An interrupted call leaves a page of the experiments so far, and the same call again resumes.
+    An interrupted call leaves a page with the finished experiments; the same call resumes.
 
     Args:
-        names: among `EXPERIMENTS`.
+        names: keys of `EXPERIMENTS`.
         reproduction: how they are run, and where finished runs are kept.
         out: folder of the page.
-        date: what the page says; without it the time of the call.
+        date: shown on the page; by default the time of the call.
 
     Returns:
-        The section of every experiment and the seconds spent on it, those of earlier calls with the same
-        ``reproduction.folder`` included, whose runs are not repeated.
+        The section of every experiment and the seconds spent on it, including earlier calls with the same
+        ``reproduction.folder``, whose runs are not repeated.
 
     Raises:
-        ValueError: a name is not among `EXPERIMENTS`; or an experiment refuses its data.
+        ValueError: a name is not in `EXPERIMENTS`, or an experiment cannot use its data.
         OSError: a folder cannot be written to.
 
     """
-    from dmf_fast.experiments.page.report import write_report  # Jinja2, only where a page is written
+    from dmf_fast.experiments.page.report import (
+        write_report,
+    )  # needs Jinja2, which is only needed to write a page
     from dmf_fast.experiments.page.run_facts import run_facts
 
     _check(names)
     make_folder(out)
-    # All of them first: what cannot be imported is not to stop a run after an hour.
+    # Import everything first, so that a failing import does not stop a run after an hour.
     experiments = {name: import_module(EXPERIMENTS[name]).run for name in names}
     facts = run_facts(reproduction.extent, date=date)
     times = _TimeBook(reproduction)
@@ -93,7 +95,7 @@ def _check(names: Sequence[str]) -> None:
 
 
 class _TimeBook:
-    """Seconds spent on every experiment, over all calls with the same folder: it is kept there."""
+    """Seconds spent on every experiment, over all calls with the same folder, which keeps the record."""
 
     def __init__(self, reproduction: Reproduction) -> None:
         self._file = reproduction.folder / f"seconds-{reproduction.extent}.json"
@@ -104,7 +106,7 @@ class _TimeBook:
 
     @contextmanager
     def timing(self, name: str) -> Iterator[None]:
-        """Add what the block takes, even where it fails or is interrupted."""
+        """Add the time that the block takes, even if it fails or is interrupted."""
         start = time.perf_counter()
         try:
             yield

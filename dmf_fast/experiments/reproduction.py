@@ -1,4 +1,4 @@
-"""How experiments are run: the arguments that all of them share."""
+"""The arguments that all experiments share."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Reproduction:
     """How experiments are run.
 
     Attributes:
-        folder: keeps every run that has ended; the same call again repeats none of them.
-        quick: fewer seeds and steps: minutes become seconds.
-        movielens: folder of MovieLens 100K, with ``u.data``, ``u1.base`` and ``u1.test``; without it the
-            experiments on it say that they were not run.
-        progress: bars on standard error: True, False, or None for only where that is a terminal.
-        paper_size: matrix sensing with matrices as large as in the paper, which takes hours; without it they
-            are half as large. All other experiments have the paper's sizes anyway.
+        folder: keeps every finished run, which later calls do not repeat.
+        quick: fewer seeds and steps: seconds instead of minutes.
+        movielens: folder of MovieLens 100K, with ``u.data``, ``u1.base`` and ``u1.test``; without it,
+            the experiments on it report that they were not run.
+        progress: whether to show bars on standard error; None to show them if that is a terminal.
+        paper_size: whether matrix sensing uses matrices as large as in the paper, which takes hours, instead
+            of half as large. All other experiments always have the paper's sizes.
 
     Raises:
         ValueError: ``quick`` and ``paper_size`` are both True.
@@ -39,12 +39,12 @@ class Reproduction:
 
     @property
     def hides_bars(self) -> bool | None:
-        """What tqdm wants to know: whether to hide its bars, None for only where there is no terminal."""
+        """The argument of tqdm: whether to hide its bars; None to hide them unless there is a terminal."""
         return None if self.progress is None else not self.progress
 
     @property
     def extent(self) -> Extent:
-        """How much is run; what came of one extent is kept apart from the others.
+        """How much is run; the results of different extents are kept apart.
 
         >>> Reproduction(Path("runs"), quick=True).extent
         'quick'

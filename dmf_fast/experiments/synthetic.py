@@ -1,4 +1,4 @@
-"""Matrix completion problems whose answer is known."""
+"""Matrix completion problems with a known solution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from dmf_fast.observations import Observations
 
 @dataclass(frozen=True)
 class LowRankProblem:
-    """A ground truth of shape (m, n), its observed entries ``train`` and all the others, ``test``."""
+    """A matrix completion problem with a known solution.
+
+    Attributes:
+        truth: the ground truth, ``(m, n)``.
+        train: its observed entries.
+        test: all other entries, without noise.
+
+    """
 
     truth: Tensor
     train: Observations

@@ -112,7 +112,7 @@ def test_without_validation_entries_depth_2_is_trained() -> None:
 
 @pytest.mark.parametrize("changes", [{"coordinates": "plain"}, {"initialization": "gaussian"}])
 def test_a_depth_is_not_found_from_other_starts(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"`depth` must be a number where the factors start as 'gaussian'"):
+    with pytest.raises(ValueError, match=r"`depth` must be a number if the factors start as 'gaussian'"):
         complete_matrix(ratings(), options(**changes))
 
 
@@ -265,7 +265,7 @@ def test_what_is_left_without_factors_has_its_name(bias: bool, center: bool, nam
 
 def test_folds_and_validation_exclude_one_another() -> None:
     observed = ratings()
-    with pytest.raises(ValueError, match="`folds` must be None where `validation` is given"):
+    with pytest.raises(ValueError, match="`folds` must be None if `validation` is given"):
         complete_matrix(observed, options(), folds=[(observed, observed)], validation=observed)
 
 

@@ -1,1 +1,1 @@
-"""How singular values and singular vectors move along gradient descent."""
+"""How singular values and singular vectors evolve during gradient descent."""

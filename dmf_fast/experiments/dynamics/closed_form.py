@@ -1,7 +1,7 @@
-"""Whole paths of single singular values by theorem 3 of Arora et al. 2019, and matrices that have them.
+"""Trajectories of single singular values by theorem 3 of Arora et al. 2019, and matrices that follow them.
 
 Theorem 3 of Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization" (NeurIPS 2019),
-says that ``dσ/dt = −N σ^(2−2/N) g`` with ``g = ⟨∇ℓ(W), u vᵀ⟩``. The integrals below are of this project.
+says that ``dσ/dt = −N σ^(2−2/N) g`` with ``g = ⟨∇ℓ(W), u vᵀ⟩``. The integrals below are our own.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def symmetric_matrix(dim: int, eigenvalues: Sequence[float], seed: int) -> Numbe
 
 
 def path_of_slopes(start: ArrayLike, integral: ArrayLike, depth: int) -> Numbers:
-    """Return the singular value where ``∫ g dt`` has come to ``integral``; of shapes that broadcast.
+    """Return the singular value at which ``∫ g dt`` equals ``integral``; the shapes must broadcast.
 
     That is ``σ(0) exp(−2 ∫ g)`` at depth 2 and ``(σ(0)^(−p) + (N − 2) ∫ g)^(−1/p)`` with ``p = 1 − 2/N`` at
-    all others, ``σ(0) − ∫ g`` at depth 1; infinite where the path has gone to infinity.
+    all others, ``σ(0) − ∫ g`` at depth 1; infinite once the trajectory has diverged.
 
     >>> path_of_slopes(1.0, [0.0, -np.log(2) / 2], depth=2)
     array([1., 2.])
@@ -45,7 +45,7 @@ def path_of_slopes(start: ArrayLike, integral: ArrayLike, depth: int) -> Numbers
 
 
 def time_of_value(value: ArrayLike, target: float, start: float, depth: int) -> Numbers:
-    """Return when a singular value comes to ``value`` on its way from ``start`` to ``target``.
+    """Return when a singular value reaches ``value`` on its way from ``start`` to ``target``.
 
     All entries are observed, the loss is the sum of the squared errors, and the singular vectors are those of
     the observed matrix: ``g = 2 (σ − target)``. With Gauss's hypergeometric function,
@@ -68,7 +68,7 @@ def time_of_value(value: ArrayLike, target: float, start: float, depth: int) -> 
 
 
 def value_at(times: ArrayLike, target: float, start: float, depth: int) -> Numbers:
-    """Return the singular value at some times, which inverts `time_of_value` to about six digits.
+    """Return the singular value at given times: the inverse of `time_of_value`, to about six digits.
 
     >>> value_at([0.0, np.log(2) / 2], target=2.0, start=1.0, depth=1).round(6)
     array([1. , 1.5])

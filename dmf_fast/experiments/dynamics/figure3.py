@@ -26,7 +26,7 @@ _SEED = 0
 
 _OF_THE_AUTHORS = {
     "in the authors' public code": (
-        "MovieLens from 1e-3 times the identity, with ratings of 1 to 5, all 100,000 of them, in 200,000 "
+        "MovieLens from 1e-3 times the identity, with all 100,000 ratings from 1 to 5, in 200,000 "
         "steps on the mean: not followed here, as it would take hours. Here 10,000 ratings are scaled to 0 "
         "to 1, and the start is ten times as large"
     )
@@ -34,7 +34,7 @@ _OF_THE_AUTHORS = {
 
 
 def synthetic(*, quick: bool) -> DynamicsProblem:
-    """Return the paper's rank 5, 100 × 100 with 2,000 observed entries, in steps small enough for theory."""
+    """Return the paper's rank 5, 100 × 100 with 2,000 entries, with steps small enough for theory."""
     coarser = 4 if quick else 1
     rates = {1: 1e-3, 2: 2e-4, 3: 2e-4, 4: 1e-4}
     problem = low_rank_problem(100, 100, 5, 2_000, _SEED, dtype=torch.float64)
@@ -54,9 +54,9 @@ def synthetic(*, quick: bool) -> DynamicsProblem:
 
 
 def movielens(folder: Path, *, quick: bool) -> DynamicsProblem:
-    """Return MovieLens 100K: 10,000 of its ratings, in steps about as large as is stable.
+    """Return MovieLens 100K: 10,000 of its ratings, with steps about as large as is stable.
 
-    Ratings are scaled to 0 … 1. The authors' public code has raw ones, a start of 1e-3 and 200,000 steps.
+    Ratings are scaled to 0 … 1. The authors' public code uses raw ratings, a start of 1e-3 and 200,000 steps.
     """
     rates = {1: 0.05, 2: 0.01, 3: 0.001, 4: 0.0007}
     train, test = read_some_ratings(folder, 10_000, _SEED)
@@ -75,7 +75,7 @@ def movielens(folder: Path, *, quick: bool) -> DynamicsProblem:
 
 
 def run(reproduction: Reproduction) -> Section:
-    """Follow gradient descent at depths 1 to 4 on both problems and compare it with theory."""
+    """Follow gradient descent at depths 1 to 4 on both problems and compare it with the theory."""
     problem = synthetic(quick=reproduction.quick)
     runs = observe_dynamics(problem, reproduction)
     observed = [(problem, runs)]
@@ -91,8 +91,8 @@ def run(reproduction: Reproduction) -> Section:
         paper=ARORA,
         introduction=(
             "Matrices are completed by plain gradient descent on the summed squared error of 1 to 4 factors, "
-            "all of them small multiples of the identity at the start. Theory says of its limit, gradient "
-            "flow, that a singular value moves the slower the smaller it is, and the more so the deeper the "
+            "all of them small multiples of the identity at the start. Theory says that in its limit, "
+            "gradient flow, smaller singular values move more slowly, and increasingly so the deeper the "
             "chain; time is the number of steps times the learning rate. Only on the random matrix are steps "
             "so small that flow and descent agree to a fraction of a percent."
         ),
@@ -103,7 +103,7 @@ def run(reproduction: Reproduction) -> Section:
         tables=[
             ResultTable(
                 _table(problem, runs),
-                f"{problem.name}: where the runs end, and what they did; test_rmse is the root mean squared "
+                f"{problem.name}: the ends of the runs; test_rmse is the root mean squared "
                 f"error of the {problem.test.nnz:,} other entries that are known.",
             )
             for problem, runs in observed

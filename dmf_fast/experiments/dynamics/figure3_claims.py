@@ -1,4 +1,4 @@
-"""What figure 3 and theorem 3 of Arora, Cohen, Hu & Luo (NeurIPS 2019) claim, and the rules that decide."""
+"""Claims of figure 3 and theorem 3 of Arora, Cohen, Hu & Luo (NeurIPS 2019), and their rules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SOURCE = "Arora et al. 2019, figure 3"
 
 
 def claims(synthetic_runs: Runs, movielens_runs: Runs | None = None) -> list[Claim]:
-    """Decide on what figure 3 and theorem 3 claim, of runs that ended at the same train loss."""
+    """Decide the claims of figure 3 and theorem 3 from runs that ended at the same training loss."""
     on_both = [("a random matrix of low rank", synthetic_runs), ("MovieLens 100K", movielens_runs)]
     return [
         _theorem_holds(synthetic_runs),
@@ -51,9 +51,9 @@ def _theorem_holds(runs: Runs) -> Claim:
 
 
 def _gaps_widen(name: str, runs: Runs | None) -> Claim:
-    statement = f"On {name}, the deeper, the wider the gaps between singular values: the lower the rank."
+    statement = f"On {name}, deeper chains have wider gaps between singular values, and so a lower rank."
     rule = (
-        f"Where the runs end, at mean train losses within a factor of {_SAME_LOSS} of each other, the "
+        f"Where the runs end, at mean training losses within a factor of {_SAME_LOSS} of each other, the "
         "effective rank falls with every factor more, from depth 1 on."
     )
     if runs is None:
@@ -112,8 +112,9 @@ def _vectors_align(name: str, runs: Runs | None) -> Claim:
 def _factors_stay_balanced(runs: Runs) -> Claim:
     gaps = {depth: float(column(states, "relative_balancedness").max()) for depth, states in runs.items()}
     return Claim(
-        "Factors that are balanced at the start remain so.",
-        "No claim of figure 3 but the premise of theorem 3; shown of gradient flow by Arora, Cohen & Hazan "
+        "Factors that are balanced at the start stay balanced.",
+        "Not a claim of figure 3 but the premise of theorem 3; shown for gradient flow by Arora, Cohen & "
+        "Hazan "
         "2018, in the proof of theorem 1",
         "On the random matrix, where steps are small, max_j ‖W_(j+1)ᵀ W_(j+1) − W_j W_jᵀ‖_F is below "
         f"{_BALANCED:.0%} of the largest ‖W_j‖_F² in every recorded state.",
@@ -123,14 +124,14 @@ def _factors_stay_balanced(runs: Runs) -> Claim:
 
 
 class VelocityErrors(NamedTuple):
-    """Median relative errors of predictions: of theorem 3, and with the exponent of a factor more."""
+    """Median relative errors of predictions: by theorem 3, and with the exponent of one more factor."""
 
     right: float
     wrong: float
 
 
 def velocity_errors(states: pa.Table, depth: int) -> VelocityErrors:
-    """Return the errors over the singular values that move, in all states but the start."""
+    """Return the errors for the singular values that move, in all states but the start."""
     values, measured, predicted = moving(states)
     wrong = predicted * values ** (2 / depth - 2 / (depth + 1))
     return VelocityErrors(
@@ -141,7 +142,7 @@ def velocity_errors(states: pa.Table, depth: int) -> VelocityErrors:
 def moving(states: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return value, measured and predicted velocity of the singular values that move, flattened.
 
-    The start is left out: all singular values are equal there.
+    The start is excluded, as all singular values are equal there.
     """
     values, measured, predicted = (
         column(states, name)[1:] for name in ("middle_values", "measured", "predicted")
@@ -152,9 +153,9 @@ def moving(states: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def alignment_ratios(states: pa.Table, suffix: str = "") -> np.ndarray:
-    """Return off-diagonal over diagonal of ``Uᵀ ∇ℓ(W) V``, mean sizes, in all states but the start.
+    """Return the ratio of off-diagonal to diagonal mean sizes in ``Uᵀ ∇ℓ(W) V``, in all states but the start.
 
-    For the leading singular vectors, and with the suffix ``"_of_all"`` for all.
+    It is for the leading singular vectors, or for all of them with the suffix ``"_of_all"``.
     """
     on, off = (column(states, f"{name}{suffix}")[1:] for name in ("diagonal", "off_diagonal"))
     ratios: np.ndarray = off / on

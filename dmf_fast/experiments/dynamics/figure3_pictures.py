@@ -24,9 +24,9 @@ _MOST_DOTS = 100
 
 
 def draw_dynamics(name: str, runs: Runs, value_scale: str) -> Picture:
-    """Draw singular values and alignment against time, a column of panels for every depth.
+    """Draw singular values and alignment against time, one column of panels per depth.
 
-    ``value_scale`` is that of the axis of the singular values: ``"linear"`` or ``"log"``.
+    ``value_scale`` is the scale of the axis of singular values: ``"linear"`` or ``"log"``.
     """
     figure, panels = new_figure(len(runs), 2, panel_width=_WIDTH, panel_height=_HEIGHT)
     for (values, alignment), (depth, states) in zip(panels.T, runs.items(), strict=True):
@@ -47,7 +47,7 @@ def draw_dynamics(name: str, runs: Runs, value_scale: str) -> Picture:
 
 
 def draw_theory(runs: Runs) -> Picture:
-    """Draw velocities compared with theorem 3, a panel for every depth from 2 on, and the balancedness."""
+    """Draw velocities compared with theorem 3, one panel per depth from 2 on, and the balancedness."""
     deep = {depth: states for depth, states in runs.items() if depth >= 2}
     figure, panels = new_figure(len(deep) + 1, panel_width=_WIDTH, panel_height=_HEIGHT)
     for axes, (depth, states) in zip(panels[0], deep.items(), strict=False):

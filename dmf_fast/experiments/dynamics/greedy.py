@@ -1,4 +1,4 @@
-"""Greedy low-rank learning: from a tiny start a matrix is fitted with rank 1, then with rank 2, and so on.
+"""Greedy low-rank learning: a tiny start leads to a fit of rank 1, then of rank 2, and so on.
 
 Li, Luo & Lyu, "Towards Resolving the Implicit Bias of Gradient Descent for Matrix Factorization: Greedy
 Low-Rank Learning" (ICLR 2021).
@@ -39,16 +39,16 @@ LEARNING_RATES = {2: 0.5, 3: 0.1}
 INIT_SCALES = {2: (1e-2, 1e-4, 1e-6, 1e-8, 1e-12), 3: (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)}
 
 INTRODUCTION = (
-    "Greedy low-rank learning fits with one singular value until nothing is gained any more, at W_1, then "
+    "Greedy low-rank learning fits with one singular value until nothing more is gained, at W_1, then "
     "with two until W_2, and so on; W_r is taken from gradient descent on factors that are only r wide. "
-    "Factors of full width do nearly the same: they stay near W_r until the next singular value, which has "
+    "Factors of full width do nearly the same: they stay near W_r until the next singular value, which "
     "grown from its tiny start all the while, is large enough to count. The smaller the start, the closer "
     "they come; and in deeper chains larger starts suffice."
 )
 
 
 def run(reproduction: Reproduction) -> Section:
-    """Descend from ever smaller starts at depths 2 and 3; after Ctrl-C `KeyboardInterrupt`."""
+    """Descend from ever smaller starts at depths 2 and 3; raise `KeyboardInterrupt` after Ctrl-C."""
     seeds, thinning = (range(1), 2) if reproduction.quick else (range(5), 1)
     scales = [(depth, scale) for depth in INIT_SCALES for scale in INIT_SCALES[depth][::thinning]]
     narrow_trials = [_narrow_trial(width, seed) for seed in seeds for width in (1, 2)]

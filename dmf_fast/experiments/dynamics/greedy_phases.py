@@ -1,4 +1,4 @@
-"""What greedy low-rank learning says of a run, phase by phase, and whether the runs do so."""
+"""The phases of runs, compared with what greedy low-rank learning predicts."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _SOURCE = "Li, Luo & Lyu 2021"
 
 @dataclass(frozen=True)
 class GreedyPhase:
-    """How a run fits with rank ``rank``, which ends as the next singular value rises.
+    """The phase of a run that fits with rank ``rank``, which ends when the next singular value rises.
 
     Attributes:
         depth, init_scale, seed: of the run.
         rank: r.
         progress: σ_r over its end, at the last row before σ_{r+1} reaches a tenth of its own end.
-        distance: ‖W − W_r‖_F / ‖W_r‖_F where it is least.
-        loss_ratio: the loss there over that of W_r.
+        distance: the smallest ‖W − W_r‖_F / ‖W_r‖_F.
+        loss_ratio: the ratio of the loss there to that of W_r.
 
     """
 
@@ -40,9 +40,9 @@ class GreedyPhase:
 
 
 def phases_of(run: TrialResult, narrow: Sequence[TrialResult]) -> list[GreedyPhase]:
-    """Return the phases of a run but the last; ``narrow`` are the runs that end at W_1 and W_2.
+    """Return all phases of a run but the last; ``narrow`` are the runs that end at W_1 and W_2.
 
-    The run has measured its distance to W_1 as ``reconstruction_mse`` and that to W_2 as ``test_rmse``.
+    The run records its distance to W_1 as ``reconstruction_mse`` and that to W_2 as ``test_rmse``.
     """
     labels = run.trial.labels
     depth, init_scale, seed = int(labels["depth"]), float(labels["init_scale"]), int(labels["seed"])
@@ -61,7 +61,7 @@ def phases_of(run: TrialResult, narrow: Sequence[TrialResult]) -> list[GreedyPha
 
 
 def measured(run: TrialResult, name: str) -> np.ndarray:
-    """Return a column of the history of a run, ``(rows,)``; NaN where nothing was measured."""
+    """Return a column of the history of a run, ``(rows,)``; NaN if not measured."""
     return column(run.result.history.table, name)
 
 

@@ -49,7 +49,7 @@ INTRODUCTION = (
 
 
 def run(reproduction: Reproduction) -> Section:
-    """Descend from ever smaller starts; after Ctrl-C `KeyboardInterrupt`; ended seeds are kept."""
+    """Descend from ever smaller starts; raise `KeyboardInterrupt` after Ctrl-C, keeping finished seeds."""
     seeds = range(1) if reproduction.quick else range(5)
     problems = [sensing_problem(seed, reproduction) for seed in seeds]
     runs = sum(len(problem.runs) + RANK for problem in problems)

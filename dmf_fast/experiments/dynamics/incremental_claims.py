@@ -1,4 +1,4 @@
-"""What incremental learning says of matrix sensing, and the rules that decide."""
+"""Claims of incremental learning about matrix sensing, and the rules that decide them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SOURCE = "Jin, Li, Lyu, Du & Lee 2023, abstract"
 
 
 def claims(problems: Sequence[SensingProblem]) -> list[Claim]:
-    """Decide on the runs of all seeds."""
+    """Decide all claims from the runs of all seeds."""
     return [
         passes_by(problems),
         passes_by_when_narrow(problems),
@@ -46,7 +46,7 @@ def passes_by(problems: Sequence[SensingProblem]) -> Claim:
 
 
 def passes_by_when_narrow(problems: Sequence[SensingProblem]) -> Claim:
-    """Return the claim that this holds of narrow factors, which cannot fit, too."""
+    """Return the claim that this also holds for narrow factors, which cannot fit."""
     distances = [
         run.least(rank) for problem in problems for run in problem.narrow() for rank in range(1, run.width)
     ]

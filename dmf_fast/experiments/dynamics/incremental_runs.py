@@ -1,4 +1,4 @@
-"""Gradient descent on ``U Uᵀ`` for matrix sensing, and how near it comes to solutions of low rank."""
+"""Gradient descent on ``U Uᵀ`` for matrix sensing, and its distances to solutions of low rank."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class IncrementalRun:
     """A run of gradient descent from ``U`` of a width and a scale.
 
     Attributes:
-        width: columns of ``U``; `DIM` where the rank is not limited.
+        width: columns of ``U``; `DIM` if the rank is not limited.
         scale: of ``U Uᵀ`` at the start.
         seed: of matrix, measurements and start.
         losses: ``(rows,)``, mean squared residuals, a row every `EVERY` steps.
@@ -47,11 +47,11 @@ class IncrementalRun:
     distances: Numbers
 
     def least(self, rank: int) -> float:
-        """Return the least distance to W_rank."""
+        """Return the smallest distance to W_rank."""
         return float(self.distances[:, rank - 1].min())
 
     def nearest(self, rank: int) -> int:
-        """Return the step at which that is."""
+        """Return the step of the smallest distance."""
         return EVERY * int(self.distances[:, rank - 1].argmin())
 
 
@@ -78,12 +78,12 @@ class SensingProblem:
         return [run for run in self.runs if run.width == DIM]
 
     def narrow(self) -> list[IncrementalRun]:
-        """Return the others, by width."""
+        """Return the runs of limited rank, by width."""
         return [run for run in self.runs if run.width < DIM]
 
 
 def sensing_problem(seed: int, reproduction: Reproduction) -> SensingProblem:
-    """Run all chains on the measurements of a seed, or load what has been run before."""
+    """Run all chains on the measurements of a seed, or load earlier results."""
     truth = measured_matrix(seed)
     measurements = gaussian_measurements(truth, MEASURED, seed)
     starts = [_start(DIM, scale, seed) for scale in INIT_SCALES]
@@ -110,7 +110,7 @@ def measured_matrix(seed: int) -> Tensor:
 
 
 def _start(width: int, scale: float, seed: int) -> Tensor:
-    """Return a Gaussian ``U``, ``(DIM, DIM)``, zero from column ``width`` on, where it remains so."""
+    """Return a Gaussian ``U``, ``(DIM, DIM)``, whose columns from ``width`` on are zero and stay so."""
     generator = torch.Generator().manual_seed(_FIRST_SEED_OF_A_START + seed)
     start = torch.randn(DIM, DIM, generator=generator, dtype=torch.float64) * math.sqrt(scale / DIM)
     start[:, width:] = 0
@@ -120,7 +120,7 @@ def _start(width: int, scale: float, seed: int) -> Tensor:
 def _rows(starts: Tensor, measurements: Measurements, truth: Tensor) -> pa.Table:
     """Return a row for every start: ``losses``; ``distances``, row by row; and ``truncation``."""
     with threads_kept():
-        use_one_thread()  # a step is too short to share
+        use_one_thread()  # a step is too short to share among threads
         losses, products = descend(starts, measurements)
     solutions = products[-1, len(INIT_SCALES) : len(INIT_SCALES) + RANK]
     norms = torch.linalg.matrix_norm(solutions)
@@ -140,7 +140,7 @@ def _rows(starts: Tensor, measurements: Measurements, truth: Tensor) -> pa.Table
 
 
 def descend(starts: Tensor, measurements: Measurements) -> tuple[Tensor, Tensor]:
-    """Descend the mean loss of ``U Uᵀ`` from all starts at once, each a run of its own.
+    """Descend the mean loss of ``U Uᵀ`` from all starts in one batch of independent runs.
 
     Args:
         starts: ``U``, ``(runs, n, width)``, float64.

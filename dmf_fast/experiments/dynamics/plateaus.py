@@ -1,4 +1,4 @@
-"""Plateaus of the effective rank where everything is observed.
+"""Plateaus of the effective rank when all entries are observed.
 
 Chou, Gieshoff, Maly & Rauhut, "Gradient Descent for Deep Matrix Factorization: Dynamics and Implicit Bias
 towards Low Rank" (preprint 2020; Applied and Computational Harmonic Analysis 68, 2024).
@@ -64,14 +64,14 @@ INTRODUCTION = (
 
 
 def run(reproduction: Reproduction) -> Section:
-    """Descend from ever smaller starts at depths 1 to 4; after Ctrl-C `KeyboardInterrupt`."""
+    """Descend from ever smaller starts at depths 1 to 4; raise `KeyboardInterrupt` after Ctrl-C."""
     seeds, scales = (range(2), slice(1, 3)) if reproduction.quick else (range(5), slice(None))
     trials = [
         _trial(start, depth, scale, seed)
         for start in STARTS
         for depth in LEARNING_RATES
         for scale in (INIT_SCALES[depth][scales] or INIT_SCALES[depth])
-        # From the identity all matrices with these singular values have the same path.
+        # From the identity, all matrices with these singular values have the same trajectory.
         for seed in (seeds if start == "gaussian" else range(1))
     ]
     ended = run_trials(trials, reproduction, "plateaus").results

@@ -1,4 +1,4 @@
-"""Plateaus of the effective rank: where they are, and the rules that decide on what theory says of them."""
+"""Claims about plateaus of the effective rank, and the rules that decide them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _NONE = 1e-3
 _FALL = 0.01
 _GROWTH = 0.1
 STARTS = {"identity": "multiples of the identity", "gaussian": "Gaussian factors"}
-"""The kinds of start, and what they are called."""
+"""The kinds of start, with their names on the page."""
 
 _SOURCE = "Chou, Gieshoff, Maly & Rauhut 2020, abstract"
 
 
 def claims(runs: Sequence[TrialResult], plateaus: Sequence[Plateau]) -> list[Claim]:
-    """Decide on where plateaus are and how long they last."""
+    """Decide all claims about plateaus."""
     deep = [plateau for plateau in plateaus if plateau.depth >= 2]
     return [
         near_projections(deep),
@@ -59,7 +59,7 @@ def near_projections(plateaus: Sequence[Plateau]) -> Claim:
 
 
 def ranks_climb(runs: Sequence[TrialResult]) -> Claim:
-    """Return the claim that the effective rank rises all the time but at the start."""
+    """Return the claim that the effective rank rises throughout, except at the start."""
     falls: dict[str, list[float]] = {}
     for one in runs:
         start, depth, scale = (one.trial.labels[name] for name in ("start", "depth", "init_scale"))
@@ -68,7 +68,7 @@ def ranks_climb(runs: Sequence[TrialResult]) -> Claim:
         ):
             falls.setdefault(str(start), []).append(largest_fall(rank_path(one)[1]))
     return Claim(
-        f"But for the start of the run, the effective rank rises all the while, to within {_FALL:.0%}.",
+        f"Except at the start of the run, the effective rank rises throughout, to within {_FALL:.0%}.",
         _SOURCE,
         "From the smallest start of every depth from 2 on, of both kinds, in every seed: after its least "
         f"value the effective rank is never more than {_FALL:.0%} below what it has come to.",

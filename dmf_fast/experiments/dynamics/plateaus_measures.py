@@ -1,4 +1,4 @@
-"""Plateaus of the effective rank along runs: where they are, how long they last, and how flat they are."""
+"""Plateaus of the effective rank along runs: their positions, lengths and flatness."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from dmf_fast.experiments.running.columns import column
 from dmf_fast.training import TrialResult
 
 SINGULAR_VALUES = (8.0, 4.0, 2.0, 1.0)
-"""Of the observed matrix."""
+"""Singular values of the observed matrix."""
 
 NEAR = 0.05
-"""How near an effective rank is to another, relatively, where a plateau is flat."""
+"""Relative tolerance within which an effective rank counts as being on a plateau."""
 
 
 @dataclass(frozen=True)
 class Plateau:
-    """What a run does at rank ``rank``, between finding one singular value and the next.
+    """The plateau of a run at rank ``rank``, between finding one singular value and the next.
 
     Attributes:
         start: what the run starts from.
         depth, init_scale, seed: of the run.
         rank: L.
         end: the time when σ_(L+1) reaches half of its final value.
-        length: the time from when σ_L does.
-        flat: the part of it in which the effective rank is within 5% of that of the best approximation of
-            rank L, without a break.
+        length: the time since σ_L did.
+        flat: the longest uninterrupted part of it in which the effective rank is within 5% of that of the
+            best approximation of rank L.
 
     """
 
@@ -68,7 +68,7 @@ def rank_path(run: TrialResult) -> tuple[Numbers, Numbers]:
 
 
 def longest_stay(times: Numbers, inside: np.ndarray) -> float:
-    """Return the longest uninterrupted time where ``inside`` is true, both ``(rows,)``; 0 without any.
+    """Return the longest uninterrupted time in which ``inside`` is true, both ``(rows,)``; 0 if it never is.
 
     >>> longest_stay(np.array([0.0, 1.0, 2.0, 4.0]), np.array([True, False, True, True]))
     2.0
@@ -91,7 +91,7 @@ def half_time(times: Numbers, values: Numbers) -> float:
 
 
 def largest_fall(path: Numbers) -> float:
-    """Return how far a path falls below what it has come to since its least value, as a share of that.
+    """Return the largest relative fall of a trajectory below its maximum since its lowest value.
 
     >>> largest_fall(np.array([9.0, 1.0, 2.0, 1.5, 4.0]))
     0.25

@@ -1,4 +1,4 @@
-"""Runs of gradient descent, and how the singular values and vectors of their products move."""
+"""Runs of gradient descent, with the dynamics of singular values and vectors of their products."""
 
 from __future__ import annotations
 
@@ -23,34 +23,33 @@ from dmf_fast.threads import threads_kept, use_one_thread
 from dmf_fast.training import FitOptions, Progress, Recording, Trial, fit
 
 LEADING = 10
-"""How many singular values and vectors are followed."""
+"""Number of singular values and vectors that are followed."""
 
 _ROUNDING = 1e-16
 """Of the squares of singular values, relative to the largest."""
 
 Runs = Mapping[int, pa.Table]
-"""Depth to the recorded states of its run, see `observe_dynamics`."""
+"""The recorded states of the run of every depth; see `observe_dynamics`."""
 
 
 @dataclass(frozen=True)
 class DynamicsProblem:
-    """A matrix that plain gradient descent completes at several depths, always from scaled identities.
+    """A matrix that plain gradient descent completes at several depths, starting from scaled identities.
 
-    Scaled identities are balanced, as theory asks for. The loss is the sum of the squared errors.
+    Scaled identities are balanced, as the theory requires. The loss is the sum of the squared errors.
 
     Attributes:
-        name: tells its runs from those of other problems.
+        name: identifies the runs of the problem.
         train: the observed entries.
-        test: others, which the error is measured on.
+        test: other entries, to measure the error on.
         hidden: the width of all hidden spaces.
         init_scale: of the product at the start.
-        learning_rates: depth to learning rate, which is the time that a step takes.
-        interval: the time from one recorded state to the next.
+        learning_rates: by depth; a step takes this time.
+        interval: the time between recorded states.
         longest: the time after which a run ends.
-        train_loss_threshold: the mean squared error at which it ends before.
+        train_loss_threshold: the mean squared error at which a run ends earlier.
         has_velocities: whether the velocities of the singular values are recorded too.
-        one_thread: for small matrices and short runs, which lose more than they gain by more threads
-            wherever a core is busy.
+        one_thread: for small matrices and short runs, which more threads slow down if a core is busy.
 
     """
 
@@ -72,7 +71,7 @@ class DynamicsProblem:
         return (columns, *[self.hidden] * (depth - 1), rows)
 
     def trial(self, depth: int, progress: bool | None = None) -> Trial:
-        """Return what is run at a depth."""
+        """Return the trial of a depth."""
         lr = self.learning_rates[depth]
         return Trial(
             {"problem": self.name, "depth": depth},
@@ -91,16 +90,16 @@ class DynamicsProblem:
 
 
 def observe_dynamics(problem: DynamicsProblem, reproduction: Reproduction) -> Runs:
-    """Run a problem at all of its depths, or load what has been run before: depth to recorded states.
+    """Run a problem at all of its depths, or load earlier results; return the recorded states by depth.
 
-    A table has one row a state: ``step``; ``time``, step times learning rate; ``train_loss``, the mean;
+    A table has one row per state: ``step``; ``time``, step times learning rate; ``train_loss``, the mean;
     ``test_rmse``; ``relative_balancedness``, of the factors over the largest ``‖W_j‖_F²``;
     ``effective_rank``; ``singular_values``, a list of the leading ones; ``diagonal`` and ``off_diagonal``,
     the mean size of such entries of ``Uᵀ ∇ℓ(W) V`` for the leading singular vectors, and ``diagonal_of_all``
     and ``off_diagonal_of_all`` for all of them. With velocities also ``middle_values``,
     ``measured`` and ``predicted``, lists as in `dmf_fast.dynamics.VelocityComparison` of the next step.
 
-    Raises `KeyboardInterrupt` where Ctrl-C ended a run; those before it are kept.
+    Raises `KeyboardInterrupt` after Ctrl-C; finished runs are kept.
     """
     with threads_kept():
         if problem.one_thread:
@@ -109,7 +108,7 @@ def observe_dynamics(problem: DynamicsProblem, reproduction: Reproduction) -> Ru
 
 
 def work_of(problem: DynamicsProblem, runs: Runs) -> list[Work]:
-    """Return the steps that were made at every depth."""
+    """Return the steps taken at every depth."""
     return [
         Work("completion", problem.dims(depth), problem.train.nnz, states["step"][-1].as_py())
         for depth, states in runs.items()
@@ -169,7 +168,7 @@ def _mean_sizes(sizes: Tensor, suffix: str) -> dict[str, float]:
 
 
 def _velocities(factors: list[Tensor], trial: Trial) -> dict[str, Any]:
-    """Return what the next step of the run does, which is made here for once: every state has its next."""
+    """Return the velocities during the next step, which is taken here once more, from every state."""
     after, lr = [factor.clone() for factor in factors], float(trial.spec.options["lr"])
     fit(after, trial.train, trial.optimizer, FitOptions(steps=1, reduction="sum", progress=False))
     compared = compare_velocities([factors, after], [0.0, lr], trial.train, "sum", LEADING)

@@ -1,8 +1,8 @@
-"""Whole paths of singular values: gradient descent compared with theorem 3 of Arora et al. 2019.
+"""Trajectories of singular values: gradient descent compared with theorem 3 of Arora et al. 2019.
 
-Where all entries of a matrix are observed and the start commutes with it, every singular value has a path of
-its own, in closed form. Where a part is observed, theorem 3 predicts the path from the start of the run on,
-of what moves the singular values along it.
+If all entries of a matrix are observed and the start commutes with it, every singular value has its own
+trajectory in closed form. If only some are observed, theorem 3 predicts the trajectory from its start and
+from the gradient along the run.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ INTRODUCTION = (
 
 
 def run(reproduction: Reproduction) -> Section:
-    """Follow singular values at depths 1 to 4; after Ctrl-C `KeyboardInterrupt`."""
+    """Follow singular values at depths 1 to 4; raise `KeyboardInterrupt` after Ctrl-C."""
     seeds = range(1) if reproduction.quick else range(5)
     trials = [followed_trial(depth, seed) for depth in RATES for seed in seeds]
-    # Matrices of this size lose more than they gain by more threads.
+    # More threads slow down matrices of this size.
     with threads_kept():
         use_one_thread()
         ended = run_trials([observed_trial(depth) for depth in OBSERVED_RATES], reproduction, "trajectories")
@@ -92,7 +92,7 @@ def _rates(rates: Mapping[int, float]) -> str:
 
 
 def _table(paths: Sequence[SingularValuePaths], targets: Sequence[float] | None = None) -> pa.Table:
-    """Return a row for every depth: the largest errors, and the gap where the targets are known."""
+    """Return a row for every depth: the largest errors, and the gap if the targets are known."""
     by_depth: dict[int, list[SingularValuePaths]] = {}
     for one in paths:
         by_depth.setdefault(one.depth, []).append(one)

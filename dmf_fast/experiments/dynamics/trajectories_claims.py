@@ -1,4 +1,4 @@
-"""What theorem 3 says of whole paths of singular values, and the rules that decide."""
+"""Claims of theorem 3 about trajectories of singular values, and the rules that decide them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SOURCE = f"{OWN}, after theorem 3 of Arora et al. 2019"
 
 
 def claims(observed: Sequence[SingularValuePaths], followed: Sequence[SingularValuePaths]) -> list[Claim]:
-    """Decide on paths where everything is observed, and on those where a part is."""
+    """Decide the claims about fully and about partly observed matrices."""
     return [closed_form_holds(observed), gaps_widen(observed), whole_paths_hold(followed)]
 
 
 def closed_form_holds(observed: Sequence[SingularValuePaths]) -> Claim:
-    """Return the claim that singular values have the paths that are known before the run."""
+    """Return the claim that singular values follow trajectories that are known before the run."""
     return Claim(
         "Where everything is observed, every singular value moves along its closed form, whatever the "
         "others do.",
@@ -52,7 +52,7 @@ def gaps_widen(observed: Sequence[SingularValuePaths]) -> Claim:
 
 
 def whole_paths_hold(followed: Sequence[SingularValuePaths]) -> Claim:
-    """Return the claim that theorem 3 predicts whole paths where a part is observed."""
+    """Return the claim that theorem 3 predicts trajectories of partly observed matrices."""
     return Claim(
         "Where a part is observed, theorem 3 predicts the whole paths of the leading singular values from "
         "their start and from ⟨∇ℓ(W), u_r v_rᵀ⟩ along the run.",
@@ -66,7 +66,7 @@ def whole_paths_hold(followed: Sequence[SingularValuePaths]) -> Claim:
 
 
 def gap_at_half(paths: SingularValuePaths, targets: Sequence[float]) -> float:
-    """Return the share that σ_2 has of its target when σ_1 reaches half of its own, over that half."""
+    """Return the fraction of its target that σ_2 has when σ_1 reaches half of its own, over that half."""
     first, second = (paths.measured[:, place] / targets[place] for place in (0, 1))
     return float(np.interp(0.5, first, second)) / 0.5
 

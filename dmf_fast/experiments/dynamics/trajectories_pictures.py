@@ -1,4 +1,4 @@
-"""Pictures of paths of singular values: lines are predicted, dots were measured."""
+"""Pictures of trajectories of singular values: predictions as lines, measurements as dots."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DOTS = 40
 
 
 def draw_observed(observed: Sequence[SingularValuePaths]) -> Picture:
-    """Draw σ_2 against σ_1 and both against time, where everything is observed."""
+    """Draw σ_2 against σ_1 and both against time, for fully observed matrices."""
     figure, ((plane, *by_time),) = new_figure(columns=3, panel_width=3.6)
     for paths in observed:
         color = DEPTH_STYLES[paths.depth]["color"]
@@ -35,7 +35,7 @@ def draw_observed(observed: Sequence[SingularValuePaths]) -> Picture:
 
 
 def draw_followed(followed: Sequence[SingularValuePaths]) -> Picture:
-    """Draw the paths of one seed, a panel for every depth."""
+    """Draw the trajectories of one seed, one panel per depth."""
     figure, (panels,) = new_figure(columns=len(followed), panel_width=3.2, panel_height=2.9)
     for axes, paths in zip(panels, followed, strict=True):
         for place, (measured, predicted) in enumerate(zip(paths.measured.T, paths.predicted.T, strict=True)):
@@ -56,7 +56,7 @@ def draw_followed(followed: Sequence[SingularValuePaths]) -> Picture:
 def _draw(
     axes: Axes, x: Numbers, y: Numbers, dot_x: Numbers, dot_y: Numbers, color: str, label: str | None = None
 ) -> None:
-    """Draw a line, and dots that lie evenly along the path in the panel."""
+    """Draw a line, and dots evenly spaced along the trajectory in the panel."""
     axes.plot(x, y, color=color, linewidth=1.4, label=label)
     kept = evenly(dot_x, dot_y, _DOTS)
     axes.plot(dot_x[kept], dot_y[kept], ".", color=color, markersize=5)

@@ -1,4 +1,4 @@
-"""Runs of gradient descent whose singular values are followed, and what theory predicts of their paths."""
+"""Runs of gradient descent with the trajectories of their singular values, measured and predicted."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOSS_THRESHOLD = 1e-4
 
 @dataclass(frozen=True)
 class SingularValuePaths:
-    """Paths of the leading singular values along a run, measured and predicted.
+    """Trajectories of the leading singular values along a run, measured and predicted.
 
     Attributes:
         depth, seed: of the run.
@@ -43,7 +43,7 @@ class SingularValuePaths:
         measured: ``(rows, k)``.
         predicted: ``(rows, k)``, by theorem 3.
         contrast: ``(rows, k)``, by theorem 3 of a chain with one factor more.
-        steps: that the run made.
+        steps: number of steps of the run.
 
     """
 
@@ -56,16 +56,16 @@ class SingularValuePaths:
     steps: int
 
     def error(self) -> float:
-        """Return the largest distance of predicted from measured values, over those at the end."""
+        """Return the largest error of predicted values relative to the final ones."""
         return _largest_error(self.predicted, self.measured)
 
     def contrast_error(self) -> float:
-        """Return the same for ``contrast``; infinite where that goes to infinity."""
+        """Return the same for ``contrast``; infinite if that diverges."""
         return _largest_error(self.contrast, self.measured)
 
 
 def observed_paths(results: Iterable[TrialResult]) -> list[SingularValuePaths]:
-    """Return the paths of runs of `observed_trial`, predicted before the run."""
+    """Return the trajectories of runs of `observed_trial`, predicted before the run."""
     paths = []
     for one in results:
         depth, history = int(one.trial.labels["depth"]), one.result.history.table
@@ -81,7 +81,7 @@ def observed_paths(results: Iterable[TrialResult]) -> list[SingularValuePaths]:
 
 
 def followed_paths(trial: Trial, states: pa.Table) -> SingularValuePaths:
-    """Return the paths of a run of `followed_trial`, predicted from its start and from what moves the values.
+    """Return the trajectories of a run of `followed_trial`, predicted from its start and the gradient.
 
     The velocities of theorem 3 are divided by ``−N σ^(2−2/N)``, which leaves ``⟨∇ℓ(W), u_r v_rᵀ⟩``.
     """
@@ -100,7 +100,7 @@ def _largest_error(paths: Numbers, measured: Numbers) -> float:
 
 
 def observed_trial(depth: int) -> Trial:
-    """Return a run from a multiple of the identity on a symmetric matrix that is observed wholly."""
+    """Return a trial that starts at a multiple of the identity, on a fully observed symmetric matrix."""
     lr = OBSERVED_RATES[depth]
     return Trial(
         {"depth": depth},
@@ -113,7 +113,7 @@ def observed_trial(depth: int) -> Trial:
 
 
 def followed_trial(depth: int, seed: int) -> Trial:
-    """Return a run from balanced factors that completes a matrix of low rank."""
+    """Return a trial that completes a matrix of low rank from balanced factors."""
     lr = RATES[depth]
     return Trial(
         {"depth": depth, "seed": seed},
@@ -126,9 +126,9 @@ def followed_trial(depth: int, seed: int) -> Trial:
 
 
 def follow(trial: Trial, reproduction: Reproduction) -> pa.Table:
-    """Run a trial, or load what has been run before: ``step``, ``values``, ``velocities`` of every state.
+    """Run a trial, or load earlier results: ``step``, ``values``, ``velocities`` of every state.
 
-    The velocities are those that theorem 3 predicts. Raises `KeyboardInterrupt` where Ctrl-C ended the run.
+    The velocities are those that theorem 3 predicts. Raises `KeyboardInterrupt` after Ctrl-C.
     """
     return cached_table(
         reproduction.folder / "trajectories" / trial.key(), lambda: _follow(trial, reproduction.progress)

@@ -1,1 +1,1 @@
-"""Which of the matrices that fit is found: one of least norm, of least rank, or neither."""
+"""Which of the matrices that fit is found: one of minimum norm, of minimum rank, or neither."""

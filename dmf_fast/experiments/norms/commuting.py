@@ -1,4 +1,4 @@
-"""Where the nuclear norm is right: measurements that commute, and what little it takes for it not to be.
+"""Where the nuclear norm predicts the solution: commuting measurements, and small deviations from them.
 
 Gunasekar, Woodworth, Bhojanapalli, Neyshabur & Srebro, "Implicit Regularization in Matrix Factorization"
 (NeurIPS 2017), for depth 2; Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization"
@@ -50,7 +50,7 @@ INIT_SCALES = {
     3: (0.3, 1e-1, 1e-2, 1e-3),
     4: (0.3, 1e-1, 1e-2),
 }
-# Scales of the flows that are integrated as whole matrices.
+# Scales of the flows that are integrated as full matrices.
 MATRIX_INIT_SCALES = {2: 1e-4, 3: 1e-2, 4: 1e-1}
 OFF_DIAGONAL = 1e-2
 
@@ -65,7 +65,7 @@ INTRODUCTION = (
 
 
 def run(reproduction: Reproduction) -> Section:
-    """Integrate gradient flow for commuting and other measurements; what has been computed is kept."""
+    """Integrate gradient flow for commuting and other measurements; results are kept."""
     seeds = range(1 if reproduction.quick else 5)
     depths = tuple(MATRIX_INIT_SCALES)[: 2 if reproduction.quick else None]
     folder = reproduction.folder / "commuting"
@@ -98,7 +98,7 @@ def run(reproduction: Reproduction) -> Section:
 
 
 def flows_of(seed: int, depths: tuple[int, ...]) -> pa.Table:
-    """Return one row a flow: ``problem``, ``depth``, ``init_scale``, ``seed``, and of its end the spectrum.
+    """Return one row per flow: ``problem``, ``depth``, ``init_scale``, ``seed``, and of its end the spectrum.
 
     ``problem`` is ``"commuting"``, ``"off the basis"`` or ``"not commuting"``, the last two at ``depths``.
     ``least_nuclear_norm`` is that of the positive semidefinite matrices that fit, by the linear program where
@@ -160,7 +160,7 @@ def _least(problem: PositiveSensing, *, commuting: bool) -> dict[str, float]:
 
 
 def _name(seed: int, depths: tuple[int, ...]) -> str:
-    """Return a name that only the same flows have."""
+    """Return a name that identifies the flows."""
     decides = [seed, depths, SIZE, MEASURED, LOSS_THRESHOLD, INIT_SCALES, MATRIX_INIT_SCALES, OFF_DIAGONAL]
     return f"seed-{seed}-{sha256(json_text(decides).encode()).hexdigest()[:16]}"
 

@@ -1,4 +1,4 @@
-"""What is claimed of gradient flow on commuting measurements, and the rules that decide it."""
+"""Claims about gradient flow on commuting measurements, and the rules that decide them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def lower_rank_off_the_basis(flows: pa.Table) -> Claim:
 
 
 def not_without_commuting(flows: pa.Table) -> Claim:
-    """Return the claim that measurements that do not commute lead farther from the least nuclear norm."""
+    """Return the claim that non-commuting measurements lead farther from the minimum nuclear norm."""
     kind = "not commuting"
     compared = {}
     for depth in _depths(flows, kind):
@@ -136,7 +136,8 @@ def schatten_ratios(flows: pa.Table, depth: int, power: float, share: float) -> 
     ratios = []
     for values in by_seed(flows, "singular_values", **labels):
         solution = torch.tensor(list(values), dtype=torch.float64)
-        # Of the two that move alone: rounding of the tiny others would count, raised to a small power.
+        # Only the two values that move: raised to a small power, the rounding errors of tiny ones would
+        # matter.
         pair = torch.linalg.svdvals(spread_off_diagonal(solution[:2], share))
         moved = torch.cat([pair, solution[2:]])
         ratios.append(float(schatten_norm(moved, power) / schatten_norm(solution, power)) ** power)

@@ -1,4 +1,4 @@
-"""Sensing with positive semidefinite measurements, and where gradient flow from near the identity ends."""
+"""Sensing with positive semidefinite measurements, and the limits of gradient flow from near the identity."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class PositiveSensing:
 
     Attributes:
         eigenvalues: uniform between 0 and 1, of every ``X_k``, ``(MEASURED, SIZE)``.
-        measurements: ``X_k`` and ``y_k``, float64. Commuting ones are diagonal: the basis that they share is
-            that of the coordinates, as a start from the identity looks alike in every basis.
+        measurements: ``X_k`` and ``y_k``, float64. Commuting ones are diagonal: their common basis is
+            that of the coordinates, as a start from the identity looks the same in every basis.
 
     """
 
@@ -34,7 +34,7 @@ class PositiveSensing:
 
     @staticmethod
     def draw(seed: int, *, commuting: bool) -> PositiveSensing:
-        """Draw the eigenvalues and, unless they are to commute, a random basis for every ``X_k``."""
+        """Draw the eigenvalues and, for measurements that do not commute, a random basis for each ``X_k``."""
         random = np.random.default_rng(seed)
         eigenvalues, truth = random.random((MEASURED, SIZE)), random.random(SIZE)
         bases = np.broadcast_to(np.eye(SIZE), (MEASURED, SIZE, SIZE))
@@ -48,11 +48,11 @@ class PositiveSensing:
 def least_trace(problem: PositiveSensing) -> NDArray[np.float64]:
     """Return the eigenvalues, ``(SIZE,)``, of a positive semidefinite matrix of least trace that fits.
 
-    Of commuting measurements only: they see nothing but the diagonal ``λ``, and the nuclear norm of a
-    positive semidefinite matrix is ``Σ λ``. That leaves a linear program: the least ``Σ λ`` over all
-    ``λ ≥ 0`` that agree with the measurements.
+    For commuting measurements only: they depend only on the diagonal ``λ``, and the nuclear norm of a
+    positive semidefinite matrix is ``Σ λ``. This is a linear program: minimize ``Σ λ`` over all ``λ ≥ 0``
+    that agree with the measurements.
 
-    Raises `RuntimeError` where it could not be solved.
+    Raises a `RuntimeError` if it cannot be solved.
 
     >>> int((least_trace(PositiveSensing.draw(0, commuting=True)) > 1e-9).sum()) <= MEASURED
     True
@@ -67,12 +67,12 @@ def least_trace(problem: PositiveSensing) -> NDArray[np.float64]:
 
 
 def diagonal_flow(problem: PositiveSensing, depth: int, scale: float) -> NDArray[np.float64]:
-    """Return the eigenvalues, ``(SIZE,)``, that gradient flow from factors ``scale · I`` ends with.
+    """Return the eigenvalues, ``(SIZE,)``, at the end of gradient flow from factors ``scale · I``.
 
-    Of commuting measurements only. There all factors remain equal and diagonal, ``W_j = diag(w)`` with
+    For commuting measurements only, where all factors stay equal and diagonal, ``W_j = diag(w)`` with
     ``dw/dt = −w^(N−1) g``, where ``g`` is the diagonal of the gradient in the product ``diag(w^N)``.
 
-    Raises `RuntimeError` where the mean loss does not come to `LOSS_THRESHOLD`.
+    Raises a `RuntimeError` if the mean loss does not reach `LOSS_THRESHOLD`.
 
     >>> problem = PositiveSensing.draw(0, commuting=True)
     >>> excess = diagonal_flow(problem, 3, 1e-3).sum() / least_trace(problem).sum() - 1
@@ -94,12 +94,12 @@ def diagonal_flow(problem: PositiveSensing, depth: int, scale: float) -> NDArray
 
 
 def product_flow(measurements: Measurements, depth: int, start: Tensor) -> Tensor:
-    """Return where gradient flow from balanced factors of the product ``start``, ``(m, n)``, ends.
+    """Return the end of gradient flow from balanced factors of the product ``start``, ``(m, n)``.
 
     The velocity of such a product is a function of the product alone, see
     `dmf_fast.dynamics.end_to_end_velocity`.
 
-    Raises `RuntimeError` where the mean loss does not come to `LOSS_THRESHOLD`.
+    Raises a `RuntimeError` if the mean loss does not reach `LOSS_THRESHOLD`.
 
     >>> problem = PositiveSensing.draw(0, commuting=False)
     >>> product_flow(problem.measurements, 2, 0.1 * near_identity(0.0, seed=0)).shape
@@ -140,7 +140,7 @@ def near_identity(off_diagonal: float, seed: int) -> Tensor:
 def spread_off_diagonal(eigenvalues: Tensor, share: float) -> Tensor:
     """Return ``diag(λ)``, ``(k, k)``, with ``share · √(λ_1 λ_2)`` at the two places between λ_1 and λ_2.
 
-    Measurements that are diagonal do not see them. Up to a share of 1 the matrix remains positive
+    Diagonal measurements do not see them. Up to a share of 1 the matrix stays positive
     semidefinite, so that its nuclear norm, the trace, is the same, while its two largest eigenvalues move
     apart: as x^p is concave, ``Σ σ^p`` falls for every p between 0 and 1.
 
@@ -164,7 +164,7 @@ def _fitted(
     residual: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     name: str,
 ) -> NDArray[np.float64]:
-    """Return the state in which the mean of the squared residuals has come to `LOSS_THRESHOLD`."""
+    """Return the state in which the mean squared residual reaches `LOSS_THRESHOLD`."""
     from scipy.integrate import solve_ivp  # here, as it is slow to import
 
     def above_threshold(_: float, state: NDArray[np.float64]) -> float:

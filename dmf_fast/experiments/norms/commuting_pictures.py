@@ -1,4 +1,4 @@
-"""Pictures of the nuclear norms, quasi-norms and ranks that gradient flow ends with."""
+"""Pictures of nuclear norms, quasi-norms and ranks at the end of gradient flow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dmf_fast.figure_style import (
     new_figure,
 )
 
-_ACCURACY = 1e-6  # of the flows: smaller excesses are drawn here
+_ACCURACY = 1e-6  # precision of the flows: smaller excesses are drawn here
 _KINDS = {
     "commuting": "commuting",
     "off the basis": "start 1% off the basis",

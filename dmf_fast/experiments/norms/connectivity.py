@@ -1,4 +1,4 @@
-"""Whether observed entries are connected decides what small starts lead to: low rank, or low nuclear norm.
+"""Connected observed entries lead from small starts to low rank, disconnected ones to low nuclear norm.
 
 Bai, Zhao & Zhang, "Connectivity Shapes Implicit Regularization in Matrix Factorization Models for Matrix
 Completion" (NeurIPS 2024).
@@ -45,7 +45,7 @@ INTRODUCTION = (
 
 
 def run(reproduction: Reproduction) -> Section:
-    """Complete from three patterns of entries at ever smaller starts; after Ctrl-C `KeyboardInterrupt`."""
+    """Complete from three patterns at ever smaller starts; raise `KeyboardInterrupt` after Ctrl-C."""
     seeds = range(5 if reproduction.quick else 10)
     scales = INIT_SCALES[::2] if reproduction.quick else INIT_SCALES
     problems = {key: problem(*key) for key in product(RANKS, PATTERNS, seeds)}
@@ -78,7 +78,7 @@ def run(reproduction: Reproduction) -> Section:
 
 
 def problem(rank: int, pattern: str, seed: int) -> Observations:
-    """Return entries of a random matrix; the patterns of a seed have matrix and order in common.
+    """Return entries of a random matrix; all patterns of a seed share the matrix and the order.
 
     >>> len(problem(1, "connected", seed=0))
     9

@@ -1,4 +1,4 @@
-"""What is claimed about connected and disconnected entries, decided from the ends of the runs."""
+"""Claims about connected and disconnected entries, decided by the ends of the runs."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def _changed(entry: tuple[int, int]) -> NDArray[np.bool_]:
 
 INCOMPLETE, COMPLETE, CONNECTED = "incomplete blocks", "complete blocks", "connected"
 PATTERNS = {INCOMPLETE: _changed((3, 3)), COMPLETE: _BLOCKS, CONNECTED: _changed((0, 3))}
-"""Which entries of a 4 × 4 matrix are observed: two blocks less an entry, two blocks, and one entry more."""
+"""Observed entries of a 4 × 4 matrix: two blocks without one entry, two blocks, and two blocks plus one."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """Where a run has ended.
+    """The end of a run.
 
     Attributes:
         rank: ``r``, of the matrix, the least of all completions of `COMPLETE` and `CONNECTED`.
@@ -58,7 +58,7 @@ class Completion:
 
     @staticmethod
     def of(one: TrialResult, product: Tensor, least_nuclear_norm: float) -> Completion:
-        """Return the completion of a trial that has ended with this product of its factors."""
+        """Return the completion of a trial, given the final product of its factors."""
         labels, values = one.trial.labels, torch.linalg.svdvals(product)
         rank = int(labels["rank"])
         return Completion(
@@ -85,7 +85,7 @@ def select(completions: Sequence[Completion], pattern: str, **labels: float) -> 
 
 
 def claims(completions: Sequence[Completion]) -> list[Claim]:
-    """Decide on all claims, from the largest and the smallest start."""
+    """Decide all claims, from the largest and the smallest start."""
     return [disconnected(completions), connected(completions), transition(completions)]
 
 
@@ -128,7 +128,7 @@ def connected(completions: Sequence[Completion]) -> Claim:
 
 
 def transition(completions: Sequence[Completion]) -> Claim:
-    """Return the claim that the entry exchanges one for the other, from pairs of the same matrix."""
+    """Return the claim that the entry trades one for the other, from pairs of the same matrix."""
     compared = []
     for rank in sorted({one.rank for one in completions}):
         apart, joined = (

@@ -1,4 +1,4 @@
-"""A penalty on ‖W‖_* / ‖W‖_F lets one matrix complete as well as a chain of three.
+"""With a penalty on ‖W‖_* / ‖W‖_F, a single matrix completes as well as a chain of three.
 
 Zhao, "Combining Explicit and Implicit Regularization for Efficient Learning in Deep Networks" (NeurIPS 2022).
 """

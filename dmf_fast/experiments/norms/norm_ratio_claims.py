@@ -1,4 +1,4 @@
-"""What is claimed about the penalty on the ratio of norms, decided from the ends of the runs."""
+"""Claims about the penalty on the ratio of norms, decided by the ends of the runs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MOST_OFF_IN_RANK = 0.1
 
 @dataclass(frozen=True)
 class RatioErrors:
-    """The ends of the runs, every array ``(seeds,)``.
+    """Measures at the ends of the runs; every array is ``(seeds,)``.
 
     Attributes:
         adam: reconstruction errors of one penalized matrix with Adam.
-        descent: the same with gradient descent at its best learning rate.
-        descent_at_one: the least one on the tuning problem at a learning rate of 1.
-        deep: of depth 3 without a penalty.
-        adam_rank, true_rank: effective ranks, of the penalized matrix with Adam and of the truth.
+        descent: the same for gradient descent at its best learning rate.
+        descent_at_one: the lowest error on the tuning problem at a learning rate of 1.
+        deep: errors at depth 3 without a penalty.
+        adam_rank, true_rank: effective ranks of the penalized matrix with Adam and of the truth.
 
     """
 
@@ -40,12 +40,12 @@ class RatioErrors:
 
 
 def claims(errors: RatioErrors) -> list[Claim]:
-    """Decide on all claims."""
+    """Decide all claims."""
     return [as_good_as_depth(errors), low_rank(errors), only_adaptive(errors), large_rates(errors)]
 
 
 def as_good_as_depth(errors: RatioErrors) -> Claim:
-    """Return the claim that with Adam the penalty takes the place of depth."""
+    """Return the claim that with Adam, the penalty replaces depth."""
     times = float(np.median(errors.adam) / np.median(errors.deep))
     small = (np.concatenate([errors.adam, errors.deep]) <= SMALL_ERROR).all()
     return Claim(
@@ -89,7 +89,7 @@ def only_adaptive(errors: RatioErrors) -> Claim:
 
 
 def large_rates(errors: RatioErrors) -> Claim:
-    """Return the claim that with gradient descent the learning rate decides whether it has."""
+    """Return the claim that with gradient descent, the effect depends on the learning rate."""
     return Claim(
         "Within the same number of steps the penalty takes effect with gradient descent as well, but only at "
         "a learning rate far above 1.",

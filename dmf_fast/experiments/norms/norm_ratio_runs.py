@@ -1,4 +1,4 @@
-"""Descent of one matrix with a penalty on the ratio of its nuclear to its Frobenius norm, and its tuning."""
+"""Descent of one matrix with a penalty on the ratio of nuclear to Frobenius norm, and its tuning."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ _ROWS = 50
 
 @dataclass(frozen=True)
 class RatioGrid:
-    """Problems, and what is tried on the tuning problem before the others are seen.
+    """Problems, and the settings that are tried on the tuning problem before the others.
 
     Attributes:
         problems: sizes and seeds, and the runs of depth 3 that the penalized ones are compared with.
         steps: of every penalized run.
         learning_rates: of every optimizer.
         penalties: ``λ``.
-        init_scale: of the penalized starts, which are of about a tenth of the norm of the truth. They should
-            not be far smaller: the gradient of the penalty goes as ``1 / ‖W‖_F``, and it takes Adam thousands
-            of steps to forget its squares.
+        init_scale: of the penalized starts, whose norm is about a tenth of that of the truth. They should not
+            be much smaller: the gradient of the penalty scales as ``1 / ‖W‖_F``, and Adam takes thousands of
+            steps to forget its squares.
 
     """
 
@@ -54,7 +54,7 @@ class RatioGrid:
 
     @property
     def observed(self) -> int:
-        """The number of observed entries."""
+        """Number of observed entries."""
         (count,) = self.problems.observed
         return count
 
@@ -79,13 +79,13 @@ QUICK = RatioGrid(
 
 @dataclass(frozen=True)
 class RatioResults:
-    """What came out.
+    """The results.
 
     Attributes:
         grid: the grid.
-        tuning: one row a run on the tuning problem: ``optimizer``, ``lr``, ``penalty``, ``seed``, ``step``,
+        tuning: one row per run on the tuning problem: ``optimizer``, ``lr``, ``penalty``, ``seed``, ``step``,
             ``train_loss``, ``reconstruction_mse``, ``effective_rank``.
-        runs: the same of every recorded state of the runs with what was best there.
+        runs: the same for every recorded state of the runs with the best settings.
 
     """
 
@@ -99,9 +99,9 @@ class RatioResults:
 
 
 def run_ratio_grid(grid: RatioGrid, reproduction: Reproduction) -> RatioResults:
-    """Tune every optimizer on a problem of its own and run it on the others, or load what has been run.
+    """Tune every optimizer on the tuning problem and run it on the others, or load earlier results.
 
-    Raises `KeyboardInterrupt` where Ctrl-C ended it: runs that have ended are kept.
+    Raises `KeyboardInterrupt` after Ctrl-C; finished runs are kept.
     """
     tried = [
         (optimizer, lr, penalty, FIRST_TUNING_SEED)
@@ -119,7 +119,7 @@ def run_ratio_grid(grid: RatioGrid, reproduction: Reproduction) -> RatioResults:
 
 
 def best_of(tuning: pa.Table, optimizer: str) -> dict[str, Any]:
-    """Return the row of an optimizer with the least reconstruction error; a run that diverged has none.
+    """Return the row of an optimizer with the lowest reconstruction error, ignoring diverged runs.
 
     >>> rows = [{"optimizer": "Adam", "reconstruction_mse": error} for error in (2.0, 1.0, float("nan"))]
     >>> best_of(pa.Table.from_pylist(rows), "Adam")["reconstruction_mse"]
@@ -165,7 +165,7 @@ def penalized_descent(
 ) -> list[dict[str, float]]:
     """Minimize the mean squared residual plus ``penalty · ‖W‖_* / ‖W‖_F`` over one matrix, float32.
 
-    Raises `KeyboardInterrupt` where ``interrupted`` says so, before the next step.
+    Raises `KeyboardInterrupt` before the next step once ``interrupted`` returns True.
     """
     problem = grid.problems.problem(grid.observed, seed)
     data = _Data.of(problem)
@@ -190,7 +190,7 @@ def penalized_descent(
 def norm_ratio_gradient(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Return a subgradient of ``‖W‖_* / ‖W‖_F`` and the singular values, descending.
 
-    With ``W = U S Vᵀ`` it is ``U Vᵀ / ‖W‖_F − ‖W‖_* W / ‖W‖_F³``: the gradient where all singular values are
+    With ``W = U S Vᵀ`` it is ``U Vᵀ / ‖W‖_F − ‖W‖_* W / ‖W‖_F³``: the gradient if all singular values are
     positive.
 
     >>> gradient, values = norm_ratio_gradient(torch.diag(torch.tensor([3.0, 4.0])))
@@ -204,7 +204,7 @@ def norm_ratio_gradient(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class _Data:
-    """The truth, where it is observed as ones and zeros, and the number of ones; float32."""
+    """The truth, its mask of observed entries as ones and zeros, and the number of ones; float32."""
 
     truth: Tensor
     observed: Tensor

@@ -1,4 +1,4 @@
-"""A 4 × 4 completion problem whose solutions of least rank and of least nuclear norm differ.
+"""A 4 × 4 completion problem whose solutions of minimum rank and of minimum nuclear norm differ.
 
 Li, Luo & Lyu, "Towards Resolving the Implicit Bias of Gradient Descent for Matrix Factorization: Greedy
 Low-Rank Learning" (ICLR 2021).
@@ -30,7 +30,7 @@ from dmf_fast.spectrum import effective_rank
 from dmf_fast.training import FitOptions, Recording, Trial, TrialResult
 
 R = 3.0
-# A tenth of the largest stable rate: the ends are those of gradient flow to about a thousandth.
+# A tenth of the largest stable rate: the ends agree with gradient flow to about a thousandth.
 LEARNING_RATES = {2: 1e-3, 3: 3e-4, 4: 1e-4}
 INIT_SCALES = {
     2: (1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8, 1e-12, 1e-16, 1e-20, 1e-24, 1e-30),
@@ -51,7 +51,7 @@ INTRODUCTION = (
 
 
 def run(reproduction: Reproduction) -> Section:
-    """Descend from ever smaller multiples of the identity; after Ctrl-C `KeyboardInterrupt`."""
+    """Descend from ever smaller multiples of the identity; raise `KeyboardInterrupt` after Ctrl-C."""
     depths = (2, 3) if reproduction.quick else (2, 3, 4)
     trials = [_trial(depth, scale) for depth in depths for scale in INIT_SCALES[depth]]
     ended = run_trials(trials, reproduction, "rank_one").results
@@ -86,7 +86,7 @@ def observed_entries() -> Observations:
 
 
 def rank_one_completion() -> Tensor:
-    """Return the completion of rank 1 that is the same with both halves exchanged, ``(4, 4)``, float64.
+    """Return the completion of rank 1 that is symmetric under exchange of both halves, ``(4, 4)``, float64.
 
     >>> rank_one_completion().trace()
     tensor(20., dtype=torch.float64)
@@ -98,8 +98,8 @@ def rank_one_completion() -> Tensor:
 def least_nuclear_norm_completion() -> Tensor:
     """Return the positive semidefinite completion of least nuclear norm, ``(4, 4)``, float64.
 
-    ``W_14 = W_23 = R`` ask for a trace of at least 4R, and with it for rows 1 and 4, and rows 2 and 3, to be
-    equal. No other completion has a smaller nuclear norm, but some that are indefinite have the same.
+    ``W_14 = W_23 = R`` requires a trace of at least 4R, attained if rows 1 and 4, and rows 2 and 3, are
+    equal. No other completion has a smaller nuclear norm, but some indefinite ones have the same.
 
     >>> least_nuclear_norm_completion().trace()
     tensor(12., dtype=torch.float64)
@@ -111,7 +111,7 @@ def least_nuclear_norm_completion() -> Tensor:
 
 @dataclass(frozen=True)
 class End:
-    """Where a run has ended; distances are Frobenius norms over that of the solution."""
+    """The end of a run; distances are Frobenius norms relative to that of the solution."""
 
     scale: float
     loss: float
@@ -169,7 +169,7 @@ def greedy(ends: Sequence[End]) -> Claim:
 
 
 def nuclear_norm_from_large_starts(ends: Sequence[End]) -> Claim:
-    """Return the claim that usual starts lead near the least nuclear norm, from the runs of depth 2."""
+    """Return the claim that usual starts lead close to the minimum nuclear norm, from the runs of depth 2."""
     traces = {end.scale: end.trace for end in ends if 1e-2 <= end.scale <= 1e-1}
     return Claim(
         "At depth 2, from starts of 0.1 and 0.01, descent ends near the least nuclear norm.",
@@ -181,7 +181,7 @@ def nuclear_norm_from_large_starts(ends: Sequence[End]) -> Claim:
 
 
 def deeper_from_larger_starts(ends: Mapping[int, Sequence[End]]) -> Claim:
-    """Return the claim that deeper chains come to rank 1 from larger starts, from the runs by depth."""
+    """Return the claim that deeper chains reach rank 1 from larger starts, from the runs by depth."""
     near = {
         depth: takewhile(lambda end: end.to_rank_one <= NEAR, sorted(runs, key=lambda end: end.scale))
         for depth, runs in ends.items()

@@ -1,4 +1,4 @@
-"""A completion problem that is fitted by growing without bound: no norm is kept small, the rank is.
+"""A completion problem whose fits grow without bound: no norm stays small, but the rank does.
 
 Razin & Cohen, "Implicit Regularization in Deep Learning May Not Be Explainable by Norms" (NeurIPS 2020).
 """
@@ -48,7 +48,7 @@ INTRODUCTION = (
 
 
 def run(reproduction: Reproduction) -> Section:
-    """Descend from determinants of both signs at depths 2 to 4; after Ctrl-C `KeyboardInterrupt`."""
+    """Descend from determinants of both signs at depths 2 to 4; raise `KeyboardInterrupt` after Ctrl-C."""
     quick = reproduction.quick
     steps, fewer_steps = (600_000, 100_000) if quick else (1_500_000, 500_000)
     problems = dict.fromkeys(original(quick=quick), steps) | dict.fromkeys(

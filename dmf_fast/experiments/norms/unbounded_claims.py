@@ -1,4 +1,4 @@
-"""What is claimed of the unobserved entry and of the rank, and the rules that decide it."""
+"""Claims about the unobserved entry and the rank, and the rules that decide them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def unbounded_entry(growing: Sequence[Curve]) -> Claim:
 def falling_rank(growing: Sequence[Curve]) -> Claim:
     """Return the claim that the rank, unlike the norms, is driven down, from balanced runs with det W > 0."""
     near = [bool((curve.distance**2 <= 3 * curve.loss)[curve.loss < 1 / 3].all()) for curve in growing]
-    # Effective ranks are computed to about a rounding of the 1 that they go to.
+    # Effective ranks are computed up to rounding of their limit, 1.
     ranked = [
         bool((curve.effective_rank <= most_effective_rank(curve.loss) + 1e-12)[1:].all()) for curve in growing
     ]
@@ -63,7 +63,7 @@ def falling_rank(growing: Sequence[Curve]) -> Claim:
 
 
 def bounded_entry(resting: Sequence[Curve]) -> Claim:
-    """Return the claim that the entry stays bounded where the determinant has the other sign."""
+    """Return the claim that the entry stays bounded if the determinant has the other sign."""
     changes = [_variation(curve) for curve in resting]
     losses = [float(curve.loss[-1]) for curve in resting]
     return Claim(
@@ -79,7 +79,7 @@ def bounded_entry(resting: Sequence[Curve]) -> Claim:
 
 
 def perturbed_entry(perturbed: Sequence[Curve]) -> Claim:
-    """Return the claim that other observed values leave the bound as it is, from runs of the fitting sign."""
+    """Return the claim that the bound holds for other observed values, from runs of the matching sign."""
     deep, shallow = ([c for c in perturbed if (c.problem.depth > 2) == is_deep] for is_deep in (True, False))
     above = [not curve.below().any() for curve in deep]
     wrong, right = ([c for c in deep if _has_wrong_sign(c) == is_wrong] for is_wrong in (True, False))
@@ -104,7 +104,7 @@ def perturbed_entry(perturbed: Sequence[Curve]) -> Claim:
 
 
 def unbalanced_starts(random: Sequence[Curve], growing: Sequence[Curve]) -> Claim:
-    """Return the claim that the bound asks for balanced starts, from runs of both kinds with det W > 0."""
+    """Return the claim that the bound requires balanced starts, from runs of both kinds with det W > 0."""
     below = [curve for curve in random if curve.below().any()]
     turned = [curve for curve in below if curve.last_determinant < 0]
     depths = sorted({curve.problem.depth for curve in random})
@@ -127,13 +127,13 @@ def unbalanced_starts(random: Sequence[Curve], growing: Sequence[Curve]) -> Clai
 
 
 def _variation(curve: Curve) -> float:
-    """Return by how much |W_11| varies over the rows of a small loss; infinite without any."""
+    """Return the variation of |W_11| over the rows with a small loss; infinite without any."""
     entries = curve.entry[curve.loss <= SMALL_LOSS]
     return float(np.ptp(entries)) if entries.size else math.inf
 
 
 def _has_wrong_sign(curve: Curve) -> bool:
-    """Return whether W_22 ends with another sign than the observed value, if that is not 0."""
+    """Return whether W_22 ends with a sign other than that of the observed value, unless that is 0."""
     return bool(curve.last_product[1, 1] * curve.problem.observed.w_22 < 0)
 
 

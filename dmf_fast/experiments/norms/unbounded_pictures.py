@@ -1,4 +1,4 @@
-"""Pictures of the unobserved entry, of the rank, and of their bounds."""
+"""Pictures of the unobserved entry, the rank, and their bounds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dmf_fast.figure_style import (
 )
 
 _MOST_POINTS = 20
-_SEEDS = 3  # more look alike
+_SEEDS = 3  # more seeds look alike
 
 
 def draw_norms_and_rank(growing: Sequence[Curve], resting: Sequence[Curve]) -> Figure:
@@ -55,13 +55,13 @@ def draw_norms_and_rank(growing: Sequence[Curve], resting: Sequence[Curve]) -> F
 
 
 def draw_random_starts(random: Sequence[Curve]) -> Figure:
-    """Draw |W_11| against the loss from unbalanced starts, a panel a depth."""
+    """Draw |W_11| against the loss from unbalanced starts, one panel per depth."""
     depths = sorted({curve.problem.depth for curve in random})
     figure, (panels,) = new_figure(columns=len(depths), panel_width=3.4, panel_height=2.7, share_y=True)
     for axes, depth in zip(panels, depths, strict=True):
         curves = [curve for curve in random if curve.problem.depth == depth]
         for curve in curves:
-            # Where the entry jumps, a chord over fewer rows would cross the bound.
+            # With fewer rows, a straight line across a jump of the entry would cross the bound.
             _draw_entry(axes, curve, CURVE_STYLES[1 if curve.last_determinant > 0 else 2], 3 * _MOST_POINTS)
         _draw_bound(axes, curves)
         axes.set(title=f"depth {depth}", ylim=(1e-2, 1e4))
@@ -73,7 +73,7 @@ def draw_random_starts(random: Sequence[Curve]) -> Figure:
 
 
 def draw_perturbed(perturbed: Sequence[Curve]) -> Figure:
-    """Draw |W_11| against the loss for every value of W_22, a panel a depth, and the bounds."""
+    """Draw |W_11| against the loss for every value of W_22, one panel per depth, and the bounds."""
     depths = sorted({curve.problem.depth for curve in perturbed})
     values = sorted({curve.problem.observed.w_22 for curve in perturbed})
     styles = dict(zip(values, CURVE_STYLES[1:] + CURVE_STYLES[:1], strict=False))

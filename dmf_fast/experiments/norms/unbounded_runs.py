@@ -1,4 +1,4 @@
-"""Runs on three entries of a 2 × 2 matrix, and the bounds that hold while the determinant keeps its sign."""
+"""Runs on three entries of a 2 × 2 matrix, and the bounds that hold as long as det W keeps its sign."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Observed:
 
     @property
     def sign(self) -> int:
-        """Of W_12 · W_21."""
+        """Sign of W_12 · W_21."""
         return 1 if self.w_12 * self.w_21 > 0 else -1
 
 
 @dataclass(frozen=True)
 class TwoByTwo:
-    """What is observed, and where the descent starts.
+    """The observed values, and the start of the descent.
 
     Attributes:
         observed: the values.
@@ -75,7 +75,7 @@ class TwoByTwo:
         return random_factors(self.depth, self.determinant, self.seed)
 
     def trial(self, steps: int) -> Trial:
-        """Return the run: gradient descent to a loss of `LOSS_THRESHOLD`, for ``steps`` at most."""
+        """Return the trial: gradient descent to a loss of `LOSS_THRESHOLD`, for at most ``steps`` steps."""
         values = asdict(self.observed)
         return Trial(
             values
@@ -89,7 +89,7 @@ class TwoByTwo:
             Observations([0, 1, 1], [1, 0, 1], list(values.values()), (2, 2), dtype=torch.float64),
             partial(torch.optim.SGD, lr=LEARNING_RATES[self.depth]),
             FitOptions(steps=steps, train_loss_threshold=LOSS_THRESHOLD),
-            # From random starts the entry jumps in a small part of the time that has gone before.
+            # From random starts, the entry jumps within a small fraction of the time elapsed.
             Recording(per_decade=400 if self.start == "random" else 40, singular_values=2, spectrum=True),
             test=Observations([0], [0], [0.0], (2, 2), dtype=torch.float64),  # its RMSE is |W_11|
         )
@@ -97,7 +97,7 @@ class TwoByTwo:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A run: ``(rows,)`` of the loss, of |W_11|, of σ_2 and of the effective rank, NaN where not measured.
+    """A run: loss, |W_11|, σ_2 and effective rank, each ``(rows,)``, NaN if not measured.
 
     ``last_product``, ``(2, 2)``, is W after all ``steps``, and ``last_determinant`` its determinant, see
     `determinant_of`.
@@ -125,16 +125,16 @@ class Curve:
         return float(np.polyfit(-np.log(self.loss[last]), np.log(self.entry[last]), 1)[0])
 
     def below(self) -> NDArray[np.bool_]:
-        """Return in which rows |W_11| is below `least_entry` or not a number."""
+        """Return the rows in which |W_11| is below `least_entry` or not a number, as booleans."""
         return ~(self.entry >= least_entry(self.loss, self.problem.observed))
 
 
 def balanced_start(depth: int, determinant: int, seed: int) -> list[Tensor]:
     """Return balanced factors of a symmetric product whose determinant has the sign ``determinant``.
 
-    The factors are one symmetric matrix, but for the sign of an eigenvalue of the last. At depth 2 that keeps
-    W_2 = W_1ᵀ bit for bit. From other starts rounding unbalances the factors, and as σ_2 falls exponentially
-    there, it soon turns the sign of the determinant, which gradient flow would keep.
+    All factors are the same symmetric matrix, except for the sign of an eigenvalue of the last. At depth 2
+    this keeps W_2 = W_1ᵀ exactly. From other starts, rounding unbalances the factors; as σ_2 falls
+    exponentially, that soon flips the sign of the determinant, which gradient flow would keep.
 
     >>> determinant_of(balanced_start(3, -1, seed=0)) < 0
     True
@@ -150,9 +150,9 @@ def balanced_start(depth: int, determinant: int, seed: int) -> list[Tensor]:
 
 
 def random_factors(depth: int, determinant: int, seed: int) -> list[Tensor]:
-    """Return Gaussian factors, a row of the last negated where the determinant has not the wanted sign.
+    """Return Gaussian factors, with a row of the last negated if the determinant has the wrong sign.
 
-    A negated row is as likely as the row itself, so that this is a draw among the starts of that sign.
+    A negated row is as likely as the row itself, so this draws from the starts of that sign.
 
     >>> determinant_of(random_factors(3, 1, seed=0)) > 0
     True
@@ -164,7 +164,7 @@ def random_factors(depth: int, determinant: int, seed: int) -> list[Tensor]:
 
 
 def determinant_of(factors: Sequence[Tensor]) -> float:
-    """Return det W by those of the factors: exact to rounding however small it is compared with W.
+    """Return det W as the product of those of the factors: accurate however small it is relative to W.
 
     >>> determinant_of([torch.eye(2), 2 * torch.eye(2)])
     4.0
@@ -173,10 +173,10 @@ def determinant_of(factors: Sequence[Tensor]) -> float:
 
 
 def least_entry(loss: ArrayLike, observed: Observed = Observed()) -> NDArray[np.float64]:
-    """Return what |W_11| exceeds where det W has the sign of W_12 · W_21.
+    """Return the lower bound of |W_11| if det W has the sign of W_12 · W_21.
 
     With ε = √(3 · loss), the root of the sum of the squared residuals, it is (|w_12| − ε)(|w_21| − ε) /
-    (|w_22| + ε) for the observed values w, as long as ε is below |w_12| and |w_21|, and 0 from there on.
+    (|w_22| + ε) for the observed values w, as long as ε is below |w_12| and |w_21|, and 0 otherwise.
 
     >>> least_entry([1 / 12, 1.0])
     array([0.5, 0. ])
@@ -188,7 +188,7 @@ def least_entry(loss: ArrayLike, observed: Observed = Observed()) -> NDArray[np.
 
 
 def most_effective_rank(loss: ArrayLike) -> NDArray[np.float64]:
-    """Return what the effective rank stays below where W_12 = W_21 = 1, W_22 = 0 are fitted with det W > 0.
+    """Return the upper bound of the effective rank if W_12 = W_21 = 1, W_22 = 0 are fitted with det W > 0.
 
     With ε = √(3 · loss) below 1/2: σ_1 ≥ |W_11| > (1 − ε)² / ε and σ_2 ≤ ε, so that σ_2 / σ_1 is below
     r = (ε / (1 − ε))², and the effective rank below that of the singular values 1 and r; else it is 2.

@@ -1,1 +1,1 @@
-"""The page of results: what a section of it says, how verdicts are reached, how figures look."""
+"""The page of results: its sections, the rules for verdicts, and the papers."""

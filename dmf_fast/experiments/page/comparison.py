@@ -1,4 +1,4 @@
-"""Paired comparisons over seeds: the rules by which claims about an ordering are decided."""
+"""Paired comparisons over seeds, which decide claims about an ordering."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PAIRED_RULE = (
     f"by a paired one-sided t-test of the logarithms over the seeds, p < {_LEVEL}; with fewer than "
     f"{_FEWEST_SEEDS_FOR_A_TEST} seeds, in every seed"
 )
-"""The words for `less`."""
+"""The rule of `less` in words."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Whether one quantity is smaller than another, and the numbers that say so."""
+    """Whether one quantity is smaller than another, and the numbers behind it."""
 
     holds: bool
     evidence: str
@@ -36,7 +36,7 @@ def claims_of(
     compared: Mapping[str, Comparison] | None,
     not_here: str,
 ) -> list[Claim]:
-    """Return a claim for every statement, as the comparison of its name decides.
+    """Return a claim for every statement, decided by the comparison of the same name.
 
     >>> claims_of({"a": "It falls."}, "here", {"a": "less"}, None, "no data")[0].verdict
     'not tested'
@@ -50,7 +50,7 @@ def claims_of(
 
 
 def less(name: str, smaller: ArrayLike, than: str, larger: ArrayLike) -> Comparison:
-    """Decide whether ``smaller`` is below ``larger``, pair by pair, all numbers above 0.
+    """Decide whether ``smaller`` is below ``larger``, pair by pair; all numbers must be above 0.
 
     >>> less("depth 3", [1.0, 2.0], "depth 2", [3.0, 9.0]).evidence
     'depth 3: median 1.5, depth 2: median 6; smaller in 2 of 2 seeds'
@@ -69,7 +69,7 @@ def less(name: str, smaller: ArrayLike, than: str, larger: ArrayLike) -> Compari
 
 
 def extent(values: ArrayLike) -> str:
-    """Return the least and the largest of some numbers as text.
+    """Return the smallest and the largest number as text.
 
     >>> extent([0.25, 0.1234, 2])
     '0.123 to 2'
@@ -80,6 +80,6 @@ def extent(values: ArrayLike) -> str:
 def _paired_test(ratios: np.ndarray) -> float:
     from scipy.stats import ttest_1samp  # here, as it is slow to import
 
-    if np.ptp(ratios) <= _ROUNDING * np.abs(ratios).max():  # no spread, where the statistic is not defined
+    if np.ptp(ratios) <= _ROUNDING * np.abs(ratios).max():  # without spread, the statistic is undefined
         return 0.0 if ratios[0] < 0 else 1.0
     return float(ttest_1samp(ratios, 0.0, alternative="less").pvalue)

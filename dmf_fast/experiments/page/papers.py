@@ -1,4 +1,4 @@
-"""The papers whose statements are looked at, as the page names them under the title of a section."""
+"""The papers whose statements are tested, as the page cites them under the title of a section."""
 
 ARORA = "Arora, Cohen, Hu & Luo, “Implicit Regularization in Deep Matrix Factorization”, NeurIPS 2019"
 RAZIN = (

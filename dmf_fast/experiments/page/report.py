@@ -1,4 +1,4 @@
-"""The page of all results, ``report.html``, and next to it the same for machines, ``results.json``."""
+"""The page of all results, ``report.html``, and the same for machines, ``results.json``."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from dmf_fast.page.rendering import page_environment
 PAGE, RESULTS = "report.html", "results.json"
 
 TimedSections = Mapping[str, tuple[Section, float]]
-"""The section and the seconds of every experiment, by its name, in the order of the page."""
+"""The section and the seconds of every experiment, by name, in the order of the page."""
 
 
 def write_report(sections: TimedSections, folder: Path, facts: Mapping[str, str]) -> Path:
     """Write the page and the results into a folder, which is created, and return where the page is.
 
-    The page is one file: it loads nothing and runs no script. Neighbors of one group share a heading. The
-    same arguments give the same bytes.
+    The page is a single file that loads nothing and runs no script. Consecutive sections of a group share a
+    heading. The same arguments give the same bytes.
 
     Args:
-        sections: what came out; the names are those of `EXPERIMENTS`.
-        folder: earlier results in it are replaced.
-        facts: name to text, what the page says about the run as a whole; see `run_facts`.
+        sections: the results, by the names of `EXPERIMENTS`.
+        folder: where to write; earlier results are replaced.
+        facts: about the run as a whole, by name; see `run_facts`.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -48,7 +48,7 @@ def write_report(sections: TimedSections, folder: Path, facts: Mapping[str, str]
 
 
 def results(sections: TimedSections, facts: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the page says, figures left out, ready for JSON."""
+    """Return the content of the page without figures, ready for JSON."""
     return {
         "facts": dict(facts),
         "seconds": _total_seconds(sections),
@@ -87,13 +87,13 @@ def _page(sections: TimedSections, facts: Mapping[str, str]) -> str:
 
 
 def _groups(sections: TimedSections) -> list[tuple[str, TimedSections]]:
-    """Return every heading and the sections under it: neighbors of one group."""
+    """Return every heading with its sections: consecutive ones of the same group."""
     groups = groupby(sections.items(), lambda item: item[1][0].group)
     return [(group or "Experiments", dict(members)) for group, members in groups]
 
 
 def _tally(section: Section) -> str:
-    """Return how many claims have which verdict, in words."""
+    """Return the number of claims per verdict, in words."""
     verdicts = Counter(claim.verdict for claim in section.claims)
     return ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in get_args(Verdict) if verdict in verdicts)
 

@@ -1,4 +1,4 @@
-"""What a page of results must say about how they came about: versions, machine, date."""
+"""Facts about how results were obtained: versions, machine, date."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EXTENTS: dict[Extent, str] = {
 
 
 def run_facts(extent: Extent, *, date: datetime | None = None) -> dict[str, str]:
-    """Return name and text of every fact; without a date it is now.
+    """Return the facts by name; ``date`` defaults to now.
 
     >>> run_facts("quick", date=datetime(2026, 1, 2, 15, 30))["date"]
     '2026-01-02 15:30'
@@ -40,7 +40,7 @@ def run_facts(extent: Extent, *, date: datetime | None = None) -> dict[str, str]
 
 
 def _processor() -> str:
-    """Return the model of the processor; the standard library knows it on few systems."""
+    """Return the model of the processor, which the standard library knows on few systems."""
     cpuinfo = Path("/proc/cpuinfo")
     for line in cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []:
         if line.startswith("model name"):

@@ -1,4 +1,4 @@
-"""What an experiment reports: claims with their verdicts, figures, tables, settings, and the work it took."""
+"""The report of an experiment: claims with verdicts, figures, tables, settings, and the work done."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Verdict = Literal["reproduced", "not reproduced", "not tested"]
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of a paper, the rule that decides on it, and what the data say.
+    """A claim of a paper, the rule that decides it, and the evidence.
 
     Attributes:
         statement: one sentence.
         source: paper and place, such as ``"Arora et al. 2019, figure 2"``.
-        rule: what must hold in the data, in words that a reader could apply to the tables.
+        rule: what must hold in the data, in words that a reader can apply to the tables.
         verdict: computed from the data by that rule.
-        evidence: the numbers that the rule looked at, or why it was not tested.
+        evidence: the numbers used by the rule, or why the claim was not tested.
 
     """
 
@@ -33,13 +33,13 @@ class Claim:
 
 @dataclass(frozen=True)
 class Work:
-    """Steps of gradient descent of one kind that an experiment made, for comparisons of speed.
+    """Steps of gradient descent of one kind in an experiment, for comparisons of speed.
 
     Attributes:
         task: ``"completion"`` or ``"sensing"``.
         dims: ``(d_0, …, d_N)``.
         observed: observed entries, or measurements.
-        steps: of all runs of this kind together.
+        steps: total number, over all runs of this kind.
 
     """
 
@@ -51,16 +51,16 @@ class Work:
 
 @dataclass(frozen=True)
 class Section:
-    """The report of one experiment; its time is taken by who ran it.
+    """The report of one experiment.
 
     Attributes:
         title: of the section.
-        introduction: what is shown and how to read it, a few sentences.
+        introduction: a few sentences on what is shown and how to read it.
         settings: sizes, rates, seeds: name to value as text.
-        claims, figures, tables: what came out; no figures and tables where nothing could be run.
-        work: steps made, see `Work`.
-        paper: whose statements are looked at: authors and year, shown under the title.
-        group: the heading that it stands under, set by who orders the page.
+        claims, figures, tables: the results; no figures or tables if nothing could be run.
+        work: the steps taken; see `Work`.
+        paper: the source of the statements, with authors and year, shown under the title.
+        group: the heading of the page under which it appears.
 
     """
 

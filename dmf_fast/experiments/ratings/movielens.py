@@ -1,7 +1,7 @@
 """MovieLens 100K: deep factorization without regularization compared with the tuned nuclear norm.
 
-Arora, Cohen, Hu & Luo (NeurIPS 2019) show on MovieLens how singular values move (figure 3). What is compared
-here, the error on held-out ratings, is an addition of this project.
+Arora, Cohen, Hu & Luo (NeurIPS 2019) show on MovieLens how singular values move (figure 3). The comparison
+here, of errors on held-out ratings, is an addition of this project.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from dmf_fast.page.content import Picture, ResultTable
 
 _SOURCE = f"{OWN}; on MovieLens Arora et al. 2019 show the dynamics alone, in figure 3"
 _STATEMENTS = {
-    "convex": "On MovieLens deep factorization without regularization errs less than the tuned nuclear norm.",
+    "convex": "On MovieLens unregularized deep factorization has a lower error than the tuned nuclear norm.",
     "depth 3": "On MovieLens depth 3 has a lower effective rank than depth 2 at its best step.",
     "depth 4": "On MovieLens depth 4 has a lower effective rank than depth 3 at its best step.",
-    "error": "On MovieLens depth 3 or more errs less than depth 2, as on random matrices of low rank.",
+    "error": "On MovieLens depth 3 or more has a lower error than depth 2, as on random low-rank matrices.",
 }
 _RANK_RULE = (
     f"At the steps of the least validation error the effective rank of the deeper is lower, {PAIRED_RULE}."
@@ -85,7 +85,7 @@ def run(reproduction: Reproduction) -> Section:
 
 
 def claims(results: MovieLensResults | None) -> list[Claim]:
-    """Decide on the errors and ranks; without results nothing was tested."""
+    """Decide the claims about errors and ranks; without results nothing was tested."""
     if results is None:
         return claims_of(_STATEMENTS, _SOURCE, _RULES, None, NOT_HERE)
     tests = {depth: _of_depth(results, "test_rmse", depth) for depth in (2, 3, 4)}
@@ -107,7 +107,7 @@ def _of_depth(results: MovieLensResults, measure: str, depth: int) -> np.ndarray
 
 
 def _least_validation(results: MovieLensResults, depths: tuple[int, ...]) -> int:
-    """Return the depth whose validation error, a mean over the seeds, is least."""
+    """Return the depth with the lowest validation error, averaged over the seeds."""
     return min(depths, key=lambda depth: _of_depth(results, "validation_rmse", depth).mean())
 
 
@@ -138,7 +138,7 @@ def _table(results: MovieLensResults, split: MovieLensSplit) -> pa.Table:
 
 
 def _row(solution: str, found: pa.Table) -> dict[str, str | float | None]:
-    """Return means over the rows, and the deviation of the test error; None for what a solution has not."""
+    """Return means over the rows, and the deviation of the test error; None for missing measures."""
     row: dict[str, str | float | None] = {"solution": solution}
     for name in ("step", "regularization", "validation_rmse", "test_rmse"):
         row[name] = float(np.mean(found[name])) if name in found.column_names else None
@@ -157,7 +157,7 @@ def _picture(results: MovieLensResults) -> Picture:
         by_step = {name: _by_step(runs, name) for name in ("test_rmse", "effective_rank")}
         draw_spread(errors, steps, by_step["test_rmse"], style, label)
         draw_spread(ranks, steps[1:], by_step["effective_rank"][1:], style, label)
-        # Of the first seed: a line through the medians of both would be of no run.
+        # For the first seed, as a line through the medians of both would not be a run.
         draw_curve(both, by_step["effective_rank"][1:, 0], by_step["test_rmse"][1:, 0], style, label)
     path, best = results.path, results.best_on_path
     errors.axhline(best["test_rmse"], color=NUCLEAR_NORM_STYLE["color"], linestyle="--", label="nuclear norm")

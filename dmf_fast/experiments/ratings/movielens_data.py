@@ -1,7 +1,7 @@
 """MovieLens 100K as observed entries: 943 users by 1682 films, ratings from 1 to 5.
 
 Harper & Konstan, "The MovieLens Datasets: History and Context" (2015). It may not be redistributed, so it is
-read from where the user keeps it.
+read from the user's copy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dmf_fast.observations import Observations
 
 SHAPE = (943, 1682)
 NOT_HERE = "MovieLens 100K was not given; name its folder to test this."
-"""The evidence of a claim that needs the data, where they are missing."""
+"""The evidence of a claim whose data are missing."""
 
 
 _OPTIONS = ReadOptions(dtype="float64", strict=True)
@@ -39,7 +39,7 @@ class MovieLensSplit:
 def read_some_ratings(folder: Path, count: int, seed: int) -> tuple[Observations, Observations]:
     """Return ``count`` random ratings of ``u.data`` and all others, scaled from 1 … 5 to 0 … 1, float32.
 
-    Raises `dmf_fast.data.DataError` where the file cannot be read.
+    Raises a `dmf_fast.data.DataError` if the file cannot be read.
     """
     ratings = read_ratings(folder / "u.data", _OPTIONS)
     lowest, highest = ratings.values.min(), ratings.values.max()
@@ -51,7 +51,7 @@ def read_some_ratings(folder: Path, count: int, seed: int) -> tuple[Observations
 
 
 def read_all_ratings(folder: Path) -> Observations:
-    """Return all ratings of ``u.data``, float32; raises `dmf_fast.data.DataError` where it cannot be read."""
+    """Return all ratings of ``u.data``, float32; raise a `dmf_fast.data.DataError` if it cannot be read."""
     ratings = read_ratings(folder / "u.data", _OPTIONS)
     return _observations(ratings, ratings.values)
 
@@ -59,7 +59,7 @@ def read_all_ratings(folder: Path) -> Observations:
 def read_u1(folder: Path, validation_fraction: float, seed: int) -> MovieLensSplit:
     """Return the split ``u1``, with a random part of ``u1.base`` for validation.
 
-    Raises `dmf_fast.data.DataError` where a file cannot be read.
+    Raises a `dmf_fast.data.DataError` if a file cannot be read.
     """
     base, test = (read_ratings(folder / name, _OPTIONS) for name in ("u1.base", "u1.test"))
     mean = float(base.values.mean())

@@ -64,12 +64,12 @@ QUICK = MovieLensGrid(
 
 @dataclass(frozen=True)
 class MovieLensResults:
-    """What came out.
+    """The results.
 
     Attributes:
         histories: the recorded rows of all factorizations, with ``depth`` and ``seed``.
-        best: of these the row of the least validation error, one a run.
-        path: one row a weight of the nuclear norm: ``regularization``, ``train_rmse``, ``validation_rmse``,
+        best: the row of each run with the lowest validation error.
+        path: one row per weight of the nuclear norm: ``regularization``, ``train_rmse``, ``validation_rmse``,
             ``test_rmse``, ``rank``, ``effective_rank``, ``nuclear_norm``, ``relative_gap``.
         work: the steps of all runs.
 
@@ -82,15 +82,15 @@ class MovieLensResults:
 
     @property
     def best_on_path(self) -> dict[str, float]:
-        """The row of the path of the least validation error."""
+        """The row of the path with the lowest validation error."""
         rows: list[dict[str, float]] = self.path.to_pylist()
         return min(rows, key=lambda row: row["validation_rmse"])
 
 
 def run_movielens(grid: MovieLensGrid, split: MovieLensSplit, reproduction: Reproduction) -> MovieLensResults:
-    """Run all of it, or load what has been run before.
+    """Run everything, or load earlier results.
 
-    Raises `KeyboardInterrupt` where Ctrl-C ended it; runs that have ended are kept.
+    Raises `KeyboardInterrupt` after Ctrl-C; finished runs are kept.
     """
     ended = run_trials(list(_trials(grid, split)), reproduction, "movielens")
     histories = ended.history()
@@ -110,7 +110,7 @@ def run_movielens(grid: MovieLensGrid, split: MovieLensSplit, reproduction: Repr
 
 
 def _trials(grid: MovieLensGrid, split: MovieLensSplit) -> Iterator[Trial]:
-    # The longest runs first, so that the cores end together.
+    # The longest runs first, so that all cores finish together.
     for depth, seed in product(sorted(grid.depths, reverse=True), range(grid.seeds)):
         yield Trial(
             {"depth": depth, "seed": seed},
@@ -125,8 +125,8 @@ def _trials(grid: MovieLensGrid, split: MovieLensSplit) -> Iterator[Trial]:
 
 
 def _path(grid: MovieLensGrid, split: MovieLensSplit) -> pa.Table:
-    # Truncated decompositions are the fastest here, as ranks stay near a hundred; for their many small
-    # products threads cost more than they bring.
+    # Truncated decompositions are the fastest here, as ranks stay near a hundred; threads slow down their
+    # many small products.
     options = ConvexOptions(tolerance=grid.tolerance, thresholding="truncated")
     with one_thread():
         solutions = nuclear_norm_path(split.train, grid.regularizations, options)

@@ -1,4 +1,4 @@
-"""Does depth pay on real ratings? MovieLens 100K from shares of its ratings, by whole jobs of every depth."""
+"""Does depth pay on real ratings? MovieLens 100K from shares of its ratings, by jobs of every depth."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from dmf_fast.figure_style import (
 from dmf_fast.page.content import Picture, ResultTable
 
 _SOURCE = f"{OWN}; Arora et al. 2019 complete random matrices of low rank"
-_ENOUGH = 0.2  # with fewer ratings nothing beyond the biases is to be learned
+_ENOUGH = 0.2  # with fewer ratings, nothing beyond the biases can be learned
 _SCARCE = 0.5  # the paper's claim is about few observed entries
 _MARGIN = 5e-4
 _STATEMENTS = {
-    "deep": "Depth 3 errs less than depth 2 on held-out ratings, with weight decay.",
-    "undecayed": "Where ratings are scarce depth 3 errs less than depth 2, without any weight decay.",
+    "deep": "Depth 3 has a lower error than depth 2 on held-out ratings, with weight decay.",
+    "undecayed": "Where ratings are scarce, depth 3 has a lower error than depth 2, without weight decay.",
     "rank": "Depth 3 has a lower effective rank than depth 2, with weight decay.",
     "biases": "The depth that validation chooses is never worse than the biases.",
 }
@@ -56,7 +56,7 @@ _LINES = {
 
 
 def run(reproduction: Reproduction) -> Section:
-    """Complete the ratings from every share of them, and compare the errors on the others."""
+    """Complete the ratings from shares of them, and compare the errors on the others."""
     title = "Ratings: does depth pay?"
     introduction = (
         "Ratings of MovieLens 100K are completed from random shares of them, by whole jobs with the defaults "
@@ -81,7 +81,7 @@ def run(reproduction: Reproduction) -> Section:
 
 
 def claims(results: RatingsResults | None) -> list[Claim]:
-    """Decide on errors and ranks; without results nothing was tested."""
+    """Decide the claims about errors and ranks; without results nothing was tested."""
     if results is None:
         return claims_of(_STATEMENTS, _SOURCE, _RULES, None, NOT_HERE)
     compared = {
@@ -96,7 +96,7 @@ def claims(results: RatingsResults | None) -> list[Claim]:
 def _everywhere(
     results: RatingsResults, measure: str, smaller: str, larger: str, most: float = 1.0
 ) -> Comparison:
-    """Compare two models at every share that has enough to learn; those up to ``most`` decide."""
+    """Compare two models at every share with enough to learn; the shares up to ``most`` decide."""
     found, decisive = [], []
     for share in (share for share in _shares(results) if share >= _ENOUGH):
         one, other = (by_seed(results.runs, measure, share=share, model=model) for model in (smaller, larger))
@@ -199,7 +199,7 @@ def _spectra(results: RatingsResults) -> Picture:
 
 
 def _name_panels(decayed: Axes, undecayed: Axes, ylabel: str, **labels: str) -> None:
-    """Label two panels of one y-axis: with decay, where the legend stands, and without."""
+    """Label two panels with a common y-axis: with decay, where the legend is, and without."""
     decayed.set(title="with weight decay", ylabel=ylabel, **labels)
     undecayed.set(title="without weight decay", **labels)
     add_legend(decayed)

@@ -45,8 +45,8 @@ _SCHEMA = pa.schema(
 class RatingsGrid:
     """Random splits that train on ``shares`` of the ratings and test on the others.
 
-    ``depths`` are trained with the weight decay of the defaults, ``undecayed`` without any on the factors or
-    the biases, which begin as a joint ridge all the same.
+    ``depths`` are trained with the default weight decay, ``undecayed`` without any on factors or biases,
+    which still start as a joint ridge regression.
     """
 
     shares: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.5, 0.9)
@@ -56,7 +56,7 @@ class RatingsGrid:
     steps: int = 5_000
 
     def jobs(self) -> Iterator[tuple[str, CompletionOptions]]:
-        """Return what is trained on every split, by name."""
+        """Return the jobs of every split, by name."""
         fit = FitOptions(steps=self.steps, patience=20, progress=False)
         for depth in self.depths:
             yield f"depth {depth}", CompletionOptions(depth=depth, fit=fit)
@@ -74,10 +74,10 @@ QUICK = RatingsGrid(shares=(0.3, 0.5), splits=2, depths=(2, 3), undecayed=(2, 3)
 
 @dataclass(frozen=True)
 class RatingsResults:
-    """What came out.
+    """The results.
 
     Attributes:
-        runs: one row a job: ``share``, ``seed`` (of the split), ``model``, ``chosen``, ``test_rmse``,
+        runs: one row per job: ``share``, ``seed`` (of the split), ``model``, ``chosen``, ``test_rmse``,
             ``validation_rmse``, ``effective_rank``, ``singular_values``, ``steps``, ``train_entries``.
         work: the steps of all jobs.
 
@@ -88,7 +88,7 @@ class RatingsResults:
 
 
 def run_ratings(grid: RatingsGrid, folder: Path, reproduction: Reproduction) -> RatingsResults:
-    """Run all of it on ``u.data`` of ``folder``, or load what has been run before."""
+    """Run everything on ``u.data`` of ``folder``, or load earlier results."""
     observed = read_all_ratings(folder)
     parts = [(share, seed) for share in grid.shares for seed in range(grid.splits)]
     tables = []
@@ -105,7 +105,7 @@ def run_ratings(grid: RatingsGrid, folder: Path, reproduction: Reproduction) -> 
 
 
 def _key(grid: RatingsGrid, observed: Observations, share: float) -> str:
-    """Return what only the same jobs on the same entries have."""
+    """Return a key that identifies the jobs and their entries."""
     return sha256(json_text(plain([observed.digest(), share, *grid.jobs()])).encode()).hexdigest()[:16]
 
 
@@ -156,7 +156,7 @@ def _measured(completed: CompletedMatrix) -> dict[str, object]:
 
 
 def _work(runs: pa.Table, shape: tuple[int, int]) -> list[Work]:
-    """Return the steps; those of a job of several depths count for the width of its factors alone."""
+    """Return the steps; in a job of several depths, only the width of the factors is distinguished."""
     steps: dict[int, int] = {}
     for row in runs.select(["train_entries", "steps"]).to_pylist():
         steps[row["train_entries"]] = steps.get(row["train_entries"], 0) + row["steps"]

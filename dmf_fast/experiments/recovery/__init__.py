@@ -1,1 +1,1 @@
-"""How well a matrix of low rank is recovered from few of its entries or from few measurements."""
+"""Recovery of low-rank matrices from few entries or few measurements."""

@@ -25,17 +25,17 @@ from dmf_fast.threads import one_thread_each
 from dmf_fast.training import FitOptions, Recording, Trial
 
 RUNS = "completion"
-"""Where the runs of all grids are kept, so that grids share those that they have in common."""
+"""Folder of the runs of all grids, so that grids share their common runs."""
 
 
 @dataclass(frozen=True)
 class CompletionGrid:
     """Square matrices of one rank, completed from several numbers of observed entries.
 
-    The defaults, but for the seeds, are those of the public code of Arora, Cohen, Hu & Luo, "Implicit
+    The defaults, except for the seeds, are those of the public code of Arora, Cohen, Hu & Luo, "Implicit
     Regularization in Deep Matrix Factorization", NeurIPS 2019: roosephu/deep_matrix_factorization on GitHub.
-    It sets the ``eps`` of GroupRMSprop to 1e-4, where the runs here have 1e-6: their errors agree within 4%.
-    ``epsilon`` is what nuclear-norm minimization may miss every entry by, about the root of
+    It sets the ``eps`` of GroupRMSprop to 1e-4; the runs here use 1e-6, and their errors agree within 4%.
+    ``epsilon`` is the largest error of nuclear-norm minimization in an entry, about the square root of
     ``train_loss_threshold``.
     """
 
@@ -62,15 +62,15 @@ class CompletionGrid:
 
     @property
     def degrees_of_freedom(self) -> int:
-        """Those of a matrix of this rank."""
+        """Degrees of freedom of a matrix of this rank."""
         return self.rank * (2 * self.size - self.rank)
 
     def problem(self, observed: int, seed: int) -> LowRankProblem:
-        """Draw the matrix and its observed entries, the same for every depth and scale."""
+        """Draw the matrix and its observed entries, which are the same for every depth and scale."""
         return low_rank_problem(self.size, self.size, self.rank, observed, seed, dtype=torch.float64)
 
     def settings(self) -> dict[str, str]:
-        """Return what a report says about the grid."""
+        """Return the settings that a report shows."""
         return {
             "matrix": f"{self.size} × {self.size}, U Vᵀ with Gaussian factors scaled to ‖W‖_F = {self.size}",
             "rank": str(self.rank),
@@ -101,13 +101,13 @@ QUICK = CompletionGrid(
 
 @dataclass(frozen=True)
 class GridResults:
-    """What came out of a grid.
+    """The results of a grid.
 
     Attributes:
         grid: the grid.
-        runs: one row a run: ``observed``, ``seed``, ``depth``, ``init_scale``, ``lr``, ``step``,
+        runs: one row per run: ``observed``, ``seed``, ``depth``, ``init_scale``, ``lr``, ``step``,
             ``stopped_because``, ``train_loss``, ``reconstruction_mse``, ``nuclear_norm``, ``effective_rank``.
-        convex: one row a problem: ``observed``, ``seed``, and of its matrix of least nuclear norm
+        convex: one row per problem: ``observed``, ``seed``, and of its matrix of least nuclear norm
             ``reconstruction_mse``, ``nuclear_norm`` and ``effective_rank``.
         work: the steps of all runs.
 
@@ -121,7 +121,7 @@ class GridResults:
     def of_runs(self, measure: str, **labels: Any) -> np.ndarray:
         """Return a measure of the runs with the labels, ``(seeds,)``, float64.
 
-        Without one of them ``init_scale`` and ``lr`` are the smallest.
+        ``init_scale`` and ``lr`` default to the smallest.
         """
         smallest = {"init_scale": min(self.grid.init_scales), "lr": min(self.grid.learning_rates)}
         return by_seed(self.runs, measure, **smallest | labels)
@@ -132,9 +132,9 @@ class GridResults:
 
 
 def run_grid(grid: CompletionGrid, reproduction: Reproduction) -> GridResults:
-    """Run the whole grid, or load what has been run before.
+    """Run the whole grid, or load earlier results.
 
-    Raises `KeyboardInterrupt` where Ctrl-C ended it: runs that have ended are kept.
+    Raises `KeyboardInterrupt` after Ctrl-C; finished runs are kept.
     """
     ended = run_trials(list(trials(grid)), reproduction, RUNS)
     return GridResults(grid, ended.summary(), least_nuclear_norms(grid), work_of(ended.results))
@@ -142,7 +142,7 @@ def run_grid(grid: CompletionGrid, reproduction: Reproduction) -> GridResults:
 
 def trials(grid: CompletionGrid) -> Iterator[Trial]:
     """Return the runs of the whole grid."""
-    # The longest runs first, so that the cores end together.
+    # The longest runs first, so that all cores finish together.
     for lr, depth in product(sorted(grid.learning_rates), sorted(grid.depths, reverse=True)):
         for observed, seed, init_scale in product(grid.observed, range(grid.seeds), grid.init_scales):
             problem = grid.problem(observed, seed)
@@ -178,6 +178,6 @@ def least_nuclear_norms(grid: CompletionGrid) -> pa.Table:
         }
 
     problems = list(product(grid.observed, range(grid.seeds)))
-    # A core each, as the runs: matrices of this size gain nothing from two.
+    # One core each, like the runs: matrices of this size gain nothing from two.
     with one_thread_each(torch.get_num_threads()) as pool:
         return pa.Table.from_pylist(list(pool.map(solve, *zip(*problems, strict=True))))

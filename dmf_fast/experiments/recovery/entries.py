@@ -1,7 +1,7 @@
 """Reconstruction error against the number of observed entries, for matrices of two ranks.
 
-From how many entries a matrix is recovered at depths 2, 3 and 4 and by nuclear-norm minimization, compared
-with its degrees of freedom. The runs are those of `scales` where both have them.
+The number of entries from which a matrix is recovered at depths 2, 3 and 4 and by nuclear-norm minimization,
+compared with its degrees of freedom. Runs in common with `scales` are shared.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ RANK_5 = replace(
     init_scales=(1e-3,),
     learning_rates=(1e-3,),
 )
-# Runs that cannot recover the matrix would go on for a million steps.
+# Runs that cannot recover the matrix would continue for a million steps.
 RANK_10 = replace(RANK_5, rank=10, observed=(2_000, 2_500, 3_000, 6_000), steps=100_000)
 QUICK_LOW_RANK = replace(
     RANK_5, size=60, rank=3, observed=(630, 720, 1_800), learning_rates=(3e-3,), seeds=2, steps=15_000
@@ -57,7 +57,7 @@ def run(reproduction: Reproduction) -> Section:
             "From how many of its entries is a matrix of low rank recovered? A matrix of size n × n and "
             "rank r has r (2n − r) degrees of freedom: from fewer entries nothing can recover it. All depths "
             "start from the larger scale, depth 2 from the smaller one as well. Lines are medians over the "
-            "seeds, bands reach from the least to the largest; a matrix is recovered where the error is "
+            "seeds, bands show the range; a matrix is recovered where the error is "
             f"below {RECOVERED:g}."
         ),
         settings=_settings(low.grid, high.grid),

@@ -1,4 +1,4 @@
-"""What is claimed of the number of entries that recovery takes, and the rules that decide."""
+"""Claims about the number of entries needed for recovery, and the rules that decide them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OF_THE_PAPER = "Arora et al. 2019, on matrix completion; the numbers of entries
 
 
 def claims(low: GridResults, high: GridResults) -> list[Claim]:
-    """Decide on all statements, by the errors with matrices of a lower and of a higher rank."""
+    """Decide all statements, by the errors on matrices of a lower and of a higher rank."""
     return [
         _only_depth_3_recovers(low),
         _only_depth_3_recovers(high),
@@ -57,22 +57,22 @@ def _the_start_decides_at_depth_2(results: GridResults) -> Claim:
         errors = errors_by_method(results, observed)
         convex = errors[NUCLEAR_NORM]
         if _recovers(convex):
-            continue  # to better digits, which says nothing
+            continue  # both have recovered: the better digits mean nothing
         if less("", convex, "", errors["depth 2"]).holds:
             worse.append(observed)
         if less("", errors[f"depth 2 from {small:g}"], "", convex).holds:
             better.append(observed)
     both = [observed for observed in worse if observed in better]
     return Claim(
-        "At depth 2 the start decides: from the larger scale gradient descent errs more than nuclear-norm "
-        "minimization, from the smaller one less.",
+        "At depth 2 the start decides: from the larger scale gradient descent has a larger error than "
+        "nuclear-norm minimization, from the smaller one a smaller error.",
         OWN,
         "At one number of entries at least, from which the nuclear norm does not recover every seed, its "
         f"error is below that of depth 2 from {large:g} and above that of depth 2 from {small:g}, both "
         f"{PAIRED_RULE}.",
         verdict(bool(both)),
-        f"Rank {grid.rank}: from {large:g} it errs more at {_listed(worse)}; from {small:g} less at "
-        f"{_listed(better)}; both at {_listed(both)}.",
+        f"Rank {grid.rank}: from {large:g} its error is larger at {_listed(worse)}; from {small:g} smaller "
+        f"at {_listed(better)}; both at {_listed(both)}.",
     )
 
 
@@ -84,7 +84,7 @@ def _hardly_more_than_degrees_of_freedom(results: GridResults) -> Claim:
     order = [less(one, errors[one], deeper, errors[deeper]) for one, deeper in pairwise(names)]
     return Claim(
         "From hardly more entries than degrees of freedom no method recovers the matrix, and deeper "
-        "factorizations err more.",
+        "factorizations have larger errors.",
         OWN,
         f"From {_shown(results, grid.few)}, rank {grid.rank}, no method has an error below {RECOVERED:g} in "
         f"any seed, and the error of every depth is below that of the next, {PAIRED_RULE}.",
@@ -132,7 +132,7 @@ def _many(low: GridResults, high: GridResults) -> Claim:
 
 
 def _recovers(errors: np.ndarray) -> bool:
-    """Say whether the matrix is recovered in every seed."""
+    """Return whether the matrix is recovered in every seed."""
     return bool((errors < RECOVERED).all())
 
 

@@ -20,10 +20,9 @@ NUCLEAR_NORM = "nuclear norm"
 
 
 def run_entries(grid: CompletionGrid, smaller_scale: float, reproduction: Reproduction) -> GridResults:
-    """Run a grid of one scale, and its depth 2 from ``smaller_scale`` too, or load what has been run before.
+    """Run a grid of one scale, and its depth 2 from ``smaller_scale`` too, or load earlier results.
 
-    The grid of the results has both scales. Raises `KeyboardInterrupt` where Ctrl-C ended it: runs that have
-    ended are kept.
+    The grid of the results has both scales. Raises `KeyboardInterrupt` after Ctrl-C; finished runs are kept.
     """
     shallow = replace(grid, depths=(2,), init_scales=(smaller_scale,))
     ended = run_trials([*trials(grid), *trials(shallow)], reproduction, RUNS)
@@ -32,7 +31,7 @@ def run_entries(grid: CompletionGrid, smaller_scale: float, reproduction: Reprod
 
 
 def factorizations(grid: CompletionGrid) -> dict[str, dict[str, int | float]]:
-    """Return the depth and scale of all runs by what they are called.
+    """Return the depth and scale of all runs, by name.
 
     >>> list(factorizations(CompletionGrid(depths=(2, 3), init_scales=(1e-3, 1e-6))))
     ['depth 2', 'depth 3', 'depth 2 from 1e-06']

@@ -1,7 +1,7 @@
-"""Figure 2 of Arora, Cohen, Hu & Luo (NeurIPS 2019): what depth favors is not a small nuclear norm.
+"""Figure 2 of Arora, Cohen, Hu & Luo (NeurIPS 2019): depth does not favor a small nuclear norm.
 
-Nuclear norm, effective rank and reconstruction error of what gradient descent finds, compared with those of
-the matrix of least nuclear norm, with few and with many observed entries.
+Nuclear norm, effective rank and reconstruction error of the solutions of gradient descent, compared with
+those of the matrix of minimum nuclear norm, with few and with many observed entries.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SOURCE = "Arora et al. 2019, figure 2"
 
 
 def run(reproduction: Reproduction) -> Section:
-    """Compare the spectra of the solutions of the runs of `scales`, which are not run again."""
+    """Compare the spectra of the solutions of `scales`, which are not run again."""
     grid = QUICK if reproduction.quick else FULL
     spectra = spectra_of(run_grid(grid, reproduction))
     return Section(
@@ -37,7 +37,7 @@ def run(reproduction: Reproduction) -> Section:
 
 
 def spectra_of(results: GridResults) -> FoundSpectra:
-    """Return what a grid has found, at its smallest learning rate."""
+    """Return the spectra of a grid at its smallest learning rate."""
     grid = results.grid
     return FoundSpectra(
         data="observed entries",

@@ -1,4 +1,4 @@
-"""A photograph with missing pixels: what low rank, and depth with it, can restore, and what it cannot."""
+"""A photograph with missing pixels: what low rank and depth can restore, and what they cannot."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _STYLES = {f"depth {depth}": style for depth, style in DEPTH_STYLES.items()} | {
     NUCLEAR_NORM: NUCLEAR_NORM_STYLE,
     BIHARMONIC: CURVE_STYLES[4],
 }
-_GRAYS = colormaps["gray"].resampled(64)  # a third fewer bytes on the page than 256
+_GRAYS = colormaps["gray"].resampled(64)  # a third fewer bytes on the page than with 256
 
 INTRODUCTION = (
     "Pixels of a photograph are dropped at random, and the rest is completed as a matrix: by deep "
@@ -49,7 +49,7 @@ INTRODUCTION = (
 
 
 def run(reproduction: Reproduction) -> Section:
-    """Complete the portrait at every share of missing pixels; after Ctrl-C `KeyboardInterrupt`."""
+    """Complete the portrait at every share of missing pixels; raise `KeyboardInterrupt` after Ctrl-C."""
     results = run_images(QUICK if reproduction.quick else FULL, reproduction)
     return Section(
         title="Images: where low rank is not enough",

@@ -1,4 +1,4 @@
-"""What is claimed of an image with missing pixels: of rank, of depth, of stopping early."""
+"""Claims about an image with missing pixels: on rank, depth and early stopping."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NO_SCIKIT_IMAGE = missing("Biharmonic inpainting", "skimage")
 
 
 def psnr(error: float | np.ndarray) -> np.ndarray:
-    """Return the peak signal-to-noise ratio, dB, of mean squared errors of pixels from 0 to 1.
+    """Return the peak signal-to-noise ratio in dB for mean squared errors of pixels from 0 to 1.
 
     >>> psnr(np.array([0.1, 0.01]))
     array([10., 20.])
@@ -25,7 +25,7 @@ def psnr(error: float | np.ndarray) -> np.ndarray:
 
 
 def claims(results: ImagesResults) -> list[Claim]:
-    """Decide on what low rank and depth do for an image."""
+    """Decide the claims about low rank and depth on an image."""
     deciding = (_smoothness, _many_missing, _few_missing, _rank, _early_stopping)
     return [decide(results) for decide in deciding]
 

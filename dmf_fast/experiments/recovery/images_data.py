@@ -23,7 +23,7 @@ def portrait(block: int) -> Image:
 
     It is an official photograph of the US Navy, in the public domain, that comes with Matplotlib.
 
-    Raises `FileNotFoundError` where Matplotlib was installed without its sample data.
+    Raises a `FileNotFoundError` if Matplotlib was installed without its sample data.
 
     >>> portrait(block=8).shape
     (75, 64)
@@ -38,7 +38,7 @@ def portrait(block: int) -> Image:
 
 @dataclass(frozen=True)
 class MaskedImage:
-    """An image, 0 is black and 1 white, and which of its pixels are observed, both ``(m, n)``."""
+    """An image, with 0 for black and 1 for white, and its mask of observed pixels, both ``(m, n)``."""
 
     image: Image
     observed: NDArray[np.bool_]
@@ -61,7 +61,7 @@ class MaskedImage:
         return Observations.from_dense((self.image - self._mean) / self._deviation, mask, dtype=torch.float64)
 
     def completed(self, matrix: Tensor) -> Image:
-        """Return the image with the missing pixels taken from a matrix in the units of `entries`."""
+        """Return the image with missing pixels filled in from a matrix in the units of `entries`."""
         pixels = np.clip(matrix.double().numpy() * self._deviation + self._mean, 0, 1)
         return np.where(self.observed, self.image, pixels)
 

@@ -1,4 +1,4 @@
-"""A photograph with missing pixels, completed by low rank and by smoothness: the runs."""
+"""Runs that complete a photograph with missing pixels, by low rank and by smoothness."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from dmf_fast.training import FitOptions, Recording, Trial, TrialResult
 
 NUCLEAR_NORM, BIHARMONIC = "nuclear norm", "biharmonic"
 
-# Held-out pixels and starts: drawn from the seed of the missing pixels, they would depend on those.
+# For held-out pixels and starts: drawn from the seed of the missing pixels, they would depend on them.
 _FIRST_SEED_OF_A_RUN = 1_000
 
 
@@ -41,7 +41,7 @@ class ImagesGrid:
     """Shares of missing pixels, depths and seeds; a pixel is the mean of ``block × block`` of the file.
 
     Learning rate and scale of the start were chosen on another picture, the cameraman of scikit-image.
-    ``epsilon`` is what nuclear-norm minimization may miss an observed pixel by, the root of
+    ``epsilon`` is the largest error of nuclear-norm minimization in an observed pixel, the square root of
     ``train_loss_threshold``; both are in standard deviations of the observed pixels.
     """
 
@@ -63,17 +63,17 @@ QUICK = ImagesGrid(block=5, missing=(0.3, 0.9), seeds=2, steps=2_000)
 
 
 Problems = Mapping[tuple[float, int], MaskedImage]
-"""By the share of missing pixels and the seed."""
+"""The problems, by share of missing pixels and seed."""
 
 
 @dataclass(frozen=True)
 class ImagesResults:
-    """What came out of a grid.
+    """The results of a grid.
 
     Attributes:
         grid: the grid.
         problems: the image and its observed pixels.
-        runs: one row a completion: ``missing``, ``seed``, ``method``, ``error`` (mean squared, over the
+        runs: one row per completion: ``missing``, ``seed``, ``method``, ``error`` (mean squared, over the
             missing pixels), ``effective_rank`` (None of `BIHARMONIC`), and of deep factorizations
             ``stopped_rmse`` and ``ended_rmse``: over the missing pixels, not clipped, in standard deviations,
             at the step of the best validation and at the last.
@@ -90,7 +90,7 @@ class ImagesResults:
 
     @property
     def methods(self) -> list[str]:
-        """In the order of tables and figures."""
+        """The methods, in the order of tables and figures."""
         return list(dict.fromkeys(self.runs["method"].to_pylist()))
 
     def of(self, measure: str, method: str, missing: float) -> np.ndarray:
@@ -99,9 +99,9 @@ class ImagesResults:
 
 
 def run_images(grid: ImagesGrid, reproduction: Reproduction) -> ImagesResults:
-    """Complete the portrait in all ways, or load what has been done before.
+    """Complete the portrait with all methods, or load earlier results.
 
-    Raises `KeyboardInterrupt` where Ctrl-C ended it; runs that have ended are kept.
+    Raises `KeyboardInterrupt` after Ctrl-C; finished runs are kept.
     """
     image = portrait(grid.block)
     problems = {

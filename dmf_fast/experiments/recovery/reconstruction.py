@@ -1,4 +1,4 @@
-"""What Arora et al. claim of reconstruction errors, whether a matrix is completed or sensed."""
+"""Claims of Arora et al. about reconstruction errors, for completion and for sensing."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Row = dict[str, int | float | str]
 
 
 RECOVERED = 1e-3
-"""Below it a matrix is recovered: mean squared error of entries whose mean square is 1."""
+"""A matrix counts as recovered below this mean squared error of entries, whose mean square is 1."""
 
 
 @dataclass(frozen=True)
 class ReconstructionErrors:
-    """Mean squared errors over all entries, every array ``(seeds,)``.
+    """Mean squared errors over all entries; every array is ``(seeds,)``.
 
     Attributes:
         data: what the matrix is reconstructed from, such as ``"observed entries"``.
-        few, many: how many of them.
+        few, many: two numbers of them.
         init_scales: the smallest and the largest scale of the initialization.
         by_depth: with few, at the smallest scale.
         from_large_start: with few, at depth 2 and the largest scale.
@@ -74,9 +74,9 @@ class ReconstructionErrors:
 
 
 def decided_at(place: str, by_place: Mapping[str, Sequence[Claim]], places: str) -> list[Claim]:
-    """Return the claims as decided at a place, whose evidence says at how many of the places they hold.
+    """Return the claims as decided at one place, with evidence on how many of the places they hold at.
 
-    ``by_place`` has the same claims at every place; ``places`` is what those are called: ``"scales"``, say.
+    ``by_place`` has the same claims for every place; ``places`` is a noun for these, such as ``"scales"``.
     """
     return [
         replace(claim, evidence=f"{claim.evidence}. {_holds_at(number, by_place, places)}")
@@ -93,7 +93,7 @@ def _holds_at(number: int, by_place: Mapping[str, Sequence[Claim]], places: str)
 
 
 def error_summary(errors: np.ndarray) -> dict[str, float]:
-    """Return what tables show of errors, ``(seeds,)``.
+    """Return the columns that tables show for errors, ``(seeds,)``.
 
     >>> error_summary(np.array([3.0, 1.0, 2.0]))
     {'median error': 2.0, 'least': 1.0, 'largest': 3.0}
@@ -113,7 +113,7 @@ def error_row(data: str, count: int, method: str, init_scale: str, errors: np.nd
 def draw_errors(
     axes: Axes, init_scales: Sequence[float], by_depth: Mapping[int, Sequence[np.ndarray]], convex: np.ndarray
 ) -> None:
-    """Draw errors, ``(seeds,)``: of every depth one array a scale, of the nuclear norm one for all."""
+    """Draw errors, ``(seeds,)``: one array per depth and scale, and one for the nuclear norm."""
     for depth, errors in by_depth.items():
         draw_spread(axes, init_scales, errors, DEPTH_STYLES[depth], f"depth {depth}")
     draw_spread(axes, init_scales, [convex] * len(init_scales), NUCLEAR_NORM_STYLE, "nuclear norm")
@@ -121,9 +121,9 @@ def draw_errors(
 
 
 def reconstruction_claims(errors: ReconstructionErrors, at: str, source: str) -> list[Claim]:
-    """Decide on the order of depths and nuclear norm; ``at`` says where, in a few words.
+    """Decide the order of depths and nuclear norm; ``at`` names the place in a few words.
 
-    Where the smallest scale is the largest, a smaller initialization is not tested.
+    If there is only one scale, a smaller initialization is not tested.
     """
     small, large = errors.init_scales
     few, two = f"{errors.few:,} {errors.data}", errors.by_depth[2]

@@ -2,7 +2,7 @@
 
 Reconstruction error against the scale of the initialization, for depths 2, 3 and 4, and for nuclear-norm
 minimization, with few and with many observed entries. Every statement is decided at each scale and learning
-rate. `entries` looks at other numbers of entries and at rank 10.
+rate. `entries` covers other numbers of entries and rank 10.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def run(reproduction: Reproduction) -> Section:
             "A random matrix of low rank is completed from some of its entries, by gradient descent on the "
             "squared error of a product of 2, 3 or 4 square matrices, and by nuclear-norm minimization. The "
             "error is the mean square over all entries of the matrix; an entry is about 1 in size. Lines are "
-            "medians over the seeds, bands reach from the least to the largest."
+            "medians over the seeds, bands show the range."
         ),
         settings=results.grid.settings(),
         claims=claims(results),
@@ -57,9 +57,9 @@ def run(reproduction: Reproduction) -> Section:
 
 
 def claims(results: GridResults) -> list[Claim]:
-    """Decide on what the paper claims, at the smallest initialization and learning rate.
+    """Decide the paper's claims at the smallest initialization and learning rate.
 
-    The evidence says at which others it holds, too, and which runs of a depth from 3 on recover nothing.
+    The evidence says where else they hold, and which runs of depth 3 or more recover nothing.
     """
     grid = results.grid
     by_place = {_place(scale, lr): found for (scale, lr), found in _everywhere(results).items()}
@@ -99,7 +99,7 @@ def _claims_at(results: GridResults, scale: float, lr: float) -> list[Claim]:
 
 
 def _failures(results: GridResults) -> str:
-    """Say how many runs of every depth from 3 on do not recover the matrix from few entries."""
+    """Return a sentence on how many runs of depth 3 or more do not recover the matrix from few entries."""
     grid, failed = results.grid, []
     for depth, lr, scale in product(grid.depths, sorted(grid.learning_rates), sorted(grid.init_scales)):
         errors = results.of_runs(_ERROR, observed=grid.few, depth=depth, init_scale=scale, lr=lr)

@@ -1,7 +1,7 @@
-"""Matrix sensing in Arora, Cohen, Hu & Luo (NeurIPS 2019): depth senses better than the nuclear norm.
+"""Matrix sensing in Arora, Cohen, Hu & Luo (NeurIPS 2019): depth does better than the nuclear norm.
 
-What `scales` and `figure2` show of completion, with Gaussian measurements in place of entries, and a sweep
-over their number.
+The counterpart of `scales` and `figure2` with Gaussian measurements in place of entries, and a sweep over
+their number.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SOURCE = "Arora et al. 2019, on matrix sensing"
 
 
 def run(reproduction: Reproduction) -> Section:
-    """Reconstruct matrices from few and from many measurements, and from numbers in between."""
+    """Reconstruct matrices from few and many measurements, and from numbers in between."""
     results, swept = run_sensing_grids(grids(reproduction), reproduction)
     grid, found = results.grid, spectra_of(results)
     return Section(
@@ -67,7 +67,7 @@ def run(reproduction: Reproduction) -> Section:
 
 
 def spectra_of(results: SensingResults) -> spectra.FoundSpectra:
-    """Return what a grid has found; the errors are drawn and decided on apart."""
+    """Return the spectra of a grid; errors are drawn and decided separately."""
     grid = results.grid
     return spectra.FoundSpectra(
         data="measurements",
@@ -94,9 +94,9 @@ def _settings_of_sweep(grid: SensingGrid) -> dict[str, str]:
 
 
 def claims(results: SensingResults) -> list[Claim]:
-    """Decide on what the paper claims of completion, at the smallest initialization.
+    """Decide the paper's claims about completion, at the smallest initialization.
 
-    The evidence says at which other scales it holds, too.
+    The evidence says at which other scales they hold.
     """
     scales = sorted(results.grid.init_scales)
     by_scale = {f"{scale:g}": _claims_at(results, scale) for scale in scales}

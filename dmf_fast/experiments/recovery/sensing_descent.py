@@ -1,9 +1,8 @@
-"""Batched gradient descent: many chains of factors are fitted to the same measurements together.
+"""Batched gradient descent, which fits many chains of factors to the same measurements.
 
-The measurement matrices are by far the largest thing that a step of matrix sensing reads. All chains make
-their steps together, so that the matrices are read once a step: one product gives the residuals of all
-chains, one more the gradients in all their products. What is left is small, and batched over chains of equal
-shapes.
+The measurement matrices are by far the largest data that a step of matrix sensing reads. All chains step
+together, so that the matrices are read once per step: one product gives the residuals of all chains, another
+the gradients in all their products. The rest is small, and batched over chains of equal shapes.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ SensingStoppedBecause = Literal["steps", "train_loss_threshold", "diverged", "in
 
 @dataclass(frozen=True)
 class SensingRun:
-    """What `batched_gradient_descent` has made of one chain.
+    """The result of `batched_gradient_descent` for one chain.
 
     Attributes:
         factors: ``[W_1, …, W_N]`` at the end.
         stopped_because: ``"steps"``, ``"train_loss_threshold"``, ``"interrupted"``, or ``"diverged"`` (the
             loss or the average of GroupRMSprop is not finite).
-        steps: updates made.
+        steps: number of updates.
         train_loss: mean squared residual of ``factors``.
 
     """
@@ -59,29 +58,28 @@ def batched_gradient_descent(
     progress: bool | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> list[SensingRun]:
-    """Minimize the mean `dmf_fast.sensing.sensing_loss` of many chains, each a run of its own.
+    """Minimize the mean `dmf_fast.sensing.sensing_loss` of many chains in independent runs.
 
-    Every run does what a loop over the loss and `dmf_fast.optim.GroupRMSprop` does; one that has ended leaves
-    the batch. To rounding, a run does not depend on the others. Ctrl-C ends all runs before their next step,
-    and the results so far are returned; a second one raises `KeyboardInterrupt` at once.
+    Every run is equivalent to a loop over the loss and `dmf_fast.optim.GroupRMSprop`; a finished run leaves
+    the batch. Up to rounding, a run does not depend on the others. Ctrl-C ends all runs before their next
+    step and returns the results so far; a second Ctrl-C raises `KeyboardInterrupt` at once.
 
     Args:
         chains: the starts, each ``[W_1, …, W_N]`` with ``W_j`` of shape ``(d_j, d_{j-1})``, of any depths and
-            hidden widths, of the shape, dtype and device of the measurements; they are left as they are.
-        measurements: what the runs fit.
+            hidden widths, of the shape, dtype and device of the measurements; they are not modified.
+        measurements: to fit.
         optimizer: `dmf_fast.optim.GroupRMSprop` with its options, as a `functools.partial`.
-        counts: a number for every chain: it is fitted to that many of the measurements, the first ones; None
-            for all of them.
-        steps: most steps of a run.
-        train_loss_threshold: a run ends as soon as its mean loss is at most this; looked at in every step.
-        progress: a bar on standard error: True, False, or None for only where that is a terminal.
-        interrupted: asked before every step whether to end all runs, as Ctrl-C does.
+        counts: for every chain, how many of the first measurements it is fitted to; None for all of them.
+        steps: maximum number of steps of a run.
+        train_loss_threshold: a run ends as soon as its mean loss is at most this; checked in every step.
+        progress: whether to show a bar on standard error; None to show it if that is a terminal.
+        interrupted: called before every step; if it returns True, all runs end as after Ctrl-C.
 
     Returns:
         A result for every chain, in the order of ``chains``.
 
     Raises:
-        TypeError: dtypes disagree, ``optimizer`` is another, or as for `dmf_fast.chain.dims_of`.
+        TypeError: dtypes disagree, ``optimizer`` is not supported, or as for `dmf_fast.chain.dims_of`.
         ValueError: shapes or devices disagree, ``counts``, ``steps`` or the threshold is out of range, or as
             for `dmf_fast.chain.dims_of`.
 
@@ -128,9 +126,9 @@ class _Batch:
     """The runs that continue: stacks of them, one after the other along the first axis of all arrays.
 
     Attributes:
-        places: of the runs in the call; a stack's stand together.
-        step: updates made.
-        losses: ``(runs,)``, float64, as `measure` has found them.
+        places: of the runs in the call, contiguous within a stack.
+        step: number of updates so far.
+        losses: ``(runs,)``, float64, from the last `measure`.
 
     """
 
@@ -160,7 +158,7 @@ class _Batch:
         self._allocate()
 
     def _allocate(self) -> None:
-        """Make room for as many runs as there are, and leave out the measurements that none of them fits."""
+        """Resize the buffers to the number of runs, and drop measurements that no run fits."""
         runs = len(self.places)
         most = max(self._counts.tolist(), default=0)
         self._matrices, self._values = self._matrices[:most], self._values[:most]
@@ -172,7 +170,7 @@ class _Batch:
         self._norms = self._matrices.new_empty(runs)
 
     def measure(self) -> None:
-        """Compute residuals and losses of the present factors."""
+        """Compute residuals and losses of the current factors."""
         for stack, products in zip(self._stacks, self._split(self._products), strict=True):
             stack.multiply(products)
         torch.addmm(self._values, self._products, self._matrices.T, beta=-1, out=self._residuals)
@@ -186,9 +184,9 @@ class _Batch:
         return self.losses.isfinite() & self._square_average.isfinite()
 
     def update(self) -> None:
-        """Make a step from the residuals that `measure` has computed."""
+        """Take a step, using the residuals from `measure`."""
         lr, alpha, eps, weight_decay = (self._options[name] for name in _OPTIONS)
-        # The products are needed no more, so the gradients in them take their place.
+        # The products are no longer needed, so the gradients overwrite them.
         gradients = torch.mm(self._residuals.mul_(self._scales), self._matrices, out=self._products)
         parts = zip(self._stacks, self._split(gradients), self._split(self._norms), strict=True)
         for stack, product_gradients, norms in parts:
@@ -203,7 +201,7 @@ class _Batch:
             stack.parameters.addcmul_(stack.gradients, stack_sizes[:, None], value=-1)
 
     def keep(self, kept: Tensor) -> None:
-        """Go on with the runs that ``kept`` marks, ``(runs,)`` booleans, and drop the others."""
+        """Keep the runs marked by ``kept``, ``(runs,)`` booleans, and drop the others."""
         parts = zip(self._stacks, self._split(kept), strict=True)
         self._stacks = [_Stack(stack.shapes, stack.parameters[some]) for stack, some in parts if some.any()]
         self.places = [place for place, is_kept in zip(self.places, kept.tolist(), strict=True) if is_kept]
@@ -213,7 +211,7 @@ class _Batch:
     def results(
         self, ended: Tensor, threshold: float, otherwise: SensingStoppedBecause
     ) -> dict[int, SensingRun]:
-        """Return the results of the runs that ``ended`` marks, ``(runs,)`` booleans, by their places."""
+        """Return the results of the runs marked by ``ended``, ``(runs,)`` booleans, by place."""
         chains = [chain for stack in self._stacks for chain in stack.chains()]
         columns = (self.places, chains, self.losses.tolist(), self.is_finite().tolist(), ended.tolist())
         results = {}
@@ -230,7 +228,7 @@ class _Batch:
 
 
 class _Stack:
-    """Chains of equal shapes: a row of ``parameters`` holds the factors of one, one after the other."""
+    """Chains of equal shapes: a row of ``parameters`` holds the concatenated factors of one chain."""
 
     def __init__(self, shapes: tuple[torch.Size, ...], parameters: Tensor) -> None:
         self.shapes = shapes
@@ -252,7 +250,7 @@ class _Stack:
         torch.bmm(self._factors[-1], self._partial_products[-1], out=products.view(self._product_shape))
 
     def differentiate(self, product_gradients: Tensor, weight_decay: float) -> None:
-        """Compute ``gradients`` from those in the products that `multiply` has formed, ``(runs, m·n)``."""
+        """Compute ``gradients`` from the gradients in the products of `multiply`, ``(runs, m·n)``."""
         outer = product_gradients.view(self._product_shape)
         gradients = []
         for factor, product in zip(self._factors[:0:-1], self._partial_products[::-1], strict=True):
@@ -281,7 +279,7 @@ def _group_rmsprop_options(optimizer: Callable[..., torch.optim.Optimizer]) -> d
 
 
 def _checked_counts(counts: Sequence[int] | None, chains: int, measurements: int) -> Sequence[int]:
-    """Return how many measurements every chain is fitted to."""
+    """Return the number of measurements that every chain is fitted to."""
     if counts is None:
         return [measurements] * chains
     if len(counts) != chains:

@@ -1,4 +1,4 @@
-"""How many Gaussian measurements nuclear-norm minimization takes: a statistical dimension."""
+"""The statistical dimension: how many Gaussian measurements nuclear-norm minimization needs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import math
 
 
 def statistical_dimension(size: int, rank: int) -> float:
-    """Return that of the descent cone of the nuclear norm at a square matrix, rank from 1 to ``size − 1``.
+    """Return the statistical dimension of the descent cone of the nuclear norm at a square matrix.
+
+    The rank must be from 1 to ``size − 1``.
 
     Amelunxen, Lotz, McCoy & Tropp, "Living on the Edge: Phase Transitions in Convex Programs with Random
-    Data" (Information and Inference, 2014): from more Gaussian measurements than this the matrix of least
-    nuclear norm is most likely the one that was measured, from fewer most likely not. Computed by their
+    Data" (Information and Inference, 2014): from more Gaussian measurements than this, the matrix of
+    minimum nuclear norm is most likely the measured one, from fewer most likely not. Computed by their
     formula for large matrices: with ``ρ`` the rank over the size, it is the size squared times the least,
     over ``τ``, of ``ρ + (1 − ρ) (ρ (1 + τ²) + (1 − ρ) ∫ (u − τ)² φ(u) du)``, the integral from ``τ`` to 2.
     There ``φ(u) = √(4 − u²) / π`` is the density of the singular values of a large Gaussian matrix. A

@@ -1,4 +1,4 @@
-"""Which matrices are sensed, how often, and with which factorizations."""
+"""Grids of sensing problems and factorizations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SensingGrid:
     the nuclear norm recovers the matrix: nothing would be left to do better. So the few are 500; the many
     are far enough above it, and cost less than 1,500.
 
-    ``nested`` makes all numbers of measurements take the first of the same ones; their runs share steps.
+    With ``nested``, smaller numbers of measurements are the first of the larger ones; their runs share steps.
     """
 
     size: int = 50
@@ -48,12 +48,12 @@ class SensingGrid:
 
     @property
     def degrees_of_freedom(self) -> int:
-        """Those of a matrix of this rank."""
+        """Degrees of freedom of a matrix of this rank."""
         return self.rank * (2 * self.size - self.rank)
 
     @property
     def statistical_dimension(self) -> float:
-        """About how many measurements the nuclear norm takes."""
+        """About the number of measurements that the nuclear norm needs."""
         return statistical_dimension(self.size, self.rank)
 
     def truth(self, seed: int) -> Tensor:
@@ -63,7 +63,7 @@ class SensingGrid:
         ).truth
 
     def settings(self) -> dict[str, str]:
-        """Return what a report says about the grid."""
+        """Return the settings that a report shows."""
         counts = (f"{count:,} ({count / self.degrees_of_freedom:.2f})" for count in self.measured)
         return {
             "matrix": f"{self.size} × {self.size}, U Vᵀ with Gaussian factors scaled to ‖W‖_F = {self.size}",

@@ -1,4 +1,4 @@
-"""Runs of grids of sensing problems, and what is kept of them."""
+"""Runs of grids of sensing problems, and their cached results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from dmf_fast.spectrum import effective_rank, nuclear_norm
 from dmf_fast.threads import one_thread_each
 from dmf_fast.training.interrupt import DeferredInterrupt
 
-# One generator draws measurements and starts: of equal seeds, a start would be one of the measurements.
+# One generator draws measurements and starts; with equal seeds, a start would be one of the measurements.
 _FIRST_SEED_OF_A_START = 1_000
 
 _SCHEMA = pa.schema(
@@ -53,13 +53,13 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class SensingResults:
-    """What came out of a grid.
+    """The results of a grid.
 
     Attributes:
         grid: the grid.
-        runs: one row a run: ``measured``, ``seed``, ``depth``, ``init_scale``, ``reconstruction_mse``,
+        runs: one row per run: ``measured``, ``seed``, ``depth``, ``init_scale``, ``reconstruction_mse``,
             ``nuclear_norm``, ``effective_rank``, ``train_loss``, ``steps``, ``stopped_because``.
-        convex: one row a problem: ``measured``, ``seed``, and of its matrix of least nuclear norm
+        convex: one row per problem: ``measured``, ``seed``, and of its matrix of least nuclear norm
             ``reconstruction_mse``, ``nuclear_norm`` and ``effective_rank``.
 
     """
@@ -93,9 +93,9 @@ class SensingResults:
 
 
 def run_sensing_grids(grids: Sequence[SensingGrid], reproduction: Reproduction) -> list[SensingResults]:
-    """Run whole grids, or load what has been run before: all runs that share measurements are kept together.
+    """Run whole grids, or load earlier results: runs that share measurements are cached together.
 
-    Raises `KeyboardInterrupt` where Ctrl-C ended it: problems that have ended are kept.
+    Raises `KeyboardInterrupt` after Ctrl-C; finished problems are kept.
     """
     problems = [
         (grid, counts, seed)
@@ -106,7 +106,7 @@ def run_sensing_grids(grids: Sequence[SensingGrid], reproduction: Reproduction) 
     problems.sort(key=lambda problem: max(problem[1]), reverse=True)  # the longest first
     with (
         DeferredInterrupt() as interrupt,
-        # A step is too short to share: every problem has a core, where it is not slowed down by waiting.
+        # A step is too short to share among threads: every problem gets its own core.
         one_thread_each(torch.get_num_threads()) as pool,
     ):
 
@@ -129,7 +129,7 @@ def run_sensing_grids(grids: Sequence[SensingGrid], reproduction: Reproduction) 
 
 
 def _rows(grid: SensingGrid, counts: tuple[int, ...], seed: int, interrupted: Callable[[], bool]) -> pa.Table:
-    """Solve one problem in all ways, from the first ``counts`` of the same measurements.
+    """Solve one problem with all methods, from the first ``counts`` of the same measurements.
 
     For each of them there is a row without a depth, for the nuclear norm, and one for every run.
     """
@@ -182,8 +182,8 @@ def _measures(product: Tensor, truth: Tensor) -> dict[str, float]:
 
 
 def _name(grid: SensingGrid, counts: tuple[int, ...], seed: int) -> str:
-    """Return a name that only the same problem has, solved in the same ways."""
-    others = ("seeds", "nested")  # what other problems the grid has
+    """Return a name that identifies the problem and the methods."""
+    others = ("seeds", "nested")  # which other problems the grid has
     decides = {name: value for name, value in asdict(grid).items() if name not in others}
     decides |= {"measured": counts, "seed": seed}
     digest = sha256(json_text(decides).encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""How many measurements recovery takes: a sweep over their number, around the statistical dimension.
+"""How many measurements recovery needs: a sweep over their number, around the statistical dimension.
 
-The nuclear norm has a threshold that theory knows, see `sensing_dimension`; the question is where depth has
-its own. Every number of measurements takes the first of the same ones.
+For the nuclear norm, theory gives the threshold, see `sensing_dimension`; the question is where the threshold
+of depth is. Smaller numbers of measurements are the first of the larger ones.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from dmf_fast.page.content import Picture
 
 NUCLEAR_NORM = "nuclear norm"
 LEAST_SHOWN = 1e-7
-_AROUND = 0.1  # relative: how near to the statistical dimension nothing is asked of the nuclear norm
+_AROUND = (
+    0.1  # relative distance from the statistical dimension within which the nuclear norm may do anything
+)
 
 
 def claims(results: SensingResults) -> list[Claim]:
-    """Decide on where nuclear-norm minimization recovers the matrix, and whether depth 3 needs fewer."""
+    """Decide where nuclear-norm minimization recovers the matrix, and whether depth 3 needs fewer."""
     grid, errors = results.grid, _errors(results)
     dimension = grid.statistical_dimension
     below = [count for count in grid.measured if count <= (1 - _AROUND) * dimension]
@@ -127,12 +129,12 @@ def _errors(results: SensingResults) -> dict[str, dict[int, np.ndarray]]:
 
 
 def _recovered(errors: np.ndarray) -> float:
-    """Return the share of the seeds whose matrix is recovered."""
+    """Return the fraction of seeds whose matrix is recovered."""
     return float((errors < RECOVERED).mean())
 
 
 def _where(errors: dict[int, np.ndarray]) -> str:
-    """Say from which number of measurements on every seed is recovered."""
+    """Return a phrase for the number of measurements from which all seeds are recovered."""
     least = None
     for count in sorted(errors, reverse=True):
         if _recovered(errors[count]) < 1:

@@ -1,4 +1,4 @@
-"""Nuclear norm and effective rank of what gradient descent finds, whether a matrix is completed or sensed."""
+"""Nuclear norm and effective rank of the solutions of gradient descent, for completion and for sensing."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _SAME_NORM = 0.01  # relative
 
 @dataclass(frozen=True)
 class FoundSpectra:
-    """What was found from several numbers of data, and what is compared with it.
+    """Measures of solutions from several numbers of data, and of what they are compared with.
 
     Attributes:
         data: what the matrix is reconstructed from, such as ``"observed entries"``.
-        counts: how many of them, the few first.
+        counts: numbers of them, in ascending order.
         depths, init_scales: of the factorizations.
-        measures: ``"nuclear_norm"``, ``"effective_rank"`` and, where it is to be shown here,
+        measures: ``"nuclear_norm"``, ``"effective_rank"`` and, if it should be shown,
             ``"reconstruction_mse"``.
         of_runs: of a measure, a number of data, a depth and a scale, ``(seeds,)``.
         of_convex: of a measure and a number of data, of the matrix of least nuclear norm, ``(seeds,)``.
@@ -73,7 +73,7 @@ class FoundSpectra:
 
 
 def claims(spectra: FoundSpectra, source: str) -> list[Claim]:
-    """Decide on whether few data give a lower rank in place of a smaller norm, and many the least norm."""
+    """Decide whether few data lead to a lower rank, not a smaller norm, and many to the minimum norm."""
     claims = [_gives_up_norm(spectra, source)]
     if "reconstruction_mse" in spectra.measures:
         claims.append(_errs_less(spectra, source))
@@ -160,7 +160,7 @@ def picture(spectra: FoundSpectra, what: str) -> Picture:
     truth = spectra.of_truth()
     for row, count in zip(panels, spectra.counts, strict=True):
         for axes, measure in zip(row, spectra.measures, strict=True):
-            if truth[measure]:  # an error of zero is nowhere on a logarithmic axis
+            if truth[measure]:  # a logarithmic axis cannot show an error of zero
                 color = CURVE_STYLES[0]["color"]
                 axes.axhline(truth[measure], color=color, linewidth=1.6, label="ground truth")
             _draw(axes, spectra, count, measure)

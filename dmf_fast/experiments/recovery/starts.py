@@ -1,4 +1,4 @@
-"""Whether depth helps whatever a run starts from, and whatever makes its steps.
+"""Whether depth helps for every start and every optimizer.
 
 Depths 2 and 3 with few observed entries, from every start of `INITIALIZATIONS`, with GroupRMSprop, Adam and
 plain gradient descent.
@@ -67,7 +67,7 @@ def run(reproduction: Reproduction) -> Section:
 
 
 def claims(results: GridResults) -> list[Claim]:
-    """Decide on starts first, then on optimizers."""
+    """Decide the claims about starts, then those about optimizers."""
     starts = {start: (start, "GroupRMSprop") for start in STARTS}
     optimizers = {optimizer: ("gaussian", optimizer) for optimizer in OPTIMIZERS}
     return [

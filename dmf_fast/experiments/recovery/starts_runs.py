@@ -1,4 +1,4 @@
-"""Runs of depths 2 and 3 from every kind of start, and with several optimizers."""
+"""Runs of depths 2 and 3 from every kind of start and with several optimizers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ PAIRS = (
 )
 """Start and optimizer of the runs: all starts with GroupRMSprop, all optimizers with Gaussian starts."""
 
-# About a tenth of the largest stable ones, 1 / (p N σ^(2 − 2/N)) where a share p of the entries is observed.
+# About a tenth of the largest stable ones, 1 / (p N σ^(2 − 2/N)) where a fraction p of the entries is
+# observed.
 SGD_RATES = {2: 5e-3, 3: 1e-3}
 
 FEW = replace(
@@ -43,16 +44,16 @@ QUICK_FEW = replace(FEW, size=60, rank=3, observed=(720,), learning_rates=(3e-3,
 
 
 def run_starts(grid: CompletionGrid, reproduction: Reproduction) -> GridResults:
-    """Run all pairs of start and optimizer, columns ``start`` and ``method``, or load what has been run.
+    """Run all pairs of start and optimizer, columns ``start`` and ``method``, or load earlier results.
 
-    Raises `KeyboardInterrupt` where Ctrl-C ended it: runs that have ended are kept.
+    Raises `KeyboardInterrupt` after Ctrl-C; finished runs are kept.
     """
     ended = run_trials(list(trials(grid)), reproduction, "starts")
     return GridResults(grid, ended.summary(), least_nuclear_norms(grid), work_of(ended.results))
 
 
 def trials(grid: CompletionGrid) -> Iterator[Trial]:
-    """Return the runs, those of depth 3 first: they take longest."""
+    """Return the runs, starting with those of depth 3, which take longest."""
     (init_scale,), (lr,) = grid.init_scales, grid.learning_rates
     for depth, (start, optimizer), seed in product(sorted(grid.depths)[::-1], PAIRS, range(grid.seeds)):
         problem = grid.problem(grid.few, seed)
@@ -61,7 +62,7 @@ def trials(grid: CompletionGrid) -> Iterator[Trial]:
             initialize(start, (grid.size,) * (depth + 1), init_scale, seed=seed),
             problem.train.to(dtype=torch.float32),
             _optimizer(optimizer, depth, lr),
-            # The rates of SGD are those of the sum, which do not depend on how many entries there are.
+            # The rates of SGD are for the sum, so that they do not depend on the number of entries.
             FitOptions(steps=grid.steps, train_loss_threshold=grid.train_loss_threshold, reduction="sum"),
             Recording(per_decade=2, spectrum=True),
             truth=problem.truth,

@@ -1,4 +1,4 @@
-"""How wide a chain must be: narrow ones that start in the right directions end as the full width does.
+"""How wide a chain must be: narrow chains that start in the right directions end like the full width.
 
 Kwon, Zhang, Song, Hua, Shi, Qu, Kim & Choi, "Efficient Compression of Overparameterized Deep Models through
 Low-Dimensional Learning Dynamics" (AISTATS 2024); Yaras, Wang, Balzano & Qu, "Compressible Dynamics in Deep
@@ -45,7 +45,7 @@ _FLOOR = 1e-7  # of distances on a logarithmic axis, where that to itself is 0
 
 
 def run(reproduction: Reproduction) -> Section:
-    """Complete matrices at several widths, and MovieLens at the width that is found and at the full one."""
+    """Complete matrices at several widths, and MovieLens at the width found and at the full width."""
     results = run_widths(QUICK if reproduction.quick else FULL, reproduction)
     movielens, tables = None, []
     if reproduction.movielens is not None and not reproduction.quick:
@@ -82,7 +82,7 @@ def run(reproduction: Reproduction) -> Section:
 
 
 def claims(results: WidthResults) -> list[Claim]:
-    """Decide what widths do on matrices of low rank."""
+    """Decide the claims about widths on matrices of low rank."""
     grid = results.grid
     deep = [depth for depth in grid.depths if depth >= 3]
     enough = next(width for width in grid.widths if width >= _TIMES_THE_RANK * grid.rank)
@@ -128,7 +128,7 @@ def _binding_width_shows(results: WidthResults) -> Claim:
 
 
 def claim_on_movielens(movielens: pa.Table | None, why_not: str = NOT_HERE) -> Claim:
-    """Decide whether the width that is found on MovieLens ends as the full one does."""
+    """Decide whether the width found on MovieLens ends like the full width."""
     statement = "On MovieLens the width that is found ends as the full width does."
     rule = (
         f"At the best validation errors the product of the chain of the width found is within {_OTHER:.0%} "

@@ -1,4 +1,4 @@
-"""Chains of several widths from spectral starts, and what becomes of them compared with the full width."""
+"""Chains of several widths from spectral starts, compared with the full width."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class WidthGrid:
         return low_rank_problem(self.size, self.size, self.rank, self.observed, seed)
 
     def settings(self) -> dict[str, str]:
-        """Return what a page says about the grid."""
+        """Return the settings that a page shows."""
         return {
             "matrix": f"{self.size} × {self.size}, rank {self.rank}, {self.observed:,} observed entries",
             "depths": ", ".join(map(str, self.depths)),
@@ -77,16 +77,16 @@ JOB = CompletionOptions(
     fit=FitOptions(steps=3_000, patience=6, progress=False),
     recording=Recording(every=100, norms=False),
 )
-"""How MovieLens is completed, once at a width that is found and once at full width."""
+"""The options for MovieLens, completed once at the width found and once at full width."""
 
 
 @dataclass(frozen=True)
 class WidthResults:
-    """What came out of a grid.
+    """The results of a grid.
 
     Attributes:
         grid: the grid.
-        runs: one row a run: ``depth``, ``width``, ``seed``, ``distance`` of the product to that of full
+        runs: one row per run: ``depth``, ``width``, ``seed``, ``distance`` of the product to that of full
             width, ``tail_share`` where it is largest, ``beyond``, the share of the nuclear norm beyond
             twice the rank at the end, ``reconstruction_mse``, ``gaussian_mse`` of a Gaussian start of full
             width, ``steps``, ``seconds`` and ``stopped_because``.
@@ -100,7 +100,7 @@ class WidthResults:
 
 
 def run_widths(grid: WidthGrid, reproduction: Reproduction) -> WidthResults:
-    """Run the whole grid, or load what has been run before; after Ctrl-C `KeyboardInterrupt`."""
+    """Run the whole grid, or load earlier results; raise `KeyboardInterrupt` after Ctrl-C."""
     trials = list(_trials(grid))
     ended = run_trials(trials, reproduction, "widths").results
     by_labels = {_key(one): one for one in ended}
@@ -109,7 +109,7 @@ def run_widths(grid: WidthGrid, reproduction: Reproduction) -> WidthResults:
 
 
 def run_movielens(split: MovieLensSplit, reproduction: Reproduction) -> pa.Table:
-    """Complete MovieLens at the width that is found and at the full width, or load what has been run before.
+    """Complete MovieLens at the width found and at the full width, or load earlier results.
 
     A row each: ``width``, ``tried``, widths with the shares of their smaller halves, ``steps``, ``seconds``,
     ``validation_rmse``, ``test_rmse``, ``distance`` to the full width.
@@ -143,7 +143,7 @@ def _row_of_job(completed: CompletedMatrix, full: CompletedMatrix) -> dict[str, 
 
 
 def _trials(grid: WidthGrid) -> Iterator[Trial]:
-    # The longest runs first, so that the cores end together.
+    # The longest runs first, so that all cores finish together.
     for depth in sorted(grid.depths, reverse=True):
         for width in sorted(grid.widths, reverse=True):
             for seed in range(grid.seeds):

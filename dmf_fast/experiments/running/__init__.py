@@ -1,1 +1,1 @@
-"""Runs of experiments that are kept in a folder, and columns of their results."""
+"""Cached runs of experiments, and columns of their results."""

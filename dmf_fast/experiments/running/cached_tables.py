@@ -1,4 +1,4 @@
-"""Tables of results in a folder: each there whole or not at all."""
+"""Tables of results in a folder, written atomically."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _TABLE = "table"
 
 
 def cached_table(folder: Path, compute: Callable[[], pa.Table]) -> pa.Table:
-    """Return the table in a folder of its own; if it is missing or damaged, compute it and write it.
+    """Return the table in a folder; compute and write it if it is missing or damaged.
 
-    Raises `OSError` where the folder cannot be written, and what ``compute`` raises.
+    Raises an `OSError` if the folder cannot be written, and whatever ``compute`` raises.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

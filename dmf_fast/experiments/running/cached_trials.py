@@ -1,4 +1,4 @@
-"""Trials whose results are kept in a folder, and the steps that they made."""
+"""Trials whose results are cached in a folder, and the steps that they took."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from dmf_fast.training import Trial, TrialResult, Trials, fit_many
 
 
 def run_trials(trials: Sequence[Trial], reproduction: Reproduction, name: str) -> Trials:
-    """Run all trials of an experiment, or load what has been run before.
+    """Run all trials of an experiment, or load earlier results.
 
-    Raises `KeyboardInterrupt` where Ctrl-C ended it: nothing is reported of a part. Runs that have ended are
-    kept.
+    Raises `KeyboardInterrupt` after Ctrl-C; finished runs are kept, but no partial results are returned.
     """
     ended = fit_many(trials, folder=reproduction.folder / name, progress=reproduction.progress)
     if len(ended.results) < len(trials):
@@ -24,7 +23,7 @@ def run_trials(trials: Sequence[Trial], reproduction: Reproduction, name: str) -
 
 
 def work_of(results: Sequence[TrialResult]) -> list[Work]:
-    """Return the steps of all runs of a kind together, shallow chains first."""
+    """Return the total steps of all runs of each kind, shallow chains first."""
     steps: Counter[tuple[int, tuple[int, ...], int]] = Counter()
     for one in results:
         dims = dims_of(one.factors)

@@ -21,7 +21,7 @@ def column(table: pa.Table, name: str) -> np.ndarray:
 
 
 def by_seed(table: pa.Table, name: str, **labels: Any) -> np.ndarray:
-    """Return a column of the rows that have the labels, in the order of their seeds, ``(seeds,)``.
+    """Return a column of the rows with these labels, ordered by seed, ``(seeds,)``.
 
     >>> runs = pa.table({"depth": [3, 2, 3], "seed": [1, 0, 0], "loss": [0.1, 0.2, 0.3]})
     >>> by_seed(runs, "loss", depth=3)

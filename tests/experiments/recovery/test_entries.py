@@ -110,7 +110,7 @@ def test_the_start_decides_only_where_both_orders_hold_at_one_number() -> None:
     decided = decide(low={"depth 2": (0.4, 0.05, 1e-4), "depth 2 from 1e-06": (0.35, 0.01, 1e-6)})
 
     assert verdicts(decided)[2] is False
-    assert "errs more at 30 entries" in decided[2].evidence
+    assert "its error is larger at 30 entries" in decided[2].evidence
     assert "less at 50 entries" in decided[2].evidence
     assert "both at no number of entries" in decided[2].evidence
 
