@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -53,8 +53,7 @@ def recommend(
 
     Columns with equal predictions come in rising order. The work is shared by torch's threads, and the result
     is bitwise the same for any number of them. Scores stay in registers: memory is that of the result and of
-    one copy of the columns of ``b`` that may be recommended. Factors on a GPU are multiplied there, in
-    blocks; the result is on the CPU.
+    one copy of ``b``. Factors on a GPU are multiplied there, in blocks; the result is on the CPU.
 
     Args:
         two_factors: see `collapse`.
@@ -90,25 +89,24 @@ def recommend(
     k = whole_number("k", k, least=1, most=_native.most_best_columns)
     lists = _checked_seen(seen, two_factors.shape)
     allowed = _allowed(two_factors.shape[1], candidates, exclude)
-    if allowed is None:
-        return _best(two_factors, rows, k, lists)
-    if not len(allowed):
-        return _nothing(rows, k, two_factors.a.dtype)
-    lists = None if lists is None else lists.within(rows[rows >= 0], allowed)
-    best = _best(two_factors.with_columns(allowed), rows, k, lists)
-    columns = torch.where(best.columns >= 0, allowed[best.columns.clamp(min=0)], -1)
-    return replace(best, columns=columns)
+    known = rows >= 0
+    best = _best if candidates is None else _best_candidates
+    columns, scores = best(two_factors, rows.clamp(min=0), k, lists, allowed)
+    if two_factors.row_bias is not None:
+        scores += two_factors.row_bias.cpu()[rows.clamp(min=0), None]
+    if not known.all():
+        columns[~known], scores[~known] = _most_liked(two_factors, k, allowed)
+    return Recommendations(columns, scores.add_(two_factors.mean), known)
 
 
-def _allowed(count: int, candidates: Any, exclude: Any) -> Tensor | None:
-    """Return the columns that may be recommended, rising, or None for all."""
-    if candidates is None and exclude is None:
-        return None
-    allowed = torch.zeros(count, dtype=torch.bool, device="cpu")
-    allowed[slice(None) if candidates is None else _known("candidates", candidates, count)] = True
+def _allowed(count: int, candidates: Any, exclude: Any) -> Tensor:
+    """Return whether each column may be recommended, ``(count,)``, bool."""
+    allowed = torch.full((count,), candidates is None, device="cpu")
+    if candidates is not None:
+        allowed[_known("candidates", candidates, count)] = True
     if exclude is not None:
         allowed[_known("exclude", exclude, count)] = False
-    return allowed.nonzero()[:, 0]
+    return allowed
 
 
 def _known(name: str, columns: Any, count: int) -> Tensor:
@@ -116,38 +114,52 @@ def _known(name: str, columns: Any, count: int) -> Tensor:
     return indices.masked_select(indices >= 0)
 
 
-def _best(two_factors: TwoFactors, rows: Tensor, k: int, lists: SeenColumns | None) -> Recommendations:
-    known = rows >= 0
-    columns, scores = top_columns(
-        two_factors.a,
-        two_factors.b,
-        two_factors.column_bias,
-        rows.clamp(min=0),
-        None if lists is None else lists.offsets,
-        None if lists is None else lists.columns,
-        k,
+def _best(
+    two_factors: TwoFactors, rows: Tensor, k: int, lists: SeenColumns | None, allowed: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the best allowed columns of known rows, and their scores without row biases and the mean."""
+    bias = two_factors.column_bias
+    if not allowed.all():
+        bias = two_factors.b.new_zeros(two_factors.shape[1]) if bias is None else bias
+        # Scores of minus infinity are never among the best.
+        bias = bias.masked_fill(~allowed.to(bias.device), -torch.inf)
+    offsets, columns = (None, None) if lists is None else (lists.offsets, lists.columns)
+    return top_columns(two_factors.a, two_factors.b, bias, rows, offsets, columns, k)
+
+
+def _best_candidates(
+    two_factors: TwoFactors, rows: Tensor, k: int, lists: SeenColumns | None, allowed: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return what `_best` does, from copies of the requested rows and the allowed columns alone."""
+    candidates = allowed.nonzero()[:, 0]
+    if not len(candidates) or not len(rows):
+        return _nothing((len(rows), k), two_factors.a.dtype)
+    distinct, places = torch.unique(rows, return_inverse=True)
+    of_rows, of_columns = (indices.to(two_factors.a.device) for indices in (distinct, candidates))
+    bias = two_factors.column_bias
+    part = TwoFactors(
+        two_factors.a.index_select(0, of_rows),
+        two_factors.b.index_select(1, of_columns),
+        column_bias=None if bias is None else bias.index_select(0, of_columns),
     )
-    if two_factors.row_bias is not None:
-        scores += two_factors.row_bias.cpu()[rows.clamp(min=0), None]
-    if not known.all():
-        columns[~known], scores[~known] = _most_liked(two_factors, k)
-    return Recommendations(columns, scores.add_(two_factors.mean), known)
-
-
-def _nothing(rows: Tensor, k: int, dtype: torch.dtype) -> Recommendations:
-    columns = rows.new_full((len(rows), k), -1)
-    return Recommendations(
-        columns, torch.full(columns.shape, -torch.inf, dtype=dtype, device="cpu"), rows >= 0
+    seen = None if lists is None else lists.within(distinct, candidates)
+    columns, scores = _best(
+        part, places, k, seen, torch.ones(len(candidates), dtype=torch.bool, device="cpu")
     )
+    return torch.where(columns >= 0, candidates[columns.clamp(min=0)], -1), scores
 
 
-def _most_liked(two_factors: TwoFactors, k: int) -> tuple[Tensor, Tensor]:
-    """Return the columns for an unknown row, and their scores without the mean."""
-    columns = torch.full((k,), -1, device="cpu")
-    scores = torch.full((k,), -torch.inf, dtype=two_factors.a.dtype, device="cpu")
+def _nothing(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return torch.full(shape, -1, device="cpu"), torch.full(shape, -torch.inf, dtype=dtype, device="cpu")
+
+
+def _most_liked(two_factors: TwoFactors, k: int, allowed: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the allowed columns for an unknown row, and their scores without the mean."""
+    columns, scores = _nothing((k,), two_factors.a.dtype)
     if two_factors.column_bias is not None:
         bias = two_factors.column_bias.cpu()
-        best = torch.argsort(bias, descending=True, stable=True)[:k]
+        order = torch.argsort(bias, descending=True, stable=True)
+        best = order[allowed[order]][:k]
         columns[: len(best)], scores[: len(best)] = best, bias[best]
     return columns, scores
 

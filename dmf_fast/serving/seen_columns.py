@@ -130,14 +130,15 @@ class SeenColumns:
         return seen_entries(rows, self.offsets, self.columns)[1]
 
     def within(self, rows: Tensor, columns: Tensor) -> SeenColumns:
-        """Return what some rows have seen of some columns, which are renumbered by position.
+        """Return what some rows have seen of some columns; both are renumbered by position.
 
         Args:
-            rows: int64, ``(rows,)``, in any order; other rows get no columns.
-            columns: int64, ``(columns,)``, rising.
+            rows: int64, ``(rows,)``, from 0 to m-1, in any order.
+            columns: int64, ``(columns,)``, from 0 to n-1, rising.
 
         Returns:
-            Seen columns of shape ``(m, columns)``.
+            Seen columns of shape ``(rows, columns)``. The work is proportional to n and to what the rows
+            have seen.
 
         Raises:
             IndexError: a row or a column is out of range.
@@ -148,15 +149,13 @@ class SeenColumns:
             tensor([1], dtype=torch.int32)
 
         """
-        rows = torch.unique(rows)
         position = columns.new_full((self.shape[1],), -1)
         position[columns] = torch.arange(len(columns), device="cpu")
         places, entries = seen_entries(rows, self.offsets, self.columns)
         found = position[entries.long()]
-        counts = torch.zeros_like(self.offsets)
-        counts[rows + 1] = torch.bincount(places[found >= 0], minlength=len(rows))
-        shape = (self.shape[0], len(columns))
-        return SeenColumns(counts.cumsum(0), found[found >= 0].int(), shape)
+        counts = torch.bincount(places[found >= 0], minlength=len(rows))
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return SeenColumns(offsets, found[found >= 0].int(), (len(rows), len(columns)))
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file that `load` maps; it appears once it is complete."""

@@ -78,25 +78,6 @@ class TwoFactors:
         )
         return TwoFactors(self.a.to(device), self.b.to(device), row_bias, column_bias, self.mean)
 
-    def with_columns(self, columns: Tensor) -> TwoFactors:
-        """Return the predictions of some columns only.
-
-        Args:
-            columns: int64, ``(columns,)``, from 0 to n-1, in the order of the result.
-
-        Raises:
-            IndexError: a column is out of range.
-            ValueError: there are no columns.
-
-        Example:
-            >>> TwoFactors(torch.ones(4, 2), torch.ones(2, 3)).with_columns(torch.tensor([2])).shape
-            (4, 1)
-
-        """
-        columns = columns.to(self.b.device)
-        bias = None if self.column_bias is None else self.column_bias[columns]
-        return replace(self, b=self.b[:, columns], column_bias=bias)
-
     @cached_property
     def balanced(self) -> TwoFactors:
         """The same predictions, with the singular values shared evenly between both factors.

@@ -126,11 +126,11 @@ def test_filters_on_a_gpu_leave_what_they_leave_on_the_cpu() -> None:
 
 def test_what_rows_have_seen_within_some_columns() -> None:
     seen = SeenColumns.of_pairs([0, 0, 2, 2, 3], [1, 4, 0, 4, 4], (4, 6))
-    within = seen.within(torch.tensor([3, 0, 3]), torch.tensor([1, 3, 4]))
+    within = seen.within(torch.tensor([3, 0, 1, 3]), torch.tensor([1, 3, 4]))
     assert within.shape == (4, 3)
     assert [part.tolist() for part in torch.tensor_split(within.columns, within.offsets[1:-1])] == [
+        [2],
         [0, 2],
-        [],
         [],
         [2],
     ]
