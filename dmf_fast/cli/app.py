@@ -41,24 +41,24 @@ COMMANDS: dict[str, type[Options]] = {
 
 
 def main() -> None:
-    """Run the command line; bad input ends with one sentence on standard error and the exit code 2."""
-    # OpenMP's threads spin at the end of every loop: where other work keeps the cores busy, that takes 100
-    # times as long as to sleep. OpenMP reads this when torch loads it.
+    """Run the command line; bad input ends it with one sentence on standard error and exit code 2."""
+    # OpenMP's threads spin at the end of every loop, which takes 100 times as long as sleeping if other work
+    # keeps the cores busy. OpenMP reads this when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.showwarning = _show_warning
     end_as_ctrl_c_does()
     prepare_streams()
     code = close_streams(_exit_code())
     if started_together():
-        # Threads of gloo may still hold tensors when the interpreter is taken down,
-        # which aborts the process (https://github.com/pytorch/pytorch/pull/179291): it ends without that.
+        # Threads of gloo may still hold tensors when the interpreter shuts down, which aborts the process
+        # (https://github.com/pytorch/pytorch/pull/179291): skip the shutdown.
         atexit._run_exitfuncs()
         os._exit(code)
     sys.exit(code)
 
 
 def _exit_code() -> int:
-    """Run the command line and say how it has ended; what click itself would print may hold anything."""
+    """Run the command line and return the exit code; what click reports is made safe to print."""
     try:
         return int(app(prog_name="dmf-fast", obj=_have_pyarrow_do_without_pandas, standalone_mode=False) or 0)
     except click.ClickException as error:
@@ -71,13 +71,13 @@ def _exit_code() -> int:
         return exit_code()
     except BrokenPipeError:
         return 1
-    except OSError as error:  # the help, where it cannot be printed
+    except OSError as error:  # the help could not be printed
         say(f"Error: {_sentence(error)}")
         return 2
 
 
 class _Commands(click.Group):
-    """Makes a command when it is asked for."""
+    """Creates a command when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -92,7 +92,7 @@ app = _Commands("dmf-fast", help="Deep matrix factorization for matrix completio
 
 
 def _defaults(name: str) -> dict[str, Mapping[str, Any]]:
-    """Return the defaults that the help shows, by what they are the defaults of."""
+    """Return the defaults that the help shows, by the case in which they apply."""
     values = {key: option.default for key, option in options_of(COMMANDS[name]).items()}
     if name == "complete":
         return {"": options.CompleteOptions().values(), "the paper's setting": options.PAPER_JOB.values()}
@@ -102,10 +102,10 @@ def _defaults(name: str) -> dict[str, Mapping[str, Any]]:
 
 
 def _run(name: str, given: Mapping[str, Any]) -> None:
-    """Do the job of a command; its module is imported only now."""
+    """Run a command, whose module is imported only now."""
     try:
         chosen = COMMANDS[name].of(given)
-        prepare = click.get_current_context().obj  # what `main` alone does, as it has the process to itself
+        prepare = click.get_current_context().obj  # set by `main` only, which owns the process
         if prepare is not None:
             prepare()
         getattr(import_module(f"dmf_fast.cli.{name}"), name)(chosen)
@@ -128,7 +128,7 @@ class _NoPandas(MetaPathFinder):
 
 
 def _have_pyarrow_do_without_pandas() -> None:
-    """Have pyarrow look for pandas in vain: it imports it, for half a second, to make its first array."""
+    """Hide pandas from pyarrow, which would spend half a second importing it to make its first array."""
     finder = _NoPandas()
     sys.meta_path.insert(0, finder)
     import pyarrow
@@ -138,19 +138,19 @@ def _have_pyarrow_do_without_pandas() -> None:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """Show a warning as errors are shown, without the place in the code that it comes from."""
+    """Show a warning the way errors are shown, without the line of code that raised it."""
     say(f"Warning: {' '.join(str(message).split())}")
 
 
 def _is_of_input(error: BaseException | None) -> bool:
-    """Say whether an error is of a user's input, machine or installation; trials name their cause."""
+    """Return whether the user's input, machine or installation caused an error; trials name their cause."""
     if isinstance(error, ValueError | OSError | MissingExtraError) or _is_of_memory(error):
         return True
     return type(error).__name__ == "TrialError" and _is_of_input(error.__cause__ if error else None)
 
 
 def _is_of_memory(error: BaseException | None) -> bool:
-    """Say whether memory was short: torch says that in other words than Python."""
+    """Return whether memory ran out, which torch reports differently from Python."""
     if error is None or isinstance(error, MemoryError):
         return error is not None
     said = isinstance(error, RuntimeError) and re.search(r"can't allocate memory|out of memory", str(error))
@@ -158,10 +158,8 @@ def _is_of_memory(error: BaseException | None) -> bool:
 
 
 def _sentence(error: BaseException) -> str:
-    """Return an error as a sentence; only a command to repeat has a line of its own."""
+    """Return an error as one sentence; only a command to repeat gets a line of its own."""
     if _is_of_memory(error) and not str(error).startswith("there is not enough memory"):
-        return (
-            f"there is not enough memory ({short_reason(error)}); take a smaller model, or a larger machine"
-        )
+        return f"there is not enough memory ({short_reason(error)}); use a smaller model or a larger machine"
     lines = [" ".join(line.split()) for line in re.split(r"\n  (?=dmf-fast|torchrun)", str(error))]
     return "\n  ".join(lines) or f"{type(error).__name__} without a message"

@@ -1,4 +1,4 @@
-"""The biases that every model has to beat, as they are kept next to it."""
+"""The baseline that every model has to beat: the biases stored with it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["load_biases", "save_biases"]
 
 
 def load_biases(trained: TrainedFolder) -> Biases:
-    """Return the biases of a trained folder; a `DataError` says why there are none."""
-    advice = "give the ratings that were trained on: --ratings FILE"
-    with reading(trained.path / BIASES, "what holds the biases to compare with", advice, DataError):
+    """Return the biases of a trained folder; raise a `DataError` if they cannot be read."""
+    advice = "pass the training ratings as --ratings FILE"
+    with reading(trained.path / BIASES, "a file of baseline biases", advice, DataError):
         biases = read_biases(trained.path)
         if (len(biases.row_biases), len(biases.column_biases)) != trained.predictor.model.shape:
-            raise ValueError("it is of another shape than the model")
+            raise ValueError("its shape is not that of the model")
         return biases

@@ -1,4 +1,4 @@
-"""From row blocks to what a training run needs, in every process that trains on them."""
+"""Row blocks as a completion problem, in every process that trains on them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from dmf_fast.sharding import RowSharding
 
 
 def block_problem(options: JobOptions, sharding: RowSharding) -> CompletionProblem:
-    """Open this process's row blocks, and read the test and validation ratings.
+    """Open the row blocks of this process and read the test and validation ratings.
 
-    What cannot be used raises a `DataError` or a `ValueError` in all processes.
+    Raises a `DataError` or a `ValueError` in all processes if the data cannot be used.
     """
     started, path = time.perf_counter(), options.ratings
     assert path is not None
@@ -72,7 +72,7 @@ class _Reader:
         return cls(options, path, observed, read_blocks_facts(path), *ids)
 
     def others(self, path: Path | None) -> HeldOutShards | None:
-        """Return the ratings of another file by the rows and columns of the blocks."""
+        """Return the ratings of another file, indexed by the rows and columns of the blocks."""
         if path is None:
             return None
         data, sharding = self.options.data, self.observed.sharding
@@ -85,13 +85,13 @@ class _Reader:
         return shards
 
     def known_of(self, shards: HeldOutShards | None) -> RowBlocks | None:
-        """Return those whose ids are known, None without any."""
+        """Return the ratings whose ids are known, or None if there are none."""
         if shards is None or not shards.known.any():
             return None
         return shards.row_blocks(self.options.data.duplicates)
 
     def folds(self) -> list[Parts]:
-        """Return what is trained on during the search, and what chooses."""
+        """Return the folds of the search: training and validation entries."""
         path = self.options.data.validation
         if path is None:
             return validation_folds(self.observed, self.options.completion)
@@ -102,7 +102,7 @@ class _Reader:
         return [(self.observed, validation)]
 
     def _refuse(self, path: Path) -> None:
-        raise DataError(f"{path} has no pair of ids that {self.path} knows")
+        raise DataError(f"{path} has no pair of ids that occur in {self.path}")
 
     def _read(self, path: Path) -> Ratings:
         data = self.options.data

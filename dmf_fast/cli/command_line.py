@@ -1,4 +1,4 @@
-"""Commands made of the options that they declare: flags, help, and the words that repeat a command."""
+"""Commands built from the options that they declare: flags, help, and the text that repeats a command."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def command(
     run: Callable[[Mapping[str, Any]], None],
     defaults: Mapping[str, Mapping[str, Any]],
 ) -> click.Command:
-    """Return a command that calls ``run`` with the options that were given, by their keys.
+    """Return a command that calls ``run`` with the given options, by their keys.
 
-    ``defaults`` are shown in its help, those of a case by its name; "" is the name of the ordinary case.
+    ``defaults`` maps a case to its defaults, which the help shows; the ordinary case has the name "".
     """
 
     def callback(config: Path | None, assignments: tuple[str, ...], **values: Any) -> None:
@@ -48,7 +48,7 @@ def command(
 
 
 class _Command(click.Command):
-    """Takes a negative number where no option awaits a value for an argument: ids are such numbers."""
+    """Reads a negative number as an argument, such as an id, unless an option expects a value."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         awaiting = {
@@ -72,7 +72,7 @@ class _Command(click.Command):
 
 
 def command_line(name: str, options: type[Options], values: Mapping[str, Any]) -> str:
-    """Return what a shell runs for these values of options.
+    """Return the shell command that passes these values of options.
 
     >>> from dmf_fast.cli.options import CompleteOptions
     >>> command_line("complete", CompleteOptions, {"ratings": "u.data", "weight_decay": 0.5, "refit": False})
@@ -104,7 +104,7 @@ def _parameter(key: str, option: Option, defaults: Mapping[str, Mapping[str, Any
 
 
 def _help(key: str, option: Option, defaults: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the meaning of an option, its choices and its defaults."""
+    """Return the help of an option: its meaning, choices and defaults."""
     choices = f" One of {', '.join(option.choices)}." if option.choices else ""
     texts = {case: _shown(option, values[key]) for case, values in defaults.items()}
     if len(set(texts.values())) == 1:
@@ -127,8 +127,8 @@ def _config_parameters() -> list[click.Parameter]:
             metavar="FILE",
             is_eager=True,
             callback=lambda context, _, path: use_file(context, path),
-            help="YAML or TOML file of options, such as 'steps: 100', each once; options given here override "
-            "it. At most 100 kB, and no anchors.",
+            help="YAML or TOML file of options, such as 'steps: 100', each at most once; the command line "
+            "overrides it. At most 100 kB, without anchors.",
         ),
         click.Option(
             ["--set", "assignments"],
@@ -136,19 +136,19 @@ def _config_parameters() -> list[click.Parameter]:
             metavar="KEY=VALUE",
             is_eager=True,
             callback=lambda context, _, assignments: use_assignments(context, assignments),
-            help="An option as in the file, which it overrides; several times, each option once.",
+            help="An option as in the file, which it overrides. Can be repeated, once per option.",
         ),
     ]
 
 
 class _BadValue(click.ClickException):
-    """A sentence about an option says enough, without the usage of the command."""
+    """An error that is shown without the usage of the command."""
 
     exit_code = 2
 
 
 class _Value(click.ParamType[Any]):
-    """A text that is converted and checked as the option was declared."""
+    """Converts and checks text as an option declares."""
 
     def __init__(self, key: str, option: Option) -> None:
         self.name = {int: "integer", float: "number", Path: "path"}.get(option.kind, "text")
@@ -162,7 +162,7 @@ class _Value(click.ParamType[Any]):
         ):
             raise _BadValue(f"`{self._called}` must be shorter, got {len(value):,} characters")
         try:
-            with suppress(ValueError):  # what it should have been says the check
+            with suppress(ValueError):  # the check reports what it must be
                 value = kind(value) if kind in (int, float) else value
             return self._option.checked(self._called, value)
         except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""``dmf-fast complete``: trains on ratings, measures, and leaves a folder to predict from."""
+"""``dmf-fast complete``: trains on ratings, measures, and writes a folder to predict from."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from dmf_fast.sharding import RowSharding
 from dmf_fast.training import Callback
 
 _ON_BIASES_ALONE = (
-    "The factors contribute nothing to the predictions: what is left without them is as good. More ratings "
-    "may change that, or another --depth, a lower --weight-decay or more --steps."
+    "The factors contribute nothing: the predictions are as good without them. More ratings, another "
+    "--depth, a lower --weight-decay or more --steps may change that."
 )
 
 
@@ -44,7 +44,7 @@ def complete(options: CompleteOptions) -> None:
     with ExitStack() as stack:
         sharding = stack.enter_context(all_processes(options.output.threads, options.completion.device))
         if sharding.broadcast(_is_done(options)):
-            say(f"{options.output.out} was complete when a process failed: there is nothing left to do.")
+            say(f"{options.output.out} was already complete when a process failed; nothing is left to do.")
             return
         folder = stack.enter_context(running_job("complete", options, sharding))
         problem = _problem(options, sharding)
@@ -55,13 +55,13 @@ def complete(options: CompleteOptions) -> None:
 
 
 def _is_done(options: JobOptions) -> bool:
-    """Say whether what torchrun has started again had ended already, but for a process."""
+    """Return whether the job had already finished before torchrun restarted it."""
     out = options.output.out
     return is_restarted() and options.output.resume and out is not None and (out / FACTS).is_file()
 
 
 def _problem(options: JobOptions, sharding: RowSharding) -> CompletionProblem:
-    """Return what is trained on; processes share row blocks, and nothing else."""
+    """Return the problem to train on; only row blocks can be shared by processes."""
     if options.ratings is not None and is_row_blocks(options.ratings):
         return block_problem(options, sharding)
     sharding.together(lambda: _refuse_several(options, sharding))
@@ -70,15 +70,15 @@ def _problem(options: JobOptions, sharding: RowSharding) -> CompletionProblem:
 
 def _refuse_several(options: JobOptions, sharding: RowSharding) -> None:
     if sharding.mesh is not None:
-        given = "none" if options.ratings is None else str(options.ratings)
+        given = "nothing" if options.ratings is None else str(options.ratings)
         raise ValueError(
-            f"RATINGS must be row blocks where torchrun starts the command, got {given}; write them with "
-            "dmf-fast prepare, or start dmf-fast complete itself"
+            f"RATINGS must be row blocks if torchrun starts the command, got {given}; write them with "
+            "dmf-fast prepare, or run dmf-fast complete without torchrun"
         )
 
 
 def begin(options: JobOptions, problem: CompletionProblem, folder: OutputFolder | None) -> None:
-    """Say what is trained on, and see to it that a resumed job has the data that it had before."""
+    """Print what is trained on, and check that a resumed job has the same data as before."""
     _introduce(options, problem)
     if options.output.out is not None:
         parts = {"ratings": problem.observed, "validation": problem.folds[0][1], "test": problem.known_test}
@@ -97,7 +97,7 @@ def train_and_write(
     folder: OutputFolder | None,
     more: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Train the models of all depths, measure them, fill the folder and return the results, with ``more``."""
+    """Train a model per depth, measure them, fill the folder, and return the results with ``more``."""
     started, sharding = time.perf_counter(), problem.observed.sharding
     models = [train_depth(options, problem, depth, folder) for depth in options.depths]
     trained = time.perf_counter()
@@ -125,7 +125,7 @@ def train_and_write(
 def _evaluation(
     options: JobOptions, problem: CompletionProblem, predictor: Predictor, seen: SeenColumns, biases: Biases
 ) -> Evaluation | None:
-    """Return how good a model is on the test ratings, None without any."""
+    """Return how good a model is on the test ratings, or None without any."""
     if problem.test is None:
         return None
     own = local_predictor(predictor)
@@ -144,9 +144,9 @@ def _evaluation(
 def train_depth(
     options: JobOptions, problem: CompletionProblem, depth: int | Literal["auto"], folder: OutputFolder | None
 ) -> CompletedMatrix:
-    """Train a model of one depth, or of the depth that validation entries choose, or resume it.
+    """Train or resume a model of one depth, or of the depth that the validation entries choose.
 
-    Raises `Interrupted` after Ctrl-C and a `ValueError` where the loss is not finite any more.
+    Raises `Interrupted` after Ctrl-C, and a `ValueError` if the loss is no longer finite.
     """
     sharding, checkpoint = problem.observed.sharding, None
     if folder is not None and options.completion.fit.checkpoint_every:
@@ -180,7 +180,7 @@ def train_depth(
 
 
 def _about_widths(completed: CompletedMatrix, shape: tuple[int, int]) -> str:
-    """Say which widths were tried, and how full they were."""
+    """Return a sentence about the widths that were tried, and how full they were."""
     shares = ", ".join(
         f"{'not judged, as the loss hardly fell,' if one.tail_share is None else f'{one.tail_share:.2%}'} "
         f"at {one.width}"
@@ -193,11 +193,11 @@ def _about_widths(completed: CompletedMatrix, shape: tuple[int, int]) -> str:
 
 
 def _introduce(options: JobOptions, problem: CompletionProblem) -> None:
-    """Say in one line on standard error what is trained on."""
+    """Print one line on standard error about the data."""
     columns, entries = problem.observed.shape[1], len(problem.observed)
     say(
         f"{problem.source}: {problem.row_count:,} rows, {columns:,} columns, {entries:,} entries, "
-        f"of which {problem.validation_count:,} validate; {problem.bad_rows:,} bad rows; read in "
+        f"{problem.validation_count:,} of them for validation; {problem.bad_rows:,} bad rows; read in "
         f"{duration(problem.seconds)}.",
         quiet=options.output.quiet,
     )
@@ -210,5 +210,5 @@ def _check_ending(completed: CompletedMatrix, depth: int | Literal["auto"]) -> N
     if completed.diverged:
         raise ValueError(
             f"The run of depth {depth} diverged: its loss is not finite at step {step}; lower --lr, or "
-            "take the optimizer adaptive-gd, which finds its step size by itself"
+            "use the optimizer adaptive-gd, which finds its step size by itself"
         )

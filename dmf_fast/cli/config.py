@@ -1,4 +1,4 @@
-"""Options from a YAML or TOML file and from ``--set``, as defaults of the options on the command line."""
+"""Options from a YAML or TOML file and from ``--set``, as defaults of those on the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dmf_fast.checks import printable, shortened
 from dmf_fast.files.reading import short_reason
 from dmf_fast.options import Options
 
-# What belongs to one call and not to a job.
+# Options of one call, not of the job.
 _OF_ONE_CALL = ("overwrite", "resume", "json", "quiet", "show_config")
 _NO_KEYS = ("config", "assignments", "help")
 _LISTS = ("depth", "columns")
@@ -23,9 +23,9 @@ _LONGEST_TEXT = 4096
 
 
 def use_file(context: click.Context, path: Path | None) -> Path | None:
-    """Make the options of a file defaults of the command, and return it.
+    """Make the options in a file the defaults of the command, and return the path.
 
-    A `click.BadParameter` says why they cannot be.
+    Raises a `click.BadParameter` if the file cannot be used.
     """
     if path is not None:
         defaults = _defaults(context, _read(path), _shown(path))
@@ -34,7 +34,7 @@ def use_file(context: click.Context, path: Path | None) -> Path | None:
 
 
 def use_assignments(context: click.Context, assignments: Iterable[str]) -> None:
-    """Make options such as ``weight_decay=0.1`` defaults of the command, above those of a file."""
+    """Make options such as ``weight_decay=0.1`` defaults of the command, which override those of a file."""
     given: dict[str, Any] = {}
     for assignment in assignments:
         key, sign, value = assignment.partition("=")
@@ -69,7 +69,7 @@ def config_text(command: str, options: Options) -> str:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    """Return what a file holds, which may be anybody's: it is small, flat and says everything once."""
+    """Return the contents of a file, which is not trusted: it must be small, flat and free of repeats."""
     if path.suffix not in (".yaml", ".yml", ".toml"):
         raise click.BadParameter(f"{_shown(path)} must end in .yaml, .yml or .toml; name such a file")
     try:
@@ -97,7 +97,7 @@ def _parsed_toml(text: str) -> Any:
 
 
 def parsed_yaml(text: str) -> Any:
-    """Return what YAML says, without anchors, which a small file could make a huge one of."""
+    """Return the contents of YAML text without anchors, with which a small file can expand to a huge one."""
     import yaml
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]  # which has no types
@@ -111,7 +111,7 @@ def parsed_yaml(text: str) -> Any:
             keys = [key.value for key, _ in node.value]
             for place, key in enumerate(keys):
                 if key in keys[:place]:
-                    raise ValueError(f"{key!r} stands there twice; remove one")
+                    raise ValueError(f"{key!r} occurs twice; remove one")
             return super().construct_mapping(node, deep)
 
     try:
@@ -121,7 +121,7 @@ def parsed_yaml(text: str) -> Any:
 
 
 def _defaults(context: click.Context, options: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Return the options by their keys, as text that is converted as on the command line."""
+    """Return the options by key, as text to be converted like that on the command line."""
     keys = [parameter.name or "" for parameter in context.command.params if parameter.name not in _NO_KEYS]
     defaults: dict[str, Any] = {}
     seen: set[str] = set()
@@ -130,7 +130,7 @@ def _defaults(context: click.Context, options: Mapping[str, Any], source: str) -
         if key not in keys:
             raise click.BadParameter(_unknown_key(str(spelling), source, context.info_name, keys))
         if key in seen:
-            raise click.BadParameter(f"{source}: {key} stands there twice; remove one")
+            raise click.BadParameter(f"{source}: {key} occurs twice; remove one")
         seen.add(key)
         if value is not None:
             defaults[key] = _text(key, value, source)
@@ -146,7 +146,7 @@ def _text(key: str, value: Any, source: str) -> str:
         if len(text) > _LONGEST_TEXT:
             raise ValueError(f"it has {len(text):,} characters")
         return text
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # a number with thousands of digits
         raise click.BadParameter(f"{source}: {key} must be shorter ({short_reason(error)})") from error
 
 

@@ -1,4 +1,4 @@
-"""``dmf-fast evaluate``: a trained model on ratings that it has not seen, compared with the baselines."""
+"""``dmf-fast evaluate``: measures a trained model on unseen ratings, compared with baselines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dmf_fast.serving.trained_folder import TrainedFolder
 
 
 def evaluate(options: EvaluateOptions) -> None:
-    """Measure a trained model on test ratings, and print that."""
+    """Measure a trained model on test ratings and print the result."""
     trained = TrainedFolder.open(options.folder, options.depth)
     biases = load_biases(trained) if options.ratings is None else _fitted(options, trained)
     evaluation = measure(
@@ -39,7 +39,7 @@ def evaluate(options: EvaluateOptions) -> None:
 
 
 def _read(options: EvaluateOptions, path: Path, trained: TrainedFolder) -> Ratings:
-    """Return the ratings of a file by the indices of the model."""
+    """Return the ratings of a file, indexed as the model is."""
     text_ids = (trained.row_ids.holds_text, trained.column_ids.holds_text)
     ratings = read_ratings(path, options.read_options(text_ids=text_ids))
     echo_bad_rows(path, ratings.bad_rows)
@@ -50,5 +50,5 @@ def _fitted(options: EvaluateOptions, trained: TrainedFolder) -> Biases:
     assert options.ratings is not None
     ratings = _read(options, options.ratings, trained)
     if not ratings.known.any():
-        raise DataError(f"{options.ratings} has no pair of ids that {options.folder} knows")
+        raise DataError(f"{options.ratings} has no pair of ids that occur in {options.folder}")
     return Biases.fit(ratings.select(ratings.known).observations(duplicates="mean"))

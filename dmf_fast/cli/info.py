@@ -1,4 +1,4 @@
-"""``dmf-fast info``: what is installed, and what a trained folder holds."""
+"""``dmf-fast info``: describes a trained folder or the installation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dmf_fast.serving.trained_folder import TrainedFolder
 
 
 def info(options: InfoOptions) -> None:
-    """Print what a trained folder holds, or what is installed."""
+    """Print the model card of a trained folder, or facts about the installation."""
     if options.folder is None:
         from dmf_fast.info import report
 

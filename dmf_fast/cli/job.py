@@ -1,4 +1,4 @@
-"""The frame of a job that trains: its folder, and how it resumes after Ctrl-C or a full disk."""
+"""What surrounds a training job: its folder, and how it resumes after Ctrl-C or a full disk."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ from dmf_fast.sharding import WHOLE, RowSharding
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C came, and where."""
+    """Ctrl-C was pressed; the message says at which point."""
 
 
 @contextmanager
 def running_job(
     command: str, options: JobOptions, sharding: RowSharding = WHOLE
 ) -> Iterator[OutputFolder | None]:
-    """Give the output folder of a job, None without ``--out``; it is there when the block has ended well.
+    """Yield the output folder of a job, None without ``--out``; it is published when the block succeeds.
 
     Args:
         command: the name of the job.
         options: its options.
-        sharding: to processes, of which only the first one has the folder.
+        sharding: how processes share the rows; only the first process has the folder.
 
     Raises:
-        click.exceptions.Exit: with 130 after Ctrl-C, and likewise after other signals; standard error then
-            has the command that resumes.
-        ValueError, OSError: as `OutputFolder` and the block; a full disk keeps the checkpoint before it.
+        click.exceptions.Exit: with code 130 after Ctrl-C, and similarly after other signals; the command to
+            resume is printed on standard error.
+        ValueError, OSError: from `OutputFolder` and the block; if the disk is full, the last checkpoint
+            stays.
 
     """
     output = options.output
@@ -55,17 +56,17 @@ def running_job(
             yield folder
     except KeyboardInterrupt as interrupt:
         place = f" {interrupt}" if str(interrupt) else ""
-        say(f"Interrupted{place}: {_how_to_go_on(command, options, folder)}")
+        say(f"Interrupted{place}: {_how_to_resume(command, options, folder)}")
         raise click.exceptions.Exit(exit_code()) from None
     except OSError as error:
         if folder is None:
             raise
         what = f"{printable(str(folder.path))} cannot be written ({error})"
-        raise OSError(f"{what}: {_how_to_go_on(command, options, folder)}") from error
+        raise OSError(f"{what}: {_how_to_resume(command, options, folder)}") from error
 
 
 def _opened_folder(command: str, options: JobOptions, stack: ExitStack) -> OutputFolder | None:
-    """Return the folder, held until the end of the stack."""
+    """Return the folder, locked until the stack unwinds."""
     output = options.output
     if output.tensorboard is not None:
         require("`--tensorboard`", "tensorboard")
@@ -78,7 +79,7 @@ def _opened_folder(command: str, options: JobOptions, stack: ExitStack) -> Outpu
 
 
 def _check_apart(options: JobOptions, out: Path) -> None:
-    """Raise a `ValueError` where the folder would replace what the job reads, or be a part of it."""
+    """Raise a `ValueError` if the folder would replace what the job reads, or lie inside it."""
     context = click.get_current_context(silent=True)
     inputs = {
         "RATINGS": options.ratings,
@@ -92,14 +93,12 @@ def _check_apart(options: JobOptions, out: Path) -> None:
     check_apart(f"--out {printable(str(out))}", out, logs, may_lie_in_them=True)
 
 
-def _how_to_go_on(command: str, options: JobOptions, folder: OutputFolder | None) -> str:
+def _how_to_resume(command: str, options: JobOptions, folder: OutputFolder | None) -> str:
     if folder is not None and folder.holds_checkpoint:
-        return (
-            f"what was done up to the last checkpoint is kept; resume with\n  {_resuming(command, options)}"
-        )
+        return f"the work up to the last checkpoint is kept; resume with\n  {_resuming(command, options)}"
     if folder is not None and options.completion.fit.checkpoint_every != 0:
-        return "there was no checkpoint yet, so nothing is kept."
-    return "nothing is kept; with --out FOLDER and checkpoints it would be."
+        return "nothing is kept, as there was no checkpoint yet."
+    return "nothing is kept; with --out FOLDER and checkpoints, the job could be resumed."
 
 
 def _resuming(command: str, options: JobOptions) -> str:

@@ -36,19 +36,19 @@ def measure(
     relevant_from: float | None = None,
     sharding: RowSharding = WHOLE,
 ) -> Evaluation:
-    """Return how good a model is on ``test``, compared with the mean and ``biases`` of its training ratings.
+    """Measure a model on ``test``, compared with the mean and the biases of its training ratings.
 
-    Where processes share the rows, all of it is of the rows of this process, see
-    `dmf_fast.distributed.evaluation.local_predictor`, and the result is of all.
+    If processes share the rows, each passes its own rows (see
+    `dmf_fast.distributed.evaluation.local_predictor`), and the result covers all of them.
 
     Args:
         predictor: the model.
-        two_factors: the same, for recommendations.
-        seen: what it was trained on, without the values.
-        biases: fitted to what it was trained on.
-        test: -1 for ids that are unknown.
-        top_k: how many recommendations are measured; None for none.
-        relevant_from: the least value of a relevant rating.
+        two_factors: the same model, for recommendations.
+        seen: the places of its training ratings.
+        biases: fitted to its training ratings.
+        test: the test ratings, with index -1 for unknown ids.
+        top_k: how many recommendations to measure; None to measure none.
+        relevant_from: the lowest value of a relevant rating.
         sharding: how processes share the rows.
 
     """
@@ -80,8 +80,8 @@ def fitted_biases(
 ) -> tuple[Biases, dict[str, float | None]]:
     """Return the biases of ``trained_on``, and the validation RMSE of both baselines over all folds.
 
-    A model that begins with the biases brings them. Else their shrinkage is chosen by the validation entries,
-    where there are any, as the model's best step is.
+    A model that starts from biases already has them. Otherwise the validation entries, if any, choose the
+    shrinkage, just as they choose the best step of the model.
     """
     parts = [(train, HeldOut.of(validation)) for train, validation in folds if validation is not None]
     if not parts:

@@ -1,4 +1,4 @@
-"""The options of every command: those of the job itself, and what is read, written and shown."""
+"""The options of every command: those of the job itself, and of its input and output."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from dmf_fast.tuning.options import TuningOptions
 
 Unknown = Literal["mean", "nan", "raise"]
 Job = TypeVar("Job", bound="JobOptions")
-_MOST_DEPTH = 100  # of factors; none that is deeper trains
+_MOST_DEPTH = 100  # number of factors; nothing deeper trains
 
 
-_RATINGS = CompletionOptions().changed({"checkpoint_every": 50})  # of some hundred steps, which take seconds
+_RATINGS = CompletionOptions().changed(
+    {"checkpoint_every": 50}
+)  # out of a few hundred steps, which take seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,15 +28,18 @@ class TableOptions(Options):
 
     columns: Annotated[
         str | None,
-        Option("Row, column, value columns by name or position: user,item,rating.", none="recognized"),
+        Option(
+            "Columns for row, column and value, by name or position: user,item,rating.", none="recognized"
+        ),
     ] = None
-    separator: Annotated[str | None, Option("Separator of a text table; \\t is a tab.", none="sniffed")] = (
+    separator: Annotated[str | None, Option("Separator of a text table; \\t is a tab.", none="detected")] = (
         None
     )
     encoding: Annotated[
-        str | None, Option("Encoding of a text table, such as latin-1.", none="UTF-8, or by its mark")
+        str | None,
+        Option("Encoding of a text table, such as latin-1.", none="UTF-8, or as its byte order mark says"),
     ] = None
-    strict: Annotated[bool, Option("Stop at the first bad row, instead of skipping it.")] = False
+    strict: Annotated[bool, Option("Stop at the first bad row instead of skipping it.")] = False
 
     def read_options(
         self,
@@ -43,7 +48,7 @@ class TableOptions(Options):
         dtype: Literal["float32", "float64"] = "float32",
         times: bool = False,
     ) -> ReadOptions:
-        """Return how to read a file whose ids are text where ``text_ids`` says so."""
+        """Return how to read a file; ``text_ids`` says whether row and column ids are text."""
         return ReadOptions(
             columns=None if self.columns is None else [name.strip() for name in self.columns.split(",")],
             separator=self.separator,
@@ -57,48 +62,55 @@ class TableOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class EntryOptions(TableOptions):
-    """What ratings become as the entries of a matrix."""
+    """How ratings become entries of a matrix."""
 
     duplicates: Annotated[
-        Literal["error", "first", "last", "mean", "sum"], Option("What a pair that stands twice becomes.")
+        Literal["error", "first", "last", "mean", "sum"],
+        Option("What to do with a pair that occurs more than once."),
     ] = "error"
-    dtype: Annotated[Literal["float32", "float64"], Option("Of the values and the model.")] = "float32"
+    dtype: Annotated[Literal["float32", "float64"], Option("Type of the values and the model.")] = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions(EntryOptions):
-    """What is trained, validated and tested on."""
+    """The training, validation and test data."""
 
-    test: Annotated[Path | None, Option("File of test ratings; it chooses nothing.")] = None
+    test: Annotated[Path | None, Option("File of test ratings, which are only measured.")] = None
     validation: Annotated[
-        Path | None, Option("File of ratings that choose the best step.", none="a part of RATINGS")
+        Path | None,
+        Option(
+            "File of validation ratings, which choose the model and its best step.", none="part of RATINGS"
+        ),
     ] = None
     split: Annotated[
-        Literal["random", "time"], Option("Which part of RATINGS is kept aside; time: the latest.")
+        Literal["random", "time"],
+        Option("Which part of RATINGS is held out for validation; time: the latest."),
     ] = "random"
     top_k: Annotated[
-        int | None, Option("Measure the first so many recommendations on the test ratings, too.", least=1)
+        int | None, Option("Also measure the first K recommendations on the test ratings.", least=1)
     ] = None
     relevant_from: Annotated[
         float | None,
-        Option("With --top-k: the least value of a relevant test rating.", none="all are relevant"),
+        Option("With --top-k: the lowest value of a relevant test rating.", none="all are relevant"),
     ] = None
     unknown: Annotated[
         Unknown,
         Option(
-            "Test pairs with an id that RATINGS lacks: mean (plus known bias), nan (left out of the test "
+            "Test pairs with an id not in RATINGS: mean (plus known bias), nan (excluded from the test "
             "RMSE) or raise."
         ),
     ] = "mean"
-    cache: Annotated[Path | None, Option("Folder that keeps RATINGS ready for the next time.")] = None
+    cache: Annotated[Path | None, Option("Folder that caches RATINGS for the next run.")] = None
     reproducible: Annotated[
-        bool, Option("Of row blocks: results that do not depend on the number of processes, bit by bit.")
+        bool, Option("With row blocks: bit-identical results for any number of processes.")
     ] = False
 
     def check(self, validation_fraction: float) -> None:
-        """Raise a `ValueError` where options contradict one another."""
+        """Raise a `ValueError` if options contradict one another."""
         if self.validation is not None and validation_fraction:
-            raise ValueError("--validation and --validation-fraction exclude one another: give one of them")
+            raise ValueError(
+                "--validation and --validation-fraction are mutually exclusive: give one of them"
+            )
         if self.split == "time" and not validation_fraction:
             raise ValueError("--split time needs a --validation-fraction above 0 and no --validation")
         if self.test is None and self.top_k is not None:
@@ -106,63 +118,63 @@ class DataOptions(EntryOptions):
         check_relevance(self.top_k, self.relevant_from)
 
     def check_of_blocks(self) -> None:
-        """Raise a `ValueError` where an option makes no sense for row blocks."""
+        """Raise a `ValueError` if an option makes no sense for row blocks."""
         if self.cache is not None:
-            raise ValueError("--cache must be left out for row blocks, which are ready already")
+            raise ValueError("--cache must be omitted for row blocks, which need no cache")
         if self.split == "time":
             raise ValueError("--split must be random for row blocks, which have no times, got time")
 
     def check_without_ratings(self) -> None:
-        """Raise a `ValueError` where an option makes no sense for the paper's setting."""
+        """Raise a `ValueError` if an option makes no sense for the paper's setting."""
         for name in ("test", "validation", "cache"):
             if getattr(self, name) is not None:
-                raise ValueError(f"--{name} needs RATINGS: the paper's setting draws its own entries")
+                raise ValueError(f"--{name} needs RATINGS: the paper's setting generates its own entries")
         if self.split == "time":
             raise ValueError("--split time needs RATINGS with times: the paper's setting has none")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions(Options):
-    """What a job leaves and shows, and how it resumes after an interruption."""
+    """What a job writes and shows, and how it resumes after an interruption."""
 
-    out: Annotated[Path | None, Option("Folder to write the model and the results to.")] = None
-    overwrite: Annotated[bool, Option("Replace the folder --out.")] = False
-    resume: Annotated[bool, Option("Go on with an interrupted run of the same --out.")] = False
+    out: Annotated[Path | None, Option("Folder for the model and the results.")] = None
+    overwrite: Annotated[bool, Option("Replace the folder --out if it exists.")] = False
+    resume: Annotated[bool, Option("Resume an interrupted run with the same --out.")] = False
     tensorboard: Annotated[Path | None, Option("Folder to log the training to for TensorBoard.")] = None
-    threads: Annotated[int | None, Option("Threads to use.", least=1, none="torch's")] = None
-    show_config: Annotated[bool, Option("Print all options as YAML for --config, and do nothing.")] = False
+    threads: Annotated[int | None, Option("Threads to use.", least=1, none="as torch chooses")] = None
+    show_config: Annotated[bool, Option("Print all options as YAML for --config, and exit.")] = False
     as_json: Annotated[bool, Option("Print one JSON object instead of a table.", key="json")] = False
-    quiet: Annotated[bool, Option("No progress.")] = False
+    quiet: Annotated[bool, Option("Show no progress.")] = False
 
     def check(self) -> None:
-        """Raise a `ValueError` where options contradict one another."""
+        """Raise a `ValueError` if options contradict one another."""
         if self.out is None and (self.resume or self.overwrite):
             raise ValueError("--resume and --overwrite need --out: name a folder")
         if self.resume and self.overwrite:
-            raise ValueError("--resume and --overwrite exclude one another: give one of them")
+            raise ValueError("--resume and --overwrite are mutually exclusive: give one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobOptions(Options):
     """The options of a job that trains on ratings.
 
-    ``given`` has those that are not defaults, by their keys.
+    ``given`` holds the options that were set, by key.
     """
 
     ratings: Annotated[
         Path | None,
         Option(
             "File of (row, column, value): text, Parquet, .mtx or .npz; a folder or a .zip of them; or - for "
-            "standard input. Without it the paper's setting runs.",
+            "standard input. Without it, the paper's setting runs.",
             argument="RATINGS",
         ),
     ] = None
     preset: Annotated[
         Literal["best", "fast"],
-        Option("What the other options are by default; fast: depth 2 by L-BFGS, in a fraction of the time."),
+        Option("Defaults of the other options; fast: depth 2 with L-BFGS, in a fraction of the time."),
     ] = "best"
     depth: Annotated[
-        str, Option("Number of factors, or several: 2,3; auto: as validation entries choose.")
+        str, Option("Number of factors, or several such as 2,3; auto: chosen by the validation entries.")
     ] = "auto"
     clip: Annotated[bool, Option("Clip predictions to the range of RATINGS.")] = True
     data: DataOptions = DataOptions()
@@ -172,7 +184,7 @@ class JobOptions(Options):
 
     @classmethod
     def of(cls: type[Job], values: Mapping[str, Any]) -> Job:
-        """Return the defaults of the job with these values; a `ValueError` says where they do not fit."""
+        """Return the defaults of the job with these values; raise a `ValueError` if they conflict."""
         job = cls._defaults(values).changed(values)
         if job.data.validation is not None and "validation_fraction" not in values:
             job = job.changed({"validation_fraction": 0.0})
@@ -194,7 +206,7 @@ class JobOptions(Options):
 
     @property
     def depths(self) -> tuple[int | Literal["auto"], ...]:
-        """The depths to train, one model each."""
+        """The depths to train: one model for each."""
         if self.depth == "auto":
             return ("auto",)
         try:
@@ -203,13 +215,13 @@ class JobOptions(Options):
             depths = ()
         if not depths or min(depths) < 1 or max(depths) > _MOST_DEPTH or len(set(depths)) != len(depths):
             raise ValueError(
-                f"--depth must be auto, a whole number from 1 to {_MOST_DEPTH}, or different ones "
+                f"--depth must be auto, an integer from 1 to {_MOST_DEPTH}, or distinct ones "
                 f"such as 2,3, got {self.depth!r}"
             )
         return depths
 
     def completion_of(self, depth: int | Literal["auto"]) -> CompletionOptions:
-        """Return what these options mean for the training of one depth."""
+        """Return the options for training one depth."""
         fit = replace(
             self.completion.fit,
             progress=False if self.output.quiet else None,
@@ -218,8 +230,8 @@ class JobOptions(Options):
         return replace(self.completion, depth=depth, fit=fit)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what decides the numbers of a run, ready for JSON: a resumed run must agree with it."""
-        # The rest may differ between a run and the one that resumes it.
+        """Return the options that determine the results, ready for JSON: a resumed run must have the same."""
+        # All other options may change when a run is resumed.
         free = {"cache", "checkpoint_every"} | self.output.values().keys() - {"threads"}
         return {
             key: str(value) if isinstance(value, Path) else value
@@ -228,7 +240,7 @@ class JobOptions(Options):
         }
 
     def check(self) -> None:
-        """Raise a `ValueError` where options contradict one another."""
+        """Raise a `ValueError` if options contradict one another."""
         for depth in self.depths:
             self.completion_of(depth).check_depth()
         if self.ratings is None:
@@ -240,14 +252,14 @@ class JobOptions(Options):
         self.data.check(self.completion.validation_fraction)
         self.output.check()
         if self.output.resume and self.completion.fit.checkpoint_every == 0:
-            raise ValueError("--resume needs checkpoints: leave --checkpoint-every above 0")
+            raise ValueError("--resume needs checkpoints: set --checkpoint-every above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompleteOptions(JobOptions):
     """Complete a matrix of ratings: train one model per depth and report how well it does.
 
-    Without RATINGS the paper's own setting runs: rank 5, 100 x 100, 2,000 entries, depths 2 and 3.
+    Without RATINGS, the paper's own setting runs: rank 5, 100 x 100, 2,000 entries, depths 2 and 3.
     """
 
     @classmethod
@@ -258,8 +270,8 @@ class CompleteOptions(JobOptions):
 PAPER_JOB = CompleteOptions(
     depth="2,3",
     clip=False,
-    completion=PAPER.changed({"checkpoint_every": 1000}),  # of thousands of steps of less than a millisecond
-    output=OutputOptions(threads=1),  # twice as fast as two at this size
+    completion=PAPER.changed({"checkpoint_every": 1000}),  # of thousands, each below a millisecond
+    output=OutputOptions(threads=1),  # at this size, twice as fast as two
 )
 """What ``dmf-fast complete`` does without RATINGS."""
 
@@ -268,10 +280,10 @@ PAPER_JOB = CompleteOptions(
 class TuneOptions(JobOptions):
     """Search for the settings with the best validation RMSE, and train with them as complete does.
 
-    Searched for are --weight-decay, --bias-weight-decay, --degree-exponent and --hidden, unless they are
-    given, and --depth where several are: --depth 2,3. The first trial has the defaults of complete,
-    so that tuning is never worse. config.yaml in --out then has the best settings. --parallel tries several
-    at once, and machines that name one --journal share the search.
+    The search covers --weight-decay, --bias-weight-decay, --degree-exponent and --hidden, unless they are
+    given, and --depth if several are given: --depth 2,3. The first trial uses the defaults of complete, so
+    that tuning never does worse. config.yaml in --out holds the best settings. --parallel runs several
+    trials at once, and machines with the same --journal share the search.
     """
 
     ratings: Annotated[Path, Option("File of ratings, as for dmf-fast complete.", argument="RATINGS")]
@@ -280,18 +292,18 @@ class TuneOptions(JobOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions(EntryOptions):
-    """Deal the rows of ratings of any size to blocks, for training on many processes.
+    """Distribute the rows of ratings of any size over blocks, for training with many processes.
 
-    The blocks have equally many rows, but perhaps one, and nearly equally many ratings. The disk of --out
-    holds what --memory does not: as much as twice the ratings, for a while.
+    All blocks but possibly one have the same number of rows, and nearly the same number of ratings. What
+    exceeds --memory goes to the disk of --out: temporarily up to twice the size of the ratings.
     """
 
     ratings: Annotated[Path, Option("File of ratings, as for dmf-fast complete.", argument="RATINGS")]
     out: Annotated[Path | None, Option("Folder to write, such as ratings.blocks.")] = None
-    blocks: Annotated[int, Option("How many, at most one a row.", least=1)] = 64
-    memory: Annotated[int, Option("Megabytes to aim at; 100 million ratings need 2000.", least=400)] = 2000
-    threads: Annotated[int | None, Option("Threads to use.", least=1, none="one a processor")] = None
-    overwrite: Annotated[bool, Option("Replace the folder --out.")] = False
+    blocks: Annotated[int, Option("Number of blocks, at most one per row.", least=1)] = 64
+    memory: Annotated[int, Option("Target in megabytes; 100 million ratings need 2000.", least=400)] = 2000
+    threads: Annotated[int | None, Option("Threads to use.", least=1, none="one per processor")] = None
+    overwrite: Annotated[bool, Option("Replace the folder --out if it exists.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,7 +312,7 @@ class ModelOptions(Options):
 
     folder: Annotated[Path, Option("Folder that dmf-fast complete or tune has written.", argument="MODEL")]
     depth: Annotated[
-        int | None, Option("Which model, where the folder holds several.", least=1, none="the best")
+        int | None, Option("Which model, if the folder holds several.", least=1, none="the best")
     ] = None
 
 
@@ -308,18 +320,18 @@ class ModelOptions(Options):
 class EvaluateOptions(TableOptions, ModelOptions):
     """Measure a trained model on test ratings: RMSE, MAE, calibration and, with --top-k, rankings.
 
-    The mean and the biases of its training ratings are compared with it; pairs with unknown ids are shown
-    apart.
+    It is compared with the mean and the biases of its training ratings; pairs with unknown ids are shown
+    separately.
     """
 
-    test: Annotated[Path, Option("File of test ratings, as RATINGS of dmf-fast complete.", argument="TEST")]
+    test: Annotated[Path, Option("File of test ratings, as for dmf-fast complete.", argument="TEST")]
     ratings: Annotated[
         Path | None,
-        Option("File that was trained on, for the baselines.", none="those kept in MODEL"),
+        Option("File of the training ratings, for the baselines.", none="as stored in MODEL"),
     ] = None
-    top_k: Annotated[int | None, Option("Measure the first so many recommendations, too.", least=1)] = None
+    top_k: Annotated[int | None, Option("Also measure the first K recommendations.", least=1)] = None
     relevant_from: Annotated[
-        float | None, Option("The least value of a relevant test rating.", none="all are relevant")
+        float | None, Option("The lowest value of a relevant test rating.", none="all are relevant")
     ] = None
     as_json: Annotated[bool, Option("Print one JSON object instead of tables.", key="json")] = False
 
@@ -330,9 +342,9 @@ class EvaluateOptions(TableOptions, ModelOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(TableOptions, ModelOptions):
-    """Predict the value at every pair of a file; the order of the file is kept.
+    """Predict the value of every pair of a file, in the order of the file.
 
-    The column known says where both ids are known; elsewhere the prediction is a fallback.
+    The column known says whether both ids are known; otherwise the prediction is a fallback.
     """
 
     pairs: Annotated[
@@ -341,11 +353,11 @@ class PredictOptions(TableOptions, ModelOptions):
     out: Annotated[Path | None, Option("File to write, .csv or .parquet.", none="CSV on standard output")] = (
         None
     )
-    unknown: Annotated[Unknown, Option("Pairs with an unknown id: mean (plus known bias), nan or raise.")] = (
-        "mean"
-    )
+    unknown: Annotated[
+        Unknown, Option("What to predict for pairs with an unknown id: mean (plus known bias), nan or raise.")
+    ] = "mean"
     columns: Annotated[
-        str | None, Option("Row and column by name or position: user,item.", none="recognized")
+        str | None, Option("Columns for row and column, by name or position: user,item.", none="recognized")
     ] = None
     overwrite: Annotated[bool, Option("Replace the file --out.")] = False
 
@@ -354,30 +366,30 @@ class PredictOptions(TableOptions, ModelOptions):
 class RecommendOptions(ModelOptions):
     """Recommend to USER the items with the highest predictions among those not in the ratings.
 
-    --all and --users FILE recommend to many, into a file; --similar ITEM shows items like one.
+    --all and --users FILE write recommendations for many users to a file; --similar ITEM shows similar items.
     """
 
     user: Annotated[
         str | None,
-        Option("Id of the row, as in the ratings; after -- where it begins with -.", argument="USER"),
+        Option("Id of the row, as in the ratings; put -- before an id that begins with -.", argument="USER"),
     ] = None
-    all_users: Annotated[bool, Option("Recommend to every row, into the file --out.", key="all")] = False
+    all_users: Annotated[bool, Option("Recommend to every row, and write the file --out.", key="all")] = False
     users: Annotated[
-        Path | None, Option("File with one id of a row a line, to recommend to these, into --out.")
+        Path | None, Option("File with one row id per line: recommend to these, and write --out.")
     ] = None
-    similar: Annotated[str | None, Option("Id of a column: show those most similar to it, for no user.")] = (
-        None
-    )
+    similar: Annotated[str | None, Option("Id of a column: show the columns most similar to it.")] = None
     candidates: Annotated[
         str | None,
-        Option("Recommend only these items: ids separated by commas, or @FILE with one a line.", none="all"),
+        Option(
+            "Recommend only these items: ids separated by commas, or @FILE with one per line.", none="all"
+        ),
     ] = None
     exclude: Annotated[
         str | None, Option("Recommend none of these items: ids or @FILE, as for --candidates.")
     ] = None
-    count: Annotated[int, Option("How many columns.", least=1)] = 10
-    seen: Annotated[bool, Option("Recommend what is in the ratings, too.")] = False
-    out: Annotated[Path | None, Option("File of --all or --users, .csv or .parquet.")] = None
+    count: Annotated[int, Option("Number of columns.", least=1)] = 10
+    seen: Annotated[bool, Option("Also recommend what is in the ratings.")] = False
+    out: Annotated[Path | None, Option("File for --all or --users, .csv or .parquet.")] = None
     overwrite: Annotated[bool, Option("Replace the file --out.")] = False
     as_json: Annotated[bool, Option("Print one JSON object instead of a table.", key="json")] = False
 
@@ -393,7 +405,8 @@ class ExportOptions(ModelOptions):
         Path, Option("File to write, .npz or .safetensors; or a folder, .parquet.", argument="OUT")
     ]
     rank: Annotated[
-        int | None, Option("Width of the two factors, the closest of that rank.", least=1, none="all")
+        int | None,
+        Option("Width of the two factors: the best approximation of that rank.", least=1, none="all"),
     ] = None
     overwrite: Annotated[bool, Option("Replace OUT.")] = False
 
@@ -412,25 +425,25 @@ class ReportOptions(Options):
 class ReproduceOptions(Options):
     """Reproduce the experiments of the papers and write a page with a verdict on every claim.
 
-    The page is report.html in the folder --out, and results.json has the same for machines. A claim that is
+    The page is report.html in the folder --out; results.json holds the same for machines. A claim that is
     not reproduced is a result, not an error.
     """
 
     target: Annotated[
         str, Option("An experiment, such as entries or movielens; or all.", argument="TARGET")
     ] = "all"
-    quick: Annotated[bool, Option("Fewer seeds and steps: a first look in minutes.")] = False
+    quick: Annotated[bool, Option("Fewer seeds and steps: a first look within minutes.")] = False
     paper_size: Annotated[
         bool,
         Option(
-            "Matrix sensing with matrices of the paper's size, 100 × 100 instead of 50 × 50: about 2 hours "
+            "Matrix sensing at the paper's size, 100 × 100 instead of 50 × 50: about 2 hours "
             "instead of 4 minutes on 2 cores, and 3 GB of memory."
         ),
     ] = False
     out: Annotated[
         Path | None,
         Option(
-            "Folder of the page; started again, no finished run is repeated.",
+            "Folder of the page; a repeated command skips finished runs.",
             none="runs/paper; with --quick runs/paper-quick, with --paper-size runs/paper-size",
         ),
     ] = None
@@ -441,14 +454,14 @@ class ReproduceOptions(Options):
             none="ml-100k in the folder DMF_FAST_DATA",
         ),
     ] = None
-    threads: Annotated[int | None, Option("Threads to use.", least=1, none="torch's")] = None
+    threads: Annotated[int | None, Option("Threads to use.", least=1, none="as torch chooses")] = None
     as_json: Annotated[bool, Option("Print one JSON object instead of a table.", key="json")] = False
-    quiet: Annotated[bool, Option("No progress bar.")] = False
+    quiet: Annotated[bool, Option("Show no progress bar.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class InfoOptions(Options):
-    """Print what a trained folder holds; without one, versions, instruction set, threads and CUDA."""
+    """Print what a trained folder contains; without one, versions, instruction set, threads and CUDA."""
 
     folder: Annotated[
         Path | None, Option("Folder that dmf-fast complete or tune has written.", argument="MODEL")
@@ -456,6 +469,6 @@ class InfoOptions(Options):
 
 
 def check_relevance(top_k: int | None, relevant_from: float | None) -> None:
-    """Raise a `ValueError` where it is said which recommendations are relevant, but none are measured."""
+    """Raise a `ValueError` if relevance is set but no recommendations are measured."""
     if top_k is None and relevant_from is not None:
         raise ValueError("--relevant-from needs --top-k: how many recommendations to measure")

@@ -1,4 +1,4 @@
-"""What a job leaves in its folder: models, ids, baseline, history, metrics, settings, card and page."""
+"""Writes the folder of a job: models, ids, baseline, history, metrics, settings, model card and page."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import torch
 from dmf_fast.cli.baseline import save_biases
 from dmf_fast.cli.config import config_text
 from dmf_fast.cli.options import JobOptions
-from dmf_fast.cli.page import CONFIG, HISTORY, METRICS, PAGE, Served, page_of
+from dmf_fast.cli.output_folder import CONFIG, HISTORY, METRICS, PAGE
 from dmf_fast.cli.problem import CompletionProblem
 from dmf_fast.cli.streams import say
 from dmf_fast.cli.summary import metrics_of
 from dmf_fast.completion import CompletedMatrix
+from dmf_fast.data import IdMap
 from dmf_fast.distributed import RowBlocks
 from dmf_fast.distributed.trained_shards import fill_trained_folder_of_shards
 from dmf_fast.evaluation import Biases
@@ -44,9 +45,9 @@ def write_output(
     biases: Biases,
     results: dict[str, Any],
 ) -> None:
-    """Write all that ``dmf-fast complete --out`` leaves into a folder that is to be published.
+    """Write everything that ``dmf-fast complete --out`` produces into a folder that is about to be published.
 
-    Where processes share the rows, all of them call it, and the first one has the folder.
+    If processes share the rows, all of them call it, and the first one has the folder.
     """
     best_first = sorted(zip(models, predictors, strict=True), key=lambda pair: pair[0].merit)
     best_predictors = [predictor for _, predictor in best_first]
@@ -62,11 +63,9 @@ def write_output(
     card = model_card(_card(options, problem, *best_first[0], results))
     observed.sharding.together(lambda: _write_the_rest(target, options, models, results, card))
     if problem.row_ids is None:
-        say(f"{PAGE} is left out, as a process may have some of the rows only; `dmf-fast report` writes it.")
+        say(f"{PAGE} is skipped for row blocks, which may not fit one process; `dmf-fast report` writes it.")
     elif target is not None:
-        best = best_predictors[0]
-        served = Served(best, collapse(best.model), problem.row_ids, problem.column_ids, seen)
-        _write_page(target, served, options)
+        _write_page(target, options, best_predictors[0], problem.row_ids, problem.column_ids, seen)
 
 
 def _write_the_rest(
@@ -76,7 +75,7 @@ def _write_the_rest(
     results: dict[str, Any],
     card: str,
 ) -> None:
-    """Write what people read, where this process has the folder."""
+    """Write the files that people read, in the process that has the folder."""
     if target is None:
         return
     histories = {_name(completed): completed.history for completed in models}
@@ -86,27 +85,37 @@ def _write_the_rest(
     (target / CARD).write_text(card, encoding="utf-8")
 
 
-def _write_page(target: Path, served: Served, options: JobOptions) -> None:
-    """Write the page, or say why it could not be written: the model matters more."""
+def _write_page(
+    target: Path,
+    options: JobOptions,
+    best: Predictor,
+    row_ids: IdMap,
+    column_ids: IdMap,
+    seen: SeenColumns,
+) -> None:
+    """Write the page; a failure is only a warning, as the model matters more."""
+    from dmf_fast.cli import page  # here, as Jinja2 is only needed with a folder
+
     assert options.output.out is not None
     if not is_installed("matplotlib"):
         say(f"{PAGE} has no figures: {missing('the figure', 'matplotlib')}", quiet=options.output.quiet)
     try:
-        page = page_of(target, served, place_of(options.output.out).name)
-        (target / PAGE).write_text(page, encoding="utf-8")
+        served = page.Served(best, collapse(best.model), row_ids, column_ids, seen)
+        text = page.page_of(target, served, place_of(options.output.out).name)
+        (target / PAGE).write_text(text, encoding="utf-8")
     except Exception as error:
         (target / PAGE).unlink(missing_ok=True)
-        say(f"Warning: {PAGE} could not be written ({short_reason(error)}); dmf-fast report writes it again.")
+        say(f"Warning: {PAGE} could not be written ({short_reason(error)}); dmf-fast report tries again.")
 
 
 def _name(completed: CompletedMatrix) -> str:
-    """Return what a model is called among those of a job."""
+    """Return the name of a model among those of a job."""
     depth = completed.options.depth
     return depth if isinstance(depth, str) else f"depth {depth}"
 
 
 def history_table(histories: Mapping[str, History]) -> pa.Table:
-    """Return the histories of all searches, one below the other, with a column ``model`` in front."""
+    """Return the histories of all models in one table, with a first column ``model``."""
     tables = [
         history.table.add_column(0, "model", pa.array([name] * history.table.num_rows, pa.string()))
         for name, history in histories.items()
@@ -140,11 +149,11 @@ def _card(
 
 
 def _settings(options: JobOptions, best: CompletedMatrix) -> dict[str, Any]:
-    """Return the options that were given, with the width that was found."""
+    """Return the options that are set, with the width that was found."""
     given = {name: value for name, value in options.fingerprint().items() if value is not None}
     return given | ({"hidden": f"auto: {best.widths[-1].width}"} if best.widths else {})
 
 
 def _choices(completed: CompletedMatrix) -> dict[str, float]:
-    """Return the validation RMSE of what was chosen among, by name."""
+    """Return the validation RMSE of the candidates, by name."""
     return {one.name: one.validation_rmse for one in completed.candidates if one.validation_rmse is not None}

@@ -1,4 +1,4 @@
-"""The folder that a job leaves behind: whole or not there at all, and of one job at a time."""
+"""The output folder of a job: complete or absent, and written by one job at a time."""
 
 from __future__ import annotations
 
@@ -20,25 +20,28 @@ from dmf_fast.files.reading import reading
 from dmf_fast.files.records import load_record, save_record
 from dmf_fast.serving.trained_folder import refuse_foreign
 
+PAGE = "report.html"
+METRICS, HISTORY, CONFIG = "metrics.json", "history.parquet", "config.yaml"
+
 
 class _Settings(msgspec.Struct, forbid_unknown_fields=True):
-    """What an interrupted job has left about itself."""
+    """What an interrupted job recorded about itself."""
 
     overwrite: bool = False
     description: dict[str, Any] = {}
 
 
 class OutputFolder:
-    """A folder of results, there when it is whole, and what the job that makes it keeps meanwhile.
+    """A folder of results, which appears once it is complete, and what its job keeps meanwhile.
 
-    ``NAME.partial/checkpoints`` keeps what an interrupted job resumes from, and the settings of the job.
+    ``NAME.partial/checkpoints`` holds the settings of a job, and the checkpoints from which it resumes.
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False, resume: bool = False) -> None:
         """Check that ``path`` may be written; nothing is created yet.
 
-        Raises `ValueError` where it is a file, holds something already or an interrupted job is in the way,
-        and `FileExistsError` where it holds what no job has left, which is never replaced.
+        Raises a `ValueError` if it is a file, is not empty, or an interrupted job is in the way, and a
+        `FileExistsError` if it holds files that no job wrote, which are never replaced.
         """
         self.path = place_of(path)
         if not self.path.name:
@@ -50,32 +53,32 @@ class OutputFolder:
         self._results: Path | None = None
         self._record = self._kept / "settings.json"
         self._resume = resume
-        # An interrupted job that was to overwrite still is.
+        # An interrupted job that was told to overwrite still does.
         self._overwrite = overwrite or (resume and self._recorded().overwrite)
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"--out {_shown(path)} is a file; name a folder")
         above = next(parent for parent in self.path.parents if parent.exists())
         if not (above.is_dir() and os.access(above, os.W_OK)):
             raise ValueError(
-                f"--out {_shown(path)} cannot be made: {_shown(above)} is a file or may not be written to"
+                f"--out {_shown(path)} cannot be created: {_shown(above)} is a file or is not writable"
             )
         self._check_path()
 
     @contextmanager
     def opened(self, description: dict[str, Any]) -> Iterator[None]:
-        """Hold the folder for a job of this description, and publish it when the job has ended well.
+        """Lock the folder for a job of this description, and publish it when the job succeeds.
 
-        Where the job fails, what it has written is removed, unless checkpoints make it worth resuming.
+        If the job fails, what it wrote is removed, unless there are checkpoints to resume from.
 
-        Raises `ValueError` where another job holds the folder, where an interrupted job was not to be
-        resumed, or where it had another description.
+        Raises a `ValueError` if another job holds the folder, if there is an interrupted job that should not
+        be resumed, or if that job had another description.
         """
         if self._work.is_symlink() or self._kept.is_symlink():
             raise ValueError(f"{_shown(self._work)} is, or holds, a link; remove that, or name another --out")
         before = self._work.exists()
         with locked(self._work):
             try:
-                self._check_path()  # another job may have ended meanwhile
+                self._check_path()  # another job may have finished meanwhile
                 if before:
                     self._check_partial()
                 self._begin(description)
@@ -94,7 +97,7 @@ class OutputFolder:
 
     @property
     def results(self) -> Path:
-        """The folder to write results into while the job runs; it appears when that has ended well."""
+        """The folder to write results into while the job runs; it is published when the job succeeds."""
         if self._results is None:
             self._results = self._writing.enter_context(self._published())
         return self._results
@@ -109,7 +112,7 @@ class OutputFolder:
                 raise FileExistsError(str(error)) from error
 
     def agree_on_data(self, digests: dict[str, str]) -> None:
-        """Note what data the job works on; a `ValueError` says where an interrupted job had other data."""
+        """Record the data of the job; raise a `ValueError` if the interrupted job had other data."""
         record = self._kept / "data.json"
         if record.exists():
             _compare(_loaded(record, dict[str, str]), digests, self._work)
@@ -117,7 +120,7 @@ class OutputFolder:
             save_record(record, digests)
 
     def checkpoint(self, name: str) -> Path:
-        """Return where the checkpoint called ``name`` lives while the job runs."""
+        """Return the folder of the checkpoint called ``name``, which exists while the job runs."""
         return self._kept / name
 
     @property
@@ -127,7 +130,7 @@ class OutputFolder:
         return any(path for name in names for path in self._kept.rglob(name))
 
     def discard(self) -> None:
-        """Remove what the job has kept, checkpoints included."""
+        """Remove what the job kept, including checkpoints."""
         shutil.rmtree(self._kept, ignore_errors=True)
         with suppress(OSError):
             (self._work / LOCK).unlink()
@@ -138,19 +141,19 @@ class OutputFolder:
             return
         if not self._overwrite:
             done = (
-                "is complete already, there is nothing to resume"
+                "is already complete, there is nothing to resume"
                 if self._resume
                 else "exists and is not empty"
             )
             raise ValueError(f"--out {_shown(self.path)} {done}; name another folder or pass --overwrite")
         if not os.access(self.path, os.W_OK):
-            raise ValueError(f"--out {_shown(self.path)} may not be written to; name another folder")
+            raise ValueError(f"--out {_shown(self.path)} is not writable; name another folder")
         refuse_foreign(self.path)
 
     def _check_partial(self) -> None:
         names = {path.name for path in self._work.iterdir()} - {LOCK}
         kept = {path.name for path in self._kept.iterdir()} if self._kept.is_dir() else set()
-        # A job that was killed at once may have left the strays of its settings alone.
+        # A job that was killed right away may have left nothing but partial files of its settings.
         begun = self._record.is_file() or all(name.endswith(".partial") for name in kept)
         if names - {self._kept.name} or not begun:
             raise ValueError(
@@ -159,7 +162,7 @@ class OutputFolder:
         if self.holds_checkpoint and not (self._resume or self._overwrite):
             raise ValueError(
                 f"{_shown(self._work)} holds an interrupted run; pass --resume to resume it, or --overwrite "
-                "to begin anew"
+                "to start over"
             )
 
     def _begin(self, description: dict[str, Any]) -> None:
@@ -171,22 +174,22 @@ class OutputFolder:
         save_record(self._record, {"overwrite": self._overwrite, "description": plain(description)})
 
     def _recorded(self) -> _Settings:
-        """Return what an interrupted job recorded about itself, or the defaults if it recorded nothing."""
+        """Return what an interrupted job recorded about itself, or defaults if it recorded nothing."""
         return _loaded(self._record, _Settings) if self._record.is_file() else _Settings()
 
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Hold the folder that a job has left, so that no other job replaces it meanwhile.
+    """Lock the folder of a finished job, so that no other job replaces it meanwhile.
 
-    Raises a `ValueError` where another job holds it.
+    Raises a `ValueError` if another job holds it.
     """
     work = _work_of(place_of(path))
     with locked(work):
         try:
             yield
         finally:
-            if [entry.name for entry in work.iterdir()] == [LOCK]:  # else an interrupted job's
+            if [entry.name for entry in work.iterdir()] == [LOCK]:  # otherwise an interrupted job's
                 (work / LOCK).unlink()
                 work.rmdir()
 
@@ -196,7 +199,7 @@ def _work_of(path: Path) -> Path:
 
 
 def _loaded(path: Path, kind: Any) -> Any:
-    with reading(path, "a record of an interrupted run", "pass --overwrite to begin anew"):
+    with reading(path, "a record of an interrupted run", "pass --overwrite to start over"):
         return load_record(path, kind)
 
 
@@ -205,7 +208,7 @@ def _compare(before: dict[str, Any], now: dict[str, Any], work: Path) -> None:
     if difference is not None:
         raise ValueError(
             f"the interrupted run in {_shown(work)} is another job: {difference}; repeat the same "
-            "options, or pass --overwrite to begin anew"
+            "options, or pass --overwrite to start over"
         )
 
 

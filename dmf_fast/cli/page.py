@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from dmf_fast.checks import printable
 from dmf_fast.cli.config import parsed_yaml
+from dmf_fast.cli.output_folder import CONFIG, HISTORY, METRICS, PAGE
 from dmf_fast.cli.page_errors import error_topics, metrics_topic
 from dmf_fast.cli.page_topic import Topic
 from dmf_fast.data import IdMap
@@ -29,9 +30,6 @@ from dmf_fast.page.content import Picture, ResultTable
 from dmf_fast.page.rendering import page_environment, shown_duration, shown_number
 from dmf_fast.serving import Predictor, SeenColumns, TwoFactors, recommend
 from dmf_fast.training import History
-
-PAGE = "report.html"
-METRICS, HISTORY, CONFIG = "metrics.json", "history.parquet", "config.yaml"
 
 _EXAMPLES, _RECOMMENDED = 3, 10
 _OF_DEPTHS = {

@@ -1,4 +1,4 @@
-"""``dmf-fast predict``: predictions at the pairs of a file."""
+"""``dmf-fast predict``: predicts the values of pairs in a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dmf_fast.serving.trained_folder import TrainedFolder
 
 
 def predict(options: PredictOptions) -> None:
-    """Write the prediction at every pair of a file."""
+    """Write the prediction for every pair of a file."""
     if options.out is not None:
         inputs = {"MODEL": options.folder, "PAIRS": options.pairs}
         check_target(options.out, (".csv", ".parquet"), inputs, overwrite=options.overwrite)
@@ -44,7 +44,7 @@ def predict(options: PredictOptions) -> None:
 
 
 def _write(table: pa.Table, out: Path | None) -> None:
-    """Write a file whole or not at all, or CSV to standard output."""
+    """Write a file atomically, or CSV to standard output."""
     if out is None:
         csv.write_csv(_shown(table) if sys.stdout.isatty() else table, sys.stdout.buffer)
         sys.stdout.buffer.flush()
@@ -57,7 +57,7 @@ def _write(table: pa.Table, out: Path | None) -> None:
 
 
 def _shown(table: pa.Table) -> pa.Table:
-    """Return a table whose text a terminal only shows."""
+    """Return a table whose text is safe to print on a terminal."""
     for place, name in enumerate(("row", "column")):
         if is_text(table[name].type):
             ids = [printable(one) for one in table[name].to_pylist()]

@@ -1,4 +1,4 @@
-"""``dmf-fast prepare``: ratings of any size as row blocks."""
+"""``dmf-fast prepare``: turns ratings of any size into row blocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dmf_fast.data.blocks import prepare_blocks
 
 
 def prepare(options: PrepareOptions) -> None:
-    """Deal the rows of ratings to blocks."""
+    """Distribute the rows of ratings over blocks."""
     out = options.out
     if out is None:
         raise ValueError("prepare needs --out: name a folder to write, such as ratings.blocks")

@@ -1,4 +1,4 @@
-"""From files, or the synthetic matrix, to what a training run needs."""
+"""Files, or the synthetic matrix, as a completion problem."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class CompletionProblem:
     """What is trained on and measured against.
 
     Attributes:
-        observed: all ratings that may be learned from.
-        folds: parts of them to search on and parts that choose, see `dmf_fast.completion.validation_folds`.
-        test: the test ratings, -1 for an id that the ratings lack; None without any.
-        known_test: those of them whose ids are known, to be measured while training.
-        truth: the whole matrix, ``(m, n)``, where it is known.
-        row_ids: of the matrix; None where processes share the rows, whose ids are in the blocks.
+        observed: all training ratings.
+        folds: training and validation parts of them; see `dmf_fast.completion.validation_folds`.
+        test: the test ratings, with index -1 for ids without training ratings; None without any.
+        known_test: the test ratings whose ids are known, to be measured while training.
+        truth: the whole matrix, ``(m, n)``, if it is known.
+        row_ids: of the matrix; None for row blocks, which store the ids themselves.
         column_ids: of the matrix.
         source: what ``observed`` was read from.
-        bad_rows: what was skipped in all files.
-        seconds: of reading.
+        bad_rows: number of rows that were skipped, in all files.
+        seconds: time spent reading.
 
     """
 
@@ -52,33 +52,33 @@ class CompletionProblem:
 
     @property
     def row_count(self) -> int:
-        """How many rows the matrix has; row blocks may have places for more."""
+        """Number of rows of the matrix; row blocks may have room for more."""
         return self.observed.row_count
 
     @property
     def validation_count(self) -> int:
-        """How many entries validate, over all folds."""
+        """Number of validation entries, over all folds."""
         return sum(len(validation) for _, validation in self.folds if validation is not None)
 
 
 def load_problem(options: JobOptions) -> CompletionProblem:
-    """Read the files of ``options``, or draw the paper's matrix where it names none.
+    """Read the files of ``options``, or draw the paper's matrix if it names none.
 
-    Bad rows are shown on standard error. What cannot be used raises a `DataError`.
+    Bad rows are reported on standard error. Raises a `DataError` if a file cannot be used.
     """
     if options.data.reproducible:
-        raise ValueError("--reproducible needs row blocks: write them with dmf-fast prepare, or leave it out")
+        raise ValueError("--reproducible needs row blocks: write them with dmf-fast prepare, or omit it")
     return _synthetic_problem(options) if options.ratings is None else _Reader(options).problem()
 
 
 def echo_bad_rows(source: Path, bad_rows: BadRows) -> None:
-    """Show how many rows of a file were skipped, and the first ten, on standard error; nothing for none."""
+    """Print the number of skipped rows of a file, if any, and the first ten of them on standard error."""
     if bad_rows:
         say(f"{source}: {bad_rows}")
 
 
 def refuse_unknown(pairs: Pairs, known: NDArray[np.bool_], owner: str) -> None:
-    """Raise a `DataError` that names the first of ``pairs`` whose ids are not known to their ``owner``."""
+    """Raise a `DataError` that names the first of ``pairs`` with an id that ``owner`` does not have."""
     if not known.all():
         first = int(known.argmin())
         raise DataError(
@@ -88,7 +88,7 @@ def refuse_unknown(pairs: Pairs, known: NDArray[np.bool_], owner: str) -> None:
 
 
 def held_out(ratings: Ratings) -> HeldOut:
-    """Return ratings that are mapped to the ids of others, to measure on."""
+    """Return mapped ratings as test ratings."""
     rows, columns = ratings.rows.astype(np.int64), ratings.columns.astype(np.int64)
     return HeldOut(rows, columns, ratings.values.astype(np.float64))
 
@@ -152,7 +152,7 @@ class _Reader:
         return ratings
 
     def _others(self, path: Path | None, ratings: Ratings) -> Ratings | None:
-        """Return the ratings of another file by the indices of the first ones."""
+        """Return the ratings of another file, indexed like the first ones."""
         if path is None:
             return None
         text_ids = (ratings.row_ids.holds_text, ratings.column_ids.holds_text)
@@ -168,17 +168,19 @@ class _Reader:
         return mapped
 
     def _folds(self, ratings: Ratings, observed: Observations) -> list[Parts]:
-        """Return what is trained on during the search, and what chooses."""
+        """Return the folds of the search: training and validation entries."""
         options = self.options
         if options.data.validation is not None:
             others = self._others(options.data.validation, ratings)
             if others is None or not others.known.any():
-                raise DataError(f"{options.data.validation} has no pair of ids that {options.ratings} knows")
+                raise DataError(
+                    f"{options.data.validation} has no pair of ids that occur in {options.ratings}"
+                )
             return [(observed, self._observations(others.select(others.known)))]
         if options.data.split == "random":
             return validation_folds(observed, options.completion)
         if len(observed) != len(ratings):
-            raise DataError(f"{options.ratings} has pairs that stand twice; --split time needs each once")
+            raise DataError(f"{options.ratings} has duplicate pairs; --split time needs each pair once")
         train, validation = time_split(observed, ratings.times, options.completion.validation_fraction)
         return [(train, validation) if len(validation) and len(train) else (observed, None)]
 

@@ -1,4 +1,4 @@
-"""The processes of a command that torchrun has started, of which the first one speaks and writes."""
+"""The processes of a command that torchrun starts; only the first one prints and writes."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ from dmf_fast.cli import streams
 if TYPE_CHECKING:  # slow to import, and `started_together` is asked by every command
     from dmf_fast.sharding import RowSharding
 
-# After which a process that waits for one that neither works nor has ended gives up. One that has ended is
-# noticed at once.
+# How long a process waits for one that hangs. A process that has ended is noticed at once.
 PATIENCE = timedelta(minutes=10)
 
 
 def started_together() -> bool:
-    """Say whether torchrun, or what sets the same variables, has started this process."""
+    """Return whether torchrun, or a launcher that sets the same variables, started this process."""
     return {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
 
 
 @contextmanager
 def all_processes(threads: int | None, device: str) -> Iterator[RowSharding]:
-    """Give what the processes of this command are to one another; only the first one speaks.
+    """Yield how the processes of this command share rows; only the first one prints.
 
     Args:
-        threads: of each process; None for the cores of the machine shared out to those on it.
+        threads: of each process; None to divide the cores of a machine among its processes.
         device: see `CompletionOptions.device`.
 
     Raises:
-        click.exceptions.Exit: quietly, in the others, where `RowSharding.together` raises in all.
+        click.exceptions.Exit: silently, in all but the first process, if `RowSharding.together` raises.
 
     """
     from dmf_fast.sharding import WHOLE, RowSharding
@@ -51,7 +50,7 @@ def all_processes(threads: int | None, device: str) -> Iterator[RowSharding]:
 
     rank = int(os.environ["RANK"])
     streams.keep_silent(rank > 0)
-    if threads is None and os.environ.get("OMP_NUM_THREADS", "1") == "1":  # which torchrun itself sets
+    if threads is None and os.environ.get("OMP_NUM_THREADS", "1") == "1":  # set by torchrun itself
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         torch.set_num_threads(max(1, usable_cores() // here))
     kind = device_of(device).type
@@ -61,7 +60,7 @@ def all_processes(threads: int | None, device: str) -> Iterator[RowSharding]:
     try:
         yield RowSharding(init_device_mesh(kind, (distributed.get_world_size(),)))
     except Exception as error:
-        # What is wrong with the input is so in all processes; what one alone may see comes with a note.
+        # Bad input is an error in all processes; an error of one process alone comes with a note.
         is_of_all = isinstance(error, ValueError) or bool(getattr(error, "__notes__", ()))
         if rank == 0 or not is_of_all:
             streams.keep_silent(False)
@@ -72,14 +71,14 @@ def all_processes(threads: int | None, device: str) -> Iterator[RowSharding]:
 
 
 def _meet() -> None:
-    """Join the others, also where torchrun starts all of them again after one has failed.
+    """Join the process group, also after torchrun has restarted all processes because one failed.
 
-    Raises a `ValueError` where that cannot be told apart from the time before.
+    Raises a `ValueError` if this attempt cannot be told apart from the one before.
     """
     from torch import distributed
 
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    # torchrun keeps its store over restarts, with the addresses of processes that are gone (torch 2.13).
+    # torchrun keeps its store across restarts, with the addresses of processes that are gone (torch 2.13).
     if attempt == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         distributed.init_process_group(timeout=PATIENCE)
         return
@@ -96,7 +95,7 @@ def _meet() -> None:
 
 
 def is_restarted() -> bool:
-    """Say whether torchrun has started these processes again, after one of them had failed.
+    """Return whether torchrun restarted these processes because one of them failed.
 
     >>> is_restarted()
     False
@@ -105,7 +104,7 @@ def is_restarted() -> bool:
 
 
 def as_started(command: str) -> str:
-    """Return a command as this one was started, for people to repeat.
+    """Return a command with the launcher that started this one, for people to repeat.
 
     >>> as_started("dmf-fast complete")
     'dmf-fast complete'

@@ -1,4 +1,4 @@
-"""What a job says while it works, on standard error: a log file must not be silent for hours."""
+"""Progress of a job on standard error, so that a log file is not silent for hours."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 def shows_lines(*, quiet: bool) -> bool:
-    """Say whether progress is lines: where there is no terminal for a bar, unless it should be quiet."""
+    """Return whether progress is shown as lines: if there is no terminal for a bar, and not ``quiet``."""
     return not quiet and not sys.stderr.isatty()
 
 
@@ -26,13 +26,13 @@ def spoken_progress(
     every: float = SECONDS_BETWEEN_LINES,
     clock: Callable[[], float] = time.monotonic,
 ) -> Callback:
-    """Return a callback of `fit` that prints a line about every so many seconds.
+    """Return a callback of `fit` that prints a line every ``every`` seconds or so.
 
     Args:
-        steps: most steps of the run; early stopping may end it long before.
+        steps: maximum number of steps; early stopping may end the run long before.
         name: of the run.
         every: seconds between lines.
-        clock: what tells the time.
+        clock: returns the time in seconds.
 
     Example:
         >>> from types import SimpleNamespace
@@ -48,7 +48,7 @@ def spoken_progress(
     def speak(progress: Progress) -> None:
         nonlocal first_step, last_step, begin, last_line
         now = clock()
-        if last_step < 0 or progress.step <= last_step:  # a run begins: the search, or the one after it
+        if last_step < 0 or progress.step <= last_step:  # a new run: the search, or the refit after it
             first_step, begin, last_line = progress.step, now, now
         elif now - last_line >= every:
             last_line = now
@@ -60,7 +60,7 @@ def spoken_progress(
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it.
+    """Return a duration in the units that people use.
 
     >>> [duration(seconds) for seconds in (0.26, 75, 7300)]
     ['0.3 s', '1 min 15 s', '2 h 1 min']
@@ -75,7 +75,7 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def tensorboard_log(folder: Path | None, name: str) -> Iterator[list[Callback]]:
-    """Give the callbacks of `fit` that log to ``folder/name``; none without a folder."""
+    """Yield the callbacks of `fit` that log to ``folder/name``; none without a folder."""
     if folder is None:
         yield []
         return
@@ -99,26 +99,26 @@ def _line(name: str, progress: Progress, steps: int, rate: float) -> str:
 
 
 class _Log:
-    """Writes every evaluation of the search, and of the training on all entries that comes after it."""
+    """Writes every evaluation of the search and of the refit on all entries."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._part = ""
-        self._first: list[Any] = []  # row of the present run
+        self._first: list[Any] = []  # row of the current run
         self._writer: Any = None
 
     def __call__(self, progress: Progress) -> None:
-        # Only the search has validation entries, where there are any.
+        # Only the search has validation entries, if there are any.
         if progress.row["validation_rmse"] is not None:
             part = "search"
         else:
             part = "refit" if self._part in ("search", "refit") else "train"
-        # A run that was resumed is logged from its start, over what was logged before the interruption.
+        # A resumed run is logged from its start, over what was logged before the interruption.
         is_new = not self._first or progress.rows[0] is not self._first[0]
         rows = progress.rows if is_new else [progress.row]
         self._first = list(progress.rows[:1])
         shift = progress.step - int(progress.rows[-1]["step"] or 0)
-        # At another width, where that is found, a search begins anew.
+        # If the width is searched for, every width starts a new search.
         if part != self._part or (is_new and not shift):
             self._begin(part, shift)
         for row in rows:
@@ -136,5 +136,5 @@ class _Log:
 
         self.close()
         self._part = part
-        # What an interrupted run has logged beyond its checkpoint is hidden.
+        # Hide what an interrupted run logged beyond its checkpoint.
         self._writer = SummaryWriter(str(self._folder / part), purge_step=step)

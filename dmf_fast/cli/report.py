@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from dmf_fast.cli.options import ReportOptions
-from dmf_fast.cli.output_folder import held
-from dmf_fast.cli.page import CONFIG, HISTORY, METRICS, PAGE, Served, page_of
+from dmf_fast.cli.output_folder import CONFIG, HISTORY, METRICS, PAGE, held
+from dmf_fast.cli.page import Served, page_of
 from dmf_fast.cli.streams import shown
 from dmf_fast.data import DataError
 from dmf_fast.files.atomic import place_of

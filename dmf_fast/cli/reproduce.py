@@ -1,4 +1,4 @@
-"""``dmf-fast reproduce``: the experiments of the papers, anew, with a verdict on every claim."""
+"""``dmf-fast reproduce``: reruns the experiments of the papers, with a verdict on every claim."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def reproduce(options: ReproduceOptions) -> None:
     from dmf_fast.experiments import reproduce as experiments
 
     if options.quick and options.paper_size:
-        raise ValueError("--quick and --paper-size exclude one another: give one of them")
+        raise ValueError("--quick and --paper-size are mutually exclusive: give one of them")
     names, out = _names(options.target), _folder(options)
     reproduction = Reproduction(
         folder=out / "runs",
@@ -46,7 +46,7 @@ def reproduce(options: ReproduceOptions) -> None:
     try:
         sections = experiments.reproduce(names, reproduction, out)
     except KeyboardInterrupt:
-        say(f"Interrupted: {out} keeps what has ended; the same command again resumes.")
+        say(f"Interrupted: {out} keeps the finished runs; the same command resumes.")
         raise click.exceptions.Exit(exit_code()) from None
     if options.as_json:
         click.echo((out / "results.json").read_text(encoding="utf-8"), nl=False)
@@ -55,7 +55,7 @@ def reproduce(options: ReproduceOptions) -> None:
 
 
 def _names(target: str) -> list[str]:
-    """Return the experiments to run; a target that does not exist raises a `ValueError`."""
+    """Return the experiments to run; raise a `ValueError` for an unknown target."""
     from dmf_fast.experiments import reproduce as experiments
 
     choices = list(experiments.EXPERIMENTS)
@@ -67,14 +67,14 @@ def _names(target: str) -> list[str]:
 
 
 def _folder(options: ReproduceOptions) -> Path:
-    """Return where the page goes; a file in its place raises a `ValueError`."""
+    """Return the folder of the page; raise a `ValueError` if it is a file."""
     folder = options.out or _default_folder(options)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {printable(str(folder))} is a file; name a folder")
     page, results = (folder / name for name in ("report.html", "results.json"))
     if (page.exists() or results.exists()) and not _is_ours(results):
         raise FileExistsError(
-            f"--out {printable(str(folder))} holds a report.html or results.json of something else, "
+            f"--out {printable(str(folder))} holds a report.html or results.json from another program, "
             "which is not replaced; name another folder"
         )
     return folder
@@ -95,7 +95,7 @@ def _is_ours(results: Path) -> bool:
 
 
 def _movielens_folder(given: Path | None) -> Path | None:
-    """Return where MovieLens 100K is, None for nowhere; a given folder without it raises a `ValueError`."""
+    """Return the folder of MovieLens 100K or None; raise a `ValueError` if a given folder lacks it."""
     if given is not None:
         missing = _missing(given)
         if missing:

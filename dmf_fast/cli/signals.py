@@ -1,4 +1,4 @@
-"""Signals that end a command: SIGTERM and SIGHUP do what Ctrl-C does."""
+"""Signals that end a command: SIGTERM and SIGHUP act like Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _received = signal.SIGINT
 
 
 def end_as_ctrl_c_does() -> None:
-    """Have SIGTERM and SIGHUP end the command as Ctrl-C does, where nobody else takes care of them.
+    """Make SIGTERM and SIGHUP end the command like Ctrl-C, unless they already have a handler.
 
-    For the process that the command has to itself: handlers belong to the process.
+    Only for a process that runs nothing but the command, as handlers belong to the process.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
@@ -21,7 +21,7 @@ def end_as_ctrl_c_does() -> None:
 
 
 def exit_code() -> int:
-    """Return how a command ends that a signal has interrupted.
+    """Return the exit code of a command that a signal interrupted.
 
     >>> exit_code()
     130

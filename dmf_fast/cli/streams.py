@@ -1,4 +1,4 @@
-"""What reaches a terminal: sentences on standard error, and streams that may be closed or full."""
+"""Standard output and error: safe to print on a terminal, and robust against closed or full streams."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _silent = False
 
 
 def keep_silent(silent: bool) -> None:
-    """Have nothing said from now on: of several processes only one speaks."""
+    """Print nothing on standard error from now on: of several processes, only one prints."""
     global _silent
     _silent = silent
 
 
 def say(text: str, *, quiet: bool = False) -> None:
-    """Print lines on standard error, unless it should be quiet; without control characters, and never long.
+    """Print lines on standard error unless ``quiet``, without control characters and cut to a maximum length.
 
-    Whether anybody reads them does not matter to a job.
+    Errors are ignored: a job continues if nobody reads its messages.
     """
     if not (quiet or _silent):
         with suppress(OSError):
@@ -32,7 +32,7 @@ def say(text: str, *, quiet: bool = False) -> None:
 
 
 def shown(text: str) -> str:
-    r"""Return lines of text as a terminal may get them.
+    r"""Return lines of text that are safe to print on a terminal.
 
     >>> print(shown("red\x1b[31m\nand more"))
     red\x1b[31m
@@ -46,7 +46,7 @@ def shown(text: str) -> str:
 
 
 def prepare_streams() -> None:
-    """Have standard output and error, whatever they were: what is printed where nobody reads is an error."""
+    """Make sure that standard output and error exist; printing to a closed standard output is an error."""
     if sys.stdout is None:
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", closefd=False)
     if sys.stderr is None:
@@ -57,11 +57,11 @@ def prepare_streams() -> None:
 
 
 def close_streams(code: int) -> int:
-    """Print what is left to print and return the exit code, another one where that was not possible."""
+    """Flush the streams and return the exit code, or another one if that failed."""
     try:
         sys.stdout.flush()
     except OSError as error:
-        # Python flushes again when it ends, and would say so.
+        # Python flushes again at exit, and would report the error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno == errno.EPIPE:
             return code or 1

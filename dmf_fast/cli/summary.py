@@ -1,4 +1,4 @@
-"""Results of a job as a table for people, as JSON for machines."""
+"""Results of a job: a table for people, JSON for machines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dmf_fast.ops.value_histogram import value_histogram
 if TYPE_CHECKING:
     from rich.table import Table
 
-# What a person sees of a run: heading and format by name.
+# Columns of the table: heading and format by name.
 _COLUMNS = {
     "steps": ("steps", "{:,}"),
     "seconds": ("seconds", "{:.1f}"),
@@ -106,7 +106,7 @@ def print_results(results: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _table(results: dict[str, Any], columns: dict[str, tuple[str, str]], title: str) -> Table:
-    """Return the models and below them the baselines, with those columns that any of them has."""
+    """Return the models and, below them, the baselines, with the columns that any of them has."""
     from rich.table import Column, Table
 
     runs = [line for run in results["runs"] for line in _lines(run)]
@@ -122,7 +122,7 @@ def _table(results: dict[str, Any], columns: dict[str, tuple[str, str]], title: 
 
 
 def _lines(run: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Return the line of a model and, where it was chosen among several, those of the others."""
+    """Return the line of a model and, if it was chosen among several, those of the others."""
     others = [
         (one["name"], one) for one in run["candidates"] if one["depth"] and one["name"] != run["chosen"]
     ]
@@ -190,7 +190,7 @@ def _ranking(metrics: RankingMetrics | None) -> dict[str, float | None]:
 
 
 def _test_errors(scores: RatingScores | None, unknown: str) -> dict[str, float | None]:
-    """Return the errors on all test pairs, or on those of known ids where the others are to be left out."""
+    """Return the errors on all test pairs, or only on pairs of known ids if ``unknown`` is "nan"."""
     if scores is None:
         return {"test_rmse": None, "test_mae": None}
     errors = scores.by_group["both known"] if unknown == "nan" else scores.total

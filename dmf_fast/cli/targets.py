@@ -1,4 +1,4 @@
-"""Where commands may write: nothing is replaced unasked, and never what they read."""
+"""Checks of output paths: nothing is replaced unless asked for, and inputs never are."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dmf_fast.files.atomic import place_of
 def check_target(
     out: Path, suffixes: tuple[str, ...], inputs: Mapping[str, Path | None], *, overwrite: bool
 ) -> None:
-    """Raise a `ValueError` where a file may not be written, before the work that it is for.
+    """Raise a `ValueError` if a file may not be written, before any work is done.
 
-    ``inputs``: what the command reads, by the names of its arguments.
+    ``inputs``: paths that the command reads, by the names of its arguments.
     """
     shown = printable(str(out))
     if out.suffix not in suffixes:
@@ -23,7 +23,7 @@ def check_target(
     if place.exists() and not overwrite:
         raise ValueError(f"{shown} exists; name another file or pass --overwrite")
     if place.exists() and place.is_dir() != (out.suffix == ".parquet" and ".npz" in suffixes):
-        raise ValueError(f"{shown} is of another kind than what is to be written; name another")
+        raise ValueError(f"{shown} is a folder where a file is written, or the reverse; name another path")
     if not place.parent.is_dir():
         raise ValueError(f"{shown}: the folder {printable(str(out.parent))} does not exist; create it first")
     check_apart(shown, out, inputs)
@@ -32,7 +32,7 @@ def check_target(
 def check_apart(
     name: str, out: Path, inputs: Mapping[str, Path | None], *, may_lie_in_them: bool = False
 ) -> None:
-    """Raise a `ValueError` where ``out`` is, holds or lies in one of the ``inputs``, after links."""
+    """Raise a `ValueError` if ``out`` is, contains or lies in one of the ``inputs``, with links resolved."""
     place = place_of(out)
     for called, path in inputs.items():
         if path is None:
@@ -40,5 +40,5 @@ def check_apart(
         there = place_of(path)
         lies_in = there in place.parents and there.is_dir() and not may_lie_in_them
         if there == place or place in there.parents or lies_in:
-            relation = "lies in" if lies_in else "is" if there == place else "holds"
+            relation = "lies in" if lies_in else "is" if there == place else "contains"
             raise ValueError(f"{name} {relation} {called}, {printable(str(path))}; name another place")

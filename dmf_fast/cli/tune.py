@@ -1,4 +1,4 @@
-"""``dmf-fast tune``: searches for the settings that predict validation ratings best."""
+"""``dmf-fast tune``: searches for the settings that best predict validation ratings."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def tune(options: TuneOptions) -> None:
     if is_row_blocks(options.ratings):
         raise ValueError(
             f"RATINGS must be files of ratings for tune, got the row blocks {options.ratings}; search on "
-            "files with a part of the ratings, and train on all with dmf-fast complete"
+            "files with part of the ratings, and train on all with dmf-fast complete"
         )
     with running_job("tune", options) as folder:
         problem = load_problem(options)
@@ -62,12 +62,12 @@ def tune(options: TuneOptions) -> None:
 
 
 def _space(space: SearchSpace, options: TuneOptions) -> SearchSpace:
-    """Return what is searched for: all that was not given."""
+    """Return the search space: all searchable options that were not given."""
     depths = options.depths
     fixed = dict.fromkeys(name for name in space.ranges if name in options.given)
     space = space.changed(**{**fixed, "depth": depths if len(depths) > 1 else None})
     if not space.ranges:
-        raise ValueError("Nothing is left to search for: leave out one of --weight-decay, --hidden, …")
+        raise ValueError("Nothing is left to search for: omit one of --weight-decay, --hidden, …")
     return space
 
 
@@ -78,14 +78,16 @@ def _search(
 
     tuning = replace(options.tuning, seed=options.completion.seed)
     best = float("inf")
-    hidden = True if options.output.quiet else None  # None: only where standard error is a terminal
+    hidden = True if options.output.quiet else None  # None: shown only if standard error is a terminal
     with tqdm(total=tuning.trials, unit="trial", disable=hidden) as bar:
 
         def after_trial(trial: TuningTrial) -> None:
             nonlocal best
             if trial.state == "complete" and trial.validation_rmse is not None:
                 best = min(best, trial.validation_rmse)
-            bar.update(max(0, trial.number + 1 - bar.n))  # others that share a journal make some, too
+            bar.update(
+                max(0, trial.number + 1 - bar.n)
+            )  # other processes that share the journal also run trials
             bar.set_postfix_str(f"best validation RMSE {best:.4f}")
             if shows_lines(quiet=options.output.quiet):
                 say(_line(trial, tuning.trials, best), quiet=False)
@@ -100,7 +102,7 @@ def _search(
             after_trial=after_trial,
         )
     if found.interrupted and tuning.journal is not None:
-        kept = f"which {printable(str(tuning.journal))} keeps; repeat the command to go on"
+        kept = f"which {printable(str(tuning.journal))} keeps; repeat the command to continue"
         say(f"Interrupted after {len(found.trials)} of {tuning.trials} trials, {kept}.")
         raise click.exceptions.Exit(exit_code())
     if found.interrupted:

@@ -49,7 +49,7 @@ def test_a_log_file_says_what_is_trained_and_how_long_it_took(dmf_fast: Run, rat
     loud, quiet = dmf_fast("complete", ratings_file, *QUICK[:-1]), dmf_fast("complete", ratings_file, *QUICK)
 
     first, last = loud.stderr.splitlines()
-    assert f"{ratings_file}: 30 rows, 20 columns, 300 entries, of which 150 validate; 0 bad rows" in first
+    assert f"{ratings_file}: 30 rows, 20 columns, 300 entries, 150 of them for validation; 0 bad " in first
     assert last.startswith("Trained in ")
     assert quiet.stderr == ""
 

@@ -267,7 +267,7 @@ def test_what_a_job_reads_is_never_replaced(
     refused = dmf_fast("complete", ratings, *more, "--out", out, "--overwrite", *QUICK)
 
     assert refused.exit_code == 2, refused.stderr
-    assert re.search(r"(holds|is|lies in) (RATINGS|--test|--tensorboard|--config), ", refused.stderr)
+    assert re.search(r"(contains|is|lies in) (RATINGS|--test|--tensorboard|--config), ", refused.stderr)
     assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
 
 

@@ -183,9 +183,9 @@ def test_a_bad_value_of_a_file_is_refused_as_one_of_the_command_line(
         ("options.yaml", "steps: {a: 1}", "must be one value"),
         ("options.toml", "steps = ", "cannot be read"),
         ("options.yaml", None, "No such file"),
-        ("options.yaml", "steps: 1\nseed: 2\nsteps: 3\n", "'steps' stands there twice"),
-        ("options.yaml", "weight-decay: 1\nweight_decay: 2\n", "weight_decay stands there twice"),
-        ("options.toml", "weight-decay = 1\nweight_decay = 2\n", "weight_decay stands there twice"),
+        ("options.yaml", "steps: 1\nseed: 2\nsteps: 3\n", "'steps' occurs twice"),
+        ("options.yaml", "weight-decay: 1\nweight_decay: 2\n", "weight_decay occurs twice"),
+        ("options.toml", "weight-decay = 1\nweight_decay = 2\n", "weight_decay occurs twice"),
         ("options.toml", "steps = 1\nsteps = 2\n", "cannot be read"),
         ("options.yaml", "steps: &many 1\nseed: 2\n", "anchor or alias 'many'"),
         ("options.yaml", "steps: *many\n", "anchor or alias 'many'"),
@@ -218,7 +218,7 @@ def test_set_without_a_value_or_twice_is_refused(dmf_fast: Run) -> None:
     assert_refused(dmf_fast("complete", "--set", "steps"), "KEY=VALUE")
     assert_refused(dmf_fast("complete", "--set", "steps=1", "--set", "steps=2"), "steps is given twice")
     twice = ("--set", "weight-decay=1", "--set", "weight_decay=2")
-    assert_refused(dmf_fast("complete", *twice), "weight_decay stands there twice")
+    assert_refused(dmf_fast("complete", *twice), "weight_decay occurs twice")
 
 
 def test_a_million_items_of_a_small_file_are_refused_at_once(dmf_fast: Run, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_what_is_read_is_never_replaced(dmf_fast: Run, ratings_file: Path, tmp_p
     (folder / "a.csv").write_bytes(ratings_file.read_bytes())
     for source, out, relation in (
         (folder / "a.csv", folder / "a.csv", "is a file"),
-        (folder / "a.csv", folder, "holds RATINGS"),
+        (folder / "a.csv", folder, "contains RATINGS"),
         (folder, folder, "is RATINGS"),
         (folder, folder / "blocks", "lies in RATINGS"),
     ):

@@ -10,7 +10,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from dmf_fast.cli import output
 from dmf_fast.files.digests import check_sums
 from dmf_fast.files.lock import locked
 from dmf_fast.serving.trained_folder import TrainedFolder
@@ -125,7 +124,7 @@ def test_a_page_that_cannot_be_written_costs_no_model(
     def fail(*_: object) -> str:
         raise RuntimeError("no page today")
 
-    monkeypatch.setattr(output, "page_of", fail)
+    monkeypatch.setattr("dmf_fast.cli.page.page_of", fail)
     out = tmp_path / "model"
     result = dmf_fast("complete", ratings_file, "--out", out, *QUICK)
 
@@ -175,7 +174,7 @@ def test_row_blocks_leave_the_page_to_the_command(dmf_fast: Run, ratings_file: P
     result = dmf_fast("complete", blocks, "--out", out, "--test", ratings_file, *words)
 
     assert result.exit_code == 0, result.stderr
-    assert "report.html is left out" in result.stderr
+    assert "report.html is skipped for row blocks" in result.stderr
     assert not (out / "report.html").exists()
     made = dmf_fast("report", out)
     assert made.exit_code == 0, made.stderr

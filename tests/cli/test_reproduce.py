@@ -83,10 +83,10 @@ def test_the_paper_s_size_has_a_folder_of_its_own(
     assert (tmp_path / "runs" / "paper-size" / "report.html").is_file()
 
 
-def test_quick_and_the_paper_s_size_exclude_one_another(calls: list[Reproduction], dmf_fast: Run) -> None:
+def test_quick_and_the_paper_s_size_are_mutually_exclusive(calls: list[Reproduction], dmf_fast: Run) -> None:
     result = dmf_fast("reproduce", "norms", "--paper-size", "--quick")
     assert result.exit_code == 2
-    assert result.stderr == "Error: --quick and --paper-size exclude one another: give one of them\n"
+    assert result.stderr == "Error: --quick and --paper-size are mutually exclusive: give one of them\n"
     assert not calls
     with pytest.raises(ValueError, match="`quick` and `paper_size` are mutually exclusive"):
         Reproduction(Path(), quick=True, paper_size=True)
@@ -163,7 +163,7 @@ def test_ctrl_c_says_how_to_go_on(
     monkeypatch.setattr(sys.modules["fake_norms"], "run", stopped)
     result = dmf_fast("reproduce", "--out", "here")
     assert result.exit_code == 130
-    assert "Interrupted: here keeps what has ended; the same command again resumes." in result.stderr
+    assert "Interrupted: here keeps the finished runs; the same command resumes." in result.stderr
     assert "The figure1" in (tmp_path / "here" / "report.html").read_text()
 
 
@@ -176,6 +176,6 @@ def test_a_page_of_something_else_is_never_replaced(
     (tmp_path / name).write_text(content)
     refused = dmf_fast("reproduce", "figure1", "--out", tmp_path, "--quiet")
     assert refused.exit_code == 2
-    assert "holds a report.html or results.json of something else" in refused.stderr
+    assert "holds a report.html or results.json from another program" in refused.stderr
     assert not calls
     assert (tmp_path / name).read_text() == content

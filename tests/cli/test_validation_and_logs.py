@@ -86,7 +86,7 @@ def test_the_latest_ratings_as_a_file_validate_alike(
         (["--split", "time"], "time"),
         (["--split", "sometimes"], "random, time"),
         (["--split", "time", "--validation-fraction", "0"], "--split time needs"),
-        (["--validation", "{file}", "--validation-fraction", "0.1"], "exclude one another"),
+        (["--validation", "{file}", "--validation-fraction", "0.1"], "mutually exclusive"),
         (["--top-k", "3"], "--top-k needs --test"),
         (["--test", "{file}", "--relevant-from", "3"], "--relevant-from needs --top-k"),
     ],

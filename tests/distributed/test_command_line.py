@@ -195,5 +195,5 @@ def test_a_restart_after_the_folder_was_written_ends_well(blocks: Path, undistur
         [sys.executable, *command], env=once_more | alone, capture_output=True, text=True, timeout=SECONDS
     )
     assert ended.returncode == 0, ended.stderr
-    assert "was complete when a process failed" in ended.stderr
+    assert "was already complete when a process failed" in ended.stderr
     assert (undisturbed / "metrics.json").read_bytes() == before

@@ -71,6 +71,7 @@ def use_trained(folder: Path) -> object:
     """Say, predict and recommend from a trained folder."""
     model, pairs = folder / "model", folder / "pairs.csv"
     run("info", model)
+    run("report", model)
     run("predict", model, pairs)
     run("recommend", model, "100", "--count", "3")
     run("evaluate", model, pairs, "--top-k", "2")
@@ -115,7 +116,7 @@ def _arguments(_: Path) -> list[Files]:
 
 def _trained(folder: Path) -> list[Files]:
     problems.train_by_command(folder, "model")
-    files = {name: data for name, data in files_below(folder).items() if not name.endswith(".png")}
+    files = {name: data for name, data in files_below(folder).items() if not name.endswith(".html")}
     return [files | {"pairs.csv": b"user,item,rating\n100,film 1,3\n999,film 2,4\n"}]
 
 
