@@ -17,6 +17,7 @@ PACKAGES = {
     "huggingface_hub": ("huggingface_hub", "hub"),
     "tensorboard": ("tensorboard", "tensorboard"),
     "skimage": ("scikit-image", "images"),
+    "lenskit": ("LensKit", "lenskit"),
 }
 
 

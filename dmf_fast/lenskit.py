@@ -6,15 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from lenskit.data import Dataset, ItemList, QueryInput, RecQuery, Vocabulary
-from lenskit.pipeline import Component
-from lenskit.training import Trainable, TrainingOptions
 
 from dmf_fast.completion import CompletionOptions
 from dmf_fast.data import IdMap
 from dmf_fast.estimator.training import train
+from dmf_fast.extras import require
 from dmf_fast.observations import Observations
 from dmf_fast.serving import Predictor
+
+require("`dmf_fast.lenskit`", "lenskit")
+
+from lenskit.data import Dataset, ItemList, QueryInput, RecQuery, Vocabulary  # noqa: E402
+from lenskit.pipeline import Component  # noqa: E402
+from lenskit.training import Trainable, TrainingOptions  # noqa: E402
 
 
 class MatrixCompletionScorer(Component[ItemList], Trainable):

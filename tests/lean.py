@@ -17,6 +17,8 @@ NEEDS = [
     ("rich", "`evaluation_tables`", "from dmf_fast.evaluation import evaluation_tables"),
     ("optuna", "`tune`", "from dmf_fast.tuning import tune; tune(observed)"),
     ("matplotlib", "`plot`", "from dmf_fast.training import History; History.of_rows([{'step': 0}]).plot()"),
+    ("huggingface_hub", "`dmf_fast.hub`", "import dmf_fast.hub"),
+    ("lenskit", "`dmf_fast.lenskit`", "import dmf_fast.lenskit"),
     ("jinja2", "`model_card`", "from dmf_fast.serving import model_card; model_card(None)"),
     (
         "duckdb",
@@ -81,6 +83,21 @@ assert hidden == {
 }, hidden
 """
 
+# Every module but those of the parts that need an extra.
+MODULES = """
+import pkgutil
+from importlib import import_module
+import dmf_fast
+
+parts = ("cli", "estimator", "experiments", "page", "hub", "lenskit")
+single = ("figure_style", "training.plots", "evaluation.table")
+for info in pkgutil.walk_packages(dmf_fast.__path__, "dmf_fast."):
+    place = info.name.removeprefix("dmf_fast.")
+    is_library = place.startswith("lib")  # that has the suffix of a module and is none
+    if not is_library and place.partition(".")[0] not in parts and place not in single:
+        import_module(info.name)
+"""
+
 # A job from a file to recommendations, its evaluation, and every kind of run.
 CORE = """
 import numpy as np
@@ -120,7 +137,7 @@ def sentence(package: str, what: str) -> str:
 
 def raised_without(blocked: Collection[str], python: str = sys.executable) -> dict[str, str | None]:
     """Return what each program raises in ``python`` where some packages cannot be imported; None: nothing."""
-    programs = [*(program for _, _, program in NEEDS), PUBLIC_NAMES, CORE]
+    programs = [*(program for _, _, program in NEEDS), PUBLIC_NAMES, MODULES, CORE]
     done = subprocess.run(
         [python, "-c", _PRELUDE], input=json.dumps([list(blocked), programs]), capture_output=True, text=True
     )

@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from dmf_fast.extras import PACKAGES
-from tests.lean import CORE, NEEDS, PUBLIC_NAMES, raised_without, sentence
+from tests.lean import CORE, MODULES, NEEDS, PUBLIC_NAMES, raised_without, sentence
 
 PYPROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))["project"]
 
@@ -61,6 +61,12 @@ def test_names_without_their_package_are_hidden_and_all_others_need_the_core_alo
     raised: dict[str, str | None],
 ) -> None:
     assert raised[PUBLIC_NAMES] is None
+
+
+def test_all_modules_but_those_of_parts_with_an_extra_import_the_core_alone(
+    raised: dict[str, str | None],
+) -> None:
+    assert raised[MODULES] is None
 
 
 def test_the_core_trains_measures_and_predicts(raised: dict[str, str | None]) -> None:
