@@ -90,7 +90,7 @@ def show(results: list[dict], limits: machine.MachineLimits) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, help="JSON file; bench/results/DATE-cpu.json by default")
+    parser.add_argument("--output", type=Path, help="JSON file; bench/results/DATE-sweep.json by default")
     parser.add_argument("--only", help="run the cases whose name contains this text; writes no default file")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
@@ -111,7 +111,7 @@ def main() -> None:
     if not arguments.only:
         report["memory"] = memory.measure()
         print("memory at 10M entries, h 64:", json.dumps(report["memory"], indent=1))
-    output = arguments.output or (None if arguments.only else results_file("cpu"))
+    output = arguments.output or (None if arguments.only else results_file("sweep"))
     if output:
         roofline.draw(report, output.with_suffix(".png"))
         output.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from bench import scaling_out_network as network
-from bench.record import RESULTS, origin
+from bench.record import origin, results_file
 from bench.scaling_out_rank import CASES, H
 
 PROCESSES = (2, 4)
@@ -130,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--processes", nargs="+", type=int, default=list(PROCESSES))
-    parser.add_argument("--output", type=Path, default=RESULTS / "scaling_out.json")
+    parser.add_argument("--output", type=Path, default=results_file("scaling-out"))
     parser.add_argument("--table", type=Path, help="print the table from such a file, and measure nothing")
     arguments = parser.parse_args()
     if arguments.table is not None:

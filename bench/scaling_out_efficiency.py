@@ -21,7 +21,7 @@ from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 
 from bench import machine
-from bench.record import RESULTS, origin
+from bench.record import origin, results_file
 from bench.scaling_out_network import run_ranks
 from bench.scaling_out_rank import Case, in_turns, part_of, steps_of
 from dmf_fast.distributed import RowBlocks, row_blocks
@@ -95,7 +95,7 @@ def ranks_main(what: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=("efficiency", "reproducible"))
-    parser.add_argument("--output", type=Path, default=RESULTS / "scaling_out_efficiency.json")
+    parser.add_argument("--output", type=Path, default=results_file("scaling-out-efficiency"))
     parser.add_argument("--rank", choices=("efficiency", "reproducible"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.rank is not None:

@@ -145,7 +145,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=results_file("descent"))
+    parser.add_argument("--output", type=Path, default=results_file("steps"))
     parser.add_argument("--small", action="store_true", help="100 × 100 alone")
     arguments = parser.parse_args()
     threads = torch.get_num_threads()

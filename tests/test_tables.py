@@ -78,3 +78,13 @@ def test_figures_have_significant_digits(value: float, digits: int, shown: str) 
 
 def test_ratios_are_of_other_to_own() -> None:
     assert faster(10.0, 4.0, "ms") == "10.0 ms (2.5×)"
+
+
+def test_benchmarks_write_the_kinds_that_tables_are_made_of() -> None:
+    def named(pattern: str, files: list[Path]) -> set[str]:
+        return {kind for file in files for kind in re.findall(pattern, file.read_text("utf-8"))}
+
+    written = named(r'results_file\("([\w-]+)"\)', sorted((ROOT / "bench").glob("*.py")))
+    read = named(r'(?:latest|numbers|source)\("([\w-]+)"', [ROOT / "bench/result_tables.py", tables.TEMPLATE])
+    # The largest size of the rivals has a file of its own.
+    assert {kind.removesuffix("-100m") for kind in read} <= written
