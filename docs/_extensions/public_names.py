@@ -11,7 +11,9 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.pycode import ModuleAnalyzer
+from sphinx.util.docstrings import prepare_docstring
 from sphinx.util.nodes import make_refnode
 
 import dmf_fast
@@ -56,7 +58,10 @@ def _resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes
 
 
 def _link(app: Sphinx, doctree: nodes.document) -> None:
-    """Make code that is a full name, such as `dmf_fast.fit`, refer to what it names."""
+    """Make code that is a full name, such as `dmf_fast.fit`, refer to what it names; object is no base."""
+    for line in list(doctree.findall(nodes.paragraph)):
+        if line.astext() == "Bases: object":
+            line.parent.remove(line)
     for node in list(doctree.findall(nodes.literal)):
         name = node.astext()
         if re.fullmatch(r"dmf_fast(\.\w+)+", name) and isinstance(node.parent, nodes.paragraph | nodes.entry):
@@ -74,8 +79,12 @@ def _document_data(app: Sphinx, what: str, name: str, value: Any, _: Any, lines:
     lines[:] = docs.get(("", attribute), [])
 
 
-def _end_plurals(app: Sphinx, what: str, name: str, value: Any, _: Any, lines: list[str]) -> None:
-    """Let a name in backticks end within a word, as in `Tensor`s."""
+def _tidy(app: Sphinx, what: str, name: str, value: Any, _: Any, lines: list[str]) -> None:
+    """Let a name in backticks end within a word, as in `Tensor`s, and a colon of a property be a colon."""
+    if (
+        what == "property" and value.__doc__
+    ):  # of which napoleon takes what stands before a colon for the type
+        lines[:] = GoogleDocstring(prepare_docstring(value.__doc__), app.config, app, "method", name).lines()
     lines[:] = [re.sub(r"(?<!`)(`[^`]+`)(?=\w)", r"\1\\ ", line) for line in lines]
 
 
@@ -83,7 +92,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the hooks."""
     app.connect("autodoc-skip-member", _skip)
     app.connect("autodoc-process-docstring", _document_data, priority=400)
-    app.connect("autodoc-process-docstring", _end_plurals)
+    app.connect("autodoc-process-docstring", _tidy, priority=600)
     app.connect("doctree-read", _link)
     app.connect("missing-reference", _resolve)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
