@@ -89,7 +89,11 @@ def test_similar_ids_are_of_the_same_side_and_not_the_id_itself() -> None:
             TypeError,
             "`exclude` must be a list or an",
         ),
-        (lambda completer: completer.recommend([7], candidates=[None]), ValueError, "`candidates` must have"),
+        (
+            lambda completer: completer.recommend([7], candidates=[None]),
+            ValueError,
+            "`candidates` must .*None or NaN",
+        ),
         (lambda completer: completer.recommend([7], k=0), ValueError, "`k` must be at least 1"),
         (
             lambda completer: completer.similar_items([7]),
