@@ -13,6 +13,7 @@ from dmf_fast.extras import require
 require("`dmf_fast.hub`", "huggingface_hub", "sklearn", "jinja2")
 
 from huggingface_hub import ModelHubMixin, snapshot_download  # noqa: E402
+from sklearn.utils.validation import check_is_fitted  # noqa: E402
 
 from dmf_fast.estimator import MatrixCompleter  # noqa: E402
 from dmf_fast.serving import DataFacts, ModelCard, TrainingFacts, model_card  # noqa: E402
@@ -45,6 +46,7 @@ class HubMatrixCompleter(MatrixCompleter, ModelHubMixin):
     """
 
     def _save_pretrained(self, save_directory: Path) -> None:
+        check_is_fitted(self)
         self._save(save_directory, model_card(self._card()))
 
     @classmethod

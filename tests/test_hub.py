@@ -12,6 +12,7 @@ import pytest
 from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import RemoteEntryNotFoundError
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from dmf_fast.hub import HubMatrixCompleter
 from tests.estimator.ratings import QUICK, ratings
@@ -118,3 +119,8 @@ def test_it_is_an_estimator_like_the_other(completer: HubMatrixCompleter) -> Non
     copy = clone(completer)
     assert isinstance(copy, HubMatrixCompleter)
     assert copy.get_params() == completer.get_params()
+
+
+def test_what_is_not_fitted_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(NotFittedError):
+        HubMatrixCompleter(**QUICK).save_pretrained(tmp_path)

@@ -30,42 +30,43 @@ from dmf_fast.nn import DeepMatrixFactorization
 class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Completes a matrix of ratings by deep matrix factorization, in scikit-learn's conventions.
 
-    X is ``(n, 2)``: a row id (user) and a column id (item) for every rating; y holds the ratings. So
-    `cross_val_score` and `GridSearchCV` work. Ids are of any hashable type and need not be contiguous; those
-    that are all integers or all text are compared by how they are written, so that 7, 7.0 and "7" are one id.
-    The training is that of ``dmf-fast complete``: early stopping by a part of the ratings, then another
-    training on all of them.
+    ``X`` has shape ``(n, 2)``, a row id (user) and a column id (item) per rating, and ``y`` holds the
+    ratings, so that `cross_val_score` and `GridSearchCV` work. Ids may be of any hashable type and need not
+    be contiguous. Ids that are all integers or all text are compared as text: 7, 7.0 and "7" are the same
+    id. Training is that of ``dmf-fast complete``: early stopping on a part of the ratings, then a refit on
+    all of them.
 
     After Arora, Cohen, Hu & Luo, "Implicit Regularization in Deep Matrix Factorization" (NeurIPS 2019).
 
     Args:
         clip: whether predictions are clipped to the range of the ratings.
-        dtype: ``"float32"`` or ``"float64"``, of the model.
-        duplicates: what happens to a pair that is given more than once in a call, as for
+        dtype: dtype of the model, ``"float32"`` or ``"float64"``.
+        duplicates: what to do with a pair that occurs more than once in a call, as in
             `dmf_fast.Observations`: ``"error"``, ``"first"``, ``"last"``, ``"mean"`` or ``"sum"``.
-        keep_ratings: whether the ratings are kept, about 15 bytes each: `partial_fit` and the leaving out of
-            what has been seen in `recommend` need them.
+        keep_ratings: whether to keep the ratings, about 15 bytes each. `partial_fit` needs them, and so does
+            `recommend` with ``exclude_seen``.
         checkpoint: folder for the state of the training, see `dmf_fast.completion.complete_matrix`.
-            Estimators that are trained at the same time, as in a grid search, need different ones or none.
-        resume: whether `fit` resumes from ``checkpoint``, bit for bit.
-        n_threads: of torch while `fit` runs; None leaves their number alone. At depth 2 the model is bitwise
-            the same for any number.
-        random_state: seed of the start and of the validation part: a whole number, None for another one every
-            time, or a NumPy ``RandomState``.
-        verbose: whether a bar on standard error shows the training.
+            Estimators that train at the same time, as in a grid search, need different folders or None.
+        resume: whether `fit` resumes from ``checkpoint``, bit-identically.
+        n_threads: number of PyTorch threads while `fit` runs; None leaves it unchanged. At depth 2 the model
+            is bit-identical for any number.
+        random_state: seed of the initialization and of the validation split: an integer, None for a different
+            one each time, or a NumPy ``RandomState``.
+        verbose: whether to show a progress bar on standard error.
 
     Attributes:
-        model_: the trained `dmf_fast.DeepMatrixFactorization`, of rows and columns by index, on the CPU.
+        model_: the trained `dmf_fast.DeepMatrixFactorization` by row and column index, on the CPU.
         row_ids_, column_ids_: `dmf_fast.data.IdMap` from ids to indices and back.
-        mean_: what predictions without any known id are.
-        noise_variance_: the mean squared error on the validation ratings, or on those of the training where
-            there were none.
-        n_iter_: steps of the training that counts.
-        best_step_: the step that the validation ratings chose, or None.
-        candidates_: validation RMSE of the models that they chose among, by name.
-        history_: `dmf_fast.training.History` with a row for every evaluation of the search; plots itself.
+        mean_: the mean of the training ratings, predicted where neither id is known.
+        noise_variance_: mean squared error on the validation ratings, or on the training ratings if there
+            are no validation ratings.
+        n_iter_: number of steps of the final training.
+        best_step_: the step with the best validation error; None without validation ratings.
+        candidates_: validation RMSE of all models that were compared, by name.
+        history_: `dmf_fast.training.History` with a row for every evaluation of the search;
+            ``history_.plot()`` plots it.
         n_features_in_: 2.
-        feature_names_in_: names of the two columns, where X was a data frame.
+        feature_names_in_: names of the two columns, if ``X`` was a data frame.
 
     Example:
         >>> X = [("ann", "Alien"), ("ann", "Brazil"), ("bob", "Alien"), ("bob", "Cube"), ("eve", "Cube")]
@@ -83,23 +84,23 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Train on ratings.
 
         Args:
-            X: ``(n, 2)`` row and column ids: an array, a list, or a data frame with two columns. Without
-                ``y``: a data frame with a third column of ratings; a SciPy sparse matrix of ratings, whose
-                stored zeros are ratings; or an array of ratings ``(m, n)`` with NaN for those that are not
-                known. The ids of a matrix are its indices. An array without NaN that has 2 to 4 columns, or 3
-                or 4 rows, may be one of ids and ratings as well: it is refused, and so is one of 3 or 4
-                columns without NaN in the first two.
-            y: ``(n,)`` ratings.
-            sample_weight: ``(n,)`` weights of the ratings; one of weight 2 counts as if it was given twice,
-                and those of weight 0 are left out.
-            validation: ``(X, y)``, or a data frame with three columns: ratings that choose the best step
-                instead of a random part of the others. Those with an id that ``X`` lacks are left out, with a
-                warning.
+            X: row and column ids, shape ``(n, 2)``: an array, a list, or a data frame with two columns.
+                Without ``y``: a data frame with a third column of ratings; a SciPy sparse matrix of ratings,
+                whose stored zeros are ratings; or an array of ratings, shape ``(m, n)``, with NaN for missing
+                ones. The ids of a matrix are its indices. An array that could also hold ids and ratings is
+                an error: one without NaN that has 2 to 4 columns or 3 or 4 rows, or one with 3 or 4 columns
+                and no NaN in the first two.
+            y: ratings, shape ``(n,)``, real numbers.
+            sample_weight: nonnegative weights of the ratings, shape ``(n,)``. A rating of weight 2 counts
+                twice, ratings of weight 0 are ignored.
+            validation: ``(X, y)`` or a data frame with three columns: ratings that choose the best step,
+                instead of a random part of the training ratings. Ratings with an id that ``X`` lacks are
+                ignored, with a warning.
 
         Raises:
-            ValueError: something is missing, not finite, of another shape, or out of range; a pair is given
+            ValueError: something is missing, not finite, of the wrong shape, or out of range; a pair occurs
                 twice; the training diverged.
-            TypeError: an id is not hashable, or what must be a number is not.
+            TypeError: an id is not hashable, or something that must be a number is not.
 
         """
         options = completion_options(self.get_params(deep=False))
@@ -127,30 +128,30 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> MatrixCompleter:
-        """Take up new ratings of known ids, without another training; the first call is `fit`.
+        """Update the model with new ratings of known ids, without training again; the first call is `fit`.
 
-        A rating of a pair that has one already replaces it. The rows that are concerned move first, then the
-        columns: each as a Gaussian posterior does, whose prior is the distribution of the trained rows or
-        columns and whose noise is ``noise_variance_``. So a rating moves a row the less, the more ratings the
-        row has; many small calls give about what one call gives; a rating that is given again changes
-        nothing. The time is that of reading the kept ratings. Where a large part of the ratings is new, `fit`
-        is better.
+        A new rating of a rated pair replaces the old one. The affected rows change first, then the affected
+        columns: to the mean of a Gaussian posterior whose prior is the distribution of the trained rows or
+        columns, and whose noise variance is ``noise_variance_``. Thus a new rating changes a row less, the
+        more ratings the row has; many small calls give approximately the result of one call; and a repeated
+        rating changes nothing. The time is linear in the number of kept ratings. If a large part of the
+        ratings is new, `fit` gives a better model.
 
         Args:
-            X: as for `fit`, but no matrix.
-            y: ``(n,)`` ratings.
-            sample_weight: ``(n,)`` weights.
+            X: row and column ids as in `fit`, shape ``(n, 2)``, but not a matrix.
+            y: ratings, shape ``(n,)``.
+            sample_weight: weights, shape ``(n,)``.
 
         Raises:
-            ValueError: an id is not known, or the ratings were not kept; or as for `fit`.
+            ValueError: an id is unknown, or the ratings were not kept; and as in `fit`.
+            TypeError: as in `fit`.
 
         """
         if not self.__sklearn_is_fitted__():
             return self.fit(X, y, sample_weight)
         if self._fitted.observed is None:
             raise ValueError(
-                "partial_fit needs the ratings of the training, which were not kept; fit with "
-                "keep_ratings=True"
+                "partial_fit needs the training ratings, which were not kept; fit with keep_ratings=True"
             )
         X, y = split_ratings(X, y)
         new = known_entries(X, y, sample_weight, self._fitted.ids, self.duplicates)
@@ -159,21 +160,23 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def fold_in(self, X: Any, y: Any = None, sample_weight: Any = None, *, axis: int = 0) -> MatrixCompleter:
-        """Add new rows, from their ratings of known columns, without another training.
+        """Add new rows, given their ratings of known columns, without training again.
 
-        Each gets the vector that ridge regression on the fixed factors of the columns gives: drawn towards
-        the mean of the trained rows, and the less so in directions in which these differ much. Nothing else
-        changes. From then on the estimator predicts for the rows and recommends to them, and their ratings
-        are kept like the others.
+        The vector of each row is found by ridge regression on the fixed column factors. It is shrunk towards
+        the mean of the trained rows, less so in directions in which these vary more. Nothing else changes.
+        Afterwards the estimator makes predictions and recommendations for the new rows, and their ratings are
+        kept like the others.
 
         Args:
-            X: as for `fit`, but no matrix: a new row id and a known column id for every rating.
-            y: ``(n,)`` ratings.
-            sample_weight: ``(n,)`` weights.
-            axis: 1 adds new columns, from their ratings by known rows.
+            X: as in `fit`, shape ``(n, 2)``, but not a matrix: a new row id and a known column id per rating.
+            y: ratings, shape ``(n,)``.
+            sample_weight: weights, shape ``(n,)``.
+            axis: 0 for new rows; 1 for new columns, given their ratings by known rows.
 
         Raises:
-            ValueError: a row is known already, or a column is not; or as for `fit`.
+            ValueError: a row is known already, or a column is unknown; ``axis`` is neither 0 nor 1; and as in
+                `fit`.
+            TypeError: as in `fit`.
 
         """
         check_is_fitted(self)
@@ -186,15 +189,14 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, X: Any, *, return_known: bool = False) -> Any:
-        """Return the predictions at pairs of ids, ``(n,)``, float64 and finite.
+        """Return predicted ratings, shape ``(n,)``, float64 and finite.
 
-        Where an id is not known, the prediction is ``mean_`` plus the bias of the other one, if that is
-        known.
+        If an id is unknown, the prediction is ``mean_`` plus the bias of the other id, if that is known.
 
         Args:
-            X: ``(n, 2)`` ids.
-            return_known: whether to return ``(predictions, known)``, where ``known`` ``(n,)`` says which
-                pairs have two known ids.
+            X: row and column ids, shape ``(n, 2)``, as in `fit`.
+            return_known: whether to return ``(predictions, known)``, where ``known``, shape ``(n,)``, is True
+                for pairs of two known ids.
 
         Raises:
             ValueError: ``X`` does not have shape ``(n, 2)``, or an id is missing.
@@ -212,7 +214,7 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def recommend(
         self, ids: Any, k: int = 10, *, exclude_seen: bool = True, candidates: Any = None, exclude: Any = None
     ) -> Ranking:
-        """Return the ``k`` column ids with the highest predictions for every row id, and these predictions.
+        """Return, for each row id, the ``k`` column ids with the highest predictions, and these predictions.
 
         Args:
             ids: row ids, shape ``(asked,)``; an unknown one gets the columns with the highest bias.
@@ -241,28 +243,30 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def similar_items(self, ids: Any, k: int = 10) -> Ranking:
-        """Return the ``k`` other column ids that are most like each of ``ids``, with their cosines.
+        """Return, for each column id, the ``k`` most similar other ones, and their cosine similarities.
 
         Args:
-            ids: ``(asked,)`` known column ids.
-            k: at least 1.
+            ids: known column ids, shape ``(asked,)``.
+            k: how many similar ids to return, at least 1.
 
         Raises:
-            ValueError: an id is not known.
+            ValueError: an id is unknown, or ``k`` is out of range.
+            TypeError: ``ids`` is not a list or an array.
 
         """
         check_is_fitted(self)
         return similar_ids(self._fitted, ids, k, axis=1, device=device_of(self.device))
 
     def similar_users(self, ids: Any, k: int = 10) -> Ranking:
-        """Return the ``k`` other row ids that are most similar to each of ``ids``, with their cosines.
+        """Return, for each row id, the ``k`` most similar other ones, and their cosine similarities.
 
         Args:
-            ids: ``(asked,)`` known row ids.
-            k: at least 1.
+            ids: known row ids, shape ``(asked,)``.
+            k: how many similar ids to return, at least 1.
 
         Raises:
-            ValueError: an id is not known.
+            ValueError: an id is unknown, or ``k`` is out of range.
+            TypeError: ``ids`` is not a list or an array.
 
         """
         check_is_fitted(self)
@@ -271,20 +275,20 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder that `load`, ``dmf-fast predict`` and ``dmf-fast recommend`` read.
 
-        The ratings go with it, if they were kept. An older model in ``folder`` is replaced as a whole: the
-        folder holds the old one or the new one, whenever the process is killed or the disk is full.
+        It includes the ratings, if they were kept. An older model in ``folder`` is replaced atomically: even
+        if the process is killed or the disk is full, the folder holds the old model or the new one.
 
         Raises:
-            DataError: the ids are neither integers nor text, which files cannot hold; pickle can.
-            FileExistsError: the folder holds something that did not come with a model; it is left as it is.
+            DataError: the ids are neither integers nor text. Use pickle for such ids.
+            FileExistsError: the folder holds a file that is not part of a model; it is left unchanged.
             OSError: the folder cannot be written.
 
         """
+        check_is_fitted(self)
         self._save(Path(folder))
 
     def _save(self, folder: Path, card: str | None = None) -> None:
-        """Write what `save` writes and, where there is one, a model card."""
-        check_is_fitted(self)
+        """Write what `save` writes, and a model card if there is one."""
         parameters = self.get_params(deep=False) | {"checkpoint": None, "resume": False}
         if not isinstance(self.random_state, Integral):
             parameters["random_state"] = None
@@ -301,13 +305,17 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], depth: int | None = None) -> MatrixCompleter:
-        """Return the estimator that `save` wrote, or the model of a folder of ``dmf-fast complete``.
+        """Load an estimator from a folder that `save` or ``dmf-fast complete`` wrote.
 
-        Of such a folder the ratings are not known, so that `partial_fit` raises; all else works. ``depth``
-        chooses a model where the folder has several.
+        A folder of ``dmf-fast complete`` does not hold the ratings, so that `partial_fit` raises an error;
+        everything else works.
+
+        Args:
+            folder: the folder.
+            depth: which model to load, if the folder holds several; None for the best one.
 
         Raises:
-            DataError: the folder is neither of these, damaged, or of another version.
+            DataError: the folder holds no model, is damaged, or is of another version.
 
         """
         fitted, facts = load_fitted(Path(folder), depth)
@@ -344,12 +352,12 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def mean_(self) -> float:
-        """What predictions without any known id are."""
+        """The mean of the training ratings, predicted where neither id is known."""
         return self._fitted.predictor.training_mean
 
     @property
     def noise_variance_(self) -> float:
-        """The mean squared error on ratings that were not trained on, where there were any."""
+        """The mean squared error on the validation ratings, or on the training ratings without them."""
         return self._fitted.noise_variance
 
     def _check_features(self, X: Any, *, reset: bool = False) -> None:
@@ -362,5 +370,5 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.categorical = tags.input_tags.string = True
         tags.target_tags.required = False  # a matrix is X and y in one
-        tags.regressor_tags.poor_score = True  # on scikit-learn's regression data: its features are no ids
+        tags.regressor_tags.poor_score = True  # on scikit-learn's regression data, whose features are not ids
         return tags

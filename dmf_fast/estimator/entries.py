@@ -1,4 +1,4 @@
-"""From raw ids and ratings to observed entries: to train on, to validate with, to take up later."""
+"""Observed entries from raw ids and ratings: for training, validation and later updates."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ ValueType = Literal["float32", "float64"]
 def training_entries(
     X: Any, y: Any, sample_weight: Any, duplicates: Duplicates, dtype: ValueType
 ) -> tuple[Observations, IdMaps]:
-    """Return what to train on: ratings of pairs, or, where y is None, those of a matrix; and their ids."""
+    """Return the entries to train on, of pairs or, if y is None, of a matrix; and their ids."""
     options = ReadOptions(dtype=dtype, strict=True)
     if y is None:
         ratings, weights = as_ratings(_matrix(X, sample_weight), options), None
         if not len(ratings):
-            raise ValueError(f"`X` must hold a rating, got a matrix of shape {ratings.shape} without one")
+            raise ValueError(
+                f"`X` must hold at least one rating, got a matrix of shape {ratings.shape} without any"
+            )
     else:
         (rows, columns), values, weights = read_rated_pairs(X, y, sample_weight)
         _check_precision(values, dtype)
@@ -42,9 +44,9 @@ def training_entries(
 def validation_entries(
     given: Any, observed: Observations, ids: IdMaps, duplicates: Duplicates
 ) -> Observations | None:
-    """Return ``(X, y)`` or a data frame by index; pairs with an id that the training lacks are left out.
+    """Return validation ratings by index, without those whose ids were not trained on; None if none is left.
 
-    None where nothing is left.
+    ``given`` is ``(X, y)`` or a data frame.
     """
     given = as_frame(given)
     if not is_frame(given) and not (isinstance(given, tuple) and len(given) == 2):
@@ -60,7 +62,7 @@ def validation_entries(
     known = (indices[0] >= 0) & (indices[1] >= 0)
     if not known.all():
         warnings.warn(
-            f"{(~known).sum()} of {len(known)} validation ratings have an id that X lacks, and are left out.",
+            f"{(~known).sum()} of {len(known)} validation ratings have an id that X lacks; they are ignored.",
             UserWarning,
             stacklevel=3,
         )
@@ -73,7 +75,7 @@ def validation_entries(
 
 
 def known_entries(X: Any, y: Any, sample_weight: Any, ids: IdMaps, duplicates: Duplicates) -> Observations:
-    """Return ratings of known ids, float64; a `ValueError` names an id that is not known."""
+    """Return ratings of known ids, float64; a `ValueError` names the first unknown id."""
     pairs, values, weights = read_rated_pairs(X, y, sample_weight)
     indices = _indices(pairs, ids)
     for axis in (0, 1):
@@ -84,9 +86,9 @@ def known_entries(X: Any, y: Any, sample_weight: Any, ids: IdMaps, duplicates: D
 def fold_in_entries(
     X: Any, y: Any, sample_weight: Any, ids: IdMaps, axis: int, duplicates: Duplicates
 ) -> tuple[IdMap, Observations]:
-    """Return the ids of new rows (axis 0) or columns, and their ratings by the indices of these, float64.
+    """Return the ids of new rows (axis 0) or columns (axis 1), and their ratings by index, float64.
 
-    A `ValueError` names an id that is known already, or one of the other side that is not.
+    A `ValueError` names an id that is not new, or an unknown one on the other axis.
     """
     pairs, values, weights = read_rated_pairs(X, y, sample_weight)
     indices = _indices(pairs, ids)
@@ -95,7 +97,7 @@ def fold_in_entries(
         place, side = int((indices[axis] >= 0).argmax()), raw.SIDES[axis]
         raise ValueError(
             f"`X` must hold new {side} ids, got {raw.id_at(pairs[axis], place)!r} in X[{place}], which is "
-            "known; give its ratings to partial_fit"
+            "known; pass its ratings to partial_fit"
         )
     new_ids = id_map_of(pairs[axis])
     indices[axis] = new_ids.indices(pairs[axis])
@@ -104,7 +106,7 @@ def fold_in_entries(
 
 
 def _matrix(X: Any, sample_weight: Any) -> Any:
-    """Return a matrix of ratings, sparse or as an array; pairs without ratings are refused."""
+    """Return a matrix of ratings, sparse or as an array; an error if it could be pairs without ratings."""
     if X is None or isinstance(X, (str, bytes)):
         raise TypeError(f"`X` must be pairs of ids, a data frame or a matrix, got {X!r}")
     if sample_weight is not None:
@@ -118,14 +120,14 @@ def _matrix(X: Any, sample_weight: Any) -> Any:
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"`X` must be a matrix of numbers where `y` is None, with NaN for missing entries: {error}; "
-            "pairs of ids need their ratings as `y`: of triples, the third column"
+            "for pairs of ids, pass their ratings as `y`: of triples, the third column"
         ) from None
     _refuse_pairs_and_triples(array)
     return array
 
 
 def _refuse_pairs_and_triples(array: Floats) -> None:
-    """Refuse what may be ids and ratings in columns, or rows, as well as a matrix that lacks no rating."""
+    """Raise a `ValueError` if an array could hold ids and ratings in its columns or rows."""
     if array.ndim != 2:
         return
     known = ~np.isnan(array)
@@ -137,25 +139,25 @@ def _refuse_pairs_and_triples(array: Floats) -> None:
     for table, lacks_no_id, turned in ((array, known[:, :2].all(), ""), (array.T, known.all(), ".T")):
         if table.shape[1] in _COLUMNS_OF_TRIPLES and lacks_no_id:
             raise ValueError(
-                f"`X` must not be read in two ways, got no `y` and an array of shape {array.shape}, whose "
-                f"first two {'rows' if turned else 'columns'} may be ids: ids and ratings are "
-                f"fit(X{turned}[:, :2], X{turned}[:, 2]), a matrix is fit(scipy.sparse.coo_array(...))"
+                f"`X` must be unambiguous, got no `y` and an array of shape {array.shape}, whose first two "
+                f"{'rows' if turned else 'columns'} may be ids; for ids and ratings call "
+                f"fit(X{turned}[:, :2], X{turned}[:, 2]), for a matrix fit(scipy.sparse.coo_array(...))"
             )
 
 
 def _check_precision(values: Floats, dtype: ValueType) -> None:
-    """Refuse values that are too large for float32, and say where it loses all that tells them apart."""
+    """Raise a `ValueError` if values overflow ``dtype``, and warn if they lose most of their precision."""
     largest = int(np.abs(values).argmax())
     if abs(values[largest]) > np.finfo(dtype).max:
         raise ValueError(
-            f"`y` must hold numbers that {dtype} can hold, got y[{largest}] = {values[largest]:g}; take "
+            f"`y` must hold numbers that {dtype} can hold, got y[{largest}] = {values[largest]:g}; use "
             "dtype='float64'"
         )
     lost = np.abs(values - values.astype(dtype)).max()
     if 0 < np.ptp(values) < lost / _NOTICEABLE:
         warnings.warn(
-            f"y is rounded to {dtype}, by up to {lost:g} where it spreads over {np.ptp(values):g}; subtract "
-            "its mean, or take dtype='float64'.",
+            f"y is rounded to {dtype}, by up to {lost:g}, and has a range of {np.ptp(values):g}; subtract "
+            "its mean, or use dtype='float64'.",
             UserWarning,
             stacklevel=4,
         )
@@ -182,7 +184,7 @@ def _refuse_repeated(indices: NDArray[Any], ids: IdMaps, error: ValueError) -> N
     first = int((indices == indices[:, [second]]).all(axis=0).argmax())
     row, column = (ids[axis].ids_at([indices[axis, second]])[0] for axis in (0, 1))
     raise ValueError(
-        f"`X` must hold every pair once, got ({row}, {column}) at positions {first} and {second} "
+        f"`X` must hold each pair once, got ({row}, {column}) at positions {first} and {second} "
         f"({repeats.sum()} repeated in all); choose duplicates='first', 'last', 'mean' or 'sum'"
     ) from error
 

@@ -1,4 +1,4 @@
-"""What a fitted estimator knows: immutable, so that an update that fails leaves it as it was."""
+"""The state of a fitted estimator: immutable, so that a failed update leaves it unchanged."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from dmf_fast.serving import Predictor, SeenColumns, TwoFactors, collapse
 
 @dataclass(frozen=True, eq=False)
 class FittedModel:
-    """A trained model, its ids, and the ratings that it has been trained on.
+    """A trained model, its ids, and its training ratings.
 
     Attributes:
         predictor: the model, on the CPU.
-        row_ids: of its rows.
-        column_ids: of its columns.
-        noise_variance: of a single rating around its prediction, above 0.
-        observed: the ratings, or None where they are not kept.
-        seen_columns: the places of the ratings, where only these are known, or None.
+        row_ids: the ids of its rows.
+        column_ids: the ids of its columns.
+        noise_variance: variance of a rating around its prediction, above 0.
+        observed: the ratings; None if they were not kept.
+        seen_columns: the positions of the ratings, if only these are known; else None.
 
     """
 
@@ -47,16 +47,16 @@ class FittedModel:
 
     @cached_property
     def two_factors(self) -> TwoFactors:
-        """The model as two factors, computed at the first use."""
+        """The model as two factors, computed on first use."""
         return collapse(self.model)
 
     @cached_property
     def seen(self) -> SeenColumns | None:
-        """The columns that rows have ratings of, where that is known; sorted at the first use."""
+        """The rated columns of each row, or None if unknown; sorted on first use."""
         return self.seen_columns if self.observed is None else SeenColumns.of(self.observed)
 
     def is_rated(self, axis: int) -> Tensor:
-        """Return which rows (axis 0) or columns have ratings; all where that is not known."""
+        """Return which rows (axis 0) or columns (axis 1) have ratings; all if that is unknown."""
         count = self.model.shape[axis]
         if self.observed is not None:
             return torch.bincount(self.observed.coordinates()[axis], minlength=count) > 0

@@ -1,4 +1,4 @@
-"""A fitted estimator as a folder: that of ``dmf-fast complete``, with what else the estimator knows."""
+"""A fitted estimator as a folder: that of ``dmf-fast complete``, and the rest of the estimator's state."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 def save_fitted(fitted: FittedModel, facts: dict[str, Any], path: Path, card: str | None = None) -> None:
-    """Write what `load_fitted` reads; ``facts`` are what JSON can hold, or NumPy's scalars.
+    """Write what `load_fitted` reads; ``facts`` hold JSON values or NumPy scalars.
 
-    The folder is the old one or the new one, whenever the process is killed.
+    The folder is replaced atomically.
 
     Raises what `write_trained_folder` raises, such as a `DataError` for ids that files cannot hold.
     """
@@ -48,9 +48,9 @@ def save_fitted(fitted: FittedModel, facts: dict[str, Any], path: Path, card: st
 
 
 def load_fitted(path: Path, depth: int | None) -> tuple[FittedModel, dict[str, Any]]:
-    """Return what `save_fitted` wrote, and the facts; or what ``dmf-fast complete`` wrote, without facts.
+    """Load what `save_fitted` wrote, with its facts, or what ``dmf-fast complete`` wrote, without facts.
 
-    Raises a `DataError` where the folder is neither.
+    Raises a `DataError` if the folder is neither.
     """
     return read_whole(path, lambda: _loaded(path, depth))
 
@@ -68,7 +68,7 @@ def _loaded(path: Path, depth: int | None) -> tuple[FittedModel, dict[str, Any]]
 
 
 class _Trained(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """What `fit` has found, by the names of the attributes."""
+    """Results of `fit`, by the names of the attributes."""
 
     n_iter_: _Count | msgspec.UnsetType = msgspec.UNSET
     best_step_: _Count | msgspec.UnsetType | None = msgspec.UNSET
@@ -76,7 +76,7 @@ class _Trained(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
 
 class _Facts(msgspec.Struct, forbid_unknown_fields=True):
-    """What an estimator knows besides its model."""
+    """The state of an estimator besides its model."""
 
     format: str
     version: int
@@ -95,7 +95,7 @@ def _facts(trained: TrainedFolder) -> _Facts | None:
     path = trained.checked(_FACTS)
     if path is None:
         return None
-    with reading(path, "what an estimator knows", _ADVICE, DataError):
+    with reading(path, "the state of an estimator", _ADVICE, DataError):
         facts = read_record(path, _Facts)
         if facts.format != _FORMAT or facts.version != _VERSION:
             raise ValueError(f"its format is not {_FORMAT!r} of version {_VERSION}")
@@ -116,7 +116,7 @@ def _ratings(trained: TrainedFolder) -> Observations | None:
 
 
 class _Run(msgspec.Struct):
-    """What a job says of the training of one depth."""
+    """Results of a job for one depth."""
 
     depth: int
     train_loss: float
@@ -128,14 +128,14 @@ class _Metrics(msgspec.Struct):
 
 
 def _noise_variance(trained: TrainedFolder) -> float:
-    """Return the squared error that ``dmf-fast complete`` has measured, by validation where it could.
+    """Return the mean squared error that ``dmf-fast complete`` measured, on validation ratings if possible.
 
-    Where nothing was measured, the ratings are taken to spread over four standard deviations.
+    If nothing was measured, the range of the ratings is assumed to be four standard deviations.
     """
     predictor, path = trained.predictor, trained.checked(_METRICS)
     measured = 0.0
     if path is not None:
-        with reading(path, "what dmf-fast complete has measured", "train the model again", DataError):
+        with reading(path, "the results of dmf-fast complete", "train the model again", DataError):
             runs = read_record(path, _Metrics).runs
         for run in runs:
             if run.depth == len(predictor.model.factors):

@@ -18,14 +18,14 @@ SIDES = ("row", "column")
 
 
 def read_ids(argument: str, kind: str, ids: Any) -> Any:
-    """Return a column of ids as an arrow array of int64 or text, or as a list of other objects.
+    """Return a column of ids as an Arrow array of int64 or text, or as a list of other objects.
 
-    What is an integer and what is text is the rule of `dmf_fast.data.raw_ids`.
+    `dmf_fast.data.raw_ids` decides which ids are integers and which are text.
 
     Args:
-        argument: what errors call the argument that holds them, such as ``"X"``.
-        kind: what errors call one of them, such as ``"row id"``.
-        ids: a NumPy, pandas, polars or arrow column, or a list.
+        argument: name of the argument in error messages, such as ``"X"``.
+        kind: name of an id in error messages, such as ``"row id"``.
+        ids: a NumPy, pandas, Polars or Arrow column, or a list, shape ``(n,)``.
 
     Raises:
         ValueError: an id is missing or not finite.
@@ -51,12 +51,12 @@ def read_ids(argument: str, kind: str, ids: Any) -> Any:
 
 
 def id_at(ids: Any, place: int) -> Any:
-    """Return one id of a column of `read_ids` as Python has it."""
+    """Return an id of a column of `read_ids` as a Python object."""
     return ids[place].as_py() if isinstance(ids, pa.Array) else ids[place]
 
 
 def select(ids: Any, kept: NDArray[np.bool_]) -> Any:
-    """Return the ids of a mask."""
+    """Return the ids where ``kept`` is True."""
     if isinstance(ids, pa.Array):
         return ids.filter(pa.array(kept))
     return [key for key, keep in zip(ids, kept, strict=True) if keep]
@@ -81,9 +81,11 @@ def _refuse_missing(argument: str, kind: str, place: int, key: Any) -> None:
         )
     if isinstance(key, str):
         raise ValueError(
-            f"`{argument}` must have every {kind}, got the blank text {key!r} in {argument}[{place}]"
+            f"`{argument}` must hold no missing {kind}, got the blank text {key!r} in {argument}[{place}]"
         )
-    raise ValueError(f"`{argument}` must have every {kind}, got None or NaN in {argument}[{place}]; drop it")
+    raise ValueError(
+        f"`{argument}` must hold no missing {kind}, got None or NaN in {argument}[{place}]; drop it"
+    )
 
 
 def _is_infinite(key: Any) -> bool:

@@ -1,4 +1,4 @@
-"""From X, y and sample_weight in all the containers that people have to raw ids, values and weights."""
+"""Raw ids, values and weights from X, y and sample_weight in any container."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 IdColumns = tuple[Any, Any]
 """Row ids and column ids: two columns as `read_ids` returns them."""
 _LARGEST = 1e140
-_PAIRS = "`X` must be (n, 2), a row id and a column id for every rating"
+_PAIRS = "`X` must have shape (n, 2), a row id and a column id per rating"
 
 
 def as_frame(X: Any) -> Any:
@@ -29,7 +29,9 @@ def as_frame(X: Any) -> Any:
     try:
         return pa.table(X)
     except (pa.ArrowException, TypeError, ValueError) as error:
-        raise ValueError(f"`X` must hold columns of one type and length each, but {error}") from error
+        raise ValueError(
+            f"`X` must hold columns of the same length, each of one type, but {error}"
+        ) from error
 
 
 def is_frame(X: Any) -> bool:
@@ -38,7 +40,7 @@ def is_frame(X: Any) -> bool:
 
 
 def split_ratings(X: Any, y: Any) -> tuple[Any, Any]:
-    """Return the ids and the ratings of a table apart, where it holds both."""
+    """Split a table that holds ids and ratings into the two; return other arguments unchanged."""
     X = as_frame(X)
     return split_frame(X) if y is None and is_frame(X) else (X, y)
 
@@ -46,23 +48,23 @@ def split_ratings(X: Any, y: Any) -> tuple[Any, Any]:
 def split_frame(frame: Any) -> tuple[Any, Any]:
     """Return the two id columns of a frame of ratings, as a frame, and its column of ratings.
 
-    They are found by well-known names, such as ``user``, ``item`` and ``rating``, or are the first three.
+    They are recognized by common names, such as ``user``, ``item`` and ``rating``, or are the first three.
     """
     if getattr(getattr(frame, "index", None), "nlevels", 1) > 1:
         frame = frame.reset_index()
     names = frame.column_names if isinstance(frame, pa.Table) else [str(name) for name in frame.columns]
     if len(names) < 3:
         raise ValueError(
-            f"`X` must have three columns (row ids, column ids, ratings) where `y` is None, got "
-            f"{', '.join(names)}; give the ratings as `y`"
+            f"`X` must have three columns (row ids, column ids, ratings) if `y` is None, got "
+            f"{', '.join(names)}; pass the ratings as `y`"
         )
     try:
         *ids, rating = choose_columns("X", names, len(names), None, 3)
     except DataError as error:
         raise ValueError(
-            "`X` must have columns whose names tell row ids, column ids and ratings where `y` is None, got "
-            f"{', '.join(names)}; give the two columns of ids as `X` and the ratings as `y`, or a frame that "
-            "is the matrix of ratings itself as X.to_numpy()"
+            "`X` must have columns with common names of row ids, column ids and ratings if `y` is None, "
+            f"got {', '.join(names)}; pass the two columns of ids as `X` and the ratings as `y`, or, if the "
+            "frame is the matrix of ratings itself, pass X.to_numpy()"
         ) from error
     if isinstance(frame, pa.Table):
         return frame.select(ids), frame.column(rating)
@@ -70,11 +72,11 @@ def split_frame(frame: Any) -> tuple[Any, Any]:
 
 
 def read_pairs(X: Any) -> IdColumns:
-    """Return the pairs of X: an array, a data frame or a list of shape (n, 2).
+    """Return the pairs of X: an array, a data frame or a list of shape ``(n, 2)``.
 
     Raises:
-        ValueError: X is of another shape, sparse, or lacks an id.
-        TypeError: X is not an array at all.
+        ValueError: X has another shape, is sparse, or an id is missing.
+        TypeError: an id is not hashable.
 
     Example:
         >>> rows, columns = read_pairs([("ann", 7), ("bob", 9)])
@@ -84,8 +86,8 @@ def read_pairs(X: Any) -> IdColumns:
     """
     if hasattr(X, "tocoo"):
         raise ValueError(
-            "`X` must hold pairs (row id, column id), got a sparse matrix; fit takes one with y=None, as the "
-            "matrix of ratings itself"
+            "`X` must hold pairs (row id, column id), got a sparse matrix; pass a matrix of ratings to fit, "
+            "with y=None"
         )
     _refuse_mask("X", X)
     rows, columns = _two_columns(X)
@@ -93,10 +95,10 @@ def read_pairs(X: Any) -> IdColumns:
 
 
 def read_rated_pairs(X: Any, y: Any, sample_weight: Any = None) -> tuple[IdColumns, Floats, Floats | None]:
-    """Return pairs, their ratings ``(n,)`` and their weights ``(n,)``, above 0, or None for weights of 1.
+    """Return pairs, their ratings and their positive weights, shape ``(n,)`` both; None for weights of 1.
 
-    Those of weight 0 are left out, as if they had not been given. Raises `ValueError` or `TypeError` where
-    lengths disagree or X, y or the weights are not what they must be.
+    Pairs of weight 0 are left out. Raises a `ValueError` or a `TypeError` if lengths differ or if X, y or the
+    weights are invalid.
     """
     pairs = read_pairs(X)
     values = _numbers("y", y, len(pairs[0]))
@@ -126,7 +128,9 @@ def _two_columns(X: Any) -> tuple[Any, Any]:
         return _two_columns_of_list(X)
     array = np.asarray(X)
     if array.dtype.kind == "c":
-        raise ValueError("`X` must hold ids. Complex data not supported; make them text, as with str")
+        raise ValueError(
+            "`X` must hold ids. Complex data not supported; convert them to text, for example with str"
+        )
     if array.ndim != 2:
         raise ValueError(
             f"{_PAIRS}, got an array of {array.ndim} dimensions. Reshape your data: X.reshape(-1, 2)"
@@ -140,7 +144,7 @@ def _two_columns_of_list(X: list[Any] | tuple[Any, ...]) -> tuple[list[Any], lis
     alike = all(hasattr(pair, "__len__") and not isinstance(pair, (str, bytes)) for pair in X)
     widths = {len(pair) for pair in X} if alike else set()
     if not alike or len(widths) > 1:
-        raise ValueError("`X` must be a list of pairs (row id, column id), got a list of others")
+        raise ValueError("`X` must be a list of pairs (row id, column id), got a list of something else")
     _check_width((len(X), *widths) if widths else (0, 2))
     rows, columns = ([pair[side] for pair in X] for side in (0, 1))
     return rows, columns
@@ -149,7 +153,7 @@ def _two_columns_of_list(X: list[Any] | tuple[Any, ...]) -> tuple[list[Any], lis
 def _check_width(shape: tuple[int, ...]) -> None:
     count, width = shape
     if count == 2 and width != 2:
-        raise ValueError(f"{_PAIRS}, got the shape {shape}; it seems to be transposed: pass X.T")
+        raise ValueError(f"{_PAIRS}, got the shape {shape}; it may be transposed: pass X.T")
     if width < 2:
         raise ValueError(
             f"{_PAIRS}: found array with {width} feature(s) (shape={shape}) while a minimum of 2 is required."
@@ -157,12 +161,12 @@ def _check_width(shape: tuple[int, ...]) -> None:
     if width > 2:
         raise ValueError(
             f"{_PAIRS}: X has {width} features in {count} sample(s), but MatrixCompleter is expecting 2 "
-            "features as input; choose two columns, or give a matrix of ratings to fit without `y`"
+            "features as input; choose two columns, or pass a matrix of ratings to fit without `y`"
         )
     if count == 0:
         raise ValueError(
-            f"`X` must hold a pair: found array with 0 sample(s) (shape={shape}) while a minimum of 1 is "
-            "required"
+            f"`X` must hold at least one pair: found array with 0 sample(s) (shape={shape}) while a "
+            "minimum of 1 is required"
         )
 
 
@@ -191,6 +195,6 @@ def _numbers(name: str, given: Any, length: int) -> Floats:
         raise ValueError(f"`{name}` must be finite, got {name}[{place}] = {numbers[place]} (NaN or infinity)")
     if np.abs(numbers).max(initial=0.0) > _LARGEST:
         raise ValueError(
-            f"`{name}` must be at most {_LARGEST:g} in size, got {np.abs(numbers).max():g}; scale them down"
+            f"`{name}` must be at most {_LARGEST:g} in size, got {np.abs(numbers).max():g}; rescale it"
         )
     return numbers

@@ -1,4 +1,4 @@
-"""The parameters of the estimator: the options of a completion, and what only an estimator has."""
+"""The parameters of the estimator: the options of a completion, and those that only an estimator has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dmf_fast.options import options_of
 
 Estimator = TypeVar("Estimator", bound=type)
 
-# ``seed`` is random_state here; the others are of interest where a run is studied.
+# ``seed`` is random_state here; the others serve the study of single runs.
 _LEFT_OUT = ("seed", "norms", "spectrum", "balancedness")
 _OPTIONS = {name: option for name, option in options_of(CompletionOptions).items() if name not in _LEFT_OUT}
 _DEFAULTS = CompletionOptions().values()
@@ -35,9 +35,9 @@ PARAMETERS: dict[str, Any] = {name: _DEFAULTS[name] for name in _OPTIONS} | {
 
 
 def with_parameters(estimator: Estimator) -> Estimator:
-    """Give a class the constructor that takes `PARAMETERS`, and documents those that are options.
+    """Give a class a constructor with `PARAMETERS`, and document those that are options.
 
-    scikit-learn reads the names from the signature: ``get_params``, ``set_params`` and ``clone`` work.
+    scikit-learn reads the names from the signature, for ``get_params``, ``set_params`` and ``clone``.
     """
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
     keywords = [
@@ -47,7 +47,7 @@ def with_parameters(estimator: Estimator) -> Estimator:
     signature = inspect.Signature([own, *keywords])
 
     def __init__(self: Any, **parameters: Any) -> None:
-        signature.bind(self, **parameters)  # a TypeError names a parameter that there is not
+        signature.bind(self, **parameters)  # a TypeError names an unknown parameter
         for name, value in (PARAMETERS | parameters).items():
             setattr(self, name, value)
 
@@ -62,7 +62,7 @@ def with_parameters(estimator: Estimator) -> Estimator:
 
 
 def completion_options(parameters: Mapping[str, Any]) -> CompletionOptions:
-    """Return the options that the parameters are; they check themselves.
+    """Return the options of these parameters; they check themselves.
 
     >>> completion_options(PARAMETERS | {"depth": 3}).depth
     3

@@ -19,17 +19,17 @@ from dmf_fast.serving.indices import filter_indices
 
 
 class Ranking(NamedTuple):
-    """The best ids for every one that was asked for, best first.
+    """The best ids for each requested id, best first.
 
-    ``ids``: ``(asked, k)``, objects; None where there are fewer. ``scores``: ``(asked, k)``, float64; minus
-    infinity where the id is None.
+    ``ids`` has shape ``(asked, k)`` and dtype object, None where fewer than ``k`` remain. ``scores`` has
+    shape ``(asked, k)`` and dtype float64, minus infinity where the id is None.
     """
 
     ids: NDArray[np.object_]
     scores: NDArray[np.float64]
 
     def _repr_html_(self) -> str:
-        """Return a line for every id that was asked for: its best ids, with their scores."""
+        """Return a table with a line per requested id: its best ids, with their scores."""
         columns = {
             str(place + 1): [
                 "" if one is None else f"{one} ({score:.3g})"
@@ -54,7 +54,7 @@ def recommend_ids(
     rows = fitted.row_ids.indices(_asked(ids))
     if exclude_seen and fitted.seen is None:
         raise ValueError(
-            "`exclude_seen` must be False where the ratings were not kept; or fit with keep_ratings=True"
+            "`exclude_seen` must be False if the ratings were not kept; or fit with keep_ratings=True"
         )
     k = min(whole_number("k", k, least=1), fitted.model.shape[1])
     seen = fitted.seen if exclude_seen else None
@@ -73,7 +73,7 @@ def similar_ids(fitted: FittedModel, ids: Any, k: int, axis: int, *, device: tor
     positions = id_map.indices(given)
     if (positions < 0).any():
         unknown = raw.id_at(given, int((positions < 0).argmax()))
-        raise ValueError(f"`ids` must be {raw.SIDES[axis]} ids that fit has seen, got {unknown!r}")
+        raise ValueError(f"`ids` must be known {raw.SIDES[axis]} ids, got {unknown!r}")
     k = min(whole_number("k", k, least=1), max(1, len(id_map) - 1))
     similar = (similar_rows, similar_columns)[axis]
     best = similar(fitted.two_factors.to(device), positions, k)
@@ -81,7 +81,7 @@ def similar_ids(fitted: FittedModel, ids: Any, k: int, axis: int, *, device: tor
 
 
 def ranking_of(id_map: IdMap, indices: NDArray[np.int64], scores: NDArray[np.float64]) -> Ranking:
-    """Return a ranking of indices, ``(asked, k)``, of which -1 stands for none.
+    """Return the ranking of indices, shape ``(asked, k)``, where -1 means that there is no id.
 
     >>> ranking_of(IdMap(["ann", "bob"]), np.array([[1, -1]]), np.array([[0.5, -np.inf]])).ids.tolist()
     [['bob', None]]
@@ -94,7 +94,7 @@ def ranking_of(id_map: IdMap, indices: NDArray[np.int64], scores: NDArray[np.flo
 
 
 def _asked(ids: Any, name: str = "ids") -> Any:
-    """Return the ids that are given as the argument ``name`` as a column."""
+    """Return the ids of the argument ``name`` as a column."""
     if isinstance(ids, (str, bytes)) or not hasattr(ids, "__len__") or getattr(ids, "ndim", 1) != 1:
         raise TypeError(f"`{name}` must be a list or an array of ids, (asked,), got {ids!r}; write [{ids!r}]")
     return raw.read_ids(name, "id", ids)

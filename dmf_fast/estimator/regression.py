@@ -1,7 +1,7 @@
-"""The rows of a model, and its columns, as linear regressions on the fixed factors of the other side.
+"""The rows and columns of a model as linear regressions on the fixed factors of the other side.
 
-A row predicts ``coefficients · features_j + offset_j`` at column j, and its ratings say what its coefficients
-should be; columns likewise.
+A row predicts ``coefficients · features_j + offset_j`` at column j, and its ratings determine its
+coefficients; columns likewise.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 
 _BLOCK_NUMBERS = 1 << 22
-_NEGLIGIBLE = 1e-12  # of the largest variance: below it, rounding speaks
+_NEGLIGIBLE = 1e-12  # of the largest variance: smaller ones are rounding errors
 
 
 @torch.no_grad()
@@ -69,7 +69,7 @@ def linear_regression(model: DeepMatrixFactorization, axis: int) -> tuple[Tensor
 def with_coefficients(
     model: DeepMatrixFactorization, axis: int, coefficients: Tensor
 ) -> DeepMatrixFactorization:
-    """Return a copy of ``model`` with other rows or columns: one for each row of ``coefficients``.
+    """Return a copy of ``model`` with other rows or columns, one per row of ``coefficients``.
 
     >>> model = DeepMatrixFactorization((4, 3), depth=2, bias=True, seed=0)
     >>> coefficients, _, _ = linear_regression(model, axis=0)
@@ -93,9 +93,9 @@ def with_coefficients(
 
 
 def gaussian_prior(coefficients: Tensor) -> tuple[Tensor, Tensor]:
-    """Return how coefficients, ``(count, p)``, are distributed: their mean and a root of their covariance.
+    """Return the mean of coefficients, shape ``(count, p)``, and a square root of their covariance.
 
-    The covariance is ``root rootᵀ``; the root is ``(p, r)``, of full rank.
+    The covariance is ``root rootᵀ``; ``root`` has shape ``(p, r)`` and full rank.
 
     >>> gaussian_prior(torch.tensor([[1.0, 0.0], [3.0, 0.0]], dtype=torch.float64))[0].tolist()
     [2.0, 0.0]
@@ -110,23 +110,26 @@ def gaussian_prior(coefficients: Tensor) -> tuple[Tensor, Tensor]:
 def posterior_changes(
     root: Tensor, features: Tensor, residuals: Observations, noise_variance: float
 ) -> Tensor:
-    """Return by how much the residuals of ratings change the coefficients of every row, ``(m, p)``, float64.
+    """Return the changes of the coefficients of every row due to the residuals of its ratings.
 
-    With ``F`` the features of a row's ratings, ``e`` their residuals, ``R`` the ``root`` of the covariance
-    before any rating and ``σ²`` the variance of a single rating's noise, the change is
+    With ``F`` the features of a row's ratings, ``e`` their residuals, ``R`` the ``root`` of the prior
+    covariance and ``σ²`` the noise variance of a rating, the change is
 
         ``R (Rᵀ Fᵀ F R + σ² I)⁻¹ Rᵀ Fᵀ e``,
 
     the mean of a Gaussian posterior; Bishop, "Pattern Recognition and Machine Learning" (2006), section 3.3.
-    It is linear in ``e``: ratings that come one after the other give what they give together. Features
-    without any variance in ``root`` never change.
+    It is linear in ``e``: ratings one after the other give the same as all at once. Coefficients without
+    variance in ``root`` never change.
 
     Args:
-        root: ``(p, r)``, float64; see `gaussian_prior`.
-        features: ``(n, p)``, float64.
-        residuals: ``(m, n)``, what ratings want their predictions to change by; 0 where the row has been
-            trained with the rating already. Weights are above 0.
+        root: shape ``(p, r)``, float64; see `gaussian_prior`.
+        features: shape ``(n, p)``, float64.
+        residuals: of shape ``(m, n)``: rating minus prediction, 0 for ratings that the row has been trained
+            on. Weights are positive.
         noise_variance: above 0.
+
+    Returns:
+        The changes, shape ``(m, p)``, float64.
 
     Example:
         >>> one = torch.ones(1, 1, dtype=torch.float64)
@@ -154,10 +157,10 @@ def posterior_changes(
 
 
 def _blocks(counts: Tensor, rank: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield rows of like numbers of entries together.
+    """Yield blocks of rows with similar numbers of entries.
 
-    They come with the places of their entries in the order of the rows, ``(rows, width)``, and with which
-    of these are theirs.
+    Each comes with the positions of its entries in row order, shape ``(rows, width)``, and a mask of those
+    that belong to the row.
     """
     starts = counts.cumsum(0) - counts
     longest_first = torch.argsort(counts, descending=True, stable=True)

@@ -17,7 +17,7 @@ from dmf_fast.ops.statistics import mean_value, spread
 from dmf_fast.serving import Predictor
 from dmf_fast.threads import threads_kept
 
-# The least standard deviation of a rating's noise, compared with that of the ratings.
+# The smallest standard deviation of the noise, relative to that of the ratings.
 _LEAST_NOISE = 1e-4
 
 
@@ -32,11 +32,11 @@ def train(
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> tuple[FittedModel, CompletedMatrix]:
-    """Return the trained model, and how the training went.
+    """Return the trained model, and the result of the job.
 
     Raises:
-        ValueError: the loss was not finite, or as `complete_matrix` raises.
-        KeyboardInterrupt: the training was interrupted, by Ctrl-C.
+        ValueError: the loss was not finite; and as in `complete_matrix`.
+        KeyboardInterrupt: the training was interrupted by Ctrl-C.
 
     """
     with _threads(n_threads):
@@ -48,7 +48,7 @@ def train(
     if completed.diverged:
         raise ValueError(
             f"The training diverged: its loss is not finite at step {completed.result.steps}; lower lr, "
-            "or take the optimizer 'adaptive-gd', which finds its step size by itself"
+            "or use optimizer='adaptive-gd', which finds its step size by itself"
         )
     predictor = Predictor.of(completed.model, observed, centered=options.center, clip=clip)
     rmse = completed.validation_rmse

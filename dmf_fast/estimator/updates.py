@@ -1,4 +1,4 @@
-"""New ratings without another training: of known rows and columns, and of new ones."""
+"""Updates without training again: new ratings of known rows and columns, and new rows or columns."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ from dmf_fast.serving import SeenColumns
 
 @torch.inference_mode(False)
 def partial_fit(fitted: FittedModel, new: Observations) -> FittedModel:
-    """Return what is known after ratings of known rows and columns; one of a rated pair replaces the other.
+    """Return the model after new ratings of known rows and columns; they replace old ratings of their pairs.
 
-    First the rows that they belong to change, then the columns, each as `posterior_changes` says: in
-    proportion to what is new, and the less the more ratings a row has already. Nothing else moves. Ratings
-    that come in many small calls give about what they give in one, and a rating that is known already changes
-    nothing.
+    The affected rows change first, then the affected columns, as `posterior_changes` defines: in proportion
+    to the new residuals, and less, the more ratings a row has. Nothing else changes. Many small calls give
+    approximately the result of one call, and a repeated rating changes nothing.
 
     Args:
-        fitted: what is known before, ``observed`` included.
-        new: ratings of its shape, float64.
+        fitted: the model before, including ``observed``.
+        new: ratings of the same shape, float64.
 
     """
     assert fitted.observed is not None
@@ -56,14 +55,14 @@ def partial_fit(fitted: FittedModel, new: Observations) -> FittedModel:
 
 @torch.inference_mode(False)
 def fold_in(fitted: FittedModel, axis: int, new_ids: IdMap, new: Observations) -> FittedModel:
-    """Return what is known after ratings of new rows (axis 0) or new columns (axis 1).
+    """Return the model after ratings of new rows (axis 0) or new columns (axis 1).
 
-    A new row begins at the mean of those that have ratings and changes as `posterior_changes` says: ridge
-    regression on the fixed factors of the columns, which takes the distribution of the trained rows for its
-    prior. Everything else stays what it is.
+    A new row starts at the mean of the rated rows and changes as `posterior_changes` defines: by ridge
+    regression on the fixed column factors, with the distribution of the trained rows as the prior. Nothing
+    else changes.
 
     Args:
-        fitted: what is known before.
+        fitted: the model before.
         axis: 0 or 1.
         new_ids: ids that ``fitted`` does not know.
         new: ratings whose rows, or columns, are indices into ``new_ids``, float64.
@@ -86,7 +85,7 @@ def fold_in(fitted: FittedModel, axis: int, new_ids: IdMap, new: Observations) -
 
 
 def _find(wanted: Observations, observed: Observations) -> Tensor:
-    """Return where the pair of every wanted entry stands in ``observed``, -1 where it does not."""
+    """Return the position in ``observed`` of the pair of each wanted entry, -1 if it is not there."""
     rows, columns = observed.coordinates()
     wanted_rows, wanted_columns = wanted.coordinates()
     keys, wanted_keys = (
@@ -107,7 +106,7 @@ def _predictions(model: DeepMatrixFactorization, entries: Observations) -> Tenso
 
 
 def _new_residuals(observed: Observations, new: Observations, replaced: Tensor, before: Tensor) -> Tensor:
-    """Return the residuals of new ratings; what a rating that is replaced wanted is taken back."""
+    """Return the residuals of new ratings, minus those of the ratings that they replace."""
     residuals = new.values - before
     again = replaced >= 0
     places = replaced[again]
@@ -117,9 +116,9 @@ def _new_residuals(observed: Observations, new: Observations, replaced: Tensor, 
 
 
 def _residuals_of_concerned(kept: Observations, residuals: Observations, axis: int) -> Observations:
-    """Return residuals with those of all other ratings of their rows: 0, as these were trained with them.
+    """Return the residuals together with those of all other ratings of their rows, which are 0.
 
-    For axis 1 the same of columns, transposed.
+    Those ratings have been trained on. For axis 1 the same for columns, transposed.
     """
     concerned = torch.isin(kept.coordinates()[axis], residuals.coordinates()[axis])
     trained = kept.select(concerned)
@@ -144,7 +143,7 @@ def _weights(observed: Observations) -> Tensor:
 
 
 def _with_model(fitted: FittedModel, model: DeepMatrixFactorization, new: Observations) -> FittedModel:
-    """Return another model, whose predictions may be as low and as high as the new ratings, too."""
+    """Return ``fitted`` with another model, and a range of predictions that includes the new ratings."""
     before, values = fitted.predictor, new.values
     lowest, highest = min(before.lowest, values.min().item()), max(before.highest, values.max().item())
     return replace(fitted, predictor=replace(before, model=model, lowest=lowest, highest=highest))
@@ -158,7 +157,7 @@ def _united(ids: IdMap, new_ids: IdMap) -> IdMap:
 
 
 def _reindexed(observed: Observations, axis: int, places: Tensor, size: int) -> Observations:
-    """Return the same entries of a matrix of ``size`` rows, after row k has gone to ``places[k]``."""
+    """Return the same entries of a matrix of ``size`` rows, with row k moved to ``places[k]``."""
     coordinates, shape = list(observed.coordinates()), list(observed.shape)
     coordinates[axis], shape[axis] = places[coordinates[axis]], size
     rows, columns = coordinates
@@ -166,7 +165,7 @@ def _reindexed(observed: Observations, axis: int, places: Tensor, size: int) -> 
 
 
 def _with_more_ratings(fitted: FittedModel, axis: int, old_places: Tensor, new: Observations) -> FittedModel:
-    """Return what is kept of the ratings, with the new ones; the rows of the old ones have other places."""
+    """Return ``fitted`` with the new ratings, and the old ones moved to ``old_places``."""
     if fitted.observed is not None:
         old = _reindexed(fitted.observed, axis, old_places, new.shape[axis])
         return replace(fitted, observed=_concatenated(old, new).to(dtype=old.dtype))

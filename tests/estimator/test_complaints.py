@@ -33,7 +33,7 @@ def test_ids_that_are_not_contiguous_make_no_phantom_rows() -> None:
 
 @pytest.mark.parametrize("given", [X.T, X.T.tolist(), X.T.astype(str)], ids=["array", "list", "text"])
 def test_a_transposed_input_is_called_transposed(given: Any) -> None:
-    with pytest.raises(ValueError, match=r"got the shape \(2, 600\); it seems to be transposed: pass X.T"):
+    with pytest.raises(ValueError, match=r"got the shape \(2, 600\); it may be transposed: pass X.T"):
         quick().fit(given, Y)
     with pytest.raises(ValueError, match="transposed"):
         quick().fit(X, Y).predict(given)

@@ -157,7 +157,7 @@ def test_a_pair_that_stands_twice_is_an_error_unless_duplicates_says_which_count
 
 
 def test_ratings_that_float32_cannot_tell_apart_are_warned_of() -> None:
-    with pytest.warns(UserWarning, match="y is rounded to float32.*take dtype='float64'"):
+    with pytest.warns(UserWarning, match="y is rounded to float32.*use dtype='float64'"):
         quick().fit(X, Y + 1.7e9)
     quick(dtype="float64").fit(X, Y + 1.7e9)
 
@@ -171,13 +171,13 @@ NAN = float("nan")
         ([1, 2, 3], [1, 2, 3], "`X` must be a list of pairs"),
         ([(1, 2), (1,)], [1, 2], "`X` must be a list of pairs"),
         (["ab", "cd"], [1, 2], "`X` must be a list of pairs"),
-        (np.zeros((4, 3)), np.ones(4), r"`X` must be \(n, 2\).* X has 3 features"),
-        (np.zeros((4, 1)), np.ones(4), r"`X` must be \(n, 2\).* 1 feature\(s\)"),
-        (np.zeros((2, 2, 2)), [1, 2], r"`X` must be \(n, 2\).* 3 dimensions"),
-        (np.empty((0, 2)), [], "`X` must hold a pair"),
-        ([(1, None), (1, 2)], [1, 2], r"`X` must have every column id, got None or NaN in X\[0\]"),
-        ([(1, 2), (NAN, 2)], [1, 2], r"`X` must have every row id, got None or NaN in X\[1\]"),
-        ([(("a",), 2), (NAN, 2)], [1, 2], r"`X` must have every row id, got None or NaN in X\[1\]"),
+        (np.zeros((4, 3)), np.ones(4), r"`X` must have shape \(n, 2\).* X has 3 features"),
+        (np.zeros((4, 1)), np.ones(4), r"`X` must have shape \(n, 2\).* 1 feature\(s\)"),
+        (np.zeros((2, 2, 2)), [1, 2], r"`X` must have shape \(n, 2\).* 3 dimensions"),
+        (np.empty((0, 2)), [], "`X` must hold at least one pair"),
+        ([(1, None), (1, 2)], [1, 2], r"`X` must hold no missing column id, got None or NaN in X\[0\]"),
+        ([(1, 2), (NAN, 2)], [1, 2], r"`X` must hold no missing row id, got None or NaN in X\[1\]"),
+        ([(("a",), 2), (NAN, 2)], [1, 2], r"`X` must hold no missing row id, got None or NaN in X\[1\]"),
         ([(np.inf, 2)], [1], r"row id inf in X\[0\]"),
         (np.ones((2, 2)) * 1j, [1, 2], "Complex data not supported"),
         ([(1, 2)], [NAN], r"`y` must be finite, got y\[0\] = nan"),
@@ -190,12 +190,12 @@ NAN = float("nan")
             r"`y` must hold the ratings of pairs of ids, got None and an `X` of shape \(2, 2\)",
         ),
         ([("ann", 2), ("bob", 4)], None, "`X` must be a matrix of numbers where `y` is None"),
-        (np.full((3, 4), NAN), None, "`X` must hold a rating, got a matrix"),
+        (np.full((3, 4), NAN), None, "`X` must hold at least one rating, got a matrix"),
         (pd.DataFrame({"u": [1], "i": [2]}), None, "`X` must have three columns .* got u, i"),
         (
             pd.DataFrame(np.ones((2, 5)), columns=list("abcde")),
             None,
-            "names tell row ids, column ids and ratings .* got a, b, c, d, e",
+            "common names of row ids, column ids and ratings .* got a, b, c, d, e",
         ),
         (scipy.sparse.eye_array(3), [1, 2, 3], "`X` must hold pairs .* got a sparse matrix"),
     ],
@@ -286,7 +286,9 @@ TRIPLES = np.column_stack([X, Y])
     ids=["array", "list", "transposed", "columns", "with times"],
 )
 def test_ids_and_ratings_in_one_array_are_refused_with_what_to_call_instead(given: Any) -> None:
-    with pytest.raises(ValueError, match=r"read in two ways.*: ids and ratings are fit\(X") as refused:
+    with pytest.raises(
+        ValueError, match=r"must be unambiguous.*; for ids and ratings call fit\(X"
+    ) as refused:
         quick().fit(given)
     array = np.asarray(given)
     array = array.T if "X.T[:, :2], X.T[:, 2]" in str(refused.value) else array
@@ -294,7 +296,7 @@ def test_ids_and_ratings_in_one_array_are_refused_with_what_to_call_instead(give
 
 
 def test_triples_that_lack_a_rating_are_no_matrix_either() -> None:
-    with pytest.raises(ValueError, match="read in two ways"):
+    with pytest.raises(ValueError, match="must be unambiguous"):
         quick().fit(np.vstack([TRIPLES, [1, 2, NAN]]))
 
 

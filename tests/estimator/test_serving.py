@@ -98,12 +98,12 @@ def test_similar_ids_are_of_the_same_side_and_not_the_id_itself() -> None:
         (
             lambda completer: completer.similar_items([7]),
             ValueError,
-            "`ids` must be column ids that fit has seen, got 7",
+            "`ids` must be known column ids, got 7",
         ),
         (
             lambda completer: completer.similar_users(["x"]),
             ValueError,
-            "`ids` must be row ids that fit has seen, got 'x'",
+            "`ids` must be known row ids, got 'x'",
         ),
     ],
 )
@@ -177,7 +177,7 @@ def test_a_folder_of_the_command_line_opens_as_an_estimator(tmp_path: Path) -> N
     loaded.fold_in([("new", COLUMNS[0])], [5.0])
     assert loaded.recommend(["new"], k=1000).ids.shape == (1, len(COLUMNS))
     assert COLUMNS[0] not in loaded.recommend(["new"], k=1000).ids[0]
-    with pytest.raises(ValueError, match="partial_fit needs the ratings"):
+    with pytest.raises(ValueError, match="partial_fit needs the training ratings"):
         loaded.partial_fit(pairs[:1], [1.0])
 
 
