@@ -131,6 +131,9 @@ def balancedness(factors: Sequence[Tensor]) -> Tensor:
 def dims_of(factors: Sequence[Tensor]) -> tuple[int, ...]:
     """Return ``(d_0, …, d_N)``: columns ``n = d_0``, hidden widths, rows ``m = d_N``.
 
+    Args:
+        factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``.
+
     Raises:
         TypeError: ``factors`` is a single tensor, or an element is not a dense tensor of real numbers.
         ValueError: ``factors`` is empty, an element is not a matrix, the shapes of neighbors do not match, or
@@ -175,10 +178,18 @@ def dims_of(factors: Sequence[Tensor]) -> tuple[int, ...]:
 
 
 def shape_of(factors: Sequence[Tensor]) -> tuple[int, int]:
-    """Return the shape ``(m, n)`` of the product. Raises what `dims_of` raises.
+    """Return the shape ``(m, n)`` of the product.
 
-    >>> shape_of([torch.ones(4, 3), torch.ones(2, 4)])
-    (2, 3)
+    Args:
+        factors: ``[W_1, …, W_N]``, ``W_j`` of shape ``(d_j, d_{j-1})``.
+
+    Raises:
+        TypeError, ValueError: as for `dims_of`.
+
+    Example:
+        >>> shape_of([torch.ones(4, 3), torch.ones(2, 4)])
+        (2, 3)
+
     """
     dims = dims_of(factors)
     return (dims[-1], dims[0])

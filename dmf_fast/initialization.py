@@ -129,12 +129,12 @@ def _shapes(dims: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def normal_numbers(shape: tuple[int, int], deviation: float, generator: torch.Generator) -> Tensor:
-    """Return independent normal numbers of mean 0 in float64."""
+    """Return independent normal numbers of mean 0, a matrix of ``shape`` in float64."""
     return deviation * torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
 
 
 def uniform_numbers(shape: tuple[int, int], deviation: float, generator: torch.Generator) -> Tensor:
-    """Return independent uniform numbers of mean 0 in float64."""
+    """Return independent uniform numbers of mean 0, a matrix of ``shape`` in float64."""
     bound = math.sqrt(3) * deviation
     empty = torch.empty(shape, dtype=torch.float64, device="cpu")
     return empty.uniform_(-bound, bound, generator=generator)

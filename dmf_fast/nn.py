@@ -140,12 +140,12 @@ class DeepMatrixFactorization(torch.nn.Module):
 
     @property
     def parameter_list(self) -> list[Tensor]:
-        """The factors, followed by the row and column biases, if any."""
+        """The factors, ``(d_j, d_{j-1})`` each, followed by the biases, ``(m,)`` and ``(n,)``, if any."""
         return [*self.factors, *self.biases]
 
     @property
     def biases(self) -> list[Tensor]:
-        """``[row_bias, column_bias]``, or an empty list."""
+        """``[row_bias, column_bias]``, of shapes ``(m,)`` and ``(n,)``, or an empty list."""
         return [bias for bias in (self.row_bias, self.column_bias) if bias is not None]
 
     @property
@@ -161,7 +161,8 @@ class DeepMatrixFactorization(torch.nn.Module):
     def chain_and_biases(self) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
         """Return the factors whose product is ``W``, and the row and the column bias, which may be None.
 
-        Here they are the parameters themselves; a model in other coordinates computes them.
+        Here they are the parameters themselves, ``W_j`` of shape ``(d_j, d_{j-1})`` and biases ``(m,)`` and
+        ``(n,)``; a model in other coordinates computes them.
         """
         return list(self.factors), self.row_bias, self.column_bias
 
@@ -185,8 +186,9 @@ class DeepMatrixFactorization(torch.nn.Module):
     ) -> list[tuple[Observations, list[Tensor], Tensor | None, Tensor | None]]:
         """Return the parts of ``observations``, each with the factors and biases of its rows; differentiable.
 
-        These are arguments of `dmf_fast.completion_loss` and `dmf_fast.observed_product`; the row bias
-        includes the mean.
+        These are arguments of `dmf_fast.completion_loss` and `dmf_fast.observed_product`: factors of shape
+        ``(d_j, d_{j-1})``, with the rows of the part in the last one, and biases of shapes ``(rows,)`` and
+        ``(n,)``. The row bias includes the mean.
         """
         factors, row_bias, column_bias = self.chain_and_biases()
         return chains_of_parts(factors, observations, self.row_offset(row_bias), column_bias)
@@ -246,7 +248,7 @@ class DeepMatrixFactorization(torch.nn.Module):
     def singular_values(self, k: int | None = None) -> Tensor:
         """Return the ``k`` largest singular values of the product, all ``min(m, n)`` by default.
 
-        They are exact, float64, in descending order and without gradients; see
+        They are exact, ``(k,)``, float64, in descending order and without gradients; see
         `dmf_fast.chain.singular_values`. Raises a `ValueError` if ``k`` is not from 1 to ``min(m, n)``.
 
         Example:
@@ -270,7 +272,15 @@ class DeepMatrixFactorization(torch.nn.Module):
         return f"shape={self.shape}, depth={len(self.factors)}, hidden={self.dims[1:-1]}, bias={bias}"
 
     def row_offset(self, row_bias: Tensor | None) -> Tensor | None:
-        """Return the mean plus the bias of each row, ``(m,)``; None if that is known to be zero."""
+        """Return the mean plus the bias of each row, ``(m,)``; None if that is known to be zero.
+
+        Args:
+            row_bias: ``(m,)``, or None.
+
+        Raises:
+            RuntimeError: ``row_bias`` is on another device than the model.
+
+        """
         if row_bias is not None:
             return local_part(row_bias) + self.mean
         return None if self._has_no_mean() else self.mean.expand(len(local_part(self.factors[-1])))

@@ -1,4 +1,4 @@
-"""Convex programming: nuclear-norm minimization with certificates, the rival of deep factorization."""
+"""Nuclear norm minimization with certificates, the convex alternative to deep factorization."""
 
 from __future__ import annotations
 

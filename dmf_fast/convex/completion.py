@@ -1,4 +1,4 @@
-"""Matrix completion by convex programming: the nuclear norm and observed entries."""
+"""Matrix completion by nuclear norm minimization."""
 
 from __future__ import annotations
 
@@ -31,24 +31,25 @@ def minimum_nuclear_norm(
     """Return ``argmin ‖W‖_*`` subject to ``|W_ij − b_ij| ≤ epsilon`` on Ω.
 
     Candès & Recht, "Exact Matrix Completion via Convex Optimization" (2009), problem 1.5, with a tolerance
-    for every entry. Solved by Douglas–Rachford splitting in float64, which stops by the duality gap. Without
-    entries the solution is the zero matrix.
+    for each entry. It is solved by Douglas–Rachford splitting in float64, which stops by the duality gap.
+    Without entries the solution is the zero matrix.
 
     Args:
-        observations: ``b_ij``, of any dtype, on any device; without weights.
+        observations: ``b_ij`` of an ``(m, n)`` matrix, of any dtype and device, without weights.
         epsilon: in the unit of the values, at least 0.
         options: tolerances, iterations and decomposition.
 
     Returns:
-        The solution, whose ``objective`` is ``‖W‖_*``. Where it has converged, no entry is off by more than
-        ``(1 + tolerance) · epsilon``, or ``tolerance`` of the root mean square of the values with an epsilon
-        of 0.
+        The solution, whose ``objective`` is ``‖W‖_*``. If it has converged, no entry deviates by more than
+        ``(1 + tolerance) · epsilon`` or, with an epsilon of 0, ``tolerance`` times the root mean square of
+        the values.
 
     Raises:
+        TypeError: ``observations`` is not `Observations`, or ``epsilon`` is not a number.
         ValueError: ``epsilon`` is negative or not finite, or the observations have weights.
 
     Example:
-        >>> ones = Observations([0, 0, 1], [0, 1, 0], [1.0, 1.0, 1.0])  # W_11 is not seen
+        >>> ones = Observations([0, 0, 1], [0, 1, 0], [1.0, 1.0, 1.0])  # W_11 is not observed
         >>> minimum_nuclear_norm(ones, options=ConvexOptions(tolerance=1e-6)).matrix.dense().round(decimals=3)
         tensor([[1., 1.],
                 [1., 1.]], dtype=torch.float64)
@@ -58,10 +59,10 @@ def minimum_nuclear_norm(
     observed = _observed(observations)
     if observations.weights is not None:
         raise ValueError(
-            "`observations` must have no weights, as a constraint has none, got weights; use "
+            "`observations` must not have weights, which constraints cannot use, got weights; use "
             "observations.with_values(observations.values)"
         )
-    # It costs about half of the gap that is allowed.
+    # The margin uses about half of the allowed gap.
     margin = min(epsilon, options.tolerance * root_mean_square(observed.values)) / 2
     return _solved(observed, Within(observed.values, epsilon, margin), None, options)
 
@@ -76,18 +77,19 @@ def nuclear_norm_regression(
     """Return ``argmin Σ_Ω w_ij (W_ij − b_ij)² + regularization · ‖W‖_*``.
 
     Mazumder, Hastie & Tibshirani, "Spectral Regularization Algorithms for Learning Large Incomplete
-    Matrices" (2010), problem 3 (there with a factor ½ on the squares). Solved as `minimum_nuclear_norm`; the
-    duality gap bounds how far the objective is from the least one.
+    Matrices" (2010), problem 3 (there with a factor ½ on the squares). It is solved like
+    `minimum_nuclear_norm`; the duality gap bounds the distance of the objective from its minimum.
 
     Args:
-        observations: ``b_ij``, with weights or without.
-        regularization: above 0. From twice the largest singular value of the observed matrix on (its entries
-            times their weights) the solution is 0.
+        observations: ``b_ij`` of an ``(m, n)`` matrix, with optional weights ``w_ij``.
+        regularization: above 0. The solution is 0 if it is at least twice the largest singular value of the
+            sparse matrix with entries ``w_ij b_ij``.
         options: tolerances, iterations and decomposition.
-        start: the solution for another ``regularization`` of the same entries, to begin from.
+        start: initial solution, for another ``regularization`` of the same entries.
 
     Raises:
-        ValueError: ``regularization`` is not a finite number above 0, or ``start`` is of other entries.
+        TypeError: ``observations`` is not `Observations`, or ``regularization`` is not a number.
+        ValueError: ``regularization`` is not finite and above 0, or ``start`` is for other entries.
 
     Example:
         >>> eye = Observations([0, 0, 1, 1], [0, 1, 0, 1], [5.0, 0.0, 0.0, 1.0])
@@ -113,15 +115,15 @@ def nuclear_norm_path(
     regularizations: Sequence[float],
     options: ConvexOptions = ConvexOptions(),  # noqa: B008 (frozen)
 ) -> list[ConvexSolution]:
-    """Return the solutions of `nuclear_norm_regression` for several weights, each begun at the one before.
+    """Return the solutions of `nuclear_norm_regression` along a path, each started from the previous one.
 
     Args:
-        observations: ``b_ij``, with weights or without.
-        regularizations: best from large to small: ranks and times grow as they fall.
+        observations: ``b_ij`` of an ``(m, n)`` matrix, with optional weights ``w_ij``.
+        regularizations: preferably decreasing, since ranks and times grow as they decrease.
         options: for each of them.
 
     Raises:
-        ValueError: as `nuclear_norm_regression`.
+        TypeError, ValueError: as for `nuclear_norm_regression`.
 
     Example:
         >>> eye = Observations([0, 0, 1, 1], [0, 1, 0, 1], [5.0, 0.0, 0.0, 1.0])
@@ -175,7 +177,7 @@ def _solved(
 
 @contextmanager
 def _threads_for(observed: ObservedEntries) -> Iterator[None]:
-    """Use one thread for small matrices: more gain nothing, and wait for each other on a busy machine."""
+    """Use one thread for small matrices: more threads gain nothing and wait for each other if others run."""
     if torch.get_num_threads() == 1 or not _is_small(observed):
         yield
         return
@@ -184,10 +186,10 @@ def _threads_for(observed: ObservedEntries) -> Iterator[None]:
 
 
 def _from_zero(observed: ObservedEntries) -> State:
-    # The dual points where the data pull the zero matrix: where that is the solution, it proves it.
+    # The dual is the direction in which the data pull the zero matrix; if that is the solution, it proves it.
     pull = observed.weights * observed.values
     norm = observed.operator_norm(pull, _PRECISION_OF_A_START)
-    # The root mean square of the singular values of a full matrix with such entries; it is adapted soon.
+    # The root mean square of the singular values of a full matrix with such entries; it adapts soon.
     size = float(torch.linalg.vector_norm(observed.values)) / math.sqrt(observed.nnz)
     step = size * math.sqrt(max(observed.shape))
     matrix = LowRank.zero(observed.shape, observed.device)

@@ -1,8 +1,8 @@
-"""What ties a matrix to its observed entries: a convex term added to the nuclear norm, and its dual.
+"""Data terms: convex functions of the observed entries that are added to the nuclear norm, and their duals.
 
-Both problems are ``min ‖W‖_* + φ(W_Ω)``. By Fenchel's duality the minimum is the largest value of
-``−φ*(−y)`` over all ``y`` on Ω whose sparse matrix has an operator norm of at most 1; any such ``y`` bounds
-it from below.
+Both problems are ``min ‖W‖_* + φ(W_Ω)``. By Fenchel duality the minimum equals the maximum of ``−φ*(−y)``
+over all ``y`` on Ω whose sparse matrix has an operator norm of at most 1, and each such ``y`` gives a lower
+bound.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class DataTerm(Protocol):
         """Return the minimizer of ``step · φ(x) + ½ ‖x − entries‖²``."""
 
     def value(self, entries: Tensor) -> float:
-        """Return φ, where it is finite; 0 beyond, where `violation` tells how far."""
+        """Return φ; 0 where it is infinite, since `violation` measures the distance there."""
 
     def violation(self, entries: Tensor) -> Tensor:
-        """Return by how much each entry leaves the set where φ is finite, with its sign."""
+        """Return the signed distance of each entry from the set where φ is finite."""
 
     @property
     def size(self) -> float:
-        """What a violation is compared with, above 0."""
+        """Scale of violations, above 0."""
 
     def dual_bound(self, dual: Tensor, operator_norm: float) -> float:
         """Return the largest ``−φ*(−t · dual)`` over ``0 ≤ t ≤ 1 / operator_norm``."""
@@ -38,7 +38,8 @@ class DataTerm(Protocol):
 class Within:
     """``|x − values| ≤ epsilon``: φ is 0 there and infinite elsewhere.
 
-    Iterations aim at ``epsilon − margin``: what they approach from outside is then soon within ``epsilon``.
+    Iterations aim at ``epsilon − margin``, so that entries that approach it from outside soon are within
+    ``epsilon``.
     """
 
     values: Tensor
@@ -46,13 +47,13 @@ class Within:
     margin: float = 0.0
 
     def proximal(self, entries: Tensor, step: float) -> Tensor:
-        """Return the nearest entries that are allowed, less the margin."""
+        """Return the nearest entries within ``epsilon − margin`` of the values."""
         aim = self.epsilon - self.margin
         return self.values + (entries - self.values).clamp(-aim, aim)
 
     @property
     def size(self) -> float:
-        """``epsilon``; where it is 0, the root mean square of the values, or 1 where they are all 0."""
+        """``epsilon``; if it is 0, the root mean square of the values, or 1 if they are all 0."""
         return self.epsilon or root_mean_square(self.values) or 1.0
 
     def value(self, entries: Tensor) -> float:
@@ -60,12 +61,12 @@ class Within:
         return 0.0
 
     def violation(self, entries: Tensor) -> Tensor:
-        """Return the distance to the interval around each value, with its sign."""
+        """Return the signed distance of each entry from the interval around its value."""
         residual = entries - self.values
         return residual - residual.clamp(-self.epsilon, self.epsilon)
 
     def dual_bound(self, dual: Tensor, operator_norm: float) -> float:
-        """Return ``⟨values, y⟩ − epsilon ‖y‖₁``, which grows with t, or 0 where it would fall."""
+        """Return ``⟨values, y⟩ − epsilon ‖y‖₁`` at the largest t, or 0 if it decreases with t."""
         bound = float(self.values @ dual - self.epsilon * dual.abs().sum())
         return max(0.0, bound / operator_norm) if operator_norm > 0 else 0.0
 
@@ -95,7 +96,7 @@ class SquaredError:
 
     @property
     def size(self) -> float:
-        """1: nothing is violated."""
+        """1; there are no violations."""
         return 1.0
 
     def value(self, entries: Tensor) -> float:
@@ -104,16 +105,16 @@ class SquaredError:
         return float(self.weights @ residual.square()) / self.regularization
 
     def violation(self, entries: Tensor) -> Tensor:
-        """Return zeros: every entry is allowed."""
+        """Return zeros, since φ is finite everywhere."""
         return entries.new_zeros(entries.shape)
 
     def dual_bound(self, dual: Tensor, operator_norm: float) -> float:
-        """Return the top of the parabola ``t ⟨values, y⟩ − t² (regularization / 4) Σ y² / weights``.
+        """Return the maximum over t of ``t ⟨values, y⟩ − t² (regularization / 4) Σ y² / weights``.
 
-        It is 0 where the dual of an entry without weight is not 0.
+        It is 0 if the dual of an entry of weight 0 is nonzero.
         """
         seen = self.weights > 0
-        if dual[~seen].any():  # such an entry may go to infinity at no cost
+        if dual[~seen].any():  # such an entry can go to infinity at no cost
             return 0.0
         slope = float(self.values @ dual)
         curvature = self.regularization / 2 * float((dual[seen].square() / self.weights[seen]).sum())

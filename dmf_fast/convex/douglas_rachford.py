@@ -2,9 +2,8 @@
 
 Lions & Mercier, "Splitting Algorithms for the Sum of Two Nonlinear Operators" (1979); Combettes & Pesquet,
 "Proximal Splitting Methods in Signal Processing" (2011), section 4; with over-relaxation, Eckstein &
-Bertsekas (1992). Written for matrices that are seen on Ω only: off Ω the data term is free, so that the
-iterate is always the sum of the relaxed matrix, of low rank, and a sparse one, ``−step`` times the relaxed
-dual.
+Bertsekas (1992). Since the data term depends only on Ω, the iterate is always the sum of the relaxed matrix,
+of low rank, and a sparse one, ``−step`` times the relaxed dual.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from dmf_fast.convex.low_rank import LowRank
 from dmf_fast.convex.solution import ConvexOptions, ConvexSolution
 from dmf_fast.convex.thresholding import Thresholding
 
-_RELAXATION = 1.8  # between 1, none, and 2; measured: from 1 to 1.8 iterations halve, or better
+_RELAXATION = 1.8  # from 1 (none) to below 2; measured: compared with 1, it at least halves the iterations
 _ITERATIONS_A_CHECK = 10
-# Until then every check may change the step, afterwards only one at every doubling of the iterations: between
-# changes the splitting converges.
+# Until then each check may change the step, afterwards only one at each doubling of the iterations, since the
+# splitting converges for a constant step.
 _ITERATIONS_WITH_NEW_STEPS = 100
-# It shrinks in smaller steps than it grows, as the dual may be feasible by chance.
+# It decreases more slowly than it increases, since the dual may be feasible by chance.
 _LEAST_CHANGE_OF_STEP, _LARGEST_CHANGE_OF_STEP = 2 / 3, 10.0
 
 
 @dataclass
 class State:
-    """``matrix`` and ``dual`` (on Ω) so far, and the step; with them the dual that is relaxed."""
+    """The current ``matrix``, ``dual`` (on Ω) and step, and the relaxed dual."""
 
     matrix: LowRank
     dual: Tensor
@@ -59,7 +58,7 @@ def solve_by_splitting(
 
 
 def _iterate(term: DataTerm, threshold: Thresholding, state: State) -> Tensor:
-    """Make one iteration; return the entries that the data term takes, to which those of the matrix move."""
+    """Make one iteration; return the minimizer of the data term, which the entries of the matrix approach."""
     shifted = threshold.relaxed_entries() - state.step * state.relaxed_dual
     nearest = term.proximal(shifted, state.step)
     state.dual = (nearest - shifted) / state.step
@@ -75,12 +74,12 @@ def _may_change_step(iteration: int) -> bool:
 
 
 def _change_of_step(primal: float, dual: float) -> float:
-    """Return the factor by which the step should grow so that neither certificate waits for the other.
+    """Return the factor for the step that balances the primal and the dual residual.
 
-    ``primal`` is how far the entries of the matrix are from where the data term wants them, relatively, and
-    ``dual`` by how much the operator norm of the dual exceeds 1: a large step mends the latter sooner.
-    Residual balancing, as in Boyd et al., "Distributed Optimization and Statistical Learning via the
-    Alternating Direction Method of Multipliers" (2011), section 3.4.1.
+    ``primal`` is the relative distance of the entries of the matrix from the minimizer of the data term, and
+    ``dual`` is by how much the operator norm of the dual exceeds 1; a larger step reduces the latter faster.
+    See Boyd et al., "Distributed Optimization and Statistical Learning via the Alternating Direction Method
+    of Multipliers" (2011), section 3.4.1.
     """
     if primal == 0:
         return 1.0
@@ -91,7 +90,7 @@ def _change_of_step(primal: float, dual: float) -> float:
 def _certified(
     term: DataTerm, threshold: Thresholding, state: State, iteration: int, tolerance: float
 ) -> tuple[ConvexSolution, float]:
-    """Return the solution so far, and the operator norm of its dual."""
+    """Return the current solution and the operator norm of its dual."""
     entries = _entries(threshold, state.matrix)
     largest_violation = float(term.violation(entries).abs().max())
     violation = largest_violation / term.size
@@ -118,6 +117,6 @@ def _entries(threshold: Thresholding, matrix: LowRank) -> Tensor:
 
 
 def _relative(difference: Tensor, to: Tensor) -> float:
-    """Return ``‖difference‖ / ‖to‖``, or ``‖difference‖`` where the latter is 0."""
+    """Return ``‖difference‖ / ‖to‖``, or ``‖difference‖`` if ``‖to‖`` is 0."""
     norm, size = float(torch.linalg.vector_norm(difference)), float(torch.linalg.vector_norm(to))
     return norm / size if size > 0 else norm

@@ -1,4 +1,4 @@
-"""A matrix by its singular triples: how solutions of low rank are kept, whatever their shape."""
+"""Low-rank matrices, stored as a truncated singular value decomposition."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class LowRank:
     """The matrix ``left · diag(singular_values) · rightᵀ`` of shape ``(m, n)``.
 
     Attributes:
-        left: ``(m, r)``, float64, orthonormal columns.
-        singular_values: ``(r,)``, float64, above 0, descending.
-        right: ``(n, r)``, float64, orthonormal columns.
+        left: ``(m, r)``, float64, with orthonormal columns.
+        singular_values: ``(r,)``, float64, positive, in descending order.
+        right: ``(n, r)``, float64, with orthonormal columns.
 
     """
 
@@ -25,7 +25,7 @@ class LowRank:
 
     @staticmethod
     def zero(shape: tuple[int, int], device: torch.device) -> LowRank:
-        """Return the zero matrix of shape ``(m, n)``, of rank 0."""
+        """Return the zero matrix of shape ``(m, n)``."""
         rows, columns = shape
         left = torch.zeros(rows, 0, dtype=torch.float64, device=device)
         return LowRank(left, left.new_zeros(0), left.new_zeros(columns, 0))
@@ -45,7 +45,7 @@ class LowRank:
         return (self.left * self.singular_values) @ self.right.T
 
     def factors(self) -> list[Tensor]:
-        """Return ``[W_1, W_2]`` that multiply to the matrix and are balanced: ``W_2ᵀ W_2 = W_1 W_1ᵀ``.
+        """Return balanced factors ``[W_1, W_2]``, ``(r, n)`` and ``(m, r)``: ``W_2ᵀ W_2 = W_1 W_1ᵀ``.
 
         >>> one = torch.ones(1, 1, dtype=torch.float64)
         >>> LowRank(one, 4 * one[0], one).factors()[0]

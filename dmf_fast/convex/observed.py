@@ -1,4 +1,4 @@
-"""Sparse matrices on one pattern of observed entries, multiplied by the project's own kernels."""
+"""Sparse matrices on a pattern of observed entries, multiplied by the kernels of this project."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _native = torch.ops.dmf_fast
 
 
 class ObservedEntries:
-    """The pattern Ω of ``(m, n)`` matrices; ``sparse`` stands for the numbers on it, ``(nnz,)`` float64."""
+    """A pattern Ω of an ``(m, n)`` matrix; ``sparse`` denotes values on it, ``(nnz,)`` float64."""
 
     def __init__(self, observations: Observations) -> None:
         self.shape, self.device, self.nnz = observations.shape, observations.device, observations.nnz
@@ -34,7 +34,7 @@ class ObservedEntries:
         return product
 
     def entries_of_dense(self, matrix: Tensor) -> Tensor:
-        """Return a contiguous ``(m, n)`` matrix on Ω."""
+        """Return the entries of a contiguous ``(m, n)`` matrix on Ω."""
         entries: Tensor = _native.gather_observed(matrix, self._layout, self.nnz)
         return entries
 
@@ -58,14 +58,15 @@ class ObservedEntries:
         return product
 
     def operator_norm(self, sparse: Tensor, precision: float) -> float:
-        """Return the largest singular value of the sparse matrix, too large by ``precision`` of it at most.
+        """Return the largest singular value of the sparse matrix, overestimated by at most ``precision``.
 
-        Where many singular values crowd at the top it may be too large by more: see `largest_eigenvalue`.
+        ``precision`` is relative. The error can be larger if many singular values are close to the largest,
+        see `largest_eigenvalue`.
         """
         largest = float(sparse.abs().max())
         if largest == 0:
             return 0.0
-        scaled = sparse / largest  # squares of it are neither too large nor too small
+        scaled = sparse / largest  # so that squares neither overflow nor underflow
 
         def square(vector: Tensor) -> Tensor:
             column = vector[:, None]

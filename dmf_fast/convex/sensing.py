@@ -1,4 +1,4 @@
-"""The matrix of least nuclear norm that agrees with linear measurements."""
+"""Nuclear norm minimization subject to linear measurements."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from dmf_fast.sensing import Measurements
 
 _ITERATIONS_A_LOOK = 10
 _RELAXATION = 1.6
-# Of the largest singular value of the first matrix; measured: a third of it takes the fewest iterations.
+# Relative to the largest singular value of the first matrix; measured: 0.3 takes the fewest iterations.
 _THRESHOLD = 0.3
 
 
 @dataclass(frozen=True, eq=False)
 class SensedMatrix:
-    """What `minimum_nuclear_norm_sensing` has found.
+    """The solution of `minimum_nuclear_norm_sensing`.
 
     Attributes:
-        product: ``(m, n)``, float64; it agrees with the measurements to rounding.
+        product: ``(m, n)``, float64; satisfies the measurements to rounding.
         nuclear_norm: of ``product``.
-        lower_bound: no matrix that agrees with the measurements has a smaller nuclear norm than this.
-        iterations: made.
+        lower_bound: lower bound of the nuclear norm of all matrices that satisfy the measurements.
+        iterations: number of iterations made.
 
     """
 
@@ -41,24 +41,24 @@ def minimum_nuclear_norm_sensing(
 ) -> SensedMatrix:
     """Minimize ``‖W‖_*`` over all ``W`` with ``⟨X_k, W⟩ = y_k``.
 
-    The convex relaxation of the least rank: Recht, Fazel & Parrilo, "Guaranteed Minimum-Rank Solutions of
-    Linear Matrix Equations via Nuclear Norm Minimization" (SIAM Review 2010). Arora, Cohen, Hu & Luo (NeurIPS
-    2019), section 2, compare deep matrix factorization with it.
+    This is the convex relaxation of rank minimization: Recht, Fazel & Parrilo, "Guaranteed Minimum-Rank
+    Solutions of Linear Matrix Equations via Nuclear Norm Minimization" (SIAM Review 2010). Arora, Cohen, Hu &
+    Luo (NeurIPS 2019), section 2, compare deep matrix factorization with it.
 
-    Solved in float64 by Douglas–Rachford splitting (Eckstein & Bertsekas, 1992): in turn the nearest matrix
-    that agrees with the measurements, and singular value thresholding. It ends when the nuclear norm is
-    proven to be within ``tolerance`` of the least, by some ``Y = Σ_k λ_k X_k`` of operator norm 1: for every
-    ``W`` that agrees, ``‖W‖_* ≥ ⟨Y, W⟩ = ⟨λ, y⟩``. An iteration takes an SVD of an ``(m, n)`` matrix and two
-    products of a vector with a ``(k, m·n)`` one.
+    It is solved in float64 by Douglas–Rachford splitting (Eckstein & Bertsekas, 1992), which alternates
+    between projection onto the matrices that satisfy the measurements and singular value thresholding. It
+    stops when the nuclear norm is certified to be within ``tolerance`` of the minimum, by a
+    ``Y = Σ_k λ_k X_k`` of operator norm 1: ``‖W‖_* ≥ ⟨Y, W⟩ = ⟨λ, y⟩`` for all such ``W``. An iteration takes
+    an SVD of an ``(m, n)`` matrix and two products of a ``(k, m·n)`` matrix and a vector.
 
     Args:
         measurements: ``X_k``, linearly independent, and ``y_k``.
-        tolerance: most of ``(nuclear_norm - lower_bound) / nuclear_norm``, above 0.
-        iterations: the most to make, at least 1; where they are too few, the bound tells how far it is.
+        tolerance: maximum of ``(nuclear_norm - lower_bound) / nuclear_norm``, above 0.
+        iterations: maximum number of iterations, at least 1; if it is reached, see ``lower_bound``.
 
     Raises:
         ValueError: the measurement matrices are linearly dependent, or an option is out of range.
-        TypeError: an option is of another type.
+        TypeError: an option is not a number.
 
     Example:
         >>> corner = Measurements(torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]), torch.tensor([3.0]))
@@ -70,7 +70,7 @@ def minimum_nuclear_norm_sensing(
     iterations = whole_number("iterations", iterations, least=1)
     feasible_set = _FeasibleSet(measurements)
     point = feasible_set.smallest()
-    # Any positive number does where the smallest is zero.
+    # Any positive number will do if the smallest matrix is zero.
     threshold = _THRESHOLD * float(torch.linalg.matrix_norm(point, 2)) or 1.0
     lower_bound = 0.0
     for iteration in range(1, iterations + 1):
@@ -87,7 +87,7 @@ def minimum_nuclear_norm_sensing(
 
 
 class _FeasibleSet:
-    """All matrices that agree with the measurements, by an orthonormal basis of the span of the ``X_k``."""
+    """The matrices that satisfy the measurements, by an orthonormal basis of the span of the ``X_k``."""
 
     def __init__(self, measurements: Measurements) -> None:
         self._shape = measurements.shape
@@ -98,21 +98,21 @@ class _FeasibleSet:
         if count > numbers or diagonal.min() <= numbers * torch.finfo(torch.float64).eps * diagonal.max():
             raise ValueError(
                 f"`measurements.matrices` must be linearly independent, got {count} of shape "
-                f"{self._shape} that are not; leave out those that follow from others"
+                f"{self._shape} that are not; remove those that depend on others"
             )
         values = measurements.values.double()[:, None]
         self._coordinates = torch.linalg.solve_triangular(triangle.T, values, upper=False)[:, 0]
 
     def smallest(self) -> Tensor:
-        """Return the one of least Frobenius norm."""
+        """Return the matrix of minimum Frobenius norm."""
         return self._matrix(self._coordinates)
 
     def nearest(self, matrix: Tensor) -> Tensor:
-        """Return the one that is nearest to ``matrix``."""
+        """Return the projection of ``matrix``."""
         return matrix + self._matrix(self._coordinates - matrix.flatten() @ self._basis)
 
     def lower_bound(self, direction: Tensor) -> float:
-        """Return a bound of all their nuclear norms from below, by what the span has of ``direction``."""
+        """Return a lower bound of the nuclear norms, from the projection of ``direction`` onto the span."""
         coordinates = direction.flatten() @ self._basis
         norm = float(torch.linalg.matrix_norm(self._matrix(coordinates), 2))
         return float(self._coordinates @ coordinates) / norm if norm > 0 else 0.0

@@ -1,4 +1,4 @@
-"""What a convex solver is asked for and what it returns."""
+"""Options and solutions of the convex solvers."""
 
 from __future__ import annotations
 
@@ -20,45 +20,46 @@ class ConvexOptions(Options):
 
     Raises:
         ValueError: an option is out of range.
-        TypeError: an option is of another type.
+        TypeError: an option has the wrong type.
 
     """
 
     tolerance: Annotated[
         float,
         Option(
-            "Largest relative duality gap, and largest violation of a constraint.",
-            "The violation is relative to epsilon; where that is 0, to the root mean square of the values.",
+            "Maximum relative duality gap, and maximum violation of a constraint.",
+            "The violation is relative to epsilon or, if that is 0, to the root mean square of the values.",
             above=0,
         ),
     ] = 1e-3
-    iterations: Annotated[int, Option("Most iterations.", least=1)] = 2_000
+    iterations: Annotated[int, Option("Maximum number of iterations.", least=1)] = 2_000
     thresholding: Annotated[
         Thresholding,
         Option(
             "How matrices are decomposed.",
-            '``"dense"`` forms ``(m, n)`` matrices; ``"truncated"`` never does and finds only the singular '
-            'triples above the threshold; ``"auto"`` forms those of at most 40,000 numbers.',
+            '``"dense"`` forms ``(m, n)`` matrices; ``"truncated"`` does not, and computes only the singular '
+            'triplets above the threshold; ``"auto"`` is dense for matrices of at most 40,000 numbers.',
         ),
     ] = "auto"
 
 
 @dataclass(frozen=True, eq=False)
 class ConvexSolution:
-    """A matrix of low rank and the certificate of how good it is.
+    """A low-rank solution with a certificate of its accuracy.
 
     Attributes:
         matrix: the solution: ``matrix.dense()``, or ``matrix.factors()`` for `dmf_fast.observed_product`.
-        objective: what is minimized, at ``matrix``.
-        lower_bound: no matrix has a smaller objective. It is a dual value, whatever the iterations did; with
-            truncated decompositions up to the 1e-6 of a largest singular value.
-        violation: how far the entry that is worst goes beyond its constraint, relative to ``epsilon``, or to
-            the root mean square of the values where that is 0; 0 without constraints.
+        objective: the objective at ``matrix``.
+        lower_bound: lower bound of the minimum: a dual value, valid whatever the iterations did. With
+            truncated decompositions this relies on the Lanczos estimate of the largest singular value of the
+            dual, which a random start misses with negligible probability.
+        violation: largest violation of a constraint, relative to ``epsilon`` or, if that is 0, to the root
+            mean square of the values; 0 without constraints.
         largest_violation: the same in the unit of the values.
-        converged: whether gap and violation are within the tolerance. Without it the matrix is no solution.
-        iterations: made by this call.
-        dual: ``(nnz,)``, float64, the dual solution, in the order of the entries.
-        step: the step of the splitting at the end, with ``matrix`` and ``dual`` the start of a next call.
+        converged: whether gap and violation are within the tolerance; if not, the matrix is not a solution.
+        iterations: number of iterations of this call.
+        dual: ``(nnz,)``, float64, the dual solution in the order of the entries.
+        step: final step of the splitting, which with ``matrix`` and ``dual`` initializes another call.
 
     """
 
@@ -74,7 +75,7 @@ class ConvexSolution:
 
     @property
     def relative_gap(self) -> float:
-        """``|objective − lower_bound|`` over the objective; where that is 0, 0 or infinite."""
+        """``|objective − lower_bound| / objective``; if the objective is 0, 0 or infinity."""
         gap = abs(self.objective - self.lower_bound)
         if self.objective == 0:
             return math.inf if gap else 0.0

@@ -1,6 +1,6 @@
-"""Singular value thresholding of a matrix that is carried along, plus a sparse one.
+"""Singular value thresholding of the sum of a relaxed and a sparse matrix.
 
-Both hold the relaxed matrix of the splitting: it moves from where it is past the thresholded one.
+Both classes hold the relaxed matrix of the splitting, which moves towards the thresholded one and past it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch import Tensor
 from dmf_fast.convex.low_rank import LowRank
 from dmf_fast.convex.observed import ObservedEntries
 
-# Columns of a block beyond the rank: they see singular values that rise above the threshold. Where ranks are
-# high a block with few of them lags behind, and the splitting waits: measured on MovieLens 100K.
+# Columns of a block beyond the rank, which detect singular values that rise above the threshold. At high
+# ranks, a block with few of them lags behind and delays the splitting: measured on MovieLens 100K.
 _LEAST_SPARE = 8
 _SPARE_SHARE = 0.25
 _SWEEPS = 2
-# Below this share of the largest singular value, one that comes of its square has lost half its digits.
+# Below this fraction of the largest singular value, the root of an eigenvalue loses half of its digits.
 _LEAST_OF_SQUARES = 1e-4
 
 
@@ -28,9 +28,9 @@ class Thresholding(Protocol):
     observed: ObservedEntries
 
     def __call__(self, sparse: Tensor, threshold: float, relaxation: float) -> LowRank:
-        """Return the relaxed matrix plus a sparse one, with every singular value less ``threshold``.
+        """Return the relaxed matrix plus a sparse one, with singular values reduced by ``threshold``.
 
-        Then the relaxed matrix moves by ``relaxation`` times the way to the returned one.
+        Then move the relaxed matrix by ``relaxation`` times the difference to the returned one.
         """
 
     def relaxed_entries(self) -> Tensor:
@@ -41,14 +41,14 @@ class Thresholding(Protocol):
 
 
 class DenseThresholding:
-    """Forms the matrix and decomposes it: for small ones, exact."""
+    """Forms the matrix and decomposes it exactly; for small matrices."""
 
     def __init__(self, observed: ObservedEntries, start: LowRank) -> None:
         self.observed = observed
         self._relaxed = start.dense()
 
     def __call__(self, sparse: Tensor, threshold: float, relaxation: float) -> LowRank:
-        """Return the sum with lower singular values; see `Thresholding`."""
+        """Return the sum with reduced singular values; see `Thresholding`."""
         matrix = self._relaxed + self.observed.dense(sparse)
         if matrix.shape[0] > matrix.shape[1]:
             flipped = _thresholded(matrix.T, threshold)
@@ -70,7 +70,7 @@ class DenseThresholding:
 
 
 def _thresholded(matrix: Tensor, threshold: float) -> LowRank:
-    # Through the Gram matrix: a third of the time of an SVD.
+    # The Gram matrix takes a third of the time of an SVD.
     squares, left = torch.linalg.eigh(matrix @ matrix.T)
     if threshold < _LEAST_OF_SQUARES * float(squares[-1].clamp_min(0).sqrt()):
         return thresholded_by_svd(matrix, threshold)
@@ -80,28 +80,28 @@ def _thresholded(matrix: Tensor, threshold: float) -> LowRank:
 
 
 def thresholded_by_svd(matrix: Tensor, threshold: float) -> LowRank:
-    """Return a matrix with every singular value less ``threshold``, those above it only."""
+    """Return a matrix with singular values reduced by ``threshold``, keeping the positive ones."""
     left, values, right_transposed = torch.linalg.svd(matrix, full_matrices=False)
     kept = int((values > threshold).sum())
     return LowRank(left[:, :kept], values[:kept] - threshold, right_transposed[:kept].T)
 
 
 class TruncatedThresholding:
-    """Finds the singular triples above the threshold by subspace iteration from the last ones.
+    """Finds the singular triplets above the threshold by subspace iteration from the previous ones.
 
     Halko, Martinsson & Tropp, "Finding Structure with Randomness" (SIAM Review 2011), algorithm 4.4. Memory:
-    ``(m + n)`` times the rank, and the observed entries.
+    ``(m + n)`` times the rank, plus the observed entries.
     """
 
     def __init__(self, observed: ObservedEntries, start: LowRank) -> None:
         self.observed = observed
         self._rank = start.rank
         self._generator = torch.Generator(observed.device).manual_seed(0)
-        # The relaxed matrix is left · rightᵀ; the columns of right are orthonormal, and start the iteration.
+        # The relaxed matrix is left · rightᵀ; the orthonormal columns of right start the iteration.
         self._left, self._right = start.left * start.singular_values, start.right
 
     def __call__(self, sparse: Tensor, threshold: float, relaxation: float) -> LowRank:
-        """Return the sum with lower singular values; see `Thresholding`."""
+        """Return the sum with reduced singular values; see `Thresholding`."""
         width = self._rank + _LEAST_SPARE + int(_SPARE_SHARE * self._rank)
         block = self._right
         while True:
@@ -124,13 +124,13 @@ class TruncatedThresholding:
         return self.observed.operator_norm(sparse, precision)
 
     def _relax(self, thresholded: LowRank, block: Tensor, relaxation: float) -> None:
-        # What the block does not span is dropped, or the rank would grow: it is not relaxed, only updated.
+        # What the block does not span is dropped, not relaxed, or the rank would grow.
         moved = self._left @ (self._right.T @ block) * (1 - relaxation)
         moved[:, : thresholded.rank] += relaxation * thresholded.left * thresholded.singular_values
         self._rank, self._left, self._right = thresholded.rank, moved, block
 
     def _leading(self, sparse: Tensor, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return as many of the largest singular triples of the sum as the block has columns."""
+        """Return as many of the largest singular triplets of the sum as the block has columns."""
         for _ in range(_SWEEPS):
             left, _ = torch.linalg.qr(
                 self.observed.times(sparse, block) + self._left @ (self._right.T @ block)

@@ -32,6 +32,7 @@ def _refusal(what: str) -> Any:
             "of this process, or train with dmf_fast.fit, complete_matrix or completion_loss"
         )
 
+    refuse.__doc__ = f"Raise a `TypeError`: the entries of all processes do not have {what}."
     return refuse
 
 

@@ -1,4 +1,4 @@
-"""How good a model is on ratings that it has not seen, compared with what every model has to beat."""
+"""Evaluation of models on held-out ratings, compared with baselines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every model has to beat: the mean rating, and the mean with a bias for each row and column."""
+"""Baselines: the mean rating, and the mean plus a bias for each row and column."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from dmf_fast.threads import one_thread
 
 _TOLERANCE, _ROUGHLY = 1e-8, 1e-3  # of the residual, relative
 _MOST_STEPS = 1000
-# What `chosen_biases` tries for rows and for columns; that of `Shrinkage()` is one of them.
+# Candidates of `chosen_biases` for rows and for columns; they include the default of `Shrinkage`.
 STRENGTHS = (1.0, 3.0, 10.0, 30.0)
-_WORTH_A_CHANGE = 1 - 0.008  # of the squared error with the usual ones
+_WORTH_A_CHANGE = 1 - 0.008  # relative to the squared error with the default
 
 
 class Baseline(Protocol):
-    """What a model is compared with."""
+    """A predictor that models are compared with."""
 
     def predict(self, rows: Integers, columns: Integers) -> Floats:
         """Return float64 predictions, shape (len,), for int64 indices of which some may be -1."""
 
 
 def errors_of(baseline: Baseline, held_out: HeldOut) -> RatingErrors:
-    """Return the errors of a baseline on ratings kept aside.
+    """Return the errors of a baseline on held-out ratings.
 
     >>> errors_of(GlobalMean(2.0), HeldOut([0, 0], [0, 1], [1.0, 3.0])).rmse
     1.0
@@ -46,7 +46,7 @@ def errors_of(baseline: Baseline, held_out: HeldOut) -> RatingErrors:
 
 @dataclass(frozen=True)
 class GlobalMean:
-    """Predicts the weighted mean of the training ratings everywhere.
+    """Predicts the weighted mean of the training ratings for every pair.
 
     >>> GlobalMean.fit(Observations([0, 1], [0, 1], [1.0, 4.0])).predict(np.array([-1]), np.array([0])).item()
     2.5
@@ -56,7 +56,7 @@ class GlobalMean:
 
     @classmethod
     def fit(cls, train: Observations) -> GlobalMean:
-        """Return the mean of ``train``; a `ValueError` where it has no entries of positive weight."""
+        """Return the mean of ``train``; raise a `ValueError` if it has no entries of positive weight."""
         return cls(_mean(train))
 
     def predict(self, rows: Integers, columns: Integers) -> Floats:
@@ -66,11 +66,11 @@ class GlobalMean:
 
 @dataclass(frozen=True)
 class Shrinkage(Options):
-    """How many ratings at the mean pull each bias towards 0; each above 0.
+    """Strength of the ridge penalty of the biases, as a number of ratings equal to the mean; each above 0.
 
-    The best strength of such a ridge is the variance of a single rating's noise over that of the biases:
-    about 0.8 / 0.25 for ratings of one to five stars, hence 3. (The 10 and 25 of Koren, "Factor in the
-    Neighbors", 2010, are for biases that are estimated one after the other; solved together they want less.)
+    The best strength is the variance of the noise of a rating divided by that of the biases: about
+    0.8 / 0.25 for ratings of one to five stars, hence 3. (The 10 and 25 of Koren, "Factor in the Neighbors",
+    2010, are for biases that are estimated one after the other; solved jointly, they need less.)
     """
 
     rows: Annotated[float, Option("Of the biases of rows.", above=0)] = 3.0
@@ -82,7 +82,8 @@ class Biases:
     """Predicts mean + row bias + column bias; the bias of an unknown id (-1) is 0.
 
     The biases minimize Σ w (value − mean − row bias − column bias)² + shrinkage.rows Σ (row bias)² +
-    shrinkage.columns Σ (column bias)², exactly: by conjugate gradients on the columns, the rows eliminated.
+    shrinkage.columns Σ (column bias)². They are solved for by conjugate gradients on the columns, with the
+    rows eliminated.
 
     >>> train = Observations([0, 0, 1, 1], [0, 1, 0, 1], [1.0, 3.0, 3.0, 5.0])
     >>> biases = Biases.fit(train, Shrinkage(1e-9, 1e-9))
@@ -104,11 +105,19 @@ class Biases:
         start: Biases | None = None,
         tolerance: float = _TOLERANCE,
     ) -> Biases:
-        """Return the biases of ``train``; a `ValueError` where it has no entries of positive weight.
+        """Fit the biases to ``train``.
 
-        ``start``: the biases of similar entries of the same shape, from which the solver is sooner there.
-        ``tolerance``: of the residual of the normal equations, compared with their right side; with 1 only
-        the rows are fitted, to the columns of ``start``.
+        Args:
+            train: the training entries.
+            shrinkage: None for the default.
+            start: biases of similar entries of the same shape, to start the solver from.
+            tolerance: of the residual of the normal equations, relative to their right-hand side; with 1,
+                only the rows are fitted, given the columns of ``start``.
+
+        Raises:
+            ValueError: ``train`` has no entries of positive weight.
+            RuntimeError: the solver does not converge, since ``shrinkage`` is too small.
+
         """
         return _Equations(train, tolerance).solved(shrinkage or Shrinkage(), start=start, tolerance=tolerance)
 
@@ -120,15 +129,19 @@ class Biases:
 def chosen_biases(
     parts: Sequence[tuple[Observations, HeldOut]], *, tolerance: float = _TOLERANCE
 ) -> list[Biases]:
-    """Return the biases of training entries, whose shrinkage the entries held out from them choose.
+    """Return the biases of training entries with the shrinkage that is best on held-out entries.
 
-    The usual shrinkage stays unless another one of 4 × 4 lowers the squared error on what is held out, a mean
-    over the parts, by more than 0.8 % (the error by 0.4 %): on few entries the best of 16 is best by chance.
-    What is compared are the usual biases, each shrunk as another strength would shrink it alone.
+    The default shrinkage is kept unless another one of 4 × 4 reduces the squared error on the held-out
+    entries, summed over the parts, by more than 0.8 % (the RMSE by 0.4 %), since on few entries the best of
+    16 is best by chance. The candidates are compared approximately: each bias is rescaled as if it were
+    shrunk alone.
 
     Args:
-        parts: training entries and those held out, of one fold or of several that share the shrinkage.
+        parts: pairs of training and held-out entries, of one or more folds, which share the shrinkage.
         tolerance: see `Biases.fit`.
+
+    Raises:
+        ValueError, RuntimeError: as for `Biases.fit`.
 
     Example:
         >>> train = Observations([0, 0, 1, 1], [0, 1, 0, 1], [1.0, 3.0, 3.0, 5.0])
@@ -158,12 +171,12 @@ def chosen_biases(
 
 
 def usual_baselines(train: Observations, validation: HeldOut | None = None) -> dict[str, Baseline]:
-    """Return the mean and the biases of ``train``, which `evaluate` takes.
+    """Return the baselines for `evaluate`: the mean and the biases of ``train``.
 
     Args:
-        train: what the model was trained on.
-        validation: what the model's settings were chosen on, if anything; none of it is in ``train``. It then
-            chooses the shrinkage of the biases too, so that the baseline had the same chance.
+        train: the entries that the model was trained on.
+        validation: the entries, disjoint from ``train``, on which the options of the model were chosen, if
+            any. They then also select the shrinkage of the biases, so that the comparison is fair.
 
     Raises:
         ValueError: ``train`` has no entries of positive weight.
@@ -178,9 +191,9 @@ def usual_baselines(train: Observations, validation: HeldOut | None = None) -> d
 
 
 class _Equations:
-    """The normal equations of the biases, without shrinkage: built once, solved for any.
+    """The normal equations of the biases without shrinkage, built once and solved for any shrinkage.
 
-    Their sums are in float64, or, where a rough solution is asked for, in float32, in half the time.
+    Sums are computed in float64 or, if a rough solution is requested, in float32, which is twice as fast.
     """
 
     def __init__(self, train: Observations, tolerance: float = _TOLERANCE) -> None:
@@ -199,7 +212,7 @@ class _Equations:
         self._pull = [-one for one in self._sums(rows + self.mean / self.scale, columns, values)]
 
     def shrunk(self, biases: Biases, shrinkage: Shrinkage) -> Biases:
-        """Return the biases as another shrinkage would shrink each of them alone."""
+        """Return the biases, rescaled as if another shrinkage were applied to each alone."""
         before, (rows, columns) = biases.shrinkage, self._degrees
         row_biases = biases.row_biases * ((rows + before.rows) / (rows + shrinkage.rows))
         column_biases = biases.column_biases * ((columns + before.columns) / (columns + shrinkage.columns))
@@ -211,7 +224,7 @@ class _Equations:
         """Return the biases, by conjugate gradients from ``start``, preconditioned by the diagonal."""
         row_weight, column_weight = self._degrees[0] + shrinkage.rows, self._degrees[1] + shrinkage.columns
         columns = np.zeros_like(column_weight) if start is None else start.column_biases / self.scale
-        rows = self._pull[0] / row_weight  # the best for these columns
+        rows = self._pull[0] / row_weight  # optimal for these columns
         if start is not None:
             rows -= self._by_row(columns) / row_weight
         residual = self._pull[1] - self._by_column(rows) - column_weight * columns
@@ -220,7 +233,7 @@ class _Equations:
         for _ in range(_MOST_STEPS):
             scaled = residual / column_weight
             size, last = float((residual * scaled).sum()), size
-            if not size or np.linalg.norm(residual) <= goal:  # squares may be 0 before the norm is
+            if not size or np.linalg.norm(residual) <= goal:  # squares underflow before the norm
                 return Biases(self.mean, rows * self.scale, columns * self.scale, shrinkage)
             direction = scaled + size / last * direction
             row_direction = -self._by_row(direction) / row_weight
@@ -228,7 +241,7 @@ class _Equations:
             length = size / float((direction * image).sum())
             columns, rows = columns + length * direction, rows + length * row_direction
             residual = residual - length * image
-        raise RuntimeError("the biases did not settle: `shrinkage` must be larger")
+        raise RuntimeError("the biases did not converge; use a larger `shrinkage`")
 
     def _by_row(self, columns: Floats) -> Floats:
         """Return the weights, as a matrix, times a vector ``(n,)``."""
@@ -238,7 +251,7 @@ class _Equations:
         return self._sums(rows, np.zeros_like(self._degrees[1]), self._zeros)[1]
 
     def _norm_of_rows(self, rows: Floats) -> float:
-        with one_thread():  # the same for any number
+        with one_thread():  # so that the result does not depend on the number of threads
             squares = [(part**2).sum().item() for part in self._sharding.split(torch.from_numpy(rows))]
         return math.sqrt(self._sharding.total_of(squares))
 

@@ -1,4 +1,4 @@
-"""Biases in a file, next to the model that has to beat them: the ratings need not be read again."""
+"""Biases in a file, so that a saved model can be compared with them without reading the ratings."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from dmf_fast.files.reading import Finite, record_of
 from dmf_fast.files.tensors import load_tensors, save_tensors
 
 BIASES, BIASES_KIND = "biases.safetensors", "dmf_fast biases"
-"""The file in a folder, and what it says that it holds."""
+"""The name of the file in a folder, and its kind."""
 _NAMES = ("row_biases", "column_biases")
 
 
 class _Facts(msgspec.Struct, forbid_unknown_fields=True):
-    """What the file says besides its tensors."""
+    """The facts in the file, in addition to its tensors."""
 
     mean: Finite
     shrinkage: Shrinkage
 
 
 def save_biases(biases: Biases, folder: Path) -> None:
-    """Write the biases into a folder that is to be published.
+    """Write the biases into a folder that is about to be published.
 
     >>> import tempfile
     >>> from dmf_fast.observations import Observations
@@ -39,12 +39,12 @@ def save_biases(biases: Biases, folder: Path) -> None:
 
 
 def biases_facts(biases: Biases) -> str:
-    """Return what the file says besides its tensors."""
+    """Return the facts of the file as JSON."""
     return json.dumps(msgspec.to_builtins(_Facts(biases.mean, biases.shrinkage)))
 
 
 def read_biases(folder: Path) -> Biases:
-    """Return what `save_biases` wrote; raises what `reading` makes one error of."""
+    """Return what `save_biases` wrote; raises errors that `reading` converts."""
     tensors, text = load_tensors(folder / BIASES, BIASES_KIND)
     facts = record_of(text, _Facts)
     arrays = {name: tensors[name].double().numpy() for name in _NAMES}

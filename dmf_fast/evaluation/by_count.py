@@ -1,4 +1,4 @@
-"""Errors by how many training ratings a row or a column has."""
+"""Errors by the number of training ratings of a row or a column."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CountBin:
 
 
 def count_bins(counts: Integers) -> tuple[Integers, list[tuple[int, int]]]:
-    """Return the bin of every count, and the least and the largest count of all bins.
+    """Return the bin of each count, and the smallest and largest count of each bin.
 
     Args:
         counts: ``(len,)`` integers ≥ 0.
@@ -51,16 +51,16 @@ def errors_by_count(
     weights: Floats | None = None,
     sharding: RowSharding = WHOLE,
 ) -> tuple[CountBin, ...]:
-    """Return the errors in bins of rising ``counts``: 0, 1, 2 to 4, 5 to 9, 10 to 19 and so on.
+    """Return the errors in bins of increasing ``counts``: 0, 1, 2 to 4, 5 to 9, 10 to 19 and so on.
 
-    Bins without test ratings are left out.
+    Bins without test ratings are omitted.
 
     Args:
-        counts: ``(len,)`` integers ≥ 0: how many training ratings the row, or the column, has.
+        counts: ``(len,)`` integers ≥ 0, the number of training ratings of the row or the column.
         predictions: ``(len,)``, finite.
         values: ``(len,)``, finite.
         weights: ``(len,)`` numbers ≥ 0, or None for weights of 1.
-        sharding: where processes share the ratings; the result is that of all.
+        sharding: if processes share the ratings, their sharding; the result covers all of them.
 
     Example:
         >>> bins = errors_by_count(np.array([0, 3, 4]), np.array([1.0, 2.0, 4.0]), np.array([3.0, 2.0, 2.0]))
@@ -73,7 +73,7 @@ def errors_by_count(
     weight = np.ones_like(distance) if weights is None else weights
     numbers = np.bincount(bin_of, minlength=len(bounds))
     sums = [
-        # Of no ratings at all, as one process may have, NumPy returns integers.
+        # For an empty array, which a process may have, NumPy returns integers.
         np.bincount(bin_of, part, minlength=len(bounds)).astype(np.float64, copy=False)
         for part in (weight, weight * distance**2, weight * distance)
     ]

@@ -1,4 +1,4 @@
-"""Whether predictions are as large as what they predict."""
+"""Calibration: mean predictions compared with mean values."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dmf_fast.checks import whole_number
 from dmf_fast.evaluation.numbers import Floats
 from dmf_fast.sharding import WHOLE, RowSharding
 
-MOST_DISTINCT = 20  # so many distinct values, such as half stars, each get a bin of their own
+MOST_DISTINCT = 20  # up to so many distinct values, such as half stars, get a bin each
 
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """The test ratings whose ``key`` (value or prediction) lies in ``lowest`` … ``highest``."""
+    """The test ratings with a key (value or prediction) from ``lowest`` to ``highest``."""
 
     lowest: float
     highest: float
@@ -28,7 +29,7 @@ class CalibrationBin:
 
     @property
     def bias(self) -> float:
-        """By how much the predictions are too large on average."""
+        """The mean prediction minus the mean value."""
         return self.mean_prediction - self.mean_value
 
     def as_dict(self) -> dict[str, Any]:
@@ -43,18 +44,22 @@ def calibration(
     bins: int = 10,
     sharding: RowSharding = WHOLE,
 ) -> tuple[CalibrationBin, ...]:
-    """Return mean prediction, mean value and RMSE in bins of rising ``keys``; no bin is empty.
+    """Return mean prediction, mean value and RMSE in bins of increasing ``keys``; no bin is empty.
 
-    With ``keys=predictions`` a calibrated model has the two means alike in every bin. With ``keys=values``
-    predictions are nearer the middle than the values even for the best model; how much nearer shows what
-    it does to rare ratings. Weights do not count here.
+    With ``keys=predictions``, both means of a calibrated model agree in each bin. With ``keys=values``,
+    predictions are closer to the middle than the values even for the best model; by how much shows how it
+    treats rare ratings. Weights are ignored.
 
     Args:
-        keys: ``(len,)``; with at most 20 distinct ones each is a bin, else quantiles bound the bins.
+        keys: ``(len,)``; up to 20 distinct keys are a bin each, otherwise bins are bounded by quantiles.
         predictions: ``(len,)``, finite.
         values: ``(len,)``, finite.
-        bins: how many quantile bins, at most; equal keys never part, so there may be fewer.
-        sharding: where processes share the ratings, the bins are those of all; every one learns all keys.
+        bins: maximum number of quantile bins, at least 1; equal keys stay in one bin, so there may be fewer.
+        sharding: if processes share the ratings, their sharding; the bins are those of all ratings, and each
+            process receives all keys.
+
+    Raises:
+        TypeError, ValueError: ``bins`` is not an integer or below 1.
 
     Example:
         >>> truth = np.array([1.0, 1.0, 5.0])
@@ -62,18 +67,19 @@ def calibration(
         [(2, 1.5), (1, -1.0)]
 
     """
+    bins = whole_number("bins", bins, least=1)
     lower_edges = np.unique(_of_all(np.unique(keys), sharding))
     if not len(lower_edges):
         return ()
     if len(lower_edges) > MOST_DISTINCT:
-        # Quantiles that are keys themselves: no interpolation, which could round past the largest.
+        # Quantiles without interpolation, which could round past the largest key.
         shares = np.arange(bins) / bins
         lower_edges = np.unique(np.quantile(_of_all(keys, sharding), shares, method="inverted_cdf"))
     bin_of = np.searchsorted(lower_edges, keys, side="right") - 1
     highest = np.full(len(lower_edges), -np.inf)
     np.maximum.at(highest, bin_of, keys)
     counts = np.bincount(bin_of, minlength=len(lower_edges))
-    # Of no keys at all, as one process may have, NumPy returns integers.
+    # For an empty array, which a process may have, NumPy returns integers.
     sums = [
         np.bincount(bin_of, part, minlength=len(lower_edges)).astype(np.float64, copy=False)
         for part in (predictions, values, (predictions - values) ** 2)
@@ -86,7 +92,7 @@ def calibration(
 
 
 def _of_all(keys: NDArray[Any], sharding: RowSharding) -> NDArray[Any]:
-    """Return the keys of all processes, one process after the other."""
+    """Return the keys of all processes, concatenated."""
     if sharding.size == 1:
         return keys
     lengths = [int(one) for one in sharding.gathered([torch.tensor([len(keys)], device="cpu")])]

@@ -1,4 +1,4 @@
-"""Errors of predicted ratings as sums, which parts of a test add up to exactly."""
+"""Errors of predicted ratings, stored as sums so that parts of a test set can be combined exactly."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from dmf_fast.sharding import RowSharding
 
 @dataclass(frozen=True)
 class RatingErrors:
-    """Sums over some test ratings, from which their RMSE and MAE follow; `+` unites disjoint parts.
+    """Sums of errors over test ratings, which give RMSE and MAE; `+` combines disjoint parts.
 
-    Batches, folds and devices are united by adding their sums: the mean of their RMSEs would be another
-    number wherever the parts differ in size or in error.
+    Batches, folds and devices are combined by adding their sums, since the mean of their RMSEs differs from
+    the RMSE of all ratings.
 
     Attributes:
-        count: how many ratings.
-        weight: the sum of their weights; ``count`` where they have none.
+        count: number of ratings.
+        weight: sum of their weights; ``count`` without weights.
         squared: the weighted sum of squared errors.
         absolute: the weighted sum of absolute errors.
 
@@ -40,16 +40,17 @@ class RatingErrors:
 
     @classmethod
     def of(cls, predictions: Any, values: Any, weights: Any = None) -> RatingErrors:
-        """Return the errors of ``predictions`` for ``values``, both ``(len,)`` and finite.
+        """Return the errors of ``predictions`` for ``values``, computed in float64.
 
         Args:
-            predictions: ``(len,)`` numbers, used in float64.
-            values: ``(len,)`` numbers, used in float64.
-            weights: ``(len,)`` numbers ≥ 0, or None for weights of 1.
+            predictions: ``(len,)`` finite numbers.
+            values: ``(len,)`` finite numbers.
+            weights: ``(len,)`` finite numbers ≥ 0, or None for weights of 1.
 
         Raises:
-            TypeError: what must be a number is not.
-            ValueError: lengths disagree, a number is not finite or beyond 1e140, or a weight is negative.
+            TypeError: an argument does not hold real numbers.
+            ValueError: lengths differ, a number is not finite or exceeds 1e140 in magnitude, or a weight is
+                negative.
 
         Example:
             >>> RatingErrors.of([2.0, 4.0], [1.0, 4.0]).rmse
@@ -58,7 +59,7 @@ class RatingErrors:
         """
         true = finite_numbers("values", values, len(values))
         distance = np.abs(finite_numbers("predictions", predictions, len(true)) - true)
-        # No products of vectors: BLAS adds up in an order that depends on its threads.
+        # No dot products: the order of summation of BLAS depends on its threads.
         if weights is None:
             return cls(len(true), float(len(true)), float((distance**2).sum()), float(distance.sum()))
         weight = finite_weights(weights, len(true))
@@ -86,12 +87,12 @@ class RatingErrors:
 
     @property
     def rmse(self) -> float | None:
-        """Root of the mean squared error; None where nothing was measured."""
+        """Root mean squared error; None without ratings of positive weight."""
         return math.sqrt(self.squared / self.weight) if self.weight > 0 else None
 
     @property
     def mae(self) -> float | None:
-        """Mean absolute error; None where nothing was measured."""
+        """Mean absolute error; None without ratings of positive weight."""
         return self.absolute / self.weight if self.weight > 0 else None
 
     def as_dict(self) -> dict[str, float | int | None]:

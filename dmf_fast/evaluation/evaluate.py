@@ -24,10 +24,10 @@ from dmf_fast.serving.seen_columns import SeenColumns
 from dmf_fast.sharding import WHOLE, RowSharding
 
 Predict = Callable[[Integers, Integers], Any]
-"""Rows and columns, int64 with -1 for ids that training never saw, to predictions, all of shape (len,)."""
+"""Maps rows and columns, int64 with -1 for ids unseen in training, to predictions, all of shape (len,)."""
 
 Recommend = Callable[[Integers, int], Any]
-"""Rows, int64 with -1 likewise, and k to (len(rows), k) columns, best first, -1 where there are fewer."""
+"""Maps rows, int64 with -1 likewise, and k to (len(rows), k) columns, best first, padded with -1."""
 
 
 def evaluate(
@@ -40,24 +40,28 @@ def evaluate(
     options: EvaluationOptions | None = None,
     sharding: RowSharding | None = None,
 ) -> Evaluation:
-    """Return how well ``predict`` does on ``test``, compared with ``baselines``.
+    """Evaluate ``predict`` on ``test``, compared with ``baselines``.
 
-    An id is cold where training has no rating of it: ``predict`` and ``recommend`` are given -1 for it, and
-    errors are told apart by which ids of a pair are known. A prediction that is not finite is replaced by
-    that of the first baseline, counted, and part of the total: no choice of the model makes a pair go away.
+    An id without training ratings is cold: ``predict`` and ``recommend`` get -1 for it, and errors are
+    grouped by which ids of a pair are known. A prediction that is not finite is replaced by that of the first
+    baseline, counted, and included in the total, so that a model cannot skip pairs.
 
     Args:
-        predict: the model; asked in blocks of ``options.block`` pairs.
-        train: what the model was trained on; its places alone will do.
-        test: what it is measured on, by the same indices.
-        baselines: by name, such as `usual_baselines`; at least one, whose predictions are all finite.
-        recommend: what the model recommends, for ranking metrics compared with those of `MostPopular`.
+        predict: the model, called with blocks of ``options.block`` pairs.
+        train: the entries that the model was trained on, or only their positions.
+        test: the entries to measure on, with the same indices.
+        baselines: baselines by name, such as those of `usual_baselines`; at least one, with finite
+            predictions.
+        recommend: the recommendations of the model, for ranking metrics compared with those of `MostPopular`.
         options: see `EvaluationOptions`.
-        sharding: where processes share the rows, all else is about those of this process, by their indices
-            there; the result, the same for all processes, is about all rows. By default that of ``train``.
+        sharding: if processes share the rows, their sharding; the other arguments are then for the rows of
+            this process, by local index, and the result, the same in all processes, is for all rows. By
+            default that of ``train``.
 
     Raises:
-        ValueError: there is no baseline, or ``predict`` or ``recommend`` returned another shape.
+        TypeError: ``predict`` does not return real numbers.
+        ValueError: there is no baseline, the first one predicts NaN or infinity, or ``predict`` or
+            ``recommend`` returns another shape.
 
     Example:
         >>> from dmf_fast.evaluation import usual_baselines
@@ -69,7 +73,7 @@ def evaluate(
 
     """
     if not baselines:
-        raise ValueError("`baselines` must hold at least one, got none; `usual_baselines` fits two")
+        raise ValueError("`baselines` must hold at least one baseline, got none; `usual_baselines` fits two")
     options = options or EvaluationOptions()
     test = HeldOut.of(test) if isinstance(test, Observations) else test
     if sharding is None:
@@ -109,7 +113,7 @@ def _scores(
     bins: int,
     sharding: RowSharding,
 ) -> RatingScores:
-    group = 2 * (rows < 0) + (columns < 0)  # the place in GROUPS
+    group = 2 * (rows < 0) + (columns < 0)  # the index in GROUPS
     weights = test.weights
 
     def errors(of: NDArray[np.bool_]) -> RatingErrors:
@@ -145,7 +149,7 @@ def _ranking(
     recommend: Recommend, known: _Known, relevant: Relevant, options: EvaluationOptions
 ) -> RankingMetrics:
     total = RankingMetrics(options.cutoff, rows_left_out=relevant.rows_left_out)
-    # Fewer rows than pairs at once: a row may take a score for every column.
+    # Fewer rows than pairs at once, since a row may take a score for each column.
     for block in _blocks(len(relevant.rows), max(1, options.block // 256)):
         rows = relevant.rows[block]
         recommended = np.asarray(recommend(known.rows(rows), options.cutoff))
@@ -159,10 +163,10 @@ def _ranking(
 
 
 class _Known:
-    """Turns indices that training has no rating of into -1."""
+    """Maps indices without training ratings to -1."""
 
     def __init__(self, seen: SeenColumns, sharding: RowSharding) -> None:
-        # One place more, always cold, for -1 and for what lies beyond the shape.
+        # One more element, always cold, for -1 and for indices outside the shape.
         self._of_rows = np.append(seen.offsets.diff().numpy(), 0)
         self._of_columns = np.append(column_counts(seen, sharding), 0)
 
@@ -173,7 +177,7 @@ class _Known:
         return self._or_unknown(indices, self._of_columns)
 
     def ratings_of(self, rows: Integers, columns: Integers) -> tuple[Integers, Integers]:
-        """Return how many training ratings the rows and the columns have, 0 for -1."""
+        """Return the numbers of training ratings of rows and columns, 0 for -1."""
         return self._of_rows[rows], self._of_columns[columns]
 
     def _or_unknown(self, indices: Integers, ratings: Integers) -> Integers:

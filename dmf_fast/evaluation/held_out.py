@@ -1,4 +1,4 @@
-"""The ratings that a model is tested on."""
+"""Held-out ratings."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from dmf_fast.sharding import row_offsets
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Ratings kept aside, by index; -1 stands for an id that the training ratings lack.
+    """Held-out ratings by index; -1 stands for an id that is not in the training ratings.
 
     Args:
         rows: ``(len,)`` integers ≥ -1; kept as int64.
         columns: ``(len,)`` integers ≥ -1; kept as int64.
-        values: ``(len,)`` finite numbers of at most 1e140 in size; kept as float64.
+        values: ``(len,)`` finite numbers of magnitude at most 1e140; kept as float64.
         weights: ``(len,)`` finite numbers ≥ 0, or None for weights of 1; kept as float64.
 
     Raises:
-        TypeError: indices are not integers, values or weights not real numbers.
+        TypeError: indices are not integers, or values or weights are not real numbers.
         IndexError: an index is below -1.
-        ValueError: lengths disagree, a number is not finite or too large, or a weight is negative.
+        ValueError: lengths differ, a number is not finite or too large, or a weight is negative.
 
     Example:
         >>> len(HeldOut([0, -1], [2, 1], [4.0, 5.0]))
@@ -50,7 +50,7 @@ class HeldOut:
 
     @classmethod
     def of(cls, observations: Observations) -> HeldOut:
-        """Return the entries of ``observations`` with their weights; of row blocks those of this process.
+        """Return the entries of ``observations`` with their weights; for row blocks those of this process.
 
         >>> HeldOut.of(Observations([0], [1], [2.5])).values.tolist()
         [2.5]

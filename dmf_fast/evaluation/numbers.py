@@ -1,4 +1,4 @@
-"""Numbers that can be squared and summed up in float64."""
+"""Checked numbers whose squares can be summed in float64."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from dmf_fast.observations.validation import (
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-LARGEST = 1e140  # the sum of the squares of 1e28 larger numbers might be beyond float64
+LARGEST = 1e140  # the sum of the squares of 1e28 such numbers is still finite
 
 
 def finite_numbers(name: str, given: Any, length: int) -> Floats:
-    """Return ``given`` as a float64 array of ``length`` finite numbers of at most 1e140 in size.
+    """Return ``given`` as a float64 array of ``length`` finite numbers of magnitude at most 1e140.
 
-    Raises a `TypeError` where they are not real numbers, else a `ValueError`.
+    Raises a `TypeError` if they are not real numbers, and a `ValueError` if they do not satisfy the rest.
 
     >>> finite_numbers("values", [1, 2], 2).tolist()
     [1.0, 2.0]
@@ -39,14 +39,14 @@ def finite_numbers(name: str, given: Any, length: int) -> Floats:
     if too_large.any():
         position = int(too_large.argmax())
         raise ValueError(
-            f"`{name}` must be at most {LARGEST:g} in size, got {name}[{position}] = {array[position]:g}; "
-            "scale them down"
+            f"`{name}` must be at most {LARGEST:g} in magnitude, got {name}[{position}] = "
+            f"{array[position]:g}; scale them down"
         )
     return array
 
 
 def finite_weights(given: Any, length: int) -> Floats:
-    """Return ``given`` as `finite_numbers` does, refusing negative ones.
+    """Return ``given`` as `finite_numbers` does; raise a `ValueError` for negative numbers.
 
     >>> finite_weights([0.5], 1).tolist()
     [0.5]

@@ -1,4 +1,4 @@
-"""The ranking that every recommender has to beat: what most rows have rated."""
+"""The popularity baseline of rankings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dmf_fast.sharding import WHOLE, RowSharding
 
 
 def column_counts(seen: SeenColumns, sharding: RowSharding = WHOLE) -> Integers:
-    """Return how many rows, of all processes, have been seen with each column, ``(n,)``.
+    """Return the number of rows of all processes that each column has been seen in, ``(n,)``.
 
     >>> column_counts(SeenColumns.of_pairs([0, 1, 1], [1, 0, 1], (2, 3))).tolist()
     [1, 2, 0]
@@ -21,21 +21,21 @@ def column_counts(seen: SeenColumns, sharding: RowSharding = WHOLE) -> Integers:
 
 
 class MostPopular:
-    """Recommends the columns with the most training ratings among those that a row has not rated.
+    """Recommends the columns with the most training ratings that a row has not rated.
 
     >>> popular = MostPopular(SeenColumns.of_pairs([0, 1, 2, 2], [1, 1, 1, 0], (3, 2)))
     >>> popular.recommend(np.array([0, 2]), 2).tolist()
     [[0, -1], [-1, -1]]
 
-    Where processes share the rows, ``seen`` is of those of this process, and ``sharding`` adds up what others
-    have rated.
+    If processes share the rows, ``seen`` is that of the rows of this process, and ``sharding`` adds up the
+    counts of all.
     """
 
     def __init__(self, seen: SeenColumns, sharding: RowSharding = WHOLE) -> None:
-        import scipy.sparse  # here, as it is slow to import
+        import scipy.sparse  # here, since it is slow to import
 
         columns, counts = seen.columns.numpy(), column_counts(seen, sharding)
-        # Ties go to the smaller index; columns without ratings are known to nobody and are left out.
+        # Ties go to the smaller index; columns without ratings are excluded.
         self._order = np.argsort(-counts, kind="stable")[: int((counts > 0).sum())]
         place = np.empty(seen.shape[1], dtype=np.int64)
         place[self._order] = np.arange(len(self._order))
@@ -43,12 +43,12 @@ class MostPopular:
         self._seen = scipy.sparse.csr_array(entries, shape=seen.shape)
 
     def recommend(self, rows: Integers, count: int) -> Integers:
-        """Return ``(len(rows), count)`` columns, int64, best first, -1 where there are no more.
+        """Return ``(len(rows), count)`` columns, int64, best first, padded with -1.
 
-        A row of -1 is one that nothing is known of: it gets the most popular columns.
+        A row of -1 is unknown and gets the most popular columns.
         """
         recommended = np.full((len(rows), count), -1, dtype=np.int64)
-        # Only the most popular columns are looked at, more of them for rows that have rated many of those.
+        # Only the most popular columns are considered, more of them for rows that have rated many of these.
         undone, window = np.arange(len(rows)), min(8 * count, len(self._order))
         while len(undone):
             unseen = self._unseen(rows[undone], window)

@@ -1,4 +1,4 @@
-"""What an evaluation found, for JSON and for people."""
+"""Options and results of an evaluation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dmf_fast.html import html_table
 from dmf_fast.options import Option, Options
 
 GROUPS = ("both known", "new column", "new row", "both new")
-"""Which ids of a test pair training has ratings of."""
+"""Groups of test pairs by which of their ids have training ratings."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,18 @@ class EvaluationOptions(Options):
         tuple[float, float] | None,
         Option(
             "Lowest and highest prediction.",
-            "Those of the model and of the baselines are clipped alike.",
-            none="they stay as they are",
+            "Predictions of the model and of the baselines are clipped.",
+            none="no clipping",
         ),
     ] = None
     bins: Annotated[
-        int, Option("How many bins of calibration, where values or predictions are many.", least=1)
+        int, Option("Number of calibration bins, if there are many distinct values or predictions.", least=1)
     ] = 10
     cutoff: Annotated[int, Option("k of the ranking metrics.", least=1)] = 10
     relevant_from: Annotated[
-        float | None, Option("Least value of a relevant held-out column.", none="all are relevant")
+        float | None, Option("Smallest value of a relevant held-out entry.", none="all are relevant")
     ] = None
-    block: Annotated[int, Option("How many pairs are predicted at once.", least=1)] = 1 << 20
+    block: Annotated[int, Option("Number of pairs to predict at once.", least=1)] = 1 << 20
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,7 +55,8 @@ class RatingScores:
         by_prediction: `calibration` in bins of the prediction.
         by_row_ratings: `errors_by_count` in bins of the number of training ratings of the row.
         by_column_ratings: likewise, of the column.
-        without_prediction: for how many pairs the training mean stands in, as no finite prediction came.
+        without_prediction: number of pairs without a finite prediction, for which that of the first baseline
+            is used.
 
     """
 
@@ -86,13 +87,13 @@ class RatingScores:
 
 @dataclass(frozen=True, repr=False)
 class Evaluation:
-    """A model compared with baselines; `evaluation_tables` is for people, `as_dict` for machines.
+    """A model compared with baselines; `evaluation_tables` prints it, `as_dict` gives JSON values.
 
     Attributes:
         model: the scores of the model.
-        baselines: those of the baselines, by name.
-        ranking: the ranking metrics of the model; None where it was not asked to recommend.
-        baseline_ranking: those of the most popular columns, for the same rows.
+        baselines: the scores of the baselines by name.
+        ranking: the ranking metrics of the model; None without ``recommend``.
+        baseline_ranking: the ranking metrics of the most popular columns for the same rows.
 
     """
 
@@ -124,12 +125,12 @@ class Evaluation:
 
     @property
     def coverage(self) -> dict[str, float | None]:
-        """The share of test pairs in each of `GROUPS`; None where there are no test pairs."""
+        """The fraction of test pairs in each of `GROUPS`; None without test pairs."""
         count = self.model.total.count
         return {name: errors.count / count if count else None for name, errors in self.model.by_group.items()}
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain numbers, strings, lists and dictionaries; no NaN, which JSON lacks."""
+        """Return everything as numbers, strings, lists and dictionaries, without NaN, for JSON."""
         ranking = None
         if self.ranking is not None and self.baseline_ranking is not None:
             ranking = {"model": self.ranking.as_dict(), "most_popular": self.baseline_ranking.as_dict()}

@@ -1,4 +1,4 @@
-"""Training and test parts: folds, the latest entries, the last entries of every row."""
+"""Splits into training and test entries: k-fold, by time, and the last entries of each row."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from dmf_fast.observations.validation import check_length, read_any_array
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A training and a test part, each in the order of the whole; unpacks into the two.
+    """A training and a test part, each in the original order; it unpacks into the two.
 
-    ``train_positions`` and ``test_positions``, int64, say where the entries stand in the whole, so that
-    times or ids can follow them.
+    ``train_positions`` and ``test_positions``, int64, are the positions of their entries in the original, to
+    select times or ids accordingly.
 
     >>> train, test = next(kfold(Observations([0, 1, 2], [0, 0, 1], [1.0, 2.0, 3.0]), 3, seed=0))
     >>> len(train), len(test)
@@ -39,19 +39,20 @@ class Split:
 
 
 def kfold(observations: Observations, folds: int, seed: int) -> Iterator[Split]:
-    """Yield ``folds`` random splits, such that every entry is in exactly one test part.
+    """Return ``folds`` random splits such that each entry is in exactly one test part.
 
-    The sizes of the test parts differ by at most one. The same seed gives the same folds, whatever the
-    dtype, device and number of threads. A row may have all its entries in one test part: `evaluate` reports
-    such cold rows apart. Errors of folds are united by adding `RatingErrors`.
+    The sizes of the test parts differ by at most one. The same seed gives the same folds for every dtype,
+    device and number of threads. All entries of a row may be in one test part; `evaluate` reports such cold
+    rows separately. Errors of folds are combined by adding `RatingErrors`.
 
     Args:
-        observations: what is split; weights go with their entries.
+        observations: the entries to split; weights stay with their entries.
         folds: from 2 to the number of entries.
         seed: in [0, 2**63).
 
     Raises:
-        TypeError, ValueError: ``folds`` or ``seed`` is not an integer or outside its range.
+        TypeError: ``folds`` or ``seed`` is not an integer.
+        ValueError: ``folds`` or ``seed`` is out of range, or there are fewer than 2 entries.
 
     Example:
         >>> observations = Observations([0, 0, 1, 1, 1], [0, 1, 0, 1, 2], [1.0, 2.0, 3.0, 4.0, 5.0])
@@ -60,7 +61,7 @@ def kfold(observations: Observations, folds: int, seed: int) -> Iterator[Split]:
 
     """
     if len(observations) < 2:
-        raise ValueError(f"`observations` must hold at least 2 entries to be split, got {len(observations)}")
+        raise ValueError(f"`observations` must hold at least 2 entries to split, got {len(observations)}")
     folds = whole_number("folds", folds, least=2, most=len(observations))
     seed = whole_number("seed", seed, least=0, most=2**63 - 1)
     generator = torch.Generator().manual_seed(seed)
@@ -71,17 +72,17 @@ def kfold(observations: Observations, folds: int, seed: int) -> Iterator[Split]:
 
 
 def time_split(observations: Observations, times: Any, fraction: float) -> Split:
-    """Return the latest entries as the test part: what a model that is in use is asked for.
+    """Split by time, with the latest entries as the test part, as for a model in use.
 
     Args:
-        observations: what is split.
-        times: ``(nnz,)`` integers, floating-point numbers or datetime64, in the order of the entries. Of
-            equal times the one that stands later counts as later.
-        fraction: the test part has ``round(fraction * nnz)`` entries; in [0, 1].
+        observations: the entries to split.
+        times: ``(nnz,)`` integers, floating-point numbers or datetime64, in the order of the entries, which
+            breaks ties.
+        fraction: in [0, 1]; the test part has ``round(fraction * nnz)`` entries.
 
     Raises:
-        TypeError: ``times`` are not times, or ``fraction`` is not a number.
-        ValueError: lengths disagree, a time is missing, or ``fraction`` is outside [0, 1].
+        TypeError: ``times`` have another dtype, or ``fraction`` is not a number.
+        ValueError: lengths differ, a time is missing, or ``fraction`` is outside [0, 1].
 
     Example:
         >>> observations = Observations([0, 0, 1, 1], [0, 1, 0, 1], [1.0, 2.0, 3.0, 4.0])
@@ -100,16 +101,16 @@ def time_split(observations: Observations, times: Any, fraction: float) -> Split
 
 
 def leave_last_out(observations: Observations, times: Any = None, count: int = 1) -> Split:
-    """Return the last ``count`` entries of every row as the test part; each row keeps at least one.
+    """Split off the last ``count`` entries of each row as the test part; each row keeps at least one.
 
     Args:
-        observations: what is split.
-        times: as for `time_split`; None where the entries stand in the order of their times.
-        count: how many entries of a row are tested on; of a row with fewer than ``count + 1`` entries all but
-            the first are.
+        observations: the entries to split.
+        times: as for `time_split`; None if the entries are ordered by time.
+        count: number of test entries of a row; of a row with fewer than ``count + 1`` entries all but the
+            first are test entries.
 
     Raises:
-        TypeError, ValueError: as for `time_split`, or ``count`` is not an integer above 0.
+        TypeError, ValueError: as for `time_split`, or ``count`` is not an integer or below 1.
 
     Example:
         >>> observations = Observations([0, 1, 0, 0], [0, 0, 1, 2], [1.0, 2.0, 3.0, 4.0])
@@ -123,7 +124,7 @@ def leave_last_out(observations: Observations, times: Any = None, count: int = 1
         order = np.argsort(rows, kind="stable")
     else:
         order = np.lexsort((_read_times(times, len(observations)), rows))
-    lengths = np.bincount(rows)  # of rows up to the last one that has entries
+    lengths = np.bincount(rows)  # of rows up to the last nonempty one
     from_end = np.empty(len(rows), dtype=np.int64)
     from_end[order] = np.cumsum(lengths)[rows[order]] - 1 - np.arange(len(rows))
     return _split(observations, from_end < np.minimum(count, lengths[rows] - 1))

@@ -1,4 +1,4 @@
-"""An evaluation as tables for people."""
+"""An evaluation as tables for the terminal."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dmf_fast.evaluation.results import Evaluation, RatingScores
 
 
 def evaluation_tables(evaluation: Evaluation, name: str = "model") -> Group:
-    """Return what ``rich`` prints: errors, calibration and, where there is one, the ranking.
+    """Return tables for ``rich.print``: errors, calibration and, if available, ranking metrics.
 
     Args:
-        evaluation: what `evaluate` returned.
-        name: what the model is called.
+        evaluation: the result of `evaluate`.
+        name: name of the model.
 
     Example:
         >>> from dmf_fast import Observations
@@ -27,7 +27,7 @@ def evaluation_tables(evaluation: Evaluation, name: str = "model") -> Group:
         2
 
     """
-    name = escape(name)  # brackets are letters here, no markup
+    name = escape(name)  # brackets are not markup here
     tables = [_errors(evaluation, name), _calibration(evaluation.model)]
     if evaluation.ranking is not None and evaluation.baseline_ranking is not None:
         tables.append(_ranking(evaluation.ranking, evaluation.baseline_ranking, name))

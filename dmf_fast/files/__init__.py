@@ -1,1 +1,1 @@
-"""Files that are there whole or not at all: checkpoints, atomic files and folders, locks."""
+"""Atomic files and folders, checkpoints, locks and digests."""

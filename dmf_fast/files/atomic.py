@@ -1,8 +1,8 @@
-"""Files and folders that are never there in part.
+"""Atomic writing of files and folders.
 
-What is written stands in a folder of the writer's own next to its place, is flushed to the disk, and only
-then is renamed. Whenever the process is killed, the old one is there or the new one. What a killed writer has
-left is removed by the next one for the same place.
+A writer writes into a temporary folder of its own next to the target, flushes it to disk, and only then
+renames it. Whenever the process is killed, either the old or the new version exists. What a killed writer
+leaves behind is removed by the next writer of the same target.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TypeVar
 Read = TypeVar("Read")
 
 _A_DAY = 86400.0
-_LONGEST_NAME = 128  # of which a writer's own folder is called after its place
+_LONGEST_NAME = 128  # longer names are hashed in the name of the temporary folder
 _OLD = "old"
 _ATTEMPTS = 100
 _numbers = itertools.count()
@@ -34,10 +34,10 @@ _in_use: set[str] = set()
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a name to write a file under, and put it into its place at the end, in a folder that is created.
+    """Yield a temporary path to write to, and move the file to ``path`` on success, creating its folder.
 
-    A block that fails leaves the file before, and nothing else. Where ``path`` is a link, what it points to
-    is replaced; the mode of what was there is kept. Raises `OSError` where the file cannot be put there.
+    If the block fails, the old file remains. If ``path`` is a symbolic link, its target is replaced. The mode
+    of an existing file is kept. Raises `OSError` if the file cannot be written.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder, atomic_file(Path(folder, "results")) as partial:
@@ -45,7 +45,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     path = place_of(path)
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "it is no regular file, which alone is replaced", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file, so it is not replaced", str(path))
     with _own_folder(path) as own:
         partial = own / f"new{path.suffix}"
         yield partial
@@ -57,10 +57,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder to write into, and put it into its place at the end, where an older one may be.
+    """Yield an empty temporary folder to fill, and move it to ``path`` on success, replacing an older one.
 
-    As `atomic_file`. Where the file system cannot exchange two folders, there is a moment between two
-    renames when neither is there; `put_back` mends that.
+    See `atomic_file`. If the file system cannot exchange two folders, neither exists for a moment between two
+    renames; `put_back` recovers from a crash in between.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +71,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     path = place_of(path)
     if path.exists() and not path.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "it is a file, which no folder replaces", str(path))
+        raise NotADirectoryError(errno.ENOTDIR, "it is a file, so no folder replaces it", str(path))
     with _own_folder(path) as own:
         partial = own / "new"
         partial.mkdir()
@@ -86,9 +86,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def read_whole(path: Path, read: Callable[[], Read]) -> Read:
-    """Return what ``read`` returns, which reads the file or folder at ``path``: all of one, old or new.
+    """Return the result of ``read``, which reads the file or folder at ``path``, from a single version of it.
 
-    It is called again where an `atomic_file` or `atomic_folder` has replaced ``path`` meanwhile.
+    ``read`` is called again if an `atomic_file` or `atomic_folder` replaced ``path`` meanwhile.
 
     >>> read_whole(Path("no/such/folder"), lambda: 1)
     1
@@ -104,11 +104,11 @@ def read_whole(path: Path, read: Callable[[], Read]) -> Read:
         else:
             if _version(path) == before:
                 return found
-    raise OSError(errno.EBUSY, "it is replaced again and again while it is read", str(path))
+    raise OSError(errno.EBUSY, "it is repeatedly replaced while it is read", str(path))
 
 
 def put_back(path: Path) -> None:
-    """Put a folder back into its place that a writer was killed in replacing, between two renames."""
+    """Restore a folder whose writer was killed between two renames."""
     with suppress(OSError):
         path = place_of(path)
         if path.exists():
@@ -119,27 +119,27 @@ def put_back(path: Path) -> None:
 
 
 def remove_strays(path: Path) -> None:
-    """Remove what writers of ``path`` have left beside it that were killed; each next writer does it, too.
+    """Remove what killed writers of ``path`` left next to it, as the next writer does.
 
     >>> remove_strays(Path("no/such/folder"))
     """
-    with suppress(OSError):  # a folder that may be written to, but not listed
+    with suppress(OSError):  # the folder may be writable but not listable
         for entry, is_written in _partials(path):
             if not is_written:
                 _remove(entry)
 
 
 def place_of(path: Path) -> Path:
-    """Return the place that is meant: what a link points to, where there is one.
+    """Return ``path`` with symbolic links resolved.
 
-    Raises `OSError` for links in a circle.
+    Raises `OSError` for circular links.
 
     >>> place_of(Path("/a/../b"))
     PosixPath('/b')
     """
     try:
         place = path.resolve()
-    except RuntimeError:  # what Python before 3.13 raises for links in a circle
+    except RuntimeError:  # raised for circular links by Python before 3.13
         place = path
     if place.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
@@ -147,7 +147,7 @@ def place_of(path: Path) -> Path:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder that may be there already, with those above it, and have them on the disk.
+    """Create a folder and its parents, if they do not exist, and flush them to disk.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -161,7 +161,7 @@ def make_folder(path: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Have a file's contents, or a folder's entries, on the disk before anything else happens.
+    """Flush the contents of a file, or the entries of a folder, to disk.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -176,10 +176,10 @@ def flush(path: Path) -> None:
 
 @contextmanager
 def _own_folder(path: Path) -> Iterator[Path]:
-    """Give a new folder next to ``path`` that is nobody else's, and remove it; strays are removed, too.
+    """Yield a new private folder next to ``path``, and remove it and strays afterwards.
 
-    A folder, because nobody else can plant a link in it, and because some libraries write temporary files
-    beside the name they are given.
+    It is a folder because nobody else can plant a link in it, and because some libraries write temporary
+    files next to the path they are given.
     """
     make_folder(path.parent)
     put_back(path)
@@ -201,18 +201,18 @@ def _made(path: Path) -> Path:
         try:
             own.mkdir(mode=0o700)
             return own
-        except FileExistsError:  # not of this process
+        except FileExistsError:  # left by another process
             _in_use.discard(own.name)
 
 
 def _mark(path: Path) -> str:
-    """Return how own folders for a place are called; names may not be longer than 255 bytes."""
+    """Return the name of ``path`` for temporary folders, hashed if long, as names have at most 255 bytes."""
     name = os.fsencode(path.name)
     return path.name if len(name) <= _LONGEST_NAME else hashlib.sha256(name).hexdigest()
 
 
 def _partials(path: Path) -> Iterator[tuple[Path, bool]]:
-    """Return the own folders of writers for ``path``, and whether these may be alive."""
+    """Yield the temporary folders of writers of ``path``, and whether the writers may be alive."""
     ours = re.compile(rf"\.(.+)-(\d+)-\d+\.{re.escape(_mark(path))}\.partial")
     for entry in list(path.parent.iterdir()):
         found = ours.fullmatch(entry.name)
@@ -221,7 +221,7 @@ def _partials(path: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def _is_written(entry: Path, host: str, process: int) -> bool:
-    """Return whether its writer may be alive; on another machine, whether it was begun within a day."""
+    """Return whether the writer may be alive; on another machine, whether it began less than a day ago."""
     try:
         if host != socket.gethostname():
             return time.time() - entry.lstat().st_mtime < _A_DAY
@@ -231,21 +231,21 @@ def _is_written(entry: Path, host: str, process: int) -> bool:
     except (FileNotFoundError, ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        pass  # it lives, as another user's
+        pass  # it belongs to another user, so it is alive
     return True
 
 
 def _keep_mode(path: Path, partial: Path) -> None:
     with suppress(FileNotFoundError):
         mode = stat.S_IMODE(path.stat().st_mode)
-        # A folder that its owner may not write to cannot be moved.
+        # A folder cannot be moved without write permission.
         partial.chmod(mode | stat.S_IRWXU if partial.is_dir() else mode)
 
 
 def _take_place(partial: Path, path: Path) -> None:
-    """Put the folder ``partial`` in the place of ``path``; where one was there, it is beside ``partial``.
+    """Move the folder ``partial`` to ``path``; an existing folder ends up in or next to ``partial``.
 
-    Other writers may do the same meanwhile.
+    Other writers may do the same concurrently.
     """
     old = partial.with_name(_OLD)
     for _ in range(_ATTEMPTS):
@@ -256,11 +256,11 @@ def _take_place(partial: Path, path: Path) -> None:
         if _renamed(partial, path):
             return
         _remove(old)  # another writer was faster, with a newer one
-    raise OSError(errno.EBUSY, "others replace it again and again", str(path))
+    raise OSError(errno.EBUSY, "others replace it repeatedly", str(path))
 
 
 def _renamed(partial: Path, path: Path) -> bool:
-    """Rename a folder; False where another, which is not empty, has the name."""
+    """Rename a folder; return False if a nonempty folder has the name."""
     try:
         os.replace(partial, path)
     except OSError as error:
@@ -278,7 +278,7 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 
 def _version(path: Path) -> tuple[int, int] | None:
-    """Return what changes where another one takes the place: inodes are used again, times are not."""
+    """Return an identifier that changes if a file is replaced: inodes may be reused, times are not."""
     try:
         status = path.stat()
     except (OSError, ValueError):

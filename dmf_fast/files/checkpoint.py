@@ -1,16 +1,16 @@
-"""Checkpoints: folders that are there whole or not at all, whenever the process is killed.
+"""Checkpoints, written atomically.
 
-A checkpoint folder holds numbered versions, of which the highest counts::
+A checkpoint folder holds numbered versions, the highest of which is current::
 
     checkpoint/version-7/tensors.safetensors    model, best model, optimizer, random generators
                          state.json             everything that is not a tensor
-                         shard-….safetensors    of tensors that processes share, what each of them has
-                         SHA256SUMS             of all of these, for `sha256sum --check`
+                         shard-….safetensors    the shards of distributed tensors, one file per process
+                         SHA256SUMS             digests of these files, for `sha256sum --check`
                lock                             held by the run that uses the folder
 
-Only when a version is there, whole and on the disk, are older ones removed. Where processes share the rows of
-a run, all of them call these functions and see the folder; `torch.distributed.checkpoint` writes the shards,
-which any number of processes can read again.
+Older versions are removed only once a new one is complete and on disk. If processes share the rows of a run,
+all of them call these functions and must be able to access the folder; `torch.distributed.checkpoint` writes
+the shards, which any number of processes can read.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _FORMAT = 4
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Say whether there is a checkpoint in ``folder``.
+    """Return whether there is a checkpoint in ``folder``.
 
     >>> has_checkpoint(Path("no/such/folder"))
     False
@@ -57,13 +57,12 @@ def has_checkpoint(folder: Path) -> bool:
 def held_folder(
     checkpoint: Path | str | None, *, every: int | None, resume: bool, sharding: RowSharding = WHOLE
 ) -> Iterator[Path | None]:
-    """Give the folder for checkpoints, which no other run may use meanwhile.
+    """Lock the folder for checkpoints, so that no other run uses it, and yield it.
 
-    Of processes that share the rows of a run, the first one holds it.
+    If processes share the rows of a run, the first one holds the lock.
 
-    Raises a `ValueError` where ``resume`` or checkpoints ``every`` so many steps need one and none is given,
-    where it is a file, where another run uses it, or where it holds a checkpoint that ``resume`` does not ask
-    for.
+    Raises a `ValueError` if ``checkpoint`` is None although ``resume`` or ``every`` is given, if it is a
+    file, if another run uses it, or if it holds a checkpoint although ``resume`` is False.
 
     >>> with held_folder(None, every=None, resume=False) as folder:
     ...     folder is None
@@ -72,7 +71,7 @@ def held_folder(
     if checkpoint is None:
         if resume or every is not None:
             what = "resume" if resume else "checkpoint_every"
-            raise ValueError(f"`checkpoint` must be a folder where `{what}` is given, got None")
+            raise ValueError(f"`checkpoint` must be a folder if `{what}` is given, got None")
         yield None
         return
     folder = Path(checkpoint)
@@ -82,15 +81,15 @@ def held_folder(
 
 
 def _hold(folder: Path, resume: bool, stack: ExitStack) -> None:
-    """Lock the folder until the end of the stack; what is in the way is an error."""
+    """Lock the folder until the stack is closed, and check that it can be used."""
     stack.enter_context(locked(folder))
     if not resume and has_checkpoint(folder):
         raise ValueError(
-            f"{folder} holds a checkpoint already; pass resume=True to resume it, remove it, or "
+            f"{folder} already holds a checkpoint; pass resume=True to resume it, remove it, or "
             "choose another folder"
         )
     latest = _latest_version(folder) or 0
-    for version in (latest, latest + 1):  # of which a killed run may have written one; this one may not
+    for version in (latest, latest + 1):  # a killed run may have left parts of either
         remove_strays(folder / f"{_VERSION}{version}")
 
 
@@ -99,10 +98,11 @@ def save_checkpoint(
 ) -> None:
     """Write ``state`` as the newest version in ``folder``, which is created, and remove older ones.
 
-    ``identity`` is what the run is (sizes, options, optimizer, data); one that resumes must have the same.
-    ``sharding`` of the `DTensor`s in the state, if there are any.
+    ``identity`` describes the run (sizes, options, optimizer, data); a run that resumes must have the same.
+    ``sharding`` is that of the `DTensor`s in the state, if there are any.
 
-    Raises a `TypeError` where the state holds what a checkpoint cannot keep, and `OSError`.
+    Raises a `TypeError` if the state holds values that a checkpoint cannot store, and an `OSError` if it
+    cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     packed = pack({"identity": identity, "state": state}, "run", tensors)
@@ -133,14 +133,14 @@ def save_checkpoint(
 def load_checkpoint(folder: Path, identity: dict[str, Any], sharding: RowSharding = WHOLE) -> dict[str, Any]:
     """Return the state of the newest version in ``folder``.
 
-    Raises a `ValueError` where there is none, where it is damaged, or where it belongs to a run with another
+    Raises a `ValueError` if there is none, if it is damaged, or if it belongs to a run with another
     ``identity``; the message names the first difference.
     """
     version = sharding.broadcast(_latest_version(folder))
     if version is None:
         raise ValueError(f"{folder} holds no checkpoint; start without resume")
     path = folder / f"{_VERSION}{version}"
-    kind, advice = "a checkpoint", f"remove {printable(str(folder))} and start anew"
+    kind, advice = "a checkpoint", f"remove {printable(str(folder))} and start again"
 
     def read() -> tuple[dict[str, Any], dict[str, Tensor]]:
         with reading(path, kind, advice):
@@ -149,7 +149,7 @@ def load_checkpoint(folder: Path, identity: dict[str, Any], sharding: RowShardin
             if record["format"] != _FORMAT:
                 raise ValueError("it was written by another version of dmf_fast")
             shards = sorted(set(read_sums(path)) - {_STATE, _TENSORS})
-            check_sums(path, shards[sharding.rank :: sharding.size])  # each process looks at some
+            check_sums(path, shards[sharding.rank :: sharding.size])  # each process checks some
             return record, load_file(path / _TENSORS)
 
     record, tensors = sharding.together(read)
@@ -164,7 +164,7 @@ def load_checkpoint(folder: Path, identity: dict[str, Any], sharding: RowShardin
 
 
 def _forms(shared: dict[str, Any]) -> dict[str, Any]:
-    """Return dtype, shape and the dimension that is sharded, if any, of every tensor that processes share."""
+    """Return dtype, shape and sharded dimension (or None) of each distributed tensor."""
     return {
         name: [str(one.dtype).removeprefix("torch."), list(one.shape), sharded_dimension(one)]
         for name, one in shared.items()
@@ -172,7 +172,7 @@ def _forms(shared: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_shards(shared: dict[str, Tensor], folder: Path) -> None:
-    """Write what this process has of the tensors, with the others; `OSError` where one of them cannot."""
+    """Write the shards of all processes, collectively; raise an `OSError` if one of them fails."""
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
@@ -185,7 +185,7 @@ def _write_shards(shared: dict[str, Tensor], folder: Path) -> None:
 
 
 def _read_shards(folder: Path, forms: dict[str, Any], sharding: RowSharding) -> dict[str, Tensor]:
-    """Return what this process is to have of the tensors that processes have shared."""
+    """Read the distributed tensors, sharded over the present processes."""
     if not forms:
         return {}
     from torch.distributed.checkpoint.api import CheckpointException
@@ -199,7 +199,7 @@ def _read_shards(folder: Path, forms: dict[str, Any], sharding: RowSharding) -> 
     reader = HuggingFaceStorageReader(str(folder))
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # which a process alone is
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # true for a single process
             load(shared, storage_reader=reader, no_dist=sharding.mesh is None)
     except CheckpointException as error:
         raise ValueError("; ".join(str(failure[0]) for failure in error.failures.values())) from error
@@ -220,7 +220,7 @@ def _latest_version(folder: Path) -> int | None:
 
 
 def _versions(folder: Path) -> list[int]:
-    """Return the numbers of all versions; what else has such a name is somebody else's."""
+    """Return the numbers of all versions, ignoring other names."""
     if not folder.is_dir():
         return []
     numbers = (path.name.removeprefix(_VERSION) for path in folder.glob(f"{_VERSION}*"))

@@ -1,4 +1,4 @@
-"""Digests of the files in a folder, by which damage is found when the folder is read.
+"""Digests of the files in a folder, by which damage is detected when the folder is read.
 
 ``SHA256SUMS`` lists every file of a folder, as ``sha256sum --check`` reads it too.
 """

@@ -1,7 +1,7 @@
-"""What makes a job the one that a file belongs to: checkpoints, output folders and trials ask the same.
+"""Identities of jobs, which checkpoints, output folders and trials must match.
 
-An identity is a dictionary of plain values, which may be nested; tensors stand in it by their digest. Jobs
-are the same where their identities are equal.
+An identity is a dictionary of plain values, which may be nested; tensors are represented by their digest. Two
+jobs are the same if their identities are equal.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ Identity = dict[str, Any]
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON would give it back: dataclasses as dictionaries, tuples as lists, paths as text.
+    """Convert a value to plain JSON values: dataclasses to dictionaries, tuples to lists, paths to strings.
 
-    Tensors become their digest, dtypes and devices their name. Raises a `TypeError` for anything else.
+    Tensors are converted to their digest, dtypes and devices to their name. Raises a `TypeError` for other
+    types.
 
     >>> plain({"lr": 0.5, "shape": (2, 3), "start": torch.zeros(2)})["shape"]
     [2, 3]
@@ -44,9 +45,9 @@ def plain(value: Any) -> Any:
 
 
 def first_difference(before: Any, now: Any, name: str = "") -> str | None:
-    """Return which value differs first and how, in words; None where two plain identities are equal.
+    """Describe the first value in which two plain identities differ; return None if they are equal.
 
-    The words are short and can be shown in a terminal, whatever the identities hold.
+    The description is short and safe to print to a terminal.
 
     >>> first_difference({"rule": {"lr": 0.1, "decay": 0}}, {"rule": {"lr": 0.2, "decay": 1}})
     'rule.lr was 0.1 there and is 0.2 here'
@@ -67,7 +68,7 @@ def _shown(value: Any) -> str:
 
 
 def sha256_of(*tensors: Tensor) -> str:
-    """Return the SHA-256 of what tensors hold, one after the other.
+    """Return the SHA-256 of the contents of tensors, concatenated.
 
     >>> sha256_of(torch.zeros(2)) == sha256_of(torch.zeros(1), torch.zeros(1))
     True
@@ -79,12 +80,12 @@ def sha256_of(*tensors: Tensor) -> str:
 
 
 def bytes_of(tensor: Tensor) -> memoryview:
-    """Return what a tensor holds, element by element; of a contiguous one on the CPU the memory itself.
+    """Return the bytes of the elements of a tensor, without a copy if it is contiguous and on the CPU.
 
     >>> bytes_of(torch.ones(2, dtype=torch.int16)).tolist()
     [1, 0, 1, 0]
     """
-    # By as_strided: a contiguous tensor may have strides, where widths are 0 or 1, that no view takes.
+    # as_strided, since a contiguous tensor may have strides in dimensions of size 0 or 1 that view rejects.
     whole = tensor.detach().cpu().contiguous()
     flat: memoryview = whole.as_strided((whole.numel(),), (1,)).view(torch.uint8).numpy().data
     return flat

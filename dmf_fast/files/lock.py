@@ -1,4 +1,4 @@
-"""One run at a time in a folder, by a lock that the system releases however a process ends."""
+"""Locks of folders, which the system releases however a process ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 LOCK = "lock"
 _TOO_MANY_FILES = (
-    "too many files are open to hold one more folder; raise the limit (`ulimit -n`), or run less at once"
+    "too many files are open to lock another folder; raise the limit (`ulimit -n`), or run less at once"
 )
 
 
@@ -21,7 +21,7 @@ class InUseError(ValueError):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold ``folder``, which is created, so that no other run uses it, in this process or another.
+    """Lock ``folder``, which is created, so that no other run uses it, in this process or another.
 
     The lock is that of `flock`, which network file systems share among machines where they are mounted with
     locks (``docs/grids.md``).
@@ -39,7 +39,7 @@ def locked(folder: Path) -> Iterator[None]:
     check_folder(folder)
     if (folder / LOCK).is_symlink():
         raise ValueError(f"{folder / LOCK} must be a file, got a link; remove it")
-    # The file stays: a run that has opened it and one that makes it anew would both hold a lock.
+    # The file must stay: otherwise a run that has opened it and one that recreates it could both hold a lock.
     lock = FileLock(folder / LOCK, timeout=0, thread_local=False, fallback_to_soft=False)
     in_use = f"{folder} is in use by another run; wait until that has ended, or choose another folder"
     try:

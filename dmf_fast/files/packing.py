@@ -1,4 +1,4 @@
-"""Nested states as JSON values and a flat dictionary of tensors, and back, bit by bit."""
+"""Lossless conversion of nested states to JSON values and a flat dictionary of tensors, and back."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dmf_fast.sharding import is_dtensor, local_part, placed_as
 
 
 def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Return ``value`` as JSON values; its tensors go to ``tensors`` under names that begin with ``name``.
+    """Convert ``value`` to JSON values; its tensors go to ``tensors`` under names that begin with ``name``.
 
-    Dictionaries (keys: strings or integers), lists, tuples, tensors, numbers, strings, booleans and None are
-    kept as what they are. Raises a `TypeError` for anything else.
+    Dictionaries with string or integer keys, lists, tuples, tensors, numbers, strings, booleans and None are
+    supported. Raises a `TypeError` for other types.
 
     >>> tensors = {}
     >>> unpack(pack({0: (1.5, [None])}, "state", tensors), tensors)
@@ -22,7 +22,7 @@ def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Tensor):
-        # A copy: safetensors takes no two tensors that share memory. Of a DTensor each process writes a part.
+        # A copy, since safetensors rejects shared memory. Of a DTensor, each process writes its part.
         own = local_part(value.detach()).clone().contiguous()
         tensors[name] = placed_as(own, value) if is_dtensor(value) else own.cpu()
         return {"tensor": name}
@@ -33,26 +33,25 @@ def pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict) and all(isinstance(key, (int, str)) for key in value):
         return {"items": [[key, pack(item, f"{name}.{key}", tensors)] for key, item in value.items()]}
     raise TypeError(
-        f"{name} holds a {type(value).__name__}, which a checkpoint cannot keep; it keeps tensors, numbers, "
-        "strings, lists, tuples and dictionaries of them"
+        f"{name} holds a {type(value).__name__}, which a checkpoint cannot store; it stores tensors, "
+        "numbers, strings, lists, tuples and dictionaries of them"
     )
 
 
 def unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
     """Return what `pack` was given.
 
-    Raises a `ValueError`, or what else Python raises, where ``packed`` is nothing that `pack` returns, or
-    does not have all of the tensors.
+    Raises a `ValueError` or another error if ``packed`` is not a result of `pack` with these tensors.
     """
     left = dict(tensors)
     value = _unpacked(packed, left)
     if left:
-        raise ValueError(f"the tensor {min(left)!r} belongs to nothing")
+        raise ValueError(f"the tensor {min(left)!r} is not used")
     return value
 
 
 def _unpacked(packed: Any, tensors: dict[str, Tensor]) -> Any:
-    """Return a value and take its tensors away."""
+    """Return a value, removing its tensors from ``tensors``."""
     if isinstance(packed, list):
         return [_unpacked(item, tensors) for item in packed]
     if not isinstance(packed, dict):
@@ -63,12 +62,12 @@ def _unpacked(packed: Any, tensors: dict[str, Tensor]) -> Any:
     if kind == "tuple":
         return tuple(_unpacked(content, tensors))
     if kind != "items":
-        raise ValueError(f"{kind!r} is no kind of value")
+        raise ValueError(f"{kind!r} is not a kind of value")
     return {key: _unpacked(item, tensors) for key, item in content}
 
 
 def form_of(value: Any) -> Any:
-    """Return names, types and shapes of a nested state, without its numbers.
+    """Return the names, types and shapes of a nested state, without its values.
 
     >>> import torch
     >>> form_of({"root": torch.zeros(2), "steps": [3]})

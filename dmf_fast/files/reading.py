@@ -1,4 +1,4 @@
-"""What is read from files that anybody may have written: every fault is one error that names the file."""
+"""Reading of untrusted files: every fault becomes one error that names the file."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _LONGEST_REASON = 300
 
 @contextmanager
 def reading(file: object, kind: str, advice: str, error: type[ValueError] = ValueError) -> Iterator[None]:
-    """Turn whatever a block raises while it reads ``file`` into one ``error``.
+    """Convert any exception that a block raises while it reads ``file`` to an ``error``.
 
-    Parsers raise nearly everything where a file is hostile, so nothing is listed here. The message is
-    ``FILE is not KIND, or is damaged (REASON); ADVICE``. An ``error`` that names the file already stays as
-    it is. Raises a `MemoryError` that names the file where memory is short: the file may be whole.
+    All exceptions are converted, since parsers raise almost anything for a hostile file. The message is
+    ``FILE is not KIND, or is damaged (REASON); ADVICE``. An ``error`` that already names the file is
+    unchanged. If memory runs out, a `MemoryError` names the file, which may be intact.
 
     >>> with reading("run.json", "a record of a run", "write it again"):
     ...     [][0]
@@ -44,7 +44,7 @@ def reading(file: object, kind: str, advice: str, error: type[ValueError] = Valu
         reason = short_reason(raised)
         if isinstance(raised, MemoryError) or getattr(raised, "errno", None) == errno.ENOMEM:
             raise MemoryError(
-                f"there is not enough memory to read {name}, if it is whole ({reason})"
+                f"there is not enough memory to read {name}, if it is intact ({reason})"
             ) from raised
         is_part_missing = isinstance(raised, FileNotFoundError) and str(raised.filename) != str(file)
         if isinstance(raised, OSError) and raised.strerror and not is_part_missing:
@@ -53,7 +53,7 @@ def reading(file: object, kind: str, advice: str, error: type[ValueError] = Valu
 
 
 def short_reason(raised: BaseException) -> str:
-    """Return what an error says, on one line, without control characters, and never long.
+    """Return the message of an error, shortened, on one line and without control characters.
 
     >>> short_reason(KeyError("depth")), short_reason(EOFError())
     ("KeyError: 'depth'", 'EOFError')
@@ -61,7 +61,7 @@ def short_reason(raised: BaseException) -> str:
     text = getattr(raised, "strerror", None) or str(raised)
     text = printable(" ".join(str(text).split()))
     text = shortened(text, _LONGEST_REASON)
-    if isinstance(raised, KeyError):  # its message is the key alone
+    if isinstance(raised, KeyError):  # its message is only the key
         return f"KeyError: {text}"
     if isinstance(raised, FileNotFoundError) and raised.filename:
         return f"{text}: {printable(os.path.basename(str(raised.filename)))}"
@@ -69,9 +69,9 @@ def short_reason(raised: BaseException) -> str:
 
 
 def record_of(text: str | bytes, kind: type[Record]) -> Record:
-    """Return JSON as a ``kind``, such as a `msgspec.Struct`, whose types and ranges are checked.
+    """Parse JSON as a ``kind``, such as a `msgspec.Struct`, checking types and ranges.
 
-    Raises what `reading` turns into an error: `ValueError` for most that can be wrong.
+    Raises errors that `reading` converts, mostly `ValueError`.
 
     >>> record_of('{"a": 1}', dict[str, int])
     {'a': 1}
@@ -80,5 +80,5 @@ def record_of(text: str | bytes, kind: type[Record]) -> Record:
 
 
 def read_record(path: Path, kind: type[Record]) -> Record:
-    """Return the JSON in a file, UTF-8, as a ``kind``; see `record_of`."""
+    """Parse a UTF-8 JSON file as a ``kind``; see `record_of`."""
     return record_of(path.read_text(encoding="utf-8"), kind)

@@ -1,4 +1,4 @@
-"""Records in a JSON file that has a digest of them: what is damaged is not read."""
+"""Records in JSON files with a digest, so that damage is detected."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _HEAD, _TAIL = '{{"sha256": "{}",\n"record": ', "}\n"
 
 
 def save_record(path: Path, record: Any) -> None:
-    """Write what JSON can hold; the file appears when it is whole.
+    """Write JSON values atomically.
 
-    Raises `OSError` where it cannot be written.
+    Raises an `OSError` if the file cannot be written.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -32,7 +32,7 @@ def save_record(path: Path, record: Any) -> None:
 def load_record(path: Path, kind: type[Record]) -> Record:
     """Return what `save_record` wrote, as a ``kind``; see `record_of`.
 
-    Raises `OSError`, or a `ValueError` or what else Python raises where the file is damaged; see `reading`.
+    Raises an `OSError`, or a `ValueError` or another error if the file is damaged; see `reading`.
     """
     content = path.read_text(encoding="utf-8")
     text = content[len(_head("")) : -len(_TAIL)]

@@ -1,4 +1,4 @@
-"""Tensors in a safetensors file that says what it holds, and by a digest whether it still holds that."""
+"""Tensors in safetensors files with a label of their contents and a digest."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from dmf_fast.files.identity import bytes_of, sha256_of
 from dmf_fast.files.reading import record_of
 
 _LABEL = "dmf_fast"
-# Their names in a safetensors file, where those of a later kind come first, and those of one by name: all
-# numbers then lie at multiples of their width.
+# Their names in a safetensors file. Tensors of a later dtype come first, those of the same dtype by name, so
+# that all numbers are aligned to their width.
 _NAMES = {
     torch.bool: "BOOL",
     torch.uint8: "U8",
@@ -41,7 +41,7 @@ _KINDS = list(_NAMES)
 
 
 class Chunks(NamedTuple):
-    """A tensor that nobody needs to hold at once: its parts along the first dimension, in their order."""
+    """A tensor given by its parts along the first dimension, in order, so that it need not fit in memory."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -49,13 +49,13 @@ class Chunks(NamedTuple):
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, kind: str, facts: str = "") -> None:
-    """Write tensors, contiguous ones, with a text about them; the file appears when it is whole.
+    """Write contiguous tensors and a text about them atomically.
 
     Args:
-        tensors: by their names; no two share memory.
+        tensors: tensors by name; no two may share memory.
         path: see `atomic_file`.
-        kind: what they are, which `load_tensors` asks for.
-        facts: what else is known, such as JSON.
+        kind: the kind of contents, which `load_tensors` checks.
+        facts: further information, such as JSON.
 
     Raises:
         OSError: the file cannot be written.
@@ -73,13 +73,13 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, kind: str, facts: st
 
 
 def save_chunks(tensors: Mapping[str, Chunks], path: Path, kind: str, facts: str = "") -> None:
-    """Write what `save_tensors` writes, from tensors that come in parts; a part is in memory at a time.
+    """Write the same file as `save_tensors` from tensors in parts, with one part in memory at a time.
 
-    The parts are asked for in the order of `in_file_order`.
+    The parts are requested in the order of `in_file_order`.
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: the parts of a tensor are not of its dtype, or not as many numbers as it has.
+        ValueError: the parts of a tensor do not have its dtype or its number of elements.
 
     Example:
         >>> import tempfile
@@ -104,14 +104,17 @@ def save_chunks(tensors: Mapping[str, Chunks], path: Path, kind: str, facts: str
                 file.write(content)
                 missing -= part.numel()
             if missing:
-                raise ValueError(f"parts of {name!r} must have {math.prod(shape)} numbers, {missing} lack")
+                raise ValueError(
+                    f"parts of {name!r} must have {math.prod(shape)} numbers, got "
+                    f"{math.prod(shape) - missing}"
+                )
             sums[name] = _Sum(dtype, shape, digest.hexdigest())
-        file.seek(0)  # of the same length
+        file.seek(0)  # the final header has the same length
         file.write(_head_of(tensors, _Label(kind, facts, _digest_of(sums, kind, facts))))
 
 
 def in_file_order(tensors: Mapping[str, Chunks]) -> list[str]:
-    """Return the names of tensors in the order in which they stand in a safetensors file.
+    """Return the names of tensors in the order of a safetensors file.
 
     >>> in_file_order({"a": Chunks(torch.int8, (), ()), "b": Chunks(torch.int64, (), ())})
     ['b', 'a']
@@ -120,9 +123,9 @@ def in_file_order(tensors: Mapping[str, Chunks]) -> list[str]:
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file of a folder that is about to be published.
+    """Write a safetensors file into a folder that is about to be published.
 
-    Raises `OSError` where it cannot be written.
+    Raises an `OSError` if it cannot be written.
     """
     path.touch()
     mode = path.stat().st_mode
@@ -130,23 +133,23 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str,
         save_file(dict(tensors), path, metadata)
     except SafetensorError as error:
         raise _os_error(error, path) from error
-    path.chmod(mode)  # safetensors lets nobody else read its files
+    path.chmod(mode)  # safetensors makes its files readable only by the owner
 
 
 def load_tensors(path: Path, kind: str, *, checked: bool = False) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors that `save_tensors` wrote, mapped, and the text: all of one file, old or new.
+    """Return the tensors, memory-mapped, and the text that `save_tensors` wrote, from a single version.
 
     Args:
         path: the file.
-        kind: what it must hold.
-        checked: whether the file has been compared with a digest already, which takes a second a gigabyte.
+        kind: the expected kind of contents.
+        checked: whether the digest has already been verified, which takes one second per gigabyte.
 
     Raises:
-        OSError, ValueError, SafetensorError: it cannot be read, is of another kind, or damaged: `reading`
-            makes one error of them.
+        OSError, ValueError, SafetensorError: the file cannot be read, is of another kind, or is damaged;
+            `reading` converts these to one error.
 
     """
-    # safetensors opens the file twice, for the names and for the numbers.
+    # safetensors opens the file twice, for the names and for the data.
     return read_whole(path, lambda: _read(path, kind, checked=checked))
 
 
@@ -154,26 +157,26 @@ def _read(path: Path, kind: str, *, checked: bool) -> tuple[dict[str, Tensor], s
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         if _LABEL not in metadata:
-            raise ValueError("it does not say what it holds")
+            raise ValueError("it has no label of its contents")
         label = record_of(metadata[_LABEL], _Label)
         if label.kind != kind:
             raise ValueError(f"it holds {label.kind!r} instead of {kind!r}")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if not checked and label.sha256 != _digest(tensors, kind, label.facts):
         raise ValueError("its contents do not match its SHA-256")
-    if not checked and not _header(path).rstrip(b" ").endswith(b"}"):  # no digest sees its end
+    if not checked and not _header(path).rstrip(b" ").endswith(b"}"):  # the digest does not cover its end
         raise ValueError("its header is not as it was written")
     return tensors, label.facts
 
 
 def _header(path: Path) -> bytes:
-    """Return the header of a file that has been opened as a whole one."""
+    """Return the header of a valid file."""
     with path.open("rb") as file:
         return file.read(int.from_bytes(file.read(8), "little"))
 
 
 class _Label(msgspec.Struct, forbid_unknown_fields=True):
-    """What the file says besides its tensors."""
+    """The metadata of a file."""
 
     kind: str
     facts: str
@@ -181,7 +184,7 @@ class _Label(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Sum(NamedTuple):
-    """A tensor and the SHA-256 of its numbers."""
+    """Dtype, shape and SHA-256 of a tensor."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -202,8 +205,8 @@ def _digest_of(sums: Mapping[str, _Sum], kind: str, facts: str) -> str:
 
 
 def _head_of(tensors: Mapping[str, Chunks], label: _Label) -> bytes:
-    """Return how a safetensors file begins: the length of its header, then where each tensor stands."""
-    # One entry: safetensors writes several in an order that changes from time to time.
+    """Return the head of a safetensors file: the length of its header, and the header with all offsets."""
+    # A single entry, since safetensors writes several in varying order.
     header: dict[str, object] = {"__metadata__": {_LABEL: json.dumps(msgspec.to_builtins(label))}}
     end = 0
     for name in in_file_order(tensors):

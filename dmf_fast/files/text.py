@@ -1,4 +1,4 @@
-"""Texts that are never there in part, and results as JSON."""
+"""Atomic writing of text, and JSON of results."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dmf_fast.files.atomic import atomic_file
 
 
 def json_text(value: Any) -> str:
-    """Return dictionaries, sequences, text and numbers as JSON, null for NaN and infinite numbers.
+    """Return dictionaries, sequences, strings and numbers as JSON, with null for NaN and infinity.
 
-    JSON knows neither; Python's own module would write what other readers refuse.
+    JSON supports neither; the `json` module would write tokens that other readers reject.
 
     >>> json_text([1, float("nan")]).split()
     ['[', '1,', 'null', ']']
@@ -22,7 +22,7 @@ def json_text(value: Any) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file, as UTF-8, into its place at once; see `atomic_file`."""
+    """Write a UTF-8 file atomically; see `atomic_file`."""
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 

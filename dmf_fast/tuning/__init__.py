@@ -1,4 +1,4 @@
-"""Search for the options of a completion that predict validation entries best, with Optuna."""
+"""Search for the best options of a completion with Optuna."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trials of a search in one process: which come next, in batches of those that run at once."""
+"""The trials of a search in one process, in batches of concurrent trials."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from dmf_fast.tuning.trial import TuningTrial, load_trials, save_trials
 
 
 class Propose(Protocol):
-    """Makes a proposal of trials that have ended and values of trials under way."""
+    """Makes a proposal from finished trials and the values of running trials."""
 
     def __call__(
         self, number: int, ended: Sequence[TuningTrial], running: Sequence[Mapping[str, Any]]
     ) -> Proposal:
-        """Return the proposal of this number."""
+        """Return proposal ``number``."""
         ...
 
 
 class SearchTrials(Protocol):
-    """Where a search takes its trials from and brings them to."""
+    """The store of the trials of a search."""
 
     @property
     def ended(self) -> list[TuningTrial]:
-        """Those that have ended, by number."""
+        """Finished trials, by number."""
         ...
 
     def ask(self, propose: Propose) -> list[Proposal]:
-        """Return what is to be run at once; nothing where others run all that is left."""
+        """Return the trials to run next, at once; none if others run all that are left."""
         ...
 
     def tell(self, trial: TuningTrial) -> None:
-        """Keep a trial that was asked for."""
+        """Store a trial that `ask` returned."""
         ...
 
 
 class KeptTrials:
-    """Trials that one process runs in batches, in a file where there is one.
+    """Trials that a single process runs in batches, stored in a file if a path is given.
 
-    What a batch proposes depends on the batches before: it is the same whichever of its trials ends first.
+    The proposals of a batch depend only on earlier batches, not on the order in which its trials end.
     """
 
     def __init__(self, path: Path | None, job: dict[str, Any], trials: int, parallel: int) -> None:
@@ -49,11 +49,11 @@ class KeptTrials:
 
     @property
     def ended(self) -> list[TuningTrial]:
-        """Those that have ended, by number."""
+        """Finished trials, by number."""
         return [self._ended[number] for number in sorted(self._ended)]
 
     def ask(self, propose: Propose) -> list[Proposal]:
-        """Return those of the next batch that have not ended."""
+        """Return the trials of the next batch that have not ended."""
         first = next(number for number in range(self._trials) if number not in self._ended)
         begun = first // self._parallel * self._parallel
         before = [self._ended[number] for number in range(begun)]
@@ -69,7 +69,7 @@ class KeptTrials:
         return asked
 
     def tell(self, trial: TuningTrial) -> None:
-        """Keep a trial, on the disk where there is a file."""
+        """Store a trial, on disk if a path is given."""
         self._ended[trial.number] = trial
         if self._path is not None:
             save_trials(self._path, self._job, self.ended)

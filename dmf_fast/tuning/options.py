@@ -1,4 +1,4 @@
-"""How long a search lasts, and what runs at once."""
+"""Options of a search."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from dmf_fast.options import Option, Options
 
 @dataclass(frozen=True)
 class TuningOptions(Options):
-    """How long `dmf_fast.tuning.tune` searches, and what runs at once.
+    """How long `dmf_fast.tuning.tune` searches, and how many trials run at once.
 
     Raises:
-        ValueError, TypeError: an option is out of range or not a number.
+        TypeError: an option has the wrong type.
+        ValueError: an option is out of range.
 
     Example:
         >>> TuningOptions(trials=10).seed
@@ -24,37 +25,37 @@ class TuningOptions(Options):
 
     trials: Annotated[
         int,
-        Option("How many trials.", "The first has the settings that the search begins with.", least=1),
+        Option("Number of trials.", "The first one has the initial options.", least=1),
     ] = 40
     max_seconds: Annotated[
         float | None,
         Option(
-            "After so many seconds no other trial begins.",
-            "With a limit the result depends on the speed of the machine.",
+            "Start no more trials after this many seconds.",
+            "With a limit, the result depends on the speed of the machine.",
             least=0,
         ),
     ] = None
-    seed: Annotated[int, Option("Of the proposals.", least=0, key="")] = 0
+    seed: Annotated[int, Option("Seed of the proposals.", least=0, key="")] = 0
     prune: Annotated[
         bool,
         Option(
-            "End trials that are behind the others.",
-            "That is where they are worse than the median of those before at the same step.",
+            "Stop unpromising trials early.",
+            "These are trials that are worse than the median of earlier ones at the same step.",
         ),
     ] = True
     parallel: Annotated[
         int,
         Option(
-            "How many trials run at once, each with its share of the threads.",
-            "They are proposed together, each as if those before it were to end badly (a constant liar). "
-            "The trials depend on this number as on the seed.",
+            "Number of trials that run at once, each with an equal share of the threads.",
+            "They are proposed together, each assuming that the previous ones end badly (constant liar). "
+            "Like the seed, this number affects the trials.",
             least=1,
         ),
     ] = 1
     journal: Annotated[
         Path | None,
         Option(
-            "File of Optuna's that keeps the trials, which several machines may share.",
-            "Each then runs ``parallel`` of them at once, and which are proposed depends on their speed.",
+            "Optuna journal file for the trials, which several machines may share.",
+            "Each machine runs ``parallel`` trials at once, and proposals depend on their speed.",
         ),
     ] = None

@@ -1,4 +1,4 @@
-"""What Optuna proposes to try next, given the trials so far."""
+"""Proposals of Optuna, given the trials so far."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Proposal:
     """Options to try.
 
     Attributes:
-        number: of the trial.
-        values: of the options that are searched for, by name.
-        trial: Optuna's, which knows the trials before.
+        number: number of the trial.
+        values: values of the searched options, by name.
+        trial: the Optuna trial, which knows the earlier trials.
 
     """
 
@@ -31,7 +31,7 @@ class Proposal:
     trial: Any
 
     def is_hopeless(self, step: int, rmse: float) -> bool:
-        """Take note of a validation RMSE, and say whether the trial should end."""
+        """Report a validation RMSE, and return whether the trial should be pruned."""
         self.trial.report(rmse, step)
         return bool(self.trial.should_prune())
 
@@ -46,19 +46,18 @@ def propose(
     number: int | None = None,
     running: Sequence[Mapping[str, Any]] = (),
 ) -> Proposal:
-    """Return what to try after ``trials``: it depends on the arguments alone.
+    """Return the options to try after ``trials``; they depend only on the arguments.
 
-    Every proposal has a study and a sampler of its own, for a search that is resumed in another process.
+    Each proposal has a study and a sampler of its own, so that a search can resume in another process.
 
     Args:
         start: the options of the first trial.
-        space: what is searched for.
+        space: the search space.
         seed: of the search.
-        trials: all that have ended.
-        warm_up: step before which no trial is pruned; None prunes none.
-        number: of the trial; None for that after ``trials``.
-        running: values of trials under way, of which the sampler expects nothing good, so that it looks
-            elsewhere.
+        trials: all finished trials.
+        warm_up: step before which no trial is pruned; None disables pruning.
+        number: number of the trial; None for the one after ``trials``.
+        running: values of running trials; the sampler assumes that they end badly and so explores elsewhere.
 
     """
     import optuna
@@ -84,14 +83,14 @@ def _sampler(seed: int) -> Any:
     import optuna
 
     with warnings.catch_warnings():
-        # Options depend on one another: weight decay on width, say. Some versions call that experimental.
+        # multivariate, since options interact, such as weight decay and width; experimental in some versions.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Have Optuna announce no study.
+    """Silence the messages of Optuna about studies.
 
     >>> with silent():
     ...     pass
@@ -109,7 +108,7 @@ def silent() -> Iterator[None]:
 def under_way(
     values: Mapping[str, Any], distributions: dict[str, Any], facts: dict[str, Any] | None = None
 ) -> Any:
-    """Return Optuna's form of a trial that has begun, with ``facts`` as its attributes."""
+    """Return a running Optuna trial, with ``facts`` as its attributes."""
     import optuna
 
     return optuna.trial.create_trial(
@@ -121,7 +120,7 @@ def under_way(
 
 
 def state_of(trial: TuningTrial) -> Any:
-    """Return what Optuna calls the state that a trial has ended in."""
+    """Return the Optuna state of a finished trial."""
     import optuna
 
     states = {

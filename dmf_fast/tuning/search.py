@@ -1,4 +1,4 @@
-"""Trial after trial, or several at once: options that Optuna proposes, runs that validation entries stop."""
+"""The search: runs trials with options that Optuna proposes, and stops them on validation entries."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from dmf_fast.tuning.search_space import SearchSpace
 from dmf_fast.tuning.shared_trials import shared_trials
 from dmf_fast.tuning.trial import TuningTrial, TuningTrialState
 
-# Evaluations before a trial can be pruned: a small start rests near the biases for some time.
+# Evaluations before a trial can be pruned, since a run with small initial factors rests for some time.
 _WARM_UP = 25
-# Options that may differ where a search is resumed: trials are the same.
+# Options that may differ when a search resumes, since they do not change the trials.
 _OF_NO_EFFECT = ("checkpoint_every", "singular_values", "refit")
-_SECONDS_TO_LOOK = 0.5  # whether others that share the search have come to an end
+_SECONDS_TO_LOOK = 0.5  # between checks for the trials of other processes
 
 
 @dataclass(frozen=True)
 class TuningResult:
-    """What a search has found.
+    """The result of a search.
 
     Attributes:
-        options: those of the best trial, with refit and everything else as it was given.
+        options: the given options, updated with those of the best trial.
         best: the trial with the lowest validation RMSE.
-        trials: all of them.
-        interrupted: whether Ctrl-C has ended the search before its time.
+        trials: all finished trials.
+        interrupted: whether Ctrl-C ended the search early.
 
     """
 
@@ -52,7 +52,7 @@ class TuningResult:
 
     @property
     def table(self) -> pa.Table:
-        """One row a trial: its number, state, measures and options."""
+        """One row per trial: its number, state, measures and options."""
         names = ("number", "state", "validation_rmse", "best_step", "steps", "seconds")
         rows = [{name: getattr(one, name) for name in names} | one.values for one in self.trials]
         return pa.Table.from_pylist(rows)
@@ -68,31 +68,31 @@ def tune(
     kept_in: Path | None = None,
     after_trial: Callable[[TuningTrial], None] | None = None,
 ) -> TuningResult:
-    """Search for the options with the lowest validation RMSE; all trials have the same validation entries.
+    """Search for the options with the lowest validation RMSE; all trials share the validation entries.
 
-    Proposals come from Optuna's tree-structured Parzen estimator: Bergstra, Bardenet, Bengio & Kégl,
-    "Algorithms for Hyper-Parameter Optimization" (NeurIPS 2011). They depend on the trials before, on the
-    seed and on how many run at once alone, so that a search which was interrupted resumes to the same result.
-    The first trial has the values of ``options``: none that is worse is ever returned.
+    Proposals come from the tree-structured Parzen estimator of Optuna: Bergstra, Bardenet, Bengio & Kégl,
+    "Algorithms for Hyper-Parameter Optimization" (NeurIPS 2011). They depend only on the earlier trials, the
+    seed and the number of concurrent trials, so that an interrupted search resumes to the same result. The
+    first trial uses ``options``, so the result is never worse than these on the validation entries.
 
-    Where several trials run at once, all wait for the last of them, and none is compared with the others of
-    its batch. Machines that share a journal do not wait for one another until no trial is left to begin; all
-    return the same trials. ``docs/grids.md`` has recipes.
+    Concurrent trials form a batch: the next batch starts when all of them have ended, and they are not pruned
+    by comparison with each other. Machines that share a journal wait for each other only once no trial is
+    left to start, and all return the same trials. ``docs/grids.md`` has recipes.
 
     Args:
-        observed: entries to train on; without ``validation`` a part of them validates, as ``options`` say.
-        options: what is not searched for, and where the search begins.
-        space: what is searched for.
-        tuning: how long, and what runs at once.
-        validation: entries that choose, instead of a part of ``observed``.
-        kept_in: file that keeps the trials; where it holds some of the same search, it is resumed. A trial
-            that was not finished is made again. Not used where ``tuning.journal`` keeps them.
-        after_trial: called with every trial that has ended in this call.
+        observed: entries to train on; without ``validation``, ``options`` determine a part that validates.
+        options: initial values of the searched options, and values of all others.
+        space: the search space.
+        tuning: how long to search, and how many trials run at once.
+        validation: validation entries, instead of a part of ``observed``.
+        kept_in: file for the trials; if it holds trials of the same search, the search resumes. Unfinished
+            trials are repeated. Not used with ``tuning.journal``.
+        after_trial: called with each trial that ends in this call.
 
     Raises:
-        ValueError: there are no validation entries, nothing is searched for, every trial has diverged, or
-            ``kept_in`` or the journal is damaged or of another search.
-        KeyboardInterrupt: Ctrl-C came in the first trial.
+        ValueError: there are no validation entries, the search space is empty, ``options.hidden`` is
+            ``"auto"``, all trials diverged, or ``kept_in`` or the journal is damaged or of another search.
+        KeyboardInterrupt: Ctrl-C before any trial was complete.
         OSError: ``kept_in`` or the journal cannot be written.
         MissingExtraError: Optuna is not installed.
 
@@ -109,18 +109,17 @@ def tune(
         options = replace(options, depth=space.ranges["depth"][0])
     if options.hidden == "auto":
         raise ValueError(
-            "`options` must have a number for `hidden`, got 'auto', of which no trial can be compared with "
-            "others before its end; search for it, or give a width such as 64"
+            "`hidden` in `options` must be a number, got 'auto', with which trials cannot be compared before "
+            "their end; search for it, or give a width such as 64"
         )
     if not space.ranges:
-        raise ValueError("`space` must have an option to search for, got none")
+        raise ValueError("`space` must have at least one option, got none")
     train = observed
     if validation is None:
         train, validation = validation_folds(observed, options)[0]
     if validation is None:
         raise ValueError(
-            "`validation` must hold entries, got none; pass some, or options with a validation_fraction that "
-            "gives some"
+            "`validation` must hold entries, got none; pass some, or set a larger validation_fraction"
         )
     with _trials(train, validation, options, space, tuning, kept_in) as trials:
         search = _Search(train, validation, options, space, tuning, trials)
@@ -147,7 +146,7 @@ def _trials(
 
 
 class _Search:
-    """Trials so far, and the next ones."""
+    """A search in progress."""
 
     def __init__(
         self,
@@ -162,7 +161,7 @@ class _Search:
         self._options, self._tuning, self._trials = options, tuning, trials
 
     def run(self, after_trial: Callable[[TuningTrial], None] | None) -> bool:
-        """Make trials until there are enough; return whether Ctrl-C came."""
+        """Run trials until there are enough; return whether Ctrl-C interrupted it."""
         started = time.monotonic()
         limit = self._tuning.max_seconds
         while len(ended := self._trials.ended) < self._tuning.trials:
@@ -184,12 +183,12 @@ class _Search:
         if not complete and interrupted:
             raise KeyboardInterrupt
         if not complete:
-            raise ValueError(f"All {len(trials)} trials have diverged; lower lr")
+            raise ValueError(f"all {len(trials)} trials diverged; lower lr")
         best = min(complete, key=lambda trial: (trial.validation_rmse, trial.number))
         return TuningResult(self._with(best), best, trials, interrupted)
 
     def _with(self, tried: Proposal | TuningTrial) -> CompletionOptions:
-        # The first trial is the options as they are, which may lie outside the space.
+        # The first trial uses the given options, which may lie outside the space.
         return self._options.changed(tried.values) if tried.number else self._options
 
     def _propose(
@@ -201,11 +200,11 @@ class _Search:
         )
 
     def _run(self, proposals: Sequence[Proposal], after_trial: Callable[[TuningTrial], None] | None) -> bool:
-        """Make runs in parallel and report them in order; return whether Ctrl-C interrupted them."""
+        """Run trials in parallel and report them in order; return whether Ctrl-C interrupted them."""
         if len(proposals) < 2:
             return not all(self._tell(self._make(proposal), after_trial) for proposal in proposals)
         stop = threading.Event()
-        # Each run seeds torch's generator, which they share, and would put back the state of another.
+        # Each run seeds torch's generator, which is shared, and would restore the state of another run.
         with (
             torch.random.fork_rng([]),
             DeferredInterrupt() as interrupt,
@@ -232,14 +231,14 @@ class _Search:
     def _make(
         self, proposal: Proposal, asked_to_stop: Callable[[], bool] = lambda: False
     ) -> TuningTrial | None:
-        """Make one run; None if Ctrl-C interrupted it."""
+        """Run a trial; return None if Ctrl-C interrupted it."""
         reports: dict[int, float] = {}
 
         def report(progress: Progress) -> bool:
             if asked_to_stop():
-                raise KeyboardInterrupt  # as Ctrl-C in a callback, which ends the run as interrupted
+                raise KeyboardInterrupt  # like Ctrl-C in a callback, which ends the run as interrupted
             rmse = progress.row["validation_rmse"]
-            if rmse is None or progress.step in reports:  # where one phase ends and the next begins
+            if rmse is None or progress.step in reports:  # at the boundary of two phases
                 return False
             reports[progress.step] = float(rmse)
             return proposal.is_hopeless(progress.step, float(rmse))
@@ -274,10 +273,10 @@ def _identity(
     space: SearchSpace,
     tuning: TuningOptions,
 ) -> dict[str, Any]:
-    """Return what must agree between a search and the one that resumes it."""
+    """Return what must agree between a search and the search that resumes it."""
     decisive = {name: value for name, value in options.values().items() if name not in _OF_NO_EFFECT}
     data = {name: part.digest() for name, part in (("train", train), ("validation", validation))}
     search = {"ranges": space.ranges, "seed of the search": tuning.seed, "prune": tuning.prune}
-    if tuning.journal is None:  # else each machine may run as many as it can
+    if tuning.journal is None:  # with a journal, each machine may have its own number
         search["parallel"] = tuning.parallel
     return {**decisive, **search, **data}

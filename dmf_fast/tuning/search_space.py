@@ -1,4 +1,4 @@
-"""Which options are searched for, and between what."""
+"""The search space: which options are searched, and their ranges."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 _OPTIONS = options_of(CompletionOptions)
-# Widths that are multiples of 16 are fastest.
+# Multiples of 16 are the fastest widths.
 _RANGES: dict[str, tuple[Any, ...]] = {
     "weight_decay": (0.02, 1.0),
     "bias_weight_decay": (0.002, 1.0),
@@ -24,18 +24,18 @@ _RANGES: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What is tried for the options of a `CompletionOptions` that are searched for; the others stay.
+    """The options of `CompletionOptions` to search, with their ranges or choices; the others are fixed.
 
-    A real number has a range, on a logarithmic scale where the option has no upper bound; every other option
-    has choices.
+    A real-valued option has a range, on a logarithmic scale if the option has no upper bound; other options
+    have choices.
 
     Attributes:
         ranges: ``(lowest, highest)`` or choices by the name of the option. The defaults are for ratings.
 
     Raises:
-        ValueError: a name is of no option, a range is empty or out of the option's bounds, or reaches 0 where
-            the scale is logarithmic.
-        TypeError: a value is not of the option's type.
+        ValueError: a name is not that of an option; a range is empty, outside the bounds of the option, or
+            includes 0 on a logarithmic scale; or there are no choices.
+        TypeError: a value does not have the type of the option.
 
     Example:
         >>> list(SearchSpace({"depth": (2, 3), "lr": (1e-3, 1.0)}).ranges)
@@ -50,7 +50,7 @@ class SearchSpace:
         object.__setattr__(self, "ranges", checked)
 
     def changed(self, **ranges: tuple[Any, ...] | None) -> SearchSpace:
-        """Return the space with other ranges of some options; None leaves an option as it is.
+        """Return the space with other ranges for some options; None removes an option from the search.
 
         >>> list(SearchSpace().changed(hidden=None, init_scale=None, depth=(1, 2)).ranges)
         ['weight_decay', 'bias_weight_decay', 'degree_exponent', 'depth']
@@ -59,7 +59,7 @@ class SearchSpace:
         return SearchSpace({name: values for name, values in merged.items() if values is not None})
 
     def distributions(self, start: CompletionOptions) -> dict[str, BaseDistribution]:
-        """Return the space for Optuna, with the choices that ``start`` makes among them."""
+        """Return the distributions for Optuna, with the values of ``start`` among the choices."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution
 
         values = start.values()
@@ -73,7 +73,7 @@ class SearchSpace:
         return found
 
     def place_of(self, start: CompletionOptions) -> dict[str, Any]:
-        """Return where ``start`` lies in the space; what lies outside is moved to its border."""
+        """Return the position of ``start`` in the space, clipped to its ranges."""
         values = start.values()
         if values["bias_weight_decay"] is None:
             values["bias_weight_decay"] = values["weight_decay"]
@@ -103,11 +103,11 @@ def _checked(name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
     if not _has_range(option):
         if not values:
             raise ValueError(
-                f"`{name}` must have choices, got none; leave it out where it is not searched for"
+                f"`{name}` must have choices, got none; leave it out if it is not to be searched"
             )
         return values
     if not (len(values) == 2 and values[0] < values[1]):
         raise ValueError(f"`{name}` must have a range (lowest, highest), got {values}")
     if _is_logarithmic(option) and values[0] <= 0:
-        raise ValueError(f"`{name}` must have a range above 0, as its scale is logarithmic, got {values}")
+        raise ValueError(f"`{name}` must have a range above 0, since its scale is logarithmic, got {values}")
     return values

@@ -2,11 +2,11 @@
 
 ::
 
-    study.journal                 Optuna's: all trials, those under way included
-    study.journal.locks/study/    held while trials are asked for or told
-                        3f2a…/    held by a process as long as it takes part
+    study.journal                 the Optuna journal: all trials, including running ones
+    study.journal.locks/study/    locked while trials are asked for or told
+                        3f2a…/    locked by a process while it participates
 
-A trial under way whose process holds no lock has been abandoned, and its number is free again.
+A running trial whose process does not hold its lock was abandoned, and its number is free again.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from dmf_fast.tuning.trial import TuningTrial, check_job
 _NAME = "dmf_fast"
 _KIND, _ADVICE = "a journal of the trials of a search", "remove it"
 _PAUSE = 0.02
-# Optuna's own lock, which other programs respect, is broken after so many seconds: its holder was killed.
+# Optuna's own lock, which other programs respect, is broken after this many seconds if its holder was killed.
 _GRACE_PERIOD = 5
 
 
 class _Begun(msgspec.Struct):
-    """What a trial has as attributes while it runs: its number, and the name of a lock."""
+    """The attributes of a running trial: its number, and the name of the lock of its process."""
 
     number: Annotated[int, msgspec.Meta(ge=0)]
     process: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
@@ -60,17 +60,17 @@ class SharedTrials:
 
     @property
     def locks(self) -> Path:
-        """Folder of the locks."""
+        """The folder of the locks."""
         return self._journal.with_name(f"{self._journal.name}.locks")
 
     @property
     def own_lock(self) -> Path:
-        """Folder that this process holds as long as it takes part."""
+        """The folder that this process locks while it participates."""
         return self.locks / self._process
 
     @property
     def ended(self) -> list[TuningTrial]:
-        """Those that have ended anywhere, by number."""
+        """Trials that have ended in any process, by number."""
         with reading(self._journal, _KIND, _ADVICE):
             trials = [
                 msgspec.convert(trial.user_attrs["trial"], TuningTrial, str_keys=True)
@@ -81,7 +81,7 @@ class SharedTrials:
         return [found[number] for number in range(self._trials) if number in found]
 
     def ask(self, propose: Propose) -> list[Proposal]:
-        """Take numbers that nobody has, as many as run at once, and return what to try for them."""
+        """Claim free trial numbers, as many as run at once, and return their proposals."""
         with self._held_study():
             ended = self.ended
             running = self._under_way()
@@ -96,11 +96,11 @@ class SharedTrials:
         return asked
 
     def tell(self, trial: TuningTrial) -> None:
-        """Put a trial that has ended into the journal."""
+        """Store a finished trial in the journal."""
         import optuna
 
         place = self._asked.pop(trial.number)
-        # A machine that the others lost sight of may come back: what it has run they have run again.
+        # A machine that seemed dead may come back; others have repeated its trials.
         with self._held_study(), suppress(optuna.exceptions.UpdateFinishedTrialError):
             self._storage.set_trial_user_attr(place, "trial", plain(asdict(trial)))
             values = None if trial.validation_rmse is None else [trial.validation_rmse]
@@ -112,7 +112,7 @@ class SharedTrials:
         self._asked[proposal.number] = self._study.get_trials(deepcopy=False)[-1]._trial_id
 
     def _under_way(self) -> dict[int, dict[str, Any]]:
-        """Return the values of trials that processes run, by number, and end those that nobody runs."""
+        """Return the values of running trials by number, and fail those that were abandoned."""
         import optuna
 
         with reading(self._journal, _KIND, _ADVICE):
@@ -140,12 +140,12 @@ class SharedTrials:
         return False
 
     def _opened(self) -> tuple[Any, Any]:
-        """Return the storage and its study, creating the study if it is missing."""
+        """Return the storage and its study, creating the study if it does not exist."""
         import optuna
         from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
         name = str(self._journal)
-        lock = JournalFileOpenLock(name, grace_period=_GRACE_PERIOD)  # not a symbolic link: works on more
+        lock = JournalFileOpenLock(name, grace_period=_GRACE_PERIOD)  # more portable than symbolic links
         with reading(self._journal, _KIND, _ADVICE), silent():
             storage = optuna.storages.JournalStorage(JournalFileBackend(name, lock_obj=lock))
             study = optuna.create_study(
@@ -160,7 +160,7 @@ class SharedTrials:
 
     @contextmanager
     def _held_study(self) -> Iterator[None]:
-        """Be the only process that asks or tells."""
+        """Lock the study, so that no other process asks or tells."""
         with ExitStack() as stack:
             while not _entered(stack, self.locks / "study"):
                 time.sleep(_PAUSE)
@@ -178,17 +178,17 @@ def shared_trials(
     trials: int,
     parallel: int,
 ) -> Iterator[SharedTrials]:
-    """Take part in a search that other processes take part in, too.
+    """Participate in a search that several processes share.
 
-    Raises a `ValueError` where the journal is damaged or of another job, and `OSError`.
+    Raises a `ValueError` if the journal is damaged or of another job, and `OSError`.
 
     Args:
-        journal: file to share, which is created.
-        job: what must agree between all that take part.
+        journal: the shared file, which is created.
+        job: what must agree between all participants.
         start: the options of the first trial.
-        space: what is searched for.
-        trials: how many there are, for all together.
-        parallel: how many this process runs at once.
+        space: the search space.
+        trials: total number of trials.
+        parallel: number of trials that this process runs at once.
 
     """
     make_folder(journal.parent)
@@ -209,7 +209,7 @@ def _entered(stack: ExitStack, folder: Path) -> bool:
 
 
 def _remove_torn_line(journal: Path) -> None:
-    """Remove what a killed process has written of a line; whatever came after would be unreadable."""
+    """Remove an incomplete last line of a killed process, which would corrupt the next one."""
     if not journal.exists():
         return
     with journal.open("r+b") as file:

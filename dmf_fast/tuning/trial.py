@@ -1,4 +1,4 @@
-"""The trials of a search, and the file that keeps them."""
+"""The trials of a search, and their file."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _FORMAT = 2
 
 @dataclass(frozen=True)
 class TuningTrial:
-    """One run of the search.
+    """One run of a search.
 
     Attributes:
-        number: from 0, where the options are those that the search began with.
-        state: ``"complete"``, ``"pruned"`` (worse than the others at the same step) or ``"diverged"``.
-        values: of the options that are searched for, by name.
-        validation_rmse: the best; None where it diverged.
-        best_step: the step of it.
-        steps: updates made.
-        seconds: of training.
+        number: from 0, the trial with the initial options.
+        state: ``"complete"``, ``"pruned"`` (worse than others at the same step) or ``"diverged"``.
+        values: values of the searched options, by name.
+        validation_rmse: lowest validation RMSE; None if the trial diverged.
+        best_step: step of the lowest validation RMSE.
+        steps: number of updates.
+        seconds: training time.
         reports: validation RMSE by step.
 
     """
@@ -44,7 +44,7 @@ class TuningTrial:
 
 
 class _Kept(msgspec.Struct, forbid_unknown_fields=True):
-    """What a file of trials holds."""
+    """The contents of a file of trials."""
 
     format: int
     job: dict[str, Any]
@@ -52,15 +52,15 @@ class _Kept(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def save_trials(path: Path, job: dict[str, Any], trials: list[TuningTrial]) -> None:
-    """Write the trials of a job, which are there whole whenever the process is killed."""
+    """Write the trials of a job atomically."""
     kept = {"format": _FORMAT, "job": plain(job), "trials": [asdict(trial) for trial in trials]}
     save_record(path, kept)
 
 
 def load_trials(path: Path, job: dict[str, Any]) -> list[TuningTrial]:
-    """Return the trials of ``job`` that a file keeps, none where there is no file.
+    """Return the trials of ``job`` in a file; none if it does not exist.
 
-    Raises a `ValueError` where the file is damaged or of another job; the message names the difference.
+    Raises a `ValueError` if the file is damaged or of another job; the message names the difference.
     """
     if not path.exists():
         return []
@@ -74,18 +74,18 @@ def load_trials(path: Path, job: dict[str, Any]) -> list[TuningTrial]:
 
 
 def check_job(path: Path, kept: dict[str, Any], job: dict[str, Any]) -> None:
-    """Raise a `ValueError` where a file keeps the trials of another job; it names the first difference."""
-    # One trial ran at once when files did not say how many.
+    """Raise a `ValueError` that names the first difference if a file holds the trials of another job."""
+    # Files without the number of parallel trials are of sequential searches.
     difference = first_difference({"parallel": 1} | kept, {"parallel": 1} | plain(job))
     if difference is not None:
         raise ValueError(
-            f"{printable(str(path))} belongs to another search: {difference}; repeat the same, or "
+            f"{printable(str(path))} belongs to another search: {difference}; use the same options, or "
             "remove the file"
         )
 
 
 def _check_numbers(numbers: list[int], parallel: int) -> None:
-    """Raise a `ValueError` where a number is missing that is not of the last of the batches."""
+    """Raise a `ValueError` if a number is missing before the last batch."""
     begun = (numbers[-1] // parallel if numbers else 0) * parallel
     if numbers != sorted(set(numbers)) or numbers[:begun] != list(range(begun)):
-        raise ValueError("its trials are not all there, one after the other")
+        raise ValueError("its trials are incomplete or out of order")

@@ -339,7 +339,7 @@ def test_a_first_factor_that_processes_share_is_trained_as_one_that_each_has(
 def test_an_error_of_one_process_is_raised_in_all(checks: tuple[list[dict[str, Any]], Path]) -> None:
     for results in checks[0]:
         alone, missing, uneven, again = results["failures"]
-        assert "holds a checkpoint already" in again
+        assert "already holds a checkpoint" in again
         assert alone == "the disk of this machine is gone"
         assert "nothing" in missing
         assert "equally many" in uneven

@@ -75,7 +75,7 @@ def test_huge_ratings_of_either_sign_are_measured() -> None:
         (([1.0], [1.0, 2.0]), ValueError, "`predictions` must hold one number for each of the 2"),
         (([math.nan], [1.0]), ValueError, r"`predictions` must be finite, got predictions\[0\]"),
         (([1.0], [math.inf]), ValueError, "`values` must be finite"),
-        (([1e200], [1.0]), ValueError, "`predictions` must be at most 1e\\+140 in size"),
+        (([1e200], [1.0]), ValueError, "`predictions` must be at most 1e\\+140 in magnitude"),
         (([1.0], [1.0], [-1.0]), ValueError, "`weights` must not be negative"),
         ((["a"], [1.0]), TypeError, "`predictions` must hold real numbers"),
         (([[1.0]], [1.0]), ValueError, "`predictions` must be one-dimensional"),
@@ -90,7 +90,7 @@ def test_what_cannot_be_measured_is_refused(
 
 def test_ratings_of_the_largest_size_are_measured_and_the_next_ones_refused() -> None:
     assert RatingErrors.of([1e140], [0.0]).rmse == 1e140
-    with pytest.raises(ValueError, match=r"at most 1e\+140 in size, got predictions\[1\] = -1e\+140"):
+    with pytest.raises(ValueError, match=r"at most 1e\+140 in magnitude, got predictions\[1\] = -1e\+140"):
         RatingErrors.of([0.0, -math.nextafter(1e140, math.inf)], [0.0, 0.0])
 
 

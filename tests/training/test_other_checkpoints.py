@@ -113,7 +113,7 @@ def test_a_refused_resume_leaves_the_factors_alone(tmp_path: Path) -> None:
 
 def test_a_run_is_not_written_over_without_resume(tmp_path: Path) -> None:
     run("auto", 20, checkpoint=tmp_path)
-    with pytest.raises(ValueError, match="holds a checkpoint already"):
+    with pytest.raises(ValueError, match="already holds a checkpoint"):
         run("auto", 60, checkpoint=tmp_path)
     assert_same(run("auto", 60, checkpoint=tmp_path, resume=True), run("auto", 60))
 
