@@ -107,7 +107,9 @@ def test_the_package_takes_along_templates_and_types(tmp_path: Path) -> None:
 def test_a_repaired_wheel_runs_without_a_compiler_and_holds_nothing_of_torch(tmp_path: Path) -> None:
     subprocess.run(["make", "wheel", f"DIST={tmp_path}"], cwd=ROOT, check=True)
     (wheel,) = tmp_path.glob("*-manylinux_*.whl")
-    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    with zipfile.ZipFile(wheel) as packed:
+        files = {entry.filename for entry in packed.infolist() if not entry.is_dir()}
+    held = {name for name in files if ".dist-info/" not in name}
     libraries = {name for name in held if ".so" in name}
     assert held - libraries == package_files()
     assert {name.split(".")[0] for name in libraries} == {"dmf_fast/_native", "dmf_fast/libdmf_fast_cpu"}
