@@ -11,7 +11,7 @@ from tests.torture.harm import undisturbed
 from tests.torture.saves import CommandFailed, Save, copied
 
 ROUND_SECONDS = 3.0
-_REFUSALS = ("in use by another run", "has changed while it was read", "is complete already")
+_REFUSALS = ("in use by another run", "has changed while it was read", "is already complete")
 
 
 def race(save: Save, seed: str, seconds: float, scratch: Path) -> Findings:
