@@ -68,3 +68,10 @@ def test_up_to_twenty_distinct_keys_have_a_bin_each_and_more_have_ten(distinct: 
         "mean_prediction": parts[0].mean_value + 0.25, "mean_value": parts[0].mean_value, "rmse": 0.25,
         "bias": 0.25,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("bins", "error"), [(0, ValueError), (2.5, TypeError)])
+def test_a_number_of_bins_must_be_a_positive_integer(bins: float, error: type[Exception]) -> None:
+    keys = np.arange(30.0)
+    with pytest.raises(error, match="`bins` must be"):
+        calibration(keys, keys, keys, bins=bins)  # type: ignore[arg-type]
