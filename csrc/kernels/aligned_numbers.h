@@ -1,4 +1,4 @@
-// An array of numbers that begins at a cache line, at first all zero.
+// An array of numbers, aligned to a cache line and zero-initialized.
 #pragma once
 
 #include <cstdint>

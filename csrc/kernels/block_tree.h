@@ -1,6 +1,6 @@
-// The fixed tree in which sums over blocks of rows are added up: those of the first half and those of the
-// second, each added up likewise. With 2^k blocks a rank, a rank's sum is a subtree of the tree over all
-// blocks, so that results do not depend on how many ranks share the blocks.
+// Pairwise summation over blocks of rows in a fixed tree: the sum of the first half plus the sum of the second,
+// each computed likewise. With 2^k blocks per rank, the sum of a rank is a subtree of the tree over all blocks,
+// so that results do not depend on the number of ranks that share the blocks.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +17,9 @@ auto sum_in_tree(int64_t begin, int64_t end, const OfBlock& of_block) {
   return sum;
 }
 
-// The same for sums that lie in memory, a set of arrays a level, of which there are tree_levels(end - begin):
-// set(block, level) puts the sums of a block into the arrays of a level, add(level) adds those of the next
-// level to them. The whole sum comes to `level`.
+// The same for sums in memory, with one set of arrays per level, tree_levels(end - begin) levels in all:
+// set(block, level) writes the sums of a block to the arrays of a level, add(level) adds those of the next
+// level to them. The total goes to `level`.
 template <class Set, class Add>
 void walk_tree(int64_t begin, int64_t end, int level, const Set& set, const Add& add) {
   if (end - begin == 1) return set(begin, level);

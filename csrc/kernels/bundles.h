@@ -8,11 +8,11 @@
 
 namespace dmf {
 
-// How many bundles and groups the lines (rows or columns) of a tile need.
+// The number of bundles and groups that the lines (rows or columns) of a tile need.
 struct LineCounts {
   int64_t lines = 0, bundles = 0, groups = 0;
 
-  // Counts one line of `entries` entries, and clears that number; nothing when it is 0.
+  // Counts one line of `entries` entries and resets `entries`; does nothing if it is 0.
   void take(int64_t& entries) {
     if (entries == 0) return;
     bundles += lines++ % bundle_lines == 0;
@@ -23,8 +23,8 @@ struct LineCounts {
   }
 };
 
-// Writes the bundles of lines that hold counts[line] entries each, and the line of every group. Calls
-// emit(sorted) in the order of the groups, where entries are numbered line after line.
+// Writes the bundles of lines with counts[line] entries each, and the line of each group. Calls emit(sorted) in
+// the order of the groups, with entries numbered line by line.
 template <class Emit>
 class BundleWriter {
  public:
@@ -52,8 +52,8 @@ class BundleWriter {
     int64_t start, count;  // entries that are not written yet
   };
 
-  // The largest groups of so many lines take turns: with fewer a group would wait for the sums of the one
-  // before, with more the lines would need more of the L1 cache.
+  // The largest groups of so many lines alternate: with fewer, a group would wait for the sums of the previous
+  // one; with more, the lines would need more of the L1 cache.
   static constexpr int interleaved_lines = 8;
 
   void write_bundle(Line* first, Line* last) {

@@ -16,10 +16,10 @@ std::vector<std::string> available_instruction_sets();
 
 const std::string& active_instruction_set();
 
-// False, and nothing changes, when `name` is not among the available ones.
+// Returns false and changes nothing if `name` is not available.
 bool set_instruction_set(const std::string& name);
 
-// What the environment variable asked for and did not get; empty when all is well.
+// The value of the environment variable if it is not available; otherwise empty.
 const std::string& refused_instruction_set();
 
 const TileKernels& active_tile_kernels();

@@ -16,7 +16,7 @@ template <class Index>
 class LayoutBuilder {
  public:
   // The rows and columns of a tile are powers of two in [1, max_tile_lines]. Throws std::invalid_argument where
-  // that is not so, where the matrix would need too many tiles for its entries, or where it is noticed that
+  // they are not, if the matrix would need too many tiles for its entries, or if it is detected that
   // pairs are not distinct.
   LayoutBuilder(const Index* row_of, const Index* column_of, int64_t nnz, int64_t rows, int64_t columns,
                 TileShape shape, Parallel& parallel);

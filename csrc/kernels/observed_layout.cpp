@@ -16,7 +16,7 @@ bool is_power_of_two(int64_t number) {
   return number > 0 && (number & (number - 1)) == 0;
 }
 
-// Whether numbers never fall from start[0] = 0 to start[count] = end.
+// Whether the numbers never decrease from start[0] = 0 to start[count] = end.
 bool rises_to(const int64_t* start, int64_t count, int64_t end) {
   return start[0] == 0 && start[count] == end && std::is_sorted(start, start + count + 1);
 }
@@ -36,7 +36,7 @@ bool header_is_sound(const LayoutHeader& h, int64_t bytes) {
          h.largest_tile <= std::min(h.nnz, max_tile_entries) && LayoutOffsets(h).end == bytes;
 }
 
-// That tiles stay inside the matrix and inside the arrays. The arrays of single entries are not read.
+// Whether tiles lie inside the matrix and the arrays. The arrays of single entries are not read.
 bool tiles_are_sound(const LayoutView& view) {
   const LayoutHeader& h = *view.header;
   if (!rises_to(view.block_tile_start, h.stripes * h.stripes, h.tiles) ||
@@ -63,7 +63,7 @@ bool tiles_are_sound(const LayoutView& view) {
   });
 }
 
-// Without a branch, so that it becomes vector instructions.
+// Branch-free, so that it is vectorized.
 bool all_below(const uint16_t* indices, int64_t count, int64_t bound) {
   uint16_t largest = 0;
   for (int64_t k = 0; k < count; ++k) largest = std::max(largest, indices[k]);
@@ -207,7 +207,7 @@ bool tile_is_inside(const LayoutView& layout, int64_t tile_number, const Region&
 
 bool positions_are_inside(const LayoutView& layout, int64_t tile) {
   const int64_t first = layout.tiles[tile].entry_start, last = layout.tiles[tile + 1].entry_start;
-  // A negative one is beyond all others.
+  // As unsigned, a negative one exceeds all bounds.
   return layout.header->position_bytes == 4
              ? all_below<uint32_t>(layout.position, first, last, layout.header->nnz)
              : all_below<uint64_t>(layout.position, first, last, layout.header->nnz);
@@ -215,7 +215,7 @@ bool positions_are_inside(const LayoutView& layout, int64_t tile) {
 
 void refuse_layout() {
   throw std::invalid_argument(
-      "layout names entries outside of its matrix; take it from Observations.layout() and leave it as it is");
+      "layout has entries outside its matrix; get it from Observations.layout() and do not modify it");
 }
 
 bool entries_are_sound(const LayoutView& layout, Parallel& parallel) {

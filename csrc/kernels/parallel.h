@@ -1,5 +1,5 @@
-// How kernels ask for threads without knowing who owns them: torch's pool inside an operator (TorchThreads),
-// the library's own everywhere else (ThreadPool).
+// The interface by which kernels use threads, whoever owns them: torch's pool inside an operator
+// (TorchThreads), the library's own pool everywhere else (ThreadPool).
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// The processes that share the rows of a matrix, seen from one of them. Rows are dealt to them in blocks; what
-// has no rows of its own, every rank has, bitwise the same.
+// The processes that share the rows of a matrix, as seen by one of them. Rows are distributed in blocks; all
+// else is replicated bit-identically on every rank.
 #pragma once
 
 #include <cstdint>

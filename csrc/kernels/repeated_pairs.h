@@ -1,4 +1,4 @@
-// Whether a list of entries names a place of the matrix twice.
+// Whether a list of entries contains a position of the matrix twice.
 //
 // Every worker takes the rows of a range: it gathers their columns row by row, 4 bytes an entry, and marks for
 // each column the last row that it was met in. No sort: an entry costs two reads of its row, one of its column,

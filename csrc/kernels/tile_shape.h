@@ -1,4 +1,4 @@
-// How large the tiles of a layout are.
+// The tile shape of a layout.
 #pragma once
 
 #include <cstdint>

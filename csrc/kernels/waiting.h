@@ -1,6 +1,6 @@
-// How a thread waits for another: it spins for a moment, then lets other threads have the core for another one,
-// then sleeps. A core that other processes want is not burned, a wait of a few microseconds costs no call of
-// the system, and one of a part of a step no sleep, from which a virtual machine may take 100 µs to wake.
+// How a thread waits for another: it spins briefly, then yields for a while, then sleeps. So it does not occupy
+// a core that other processes need, a wait of a few microseconds needs no system call, and a wait within a step
+// does not sleep, since waking up may take 100 µs on a virtual machine.
 #pragma once
 
 #include <atomic>

@@ -1,6 +1,6 @@
-// Checks that keep the kernels within bounds, on every device; what indices name is checked where they are read
-// (cpu/arguments.h, kernels/observed_layout.h), but not on a GPU. The errors that a user should see are raised
-// earlier, in Python; these guard direct calls of the raw operators.
+// Checks that keep the kernels within bounds, on all devices. Indices are checked where they are read
+// (cpu/arguments.h, kernels/observed_layout.h), but not on a GPU. Python raises the errors for users earlier;
+// these checks guard direct calls of the raw operators.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -64,7 +64,7 @@ inline void check_buffer(const Tensor& layout) {
                   "layout must be a contiguous one-dimensional uint8 tensor");
 }
 
-// Values and, where there are any, weights of all entries, in tile order.
+// Values and weights, if any, of all entries, in tile order.
 template <class AnyOperands>
 void set_targets(AnyOperands& operands, int64_t nnz, ScalarType dtype, const Tensor& values,
                  const std::optional<Tensor>& weights) {
@@ -82,8 +82,8 @@ inline Operands operands_of(const Tensor& a, const Tensor& b_transposed, int64_t
   check_matrix(a, rows, "a");
   check_matrix(b_transposed, columns, "b_transposed");
   STD_TORCH_CHECK(a.size(1) >= 1, "a must have at least one column");
-  STD_TORCH_CHECK(b_transposed.size(1) == a.size(1), "a and b_transposed must have equally many columns");
-  STD_TORCH_CHECK(b_transposed.scalar_type() == a.scalar_type(), "a and b_transposed must have one dtype");
+  STD_TORCH_CHECK(b_transposed.size(1) == a.size(1), "a and b_transposed must have the same number of columns");
+  STD_TORCH_CHECK(b_transposed.scalar_type() == a.scalar_type(), "a and b_transposed must have the same dtype");
   Operands operands;
   operands.a = a.const_data_ptr();
   operands.b_transposed = b_transposed.const_data_ptr();

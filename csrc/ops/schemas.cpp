@@ -1,5 +1,5 @@
-// The raw operators' names and signatures: the one place that defines them. What they mean, and the
-// fake kernels that tell torch.compile their shapes, are in dmf_fast/ops/operators.py.
+// The names and signatures of the raw operators. Their documentation and the fake kernels that give
+// torch.compile their output shapes are in dmf_fast/ops/operators.py.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(dmf_fast, library) {

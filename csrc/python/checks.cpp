@@ -29,10 +29,10 @@ void check(const Rule& rule) {
   not_negative(rule.decay_after, "decay_after");
   require(std::isfinite(rule.decay_rate) && rule.decay_rate > 0 && rule.decay_rate <= 1,
           "decay_rate must be above 0 and at most 1");
-  require(rule.concavity >= 0 && rule.concavity < 1, "concavity must be from 0 to below 1");
+  require(rule.concavity >= 0 && rule.concavity < 1, "concavity must be at least 0 and below 1");
   require(std::isfinite(rule.knee) && rule.knee > 0, "knee must be above 0 and finite");
   for (const double decay : {rule.momentum, rule.alpha, rule.beta1, rule.beta2}) {
-    require(decay >= 0 && decay < 1, "momentum, alpha, beta1 and beta2 must be from 0 to below 1");
+    require(decay >= 0 && decay < 1, "momentum, alpha, beta1 and beta2 must be at least 0 and below 1");
   }
 }
 

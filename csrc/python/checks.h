@@ -1,8 +1,7 @@
-// What the entries of the module check of their arguments, each with the sentence that Python raises.
+// Argument checks of the module's functions, with the messages that Python raises.
 //
-// Nothing is read through an index, a size or a layout that has not passed here, and nothing is allocated that
-// is not of the order of what was given. Arrays must stay as they are while a call reads them: the GIL is
-// released.
+// No index, size or layout is used before it has been checked here, and no allocation exceeds the order of the
+// size of the arguments. Arrays must not change while a call reads them, since the GIL is released.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -94,8 +93,8 @@ void check(const StopRules& stop);
 // Enumerations of Python take any number.
 void check(Part part);
 
-// Has methods of objects whose __init__ did not succeed raise: pybind11 would give them memory that nobody
-// filled.
+// Makes methods of objects whose __init__ failed raise an error, since pybind11 would give them uninitialized
+// memory.
 void refuse_unfinished_objects(const pybind11::module_& module);
 
 }  // namespace dmf::python

@@ -37,12 +37,12 @@ DescentProgram program_of(int factors, const std::vector<std::array<int64_t, 2>>
   return program;
 }
 
-// In bytes. Matrices are cleared at once: where they cannot fit, the system would kill the process.
+// In bytes. Matrices are cleared at once, so if they did not fit, the system would kill the process.
 int64_t physical_memory() {
   return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
 }
 
-// Guards direct use of this module; Python makes sound programs.
+// Guards direct use of this module; the programs of our Python code are valid.
 void check_program(const DescentProgram& program, int64_t row_count, int64_t column_count, int64_t blocks,
                    int64_t number_bytes) {
   const int count = static_cast<int>(program.matrices.size());
@@ -73,10 +73,10 @@ void check_program(const DescentProgram& program, int64_t row_count, int64_t col
     ++uses[product.left];
     ++uses[product.right];
   }
-  require(exists(program.a) && program.matrices[program.a].rows == row_count, "a must have the rows of W");
+  require(exists(program.a) && program.matrices[program.a].rows == row_count, "a must have as many rows as W");
   ++uses[program.a];
   if (program.forms_product()) {
-    require(program.matrices[program.a].columns == column_count, "a must have the columns of W");
+    require(program.matrices[program.a].columns == column_count, "a must have as many columns as W");
   } else {
     require(exists(program.b_transposed) && program.matrices[program.b_transposed].rows == column_count &&
                 program.matrices[program.b_transposed].columns == program.matrices[program.a].columns,
@@ -104,7 +104,7 @@ class PyObservedEntries {
     require(entries_are_inside(view, one_thread), "layout must hold a layout of observed entries");
     entries_ = observed_entries(view, first_value, first_weight);
     require(view.header->nnz == 0 || (entries_.total_weight > 0 && std::isfinite(entries_.total_weight)),
-            "the weights of all entries must have a sum above 0");
+            "the weights of all entries must sum to more than 0");
   }
 
   const ObservedEntries<T>& view() const { return entries_; }
@@ -133,7 +133,7 @@ class PyDescent {
     require(std::find(train.begin(), train.end(), nullptr) == train.end(),
             "train must be a list of ObservedEntries, got None in it");
     const int64_t rows_of_block = train[0]->rows(), blocks = static_cast<int64_t>(train.size());
-    require(have_shapes_of_train(train), "every block of train must be of a matrix of the same shape");
+    require(have_shapes_of_train(train), "all blocks of train must have matrices of the same shape");
     require(rows_of_block <= std::numeric_limits<int64_t>::max() / blocks, "train must not have so many rows");
     check_program(program, rows_of_block * blocks, train[0]->columns(), blocks, sizeof(T));
     check(rule);
@@ -225,7 +225,7 @@ class PyDescent {
   template <class Body>
   auto alone(const Body& body) const {
     if (thread_inside_ == std::this_thread::get_id()) {
-      throw std::runtime_error("ranks must not use the run that it is called by");
+      throw std::runtime_error("ranks must not use the run that calls it");
     }
     py::gil_scoped_release release;
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -266,8 +266,8 @@ class PyDescent {
     }
     if (rule.kind == RuleKind::preconditioned_lbfgs) {
       require(program.factors == 2 && program.products.empty() && !program.forms_product(),
-              "L-BFGS takes two factors whose product is not formed");
-      require(rule.gradient_clip == 0, "L-BFGS clips no gradients");
+              "L-BFGS requires two factors whose product is not formed");
+      require(rule.gradient_clip == 0, "L-BFGS does not clip gradients");
     }
     std::vector<RowFacts<T>> facts(rows.size());
     const std::vector<const T*> scale = checked_numbers("scales", scales, rows),
@@ -275,7 +275,7 @@ class PyDescent {
     for (size_t parameter = 0; parameter < rows.size(); ++parameter) {
       const T* numbers = scale[parameter];
       require(numbers == nullptr || rule.kind != RuleKind::adam,
-              "Adam takes no scales; choose another rule or leave them out");
+              "Adam does not support scales; use another rule or omit them");
       require(numbers == nullptr || std::all_of(numbers, numbers + rows[parameter], [](T x) { return x > 0; }),
               "scales must be above 0 and finite");
       facts[parameter] = {numbers, curvature[parameter]};
@@ -310,8 +310,9 @@ class PyDescent {
     require(parameter >= 0 && parameter < descent_->parameters(), "parameter must be below " +
                                                                       std::to_string(descent_->parameters()) +
                                                                       ", got " + std::to_string(parameter));
-    require(alone([&] { return descent_->has(part, parameter); }),
-            part == Part::kept ? "nothing is kept yet; call keep() first" : "the rule keeps no such moment");
+    require(
+        alone([&] { return descent_->has(part, parameter); }),
+        part == Part::kept ? "nothing has been kept; call keep() first" : "the rule does not keep this moment");
     const Matrix shape = descent_->shape(parameter);
     if (descent_->is_bias(parameter)) return {shape.rows};
     return {shape.rows, shape.columns};

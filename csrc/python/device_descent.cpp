@@ -48,12 +48,12 @@ class PyBlockRun {
   // (offset, rows, columns, stride) of a factor as it is kept, or of a moment, in numbers of `memory`.
   std::array<int64_t, 4> place(Part part, int factor) const {
     check(part);
-    require(factor >= 0 && factor < plan_.run.factors, "there is no such factor");
+    require(factor >= 0 && factor < plan_.run.factors, "factor is out of range");
     const cuda::BlockMatrix& matrix = plan_.run.matrices[factor];
-    require(part != Part::kept, "a block keeps no parameters aside");
+    require(part != Part::kept, "a block does not keep copies of parameters");
     const int32_t home =
         part == Part::parameter ? matrix.value.home : matrix.moments[part == Part::second_moment];
-    require(home != cuda::no_home, "the rule keeps no such moment");
+    require(home != cuda::no_home, "the rule does not keep this moment");
     return {home / static_cast<int64_t>(sizeof(T)), matrix.rows, matrix.columns, matrix.stride};
   }
 

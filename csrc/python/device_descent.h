@@ -4,7 +4,7 @@
 
 namespace dmf::python {
 
-// BlockRun32 and BlockRun64: a run of gradient descent as a block on a GPU reads it, in a NumPy array; and
+// BlockRun32 and BlockRun64: a run of gradient descent in the format of blocks on a GPU, in a NumPy array; and
 // TooLargeForBlock. Needs the program and the rule that bind_descent binds.
 void bind_device_descent(pybind11::module_& module);
 

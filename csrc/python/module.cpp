@@ -62,7 +62,7 @@ void bind_builder(py::module_& module, const char* name) {
       .def("write", &PyLayoutBuilder<Index>::write, py::arg("buffer").noconvert());
 }
 
-// It takes memory for every row and column: not many more than there are entries.
+// It takes memory per row and column, so there must not be many more of them than entries.
 bool find_repeated_pairs(const Array<int32_t>& rows, const Array<int32_t>& columns, int64_t row_count,
                          int64_t column_count, int64_t threads) {
   constexpr int64_t always_allowed = int64_t{1} << 20, most_indices = std::numeric_limits<int32_t>::max();
@@ -91,7 +91,7 @@ py::dict describe_layout(const Array<uint8_t>& buffer) {
   return facts;
 }
 
-// The sizes of a layout on a GPU, which follow from these numbers alone; there may be no GPU.
+// The sizes of a layout on a GPU, which depend only on these numbers and need no GPU.
 py::dict describe_device_layout(int64_t rows, int64_t columns, int64_t nnz) {
   check_range(rows, 0, cuda::max_lines, "rows");
   check_range(columns, 0, cuda::max_lines, "columns");

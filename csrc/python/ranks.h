@@ -1,4 +1,4 @@
-// Sums over the ranks of a run that a function of Python makes.
+// Sums over the ranks of a run, computed by a Python function.
 #pragma once
 
 #include <pybind11/numpy.h>

@@ -56,7 +56,7 @@ def test_wrong_arguments_of_raw_operators_are_refused_before_memory_is_touched()
         OPS.observed_product_forward(a[:-1], b_transposed, layout.buffer, nnz)
     with pytest.raises(RuntimeError, match="b_transposed must be contiguous"):
         OPS.observed_product_forward(a, b_transposed.T.contiguous().T, layout.buffer, nnz)
-    with pytest.raises(RuntimeError, match="equally many columns"):
+    with pytest.raises(RuntimeError, match="the same number of columns"):
         OPS.observed_product_forward(a[:, :3].contiguous(), b_transposed, layout.buffer, nnz)
     with pytest.raises(RuntimeError, match="one dtype"):
         OPS.observed_product_forward(a.double(), b_transposed, layout.buffer, nnz)

@@ -1,4 +1,4 @@
-// Products that are too large for the kernels here are left to a library, which the caller of the kernels has.
+// Products that are too large for the kernels here are delegated to a BLAS that the caller provides.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ class Blas {
  public:
   virtual ~Blas() = default;
 
-  // result = left · right; `result` is not transposed. Only columns of matrices are written, nothing behind
+  // result = left · right; `result` is not transposed. Only columns of the matrix are written, nothing behind
   // them.
   virtual void multiply(Dtype dtype, const BlasOperand& left, const BlasOperand& right,
                         const BlasOperand& result) = 0;

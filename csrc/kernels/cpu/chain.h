@@ -1,12 +1,12 @@
 // The matrices of a DescentProgram with their gradients, and the products forward and backward.
 //
-// A small product is made by the kernels here, in the calling thread. A large one is cut into slices of rows of
-// its result, of a fixed size, which threads leave to `blas` one by one: results do not depend on the number of
-// threads as long as those of `blas` do not.
+// A small product is computed by the kernels here, in the calling thread. A large one is divided into slices of
+// rows of a fixed size, which the threads pass to `blas` one by one, so that results do not depend on the
+// number of threads if those of `blas` do not.
 //
-// The rows of W may come in blocks of equal size: matrices with these rows are then made block by block, so
-// that the shapes of products do not depend on how many blocks there are. Sums over the rows have arrays of
-// their own on each level of the tree in which they are added up (block_tree.h).
+// The rows of W may be divided into blocks of equal size: matrices with these rows are then computed block by
+// block, so that the shapes of products do not depend on the number of blocks. Sums over the rows have separate
+// arrays on each level of their summation tree (block_tree.h).
 #pragma once
 
 #include <vector>

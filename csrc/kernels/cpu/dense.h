@@ -1,5 +1,5 @@
-// For the plan that forms W: the observed entries of a dense m × n matrix. All throw std::invalid_argument
-// where the layout names entries outside of its matrix, and have touched nothing there.
+// For plans that form W: the observed entries of a dense m × n matrix. All functions throw
+// std::invalid_argument if the layout has entries outside its matrix, and do not access memory there.
 #pragma once
 
 #include "../number_types.h"

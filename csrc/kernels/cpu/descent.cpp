@@ -35,10 +35,10 @@ double weight_of(const std::vector<ObservedEntries<T>>& entries) {
 }
 
 void check_weight(double weight) {
-  if (!(weight > 0)) throw std::invalid_argument("the weights of all entries must have a sum above 0");
+  if (!(weight > 0)) throw std::invalid_argument("the weights of all entries must sum to more than 0");
 }
 
-// As long as gradients are not longer than `clip`, they stay what they are (torch.nn.utils.clip_grad_norm_).
+// Gradients whose norm does not exceed `clip` are unchanged (torch.nn.utils.clip_grad_norm_).
 double clipped(double clip, double norm) {
   return std::min(1.0, clip / (norm + 1e-6));
 }
@@ -114,7 +114,7 @@ void Descent<T>::add_biases(const DescentOptions& options, const std::vector<Row
   sides_.column_bias = bias_memory_[1].data();
 }
 
-// Of one block of rows; what is summed over them comes to a level.
+// For one block of rows; sums over its rows go to a level of the tree.
 template <class T>
 Sides<T> Descent<T>::sides_of(int64_t block, int level) const {
   Sides<T> sides = sides_;

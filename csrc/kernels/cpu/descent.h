@@ -1,18 +1,18 @@
 // A whole run of gradient descent on the CPU: its state, and the loop over its steps.
 //
-// A step is the products of the chain (chain.h), one pass over Ω (observed_pass.h) and one or two over the
-// parameters (parameters.h, update_rule.h). Large ones are shared out to threads, small ones are done in the
-// calling thread. The loop takes no lock and allocates nothing as long as the matrices are small enough for the
+// A step consists of the products of the chain (chain.h), one pass over Ω (observed_pass.h) and one or two over
+// the parameters (parameters.h, update_rule.h). Large ones are divided among threads, small ones run in the
+// calling thread. The loop takes no locks and allocates nothing if the matrices are small enough for the
 // kernels here; a step of a 100 × 100 problem of depth 3 then works on 0.4 MB, which stay in L2.
 //
-// Several processes may share the rows (ranks.h): each has a run of its own rows, and of all that has no rows
-// the same as the others. All sums over rows go over the ranks: gradients of such parameters, the loss and
-// norms. Every rank calls the same methods in the same order, and reaches the same step with the same outcome.
+// Several processes may share the rows (ranks.h): each has a run of its own rows, and identical copies of all
+// parameters without rows. All sums over rows are taken over all ranks: gradients of such parameters, the loss
+// and norms. All ranks call the same methods in the same order, and reach the same step with the same outcome.
 //
-// The rows of a rank may come in blocks of equally many. A block's pass over Ω and its products do not depend
-// on how many blocks a rank has, and sums over blocks are added up in a fixed tree (block_tree.h): results then
-// do not depend on how the blocks are shared out, if each rank has the same number of them, a power of two, and
-// `Ranks` goes on with the tree.
+// The rows of a rank may be divided into blocks of equal size. The pass over Ω and the products of a block do
+// not depend on the number of blocks of a rank, and sums over blocks are computed in a fixed tree
+// (block_tree.h). So results do not depend on the distribution of the blocks, if each rank has the same number
+// of them, a power of two, and `Ranks` continues the tree.
 #pragma once
 
 #include <array>
@@ -33,7 +33,7 @@ struct DescentOptions {
   double loss_scale = 1;
   Rule rule;
   double mean = 0;      // added to every prediction
-  bool biases = false;  // one of every row and one of every column are learned, too
+  bool biases = false;  // a bias of each row and each column is learned as well
 };
 
 template <class T>

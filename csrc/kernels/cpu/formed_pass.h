@@ -1,4 +1,4 @@
-// The pass at Ω where W is formed: an entry reads a number of W and writes one of its gradient.
+// The pass over Ω if W is formed: each entry reads a number of W and writes a number of its gradient.
 #pragma once
 
 #include <numeric>

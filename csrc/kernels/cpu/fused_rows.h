@@ -8,7 +8,7 @@
 namespace dmf {
 namespace DMF_INSTRUCTION_SET {
 
-// Vectors of a slice up to which that is faster than reading Bᵀ twice.
+// Up to this number of vectors per slice, that is faster than reading Bᵀ twice.
 #if defined(DMF_SANITIZED)  // for sanitizers, with which all widths take minutes to compile
 constexpr int max_fused_vectors = 2;
 #else

@@ -18,7 +18,7 @@ struct Lanes {
   typedef T type __attribute__((vector_size(count * sizeof(T))));
   typedef double Doubles __attribute__((vector_size(count * sizeof(double))));
 
-  // The first E numbers from p on, and zeros. Nothing behind them is read.
+  // The first E numbers from p on, padded with zeros. Nothing beyond them is read.
   template <int E, class Storage>
   static DMF_INLINE type load(const Storage* p) {
     type x{};
@@ -39,7 +39,7 @@ struct Lanes {
     sum += __builtin_convertvector(x, Doubles) * __builtin_convertvector(y, Doubles);
   }
 
-  // The square whose rows are `row` gets its columns as rows.
+  // Transposes the square matrix whose rows are `row`.
   static DMF_INLINE void transpose(type (&row)[count]) {
     type column[count];
     for (int c = 0; c < count; ++c) column[c] = type{row[0][c], row[1][c], row[2][c], row[3][c]};
@@ -48,7 +48,7 @@ struct Lanes {
 };
 
 #if defined(__SSE__)
-// The compiler would insert number by number.
+// Compilers would insert the numbers one by one.
 template <>
 DMF_INLINE void Lanes<float>::transpose(type (&row)[count]) {
   _MM_TRANSPOSE4_PS(row[0], row[1], row[2], row[3]);

@@ -9,12 +9,12 @@
 //
 // The preconditioner is the diagonal of the Gauss-Newton matrix. With c_i the curvature of row i of a side
 // (ParameterRows) that of the number (i, k) is c_i · Σ_j c_j θ_jk² + φ'(t_k), the sum being over the rows of
-// the other side; that of a bias is c_i + bias_weight_decay. A sum over the entries of row i is taken for one
-// over all rows, in proportion: exact where the columns of an entry do not depend on its row.
+// the other side; that of a bias is c_i + bias_weight_decay. The sum over the entries of row i is approximated
+// by a scaled sum over all rows, which is exact if the columns of entries do not depend on their row.
 //
-// The first trial of a step has length 1, or ½ when there is no previous step to learn from. Backtracking with
-// quadratic interpolation shortens it until the objective falls enough (Armijo's rule): a step of the run may
-// evaluate loss and gradients several times. docs/theory.md derives all of it;
+// The first trial of a step has length 1, or ½ if there is no previous step. Backtracking with quadratic
+// interpolation shortens it until the objective has decreased enough (Armijo rule), so that a step of the run
+// may evaluate loss and gradients several times. docs/theory.md derives all of it;
 // dmf_fast/optim/preconditioned_lbfgs.py is the same rule in Python.
 #pragma once
 

@@ -1,4 +1,4 @@
-// The pass at Ω of small problems: lines of Ω, in the calling thread, without an allocation or a lock.
+// The pass over Ω for small problems: line by line in the calling thread, without allocations or locks.
 #pragma once
 
 #include <algorithm>

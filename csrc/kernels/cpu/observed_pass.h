@@ -1,4 +1,5 @@
-// What a step of gradient descent does at Ω: from A and Bᵀ (or W) and biases to the loss and their gradients.
+// The pass over Ω of a step of gradient descent: the loss and the gradients of A and Bᵀ (or W) and of the
+// biases.
 #pragma once
 
 #include <memory>
@@ -23,8 +24,8 @@ struct ObservedEntries {
 template <class T>
 ObservedEntries<T> observed_entries(const LayoutView& layout, const T* values, const T* weights);
 
-// What predicts an entry, A[i]·Bᵀ[j] + row_bias[i] + column_bias[j] + mean, and where its gradients come. Where
-// W is formed it stands for A, and there is no Bᵀ.
+// The operands of a prediction, A[i]·Bᵀ[j] + row_bias[i] + column_bias[j] + mean, and their gradients. If W is
+// formed, it takes the place of A, and there is no Bᵀ.
 template <class T>
 struct Sides {
   DenseMatrix<T> a, b_transposed;

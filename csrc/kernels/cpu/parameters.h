@@ -1,5 +1,5 @@
-// What a run of gradient descent learns: the factors, and biases where it has some, with their gradients, the
-// moments of the update rule and what is kept aside. All of a parameter's arrays have its shape and stride.
+// The parameters of a run of gradient descent: factors and optional biases, with their gradients, the moments
+// of the update rule and kept copies. All arrays of a parameter have its shape and stride.
 #pragma once
 
 #include <algorithm>
@@ -32,8 +32,8 @@ struct RowFacts {
   const T* curvature = nullptr;  // lbfgs.h
 };
 
-// Parameters are taken in slices of a fixed size, which are shared out to the threads and whose sums are added
-// up in order: nothing depends on the number of threads.
+// Parameters are processed in slices of a fixed size, which are distributed over the threads and whose sums are
+// added in order, so that nothing depends on the number of threads.
 //
 // Parameters with the rows of W, the last factor and the biases of rows, may come in blocks of rows, which
 // ranks share. Slices then begin anew at each block, and sums are added up by blocks (block_tree.h), by ranks,

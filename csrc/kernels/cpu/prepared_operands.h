@@ -1,9 +1,9 @@
-// Copies of A, Bᵀ, dA and dBᵀ with rows as the kernels want them (SliceShape).
+// Copies of A, Bᵀ, dA and dBᵀ with rows in the format of the kernels (SliceShape).
 //
-// A row of h numbers that is no multiple of the vector width starts anywhere in a cache line: nearly every
-// vector of it lies in two lines, and the last one needs a mask. Rows filled up with zeros cost a copy of the
-// factors and give the same sums. Rows of bfloat16 are copied anyway: in alternating order a vector of 16-bit
-// numbers becomes two of 32 bits without a shuffle.
+// If h is not a multiple of the vector width, rows start anywhere in a cache line: nearly every vector spans
+// two lines, and the last one needs a mask. Padding rows with zeros costs a copy of the factors and gives the
+// same sums. Rows of bfloat16 are always copied: in alternating order a vector of 16-bit numbers is widened to
+// two of 32 bits without a shuffle.
 #pragma once
 
 #include <memory>

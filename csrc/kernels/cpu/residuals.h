@@ -1,4 +1,4 @@
-// From dot products to residuals, loss and coefficients: what happens to the entries of a group in between.
+// From dot products to residuals, loss and coefficients of the entries of a group.
 #pragma once
 
 #include "lanes.h"
@@ -28,7 +28,7 @@ struct EntryCursor {
   }
 };
 
-// `biased` is known at compile time: h 64 without biases would take 5 % longer if every group asked for them.
+// `biased` is a compile-time constant, since at h = 64 without biases a check in each group would cost 5 %.
 template <class Storage, bool biased>
 class Residuals {
  public:

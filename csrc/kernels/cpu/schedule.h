@@ -1,4 +1,4 @@
-// Which thread takes which part of the grid, and when.
+// The schedule of threads over the parts of the grid.
 #pragma once
 
 #include <atomic>

@@ -1,6 +1,6 @@
 // The passes of a step of preconditioned L-BFGS over the rows of a parameter (lbfgs.h).
 //
-// The rule works on θ = x / scale, whose gradient is scale · g, as all rules do (step_kernels.h).
+// Like all rules, it works on θ = x / scale, whose gradient is scale · g (step_kernels.h).
 // ParameterRows::u holds the last step of θ, v the gradient of the loss, without the decay, where that step
 // began. All passes of a step together read x four times, g, u and v twice, and write x, u and v: 52 bytes a
 // float32 parameter. Numbers are taken a cache line at a time, or one by one where a row has no more. Sums of a

@@ -1,4 +1,4 @@
-// One vector abstraction for the instruction sets; the translation unit's own flags choose which.
+// A vector abstraction for all instruction sets, selected by the compiler flags of the translation unit.
 //
 // Vector<T> has `width` lanes of the accumulator type T (float or double). load() reads double, float and
 // float16, and widens them. Slices of bfloat16 are stored in pairs of vectors whose lanes alternate
@@ -186,7 +186,7 @@ struct Vector<double> {
 
 #else
 
-// Any processor: 16-byte vectors that the compiler maps to what the target has.
+// Any processor: 16-byte vectors that the compiler maps to those of the target.
 template <class T>
 struct Vector {
   typedef T type __attribute__((vector_size(16)));

@@ -1,5 +1,5 @@
-// What the instruction sets offer for a step of gradient descent: products, passes over the lines of Ω and the
-// updates, for matrices that stay in a core's L2 cache. All run in the calling thread.
+// Kernels of each instruction set for a step of gradient descent: products, passes over the lines of Ω and
+// updates, for matrices that stay in the L2 cache of a core. All run in the calling thread.
 #pragma once
 
 #include <cstdint>

@@ -50,7 +50,7 @@ class Sweep {
   }
 
  private:
-  // Several parts a thread, so that a thread that waits for a neighbor finds other work.
+  // Several parts per thread, so that a thread that waits for a neighbor finds other work.
   int64_t parts_for(int threads) const {
     const double flops = 6.0 * static_cast<double>(layout_.header->nnz) * static_cast<double>(operands_.h);
     if (threads == 1 || flops < serial_flops) return 1;
@@ -74,7 +74,7 @@ class Sweep {
     const int64_t block = row_stripe * stripes_ + column_stripe;
     for (int64_t tile = layout_.block_tile_start[block]; tile < layout_.block_tile_start[block + 1]; ++tile) {
       if (!entries_are_checked_ && !is_inside(tile, region)) {
-        inside_ = false;  // other workers wait for this one, so it goes on
+        inside_ = false;  // continue, since other workers wait for this one
         return;
       }
       losses_[block] += process_(layout_, tile, operands_, buffer);
@@ -138,7 +138,7 @@ void order_numbers(const LayoutView& layout, const void* row_order, void* ordere
 
 double sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands, Parallel& parallel,
              bool entries_are_checked) {
-  // Read once: another thread may choose other kernels meanwhile.
+  // Read once, since another thread may switch kernels meanwhile.
   const TileKernels& kernels = active_tile_kernels();
   const int dtype_number = static_cast<int>(dtype);
   PreparedOperands prepared(layout, task, dtype, operands, kernels.shape[dtype_number], parallel);

@@ -17,10 +17,10 @@
 
 namespace dmf {
 
-// Runs `task`; returns the loss, 0 for tasks without one. Gradients are set, not added to. Throws
-// std::invalid_argument where the layout names entries outside of its matrix, and has touched nothing there. To
-// ask costs about 3 % of a pass at h 64 and 9 % at h 16 (a million entries, one thread), which a run of many
-// passes spares by asking entries_are_inside() once.
+// Runs `task`; returns the loss, 0 for tasks without one. Gradients are set, not accumulated. Throws
+// std::invalid_argument if the layout has entries outside its matrix, without accessing memory there. The check
+// costs about 3 % of a pass at h = 64 and 9 % at h = 16 (a million entries, one thread), which a run of many
+// passes saves by calling entries_are_inside() once.
 double sweep(const LayoutView& layout, Task task, Dtype dtype, const Operands& operands, Parallel& parallel,
              bool entries_are_checked = false);
 

@@ -1,4 +1,4 @@
-// What the instruction sets offer: one function per task and dtype that processes one tile of Ω.
+// Kernels of each instruction set: one function per task and dtype, which processes one tile of Ω.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ constexpr int64_t coefficient_slack = 8;
 // the layout's largest tile, plus coefficient_slack. Gradients are added to.
 using TileFunction = double (*)(const LayoutView& layout, int64_t tile, const Operands& operands, void* buffer);
 
-// What a kernel expects of the rows of A and Bᵀ (prepared_operands.h): h is a multiple of width · vectors, and
+// The format of the rows of A and Bᵀ (prepared_operands.h): h is a multiple of width · vectors, and
 // the numbers of a unit of `vectors` vectors alternate: the first of each, the second of each, and so on.
 struct SliceShape {
   int width, vectors;

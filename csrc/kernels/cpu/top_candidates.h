@@ -1,7 +1,7 @@
-// The best columns of one row so far. Columns come in rising order.
+// The best columns of one row so far. Columns arrive in increasing order.
 //
-// Few are kept sorted. Of many, up to 2k wait unsorted, and when there is room for no more the best k stay: a
-// constant number of steps a column, whatever k is.
+// For small k they are kept sorted. For large k, up to 2k candidates are collected unsorted, and when the
+// buffer is full the best k are selected: a constant number of steps per column for any k.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,7 @@ class TopCandidates {
   // What a score must exceed: later columns lose a tie. It leaves out NaN and what is infinitely low.
   DMF_INLINE T threshold() const { return threshold_; }
 
-  // Takes up the columns first_column + p for the bits p of `survivors`, whose scores are scores[p]. Out of
+  // Adds the columns first_column + p for the bits p of `survivors`, whose scores are scores[p]. Out of
   // line: instruction sets must not have copies of their own.
   void offer(const T* scores, uint32_t survivors, int32_t first_column);
 

@@ -1,4 +1,4 @@
-// The best columns of many rows of A·B, exactly and without ever storing the product.
+// The best columns of many rows of A·B, exact, without storing the product.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// What the instruction sets offer for the best columns of rows: scores that leave the registers only where
-// they may be among the best.
+// Kernels of each instruction set for the best columns of rows: scores leave the registers only if they may be
+// among the best.
 #pragma once
 
 #include <cstdint>

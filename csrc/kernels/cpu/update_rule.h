@@ -1,5 +1,5 @@
-// How parameters follow from their gradients (descent/program.h: Rule). A rule is a part of a run that can be
-// exchanged: all that it keeps from step to step are moments, which the parameters hold, and scalars.
+// Update rules of the parameters (descent/program.h: Rule). A rule is an exchangeable part of a run: its state
+// consists of moments, which the parameters hold, and scalars.
 #pragma once
 
 #include <memory>
@@ -18,7 +18,7 @@ class UpdateRule {
   // Makes step `step`, counted from 1, along the gradients of `loss` times `gradient_factor`.
   virtual void update(const Parameters<T>& parameters, int64_t step, double loss, double gradient_factor) = 0;
 
-  // Asked where loss and gradients after a step are known: true where the rule has gone back on a part of the
+  // Called when loss and gradients after a step are known: true if the rule has taken back a part of the
   // step, so that they must be computed again.
   virtual bool retracts(const Parameters<T>&, double) { return false; }
 

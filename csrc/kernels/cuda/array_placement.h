@@ -1,4 +1,5 @@
-// Where the arrays of a block's run lie: in shared memory or in the run's, at one place in turn.
+// Placement of the arrays of a block's run in shared memory or in the memory of the run, reusing places in
+// turn.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// For the plan that forms W, on a GPU: the observed entries of a dense m × n matrix. All functions only enqueue
-// work on `stream`.
+// For plans that form W on a GPU: the observed entries of a dense m × n matrix. All functions only enqueue work
+// on `stream`.
 #pragma once
 
 #include <cuda_runtime_api.h>

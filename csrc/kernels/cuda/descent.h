@@ -1,4 +1,4 @@
-// Gradient descent, whole runs a thread block each: what csrc/ops calls.
+// Whole runs of gradient descent, one per thread block: the interface for csrc/ops.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -11,14 +11,14 @@
 
 namespace dmf::cuda {
 
-// Brings every run to its `until` or to an earlier end, and waits for it; `shared_bytes` is the most that one
+// Brings each run to its `until` or to an earlier end, and waits for it; `shared_bytes` is the most that one
 // of them needs. Runs that have come to an end, other than by reaching an earlier `until`, stay as they are.
 // Blocks start in the order of `tasks`: where there are more than multiprocessors, the longest should come
 // first.
 void descend(Dtype dtype, std::vector<BlockTask>& tasks, int64_t shared_bytes, Workspace& workspace,
              cudaStream_t stream);
 
-// What a block may have on the present device, in bytes.
+// Shared memory that a block can have on the current device, in bytes.
 int64_t block_shared_memory();
 
 }  // namespace dmf::cuda

@@ -1,4 +1,4 @@
-// Matrices of a run as its block sees them.
+// Matrices of a run, as its block accesses them.
 #pragma once
 
 #include "descent_run.h"
@@ -24,7 +24,7 @@ struct MatrixView {
   __device__ __forceinline__ int row_packs() const { return padded(columns) / pack_size<T>; }
 };
 
-// What the threads of a block know of their run: where its arrays lie.
+// The places of the arrays of a run, known to the threads of its block.
 struct BlockMemory {
   unsigned char* shared;
   unsigned char* run;

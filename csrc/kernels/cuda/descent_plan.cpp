@@ -12,12 +12,12 @@ namespace {
 
 template <class Error = std::invalid_argument>
 void require(bool holds, const std::string& sentence) {
-  if (!holds) throw Error("a block on a GPU cannot make this run: " + sentence);
+  if (!holds) throw Error("a block on a GPU cannot execute this run: " + sentence);
 }
 
 constexpr auto require_size = require<TooLargeForBlock>;
 
-// Collects the arrays of a run with what a step does to them, and places them.
+// Collects the arrays of a run and how a step uses them, and places them.
 class Planner {
  public:
   Planner(const DescentProgram& program, int64_t nnz, bool weighted, int number_bytes)
@@ -132,7 +132,7 @@ class Planner {
       gradient_first = backward_of(used);
       if (!is_factor) value_last = backward_of(used);
     }
-    // The gradient of a formed product is zero outside Ω from the launch's beginning on.
+    // The gradient of a formed product is set to zero outside Ω once, at the start of a launch.
     if (whole_loop) {
       gradient_first = 0;
       gradient_last = update_part();
@@ -189,14 +189,14 @@ void check(const DescentProgram& program, const RunOptions& options, int64_t nnz
   require_size(nnz <= most_lines, "at most 65536 entries may be observed");
   require(options.rule.kind != RuleKind::adaptive_gradient_descent &&
               options.rule.kind != RuleKind::preconditioned_lbfgs && options.rule.gradient_clip == 0,
-          "a block knows neither the adaptive step, nor L-BFGS, nor clipped gradients");
-  require(options.total_weight > 0, "the weights must have a sum above 0");
+          "a block supports neither the adaptive step, nor L-BFGS, nor clipped gradients");
+  require(options.total_weight > 0, "the weights must sum to more than 0");
   const auto count = static_cast<int>(program.matrices.size());
   require(count == program.factors + static_cast<int>(program.products.size()) && count <= most_matrices,
           "matrices must be the factors and a result of each product");
   const auto is_matrix = [count](int number) { return number >= 0 && number < count; };
   require(is_matrix(program.a) && (program.forms_product() || is_matrix(program.b_transposed)),
-          "its program names matrices that are not there");
+          "its program refers to matrices that do not exist");
   for (const Matrix& matrix : program.matrices) {
     require(matrix.rows >= 1 && matrix.columns >= 1, "a matrix is empty");
     require_size(matrix.rows <= most_lines && matrix.columns <= most_lines,
@@ -210,22 +210,22 @@ void check(const DescentProgram& program, const RunOptions& options, int64_t nnz
   int next_result = program.factors;
   for (const Product& product : program.products) {
     require(is_matrix(product.left) && is_matrix(product.right),
-            "its program names matrices that are not there");
+            "its program refers to matrices that do not exist");
     require(product.left < next_result && product.right < next_result && product.result == next_result,
-            "products must be of matrices that are there already, and numbered in order");
+            "products must be of matrices that exist already, with results numbered in order");
     ++next_result;
     ++times_used[product.left];
     ++times_used[product.right];
     const Matrix left = program.matrices[product.left], right = program.matrices[product.right],
                  result = program.matrices[product.result];
     require(left.columns == right.rows && result.rows == left.rows && result.columns == right.columns,
-            "the shapes of a product disagree");
+            "the shapes of a product do not match");
   }
   require(std::all_of(times_used.begin(), times_used.end(), [](int times) { return times == 1; }),
           "every matrix must be used once: in a product, or at the observed entries");
   if (program.forms_product()) return;
   const int64_t h = program.matrices[program.a].columns;
-  require(program.matrices[program.b_transposed].columns == h, "A and Bᵀ must have equally many columns");
+  require(program.matrices[program.b_transposed].columns == h, "A and Bᵀ must have the same number of columns");
   require_size((h + 3) / 4 * 4 * number_bytes <= most_line_bytes,
                "A and Bᵀ have " + std::to_string(h) + " columns, and a block takes at most " +
                    std::to_string(most_line_bytes / number_bytes));

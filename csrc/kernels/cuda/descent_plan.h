@@ -1,5 +1,4 @@
-// Prepares runs for descent.cuh on the host: where every array lies, and Ω in the form that blocks read. No
-// CUDA.
+// Prepares runs for descent.cuh on the host: the places of all arrays, and Ω in the format of blocks. No CUDA.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +22,7 @@ struct BlockPlan {
   double cycles;  // of a step, by count (descent.cuh)
 };
 
-// Another engine must make the run.
+// Another engine must execute the run.
 class TooLargeForBlock : public std::invalid_argument {
  public:
   using std::invalid_argument::invalid_argument;

@@ -1,4 +1,4 @@
-// What kernels need of the machine beyond CUDA's own names, and `launch`, behind which they start.
+// Device functions that kernels need in addition to CUDA's own, and `launch`, which starts them.
 //
 // The C++ tests compile the kernels for the CPU: csrc/tests/simt_shim.h, included first, defines everything
 // here and the names of CUDA that kernels use.
@@ -27,28 +27,28 @@ inline void check(cudaError_t error, const char* what) {
 
 inline int64_t attribute_of_device(cudaDeviceAttr attribute) {
   int device = 0, value = 0;
-  check(cudaGetDevice(&device), "asking for the device");
-  check(cudaDeviceGetAttribute(&value, attribute, device), "asking what the device has");
+  check(cudaGetDevice(&device), "getting the device");
+  check(cudaDeviceGetAttribute(&value, attribute, device), "getting a device attribute");
   return value;
 }
 
-// What a block may have on the present device, in bytes.
+// Shared memory that a block can have on the current device, in bytes.
 inline int64_t shared_memory_limit() {
   return attribute_of_device(cudaDevAttrMaxSharedMemoryPerBlockOptin);
 }
 
-// Lets a kernel have more than a block has without asking. The limit is one number for a kernel on a device,
-// and threads launch it with different sizes at the same time: so whoever finds it too low sets it to all that
-// a block may have, and no one lowers it.
+// Raises the limit of shared memory of a kernel above the default. There is one limit per kernel and device,
+// and threads launch the kernel with different sizes concurrently: so it is raised to the maximum at once and
+// never lowered.
 template <class... Parameters>
 void allow_shared_memory(void (*kernel)(Parameters...), int64_t bytes) {
   if (bytes <= 48 * 1024) return;
   cudaFuncAttributes kernel_has;
-  check(cudaFuncGetAttributes(&kernel_has, kernel), "asking for a kernel's shared memory");
+  check(cudaFuncGetAttributes(&kernel_has, kernel), "getting the shared memory of a kernel");
   if (bytes <= kernel_has.maxDynamicSharedSizeBytes) return;
   const int64_t rest = shared_memory_limit() - static_cast<int64_t>(kernel_has.sharedSizeBytes);
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(rest)),
-        "asking for shared memory");
+        "setting the shared memory of a kernel");
 }
 
 // Starts `blocks` blocks of `threads` threads on `stream`; none where `blocks` is 0.
@@ -59,16 +59,16 @@ void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, int64_t 
   if (blocks > 2147483647) throw std::runtime_error("dmf_fast: a kernel needs more than 2**31 - 1 blocks");
   allow_shared_memory(kernel, shared_bytes);
   kernel<<<static_cast<unsigned>(blocks), threads, shared_bytes, stream>>>(arguments...);
-  check(cudaGetLastError(), "starting a kernel");
+  check(cudaGetLastError(), "launching a kernel");
 }
 
-// How many blocks of a kernel the present device runs at once.
+// The number of blocks of a kernel that the current device runs at once.
 template <class... Parameters>
 int64_t blocks_at_once(void (*kernel)(Parameters...), int threads, int64_t shared_bytes) {
   allow_shared_memory(kernel, shared_bytes);
   int blocks = 0;
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, shared_bytes),
-        "asking for a kernel's blocks");
+        "getting the occupancy of a kernel");
   return blocks * attribute_of_device(cudaDevAttrMultiProcessorCount);
 }
 
@@ -100,7 +100,7 @@ __device__ __forceinline__ const void* row_at(const void* first, uint32_t row, u
   return static_cast<const unsigned char*>(first) + static_cast<uint64_t>(row) * row_bytes;
 }
 
-// A number that is read once: it should not push others out of the caches.
+// A number that is read once, and so should not evict others from the caches.
 template <class T>
 __device__ __forceinline__ T load_once(const T* source) {
   return __ldcs(source);

@@ -197,7 +197,7 @@ class LayoutBuild {
 
   template <class Index>
   void run(const Index* row_of, const Index* column_of) {
-    // What no kernel writes: unused segments and splits, and padding, are ones; masks begin as zeros.
+    // Bytes that no kernel writes: unused segments, unused splits and padding are ones; masks start as zeros.
     fill_bytes(buffer_, 0xff, shape_.masks_begin, stream_);
     fill_bytes(buffer_ + shape_.masks_begin, 0, shape_.bytes - shape_.masks_begin, stream_);
     const DeviceLayout layout(shape_, buffer_);

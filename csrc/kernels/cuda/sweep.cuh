@@ -1,4 +1,4 @@
-// How the passes make a sweep.
+// How passes are combined into a sweep.
 //
 //   product            dots over the row order
 //   loss               dots over the row order, then the sum of the losses

@@ -1,4 +1,4 @@
-// One pass over Ω on a GPU: what csrc/ops calls. It only enqueues work on `stream`.
+// One pass over Ω on a GPU: the interface for csrc/ops. It only enqueues work on `stream`.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -1,4 +1,4 @@
-// What the dense-tile path can do (tile_pass.cuh), for those who choose it.
+// The limits of the dense-tile path (tile_pass.cuh), for its callers.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// How the tile passes make a sweep: prepare both sides, a pass for either, the sums of their parts, the loss.
+// How tile passes are combined into a sweep: prepare both sides, one pass for each, sums of their parts, loss.
 #pragma once
 
 #include "tile_pass.cuh"

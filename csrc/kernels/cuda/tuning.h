@@ -1,5 +1,5 @@
-// What only a measurement on a GPU can settle. The compiler's command line may set each
-// (-DDMF_PASS_THREADS=32), so that libraries that differ in one of them are measured side by side.
+// Parameters that can only be tuned by measuring on a GPU. Each can be set on the command line of the compiler
+// (-DDMF_PASS_THREADS=32), so that libraries that differ in one of them can be compared.
 #pragma once
 
 #include <cstdint>

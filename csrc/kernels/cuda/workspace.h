@@ -5,7 +5,7 @@
 
 namespace dmf::cuda {
 
-// Whoever owns the memory: torch's caching allocator inside an operator, plain arrays in the C++ tests.
+// The owner of the memory: torch's caching allocator inside an operator, plain arrays in the C++ tests.
 class Workspace {
  public:
   virtual ~Workspace() = default;

@@ -1,4 +1,4 @@
-// What the operators on the CPU need besides: the layout in its buffer, a loss that is known.
+// Helpers of the operators on the CPU: the layout in its buffer, and losses.
 #pragma once
 
 #include "../../kernels/observed_layout.h"
@@ -10,7 +10,7 @@ inline LayoutView layout_of(const Tensor& layout) {
   check_buffer(layout);
   const LayoutView view = view_layout(layout.const_data_ptr(), layout.numel());
   STD_TORCH_CHECK(view.header != nullptr,
-                  "layout does not hold a layout of observed entries; take it from Observations.layout()");
+                  "layout does not hold a layout of observed entries; get it from Observations.layout()");
   return view;
 }
 

@@ -21,25 +21,25 @@ void check_rows(const int64_t* rows, int64_t row_count, int64_t lines) {
   }
 }
 
-// Of the rows that are asked for: looking at the lists of all would take longer than the columns of a few.
+// Only of the requested rows: checking the lists of all rows would take longer than scoring a few.
 template <class T>
 void check_seen(const TopColumnsProblem<T>& problem, int64_t listed) {
   for (int64_t asked = 0; asked < problem.row_count; ++asked) {
     const int64_t *offset = problem.seen_offsets + problem.rows[asked], first = offset[0], last = offset[1];
     STD_TORCH_CHECK(first >= 0 && first <= last && last <= listed,
-                    "seen_offsets must not fall, and lie from 0 to the length of seen_columns");
+                    "seen_offsets must not decrease and must lie from 0 to the length of seen_columns");
     int64_t before = -1;
     bool rises = true;
     for (int64_t place = first; place < last; ++place) {
       rises &= problem.seen_columns[place] > before;
       before = problem.seen_columns[place];
     }
-    STD_TORCH_CHECK(rises && before < problem.columns, "seen_columns of a row must rise, and lie from 0 to ",
+    STD_TORCH_CHECK(rises && before < problem.columns, "seen_columns of a row must increase and lie from 0 to ",
                     problem.columns - 1);
   }
 }
 
-// Sets what the problem says of the columns that are left out; both tensors come or none.
+// Sets the columns to exclude; both tensors are given or neither.
 template <class T>
 void set_seen(TopColumnsProblem<T>& problem, int64_t rows, const std::optional<Tensor>& offsets,
               const std::optional<Tensor>& columns) {

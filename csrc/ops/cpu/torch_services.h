@@ -1,4 +1,4 @@
-// What torch lends to a run of gradient descent: its threads and its products. No torch header is needed here.
+// Services of torch for native runs: its threads and its matrix products. This header includes none of torch.
 #pragma once
 
 #include <memory>

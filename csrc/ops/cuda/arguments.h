@@ -1,5 +1,4 @@
-// What the operators on a GPU need besides: the stream, memory for the time of a call, the layout in its
-// buffer.
+// Helpers of the operators on a GPU: the stream, memory for the duration of a call, the layout in its buffer.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -15,7 +14,7 @@
 
 namespace dmf::ops {
 
-// Makes `tensor`'s device the current one while it lives, and knows torch's current stream there.
+// Makes the device of `tensor` current during its lifetime, and holds torch's current stream there.
 class OnDevice {
  public:
   explicit OnDevice(const Tensor& tensor) : guard_(tensor.get_device_index()) {
@@ -32,8 +31,8 @@ class OnDevice {
   cudaStream_t stream_ = nullptr;
 };
 
-// Memory of torch's caching allocator: after the first call it costs no call of the driver, and the allocator
-// knows the stream. Freed when the call ends, in the order of the stream.
+// Memory of torch's caching allocator, which after the first call needs no driver call and knows the stream. It
+// is freed in stream order when the call ends.
 class TorchWorkspace final : public cuda::Workspace {
  public:
   explicit TorchWorkspace(const Tensor& like) : like_(like) {}
@@ -68,7 +67,7 @@ inline void check_sizes(int64_t rows, int64_t columns, int64_t nnz) {
                   "matrices on a GPU have at most 2**31 - 1 rows and columns and 2**32 - 1 observed entries");
 }
 
-// The buffer says nothing that the host could read without waiting, but its length must be that of the sizes.
+// The host cannot read the buffer without synchronizing, but its length must match the sizes.
 inline cuda::DeviceLayout layout_of(const Tensor& layout, int64_t rows, int64_t columns, int64_t nnz) {
   check_buffer(layout);
   check_sizes(rows, columns, nnz);

@@ -99,7 +99,7 @@ def test_what_is_too_large_for_a_block_has_an_error_of_its_own(given: dict[str, 
     [
         ({"rows": ROWS + 1}, "inside the matrix"),
         ({"rows": ROWS[1:]}, "columns must be one-dimensional with 4"),
-        ({"total_weight": 0.0}, "weights must have a sum above 0"),
+        ({"total_weight": 0.0}, "weights must sum to more than 0"),
     ],
 )
 def test_what_is_wrong_is_not_called_too_large(given: dict[str, Any], reason: str) -> None:
@@ -110,9 +110,9 @@ def test_what_is_wrong_is_not_called_too_large(given: dict[str, Any], reason: st
 
 def test_there_are_places_only_for_what_there_is() -> None:
     run = make(rule=_native.Rule(_native.RuleKind.gradient_descent, lr=0.1))
-    with pytest.raises(ValueError, match="no such moment"):
+    with pytest.raises(ValueError, match="does not keep this moment"):
         run.place(Part.first_moment, 0)
-    with pytest.raises(ValueError, match="no such factor"):
+    with pytest.raises(ValueError, match="factor is out of range"):
         run.place(Part.parameter, 3)
 
 

@@ -44,30 +44,30 @@ def descent(**arguments: object) -> Descent32:
         (lambda: ObservedEntries32(layout()[:-8].copy(), floats(3), None), "layout must hold a layout"),
         (lambda: ObservedEntries32(layout(), floats(4), None), "values must be one-dimensional with 3"),
         (lambda: ObservedEntries32(layout(), floats(3), floats(2)), "weights must be one-dimensional with 3"),
-        (lambda: ObservedEntries32(layout(), floats(3), 0 * floats(3)), "must have a sum above 0"),
+        (lambda: ObservedEntries32(layout(), floats(3), 0 * floats(3)), "must sum to more than 0"),
         (lambda: descent(train=[None]), "train must be a list of ObservedEntries, got None in it"),
         (lambda: descent(train=[]), "at least one block, got none"),
         (
             lambda: descent(train=[train(), train(4)]),
-            "must be of a matrix of the same shape",
+            "must have matrices of the same shape",
         ),
-        (lambda: descent(train=[train()] * 2), "a must have the rows of W"),
-        (lambda: descent(program=program(a=(5, 2))), "a must have the rows of W"),
+        (lambda: descent(train=[train()] * 2), "a must have as many rows as W"),
+        (lambda: descent(program=program(a=(5, 2))), "a must have as many rows as W"),
         (lambda: descent(program=program(b=(4, 3))), "b_transposed must have"),
         (lambda: descent(program=program(b=(3, 2), end=0), train=[train(3, 3)]), "must be used once"),
         (lambda: descent(program=program(a=(3, 1 << 61))), "must fit the memory of this machine"),
         (lambda: descent(threads=0), "threads must be from 1 to 4096, got 0"),
         (lambda: descent(loss_scale=float("nan")), "loss_scale and mean must be finite"),
         (lambda: descent(rule=Rule(RuleKind.adam, lr=-1.0)), "lr must be at least 0"),
-        (lambda: descent(rule=Rule(RuleKind.adam, lr=1.0, beta1=1.0)), "must be from 0 to below 1"),
+        (lambda: descent(rule=Rule(RuleKind.adam, lr=1.0, beta1=1.0)), "must be at least 0 and below 1"),
         (lambda: descent(scales=[floats(3)]), "one for each of 2 parameters, got 1"),
         (lambda: descent(scales=[floats(4), None]), "scales of a parameter must be one-dimensional with 3"),
         (lambda: descent(scales=[0 * floats(3), None]), "scales must be above 0"),
-        (lambda: descent(rule=Rule(RuleKind.adam, lr=1.0), scales=[floats(3), None]), "Adam takes no scales"),
+        (lambda: descent(rule=Rule(RuleKind.adam, lr=1.0), scales=[floats(3), None]), "Adam does not support scales"),
         (lambda: descent().read(Part.parameter, 2), "parameter must be below 2, got 2"),
         (lambda: descent().read(Part.parameter, -1), "parameter must be below 2, got -1"),
-        (lambda: descent().read(Part.first_moment, 0), "the rule keeps no such moment"),
-        (lambda: descent().read(Part.kept, 0), "nothing is kept yet"),
+        (lambda: descent().read(Part.first_moment, 0), "the rule does not keep this moment"),
+        (lambda: descent().read(Part.kept, 0), "nothing has been kept"),
         (lambda: descent().write(Part.parameter, 0, floats(2, 3)), "must have the shape of the parameter"),
         (lambda: descent(biases=True).write(Part.parameter, 2, floats(3, 1)), "must have the shape"),
         (lambda: descent().mean_squared_error([train(3, 5)]), "of a matrix of the shape of train's"),
@@ -199,5 +199,5 @@ def test_blocks_may_have_no_entries_but_not_all_of_them() -> None:
     run = descent(program=program(a=(6, 2)), train=[nothing, block([1.0, 2.0, 3.0])])
     assert run.run(3, -1.0, -1.0, 60.0) == _native.Outcome.reached
     for call in (lambda: descent(train=[nothing]), lambda: descent().mean_squared_error([nothing])):
-        with pytest.raises(ValueError, match="must have a sum above 0"):
+        with pytest.raises(ValueError, match="must sum to more than 0"):
             call()
