@@ -111,7 +111,7 @@ def test_the_start_decides_only_where_both_orders_hold_at_one_number() -> None:
 
     assert verdicts(decided)[2] is False
     assert "its error is larger at 30 entries" in decided[2].evidence
-    assert "less at 50 entries" in decided[2].evidence
+    assert "smaller at 50 entries" in decided[2].evidence
     assert "both at no number of entries" in decided[2].evidence
 
 
