@@ -123,11 +123,11 @@ EMPTY = Observations([], [], [], TRAIN.shape, dtype=torch.float64)
         ),
         ({"callbacks": ["print"]}, TypeError, r"`callbacks` must be a list of functions, got \['print'\]"),
         ({"scheduler": "cosine"}, TypeError, "`scheduler` must be .*, or a function .*, got str"),
-        ({"resume": True}, ValueError, "`checkpoint` must be a folder where `resume` is given, got None"),
+        ({"resume": True}, ValueError, "`checkpoint` must be a folder if `resume` is given, got None"),
         (
             {"options": FitOptions(checkpoint_every=3)},
             ValueError,
-            "`checkpoint` must be a folder where `checkpoint_every` is given, got None",
+            "`checkpoint` must be a folder if `checkpoint_every` is given, got None",
         ),
     ],
 )

@@ -31,7 +31,7 @@ def test_factors_that_a_decay_keeps_at_zero_are_reported(
     # At depth 2 zero is stable where the decay is stronger than the gradient, from depth 3 on with any decay.
     decay = 5.0 if depth == 2 else 0.5
     optimizer = partial(torch.optim.SGD, lr=1e-2, weight_decay=decay)
-    with pytest.warns(UserWarning, match="has not left its start in 200 steps"):
+    with pytest.warns(UserWarning, match="has not left its start after 200 steps"):
         result = fit(model, ratings(), optimizer, FitOptions(steps=200, engine=engine))
     assert not result.left_start
 

@@ -86,7 +86,7 @@ def test_numbers_of_numpy_are_those_of_python(tmp_path: Path) -> None:
     [
         ({"seed": None}, "the label `seed` must be a number or a string, got None"),
         ({"seed": [1]}, r"the label `seed` must be a number or a string, got \[1\]"),
-        ({3: 1}, "`labels` must have strings as names, got 3"),
+        ({3: 1}, "the names of `labels` must be strings, got 3"),
     ],
 )
 def test_what_is_no_label_is_named(labels: dict[Any, Any], words: str) -> None:
@@ -137,7 +137,7 @@ def test_a_label_may_repeat_an_option_of_the_optimizer_and_nothing_else_of_that_
 )
 def test_labels_that_cannot_stand_in_one_column_are_refused(values: tuple[Any, Any], words: str) -> None:
     given = [trial({"kind": value, "place": place}) for place, value in enumerate(values)]
-    with pytest.raises(ValueError, match=f"the label `kind` must be of one kind in all trials, .* {words}"):
+    with pytest.raises(ValueError, match=f"the label `kind` must have one type in all trials, .* {words}"):
         fit_many(given)
 
 
@@ -162,7 +162,8 @@ def test_what_is_no_trial_is_named() -> None:
 def test_an_optimizer_that_is_bound_to_parameters_is_refused() -> None:
     bound = torch.optim.SGD([torch.eye(3, requires_grad=True)], lr=0.1)
     with pytest.raises(
-        TypeError, match=r"`optimizer` must make .*functools.partial\(SGD, .*, got one that is bound"
+        TypeError,
+        match=r"`optimizer` must be a callable that makes .*functools.partial\(SGD, .*, got one that is bound",
     ):
         trial({}, optimizer=bound)
 
