@@ -78,8 +78,11 @@ class DecayUnit:
         reference, the decay pulls equally at all depths; below, it pulls harder the deeper the chain.
 
         Args:
-            singular_values: ``(k,)`` of the product, in descending order.
             directions: of the gradient, to which the noise belongs.
+            singular_values: ``(k,)`` of the product, in descending order.
+
+        Raises:
+            IndexError: there are no singular values.
 
         """
         place = min(LEADING // 2, len(singular_values)) - 1

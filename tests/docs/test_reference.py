@@ -16,12 +16,10 @@ from tests.killing import ROOT
 pytest.importorskip("sphinx", reason="Sphinx is not installed: pip install dmf-fast[docs]")
 
 
-@pytest.fixture(scope="module")
-def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The names of Python that the reference explains, built without a warning."""
+def names_in(built: Path) -> set[str]:
+    """Build the reference, without a warning, and return the names of Python that it explains."""
     from sphinx.util.inventory import InventoryFile
 
-    built: Path = tmp_path_factory.mktemp("reference")
     options = ["--fail-on-warning", "--keep-going", "--quiet", "-c", ROOT / "docs", "-d", built / "trees"]
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", *options, ROOT / "docs" / "reference", built],
@@ -35,16 +33,14 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return {name for kind, entries in found.data.items() if kind.startswith("py:") for name in entries}
 
 
-def test_every_public_object_is_there_under_one_of_its_names(names: set[str]) -> None:
+def test_every_public_object_is_there_under_one_of_its_names_and_every_option(tmp_path: Path) -> None:
+    names = names_in(tmp_path)
+
     aliases: dict[int, list[str]] = {}
     for one in objects():
         aliases.setdefault(id(one.value), []).append(one.name)
     assert [own for own in aliases.values() if not names.intersection(own)] == []
-
-
-def test_every_option_is_there(names: set[str]) -> None:
-    groups = [one for one in objects() if inspect.isclass(one.value) and issubclass(one.value, Options)]
-    options = {f"{one.name}.{field}" for one in groups for field in one.value._fields}
-    shown = {name.rpartition(".")[0] for name in names}
-    assert groups
-    assert {name for name in options if name.rpartition(".")[0] in shown} <= names
+    groups = {one.name: one.value for one in objects() if one.name in names and inspect.isclass(one.value)}
+    options = {name: value._fields for name, value in groups.items() if issubclass(value, Options)}
+    assert options
+    assert {f"{name}.{field}" for name, fields in options.items() for field in fields} <= names
