@@ -58,7 +58,7 @@ def test_wrong_arguments_of_raw_operators_are_refused_before_memory_is_touched()
         OPS.observed_product_forward(a, b_transposed.T.contiguous().T, layout.buffer, nnz)
     with pytest.raises(RuntimeError, match="the same number of columns"):
         OPS.observed_product_forward(a[:, :3].contiguous(), b_transposed, layout.buffer, nnz)
-    with pytest.raises(RuntimeError, match="one dtype"):
+    with pytest.raises(RuntimeError, match="the same dtype"):
         OPS.observed_product_forward(a.double(), b_transposed, layout.buffer, nnz)
     with pytest.raises(RuntimeError, match="values must be one-dimensional"):
         OPS.completion_loss_forward(a, b_transposed, layout.buffer, layout.values[1:], None, 1.0)
