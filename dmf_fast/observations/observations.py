@@ -330,8 +330,8 @@ class Observations:
                 for the device.
 
         """
-        # torch.compile cannot trace a lock. It traces a call more than once and expects equal graphs, so nothing
-        # here may depend on whether the layout existed before.
+        # torch.compile cannot trace a lock. It traces a call more than once and expects equal graphs, so
+        # nothing here may depend on whether the layout existed before.
         self._build_layout()
         assert self._layout is not None
         return self._layout
