@@ -17,7 +17,7 @@ auto sum_in_tree(int64_t begin, int64_t end, const OfBlock& of_block) {
   return sum;
 }
 
-// The same for sums in memory, with one set of arrays per level, tree_levels(end - begin) levels in all:
+// The same for sums in memory, with one set of arrays for each of the tree_levels(end - begin) levels:
 // set(block, level) writes the sums of a block to the arrays of a level, add(level) adds those of the next
 // level to them. The total goes to `level`.
 template <class Set, class Add>

@@ -52,8 +52,8 @@ class BundleWriter {
     int64_t start, count;  // entries that are not written yet
   };
 
-  // The largest groups of so many lines alternate: with fewer, a group would wait for the sums of the previous
-  // one; with more, the lines would need more of the L1 cache.
+  // The largest groups of this many lines alternate. With fewer, a group would wait for the sums of the
+  // previous one; with more, the lines would need more of the L1 cache.
   static constexpr int interleaved_lines = 8;
 
   void write_bundle(Line* first, Line* last) {
@@ -68,7 +68,7 @@ class BundleWriter {
     *bundle_++ = bundle;
   }
 
-  // One group of every line that has as many entries left.
+  // One group of every line that has enough entries left.
   uint16_t write_groups(Line* first, Line* last, int size) {
     uint16_t written = 0;
     for (Line* line = first; line < last; ++line) {

@@ -18,7 +18,7 @@ class Blas {
  public:
   virtual ~Blas() = default;
 
-  // result = left · right; `result` is not transposed. Only columns of the matrix are written, nothing behind
+  // result = left · right; `result` is not transposed. Only columns of the matrix are written, nothing past
   // them.
   virtual void multiply(Dtype dtype, const BlasOperand& left, const BlasOperand& right,
                         const BlasOperand& result) = 0;

@@ -7,9 +7,9 @@
 namespace dmf {
 namespace {
 
-// Up to so many bytes of its three matrices a product is made by the kernels here, in one thread.
+// If its three matrices have at most this many bytes, a product is computed by the kernels here, in one thread.
 constexpr int64_t small_product_bytes = 1 << 18;
-// A block of a product takes about so many flops, which hide what a call of a library costs, or more.
+// A block of a product takes at least about this many flops, which hide the overhead of a library call.
 constexpr int64_t block_flops = 1 << 23;
 
 template <class T>
@@ -22,8 +22,8 @@ BlasOperand operand(const DenseMatrix<T>& matrix, bool transposed = false) {
   return {matrix.data, matrix.rows, matrix.columns, matrix.stride, transposed};
 }
 
-// The blocks of a result that are made one by one: of sizes alone, never of the number of threads. Thin blocks
-// would cost more: a library packs its rows of the left and its columns of the right matrix anew for each.
+// The blocks of a result depend on sizes only, never on the number of threads. Thin blocks would cost more: a
+// library packs rows of the left and columns of the right matrix again for each.
 struct Grid {
   int64_t row_blocks, column_blocks;
 
@@ -36,7 +36,7 @@ struct Grid {
   }
 };
 
-// `count` columns from `first` on.
+// `count` columns, starting at `first`.
 template <class T>
 DenseMatrix<T> columns_of(const DenseMatrix<T>& matrix, int64_t first, int64_t count) {
   return {matrix.data + first, matrix.rows, count, matrix.stride};

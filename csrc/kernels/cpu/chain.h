@@ -27,7 +27,7 @@ class Chain {
   Chain(const DescentProgram& program, Blas& blas, Parallel& parallel, int64_t blocks = 1);
 
   const DenseMatrix<T>& value(int matrix) const { return values_[matrix]; }
-  // On all levels the same, but for the sums over rows.
+  // The same on all levels, except for the sums over rows.
   const DenseMatrix<T>& gradient(int matrix, int level = 0) const { return gradients_[level][matrix]; }
 
   // The matrices whose gradients are set as sums over rows: Bᵀ and right operands of products with the rows of
@@ -36,7 +36,7 @@ class Chain {
 
   // From the factors to all products.
   void forward();
-  // From the gradient of a block of A (or W) to those of what it is made of; sums over its rows come to
+  // From the gradient of a block of A (or W) to those of its operands; sums over its rows are written to
   // `level`.
   void backward_rows(int64_t block, int level);
   // From the sums over all rows to the gradients of all other factors.

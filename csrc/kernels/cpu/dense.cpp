@@ -15,7 +15,7 @@ void clear(Number* dense, const LayoutView& layout, Parallel& parallel) {
   });
 }
 
-// Calls body(tile) for every tile, tiles spread over the threads, as long as they stay inside the matrix.
+// Calls body(tile) for every tile, spread over the threads, as long as tiles stay inside the matrix.
 template <bool with_positions, class Body>
 void for_tiles(const LayoutView& layout, Parallel& parallel, const Body& body) {
   const Region region = matrix_region(layout);

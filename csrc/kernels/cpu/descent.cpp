@@ -114,7 +114,7 @@ void Descent<T>::add_biases(const DescentOptions& options, const std::vector<Row
   sides_.column_bias = bias_memory_[1].data();
 }
 
-// For one block of rows; sums over its rows go to a level of the tree.
+// For one block of rows; sums over its rows are written to a level of the tree.
 template <class T>
 Sides<T> Descent<T>::sides_of(int64_t block, int level) const {
   Sides<T> sides = sides_;
@@ -146,8 +146,8 @@ Outcome Descent<T>::run(int64_t until, const StopRules& stop, double most_second
   }
 }
 
-// Products, loss and gradients of the present parameters; false where the next step cannot be finite. All ranks
-// find the same, also of the time, which is over where it is over for any of them.
+// Products, loss and gradients at the current parameters; false if the next step cannot be finite. All ranks
+// return the same; time is up for all of them once it is up for any of them.
 template <class T>
 bool Descent<T>::evaluate(double deadline) {
   while (!evaluated_) {
@@ -162,7 +162,7 @@ bool Descent<T>::evaluate(double deadline) {
   return std::isfinite(loss_sum_) && rule_->is_finite();
 }
 
-// The loss of the rows that are here. Sums of gradients come to the first level.
+// The loss of the rows of this rank. Sums of gradients are written to the first level.
 template <class T>
 double Descent<T>::evaluate_rows() {
   std::array<double, 64> losses;  // of each level

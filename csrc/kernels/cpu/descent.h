@@ -6,8 +6,8 @@
 // kernels here; a step of a 100 × 100 problem of depth 3 then works on 0.4 MB, which stay in L2.
 //
 // Several processes may share the rows (ranks.h): each has a run of its own rows, and identical copies of all
-// parameters without rows. All sums over rows are taken over all ranks: gradients of such parameters, the loss
-// and norms. All ranks call the same methods in the same order, and reach the same step with the same outcome.
+// parameters without rows. All sums over rows include all ranks: gradients of such parameters, the loss and
+// norms. All ranks call the same methods in the same order, and reach the same step with the same outcome.
 //
 // The rows of a rank may be divided into blocks of equal size. The pass over Ω and the products of a block do
 // not depend on the number of blocks of a rank, and sums over blocks are computed in a fixed tree
@@ -40,39 +40,40 @@ template <class T>
 class Descent {
  public:
   // Minimizes loss_scale · Σ w (prediction − value)². Parameters are the factors, then, with biases, those of
-  // the rows and those of the columns; they are zero until they are written. `train`: of each block of rows,
-  // matrices of one shape; throws std::invalid_argument unless their weights have a sum above 0 over all ranks.
-  // `rows`: of every parameter. What `train` points to, `blas`, `parallel` and `ranks` must outlive the run.
+  // the rows and those of the columns; they are zero until they are written. `train` has one element per block
+  // of rows, all of one shape; throws std::invalid_argument unless the sum of all weights, over all ranks, is
+  // above 0. `rows` has one element per parameter. What `train` points to, `blas`, `parallel` and `ranks` must
+  // outlive the run.
   Descent(const DescentProgram& program, const std::vector<ObservedEntries<T>>& train,
           const DescentOptions& options, const std::vector<RowFacts<T>>& rows, Blas& blas, Parallel& parallel,
           Ranks* ranks = nullptr);
 
-  // Makes steps until `until` of them are made in all, a stop rule holds, the loss is not finite, or
-  // `most_seconds` are over on any rank, but one step in any case. Afterwards loss() is that of the present
+  // Makes at least one step, and stops when the run has made `until` steps in total, a stop rule holds, the
+  // loss is not finite, or `most_seconds` have passed on any rank. Afterwards loss() is that of the current
   // parameters.
   Outcome run(int64_t until, const StopRules& stop, double most_seconds);
 
   double loss() const { return loss_sum_ / total_weight_; }  // the weighted mean
-  // Of all parameters together, before they are clipped and decayed, at the state whose loss is known.
+  // Over all parameters, before clipping and weight decay, at the state whose loss is known.
   double gradient_norm() const;
-  // Weighted mean over `entries`, of matrices of the shapes of `train`, for the present parameters. Throws
-  // std::invalid_argument unless their weights have a sum above 0 over all ranks.
+  // Weighted mean over `entries`, which have the shapes of `train`, at the current parameters. Throws
+  // std::invalid_argument unless the sum of their weights, over all ranks, is above 0.
   double mean_squared_error(const std::vector<ObservedEntries<T>>& entries);
 
-  // Copies the present parameters to Part::kept.
+  // Copies the current parameters to Part::kept.
   void keep() { parameters_.keep(); }
 
   int parameters() const { return parameters_.count(); }
   bool has(Part part, int parameter) const { return parameters_.part(part, parameter).data != nullptr; }
   bool is_bias(int parameter) const { return parameter >= factors_; }
   Matrix shape(int parameter) const;  // of a bias: one column
-  // As the program keeps a factor: on the right of the split W_jᵀ. Row-major, without gaps; for parts that are
-  // there.
+  // A factor as the program stores it: W_jᵀ to the right of the split. Row-major, without gaps; only for parts
+  // that exist.
   void read(Part part, int parameter, T* numbers) const;
   void write(Part part, int parameter, const T* numbers);
 
   int64_t step() const { return step_; }
-  // What the rule keeps from step to step besides moments.
+  // The state of the rule other than moments.
   std::vector<double> scalars() const { return rule_->scalars(); }
   void go_on_from(int64_t step, const std::vector<double>& scalars);
 
@@ -102,7 +103,7 @@ class Descent {
   Parallel& parallel_;
   Ranks* const ranks_;
   Chain<T> chain_;
-  // Of rows and columns: biases, zero where a mean stands without them; the gradients of those of rows.
+  // Biases of rows and columns, zero if there is a mean but no biases; gradients of the row biases.
   AlignedNumbers<T> bias_memory_[2], row_bias_gradient_memory_;
   std::vector<Level> levels_;
   Sides<T> sides_;                                        // of all blocks
@@ -110,7 +111,7 @@ class Descent {
   Parameters<T> parameters_;
   std::unique_ptr<UpdateRule<T>> rule_;
   int64_t step_ = 0;
-  bool evaluated_ = false;  // products, loss and gradients are those of the present parameters
+  bool evaluated_ = false;  // products, loss and gradients are those of the current parameters
   double total_weight_ = 0, loss_sum_ = 0;
   bool time_is_over_ = false;  // on any rank, when the loss was computed
   TwoSums shared_{};           // what ranks add up

@@ -8,8 +8,8 @@
 
 namespace dmf {
 
-// body(entry, row, column, residual) → the entry's part of a sum. Tiles are added up by themselves and then in
-// order, so that the sum does not depend on the number of threads.
+// body(entry, row, column, residual) → the entry's part of a sum. Each tile is summed separately and tiles are
+// added in order, so that the sum does not depend on the number of threads.
 template <class T, class Body>
 double sum_at_formed(const ObservedEntries<T>& entries, const Sides<T>& sides, Parallel& parallel,
                      const Body& body) {

@@ -1,5 +1,5 @@
 // The row phase of loss and gradients for an h of a few vectors: the slices of Bᵀ that the dot products of a
-// group read stay in registers until dA has had them.
+// group read stay in registers until they are added to dA.
 #pragma once
 
 #include "groups.h"
@@ -38,7 +38,7 @@ class FusedRows {
 
  private:
   static constexpr int64_t h = P * V::width;
-  // Entries whose slices fit the registers beside A[i] and dA[i].
+  // Entries whose slices fit in the registers together with A[i] and dA[i].
   static constexpr int at_once = P <= max_fused_vectors / 2 ? 4 : 2;
 
   DMF_INLINE explicit FusedRows(const TileView<Storage>& tile)

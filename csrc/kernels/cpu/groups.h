@@ -1,5 +1,5 @@
-// What the phases do with the groups of a tile: dot products of one slice with a few others, and sums of a few
-// slices. A slice is a row of A or Bᵀ: h numbers, of which P vectors are known at compile time, or P = 0 for
+// What the phases compute for the groups of a tile: dot products of one slice with a few others, and sums of a
+// few slices. A slice is a row of A or Bᵀ: h numbers, or P vectors. P is known at compile time; 0 stands for
 // any number.
 #pragma once
 
@@ -42,7 +42,7 @@ class Slices {
   // dots[e] = a · row[e].
   template <int E>
   DMF_INLINE void dots(const Storage* a, const Storage* const (&row)[E], T* dots) const {
-    // Two sums an entry: one would wait for its own multiply-add.
+    // Two sums per entry: a single one would wait for its own multiply-add.
     Register sum[E][2];
     for (int e = 0; e < E; ++e) sum[e][0] = sum[e][1] = V::zero();
     int64_t v = 0;

@@ -18,7 +18,7 @@ struct Lanes {
   typedef T type __attribute__((vector_size(count * sizeof(T))));
   typedef double Doubles __attribute__((vector_size(count * sizeof(double))));
 
-  // The first E numbers from p on, padded with zeros. Nothing beyond them is read.
+  // The first E numbers at p, padded with zeros. Nothing past them is read.
   template <int E, class Storage>
   static DMF_INLINE type load(const Storage* p) {
     type x{};

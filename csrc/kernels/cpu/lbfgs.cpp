@@ -8,10 +8,10 @@
 namespace dmf {
 namespace {
 
-// The factors are the first parameters; their columns belong together.
+// The factors are the first parameters; their columns correspond.
 constexpr int factors = 2;
-constexpr int most_trials = 8;                   // of one direction; the last one is taken as it is
-constexpr double armijo = 1e-4;                  // of what the slope promises
+constexpr int most_trials = 8;                   // per direction; the last one is always accepted
+constexpr double armijo = 1e-4;                  // fraction of the decrease that the slope predicts
 constexpr double first_length = 0.5;             // of a direction without a step to learn from
 constexpr double shortest = 0.1, longest = 0.5;  // of the step before, when it is shortened
 constexpr double least_curvature = 1e-4;         // along a step to learn from, of that of the preconditioner
@@ -89,7 +89,7 @@ bool PreconditionedLbfgs<T>::retracts(const Parameters<T>& parameters, double lo
     trials_ = 0;
     return false;
   }
-  // The least point of the parabola through both objectives and the slope.
+  // The minimum of the parabola through both objectives and the slope.
   const double least = -slope_ * size_ / (2 * (reached - objective_ - slope_ * size_));
   const double ratio = std::isfinite(least) ? std::clamp(least, shortest, longest) : shortest;
   const StepKernels<T>& kernels = active_step_kernels<T>();

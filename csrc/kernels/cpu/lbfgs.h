@@ -5,16 +5,16 @@
 //
 //   φ'(t) = weight_decay · decay_rate^max(0, step − decay_after) · (1 + t / knee)^(−concavity)
 //
-// With a concavity of 0 that is the usual L2 decay.
+// With a concavity of 0 this is the usual L2 decay.
 //
-// The preconditioner is the diagonal of the Gauss-Newton matrix. With c_i the curvature of row i of a side
-// (ParameterRows) that of the number (i, k) is c_i · Σ_j c_j θ_jk² + φ'(t_k), the sum being over the rows of
+// The preconditioner is the diagonal of the Gauss-Newton matrix. If c_i is the curvature of row i of a side
+// (ParameterRows), that of the number (i, k) is c_i · Σ_j c_j θ_jk² + φ'(t_k), where j runs over the rows of
 // the other side; that of a bias is c_i + bias_weight_decay. The sum over the entries of row i is approximated
 // by a scaled sum over all rows, which is exact if the columns of entries do not depend on their row.
 //
 // The first trial of a step has length 1, or ½ if there is no previous step. Backtracking with quadratic
-// interpolation shortens it until the objective has decreased enough (Armijo rule), so that a step of the run
-// may evaluate loss and gradients several times. docs/theory.md derives all of it;
+// interpolation shortens it until the objective has decreased enough (Armijo rule), so a step of the run may
+// evaluate loss and gradients several times. docs/theory.md derives all of this;
 // dmf_fast/optim/preconditioned_lbfgs.py is the same rule in Python.
 #pragma once
 
@@ -33,12 +33,12 @@ class PreconditionedLbfgs final : public UpdateRule<T> {
 
   bool retracts(const Parameters<T>& parameters, double loss) override;
 
-  // 1 after the first step, and t_k of where the last step began.
+  // 1 after the first step, and t_k at the point where the last step began.
   std::vector<double> scalars() const override;
   void set_scalars(const std::vector<double>& scalars) override;
 
  private:
-  // Of the columns of every parameter, over the rows of all ranks: Σ θ² and Σ curvature · θ².
+  // Σ θ² and Σ curvature · θ² for the columns of every parameter, over the rows of all ranks.
   struct Totals {
     std::vector<std::vector<double>> squares, curvatures;
   };
@@ -54,10 +54,10 @@ class PreconditionedLbfgs final : public UpdateRule<T> {
   const Rule rule_;
   bool has_step_ = false;      // there is a last step to learn from
   std::vector<double> sizes_;  // t_k of where it began
-  // Of the search along the present direction; between two steps there is none.
+  // Of the line search along the current direction; between two steps there is none.
   int trials_ = 0;
   double rate_ = 1, objective_ = 0, slope_ = 0, size_ = 0;
-  // Of all parameters, one after the other; begins_ says where.
+  // Of all parameters, concatenated; they start at begins_.
   std::vector<int64_t> begins_;
   std::vector<T> decay_, decay_before_, curvature_;
 };

@@ -28,7 +28,7 @@ class LinePass final : public ObservedPass<T> {
         sides_(sides) {
     sort(entries);
     if (sides.learns_biases()) column_ = lines_.column;
-    // From now on by where their rows begin.
+    // From here on as offsets of rows.
     for (int32_t& column : lines_.column) column *= static_cast<int32_t>(sides.b_transposed.stride);
     for (int32_t& row : lines_.row) row *= static_cast<int32_t>(sides.a.stride);
   }
@@ -55,7 +55,7 @@ class LinePass final : public ObservedPass<T> {
  private:
   static constexpr int64_t most_bytes = 1 << 20, most_flops = 1 << 23;
 
-  // By rows and columns, so that sums do not depend on the order in which the entries were given.
+  // Sorted by rows and columns, so that sums do not depend on the caller's order of the entries.
   void sort(const ObservedEntries<T>& entries) {
     struct Entry {
       int64_t row, column, place;

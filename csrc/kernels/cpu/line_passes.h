@@ -1,8 +1,8 @@
 // The passes over the lines of Ω: dot products, residuals, sums of rows.
 //
-// An entry costs 6h flops and reads 3h numbers: of Bᵀ for its dot product and for dA, of A for dBᵀ. The numbers
-// come from L1 or L2, the sums stay in registers from the first entry of a line to the last. The pattern of a
-// run repeats in every step, so branch predictors learn the lengths of its lines.
+// An entry costs 6h flops and reads 3h numbers: Bᵀ for its dot product and for dA, A for dBᵀ. The numbers come
+// from L1 or L2; the sums stay in registers from the first entry of a line to the last. The pattern is the same
+// in every step, so branch predictors learn the lengths of its lines.
 #pragma once
 
 #include "lanes.h"

@@ -15,7 +15,7 @@ Operands operands_of(const ObservedEntries<T>& entries, const Sides<T>& sides) {
   Operands operands;
   operands.a = sides.a.data;
   operands.b_transposed = sides.b_transposed.data;
-  operands.h = sides.a.stride;  // the zeros behind the last column change nothing and spare padded copies
+  operands.h = sides.a.stride;  // the zeros past the last column change nothing and spare padded copies
   operands.values = entries.values;
   operands.weights = entries.weights;
   operands.row_bias = sides.row_bias;

@@ -10,8 +10,8 @@
 
 namespace dmf {
 
-// The observed entries: a layout that passed entries_are_inside(), and values and weights in its order. A view:
-// nothing is owned.
+// The observed entries: a layout that passed entries_are_inside(), and values and weights in its order. A
+// non-owning view.
 template <class T>
 struct ObservedEntries {
   LayoutView layout{};
@@ -25,12 +25,12 @@ template <class T>
 ObservedEntries<T> observed_entries(const LayoutView& layout, const T* values, const T* weights);
 
 // The operands of a prediction, A[i]·Bᵀ[j] + row_bias[i] + column_bias[j] + mean, and their gradients. If W is
-// formed, it takes the place of A, and there is no Bᵀ.
+// formed, it replaces A, and there is no Bᵀ.
 template <class T>
 struct Sides {
   DenseMatrix<T> a, b_transposed;
   DenseMatrix<T> gradient_a, gradient_b_transposed;
-  // (m,) and (n,): both or neither, and no mean without them. They have gradients where they are learned.
+  // (m,) and (n,): both or neither, and no mean without them. They have gradients if they are learned.
   T *row_bias = nullptr, *column_bias = nullptr;
   T *gradient_row_bias = nullptr, *gradient_column_bias = nullptr;
   double mean = 0;
@@ -50,8 +50,8 @@ class ObservedPass {
 };
 
 // Chosen by sizes alone: by lines (line_pass.h), by tiles (sweep.h), or over a W that is formed. The gradient
-// of W must be zero at first, since only what is observed is written. What `entries` points to and `parallel`
-// must live as long as the pass.
+// of W must be zero initially, since only observed entries are written. What `entries` points to and `parallel`
+// must outlive the pass.
 template <class T>
 std::unique_ptr<ObservedPass<T>> make_observed_pass(const ObservedEntries<T>& entries, double scale,
                                                     const Sides<T>& sides, Parallel& parallel);

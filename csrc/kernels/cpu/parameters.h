@@ -18,14 +18,14 @@
 
 namespace dmf {
 
-// Which numbers of a parameter are read or written: itself, a moment that the rule keeps (Rule::moments), or
-// what was kept aside.
+// Which array of a parameter is read or written: the parameter itself, a moment of the rule (Rule::moments), or
+// the kept copy.
 enum class Part : int { parameter = 0, first_moment = 1, second_moment = 2, kept = 3 };
 constexpr int part_count = 4;
 
-constexpr int64_t most_serial_numbers = 1 << 16;  // up to which waking threads costs more than they save
+constexpr int64_t most_serial_numbers = 1 << 16;  // below this, waking threads costs more than they save
 
-// One number a row, or null for ones.
+// One number per row, or null for ones.
 template <class T>
 struct RowFacts {
   const T* scale = nullptr;      // ParameterRows
@@ -35,17 +35,17 @@ struct RowFacts {
 // Parameters are processed in slices of a fixed size, which are distributed over the threads and whose sums are
 // added in order, so that nothing depends on the number of threads.
 //
-// Parameters with the rows of W, the last factor and the biases of rows, may come in blocks of rows, which
-// ranks share. Slices then begin anew at each block, and sums are added up by blocks (block_tree.h), by ranks,
-// and with those of parameters that all ranks have.
+// Parameters with the rows of W, which are the last factor and the row biases, may come in blocks of rows,
+// which ranks share. Each block then starts a new slice, and sums are added up over blocks (block_tree.h), over
+// ranks, and with those of the parameters that all ranks have.
 template <class T>
 class Parameters {
  public:
-  // `parallel` and `ranks` must live as long as the parameters; `ranks`: null where they are all here.
+  // `parallel` and `ranks` must outlive the parameters. `ranks` is null if all rows are here.
   Parameters(Parallel& parallel, int64_t blocks, Ranks* ranks)
       : parallel_(parallel), blocks_(blocks), ranks_(ranks) {}
 
-  // `of_rows`: copied. `with_rows`: the rows are those of W.
+  // `of_rows` is copied. `with_rows`: the rows are those of W.
   void add(const DenseMatrix<T>& value, const DenseMatrix<T>& gradient, const RowFacts<T>& of_rows,
            double weight_decay, int moments, bool with_rows) {
     Parameter parameter{{value}, gradient, {}, {}, {}, static_cast<T>(weight_decay), with_rows, {}};
@@ -70,7 +70,7 @@ class Parameters {
 
   int count() const { return static_cast<int>(parameters_.size()); }
   int64_t slices() const { return static_cast<int64_t>(slices_.size()); }
-  // Without data where there is no such part.
+  // Without data if there is no such part.
   const DenseMatrix<T>& part(Part part, int parameter) const {
     return parameters_[parameter].parts[static_cast<int>(part)];
   }
@@ -100,11 +100,11 @@ class Parameters {
     return add_up(Sum{}, [&](Sum& sum, int64_t slice) { sum += sums[slice]; });
   }
 
-  // The sum over all slices of all ranks, where add(sum, slice) adds a slice's part to a sum that begins as
-  // `zero`. A sum has at most two doubles for each column of every parameter.
+  // The sum over all slices of all ranks; add(sum, slice) adds a slice's part to a sum that starts at `zero`. A
+  // sum has at most two doubles for each column of every parameter.
   template <class Sum, class Add>
   Sum add_up(const Sum& zero, const Add& add) const {
-    const bool together = blocks_ == 1 && ranks_ == nullptr;  // no parameter differs from another
+    const bool together = blocks_ == 1 && ranks_ == nullptr;  // all parameters are summed alike
     const auto add_slices = [&](Sum& sum, const Parameter& parameter, int64_t block) {
       for (int64_t slice = parameter.first_slice[block]; slice < parameter.first_slice[block + 1]; ++slice) {
         add(sum, slice);
@@ -208,7 +208,7 @@ class Parameters {
   Parallel& parallel_;
   const int64_t blocks_;
   Ranks* const ranks_;
-  mutable std::vector<double> shared_;  // what ranks add up, which stays where it is as long as the run
+  mutable std::vector<double> shared_;  // what ranks add up; its address stays the same for the whole run
   std::vector<Parameter> parameters_;
   std::vector<Slice> slices_;
   int64_t numbers_ = 0;

@@ -7,7 +7,7 @@
 namespace dmf {
 namespace DMF_INSTRUCTION_SET {
 
-// Where the entries that come next, in row order, begin in the arrays of a tile.
+// Where the next entries, in row order, begin in the arrays of a tile.
 template <class Storage>
 struct EntryCursor {
   using T = accumulator_t<Storage>;
@@ -28,7 +28,7 @@ struct EntryCursor {
   }
 };
 
-// `biased` is a compile-time constant, since at h = 64 without biases a check in each group would cost 5 %.
+// `biased` is a compile-time constant, since at h = 64 without biases a check in each group would cost 5%.
 template <class Storage, bool biased>
 class Residuals {
  public:
@@ -41,8 +41,9 @@ class Residuals {
         row_bias_(tile.row_bias()),
         column_bias_(tile.column_bias()) {}
 
-  // Takes the next E entries of a row: adds their loss, writes their coefficients 2·scale·w·(dot + biases − b),
-  // and returns where. Zeros behind them are overwritten by the next entries, or lie in the buffer's slack.
+  // Processes the next E entries of a row: adds their loss, writes their coefficients 2·scale·w·(dot + biases −
+  // b) and returns their address. Zeros past them are overwritten by the next entries or lie in the buffer's
+  // slack.
   template <int E>
   DMF_INLINE const T* take(const T* dots, int64_t row, EntryCursor<Storage>& entries) {
     if constexpr (E > L::count) {
@@ -61,7 +62,7 @@ class Residuals {
         coefficient *= weight;
       }
       std::memcpy(entries.coefficient, &coefficient, sizeof coefficient);
-      // Broadcasting a coefficient from memory is a load; from a register it would take the unit that
+      // Broadcasting a coefficient from memory is a load; from a register it would occupy the unit that
       // multiplies.
       const T* coefficients = opaque(entries.coefficient);
       entries.advance(E);
@@ -76,7 +77,7 @@ class Residuals {
   }
 
  private:
-  // Zeros behind the E entries, as in what they are added to.
+  // Zeros past the E entries, as in what they are added to.
   template <int E>
   DMF_INLINE typename L::type biases(T of_row, const uint16_t* column) const {
     typename L::type x{};

@@ -1,4 +1,4 @@
-// The schedule of threads over the parts of the grid.
+// Schedules threads over the parts of the grid.
 #pragma once
 
 #include <atomic>
@@ -9,9 +9,9 @@
 
 namespace dmf {
 
-// Hands out the squares of the grid: row part r meets column part r xor s in step s. A square is ready when
-// its row part and its column part have finished the earlier steps, so every row of dA and every column of
-// dB is summed in the order of the steps, whoever takes the square.
+// Hands out the squares of the grid: row part r meets column part r xor s in step s. A square is ready when its
+// row part and its column part have finished the earlier steps, so every row of dA and every column of dB is
+// summed in the order of the steps, whichever worker takes the square.
 class Schedule {
  public:
   struct Square {

@@ -1,10 +1,10 @@
 // The passes of a step of preconditioned L-BFGS over the rows of a parameter (lbfgs.h).
 //
-// Like all rules, it works on θ = x / scale, whose gradient is scale · g (step_kernels.h).
-// ParameterRows::u holds the last step of θ, v the gradient of the loss, without the decay, where that step
-// began. All passes of a step together read x four times, g, u and v twice, and write x, u and v: 52 bytes a
-// float32 parameter. Numbers are taken a cache line at a time, or one by one where a row has no more. Sums of a
-// row are in T, those over rows in double.
+// Like all rules, L-BFGS works on θ = x / scale, whose gradient is scale · g (step_kernels.h). ParameterRows::u
+// holds the last step of θ, v the gradient of the loss, without the decay, where that step began. All passes of
+// a step together read x four times, g, u and v twice, and write x, u and v: 52 bytes per float32 parameter.
+// Numbers are processed a cache line at a time, or one by one at the end of a row. Sums of a row are in T,
+// those over rows in double.
 #pragma once
 
 #include <cstring>
@@ -103,7 +103,7 @@ class SecantPasses {
     static DMF_INLINE double total(T x) { return static_cast<double>(x); }
   };
 
-  // What is known of the k-th numbers.
+  // What is known about the k-th numbers.
   template <class Reader>
   struct Point {
     using Numbers = typename Reader::type;

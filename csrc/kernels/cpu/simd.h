@@ -2,9 +2,9 @@
 //
 // Vector<T> has `width` lanes of the accumulator type T (float or double). load() reads double, float and
 // float16, and widens them. Slices of bfloat16 are stored in pairs of vectors whose lanes alternate
-// (prepared_operands.h): load_pair() widens both with a shift and a mask, without a shuffle.
-// sums<E>() reduces E vectors at once by transposition, one horizontal sum each: about 3 instructions a
-// vector instead of 8. It may write sums_slack numbers.
+// (prepared_operands.h): load_pair() widens both with a shift and a mask, without a shuffle. sums<E>() computes
+// the horizontal sums of E vectors at once by transposition: about 3 instructions per vector instead of 8. It
+// may write sums_slack numbers.
 #pragma once
 
 #include <cstdint>
@@ -22,20 +22,20 @@ namespace DMF_INSTRUCTION_SET {
 template <class T>
 struct Vector;
 
-// Slices consist of whole units of so many vectors.
+// Slices consist of whole units of this many vectors.
 template <class Storage>
 inline constexpr int slice_vectors = 1;
 template <>
 inline constexpr int slice_vectors<bfloat16> = 2;
 
-// The same pointer, of which the compiler does not know where it came from and what was stored through it.
+// The same pointer, but the compiler does not know where it came from or what was stored through it.
 template <class T>
 DMF_INLINE const T* opaque(const T* p) {
   asm("" : "+r"(p));
   return p;
 }
 
-// Numbers that Vector::sums may write, whatever E is.
+// Numbers that Vector::sums may write, for any E.
 constexpr int sums_slack = 8;
 
 #if defined(__AVX512F__)

@@ -16,7 +16,7 @@ namespace DMF_INSTRUCTION_SET {
 template <class T>
 class SmallProduct {
  public:
-  // The left matrix is given by where its numbers stand: (row, term) at row · row_step + term · term_step.
+  // The number (row, term) of the left matrix is at row · row_step + term · term_step.
   SmallProduct(const T* left, int64_t row_step, int64_t term_step, int64_t terms, const DenseMatrix<T>& right,
                const DenseMatrix<T>& result)
       : left_(left),
@@ -40,7 +40,7 @@ class SmallProduct {
   using Register = typename V::type;
 
   static constexpr int widest_strip = vector_registers == 32 ? 4 : 3;
-  // Rows of a block: as many as leave registers for the terms.
+  // Rows of a block: as many as leave enough registers for the terms.
   template <int P>
   static constexpr int most_rows = (vector_registers - P - 1) / P < 12 ? (vector_registers - P - 1) / P : 12;
 
@@ -48,7 +48,7 @@ class SmallProduct {
   void strip_of(int vectors, int64_t column) const {
     if constexpr (P > 0) {
       if (vectors < P) return strip_of<P - 1>(vectors, column);
-      // Blocks of about equal height: a last one of a single row would take as long as several.
+      // Blocks of about equal height: a last block of a single row would take as long as one of several.
       constexpr int most = most_rows<P>;
       const int64_t blocks = (result_.rows + most - 1) / most;
       for (int64_t block = 0; block < blocks; ++block) {

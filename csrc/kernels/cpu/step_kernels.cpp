@@ -1,7 +1,7 @@
 // The kernels of a step of gradient descent; compiled once per instruction set (DMF_INSTRUCTION_SET).
 //
-// The updates read and write each number once or twice: 8 to 20 bytes read and 4 to 12 written a float32
-// parameter, which is all that they cost.
+// The updates read and write each number once or twice: per float32 parameter 8 to 20 bytes are read and 4 to
+// 12 written, and this traffic is the whole cost.
 #include "step_kernels.h"
 
 #include "lanes.h"
@@ -24,7 +24,7 @@ void multiply_transposed(const DenseMatrix<T>& left, const DenseMatrix<T>& right
   SmallProduct<T>(left.data, 1, left.stride, left.rows, right, result).run();
 }
 
-// By squares of 4 × 4 numbers. Zeros are written behind the last column.
+// By squares of 4 × 4 numbers. Zeros are written past the last column.
 template <class T>
 void transpose(const DenseMatrix<T>& source, const DenseMatrix<T>& result) {
   using L = Lanes<T>;
@@ -61,7 +61,7 @@ struct One {
   static DMF_INLINE void store(T* p, T x) { *p = x; }
 };
 
-// Of the numbers from the k-th on, Four or One: their scales and what 1 / scale is.
+// The scales of the numbers starting at the k-th, Four or One, and 1 / scale.
 template <class T>
 struct NoScale {
   template <class Reader>
@@ -98,7 +98,7 @@ struct NumberScale {
   }
 };
 
-// body(begin, end, scale) for runs of numbers that share a way to be scaled.
+// body(begin, end, scale) for runs of numbers that are scaled in the same way.
 template <class T, class Body>
 DMF_INLINE void for_scales(const ParameterRows<T>& rows, const Body& body) {
   if (rows.scale == nullptr) {
@@ -134,8 +134,8 @@ class Squares {
   double rest_ = 0;
 };
 
-// body(reader, k, scale, chain) for all numbers, Four at a time and then One; `chain` says which of several
-// sums may take them, so that they do not wait for each other.
+// body(reader, k, scale, chain) for all numbers, Four at a time and then One; `chain` says to which of several
+// sums they are added, so that they do not wait for each other.
 template <class T, class Body>
 DMF_INLINE void for_numbers(const ParameterRows<T>& rows, const Body& body) {
   for_scales(rows, [&](int64_t k, int64_t end, const auto& scale) DMF_INLINED {
@@ -225,7 +225,7 @@ void descend(const ParameterRows<T>& rows, const UpdateFactors<T>& factors) {
   });
 }
 
-// Not std::sqrt, of which the instruction sets would share one copy.
+// Not std::sqrt: the instruction sets would share one copy of it.
 DMF_INLINE float root(float x) {
   return __builtin_sqrtf(x);
 }

@@ -9,22 +9,21 @@
 
 namespace dmf {
 
-// One side of Ω: its lines, their entries, and where the coefficient of an entry stands.
+// One side of Ω: its lines, their entries, and the places of the entries' coefficients.
 struct LineSide {
   const int32_t* start;
-  const int32_t* other;  // where the row of the other side begins, in numbers from its matrix's begin
-  const int32_t* place;  // null where coefficients stand in the order of this side
+  const int32_t* other;  // offset of the row of the other side in its matrix, in numbers
+  const int32_t* place;  // null if coefficients are in the order of this side
   int64_t lines;
 };
 
-// Rows of a parameter, one after the other, as an update sees them. The rule works on θ = x / scale, whose
-// gradient is scale · g: with c = UpdateFactors::gradient_factor its direction is d = c · scale · g +
-// weight_decay · θ.
+// Consecutive rows of a parameter as an update sees them. The rule works on θ = x / scale, whose gradient is
+// scale · g: with c = UpdateFactors::gradient_factor its direction is d = c · scale · g + weight_decay · θ.
 template <class T>
 struct ParameterRows {
   T* x;
   const T* g;
-  T *u, *v;        // first and second moment; null where the rule keeps none
+  T *u, *v;        // first and second moment; null if the rule has none
   const T* scale;  // of each row; null for ones
   T weight_decay;
   int64_t rows, stride;
@@ -37,10 +36,10 @@ struct ParameterRows {
 
 template <class T>
 struct UpdateFactors {
-  T gradient_factor = 1;  // below 1 where gradients are clipped
-  T step_size = 0;        // lr, or what the rule makes of it
+  T gradient_factor = 1;  // below 1 if gradients are clipped
+  T step_size = 0;        // lr, or a multiple of it that the rule chooses
   T momentum = 0;
-  // Differences from 1 are made in double: in float32 they would lose digits.
+  // Differences from 1 are computed in double: in float32 they would lose digits.
   T one_less_beta1 = 1, beta2 = 0, one_less_beta2 = 1;
   T root_correction = 1, eps = 0;  // root_correction: sqrt(1 − beta2^t)
 };
@@ -61,10 +60,10 @@ template <class T>
 struct ColumnFacts {
   const T* decay;         // at this point
   const T* decay_before;  // where the last step began
-  const T* curvature;     // `curvature of the row · curvature of the column + decay` is above zero
+  const T* curvature;     // `curvature of the row · curvature of the column + decay` is positive
 };
 
-// With d the gradient with its decay, s the last step, y what it has changed of d, and H the inverse of the
+// d is the gradient with its decay, s the last step, y the change of d along it, and H the inverse of the
 // preconditioner.
 struct SecantSums {
   double step_gradient = 0;  // s · d
@@ -121,18 +120,18 @@ struct StepKernels {
   TurnSums (*turn)(const ParameterRows<T>& rows, T gradient_factor);
   // x ← x − step_size · scale · u.
   void (*move)(const ParameterRows<T>& rows, T step_size);
-  // θ ← θ − step_size · d; with a velocity u first u ← momentum · u + d, which takes the place of d. Gradients
-  // are left as they are.
+  // θ ← θ − step_size · d; with a velocity u, first u ← momentum · u + d, which replaces d. Gradients are not
+  // changed.
   void (*descend)(const ParameterRows<T>& rows, const UpdateFactors<T>& factors);
-  // Knows no scales.
+  // Ignores scales.
   void (*adam)(const ParameterRows<T>& rows, const UpdateFactors<T>& factors);
 
-  // Of preconditioned L-BFGS (secant_passes.h). Adds Σ θ² and Σ curvature · θ² over the rows to every column.
+  // For preconditioned L-BFGS (secant_passes.h). Adds Σ θ² and Σ curvature · θ² over the rows to every column.
   void (*column_sums)(const ParameterRows<T>& rows, double* squares, double* curvatures);
   SecantSums (*secant)(const ParameterRows<T>& rows, const ColumnFacts<T>& columns);
   // θ ← θ + u, where u becomes the next step, and v the gradient of the loss at this point.
   void (*advance)(const ParameterRows<T>& rows, const ColumnFacts<T>& columns, const SecantFactors<T>& factors);
-  // u ← ratio · u, and θ to where that leads.
+  // u ← ratio · u, and θ moves to the new end of the step.
   void (*shorten)(const ParameterRows<T>& rows, T ratio);
 };
 

@@ -74,7 +74,7 @@ class Sweep {
     const int64_t block = row_stripe * stripes_ + column_stripe;
     for (int64_t tile = layout_.block_tile_start[block]; tile < layout_.block_tile_start[block + 1]; ++tile) {
       if (!entries_are_checked_ && !is_inside(tile, region)) {
-        inside_ = false;  // continue, since other workers wait for this one
+        inside_ = false;  // continue: other workers wait for this one
         return;
       }
       losses_[block] += process_(layout_, tile, operands_, buffer);

@@ -1,13 +1,13 @@
 // The fused kernel on one tile of Ω; compiled once per instruction set (DMF_INSTRUCTION_SET).
 //
 // Row phase, a group of up to eight entries of a row at a time: dot products with A[i], whose horizontal sums
-// are taken together, residuals, loss, coefficients, and dA[i]. For an h of a few vectors the slices of Bᵀ
-// stay in registers meanwhile (fused_rows.h), for others in the L1 cache. The coefficients of the tile stay
-// in a small buffer. Column phase, a group of a column at a time: dBᵀ[j] from slices of A and the buffer.
+// are computed together, residuals, loss, coefficients, and dA[i]. For an h of a few vectors the slices of Bᵀ
+// stay in registers throughout (fused_rows.h), otherwise in the L1 cache. The coefficients of the tile stay in
+// a small buffer. Column phase, a group of a column at a time: dBᵀ[j] from slices of A and the buffer.
 //
 // An entry costs 6h flops, 2h storage elements read from L2, h/8 accumulators read and written in L1 in each
-// phase, and about 11 bytes of layout and 4 of value at float32. The tile owns its slices of dA and dBᵀ
-// while it is processed: no atomics.
+// phase, and about 11 bytes of layout and, in float32, 4 of value. The tile owns its slices of dA and dBᵀ while
+// it is processed: no atomics.
 #include "tile_kernels.h"
 
 #include "fused_rows.h"
@@ -21,7 +21,7 @@ namespace {
 
 static_assert(Lanes<double>::count <= coefficient_slack);
 
-// body(size, row, entry): the group of `size` entries from `entry` on.
+// body(size, row, entry): the group of `size` entries starting at `entry`.
 template <class Storage, class Body>
 DMF_INLINE void for_row_groups(const TileView<Storage>& tile, const Body& body) {
   int64_t entry = 0;
@@ -54,7 +54,7 @@ void product_rows(const TileView<Storage>& tile) {
   });
 }
 
-// Loss, coefficients and, where wanted, dA for slices of any width.
+// Loss, coefficients and, if wanted, dA for slices of any width.
 template <class Storage, bool biased, bool with_gradient>
 double loss_rows(const TileView<Storage>& tile) {
   using T = accumulator_t<Storage>;
@@ -79,7 +79,7 @@ double loss_rows(const TileView<Storage>& tile) {
   return residuals.loss();
 }
 
-// The fused row phase, where a slice has few enough vectors for it.
+// The fused row phase, if a slice has few enough vectors for it.
 template <class Storage, bool biased, int P = slice_vectors<Storage>>
 double loss_gradient_rows(const TileView<Storage>& tile) {
   using V = Vector<accumulator_t<Storage>>;

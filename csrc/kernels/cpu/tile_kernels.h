@@ -13,7 +13,7 @@ namespace dmf {
 constexpr int64_t coefficient_slack = 8;
 
 // Processes one tile and returns its part of the loss. `buffer` has room for one accumulator for every entry of
-// the layout's largest tile, plus coefficient_slack. Gradients are added to.
+// the layout's largest tile, plus coefficient_slack. Gradients are accumulated.
 using TileFunction = double (*)(const LayoutView& layout, int64_t tile, const Operands& operands, void* buffer);
 
 // The format of the rows of A and Bᵀ (prepared_operands.h): h is a multiple of width · vectors, and

@@ -31,7 +31,7 @@ struct TileView {
   T* gradient_a() const { return static_cast<T*>(operands.gradient_a) + begin.first_row * h(); }
   T* gradient_b() const { return static_cast<T*>(operands.gradient_b_transposed) + begin.first_column * h(); }
 
-  // Null where there are none, as are their gradients.
+  // Null if there are none, as are their gradients.
   const T* row_bias() const { return moved(static_cast<const T*>(operands.row_bias), begin.first_row); }
   const T* column_bias() const {
     return moved(static_cast<const T*>(operands.column_bias), begin.first_column);
@@ -43,7 +43,7 @@ struct TileView {
 
   int64_t entries() const { return end.entry_start - begin.entry_start; }
   const Storage* values() const { return static_cast<const Storage*>(operands.values) + begin.entry_start; }
-  // Null when every entry has a weight of one.
+  // Null if every entry has a weight of one.
   const Storage* weights() const {
     return moved(static_cast<const Storage*>(operands.weights), begin.entry_start);
   }

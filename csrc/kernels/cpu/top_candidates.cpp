@@ -5,7 +5,7 @@
 namespace dmf {
 namespace {
 
-// Above, moving half of those that are sorted takes longer than picking the best of twice as many.
+// Above this k, moving half of the sorted ones takes longer than selecting the best of twice as many.
 constexpr int64_t most_sorted = 64;
 
 template <class T>
@@ -34,7 +34,7 @@ template <class T>
 void TopCandidates<T>::offer(const T* scores, uint32_t survivors, int32_t first_column) {
   for (; survivors != 0; survivors &= survivors - 1) {
     const int place = __builtin_ctz(survivors);
-    // The threshold may have risen since these were found to survive.
+    // The threshold may have risen since these survived.
     if (!(scores[place] > threshold_)) continue;
     const Candidate<T> candidate{scores[place], first_column + place};
     is_sorted() ? insert(candidate) : add(candidate);
@@ -59,8 +59,8 @@ bool TopCandidates<T>::is_sorted() const {
   return k_ <= most_sorted;
 }
 
-// Behind those with an equal score, whose columns are lower. When all k places are taken, the last one falls
-// out.
+// After those with an equal score, whose columns are lower. When all k places are taken, the last one is
+// dropped.
 template <class T>
 void TopCandidates<T>::insert(Candidate<T> candidate) {
   int64_t place = count_ < k_ ? count_++ : k_ - 1;

@@ -25,15 +25,15 @@ class TopCandidates {
 
   static int64_t capacity(int64_t k, int64_t columns);
 
-  // What a score must exceed: later columns lose a tie. It leaves out NaN and what is infinitely low.
+  // What a score must exceed: later columns lose a tie. NaN and −∞ never do.
   DMF_INLINE T threshold() const { return threshold_; }
 
-  // Adds the columns first_column + p for the bits p of `survivors`, whose scores are scores[p]. Out of
-  // line: instruction sets must not have copies of their own.
+  // Adds the columns first_column + p for the bits p of `survivors`, whose scores are scores[p]. Not inline:
+  // instruction sets must not have copies of their own.
   void offer(const T* scores, uint32_t survivors, int32_t first_column);
 
-  // Writes the best k, the highest score and among equal ones the lowest column first; -1 and minus infinity
-  // where there are fewer.
+  // Writes the best k, by descending score and, among equal scores, ascending column; -1 and minus infinity if
+  // there are fewer.
   void finish(int64_t* columns, T* scores);
 
  private:

@@ -14,12 +14,11 @@ namespace {
 
 // Below about this many flops, waking other threads costs more than they save.
 constexpr double serial_flops = 1e6;
-// What a core reads again and again must stay in its L2: a stretch of panels and a block of rows, which share
-// it.
+// What a core reads repeatedly must stay in its L2, which a stretch of panels and a block of rows share.
 constexpr int64_t stretch_bytes = 512 << 10, block_bytes = 256 << 10;
 constexpr int64_t most_tiles = 8;
 
-// The columns seen of a row that lie ahead of a scan.
+// The seen columns of a row that lie ahead of a scan.
 class SeenAhead {
  public:
   SeenAhead() = default;
@@ -30,7 +29,7 @@ class SeenAhead {
     end_ = problem.seen_columns + problem.seen_offsets[row + 1];
   }
 
-  // Sets a bit for every column of [begin, end) that is not seen; a word is for `width` columns, a power of
+  // Sets a bit for every column of [begin, end) that is not seen; a word covers `width` columns, a power of
   // two.
   void mark(uint32_t* words, int64_t begin, int64_t end, int64_t width) {
     std::fill_n(words, (end - begin) / width, ~uint32_t{0});
@@ -69,7 +68,7 @@ class TopColumns {
       const int64_t end = panels_ * (packer + 1) / packers;
       for (int64_t panel = panels_ * packer / packers; panel < end; ++panel) pack_panel(panel);
     });
-    // Rows do not depend on each other: whoever is free takes the next block.
+    // Rows do not depend on each other: a free worker takes the next block.
     std::atomic<int64_t> next{0};
     parallel.run(static_cast<int>(workspaces.size()), [&](int worker) {
       for (int64_t block = next++; block < blocks; block = next++) {
@@ -107,7 +106,7 @@ class TopColumns {
     return std::min(panels_, std::max<int64_t>(1, stretch_bytes / panel_bytes));
   }
 
-  // Whole tiles: as many as fit, and no more than give every worker some.
+  // Whole tiles: as many as fit, but few enough that every worker gets some.
   int64_t rows_of_block() const {
     const int64_t row_bytes =
         problem_.h * static_cast<int64_t>(sizeof(T)) + capacity_ * static_cast<int64_t>(sizeof(Candidate<T>));
@@ -127,7 +126,7 @@ class TopColumns {
     std::fill(bias + count, bias + width_, -std::numeric_limits<T>::infinity());
   }
 
-  // Rows [begin, end) of those that are asked for.
+  // Rows [begin, end) of the requested ones.
   void find(int64_t begin, int64_t end, Workspace& work) const {
     const int64_t rows = end - begin, height = kernels_.tile_rows, tiles = (rows + height - 1) / height;
     for (int64_t row = 0; row < tiles * height; ++row) start_row(begin + row, row, work);
@@ -148,7 +147,7 @@ class TopColumns {
     }
   }
 
-  // Puts one row into its tile. Rows behind the last one repeat it; what they find is not written.
+  // Puts one row into its tile. Rows past the last one repeat it; their results are not written.
   void start_row(int64_t asked, int64_t row, Workspace& work) const {
     const int64_t height = kernels_.tile_rows;
     const int64_t index = problem_.rows[std::min(asked, problem_.row_count - 1)];
@@ -171,7 +170,7 @@ class TopColumns {
 
 template <class T>
 void top_columns(const TopColumnsProblem<T>& problem, Parallel& parallel) {
-  // The kernels are chosen once: another thread may choose others meanwhile.
+  // Read once, since another thread may switch kernels meanwhile.
   if (problem.row_count == 0) return;
   TopColumns<T>(problem, active_top_kernels<T>(), parallel.threads()).run(parallel);
 }

@@ -1,8 +1,8 @@
 // Scores of a tile of rows at panels of columns; compiled once per instruction set (DMF_INSTRUCTION_SET).
 //
 // The scores of a tile at a panel stay in registers from the bias to the last product, as in small_product.h,
-// and are compared there with what each row's candidates must exceed. Few survive, so that the selection costs
-// a comparison a vector, and no score is stored. Every score is one sum in the order of the terms.
+// and are compared there with the threshold of each row. Few survive, so the selection costs one comparison per
+// vector, and no score is stored. Every score is one sum in the order of the terms.
 #include "top_kernels.h"
 
 #include "panel.h"

@@ -8,8 +8,8 @@
 
 namespace dmf {
 
-// Columns of B, so many side by side as a kernel takes at once: number v of a panel's columns follows number
-// v − 1. The last panel is filled up with zeros, and the bias there is minus infinity.
+// Columns of B, as many side by side as a kernel processes at once: number v of a panel's columns follows
+// number v − 1. The last panel is padded with zeros, and the bias there is minus infinity.
 template <class T>
 struct ColumnPanels {
   const T* numbers;
@@ -17,8 +17,8 @@ struct ColumnPanels {
   int64_t h;
 };
 
-// What a scan knows of a row of a tile: its candidates so far, and a word for every panel from the scan's first
-// one on whose bits say which columns may be taken.
+// What a scan knows about a row of a tile: its candidates so far and, for every panel of the scan, a word whose
+// bits say which columns may be taken.
 template <class T>
 struct RowScan {
   TopCandidates<T> candidates;

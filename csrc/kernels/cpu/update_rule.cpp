@@ -87,9 +87,9 @@ class Adam final : public UpdateRule<T> {
   const Rule rule_;
 };
 
-// Steps as long as the curvature between the last two points allows. With L = ‖d − d of the step before‖ and
-// the last step's size s, length l and growth q: s ← min(sqrt(1 + q) · s, l / (2 · L)). The first moment keeps
-// d. (Malitsky & Mishchenko, "Adaptive Gradient Descent without Descent", ICML 2020, algorithm 1.)
+// Steps as long as the curvature between the last two points allows: s ← min(sqrt(1 + q) · s, l / (2 · L)) for
+// L = ‖d − d of the step before‖ and the last step's size s, length l and growth q. The first moment stores d.
+// (Malitsky & Mishchenko, "Adaptive Gradient Descent without Descent", ICML 2020, algorithm 1.)
 template <class T>
 class AdaptiveGradientDescent final : public UpdateRule<T> {
  public:

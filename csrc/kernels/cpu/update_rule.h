@@ -18,14 +18,14 @@ class UpdateRule {
   // Makes step `step`, counted from 1, along the gradients of `loss` times `gradient_factor`.
   virtual void update(const Parameters<T>& parameters, int64_t step, double loss, double gradient_factor) = 0;
 
-  // Called when loss and gradients after a step are known: true if the rule has taken back a part of the
-  // step, so that they must be computed again.
+  // Called when loss and gradients after a step are known: true if the rule has undone part of the step, so
+  // that they must be computed again.
   virtual bool retracts(const Parameters<T>&, double) { return false; }
 
   virtual std::vector<double> scalars() const { return {}; }
-  // As many as scalars().
+  // As many values as scalars() returns.
   virtual void set_scalars(const std::vector<double>&) {}
-  // False where the next step cannot be finite.
+  // False if the next step cannot be finite.
   virtual bool is_finite() const { return true; }
 };
 
