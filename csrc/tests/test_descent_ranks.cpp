@@ -197,7 +197,8 @@ Result run_in(const Way& way, const DescentProblem& problem, int split, int64_t 
 }
 
 void check_close(const Result& result, const Result& expected) {
-  constexpr double tolerance = 1e-12;
+  // Sums in another order; the adaptive step divides differences of them. Random problems depend on the library.
+  constexpr double tolerance = 1e-11;
   CHECK(result.outcome == expected.outcome);
   CHECK(result.step == expected.step);
   CHECK(result.loss == Approx(expected.loss).epsilon(tolerance));
