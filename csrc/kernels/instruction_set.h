@@ -1,5 +1,5 @@
-// Which instruction set the kernels use: the widest that the processor has, or the one that the
-// environment variable DMF_FAST_INSTRUCTION_SET (generic, avx2, avx512) names.
+// Which instruction set the kernels use: the widest that the processor has, or the one that the environment
+// variable DMF_FAST_INSTRUCTION_SET (generic, avx2, avx512) selects.
 #pragma once
 
 #include <string>

@@ -12,8 +12,8 @@
 namespace dmf {
 namespace {
 
-// Tiles of the grid that a layout of a huge, nearly empty matrix may need: about 32 bytes each. Many entries
-// may have as many tiles.
+// The most tiles that the grid of a huge, nearly empty matrix may have, about 32 bytes each. A pattern with
+// more entries may have as many tiles as entries.
 constexpr int64_t few_grid_tiles = int64_t{1} << 24, max_grid_tiles = int64_t{1} << 26;
 
 int64_t ceil_divide(int64_t a, int64_t b) {
@@ -26,7 +26,7 @@ int log2_of(int64_t power_of_two) {
   return shift;
 }
 
-// Boundaries of `stripes` runs of bands with about equal numbers of entries; no run is empty.
+// The boundaries of `stripes` runs of bands with about equal numbers of entries; no run is empty.
 std::vector<int64_t> balanced_stripes(const std::vector<int64_t>& band_entries, int64_t stripes) {
   const int64_t bands = static_cast<int64_t>(band_entries.size());
   std::vector<int64_t> start(stripes + 1, 0);
@@ -151,7 +151,7 @@ class PatternSorter {
     });
   }
 
-  // Chooses the stripes, lists the non-empty tiles in block order and turns counts_ into first places.
+  // Chooses the stripes, lists the nonempty tiles in block order and turns counts_ into first places.
   void order_tiles() {
     std::vector<int64_t> row_entries(row_bands_, 0), column_entries(column_bands_, 0);
     for (int64_t tile = 0; tile < static_cast<int64_t>(total_.size()); ++tile) {
@@ -201,8 +201,8 @@ class PatternSorter {
     });
   }
 
-  // Lists the tiles. One with too many entries for 16-bit places becomes several of whole rows: each has the
-  // same first row and column, and a row never has too many.
+  // Lists the tiles. A tile with too many entries for 16-bit places becomes several tiles of whole rows with
+  // the same first row and column; a single row never has too many entries.
   template <class Packed>
   std::vector<Tile> make_tiles(std::vector<Packed>& entries) {
     const int64_t count = static_cast<int64_t>(order_.size());

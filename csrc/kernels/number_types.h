@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
-// Always: a copy compiled for a wider instruction set must not be shared. But for sanitizers, with which
-// functions of that length take minutes to compile: their tests run where they were built.
+// Always inline: a copy compiled for a wider instruction set must not be shared. Not under sanitizers, where
+// functions of that length take minutes to compile: their tests run on the machine that built them.
 #if defined(DMF_SANITIZED)
 #define DMF_INLINED
 #else
@@ -63,7 +63,7 @@ auto with_storage(Dtype dtype, const Body& body) {
   return body(float16{});
 }
 
-// For what only moves numbers: calls body with an integer of their `itemsize` bytes, 2, 4 or 8.
+// For code that only moves numbers: calls body with an integer of `itemsize` bytes, 2, 4 or 8.
 template <class Body>
 void with_bits(int itemsize, const Body& body) {
   if (itemsize == 2) return body(uint16_t{});
@@ -83,7 +83,7 @@ DMF_INLINE float widen(float16 x) {
   const uint32_t exponent = (x.bits >> 10) & 0x1fu, mantissa = x.bits & 0x3ffu;
   uint32_t bits;
   if (exponent == 0) {
-    // 0.5 + mantissa · 2^-24, less 0.5: exact, and never a subnormal float that a flush mode would lose.
+    // 0.5 + mantissa · 2^-24, minus 0.5: exact, and never a subnormal float, which could be flushed to zero.
     const uint32_t shifted = 0x3f000000u | mantissa;
     float number;
     std::memcpy(&number, &shifted, sizeof number);

@@ -21,7 +21,7 @@ bool rises_to(const int64_t* start, int64_t count, int64_t end) {
   return start[0] == 0 && start[count] == end && std::is_sorted(start, start + count + 1);
 }
 
-// Counts small enough that their bytes cannot overflow, and limits that the kernels rely on.
+// Whether counts are so small that their bytes cannot overflow, and within the limits that kernels rely on.
 bool header_is_sound(const LayoutHeader& h, int64_t bytes) {
   for (const int64_t count :
        {h.rows, h.columns, h.nnz, h.tiles, h.row_bundles, h.column_bundles, h.row_groups, h.column_groups}) {
@@ -78,7 +78,7 @@ bool all_below(const void* positions, int64_t first, int64_t last, int64_t bound
   return first == last || largest < static_cast<uint64_t>(bound);
 }
 
-// That the groups of `bundles` are `groups` in number, hold `entries` entries and lie in lines below `lines`.
+// Whether `bundles` have `groups` groups with `entries` entries in total, all in lines below `lines`.
 bool groups_are_inside(const Bundle* bundles, int64_t count, const uint16_t* line_of_group, int64_t groups,
                        int64_t entries, int64_t lines) {
   int64_t of_kind[group_kinds] = {};
@@ -93,7 +93,7 @@ bool groups_are_inside(const Bundle* bundles, int64_t count, const uint16_t* lin
   return found == groups && held == entries && all_below(line_of_group, groups, lines);
 }
 
-// Whether every position of a tile is met for the first time; `seen` has a byte for each.
+// Whether every position of a tile occurs for the first time; `seen` has a byte for each.
 bool positions_are_new(const LayoutView& layout, int64_t tile, std::vector<uint8_t>& seen) {
   for (int64_t entry = layout.tiles[tile].entry_start; entry < layout.tiles[tile + 1].entry_start; ++entry) {
     std::atomic_ref<uint8_t> position(seen[layout.position_of(entry)]);
@@ -102,7 +102,7 @@ bool positions_are_new(const LayoutView& layout, int64_t tile, std::vector<uint8
   return true;
 }
 
-// `seen` is null where positions do not matter.
+// `seen` is null if positions do not matter.
 bool block_is_sound(const LayoutView& layout, int64_t row_stripe, int64_t column_stripe,
                     std::vector<uint8_t>* seen) {
   const Region region = block_region(layout, row_stripe, column_stripe);

@@ -1,17 +1,16 @@
 // The tiled layout of the observed entries Ω: one flat, position-independent buffer.
 //
-// Ω never changes during training, so it is sorted once. The m × n matrix is cut into tiles of
-// tile_rows × tile_columns (powers of two), small enough that a tile's slices of A, Bᵀ, dA and dBᵀ stay in
-// the L2 cache. Tiles are gathered into a stripes × stripes grid of blocks with about equal numbers of
-// entries in every row stripe and in every column stripe (stripes is a power of two); the blocks are what
-// threads take (cpu/sweep.h).
+// Ω never changes during training, so it is sorted once. The m × n matrix is cut into tiles of tile_rows ×
+// tile_columns (powers of two), small enough that a tile's slices of A, Bᵀ, dA and dBᵀ stay in the L2 cache.
+// Tiles are grouped into a stripes × stripes grid of blocks with about equal numbers of entries in every row
+// stripe and in every column stripe (stripes is a power of two); threads take whole blocks (cpu/sweep.h).
 //
-// Inside a tile the entries stand twice, in row order and in column order, cut into groups of eight, four,
-// three, two or one entries of one row (or column): what a kernel takes at a time. The rows of a tile form
+// Inside a tile every entry appears twice, in row order and in column order, in groups of eight, four, three,
+// two or one entries of one row (or column), which a kernel processes at a time. The rows of a tile form
 // bundles of 32. A bundle lists all groups of eight, then those of four and so on, so that a kernel runs
-// through it without a branch that depends on the data; neighboring groups of eight belong to different
-// rows, so that they do not wait for each other's sums. Rows rise from bundle to bundle: the processor's
-// prefetchers stream A and dA through a tile.
+// through it without a data-dependent branch; neighboring groups of eight belong to different rows, so that
+// they do not wait for each other's sums. Rows increase from bundle to bundle, so the processor's prefetchers
+// stream A and dA through a tile.
 //
 // The buffer holds, after LayoutHeader, these arrays, each at a multiple of 64 bytes:
 //
@@ -28,8 +27,8 @@
 //   entry_place     uint16 [nnz]          column order: the entry's place in the tile's row order
 //   position           uint32 or int64 [nnz] row order: the entry's place in the caller's arrays
 //
-// That is 10 bytes an entry below 2³² entries and about one more for the groups; values and weights lie
-// outside, in row order, in the dtype of the factors.
+// That is 10 bytes per entry below 2³² entries and about one more for the groups; values and weights are stored
+// elsewhere, in row order, in the dtype of the factors.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +38,7 @@
 
 namespace dmf {
 
-// How many entries of one row or column kernels take at once, largest first.
+// How many entries of one row or column kernels process at once, largest first.
 constexpr int group_sizes[] = {8, 4, 3, 2, 1};
 constexpr int group_kinds = 5;
 // Rows or columns in a bundle: their slices of A and dA stay in the L1 cache.
@@ -115,8 +114,8 @@ struct LayoutView {
   }
 };
 
-// Calls body(size, line) for the groups of `bundles`, in their order; `line` are the rows or columns of the
-// groups.
+// Calls body(size, line) for the groups of `bundles`, in their order; `line` points to the rows or columns of
+// the groups.
 template <class Body>
 DMF_INLINE void for_groups(const Bundle* bundles, int64_t count, const uint16_t* line, const Body& body) {
   for (const Bundle* bundle = bundles; bundle != bundles + count; ++bundle) {
@@ -139,39 +138,41 @@ DMF_INLINE void for_tile_entries(const LayoutView& layout, int64_t tile_number, 
              });
 }
 
-// A view of `buffer`; all pointers are null when it is not aligned to 8 bytes or does not hold a layout of
+// A view of `buffer`; all pointers are null if it is not aligned to 8 bytes or does not hold a layout of
 // `bytes` bytes. Checks the header and the tiles, but not every entry.
 LayoutView view_layout(const void* buffer, int64_t bytes);
 
-// The rows and columns that a tile must keep to: those of its block, or of the matrix.
+// The rows and columns that a tile must stay inside: those of its block, or of the matrix.
 struct Region {
-  int64_t first_row, last_row, first_column, last_column;  // the last ones do not belong to it
+  int64_t first_row, last_row, first_column, last_column;  // the last ones are exclusive
 };
 
 Region matrix_region(const LayoutView& layout);
 Region block_region(const LayoutView& layout, int64_t row_stripe, int64_t column_stripe);
 
-// Whether a tile stays in `region`, and its entries in the tile: all that a pass reads and writes by it.
-// Vectors of indices against a bound cost a few percent of a pass, so passes ask before they touch a tile.
+// Whether a tile stays in `region`, and its entries in the tile, which bounds all that a pass accesses for it.
+// Vectorized comparisons cost only a few percent of a pass, so passes check each tile before they touch it.
 bool tile_is_inside(const LayoutView& layout, int64_t tile, const Region& region);
 
 // Whether the places of a tile's entries lie in the caller's arrays.
 bool positions_are_inside(const LayoutView& layout, int64_t tile);
 
-// Throws the std::invalid_argument of a pass that has met a tile or a place outside; the pass wrote none there.
+// Throws the std::invalid_argument of a pass that found a tile or a place outside; it has written nothing
+// there.
 [[noreturn]] void refuse_layout();
 
-// Whether every tile lies in its block, every entry in its tile, and every place in the caller's arrays is met
-// once: what makes the buffer of a file a layout. A byte an entry of memory.
+// Whether every tile is in its block, every entry in its tile, and every place in the caller's arrays occurs
+// once: the check for buffers from files. Takes one byte of memory per entry.
 bool entries_are_sound(const LayoutView& layout, Parallel& parallel);
 
-// The same but for the places in the caller's arrays: enough for passes that never read them. No memory.
+// The same except for the places in the caller's arrays: enough for passes that never read them. Takes no
+// memory.
 bool entries_are_inside(const LayoutView& layout, Parallel& parallel);
 
 // The byte offset of the position array inside a layout's buffer.
 int64_t position_offset(const LayoutView& layout);
 
-// Writes the rows and columns back in the caller's order; entries must be sound.
+// Writes the rows and columns back in the caller's order; entries must be valid.
 void decode_layout(const LayoutView& layout, int64_t* row_of, int64_t* column_of, Parallel& parallel);
 
 }  // namespace dmf

@@ -1,5 +1,5 @@
-// The interface by which kernels use threads, whoever owns them: torch's pool inside an operator
-// (TorchThreads), the library's own pool everywhere else (ThreadPool).
+// The interface through which kernels use threads: torch's pool inside an operator (TorchThreads), the
+// library's own pool everywhere else (ThreadPool).
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// The processes that share the rows of a matrix, as seen by one of them. Rows are distributed in blocks; all
-// else is replicated bit-identically on every rank.
+// The processes that share the rows of a matrix, as seen by one of them. Rows are distributed in blocks;
+// everything else is replicated bit-identically on every rank.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace dmf {
 
-// Numbers that every rank has, each its own: float32 or float64.
+// A vector of which every rank has its own: float32 or float64.
 struct RankVector {
   void* numbers;
   int64_t count;
@@ -20,10 +20,10 @@ class Ranks {
  public:
   virtual ~Ranks() = default;
 
-  // Replaces every number by its sum over the ranks, which must be bitwise the same on all of them. All ranks
-  // make the same calls in the same order, with as many vectors of the same lengths and types, from the thread
-  // that called the run. Those of a run lie where they are as long as the run. May throw: the run is then of no
-  // more use.
+  // Replaces every number with its sum over the ranks, which must be bit-identical on all of them. All ranks
+  // make the same calls in the same order, with the same number of vectors of the same lengths and types, from
+  // the thread that called the run. The vectors keep their addresses for the whole run. May throw; the run is
+  // then unusable.
   virtual void sum(const std::vector<RankVector>& vectors) = 0;
 };
 

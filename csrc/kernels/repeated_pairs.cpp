@@ -9,7 +9,7 @@ namespace {
 
 constexpr int64_t marks_per_entry = 16;
 
-// Rows of a range, their entries' columns one row after the other.
+// The rows of a range, with the columns of their entries row by row.
 bool repeats_in(const int32_t* row_of, const int32_t* column_of, int64_t nnz, int64_t first, int64_t last,
                 int64_t columns) {
   const auto rows = static_cast<uint64_t>(last - first);
@@ -40,7 +40,7 @@ bool repeats_in(const int32_t* row_of, const int32_t* column_of, int64_t nnz, in
 
 bool has_repeated_pairs(const int32_t* row_of, const int32_t* column_of, int64_t nnz, int64_t rows,
                         int64_t columns, Parallel& parallel) {
-  // A worker marks all columns: many columns with few entries are not copied for each.
+  // Every worker marks all columns, so there are few workers if there are many columns and few entries.
   const int64_t useful = 1 + marks_per_entry * nnz / std::max<int64_t>(columns, 1);
   const int workers =
       static_cast<int>(std::min<int64_t>({parallel.threads(), std::max<int64_t>(rows, 1), useful}));

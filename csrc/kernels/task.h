@@ -1,4 +1,4 @@
-// What a pass over Ω computes, and of which numbers; on every device.
+// What a pass over Ω computes, and its operands; on every device.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ inline bool reads_positions(Task task) {
   return task == Task::product || task == Task::gradients;
 }
 
-// Pointers to A, Bᵀ, values and weights in the storage dtype, to everything else in its accumulator type.
+// A, Bᵀ, values and weights have the storage dtype, everything else its accumulator type.
 struct Operands {
   const void* a = nullptr;
   const void* b_transposed = nullptr;
@@ -38,7 +38,7 @@ struct Operands {
 
   // The biases of a prediction are row_bias[i] + column_bias[j] + offset, in tasks with a loss and on the CPU
   // only. Both vectors or neither, and no offset without them. Their gradients, sums of the coefficients of a
-  // row or column, are set with the others, where they are not null.
+  // row or column, are set with the others if they are not null.
   const void* row_bias = nullptr;     // (m,)
   const void* column_bias = nullptr;  // (n,)
   double offset = 0.0;
@@ -46,13 +46,13 @@ struct Operands {
   void* gradient_column_bias = nullptr;
 };
 
-// Pointers to the matrix, row-major, values and weights in the storage dtype, to the gradient in its
-// accumulator type. Values and weights are in row order.
+// The matrix (row-major), values and weights have the storage dtype, the gradient its accumulator type. Values
+// and weights are in row order.
 struct DenseOperands {
   const void* dense = nullptr;
   const void* values = nullptr;
   const void* weights = nullptr;  // null for ones
-  void* gradient = nullptr;       // m × n; null where none is wanted
+  void* gradient = nullptr;       // m × n; null if not wanted
   double scale = 1.0;             // of the loss and its gradient
 };
 

@@ -15,7 +15,7 @@
 namespace dmf {
 namespace {
 
-// Counts the forks between this process and the first one: threads do not survive a fork.
+// The number of forks between the first process and this one: threads do not survive a fork.
 int forks = 0;
 [[maybe_unused]] const int forks_counted = pthread_atfork(nullptr, nullptr, [] { ++forks; });
 
@@ -69,7 +69,7 @@ class ThreadPool::Crew {
         workers_.emplace_back([this, slot] { work(slot); });
       }
     } catch (const std::system_error&) {
-      // The system gives no more threads: the others do the rest.
+      // The system refuses more threads: the others do the work.
     }
   }
 
@@ -81,7 +81,7 @@ class ThreadPool::Crew {
     }
   }
 
-  // Whoever closes a slot runs it, even one of a later run than it woke up for.
+  // The thread that closes a slot runs it, even if it woke up for an earlier run.
   void take_slots(int own) {
     const int slots = static_cast<int>(slots_.size());
     for (int n = 0; n < slots; ++n) {
@@ -109,7 +109,7 @@ class ThreadPool::Crew {
   bool started_ = false;
   std::vector<std::thread> workers_;
 
-  // The run that is on: written before its slots open, read by who has closed one.
+  // The current run: written before its slots open, read by threads that have closed one.
   int workers_wanted_ = 0;
   ErasedBody body_ = nullptr;
   const void* context_ = nullptr;
@@ -122,7 +122,7 @@ class ThreadPool::Crew {
   Waiting idle_, done_;
 };
 
-// A crew of the parent process is left alone: its threads are not here, and its locks may be taken.
+// A crew of the parent process is left alone: its threads do not exist here, and its locks may be held.
 ThreadPool::~ThreadPool() {
   const Crew* crew = crew_.load();
   if (crew != nullptr && crew->is_of_this_process()) delete crew;

@@ -1,9 +1,9 @@
-// The library's own threads: of native training, of the layout builder and of the C++ tests.
+// The library's own threads, for native training, layout building and the C++ tests.
 //
-// A pool of N threads is the caller of run() and N - 1 workers, started by the first run that needs them.
-// Between runs they wait as waiting.h says. A run opens a slot for each thread; a worker takes its own, then
+// A pool of N threads consists of the caller of run() and N - 1 workers, started by the first run that needs
+// them. Between runs they wait (waiting.h). A run opens a slot for each thread; a worker takes its own, then
 // any that is still open, and so does the caller. So a run never waits for a worker that has not woken up: on a
-// machine that is busy with other things the caller does the work itself.
+// busy machine the caller does the work itself.
 #pragma once
 
 #include <atomic>
@@ -13,8 +13,8 @@
 namespace dmf {
 
 // Bodies may throw, as long as no other worker waits for them: all are called, then the exception of the lowest
-// worker is thrown again. Runs from several threads take turns; a run inside a body of the same pool is serial.
-// A process that was forked while no run was on starts workers of its own.
+// worker is rethrown. Runs from several threads take turns; a run inside a body of the same pool is serial. A
+// process that was forked between runs starts its own workers.
 class ThreadPool final : public Parallel {
  public:
   explicit ThreadPool(int threads) : threads_(threads < 1 ? 1 : threads) {}

@@ -9,7 +9,7 @@
 namespace dmf {
 namespace {
 
-// Bytes of one core's L2 cache; 1 MiB where the system does not say.
+// The size of a core's L2 cache in bytes; 1 MiB if the system does not report it.
 int64_t l2_bytes() {
 #if defined(_SC_LEVEL2_CACHE_SIZE)
   const int64_t bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
@@ -27,7 +27,7 @@ int64_t bands_of(int64_t lines, int64_t tile_lines) {
 TileShape choose_tile_shape(int64_t rows, int64_t columns, int64_t nnz) {
   constexpr int64_t usual = 512, smallest = 64, enough_bands = 8, large_l2 = int64_t{2} << 20;
   constexpr double enough_entries_small = 512, enough_entries_large = 4096;
-  // As floating point: the product may be beyond 64 bits.
+  // In floating point: the product may exceed 64 bits.
   const auto tiles = [&](int64_t size) {
     return static_cast<double>(bands_of(rows, size)) * static_cast<double>(bands_of(columns, size));
   };

@@ -11,7 +11,7 @@
 
 namespace dmf {
 
-// An entry by its place inside a tile, and its place in the caller's arrays.
+// The place of an entry inside a tile, and its place in the caller's arrays.
 struct PackedEntry32 {
   uint16_t row, column;
   uint32_t position;
@@ -45,7 +45,7 @@ class TileSorter {
   TileCounts count(const Packed* entries, int64_t count) {
     count_entries(entries, count);
     TileCounts counts;
-    // Clears the counts as it goes: a huge tile of few entries is not walked line by line.
+    // Clears the counts on the way: a huge tile with few entries is not walked line by line.
     for (int64_t k = 0; k < count; ++k) {
       counts.rows.take(row_count_[entries[k].row]);
       counts.columns.take(column_count_[entries[k].column]);
@@ -58,12 +58,12 @@ class TileSorter {
     count_entries(entries, count);
     by_column_.resize(count);
     by_line_.resize(count);
-    // Ordering by column first makes every row's entries rise in column: neighboring rows of Bᵀ.
+    // Sorting by column first puts the entries of every row in ascending columns: neighboring rows of Bᵀ.
     set_starts(column_count_);
     for (int64_t k = 0; k < count; ++k) by_column_[start_[entries[k].column]++] = k;
     set_starts(row_count_);
     for (const int64_t k : by_column_) by_line_[start_[entries[k].row]++] = k;
-    // The order by column is no longer needed: its memory takes the row order.
+    // The order by column is no longer needed: its memory is reused for the row order.
     std::vector<int64_t>& row_order = by_column_;
     int64_t place = 0;
     write_bundles(row_count_, arrays.row_bundles, arrays.row_of_group, [&](int64_t sorted) {
@@ -72,7 +72,7 @@ class TileSorter {
       static_cast<Position*>(arrays.position)[place] = entries[k].position;
       row_order[place++] = k;
     });
-    // Walking the row order keeps the places inside a column rising: the residuals are read forwards.
+    // Walking in row order keeps the places inside a column ascending: the residuals are read forward.
     set_starts(column_count_);
     for (int64_t k = 0; k < count; ++k) by_line_[start_[entries[row_order[k]].column]++] = k;
     place = 0;

@@ -1,6 +1,6 @@
-// How a thread waits for another: it spins briefly, then yields for a while, then sleeps. So it does not occupy
-// a core that other processes need, a wait of a few microseconds needs no system call, and a wait within a step
-// does not sleep, since waking up may take 100 µs on a virtual machine.
+// How a thread waits for another: it spins briefly, then yields for a while, then sleeps. A wait of a few
+// microseconds needs no system call, a wait within a step does not sleep, since waking up may take 100 µs on a
+// virtual machine, and a longer one does not occupy a core that other processes need.
 #pragma once
 
 #include <atomic>
@@ -17,8 +17,8 @@ namespace dmf {
 
 class Waiting {
  public:
-  // Returns when holds() does. What it reads must be atomic, sequentially consistent, and followed by notify()
-  // where it is written: then either the waiter sees the change or the notifier sees the waiter.
+  // Returns once holds() is true. What it reads must be atomic and sequentially consistent, and writes to it
+  // must be followed by notify(): then either the waiter sees the change or the notifier sees the waiter.
   template <class Condition>
   void until(const Condition& holds) {
     if (spin(holds)) return;

@@ -1,4 +1,4 @@
-// Checks that keep the kernels within bounds, on all devices. Indices are checked where they are read
+// Checks that keep the kernels within bounds, on all devices. Indices are checked when they are read
 // (cpu/arguments.h, kernels/observed_layout.h), but not on a GPU. Python raises the errors for users earlier;
 // these checks guard direct calls of the raw operators.
 #pragma once

@@ -1,7 +1,7 @@
 // Argument checks of the module's functions, with the messages that Python raises.
 //
-// No index, size or layout is used before it has been checked here, and no allocation exceeds the order of the
-// size of the arguments. Arrays must not change while a call reads them, since the GIL is released.
+// No index, size or layout is used before it has been checked here, and allocations are at most proportional to
+// the size of the arguments. Arrays must not change while a call reads them, since the GIL is released.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -22,7 +22,7 @@
 
 namespace dmf::python {
 
-// Numbers at odd addresses are copied to others.
+// Misaligned numbers are copied.
 template <class T>
 using Array =
     pybind11::array_t<T, int{pybind11::array::c_style} | int{pybind11::detail::npy_api::NPY_ARRAY_ALIGNED_}>;
@@ -49,7 +49,7 @@ void check_vector(const Array<T>& array, int64_t size, const std::string& name) 
           name + " must be one-dimensional with " + std::to_string(size) + " elements");
 }
 
-// Whether all indices lie from 0 to count - 1. Negative ones are beyond all others, whatever the count.
+// Whether all indices are in [0, count). As unsigned numbers, negative ones exceed any count.
 template <class Index>
 bool lie_below(const Index* indices, int64_t nnz, int64_t count) {
   using Unsigned = std::make_unsigned_t<Index>;
@@ -59,7 +59,7 @@ bool lie_below(const Index* indices, int64_t nnz, int64_t count) {
   return nnz == 0 || (count > 0 && largest <= static_cast<uint64_t>(most));
 }
 
-// The entries of a pattern: two vectors of equal length, of which every index is looked at without the GIL.
+// The entries of a pattern: two vectors of equal length, whose indices are checked without the GIL.
 template <class Index>
 struct Pairs {
   const Index *row_of, *column_of;
@@ -85,15 +85,15 @@ struct Pairs {
 
 LayoutView checked_layout(const Array<uint8_t>& buffer, const std::string& name);
 
-// The same, and that all entries are sound (observed_layout.h).
+// The same, and checks that all entries are valid (observed_layout.h).
 void require_sound(const LayoutView& layout, Parallel& parallel, const std::string& name);
 
 void check(const Rule& rule);
 void check(const StopRules& stop);
-// Enumerations of Python take any number.
+// Python enumerations accept any number.
 void check(Part part);
 
-// Makes methods of objects whose __init__ failed raise an error, since pybind11 would give them uninitialized
+// Makes methods of objects whose __init__ failed raise an error, since pybind11 would pass them uninitialized
 // memory.
 void refuse_unfinished_objects(const pybind11::module_& module);
 

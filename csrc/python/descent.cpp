@@ -37,12 +37,12 @@ DescentProgram program_of(int factors, const std::vector<std::array<int64_t, 2>>
   return program;
 }
 
-// In bytes. Matrices are cleared at once, so if they did not fit, the system would kill the process.
+// In bytes. Matrices are zeroed at once, so if they did not fit, the system would kill the process.
 int64_t physical_memory() {
   return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
 }
 
-// Guards direct use of this module; the programs of our Python code are valid.
+// Guards direct use of this module; programs made by the package are valid.
 void check_program(const DescentProgram& program, int64_t row_count, int64_t column_count, int64_t blocks,
                    int64_t number_bytes) {
   const int count = static_cast<int>(program.matrices.size());
@@ -50,7 +50,7 @@ void check_program(const DescentProgram& program, int64_t row_count, int64_t col
   require(program.factors >= 1 && program.factors <= count, "factors must be 1 or more of the matrices");
   require(count == program.factors + static_cast<int>(program.products.size()),
           "matrices must be the factors and the result of each product");
-  // Every matrix and its gradients, one on each level of the tree of blocks, in rows of whole cache lines.
+  // Every matrix and its gradients, one on each level of the block tree, in rows of whole cache lines.
   const int64_t numbers_of_line = 64 / number_bytes;
   int64_t lines_left = physical_memory() / 64 / (1 + tree_levels(blocks));
   for (const Matrix& matrix : program.matrices) {
@@ -122,7 +122,7 @@ template <class T>
 class PyDescent {
  public:
   using Entries = PyObservedEntries<T>;
-  using Blocks = std::vector<std::shared_ptr<Entries>>;  // of rows, one below the other
+  using Blocks = std::vector<std::shared_ptr<Entries>>;  // of rows, stacked
 
   PyDescent(const DescentProgram& program, const Blocks& train, double loss_scale, const Rule& rule,
             double mean, bool biases, const std::vector<std::optional<Array<T>>>& scales,
@@ -213,7 +213,7 @@ class PyDescent {
   }
 
  private:
-  // Arrays that `ranks` got may outlive the run: its memory then stays.
+  // Arrays passed to `ranks` may outlive the run and keep its memory alive.
   struct State {
     std::unique_ptr<Blas> blas;
     std::unique_ptr<Parallel> threads;

@@ -45,7 +45,7 @@ class PyBlockRun {
     cuda::write_run(plan_.run, lines, values.data(), weights ? weights->data() : nullptr, memory_.data());
   }
 
-  // (offset, rows, columns, stride) of a factor as it is kept, or of a moment, in numbers of `memory`.
+  // (offset, rows, columns, stride) of a stored factor or moment, in numbers of `memory`.
   std::array<int64_t, 4> place(Part part, int factor) const {
     check(part);
     require(factor >= 0 && factor < plan_.run.factors, "factor is out of range");

@@ -62,7 +62,7 @@ void bind_builder(py::module_& module, const char* name) {
       .def("write", &PyLayoutBuilder<Index>::write, py::arg("buffer").noconvert());
 }
 
-// It takes memory per row and column, so there must not be many more of them than entries.
+// Memory is proportional to rows and columns, so there must not be many more of them than entries.
 bool find_repeated_pairs(const Array<int32_t>& rows, const Array<int32_t>& columns, int64_t row_count,
                          int64_t column_count, int64_t threads) {
   constexpr int64_t always_allowed = int64_t{1} << 20, most_indices = std::numeric_limits<int32_t>::max();

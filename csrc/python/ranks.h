@@ -13,8 +13,8 @@
 
 namespace dmf::python {
 
-// A function of Python that gets the vectors as a list of arrays, and sums each in place. The arrays are views
-// that keep `owner` alive, whose memory they show; copies as long as there is none.
+// A Python function that gets the vectors as a list of arrays and sums each in place. The arrays are views of
+// the memory of `owner`, which they keep alive, or copies if there is no owner.
 class PyRanks final : public Ranks {
  public:
   explicit PyRanks(const pybind11::function& sum) : sum_(sum) {}
@@ -27,7 +27,7 @@ class PyRanks final : public Ranks {
     pybind11::list arrays;
     for (const RankVector& vector : vectors) arrays.append(array_of(vector, kept));
     const std::vector<pybind11::array> all =
-        arrays.cast<std::vector<pybind11::array>>();  // whatever becomes of the list
+        arrays.cast<std::vector<pybind11::array>>();  // even if the list changes
     sum_(arrays);
     if (kept != nullptr) return;
     for (size_t place = 0; place < vectors.size(); ++place) {

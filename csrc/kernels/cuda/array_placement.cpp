@@ -7,7 +7,7 @@
 namespace dmf::cuda {
 namespace {
 
-// The lowest offset from `begin` on at which array `chosen` is alone as long as it lives.
+// The lowest offset, at least `begin`, at which array `chosen` overlaps no other array while it is live.
 int64_t lowest_offset(const std::vector<ArrayUse>& arrays, const std::vector<Place>& places,
                       const std::vector<size_t>& earlier, size_t chosen, bool shared, int64_t begin) {
   const ArrayUse& own = arrays[chosen];

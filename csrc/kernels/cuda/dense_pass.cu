@@ -1,4 +1,4 @@
-// The dense pass for whichever type.
+// The dense pass for all types.
 #include "dense_pass.cuh"
 
 #include "dense_pass.h"

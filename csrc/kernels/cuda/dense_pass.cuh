@@ -1,8 +1,8 @@
 // For the plan that forms W: the observed entries of a dense m × n matrix, and the order of the entries.
 //
 // A warp takes a segment of the row order, a thread an entry of it: neighboring threads read a row of W from
-// left to right. An entry costs 32 bytes of the matrix (a sector of DRAM), of its gradient as many, and 6 of
-// the layout.
+// left to right. An entry costs 32 bytes of the matrix (a sector of DRAM), 32 of its gradient, and 6 of the
+// layout.
 #pragma once
 
 #include "../task.h"
@@ -15,8 +15,8 @@ namespace dmf::cuda {
 constexpr int dense_threads = 128;
 constexpr int dense_warps = dense_threads / warp_size;
 
-// Calls body(entry, place) for this thread's entries of a segment of the row order: `place` is that in the
-// matrix.
+// Calls body(entry, place) for this thread's entries of a segment of the row order; `place` is the offset in
+// the matrix.
 template <class Body>
 __device__ __forceinline__ void for_segment_entries(const LineOrder& order, const Body& body) {
   const int64_t number = static_cast<int64_t>(blockIdx.x) * dense_warps + threadIdx.x / warp_size;
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(dense_threads)
   if (threadIdx.x == 0) losses[blockIdx.x] = sum;
 }
 
-// values[position] = dense[i, j], or the other way: `scatters`.
+// values[position] = dense[i, j], or, if `scatters`, the reverse.
 template <bool scatters, class Bits>
 __global__ void __launch_bounds__(dense_threads)
     copy_observed(const LineOrder order, const uint32_t* position, const Bits* from, Bits* to) {

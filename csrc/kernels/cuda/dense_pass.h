@@ -11,8 +11,8 @@
 
 namespace dmf::cuda {
 
-// Sets `loss`, one number of the accumulator type on the device, to scale · Σ w (dense − value)² over Ω and the
-// gradient to that of `loss`, 0 where nothing is observed.
+// Sets `loss`, one number of the accumulator type on the device, to scale · Σ w (dense − value)² over Ω, and
+// `gradient` to its gradient, 0 where nothing is observed.
 void dense_loss(const DeviceLayout& layout, Dtype dtype, const DenseOperands& operands, void* loss,
                 Workspace& workspace, cudaStream_t stream);
 

@@ -1,4 +1,4 @@
-// Runs of gradient descent for either type.
+// Runs of gradient descent for both types.
 #include "descent.h"
 
 #include "descent.cuh"

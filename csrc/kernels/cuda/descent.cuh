@@ -1,19 +1,19 @@
-// Whole runs of gradient descent, one thread block each, thousands of steps a launch.
+// Whole runs of gradient descent, one thread block each, thousands of steps per launch.
 //
-// A block interprets its run's program (program.h): between the parts of a step lie barriers, and nothing else
-// is exchanged between threads but sums in a fixed order. So a run's result depends neither on the other runs
-// of the launch and their order nor on how its steps are cut into launches.
+// A block interprets its run's program (program.h). Barriers separate the parts of a step, and threads exchange
+// nothing but sums in a fixed order. So a run's result depends neither on the other runs of the launch and
+// their order nor on how its steps are divided into launches.
 //
-//   shared memory   sums of the warps, a copy of the run, and what a step reads most, as far as it reaches
-//   L2              all else: moments, gradients of factors, and from depth 3 on some of the rest
+//   shared memory   sums of the warps, a copy of the run, and what a step reads most, as far as it fits
+//   L2              all else: moments, gradients of factors, and at depth 3 or more some of the rest
 //   registers       a product's tiles (descent_products.cuh), a line's rows and sums (descent_observed.cuh)
 //
 // A step at 100 × 100, h 100, depth N in float32 with |Ω| entries makes 3 (N − 2) products of 10⁶
 // multiply-adds, the gradients at Ω, and N · 10⁴ updates. By count of issued instructions on an H100: 9,900
-// cycles a product, 9 to 10 an entry, 0.1 to 0.2 a number updated with the norm; and some 400, a guess, for
-// each part of a step to begin and to end. Where the matrix is formed, three more products take the place of
-// the gradients at Ω, which is worth it from about 3,000 entries on. So at 2,000 entries a step takes 24,000,
-// 55,000 and 86,000 cycles at depth 2, 3 and 4, and 35,000, 65,000 and 96,000 where the matrix is formed.
+// cycles per product, 9 to 10 per entry, 0.1 to 0.2 per number updated with the norm; and an estimated 400 for
+// the start and end of each part of a step. If the matrix is formed, three more products replace the gradients
+// at Ω, which is faster from about 3,000 entries on. So at 2,000 entries a step takes 24,000, 55,000 and 86,000
+// cycles at depth 2, 3 and 4, and 35,000, 65,000 and 96,000 if the matrix is formed.
 #pragma once
 
 #include "descent_observed.cuh"
@@ -29,7 +29,7 @@ __device__ __forceinline__ void copy_bytes(const unsigned char* source, unsigned
   }
 }
 
-// A run in the hands of its block: all threads call every function together.
+// A run as its block executes it: all threads call every function together.
 template <class T>
 class BlockDescent {
  public:
@@ -45,7 +45,7 @@ class BlockDescent {
     __syncthreads();
   }
 
-  // Makes steps from the state on, to one of its ends.
+  // Makes steps from the current state until the run ends.
   __device__ __forceinline__ void descend(RunState& state) {
     const Rule& rule = run_.rule;
     const bool has_norm_rule = run_.stop.gradient_norm >= 0;
@@ -72,7 +72,7 @@ class BlockDescent {
     }
   }
 
-  // Takes the factors home.
+  // Copies the factors to their homes.
   __device__ __forceinline__ void keep_factors() const {
     for (int number = 0; number < run_.factors; ++number) {
       const BlockArray& array = run_.matrices[number].value;
@@ -92,7 +92,7 @@ class BlockDescent {
     return memory_.gradient<T>(run_.matrices[number]);
   }
 
-  // Brings an array from its home to its place.
+  // Copies an array from its home to its place.
   __device__ __forceinline__ void fetch(const BlockArray& array) const {
     if (array.home == no_home || !array.place.shared) return;
     copy_bytes(memory_.run + array.home, memory_.find<unsigned char>(array), array.bytes);
@@ -110,7 +110,7 @@ class BlockDescent {
     for (unsigned k = threadIdx.x; k < array.bytes / sizeof(T); k += blockDim.x) numbers[k] = 0;
   }
 
-  // Makes the gradients of all factors and returns Σ w (p − b)².
+  // Computes the gradients of all factors and returns Σ w (p − b)².
   __device__ __forceinline__ double evaluate() const {
     for (int number = 0; number < run_.products; ++number) {
       const Product product = run_.product[number];
@@ -141,7 +141,7 @@ class BlockDescent {
     return take_sum(sums_, blockDim.x / warp_size);
   }
 
-  // With the fewest packs a thread that hold a row.
+  // With the fewest packs per thread that hold a row.
   template <int packs>
   __device__ __forceinline__ void observe_lines(const Targets<T>& targets) const {
     if constexpr (packs * group_threads * 16 < most_line_bytes) {
@@ -168,7 +168,7 @@ class BlockDescent {
   const BlockMemory memory_;
 };
 
-// A block a task, unless its run has come to an end.
+// One block per task, unless its run has ended.
 template <class T>
 __global__ void __launch_bounds__(descent_threads) descend_block(BlockTask* tasks) {
   BlockTask& task = tasks[blockIdx.x];

@@ -11,10 +11,9 @@
 
 namespace dmf::cuda {
 
-// Brings each run to its `until` or to an earlier end, and waits for it; `shared_bytes` is the most that one
-// of them needs. Runs that have come to an end, other than by reaching an earlier `until`, stay as they are.
-// Blocks start in the order of `tasks`: where there are more than multiprocessors, the longest should come
-// first.
+// Advances each run to its `until` or to an earlier end, and waits for it; `shared_bytes` is the most that any
+// of them needs. Runs that have ended, other than by reaching an earlier `until`, are unchanged. Blocks start
+// in the order of `tasks`: if there are more of them than multiprocessors, the longest should come first.
 void descend(Dtype dtype, std::vector<BlockTask>& tasks, int64_t shared_bytes, Workspace& workspace,
              cudaStream_t stream);
 

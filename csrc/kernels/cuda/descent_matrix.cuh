@@ -13,8 +13,8 @@ struct MatrixView {
   int rows, columns, stride;
   bool shared;  // lies in shared memory
 
-  // The same matrix, where it is shared, by a pointer of which the compiler sees that it is: loads are then
-  // instructions of their own, with addresses of 32 bits.
+  // The same matrix, in shared memory, through a pointer that the compiler knows to be shared: loads are then
+  // shared-memory instructions, with 32-bit addresses.
   __device__ __forceinline__ MatrixView in_shared() const {
     return {reinterpret_cast<T*>(dynamic_shared() + (reinterpret_cast<unsigned char*>(at) - dynamic_shared())),
             rows, columns, stride, true};
@@ -29,7 +29,7 @@ struct BlockMemory {
   unsigned char* shared;
   unsigned char* run;
 
-  // `in_shared` is for code that runs only where it is.
+  // `in_shared` is for code that runs only if it is in shared memory.
   template <class T, bool in_shared = false>
   __device__ __forceinline__ T* find(const BlockArray& array) const {
     return reinterpret_cast<T*>((in_shared || array.place.shared ? shared : run) + array.place.offset);

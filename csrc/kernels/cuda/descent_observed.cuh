@@ -1,16 +1,16 @@
-// Loss and gradients at Ω by one block, from A and Bᵀ or from the matrix that was formed.
+// Loss and gradients at Ω by one block, from A and Bᵀ or from the formed matrix.
 //
 // A warp takes a line. Its four groups of eight threads take entries of the line in turn, up to four each at a
 // time, and thread t of a group holds packs t, t + 8, … of 16 bytes of the rows. In the row phase a gathered
 // row of Bᵀ stays in registers from the dot product to dA; the dot products of a group's entries are one
-// transposed sum, and a thread for each makes its coefficient, which goes to where the column phase reads it.
-// At the line's end the four groups' sums are added, so that each holds a quarter of the line's gradient.
+// transposed sum, and one thread for each computes the coefficient and writes it where the column phase reads
+// it. At the line's end the four groups' sums are added, so that each holds a quarter of the line's gradient.
 //
-// By count, at h 100 in float32 and with all in shared memory, 16 entries take 297 instructions of a warp in
-// the row phase and 162 in the column phase, and a line 95 in each: with 20 entries a line between 9 and 10
-// cycles of the four schedulers an entry. The indices of a batch are loaded together, then its rows and
-// targets, so that it waits for shared memory twice and not for every entry. Shared memory is busy nearly as
-// long: a row is 4 wavefronts, in each phase, and indices, coefficients and shuffles are 1.
+// By count, at h 100 in float32 and with everything in shared memory, 16 entries take 297 instructions of a
+// warp in the row phase and 162 in the column phase, and a line 95 in each: with 20 entries per line, 9 to 10
+// cycles of the four schedulers per entry. The indices of a batch are loaded together, then its rows and
+// targets, so that it waits for shared memory twice rather than for every entry. Shared memory is busy nearly
+// as long: in each phase a row takes 4 wavefronts, and indices, coefficients and shuffles take 1.
 #pragma once
 
 #include <type_traits>
@@ -31,7 +31,7 @@ struct RowPart {
   static constexpr int numbers = pack_size<T>;
   PackOf<T> pack[packs] = {};
 
-  // Packs behind the row's end stay as they are: zeros.
+  // Packs past the end of the row stay zero.
   __device__ __forceinline__ void load(const T* row, int row_packs) {
     const int thread = threadIdx.x % group_threads;
     const T* own = row + thread * numbers;
@@ -63,7 +63,8 @@ struct RowPart {
   }
 
   // Adds the parts of the warp's groups and writes their sum to a row; the warp calls it together. Of eight
-  // packs a group ends with two, of four with one; fewer are held by several groups, the first of which writes.
+  // packs a group ends up with two, of four with one; if there are fewer, several groups hold the same one, and
+  // the first of them writes it.
   __device__ __forceinline__ void store_sum(T* row, int row_packs) {
     constexpr int half = packs > 1 ? packs / 2 : 1;
     combine<packs>(2 * group_threads);
@@ -79,7 +80,7 @@ struct RowPart {
   }
 
  private:
-  // Adds `held` packs to those of a partner; of several, each keeps the sums of one half.
+  // Adds `held` packs to those of a partner; if there are several, each keeps the sums of one half.
   template <int held>
   __device__ __forceinline__ void combine(int partner) {
     constexpr int kept = held > 1 ? held / 2 : 1, other = held > 1 ? kept : 0;
@@ -95,8 +96,8 @@ struct RowPart {
   }
 };
 
-// Some entries of a line, and the rows that they gather: the groups take entries in turn. Where the last ones
-// are too few for all groups, the others take the last entry along, with a coefficient of zero.
+// Some entries of a line, and the rows that they gather: the groups take entries in turn. If too few are left
+// for all groups, the others repeat the last entry, with a coefficient of zero.
 template <class T, int packs>
 struct Batch {
   static constexpr int size = batch_size<packs>, entries = size * groups;
@@ -130,7 +131,7 @@ struct Targets {
 
   __device__ __forceinline__ T weight_of(int entry) const { return weight ? weight[entry] : T(1); }
 
-  // The coefficient of an entry; adds its loss.
+  // Returns the coefficient of an entry and adds its loss.
   __device__ __forceinline__ T coefficient(T residual, T weight_of_it, double& loss) const {
     loss += static_cast<double>(weight_of_it) * static_cast<double>(residual) * static_cast<double>(residual);
     return twice_scale * weight_of_it * residual;
@@ -204,14 +205,14 @@ __device__ __forceinline__ void column_phase(const BlockObserved& observed, cons
   }
 }
 
-// Whether all of Ω lies in shared memory that both phases read, but for values and weights.
+// Whether all of Ω that both phases read, except values and weights, is in shared memory.
 __device__ __forceinline__ bool is_shared(const BlockObserved& observed) {
   return observed.row_start.place.shared && observed.column.place.shared &&
          observed.column_place.place.shared && observed.coefficient.place.shared &&
          observed.column_start.place.shared && observed.row.place.shared;
 }
 
-// Both phases with their barrier between them: dA, dBᵀ, and the sums of the warps' losses.
+// Both phases with a barrier between them: dA, dBᵀ, and the sums of the warps' losses.
 template <int packs, class T>
 __device__ __forceinline__ void line_phases(const BlockObserved& observed, const BlockMemory& memory,
                                             const Targets<T>& targets, const MatrixView<T>& a,
@@ -230,7 +231,7 @@ __device__ __forceinline__ void line_phases(const BlockObserved& observed, const
   }
 }
 
-// The observed entries of the gradient of a matrix that was formed. Returns the thread's part of the loss.
+// The observed entries of the gradient of a formed matrix. Returns the thread's part of the loss.
 template <class T>
 __device__ __forceinline__ double formed_phase(const BlockObserved& observed, const BlockMemory& memory,
                                                const Targets<T>& targets, const MatrixView<T>& formed,

@@ -98,9 +98,9 @@ class Planner {
     return home;
   }
 
-  // How often tiles of 4 × 10 of the products read each number of a matrix: a left operand once for every ten
+  // How often the 4 × 10 tiles of the products read each number of a matrix: a left operand once for every ten
   // columns of the result, a right one for every four rows. Rows gathered at Ω count three times: they wait for
-  // their index, and no threads read them together.
+  // their index, and no two threads read them together.
   void add_matrix(int number) {
     BlockMatrix& matrix = run_.matrices[number];
     matrix.rows = static_cast<int32_t>(program_.matrices[number].rows);

@@ -1,15 +1,15 @@
 // Products of two small matrices by one block.
 //
 // A thread owns a tile of 4 rows and 10 columns of the result in registers, so that 250 of 256 threads work on
-// 100 × 100. It takes the sums' terms four at a time (two in double), and loads the next terms while it
-// multiplies the present ones: an operand may lie in L2. A term of a tile takes 40 multiply-adds for 14 numbers
-// of the operands.
+// 100 × 100. It processes the terms of the sums four at a time (two in double), and loads the next terms while
+// it multiplies the current ones, as an operand may be in L2. A term of a tile takes 40 multiply-adds for 14
+// numbers of the operands.
 //
 // By count, 100 × 100 × 100 in float32 has 25 steps of four terms: 160 multiply-adds, 14 to 24 loads and about
-// 10 additions of addresses a thread. Two warps on each scheduler issue them in 25 · 2 · 190 = 9,500 cycles,
-// and the tile's ends in 400; the multiply-adds alone would take 8,000, and 7,800 if no thread were idle. Loads
-// of shared memory take 14 · 25 · 4 · 8 = 11,000 cycles if threads that read the same place save nothing, less
-// than half of that if they do.
+// 10 additions of addresses per thread. Two warps on each scheduler issue them in 25 · 2 · 190 = 9,500 cycles,
+// and the start and end of the tile in 400; the multiply-adds alone would take 8,000, and 7,800 if no thread
+// were idle. Loads from shared memory take 14 · 25 · 4 · 8 = 11,000 cycles if threads that read the same
+// address save nothing, less than half of that if they do.
 #pragma once
 
 #include "descent_matrix.cuh"
@@ -18,9 +18,9 @@ namespace dmf::cuda {
 
 constexpr int tile_rows = 4, tile_columns = 10;
 
-// Where a thread's tile lies. Its columns are neighbors; but where the right operand is transposed, and they
-// are rows of it, they are two runs of five, `apart` rows apart: an odd number of rows from thread to thread,
-// so that neighboring threads read from different banks.
+// The position of a thread's tile. Its columns are neighbors, unless the right operand is transposed: they are
+// then rows of it, two runs of five, `apart` rows apart, and an odd number of rows from thread to thread, so
+// that neighboring threads read from different banks.
 struct ProductTile {
   int row, column, apart;
 
@@ -93,7 +93,7 @@ __device__ __forceinline__ void add_terms(const Terms<T>& terms, T (&sums)[tile_
   }
 }
 
-// Writes the tile with the padding that falls to it, whose sums are zeros.
+// Writes the tile and its share of the padding, whose sums are zeros.
 template <bool right_transposed, class T>
 __device__ __forceinline__ void store_tile(const MatrixView<T>& result, const ProductTile& tile,
                                            const T (&sums)[tile_rows][tile_columns]) {

@@ -7,12 +7,12 @@
 // tile at the right edge may read but never uses.
 //
 // A run has a piece of memory on the device, which begins with its BlockRun, and in which every array that
-// outlives a launch has its *home*: factors, moments and Ω. For the time of a launch an array has a *place*, in
-// the block's shared memory or in the run's memory. Arrays that a step makes anew have no home, and may share a
+// outlives a launch has its *home*: factors, moments and Ω. During a launch an array has a *place*, in the
+// block's shared memory or in the run's memory. Arrays that a step recomputes have no home, and may share a
 // place with others that are not needed at the same time (array_placement.h).
 //
-// Ω stands in both orders of ObservedLines, in 16-bit indices, 8 bytes an entry and, in float32, 8 more for its
-// value and its coefficient, 12 with a weight.
+// Ω is stored in both orders of ObservedLines, with 16-bit indices: 8 bytes per entry and, in float32, 8 more
+// for its value and its coefficient, 12 with a weight.
 #pragma once
 
 #include <cstdint>
@@ -56,10 +56,10 @@ struct BlockMatrix {
 struct BlockObserved {
   int32_t nnz = 0;
   int32_t weighted = 0;
-  // Row order. Starts go on for the padding's lines, which are empty.
+  // Row order. Starts include the lines of the padding, which are empty.
   BlockArray row_start;     // int32 [padded rows + 1]
   BlockArray column;        // uint16
-  BlockArray column_place;  // uint16: where the entry stands in column order
+  BlockArray column_place;  // uint16: the entry's place in column order
   BlockArray value, weight;
   // Column order.
   BlockArray column_start;  // int32 [padded columns + 1]
@@ -79,12 +79,12 @@ struct alignas(16) BlockRun {
   BlockObserved observed;
 };
 
-// What changes from step to step, besides factors and moments, and how far the run is to go.
+// What changes from step to step, other than factors and moments, and the step at which the run ends.
 struct RunState {
-  int64_t step = 0;           // updates that were made
+  int64_t step = 0;           // updates made so far
   int64_t until = 0;          // the step at which a launch ends
   double square_average = 0;  // s of GroupRMSprop
-  double loss = 0;            // weighted mean at the present factors
+  double loss = 0;            // weighted mean at the current factors
   double gradient_norm = 0;
   int64_t outcome = static_cast<int64_t>(Outcome::paused);
 };

@@ -1,7 +1,7 @@
-// The rules by which factors follow from their gradients (program.h), and the gradients' norm.
+// The update rules (program.h), and the norm of the gradients.
 //
-// Every thread takes packs of 16 bytes of all factors in turn. A number takes 8 bytes read and 4 written, and
-// for every moment 4 of each from L2.
+// The threads take packs of 16 bytes of all factors in turn. A number costs 8 bytes read and 4 written, and 4
+// of each in L2 for every moment.
 #pragma once
 
 #include "descent_matrix.cuh"
@@ -21,7 +21,7 @@ class PackWalk {
     packs_a_step_ = threads % across_;
   }
 
-  // Numbers of the matrix from the present pack on to the row's end; 0 behind the last row.
+  // Numbers from the current pack to the end of the row; 0 past the last row.
   __device__ __forceinline__ int numbers() const {
     return row_ < matrix_.rows ? matrix_.columns - pack_ * pack_size<T> : 0;
   }
@@ -41,7 +41,7 @@ class PackWalk {
   int across_, row_, pack_, rows_a_step_, packs_a_step_;
 };
 
-// The next packs of a walk: so many are loaded at once, as they may lie in L2.
+// The next packs of a walk: this many are loaded at once, as they may be in L2.
 struct PackBatch {
   static constexpr int size = 4;
   int place[size], numbers[size];
@@ -142,7 +142,7 @@ struct DescendByAdam {
   }
 };
 
-// The padding behind a row's end stays zero even where a rule divides by zero.
+// The padding past the end of a row stays zero even if a rule divides by zero.
 template <class Formula, class T>
 __device__ __forceinline__ void update_factors(const Formula& formula, const BlockRun& run,
                                                const BlockMemory& memory) {

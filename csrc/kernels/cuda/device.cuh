@@ -1,4 +1,4 @@
-// Device functions that kernels need in addition to CUDA's own, and `launch`, which starts them.
+// Device functions that kernels need in addition to CUDA's own, and `launch`, which starts kernels.
 //
 // The C++ tests compile the kernels for the CPU: csrc/tests/simt_shim.h, included first, defines everything
 // here and the names of CUDA that kernels use.
@@ -37,9 +37,9 @@ inline int64_t shared_memory_limit() {
   return attribute_of_device(cudaDevAttrMaxSharedMemoryPerBlockOptin);
 }
 
-// Raises the limit of shared memory of a kernel above the default. There is one limit per kernel and device,
-// and threads launch the kernel with different sizes concurrently: so it is raised to the maximum at once and
-// never lowered.
+// Raises the shared memory limit of a kernel above the default. There is one limit per kernel and device, and
+// threads may launch the kernel with different sizes concurrently, so the limit is raised to the maximum at
+// once and never lowered.
 template <class... Parameters>
 void allow_shared_memory(void (*kernel)(Parameters...), int64_t bytes) {
   if (bytes <= 48 * 1024) return;
@@ -88,19 +88,20 @@ __device__ __forceinline__ T* shared_array() {
   return array;
 }
 
-// 16 bytes at a multiple of 16, of memory that no kernel writes while this one runs.
+// 16 bytes at a multiple of 16, in memory that no kernel writes while this one runs.
 __device__ __forceinline__ uint4 load_16_bytes(const void* source) {
   return __ldg(static_cast<const uint4*>(source));
 }
 
-// first + row · row_bytes by one instruction. The empty one stays in its loop and hides that row_bytes is the
-// same in all turns: else compilers widen it outside, and multiply its 64 bits by three instructions.
+// first + row · row_bytes in one instruction. The empty instruction stays in its loop and hides that row_bytes
+// is loop-invariant: otherwise compilers widen it outside the loop and multiply its 64 bits with three
+// instructions.
 __device__ __forceinline__ const void* row_at(const void* first, uint32_t row, uint32_t row_bytes) {
   asm volatile("" : "+r"(row_bytes));
   return static_cast<const unsigned char*>(first) + static_cast<uint64_t>(row) * row_bytes;
 }
 
-// A number that is read once, and so should not evict others from the caches.
+// A number that is read once, so it should not evict others from the caches.
 template <class T>
 __device__ __forceinline__ T load_once(const T* source) {
   return __ldcs(source);
@@ -116,7 +117,7 @@ __device__ __forceinline__ float half_to_float(uint16_t bits) {
 
 namespace dmf::cuda {
 
-// For kernels with a thread an item: its number.
+// The item of a thread, in kernels with one thread per item.
 __device__ __forceinline__ int64_t global_thread() {
   return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
 }

@@ -1,18 +1,19 @@
 // The layout of Ω on a GPU: one flat buffer on the device.
 //
-// Entries stand in two orders. *Row order* serves the row pass, whose warps own rows and gather rows of Bᵀ;
-// *column order* serves the column pass, whose warps own columns and gather rows of A. In both, a **line** is
-// a row (or column) and the gathered side is cut into `blocks` blocks of block_lines lines, small enough for
+// Entries are stored in two orders. *Row order* serves the row pass, whose warps own rows and gather rows of
+// Bᵀ; *column order* serves the column pass, whose warps own columns and gather rows of A. In both, a **line**
+// is a row (or column) and the gathered side is cut into `blocks` blocks of block_lines lines, small enough for
 // the L2 cache: entries are sorted by block, then by line, then by gathered line.
 //
-// A line's entries in a block are cut into **segments** of at most segment_entries entries, of about equal
-// length: what one warp does. Where a line has one segment, its warp writes the line's gradient. A line with
-// more is **split**: every segment writes a partial sum into a slot of its own, and the slots of a line, which
-// are neighbors, are added in order. A line without entries has one empty segment, which writes zeros.
+// A line's entries in a block are cut into **segments** of at most segment_entries entries and about equal
+// length, each of which one warp processes. If a line has one segment, its warp writes the line's gradient. A
+// line with more is **split**: every segment writes a partial sum into a slot of its own, and the slots of a
+// line, which are neighbors, are added in order. A line without entries has one empty segment, which writes
+// zeros.
 //
-// Segments stand block by block, so that the gathered lines of a block stay in L2, and in each the longest
-// first, in steps of eight entries, so that the warps of a block of threads, and the last of a launch, end
-// together. Else they follow their lines; unused ones come last.
+// Segments are ordered by block, so that the gathered lines of a block stay in L2, within a block by length in
+// steps of eight entries, the longest first, so that the warps of a thread block, and the last ones of a
+// launch, finish together, and then by line; unused ones come last.
 //
 // The buffer holds these arrays, each at a multiple of 256 bytes:
 //
@@ -24,13 +25,13 @@
 //   segments       Segment [segment_bound]
 //   splits         SplitLine [split_bound]
 //
-//   and where has_masks, for the tensor cores (tile_pass.cuh), again for both orders
+//   and if has_masks, for the tensor cores (tile_pass.cuh), again for both orders
 //   masks          uint64 [lines × words]  a bit for every gathered line: is the entry observed?
 //   mask_starts    uint32 [lines × words]  place, in this order, of the first entry of a word
 //
-// All sizes follow from rows, columns and nnz alone, so that a pass is launched without asking the device;
-// surplus segments and splits are marked unused. Below 2¹⁶ lines a block that is 12 bytes an entry, a little
-// more for the segments; values and weights lie outside, in row order.
+// All sizes follow from rows, columns and nnz alone, so that a pass is launched without synchronizing with the
+// device; surplus segments and splits are marked unused. With fewer than 2¹⁶ lines per block that is 12 bytes
+// per entry and a little more for the segments; values and weights are stored elsewhere, in row order.
 #pragma once
 
 #include <algorithm>
@@ -56,19 +57,20 @@ struct SplitLine {
 
 // How the two orders are cut.
 struct Cuts {
-  // 16-bit indices reach so far; at h 64 such a block takes 16 MB of float32, which stays in L2 from an A100
-  // on.
+  // The reach of 16-bit indices; at h 64 such a block takes 16 MB in float32, which stays in the L2 of an A100
+  // or later.
   int64_t largest_block = 65536;
-  // Below so many entries a line and block, cutting the gathered side costs more than it gains.
+  // Below this many entries per line and block, cutting the gathered side costs more than it gains.
   int64_t entries_worth_a_block = 64;
-  // Long segments keep partial sums and their merging a small part, short ones give work to 8,000 warps.
+  // Long segments keep the cost of partial sums small; short ones give work to 8,000 warps.
   int64_t shortest_segment = 32, longest_segment = 512, segments_wanted = 8192;
 };
 
 constexpr int mask_bits = 64;
-// Masks take 12 bytes for 64 places of either order: below this density more than the tensor cores gain.
+// Masks take 12 bytes per 64 places in each order: below this density that costs more than the tensor cores
+// gain.
 constexpr double mask_density = 0.02;
-// place and position are 32 bits wide, lines are counted in 31.
+// place and position have 32 bits, numbers of lines 31.
 constexpr int64_t max_nnz = 4294967295;
 constexpr int64_t max_lines = 2147483647;
 
@@ -88,11 +90,11 @@ struct OrderShape {
       : lines(line_count), gathered_lines(gathered), mask_words(ceil_divide(gathered, mask_bits)) {
     blocks = std::max<int64_t>(1, ceil_divide(gathered, cuts.largest_block));
     while (blocks > 1 && nnz / cuts.entries_worth_a_block < lines * blocks) blocks = ceil_divide(blocks, 2);
-    // Whole words of the masks, at least one.
+    // Whole words of masks, at least one.
     block_lines = std::max<int64_t>(1, ceil_divide(ceil_divide(gathered, blocks), mask_bits)) * mask_bits;
     blocks = std::max<int64_t>(1, ceil_divide(gathered, block_lines));
     wide = block_lines > cuts.largest_block;
-    // k entries make at most 1 + k / segment_entries segments.
+    // k entries form at most 1 + k / segment_entries segments.
     const int64_t full = nnz / segment_entries;
     segment_bound = full + lines * blocks;
     // With one block, only lines of more than segment_entries entries are split.
@@ -114,7 +116,7 @@ struct DeviceLayoutShape {
   bool has_masks;
   int64_t position = 0;
   OrderOffsets rows_at, columns_at;
-  int64_t masks_begin = 0, bytes = 0;  // only masks and their starts lie between the two
+  int64_t masks_begin = 0, bytes = 0;  // only masks and their starts are between the two
 
   DeviceLayoutShape(int64_t row_count, int64_t column_count, int64_t entries, const Cuts& cuts = {})
       : rows(row_count),
@@ -167,10 +169,10 @@ struct DeviceLayoutShape {
 struct LineOrder {
   const void* index;
   bool wide;              // 32-bit indices
-  const uint32_t* place;  // null in row order, where an entry's place is its own
+  const uint32_t* place;  // null in row order, where an entry's place is its index
   const Segment* segments;
   const SplitLine* splits;
-  const uint64_t* masks;  // null where there are none
+  const uint64_t* masks;  // null if there are none
   const uint32_t* mask_starts;
   int64_t segment_bound, slot_bound, split_bound, mask_words, lines, gathered_lines;
 };

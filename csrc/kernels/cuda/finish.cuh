@@ -1,10 +1,9 @@
-// What is left after the passes: gradients of lines whose sums are in parts, and the loss. One kernel for all
-// of it.
+// The rest after the passes, in one kernel: gradients of lines whose sums are in parts, and the loss.
 //
 // A part of a line's gradient is a **slot**: a row of h numbers in `partials`. A warp takes 32 columns of a
-// line: a thread adds the slots of its column in order, eight of them on their way at once. The eight warps of
-// a block take the same columns of neighboring lines, so what a block has to find out is a division of 32 bits.
-// A slot costs h numbers read, a line h written.
+// line: a thread adds the slots of its column in order, with eight loads in flight. The eight warps of a block
+// take the same columns of neighboring lines, so a block finds its work with one 32-bit division. A slot costs
+// h numbers read, a line h written.
 #pragma once
 
 #include "device_layout.h"
@@ -14,8 +13,8 @@ namespace dmf::cuda {
 
 constexpr int finish_threads = 256, finish_warps = finish_threads / warp_size;
 
-// The slots of a side. Lines that the layout has split come with their slots, which are neighbors. Without
-// `splits` every line has a slot in each of `parts` matrices of `lines` rows.
+// The slots of a side. Lines that the layout has split have neighboring slots. Without `splits`, every line has
+// a slot in each of `parts` matrices of `lines` rows.
 struct SlotSums {
   const SplitLine* splits = nullptr;
   int64_t lines = 0;  // with slots, or the bound of `splits`
@@ -30,7 +29,7 @@ struct Finish {
   const double* losses = nullptr;
   int64_t loss_count = 0;
   double scale = 1.0;
-  void* loss = nullptr;  // scale · Σ losses, of the accumulator type; null where none is wanted
+  void* loss = nullptr;  // scale · Σ losses, of the accumulator type; null if not wanted
 };
 
 template <class T>
@@ -48,8 +47,8 @@ __device__ __forceinline__ void add_slots(const SlotSums& side, int64_t number, 
   });
 }
 
-// Block 0 adds the losses, the others take 32 columns of eight lines each. Six blocks: with registers for eight
-// on a multiprocessor, a thread's last two loads would wait for the first.
+// Block 0 adds the losses; each of the others takes 32 columns of eight lines. Six blocks: if a multiprocessor
+// had registers for eight, a thread's last two loads would wait for the first.
 template <class T>
 __global__ void __launch_bounds__(finish_threads, 6) finish(const Finish f) {
   if (blockIdx.x == 0) {

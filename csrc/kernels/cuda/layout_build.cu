@@ -1,4 +1,4 @@
-// The layout's builder for indices of 32 and of 64 bits.
+// The layout builder for 32-bit and 64-bit indices.
 #include "layout_build.cuh"
 
 #include "layout_build.h"

@@ -1,10 +1,10 @@
-// Builds the layout of device_layout.h on the device, once for a pattern: for either order a sort of the
-// entries and one of the segments, and else one thread a line or an entry.
+// Builds the layout of device_layout.h on the device, once per pattern. Each order takes a sort of the entries
+// and one of the segments; all other kernels have one thread per line or entry.
 //
 // Pairs are distinct and in range (Observations checks both), so keys of entries are distinct; segments with
 // equal keys keep their order. The buffer is filled first, padding included: every run gives the same bytes.
-// Temporary memory: 24 bytes an entry, and for each order 48 a segment, 32 a line and 16 more for every further
-// block of a line, besides what the sorts themselves take.
+// Temporary memory: 24 bytes per entry, and for each order 48 per segment, 32 per line and 16 more for every
+// further block of a line, in addition to that of the sorts.
 #pragma once
 
 #include <utility>
@@ -15,14 +15,14 @@
 
 namespace dmf::cuda {
 
-// The fewest bits that hold all numbers below `count`.
+// The number of bits that all numbers below `count` need.
 inline int bits_below(int64_t count) {
   int bits = 0;
   while (bits < 63 && (int64_t{1} << bits) < count) ++bits;
   return bits;
 }
 
-// The sorting key of an order: block, line, and the gathered line less the first of its block.
+// The sort key of an entry: block, line, and the gathered line minus the first one of its block.
 struct LineKey {
   int64_t lines, block_lines;
   int index_bits;
@@ -47,9 +47,9 @@ struct LineKey {
   int bits(int64_t blocks) const { return index_bits + bits_below(blocks * lines); }
 };
 
-// The sorting key of a segment: its block, then its length, the longest first. Lengths are compared in eights:
-// a warp hardly notices less, and neighboring lines of about equal length, whose entries share sectors, stay
-// neighbors.
+// The sort key of a segment: its block, then its length, the longest first. Lengths are compared in steps of
+// eight: smaller differences hardly matter to a warp, and neighboring lines of about equal length, whose
+// entries share sectors, stay neighbors.
 struct SegmentKey {
   int64_t lengths;
 
@@ -58,13 +58,13 @@ struct SegmentKey {
   DMF_INLINE uint64_t of(int64_t block, int64_t count) const {
     return static_cast<uint64_t>((block + 1) * lengths - 1 - ceil_divide(count, 8));
   }
-  // One more key than there are is that of unused segments: all ones.
+  // One extra key, all ones, is that of unused segments.
   int bits(int64_t blocks) const { return bits_below(blocks * lengths + 1); }
 };
 
 constexpr uint32_t no_segment = 0xffffffffu;
 
-// Per line or per line and block, while the order is built.
+// Temporary counts per line, or per line and block.
 struct LineCounts {
   int64_t* entry_start;    // [blocks · lines + 1]
   int64_t* segment_start;  // [blocks · lines + 1]
@@ -81,7 +81,7 @@ __global__ void make_row_keys(const Index* row_of, const Index* column_of, int64
   numbers[k] = static_cast<uint32_t>(k);
 }
 
-// Keys of the column order, numbered by their place in row order.
+// Keys of the column order; their numbers are places in row order.
 static __global__ void make_column_keys(const uint64_t* row_keys, int64_t nnz, LineKey row_key,
                                         LineKey column_key, uint64_t* keys, uint32_t* numbers) {
   const int64_t k = global_thread();
@@ -103,7 +103,7 @@ static __global__ void write_entries(PairBuffers sorted, int64_t nnz, LineKey ke
   numbers[k] = sorted.numbers[k];
 }
 
-// Masks are zero before.
+// Masks must be zero before.
 static __global__ void set_masks(const uint64_t* keys, int64_t nnz, LineKey key, int64_t mask_words,
                                  uint64_t* masks, uint32_t* mask_starts) {
   const int64_t k = global_thread();
@@ -116,7 +116,7 @@ static __global__ void set_masks(const uint64_t* keys, int64_t nnz, LineKey key,
   if (k == 0 || word_of(k - 1) != word) mask_starts[word] = static_cast<uint32_t>(k);
 }
 
-// entry_start by binary search; one thread for every line of every block, and one for the end.
+// entry_start by binary search: one thread for every line of every block, and one for the end.
 static __global__ void find_lines(const uint64_t* keys, int64_t nnz, LineKey key, int64_t blocks,
                                   int64_t* entry_start) {
   const int64_t place = global_thread();
@@ -140,7 +140,7 @@ __device__ __forceinline__ int64_t segments_of(const LineCounts& counts, int64_t
   return ceil_divide(entries, segment_entries);
 }
 
-// Counts, which running sums then turn into starts. One thread a line.
+// Counts, which running sums then turn into starts. One thread per line.
 static __global__ void count_segments(LineCounts counts, OrderShape order, int64_t segment_entries) {
   const int64_t line = global_thread();
   if (line >= order.lines) return;
@@ -154,7 +154,7 @@ static __global__ void count_segments(LineCounts counts, OrderShape order, int64
   counts.split_start[line] = total > 1 ? 1 : 0;
 }
 
-// Splits, and segments in the order of their lines with key and number for their sort. One thread a line.
+// Splits, and segments in the order of their lines, with keys and numbers for their sort. One thread per line.
 static __global__ void make_segments(LineCounts counts, OrderShape order, int64_t segment_entries,
                                      SegmentKey key, Segment* segments, PairBuffers pairs, SplitLine* splits) {
   const int64_t line = global_thread();
@@ -215,7 +215,7 @@ class LayoutBuild {
   }
 
  private:
-  // The arrays of the layout are read by all others.
+  // The arrays of the layout, which all others read.
   template <class T>
   static T* writable(const T* array) {
     return const_cast<T*>(array);

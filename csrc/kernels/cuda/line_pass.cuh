@@ -3,21 +3,21 @@
 //
 //   dots       the products A[i]·B[:,j], or the loss, or the coefficients 2·scale·w·(A[i]·B[:,j] − b)
 //   fused      those dots, the loss and the gradient of the own side, from one gather
-//   given      the gradient of the own side for coefficients that are there
+//   given      the gradient of the own side for given coefficients
 //
-// A row is `packs` packs of 16 bytes. `lanes` threads read it, one pack each, `chunks` times; so 32 / lanes
-// entries are read at once, and `depth` rows, loads_in_flight packs, are on their way to every thread before
-// the first is used: a **step**. Thread t of a group owns every entry of a batch of 32 whose number is (t,
-// group): it loads the entry's index and place a batch ahead and its target with the gathers, receives its dot
-// product from a transposed sum, and alone makes its coefficient and loss.
+// A row is `packs` packs of 16 bytes. `lanes` threads read it, one pack each, `chunks` times, so 32 / lanes
+// entries are read at once. In a **step** every thread loads `depth` rows, loads_in_flight packs, before it
+// uses the first. Thread t of a group owns the entries of a batch of 32 whose number is (t, group): it loads
+// the entry's index and place a batch ahead and its target with the gathers, receives its dot product from a
+// transposed sum, and alone computes its coefficient and loss.
 //
-// No load has a branch of its own: packs past the end of a row, and rows of entries that do not exist, are read
-// from 16 bytes of zeros, so that infinities elsewhere do no harm.
+// No load has a branch: packs past the end of a row, and rows of entries that do not exist, are read from 16
+// bytes of zeros, so that infinities elsewhere do no harm.
 //
-// An entry of the fused pass costs 4h flops, h numbers gathered from L2 or L1 and, streamed, 2 bytes of index
-// and its value; 4 bytes of place, and its value at random, in the column pass. At h 64 in float32 it takes 10
-// instructions of a warp, 5 of the given pass (sm_90, whole steps). No atomics: a line's gradient, or a slot of
-// partial sums, is written by one warp, and all sums have a fixed order.
+// An entry of the fused pass costs 4h flops, h numbers gathered from L2 or L1, and 2 bytes of index and its
+// value, streamed; in the column pass also 4 bytes of place, and its value is a random read. At h 64 in float32
+// it takes 10 instructions of a warp, or 5 in the given pass (sm_90, whole steps). No atomics: a line's
+// gradient, or a slot of partial sums, is written by one warp, and all sums have a fixed order.
 #pragma once
 
 #include <type_traits>
@@ -33,8 +33,8 @@ constexpr int pass_warps = pass_threads / warp_size;
 
 enum class Pass { dots, fused, given };
 
-// Rows have `stride` numbers, whole packs, zeros behind the first h. A pass reads `width` of them and writes as
-// many columns of the gradients as there are.
+// Rows have `stride` numbers, whole packs, with zeros past the first h. A pass reads `width` of them and writes
+// as many columns of the gradients as exist.
 struct LinePass {
   LineOrder order;
   const uint32_t* position;
@@ -44,13 +44,13 @@ struct LinePass {
   uint32_t row_bytes;
   const void* values;  // row order, as are weights and row_coefficients
   const void* weights;
-  const void* coefficients;   // given: in the caller's order; null where row_coefficients are read
-  void* row_coefficients;     // dots and fused: written where not null; given: read
-  void* products;             // dots: written in the caller's order, where not null
+  const void* coefficients;   // given: in the caller's order; null if row_coefficients are read
+  void* row_coefficients;     // dots and fused: written if not null; given: read
+  void* products;             // dots: written in the caller's order, if not null
   void* gradient;             // (lines, h)
   void* partials;             // (slots, h)
-  int64_t h, gradient_width;  // the gradient's row, and how many columns of it are written
-  double* losses;             // one for every block of threads; null where none are wanted
+  int64_t h, gradient_width;  // the row length of the gradient, and how many of its columns are written
+  double* losses;             // one per thread block; null if not wanted
   double twice_scale;
 };
 
@@ -61,7 +61,7 @@ struct RowReader {
   static constexpr int groups = warp_size / lanes;
   static constexpr int depth = loads_in_flight / chunks < lanes ? loads_in_flight / chunks : lanes;
   static constexpr int numbers = pack_size<Storage>;
-  static constexpr int panel = lanes * chunks * numbers;  // numbers that are held at once
+  static constexpr int panel = lanes * chunks * numbers;  // numbers held at once
   static constexpr int resident_blocks = (numbers == 8 ? resident_warps * 3 / 4 : resident_warps) / pass_warps;
 };
 
@@ -78,10 +78,10 @@ class SegmentWalk {
   static constexpr int lanes = Reader::lanes, groups = Reader::groups, chunks = Reader::chunks;
   static constexpr int depth = Reader::depth, numbers = Reader::numbers;
 
-  // `depth` rows of the gathered side that are in flight at once; zeros for entries that do not exist.
+  // `depth` rows of the gathered side, in flight at once; zeros for entries that do not exist.
   using Rows = uint4[depth][chunks];
 
-  // What the layout says of the own entry of a batch, as it lies in memory: whoever uses a number waits for it.
+  // What the layout holds about the own entry of a batch, as loaded: only a use waits for it.
   struct Place {
     uint32_t index, in_row_order;
   };
@@ -90,7 +90,7 @@ class SegmentWalk {
   __device__ __forceinline__ SegmentWalk(const LinePass& p, const Segment& segment, int lane)
       : p_(p), segment_(segment), in_group_(lane % lanes), group_(lane / lanes) {}
 
-  // Returns this thread's part of the loss: of the entries that it owns.
+  // Returns this thread's part of the loss, that of its own entries.
   __device__ __forceinline__ double run() {
     double loss = 0;
     if (segment_.count > 0) {
@@ -113,7 +113,7 @@ class SegmentWalk {
   __device__ __forceinline__ int own_number() const { return in_group_ * groups + group_; }
   __device__ __forceinline__ bool exists() const { return own_number() < left_; }
 
-  // The own entry's place in this order; past the segment's end that of the last entry.
+  // The own entry's place in this order; past the end of the segment, that of the last entry.
   __device__ __forceinline__ int64_t in_order(int batch) const {
     return segment_.start + min(batch + own_number(), segment_.count - 1);
   }
@@ -124,7 +124,7 @@ class SegmentWalk {
             load_once(p_.order.place == nullptr ? &zero_pack.x : p_.order.place + entry)};
   }
 
-  // Asks for what the own entry has besides: target and weight, or its coefficient.
+  // Loads the rest of the own entry: target and weight, or the coefficient.
   __device__ __forceinline__ void take_place(const Place& place, int batch) {
     gathered_line_ = segment_.first_line + place.index;
     row_entry_ = p_.order.place == nullptr ? static_cast<uint32_t>(in_order(batch)) : place.in_row_order;
@@ -137,7 +137,7 @@ class SegmentWalk {
     }
   }
 
-  // Rows wider than what is held at once take several turns, for dots alone.
+  // Rows wider than what is held at once take several turns, in dots only.
   __device__ __forceinline__ void take_batch() {
     int64_t panel = 0;
     dot_ = 0;
@@ -168,13 +168,13 @@ class SegmentWalk {
     }
   }
 
-  // Brings what the owners of a step's `depth` entries have to threads 0, 1, … of every `depth` neighbors.
+  // Moves the values of the owners of a step's `depth` entries to threads 0, 1, … of every `depth` neighbors.
   template <class Number>
   __device__ __forceinline__ Number of_step(Number own, int step) const {
     return lanes == depth ? own : __shfl_sync(whole_warp, own, step + in_group_ % depth, lanes);
   }
 
-  // Nothing is between the loads, so that all are on their way at once.
+  // Nothing is between the loads, so that all are in flight at once.
   __device__ __forceinline__ void load_rows(int step, Rows& rows) const {
     const uint32_t lines = of_step(gathered_line_, step);
     uint32_t line[depth];
@@ -198,7 +198,7 @@ class SegmentWalk {
     }
   }
 
-  // Every thread's own entry receives its dot product when its turn comes.
+  // Every thread receives the dot product of its own entry in turn.
   __device__ __forceinline__ void add_dots(int step, const Rows& rows) {
     T sums[depth];
 #pragma unroll
@@ -231,19 +231,19 @@ class SegmentWalk {
 
   __device__ __forceinline__ T residual() const { return dot_ - to_accumulator(value_); }
 
-  // Where there are no weights nothing waits for one.
+  // Without weights, nothing waits for one.
   template <class Number>
   __device__ __forceinline__ Number weighted(Number number) const {
     return p_.weights == nullptr ? number : number * to_accumulator(weight_);
   }
 
-  // 0 for an entry that does not exist, whatever its dot product: infinities of the line would make it NaN.
+  // 0 for an entry that does not exist, whatever its dot product: infinities in the line would make it NaN.
   __device__ __forceinline__ T coefficient() const {
     if (!exists()) return 0;
     return pass == Pass::given ? given_ : weighted(static_cast<T>(p_.twice_scale) * residual());
   }
 
-  // Stores what is wanted of the own entry; returns its loss.
+  // Stores the outputs of the own entry; returns its loss.
   __device__ __forceinline__ double take_result() const {
     if (p_.products != nullptr) static_cast<T*>(p_.products)[p_.position[row_entry_]] = dot_;
     if (p_.row_coefficients != nullptr) static_cast<T*>(p_.row_coefficients)[row_entry_] = coefficient();
@@ -276,7 +276,7 @@ class SegmentWalk {
   uint32_t row_bytes_[chunks];
   Pack<Storage> own_[chunks];
   T gradient_[chunks][numbers] = {};
-  int left_ = 0;  // entries of the segment from this batch on
+  int left_ = 0;  // entries of the segment that are left, including this batch
   // Of the own entry of the batch.
   uint32_t gathered_line_ = 0, row_entry_ = 0;
   Storage value_{}, weight_{};

@@ -1,5 +1,5 @@
 // Products of small matrices on the tensor cores of a warp (PTX ISA, "mma.sync.aligned.m16n8k8"), and copies to
-// shared memory that run beside them. Compute capability 8.0 and later.
+// shared memory that run concurrently. Compute capability 8.0 and later.
 //
 // Thread `lane` has group = lane / 4 and member = lane % 4. Of the 16 × 8 result it holds
 //   d[0], d[1]: row group, columns 2 member and 2 member + 1;   d[2], d[3]: the same of row group + 8.
@@ -11,7 +11,7 @@
 
 namespace dmf::cuda {
 
-// d += a · b for a 16 × 8 and b 8 × 8 of TF32, as one of the next two functions makes them.
+// d += a · b for a 16 × 8 and b 8 × 8 in TF32, as one of the next two functions produces them.
 //   a[0]: row group, column member; a[1]: row group + 8; a[2], a[3]: the same of column member + 4
 //   b[0]: row member, column group; b[1]: row member + 4
 __device__ __forceinline__ void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
@@ -27,14 +27,14 @@ __device__ __forceinline__ uint32_t round_to_tf32(float number) {
   return bits;
 }
 
-// Toward zero. `volatile` keeps the parts of a loop's invariants in the loop: outside, they fill the registers.
+// Toward zero. `volatile` keeps loop-invariant parts inside the loop: outside, they would fill the registers.
 __device__ __forceinline__ uint32_t truncate_to_tf32(float number) {
   uint32_t bits;
   asm volatile("and.b32 %0, %1, 0xffffe000;" : "=r"(bits) : "r"(__float_as_uint(number)));
   return bits;
 }
 
-// Start to copy from global to shared memory, both at multiples of as many bytes.
+// Start copies from global to shared memory, both aligned to the size of the copy.
 __device__ __forceinline__ void copy_16_bytes_async(void* shared, const void* global) {
   const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(global) : "memory");

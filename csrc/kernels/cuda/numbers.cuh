@@ -1,4 +1,4 @@
-// Numbers of the storage types as they travel, 16 bytes at a time, and indices.
+// Loads and stores of the storage types, 16 bytes at a time, and of indices.
 #pragma once
 
 #include <cstring>
@@ -34,7 +34,7 @@ __device__ __forceinline__ uint32_t index_at(const void* indices, bool wide, int
               : load_once(static_cast<const uint16_t*>(indices) + place);
 }
 
-// Neighboring numbers, read and written at once where they begin at a multiple of their size or of 16 bytes.
+// Neighboring numbers, read and written at once, at a multiple of their total size or of 16 bytes.
 template <class T, int count>
 struct alignas(count * sizeof(T) < 16 ? count * sizeof(T) : 16) Together {
   T number[count];
@@ -72,8 +72,8 @@ struct Pack {
   }
 };
 
-// Writes numbers from column `first` on of a matrix whose rows have `stride` numbers, as far as `width` columns
-// go.
+// Writes numbers to columns `first` and following of a matrix whose rows have `stride` numbers, but none past
+// `width` columns.
 template <int count, class T>
 __device__ __forceinline__ void store_numbers(T* row, int64_t first, int64_t width, int64_t stride,
                                               const T (&numbers)[count]) {

@@ -1,6 +1,6 @@
 // Sorting and running sums on the device, by CUB.
 //
-// The C++ tests have their own in csrc/tests/simt_shim.h.
+// The C++ tests have their own versions in csrc/tests/simt_shim.h.
 #pragma once
 
 #include "device.cuh"
@@ -8,7 +8,7 @@
 
 namespace dmf::cuda {
 
-// Keys with a number each, and as much room again.
+// Keys with a number each, and a second buffer of the same size.
 struct PairBuffers {
   uint64_t *keys, *other_keys;
   uint32_t *numbers, *other_numbers;
@@ -23,7 +23,7 @@ struct PairBuffers {
 
 namespace dmf::cuda {
 
-// Sorts the pairs by the lowest `bits` bits of their keys; afterwards they lie in keys and numbers again.
+// Sorts the pairs by the lowest `bits` bits of their keys; afterwards they are in keys and numbers again.
 inline void sort_pairs(PairBuffers& pairs, int64_t count, int bits, Workspace& workspace, cudaStream_t stream) {
   cub::DoubleBuffer<uint64_t> keys(pairs.keys, pairs.other_keys);
   cub::DoubleBuffer<uint32_t> numbers(pairs.numbers, pairs.other_numbers);
@@ -35,7 +35,7 @@ inline void sort_pairs(PairBuffers& pairs, int64_t count, int bits, Workspace& w
   pairs = {keys.Current(), keys.Alternate(), numbers.Current(), numbers.Alternate()};
 }
 
-// Replaces every number by the sum of those before it.
+// Replaces every number with the sum of those before it.
 inline void exclusive_sums(int64_t* numbers, int64_t count, Workspace& workspace, cudaStream_t stream) {
   size_t bytes = 0;
   check(cub::DeviceScan::ExclusiveSum(nullptr, bytes, numbers, numbers, count, stream),

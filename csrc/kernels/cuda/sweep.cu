@@ -1,4 +1,4 @@
-// The sweep for whichever storage type: each is compiled from sweep_storage.cu.
+// The sweep for all storage types; each is compiled from sweep_storage.cu.
 #include "sweep.h"
 
 #include "tuning.h"

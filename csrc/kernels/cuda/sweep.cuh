@@ -23,7 +23,7 @@ class Sweep {
   using T = accumulator_t<Storage>;
 
  public:
-  // The row pass keeps at most `kept_coefficients` coefficients for the column pass.
+  // The row pass stores at most `kept_coefficients` coefficients for the column pass.
   Sweep(const DeviceLayout& layout, const Operands& operands, Workspace& workspace, cudaStream_t stream,
         int64_t kept_coefficients)
       : layout_(layout),
@@ -96,7 +96,7 @@ class Sweep {
 
   int64_t stride() const { return ceil_divide(given_.h, pack) * pack; }
 
-  // `rows` rows at multiples of 16 bytes, zeros behind the first h numbers.
+  // `rows` rows at multiples of 16 bytes, with zeros past the first h numbers.
   const void* aligned(const void* matrix, int64_t rows);
 
   LinePass row_side() const { return side(layout_.row_order, a_, b_transposed_); }
@@ -140,7 +140,7 @@ class Sweep {
     launch_finish<T>(end, stream_);
   }
 
-  // Gradients for coefficients that are there, as many columns at a time as a warp holds.
+  // Gradients for given coefficients, as many columns at a time as a warp holds.
   void run_panels(const LinePass& whole) {
     if (whole.order.segment_bound == 0) return;
     LinePass pass = whole;
@@ -154,9 +154,9 @@ class Sweep {
     }
   }
 
-  // The narrowest reader that holds a row, or the widest that the pass has. There is none where another serves
-  // nearly as well: two turns of dots take 25 % more instructions than one of twice the width, which gathers
-  // hide, two panels of given gradients none. Rows that are very short or very wide are rare but in float32.
+  // The narrowest reader that holds a row, or the widest that the pass has. Readers are omitted if another is
+  // nearly as fast: two turns of dots take 25% more instructions than one of twice the width, which gathers
+  // hide; two panels of given gradients take no more. Very short or very wide rows are rare except in float32.
   template <Pass pass>
   void run(const LinePass& p) {
     const int64_t packs = ceil_divide(p.width, pack);

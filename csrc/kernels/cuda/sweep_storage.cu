@@ -1,4 +1,4 @@
-// The sweep for one storage type, DMF_STORAGE: compiled once for each, as CMakeLists.txt says.
+// The sweep for one storage type, DMF_STORAGE; CMakeLists.txt compiles it once for each.
 #include "sweep.cuh"
 
 namespace dmf::cuda {

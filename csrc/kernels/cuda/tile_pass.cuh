@@ -1,23 +1,23 @@
 // The dense-tile path: where Ω is dense, products of whole tiles on the tensor cores beat gathers of single
 // rows.
 //
-// In one pass every block owns 64 or 128 lines of the own side (A in the row pass, Bᵀ in the column pass), 16
-// or 32 a warp, and walks over tiles of 64 lines of the gathered side. Of the products of its lines with those
-// of a tile it keeps, in registers, those at observed places, less their targets; these residuals, times the
-// gathered tile, are added to the own side's gradient, in registers too. Nothing of the size m × n ever reaches
-// memory. The observed places are the bits of one word a line and tile; the targets of a word's bits stand in a
-// row.
+// In a pass every block owns 64 or 128 lines of the own side (A in the row pass, Bᵀ in the column pass), 16 or
+// 32 per warp, and walks over tiles of 64 lines of the gathered side. It multiplies its lines with those of a
+// tile and keeps, in registers, the products at observed places minus their targets. These residuals, times the
+// gathered tile, are added to the gradient of the own side, also in registers. Nothing of size m × n ever
+// reaches memory. The observed places are the bits of one word per line and tile; the targets of the bits of a
+// word are contiguous.
 //
 // While a tile is used, the next one and its targets are copied to shared memory, and the masks of the one
-// after that are on their way; only weights are copied when they are needed, over the targets.
+// after that are loaded; only weights are copied when they are needed, over the targets.
 //
-// Two passes make the gradients of both sides, 4·m·n·h flops each: the second makes the products again instead
-// of adding to shared sums, so there are no atomics. A tile reads 64 · width words from L2, and a line of it 12
-// bytes of masks and 4 an entry. Where there are fewer blocks than a GPU has room for, the gathered side is cut
-// into parts, whose gradients are added in order.
+// Two passes compute the gradients of both sides, with 4·m·n·h flops each: the second recomputes the products
+// instead of adding to shared sums, so there are no atomics. A tile reads 64 · width words from L2, and a line
+// of it 12 bytes of masks and 4 per entry. If there are fewer blocks than a GPU can run at once, the gathered
+// side is cut into parts, whose gradients are added in order.
 //
-// A number that is not finite makes the gradients of all lines of the other side NaN, as it meets coefficients
-// of 0 where nothing is observed; the sweep spoils only what is observed with it.
+// A number that is not finite makes the gradients of all lines of the other side NaN, as it is multiplied with
+// coefficients of 0 where nothing is observed; in the sweep it affects only what is observed with it.
 #pragma once
 
 #include "../task.h"
@@ -39,17 +39,17 @@ struct TilePass {
   float* gradient;        // (parts, lines, h)
   int64_t h;
   int own_blocks, tiles_a_part;
-  double* losses;  // one a block; null where none are wanted
+  double* losses;  // one per block; null if not wanted
   float twice_scale;
 };
 
-// What a line has in a tile.
+// The observed places of a line in a tile.
 struct Observed {
   uint64_t mask = 0;
   uint32_t start = 0;  // entry of the mask's first bit
 };
 
-// The targets of `lines` lines of a warp, at their columns of a tile, and behind each line its mask.
+// The targets of `lines` lines of a warp, at their columns of a tile, each line followed by its mask.
 template <int lines>
 class TileTargets {
   static constexpr int threads_a_line = warp_size / lines;
@@ -64,7 +64,7 @@ class TileTargets {
         end_(first_line + lane / threads_a_line < p.order.lines ? end : 0),
         lane_(lane) {}
 
-  // Asks for the mask of this thread's line.
+  // Loads the mask of this thread's line.
   __device__ __forceinline__ void fetch(int tile) {
     fetched_ = {};
     if (tile < end_) fetched_ = {p_.order.masks[first_word_ + tile], p_.order.mask_starts[first_word_ + tile]};
@@ -83,7 +83,7 @@ class TileTargets {
   template <bool weighted, int row_groups>
   __device__ __forceinline__ float replace(TileNumbers<row_groups, column_groups>& products) const {
     float loss = 0;
-    // Where nothing is observed the target is rubbish, which may be NaN: selected, not multiplied by 0.
+    // Where nothing is observed the target is garbage, which may be NaN: selected, not multiplied by 0.
     for_places(products, [&](float& product, bool seen, float target) {
       product = seen ? product - target : 0.0f;
       loss += product * product;
@@ -104,7 +104,7 @@ class TileTargets {
   }
 
  private:
-  // The line whose mask this thread fetches. One or two threads copy what it has.
+  // The line whose mask this thread fetches. One or two threads copy its targets.
   __device__ __forceinline__ float* own_line() const {
     return shared_ + lane_ / threads_a_line * target_stride;
   }
@@ -124,7 +124,7 @@ class TileTargets {
     }
   }
 
-  // Calls use(product, whether it is observed, what was copied to its place).
+  // Calls use(product, whether it is observed, what was copied for it).
   template <int row_groups, class Use>
   __device__ __forceinline__ void for_places(TileNumbers<row_groups, column_groups>& products,
                                              const Use& use) const {
@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(tile_threads, 2) tile_pass(const TilePass p) {
   if (first < end) Tile::start_copy(buffer_of(first), p.gathered, first);
   for (int tile = first; tile < end; ++tile) {
     wait_for_copies();
-    __syncthreads();  // everyone's copies have come, and nobody uses the tile before, which is overwritten
+    __syncthreads();  // all copies are done, and no thread uses the previous tile, which is overwritten
     if (tile + 1 < end) Tile::start_copy(buffer_of(tile + 1), p.gathered, tile + 1);
     typename Tile::Products products = {};
     Tile::product(own, buffer_of(tile), lane, products);
@@ -211,7 +211,7 @@ __device__ __forceinline__ float number_at(const void* numbers, Dtype dtype, int
   return number_of<float16>(numbers, place);
 }
 
-// Writes a matrix with `count` numbers as a pass takes it, zeros behind its h columns and its lines.
+// Writes a matrix with `count` numbers in the format of a pass, with zeros past its h columns and its lines.
 template <int width, bool thrice>
 __global__ void prepare_matrix(const void* matrix, Dtype dtype, int64_t lines, int64_t h, int64_t count,
                                float* prepared) {
@@ -222,7 +222,7 @@ __global__ void prepare_matrix(const void* matrix, Dtype dtype, int64_t lines, i
   prepared[k] = Tf32<width, thrice>::rounded(number);
 }
 
-// Writes values or weights, which stand in row order, in the order of a pass.
+// Writes values or weights, given in row order, in the order of a pass.
 static __global__ void prepare_numbers(const void* numbers, Dtype dtype, const uint32_t* place, int64_t count,
                                        float* prepared) {
   const int64_t k = global_thread();

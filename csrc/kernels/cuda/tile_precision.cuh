@@ -1,10 +1,10 @@
 // How the dense-tile path (tile_pass.cuh) multiplies: the format of its operands and the two products of a
 // tile.
 //
-// `width` is h filled up with zeros to a multiple of 32. A matrix is prepared once a pass, its lines filled up
-// to whole blocks. A tile of the gathered side, 64 lines, lies in shared memory; the stride of its lines is
-// such that the threads of a warp read different banks. A warp's lines of the own side and their gradient stay
-// in registers.
+// `width` is h, padded with zeros to a multiple of 32. A matrix is prepared once per pass, its lines padded to
+// whole blocks. A tile of the gathered side, 64 lines, is in shared memory; the stride of its lines is such
+// that the threads of a warp read different banks. A warp's lines of the own side and their gradient stay in
+// registers.
 #pragma once
 
 #include "device_layout.h"
@@ -17,7 +17,7 @@ constexpr int tile_threads = 128;
 constexpr int tile_lines = mask_bits;          // of the gathered side: one word of the masks
 constexpr int column_groups = tile_lines / 8;  // results of one mma across the gathered tile
 
-// A warp's lines by the 64 gathered ones, or by the columns of a gradient.
+// A warp's lines × the 64 gathered ones, or × the columns of a gradient.
 template <int row_groups, int groups>
 using TileNumbers = float[row_groups][groups][4];
 
@@ -29,17 +29,17 @@ __device__ __forceinline__ Pair pair_at(const float* shared) {
   return *reinterpret_cast<const Pair*>(shared);
 }
 
-// Numbers are rounded to TF32; `thrice`, each is the sum of two of TF32, and of the four products the three
-// large ones are added: about float32's own accuracy. Tensor cores round their sums toward zero (Fasi, Higham,
-// Mikaitis and Pranesh, "Numerical behavior of NVIDIA tensor cores", 2021), which would pull long sums there:
-// `thrice` only those of one tile are made there, and tiles are added by ordinary additions.
+// Numbers are rounded to TF32. With `thrice`, each is the sum of two TF32 numbers, and the three large ones of
+// the four products are added: about the accuracy of float32. Tensor cores round their sums toward zero (Fasi,
+// Higham, Mikaitis and Pranesh, "Numerical behavior of NVIDIA tensor cores", 2021), which would bias long sums:
+// with `thrice`, they compute only the sums of one tile, and tiles are added by ordinary additions.
 template <int width, bool thrice>
 struct Tf32 {
   static constexpr int groups = width / 8;  // of columns
   static constexpr int stride = width + 8;  // of a gathered tile
   static constexpr int tile_words = tile_lines * stride;
-  // With 32 lines a warp, two products share what they read of the gathered tile. Three products of a fragment
-  // are enough for it, and wider ones leave no registers.
+  // With 32 lines per warp, two products share what they read of the gathered tile. With `thrice` the three
+  // products of a fragment already do, and wider rows leave no registers for it.
   static constexpr int row_groups = thrice || width > 64 ? 1 : 2;
   static constexpr int warp_lines = 16 * row_groups;
   static constexpr int block_lines = tile_threads / 32 * warp_lines;
@@ -51,7 +51,7 @@ struct Tf32 {
     return thrice ? number : __uint_as_float(round_to_tf32(number));
   }
 
-  // Numbers as tensor cores take them. Unless `thrice` they were rounded before.
+  // Numbers in the format of tensor cores. Without `thrice` they were rounded before.
   template <int count>
   struct Parts {
     uint32_t large[count], small[count];
@@ -74,12 +74,12 @@ struct Tf32 {
     mma_tf32(sums, left.large, right.large);
   }
 
-  // Where a gathered line starts. Of lines 4 to 7 of every eight, neighbors change places, so that the threads
+  // Where a gathered line starts. Neighbors among lines 4 to 7 of every eight are swapped, so that the threads
   // of half a warp, which read pairs from four lines, read different banks in both products.
   static __device__ __forceinline__ int start_of(int line) { return (line ^ (line >> 2 & 1)) * stride; }
 
   // In the first product a thread's inner columns, member and member + 4, stand for 2 member and 2 member + 1
-  // of every eight: a sum does not depend on the names of its terms.
+  // of every eight: the order of the terms of a sum is free.
   static __device__ __forceinline__ void load(Own& own, const float* matrix, int64_t first_line, int lane) {
     const float* corner = matrix + (first_line + lane / 4) * width + 2 * (lane % 4);
 #pragma unroll
@@ -93,7 +93,7 @@ struct Tf32 {
     }
   }
 
-  // The threads of a block copy 16 lines at a time, eight threads 32 numbers of a line.
+  // The threads of a block copy 16 lines at a time; eight threads copy 32 numbers of a line.
   static __device__ __forceinline__ void start_copy(float* shared, const float* matrix, int64_t tile) {
     const int line = threadIdx.x / 8, column = threadIdx.x % 8 * 4;
     const float* source = matrix + (tile * tile_lines + line) * width + column;
@@ -121,16 +121,16 @@ struct Tf32 {
     }
   }
 
-  // gradient += coefficients · gathered. A thread's two columns, 2 member and 2 member + 1, stand in the places
-  // of rows member and member + 4 of this product.
+  // gradient += coefficients · gathered. A thread's two columns, 2 member and 2 member + 1, take the places of
+  // rows member and member + 4 of this product.
   static __device__ __forceinline__ void accumulate(const Products& coefficients, const float* shared, int lane,
                                                     Own& gradient) {
     const int row = 2 * (lane % 4), column = lane / 4;
     const float *first_row = shared + start_of(row) + column, *second_row = shared + start_of(row + 1) + column;
-    constexpr int together = thrice ? 4 : groups;  // groups of columns whose sums are made at once
+    constexpr int together = thrice ? 4 : groups;  // groups of columns that are summed at once
 #pragma unroll
     for (int first = 0; first < groups; first += together) {
-      TileNumbers<row_groups, together> sums = {};  // of this tile, `thrice`
+      TileNumbers<row_groups, together> sums = {};  // of this tile, with `thrice`
 #pragma unroll
       for (int n = 0; n < column_groups; ++n) {
         float a[row_groups][4];

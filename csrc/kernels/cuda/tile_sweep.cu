@@ -1,4 +1,4 @@
-// The tile passes for whichever h: each width is compiled from tile_sweep_width.cu.
+// The tile passes for all h; each width is compiled from tile_sweep_width.cu.
 #include "tile_sweep.h"
 
 namespace dmf::cuda {

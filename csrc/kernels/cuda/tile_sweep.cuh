@@ -5,8 +5,8 @@
 
 namespace dmf::cuda {
 
-// How many tiles of the gathered side a block takes: where there are fewer blocks than the device runs at once,
-// the side is cut into as many parts as leave none waiting.
+// How many tiles of the gathered side a block takes. If there are fewer blocks than the device runs at once,
+// the side is cut into as many parts as can run at once.
 inline int64_t tiles_a_part(int64_t tiles, int64_t own_blocks, int64_t at_once) {
   return ceil_divide(tiles, std::max<int64_t>(1, at_once / own_blocks));
 }
@@ -43,7 +43,7 @@ class TileSweep {
     return target;
   }
 
-  // Values or weights in the order of a pass; null where they are.
+  // Values or weights in the order of a pass; null if they are null.
   const float* in_order(const void* numbers, const LineOrder& order) {
     if (numbers == nullptr || (dtype_ == Dtype::float32 && order.place == nullptr))
       return static_cast<const float*>(numbers);
@@ -53,7 +53,7 @@ class TileSweep {
     return target;
   }
 
-  // Returns the sums that are left: none where the pass wrote the gradient itself.
+  // Returns the sums that are left: none if the pass wrote the gradient itself.
   SlotSums pass(const LineOrder& order, const float* own, const float* gathered, void* gradient, Finish* end) {
     TilePass p{};
     p.order = order;
@@ -92,7 +92,7 @@ class TileSweep {
   cudaStream_t stream_;
 };
 
-// For h up to `width` of a multiple of 32.
+// For h up to `width`, a multiple of 32.
 template <int width>
 void tile_sweep_of_width(const DeviceLayout& layout, Dtype dtype, TilePrecision precision,
                          const Operands& operands, void* loss, Workspace& workspace, cudaStream_t stream) {

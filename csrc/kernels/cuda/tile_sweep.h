@@ -12,8 +12,8 @@
 
 namespace dmf::cuda {
 
-// Task::loss_gradients for float32 and 16-bit types. Gradients are set, not added to. `loss`, one float on the
-// device, is set to loss_scale · Σ.
+// Task::loss_gradients for float32 and 16-bit types. Gradients are set, not accumulated. `loss`, one float on
+// the device, is set to loss_scale · Σ.
 void tile_sweep(const DeviceLayout& layout, Dtype dtype, TilePrecision precision, const Operands& operands,
                 void* loss, Workspace& workspace, cudaStream_t stream);
 

@@ -1,4 +1,4 @@
-// The tile passes for h up to DMF_WIDTH: compiled once for each, as CMakeLists.txt says.
+// The tile passes for h up to DMF_WIDTH; CMakeLists.txt compiles them once for each.
 #include "tile_sweep.cuh"
 
 namespace dmf::cuda {

@@ -1,4 +1,4 @@
-// Parameters that can only be tuned by measuring on a GPU. Each can be set on the command line of the compiler
+// Parameters that can only be tuned by measuring on a GPU. Each can be set on the compiler's command line
 // (-DDMF_PASS_THREADS=32), so that libraries that differ in one of them can be compared.
 #pragma once
 
@@ -14,23 +14,23 @@ namespace dmf::cuda {
 #endif
 constexpr int pass_threads = DMF_PASS_THREADS;
 
-// Loads of 16 bytes that a thread of the sweep has on its way: 4, 8 or 16. More hide latency with fewer warps,
+// Loads of 16 bytes that a thread of the sweep has in flight: 4, 8 or 16. More hide latency with fewer warps,
 // but take four registers each.
 #ifndef DMF_LOADS_IN_FLIGHT
 #define DMF_LOADS_IN_FLIGHT 8
 #endif
 constexpr int loads_in_flight = DMF_LOADS_IN_FLIGHT;
 
-// Warps of the sweep for which a multiprocessor must have registers; 16-bit numbers take three quarters of
+// Warps of the sweep for which a multiprocessor must have registers; for 16-bit numbers, three quarters of
 // them. More hide latency better, until kernels spill.
 #ifndef DMF_RESIDENT_WARPS
 #define DMF_RESIDENT_WARPS 16
 #endif
 constexpr int resident_warps = DMF_RESIDENT_WARPS;
 
-// Up to so many entries the row pass keeps the coefficients for the column pass, 4 bytes each. These 16 MB are
-// a third of an H100's L2: while they stay there, they save the column pass its dots; beyond, they cost what
-// its values do. 0 keeps none.
+// Up to this many entries the row pass stores the coefficients for the column pass, 4 bytes each. These 16 MB
+// are a third of an H100's L2: while they stay there, they save the column pass its dots; beyond, they cost as
+// much as its values. 0 stores none.
 #ifndef DMF_KEPT_COEFFICIENTS
 #define DMF_KEPT_COEFFICIENTS 4194304
 #endif

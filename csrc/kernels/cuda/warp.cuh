@@ -1,4 +1,4 @@
-// Sums in a fixed order: of a thread, and across the threads of a warp and of a block.
+// Sums in a fixed order: within a thread, and across the threads of a warp and of a block.
 #pragma once
 
 #include "device.cuh"
@@ -28,7 +28,7 @@ __device__ __forceinline__ T transposed_sums(T (&sums)[count], int lane) {
   return sums[0];
 }
 
-// number(0) + number(1) + … in order, while several numbers are on their way at once.
+// number(0) + number(1) + … in order, with several loads in flight.
 template <class T, class Number>
 __device__ __forceinline__ T sum_in_order(int count, const Number& number) {
   constexpr int depth = 8;
@@ -44,7 +44,7 @@ __device__ __forceinline__ T sum_in_order(int count, const Number& number) {
   return sum;
 }
 
-// The sum over all threads of the block: between `give_sum` and `take_sum` lies a barrier.
+// The sum over all threads of the block; a barrier must separate `give_sum` and `take_sum`.
 __device__ __forceinline__ void give_sum(double number, double* warp_sums) {
 #pragma unroll
   for (int offset = warp_size / 2; offset >= 1; offset /= 2)
@@ -58,7 +58,7 @@ __device__ __forceinline__ double take_sum(const double* warp_sums, int warps) {
   return sum;
 }
 
-// The same at once. All threads must call it, once in a kernel.
+// Both at once. All threads must call it, once per kernel.
 template <int threads>
 __device__ __forceinline__ double block_sum(double number) {
   double* warp_sums = shared_array<double, threads / warp_size>();

@@ -1,4 +1,4 @@
-// Memory on the device that lives as long as one operation.
+// Device memory for the duration of one operation.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@ class Workspace {
  public:
   virtual ~Workspace() = default;
 
-  // `bytes` bytes at a multiple of 256, uninitialized; null for 0 bytes.
+  // `bytes` bytes, aligned to 256, uninitialized; null for 0 bytes.
   void* take(int64_t bytes) { return bytes == 0 ? nullptr : take_some(bytes); }
 
   template <class T>

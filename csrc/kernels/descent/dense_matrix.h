@@ -1,4 +1,4 @@
-// A matrix in memory: row-major, rows a whole number of 64-byte lines apart, zeros behind the last column.
+// A matrix in memory: row-major, rows a whole number of 64-byte lines apart, with zeros past the last column.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ struct DenseMatrix {
 
   DMF_INLINE T* row(int64_t i) const { return data + i * stride; }
   int64_t numbers() const { return rows * stride; }
-  // `count` rows from `first` on.
+  // `count` rows, starting at `first`.
   DenseMatrix rows_from(int64_t first, int64_t count) const {
     return {data + first * stride, count, columns, stride};
   }

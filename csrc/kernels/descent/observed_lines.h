@@ -13,8 +13,8 @@ struct ObservedLines {
   std::vector<int32_t> column;        // nnz, in row order
   std::vector<int32_t> column_start;  // columns + 1: where the entries of a column begin in column order
   std::vector<int32_t> row;           // nnz, in column order
-  std::vector<int32_t> place;         // nnz: where the k-th entry in column order stands in row order
-  std::vector<int32_t> position;      // nnz: where the k-th entry in row order stands in the caller's arrays
+  std::vector<int32_t> place;         // nnz: place of the k-th entry in column order in row order
+  std::vector<int32_t> position;      // nnz: place of the k-th entry in row order in the caller's arrays
 };
 
 // Entries of a line keep the caller's order. Indices must lie inside the matrix.

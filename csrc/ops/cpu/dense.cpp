@@ -1,4 +1,4 @@
-// The raw operators on the CPU for a product that was formed, and the order of the entries.
+// The raw operators on the CPU for a formed product, and the order of the entries.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 

@@ -21,7 +21,7 @@ void check_rows(const int64_t* rows, int64_t row_count, int64_t lines) {
   }
 }
 
-// Only of the requested rows: checking the lists of all rows would take longer than scoring a few.
+// Only for the requested rows: checking the lists of all rows would take longer than scoring a few.
 template <class T>
 void check_seen(const TopColumnsProblem<T>& problem, int64_t listed) {
   for (int64_t asked = 0; asked < problem.row_count; ++asked) {
@@ -39,7 +39,7 @@ void check_seen(const TopColumnsProblem<T>& problem, int64_t listed) {
   }
 }
 
-// Sets the columns to exclude; both tensors are given or neither.
+// Sets the columns to exclude; both tensors must be given, or neither.
 template <class T>
 void set_seen(TopColumnsProblem<T>& problem, int64_t rows, const std::optional<Tensor>& offsets,
               const std::optional<Tensor>& columns) {

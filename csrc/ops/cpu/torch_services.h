@@ -1,4 +1,5 @@
-// Services of torch for native runs: its threads and its matrix products. This header includes none of torch.
+// Services of torch for native runs: its threads and its matrix products. This header includes nothing of
+// torch.
 #pragma once
 
 #include <memory>

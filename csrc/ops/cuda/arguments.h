@@ -14,7 +14,7 @@
 
 namespace dmf::ops {
 
-// Makes the device of `tensor` current during its lifetime, and holds torch's current stream there.
+// Makes the device of `tensor` current during its own lifetime, and holds torch's current stream there.
 class OnDevice {
  public:
   explicit OnDevice(const Tensor& tensor) : guard_(tensor.get_device_index()) {
@@ -78,7 +78,7 @@ inline cuda::DeviceLayout layout_of(const Tensor& layout, int64_t rows, int64_t 
   return cuda::DeviceLayout(shape, layout.const_data_ptr());
 }
 
-// What every operator on the two sides of the split begins with.
+// The checks that every operator on the two sides of the split begins with.
 struct SplitCall {
   const Dtype dtype;
   const OnDevice device;

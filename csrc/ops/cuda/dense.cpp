@@ -1,4 +1,4 @@
-// The raw operators on a GPU for a product that was formed, the layout, and the order of its entries.
+// The raw operators on a GPU for a formed product, the layout, and the order of its entries.
 #include <torch/csrc/stable/library.h>
 
 #include "../../kernels/cuda/dense_pass.h"
@@ -63,7 +63,7 @@ Tensor scatter(const Tensor& values, const Tensor& layout_buffer, int64_t rows, 
   return dense;
 }
 
-// The positions lie at the beginning of a layout, whatever its sizes.
+// The positions are at the beginning of a layout, whatever its sizes.
 Tensor caller_order(const Tensor& values, const Tensor& layout_buffer) {
   check_devices(values, "values", layout_buffer);
   const OnDevice device(values);
@@ -78,7 +78,7 @@ Tensor caller_order(const Tensor& values, const Tensor& layout_buffer) {
   return ordered;
 }
 
-// Pairs are distinct and in range: whoever calls has checked them.
+// Pairs are distinct and in range: the caller has checked them.
 Tensor build_layout(const Tensor& rows, const Tensor& columns, int64_t row_count, int64_t column_count) {
   check_devices(rows, "rows", columns);
   const OnDevice device(rows);

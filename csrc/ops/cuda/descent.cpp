@@ -1,6 +1,5 @@
-// The raw operator of whole runs of gradient descent: check, make one launch. The arrays are those of
-// BlockRun32 and BlockRun64 of the Python module: a run's memory on the GPU, the states of all runs on the
-// host.
+// The raw operator of whole runs of gradient descent: check, launch once. The arrays are those of BlockRun32
+// and BlockRun64 of the Python module: a run's memory on the GPU, the states of all runs on the host.
 #include <torch/csrc/stable/library.h>
 
 #include <cstring>
