@@ -1,4 +1,4 @@
-// The blocks of a launch on the CPU, as a library: tests/training/blocks.py has runs of Python made by them.
+// The blocks of a launch on the CPU, as a library with which tests/training/blocks.py executes Python runs.
 #include "simt_shim.h"
 
 #include "../kernels/cuda/descent.cuh"

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Compiles the CUDA sources for the architectures that are given, such as "90-real", against whatever torch there
-# is, without a GPU and without linking, and says which kernels spill registers. Needs cmake and ninja on the path,
-# and nvcc or CUDA_HOME.
+# Compiles the CUDA sources for the given architectures, such as "90-real", against the installed torch, without a
+# GPU and without linking, and reports which kernels spill registers. Needs cmake and ninja on the path, and nvcc or
+# CUDA_HOME.
 set -eu
 cd "$(dirname "$0")/../.."
 nvcc=$(command -v nvcc || command -v "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" || true)

@@ -1,4 +1,4 @@
-"""Loads the installed CUDA library and makes sure that torch finds its kernels; no GPU is needed."""
+"""Loads the installed CUDA library and checks that torch finds its kernels; needs no GPU."""
 
 import torch
 

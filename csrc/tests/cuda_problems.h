@@ -1,4 +1,4 @@
-// Layouts of CUDA on the CPU, for the tests of its kernels. The shim comes first.
+// CUDA layouts on the CPU, for tests of the CUDA kernels. Include the shim first.
 #pragma once
 
 #include "simt_shim.h"
@@ -17,7 +17,7 @@ inline std::vector<unsigned char> rubbish_bytes(int64_t bytes) {
   return rubbish;
 }
 
-// Arrays as long as was asked for, full of rubbish.
+// Arrays of exactly the requested length, full of garbage.
 class ArrayWorkspace final : public cuda::Workspace {
  protected:
   void* take_some(int64_t bytes) override {

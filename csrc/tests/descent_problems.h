@@ -1,5 +1,5 @@
-// Runs of gradient descent for tests: chains of random factors over a pattern, their programs, and what plain
-// loops in double make of them, which form the whole matrix and every gradient by definition.
+// Runs of gradient descent for tests: chains of random factors over a pattern, their programs, and their
+// results from plain loops in double, which form the whole matrix and every gradient by definition.
 #pragma once
 
 #include <algorithm>
@@ -63,7 +63,7 @@ struct DescentProblem {
     std::normal_distribution<double> normal;
     for (size_t j = 1; j < widths.size(); ++j) {
       PlainMatrix factor(widths[j], widths[j - 1]);
-      // Floats, so that both types begin with the same numbers.
+      // Floats, so that both types start from the same numbers.
       for (double& number : factor.numbers) {
         number = static_cast<float>(normal(generator) / std::sqrt(widths[j - 1]));
       }
@@ -138,7 +138,7 @@ class PlainDescent {
     }
   }
 
-  std::vector<PlainMatrix> factors;  // and biases behind them
+  std::vector<PlainMatrix> factors;  // followed by the biases
   int64_t step = 0;
   double loss = 0, gradient_norm = 0;
 

@@ -1,6 +1,6 @@
-// What tests of the native engine share: matrices as the engine keeps them, entries, all instruction sets. The
-// numbers that `draw` makes are multiples of 1/32 below 8, so that sums of their products are exact in float32
-// too, and equality can be asked for.
+// What tests of the native engine share: matrices as the engine stores them, entries, all instruction sets. The
+// numbers of `draw` are multiples of 1/32 below 8, so sums of their products are exact in float32, too, and
+// tests can require equality.
 #pragma once
 
 #include <atomic>
@@ -31,11 +31,11 @@ void copy(const PlainMatrix& from, const DenseMatrix<T>& to) {
   }
 }
 
-// What a matrix holds, as long as there are zeros behind its last column.
+// The numbers of a matrix, provided that there are zeros past its last column.
 template <class T>
 Numbers numbers_of(const DenseMatrix<T>& matrix) {
   Numbers numbers;
-  bool zeros_behind = true;  // an assertion a number would take longer than the rest of a test
+  bool zeros_behind = true;  // one assertion per number would take longer than the rest of a test
   for (int64_t i = 0; i < matrix.rows; ++i) {
     for (int64_t j = 0; j < matrix.columns; ++j) numbers.push_back(static_cast<double>(matrix.row(i)[j]));
     for (int64_t j = matrix.columns; j < matrix.stride; ++j)
@@ -116,7 +116,7 @@ inline std::vector<Rule> rules() {
           {RuleKind::adaptive_gradient_descent, 1, 1e-3}};
 }
 
-// As ratings are learned: with biases, a mean, a decay of its own for biases and gradients that are clipped.
+// As for ratings: with biases, a mean, a separate weight decay for biases, and gradient clipping.
 inline void rate(DescentProblem& problem) {
   const Pattern& pattern = problem.pattern;
   problem.biases = {drawn(pattern.rows, 1, 11), drawn(pattern.columns, 1, 12)};
@@ -125,7 +125,7 @@ inline void rate(DescentProblem& problem) {
   problem.rule.gradient_clip = 0.125;
 }
 
-// One scale for each row of a parameter as it is kept.
+// One scale for each row of a parameter as stored.
 inline void scale(DescentProblem& problem, int split) {
   const std::vector<PlainMatrix> parameters = problem.parameters();
   for (int j = 0; j < static_cast<int>(parameters.size()); ++j) {
@@ -139,7 +139,7 @@ inline void scale(DescentProblem& problem, int split) {
   }
 }
 
-// What one parameter of a run holds, or one of its moments.
+// The numbers of a parameter of a run, or of one of its moments.
 template <class T>
 std::vector<T> part_of(const Descent<T>& descent, Part part, int parameter) {
   const Matrix shape = descent.shape(parameter);
@@ -148,7 +148,7 @@ std::vector<T> part_of(const Descent<T>& descent, Part part, int parameter) {
   return numbers;
 }
 
-// Puts a run where another one is, whose rule has so many moments.
+// Moves a run to the state of another one whose rule has this many moments.
 template <class T>
 void go_on_from(Descent<T>& descent, const Descent<T>& other, int moments) {
   for (int moment = 0; moment <= moments; ++moment) {

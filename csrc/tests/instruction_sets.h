@@ -1,5 +1,5 @@
-// Runs a part of a test on every instruction set of this machine; under a thread sanitizer, which finds faults
-// of the schedule that they share, on the widest alone.
+// Runs a part of a test on every instruction set of this machine; under ThreadSanitizer, which finds faults in
+// the schedule that they share, only on the widest.
 #pragma once
 
 #include <catch2/catch.hpp>

@@ -1,4 +1,4 @@
-// Problems over a pattern, what plain loops in double make of them, and the storage types that hold them.
+// Problems over a pattern, their results from plain loops in double, and the storage types that hold them.
 #pragma once
 
 #include <algorithm>
@@ -109,7 +109,7 @@ struct Narrow<bfloat16> {
 template <>
 struct Narrow<float16> {
   static constexpr Dtype dtype = Dtype::float16;
-  // The numbers that are drawn are multiples of 1/32 below 8: exact, and normal or zero.
+  // All drawn numbers are multiples of 1/32 below 8: exact, and normal or zero.
   static float16 from(double x) {
     if (x == 0) return float16{0};
     int exponent;
@@ -127,8 +127,8 @@ std::vector<Storage> narrow(const Numbers& numbers) {
   return result;
 }
 
-// The arrays that a pass over a problem reads and writes. Gradients are full of rubbish, as passes set them and
-// do not add to them. Values and weights come in row order, as the problem's layout has it.
+// The arrays that a pass over a problem reads and writes. Gradients are full of garbage, since passes set them
+// and do not accumulate. Values and weights are in the row order of the problem's layout.
 template <class Storage>
 struct PassArrays {
   using T = accumulator_t<Storage>;

@@ -1,4 +1,4 @@
-// Threads that stand for the ranks of a run.
+// Threads that act as the ranks of a run.
 #pragma once
 
 #include <condition_variable>
@@ -15,7 +15,7 @@
 
 namespace dmf::test {
 
-// Where ranks meet to add up their vectors, by pairs of neighbors. Gone wrong where a rank has failed.
+// Where ranks meet to add up their vectors, by pairs of neighbors. Throws once a rank has failed.
 class Meeting {
  public:
   explicit Meeting(int ranks) : vectors_(ranks) {}
@@ -103,7 +103,7 @@ class ThreadRank final : public Ranks {
   const int rank_;
 };
 
-// Calls body(rank, ranks) for every rank in a thread of its own; throws what the lowest of them has thrown.
+// Calls body(rank, ranks) for every rank in a thread of its own; rethrows the exception of the lowest of them.
 inline void on_ranks(int count, const std::function<void(int, Ranks&)>& body) {
   Meeting meeting(count);
   std::vector<std::exception_ptr> errors(count);

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Builds kernels, operators, Python module and C++ tests under ASan with UBSan, and kernels and C++ tests under
-# TSan, and runs the C++ tests of both and, of the former, the Python tests of hostile calls and of the operators.
-# As they ship, optimized, the kernels meet their oracle from Python; `run.sh plain` runs the C++ tests so, too.
-# Needs cmake, ninja, pip and a Python with torch on the path; Catch2's single header comes as a wheel.
+# TSan. Runs the C++ tests of both builds and, with the first, the Python tests of hostile calls and of the operators.
+# Python tests compare the optimized kernels, as shipped, with the reference; `run.sh plain` also runs the C++ tests
+# on them. Needs cmake, ninja, pip and a Python with torch on the path; Catch2's single header comes as a wheel.
 set -eu
 cd "$(dirname "$0")/../.."
 catch2=build/catch2/catch2/install/include
@@ -23,7 +23,7 @@ build() { # sanitizer folder and more settings
   cmake --build "$folder" >"$folder.log" 2>&1 || { grep -E 'error|warning' "$folder.log" | head -40; exit 1; }
 }
 
-# The package as it is, but for its libraries, which are those of a build; torch and Python have no sanitizers.
+# The package with the libraries of a build; torch and Python have no sanitizers.
 python_tests() { # folder
   package=$1/package
   rm -rf "$package"

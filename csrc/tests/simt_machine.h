@@ -1,16 +1,16 @@
 // Runs CUDA kernels on the CPU, for tests.
 //
-// The blocks of a launch run one after the other, the threads of a block as fibers that give way where they
-// wait for each other: at barriers, and wherever the threads of a warp exchange numbers. A thread that others
-// wait for in vain ends the program with a message.
+// The blocks of a launch run one after the other, the threads of a block as fibers that yield where they wait
+// for each other: at barriers, and wherever the threads of a warp exchange numbers. If a thread never arrives
+// where others wait for it, the program ends with a message.
 //
 // What is wrong on a GPU should show here:
-//   memory errors     are AddressSanitizer's to find: shared memory is as long as was asked for
-//   unwritten memory  is full of rubbish that differs from block to block and from run to run
-//   early reads       of asynchronous copies find rubbish: a copy lands where its thread waits for it
-//   races             are ThreadSanitizer's: every fiber is a thread to it, and only barriers and the ends of
-//                     launches order them. Two blocks that write one number are reported, and so is who reads
-//                     what another thread wrote before a mere shuffle.
+//   memory errors     are found by AddressSanitizer: shared memory has exactly the requested size
+//   unwritten memory  is full of garbage that differs from block to block and from run to run
+//   early reads       of asynchronous copies find garbage: a copy completes when its thread waits for it
+//   races             are found by ThreadSanitizer: every fiber is a thread to it, and only barriers and the
+//                     ends of launches order them. It reports two blocks that write the same number, and a
+//                     read of what another thread wrote if only a shuffle is between them.
 #pragma once
 
 #include <ucontext.h>
@@ -45,9 +45,9 @@ constexpr int warp_size = 32;
 constexpr size_t stack_bytes = 128 * 1024;
 constexpr unsigned largest_block = 256;
 constexpr size_t fixed_array_bytes = 256;
-constexpr size_t slot_bytes = 64;  // what a thread may show the others of its warp
+constexpr size_t slot_bytes = 64;  // what a thread may show to the others of its warp
 
-// --- Rubbish ----------------------------------------------------------------------------------------
+// --- Garbage ----------------------------------------------------------------------------------------
 
 inline uint64_t draw_seed() {
   const char* given = std::getenv("DMF_SIMT_SEED");
@@ -59,7 +59,7 @@ inline uint64_t draw_seed() {
 
 inline uint64_t rubbish_state = draw_seed();
 
-// What stands in memory that no one has written (splitmix64): every fourth word or so is NaN in whichever type.
+// The contents of uninitialized memory (splitmix64): about every fourth word is NaN in any type.
 DMF_SIMT_UNCHECKED inline uint64_t rubbish() {
   uint64_t word = rubbish_state += 0x9e3779b97f4a7c15u;
   word = (word ^ word >> 30) * 0xbf58476d1ce4e5b9u;
@@ -77,12 +77,12 @@ inline void spoil(void* memory, size_t bytes) {
 
 // --- The machine ------------------------------------------------------------------------------------
 
-// Where threads wait until all that are still running have come.
+// Where threads wait until all that are still running have arrived.
 struct Barrier {
   int members = 0, arrived = 0;
   uint64_t generation = 0;
-  // By two bytes ThreadSanitizer knows what comes before. They take turns: one alone would order who is late
-  // after what the others do next. They are the block's own, so that they do not order blocks.
+  // Two bytes tell ThreadSanitizer what comes before. They take turns: a single one would order a late thread
+  // after what the others do next. Each block has its own, so that they do not order blocks.
   unsigned char* order = nullptr;
 };
 
@@ -92,7 +92,7 @@ struct Warp {
   alignas(16) unsigned char slots[2][warp_size][slot_bytes];
 };
 
-// At most 16 bytes on their way to shared memory.
+// A copy of at most 16 bytes in flight to shared memory.
 struct Copy {
   void* target;
   size_t size;
@@ -121,9 +121,9 @@ struct Team {
   Warp warps[largest_block / warp_size];
 };
 
-// The block that runs at present, and the machine that runs it.
+// The block that currently runs, and the machine that runs it.
 struct Machine {
-  Team teams[2];  // blocks in turn have different ones
+  Team teams[2];  // consecutive blocks have different ones
   Team* team = teams;
   Barrier block;
   ucontext_t scheduler;
@@ -132,12 +132,12 @@ struct Machine {
   unsigned current = 0;
   void (*body)(void*) = nullptr;
   void* arguments = nullptr;
-  // Shared memory of the block: as much as the launch asked for, and a pool for arrays of fixed size. It is
-  // kept to the end of the launch, so that no two blocks ever have the same.
+  // The block's shared memory: as much as the launch requested, and a pool for arrays of fixed size. It is kept
+  // until the end of the launch, so that no two blocks ever have the same.
   unsigned char *dynamic_shared = nullptr, *fixed_shared = nullptr;
   const void* fixed_names[8] = {};
   std::vector<std::unique_ptr<unsigned char[]>> kept;
-  char begins = 0, ends = 0;  // by these ThreadSanitizer knows what comes before a block and after a launch
+  char begins = 0, ends = 0;  // tell ThreadSanitizer what comes before a block and after a launch
 
   Fiber& fiber() { return team->fibers[current]; }
   Warp& warp() { return team->warps[current / warp_size]; }
@@ -155,8 +155,8 @@ constexpr auto release = __tsan_release, acquire = __tsan_acquire;
 constexpr auto release = [](void*) {}, acquire = release;
 #endif
 
-// Goes from one context to another, and says so to the sanitizers; `before`, where not null, receives the stack
-// of the one who comes back here.
+// Switches from one context to another and tells the sanitizers; `before`, if not null, receives the stack of
+// the context that switches back here.
 DMF_SIMT_UNCHECKED inline void switch_context(ucontext_t& from, ucontext_t& to, [[maybe_unused]] Stack stack,
                                               [[maybe_unused]] void* sanitizer_fiber,
                                               [[maybe_unused]] bool last, [[maybe_unused]] Stack* before) {
@@ -193,7 +193,7 @@ DMF_SIMT_UNCHECKED inline void open_if_complete(Barrier& barrier) {
   ++barrier.generation;
 }
 
-// Whoever has waited so has still no right to see what others wrote.
+// A thread that has waited this way may still not read what others wrote.
 DMF_SIMT_UNCHECKED inline void meet(Barrier& barrier) {
   Fiber& fiber = machine.fiber();
   fiber.waits_for = &barrier;
@@ -211,8 +211,8 @@ DMF_SIMT_UNCHECKED inline void wait(Barrier& barrier) {
   acquire(order);
 }
 
-// Shows `mine` to the warp, meets the others, and returns what they showed. Bytes are copied one by one, as
-// ThreadSanitizer watches memcpy wherever it is called.
+// Shows `mine` to the warp, waits for the others, and returns what they showed. Bytes are copied one by one,
+// since ThreadSanitizer intercepts memcpy everywhere.
 DMF_SIMT_UNCHECKED inline const unsigned char (*exchange(const void* mine, size_t bytes)) [slot_bytes] {
   Fiber& fiber = machine.fiber();
   Warp& warp = machine.warp();
@@ -242,7 +242,7 @@ inline void start_copy(void* target, const void* source, size_t size) {
   machine.fiber().copies.push_back(copy);
 }
 
-// Lands this thread's copies.
+// Completes this thread's copies.
 inline void land_copies() {
   for (const Copy& copy : machine.fiber().copies) std::memcpy(copy.target, copy.bytes, copy.size);
   machine.fiber().copies.clear();

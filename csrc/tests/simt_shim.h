@@ -1,5 +1,5 @@
-// The names of CUDA, and those of device.cuh, sort.cuh and mma.cuh, on the machine of simt_machine.h: include
-// this before any kernel header of csrc/kernels/cuda.
+// The names of CUDA and those of device.cuh, sort.cuh and mma.cuh, implemented on simt_machine.h. Include this
+// before any header of csrc/kernels/cuda.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +26,7 @@ struct alignas(16) uint4 {
 
 // --- The names of CUDA ------------------------------------------------------------------------------
 
-// All threads of a warp take part, always.
+// All threads of a warp always take part.
 template <class T>
 T __shfl_sync(unsigned mask, T number, int source, int width = 32) {
   if (mask != 0xffffffffu) dmf::simt::stop("a shuffle without the whole warp");
@@ -96,7 +96,7 @@ void sort_pairs(Pairs& pairs, int64_t count, int bits, Workspace&, cudaStream_t)
   std::stable_sort(sorted.begin(), sorted.end(), [mask](const auto& one, const auto& other) {
     return (one.first & mask) < (other.first & mask);
   });
-  // CUB may leave them in either of the buffers: here always in the others.
+  // CUB may leave them in either buffer; this always uses the second.
   for (int64_t k = 0; k < count; ++k) std::tie(pairs.other_keys[k], pairs.other_numbers[k]) = sorted[k];
   std::swap(pairs.keys, pairs.other_keys);
   std::swap(pairs.numbers, pairs.other_numbers);
@@ -108,8 +108,8 @@ void exclusive_sums(int64_t* numbers, int64_t count, Workspace&, cudaStream_t) {
 }
 // --- The names of mma.cuh ---------------------------------------------------------------------------
 
-// Every thread shows its words of a and b, and makes its numbers of d from all. Sums are rounded toward zero,
-// as tensor cores do. What they would make of the lowest 13 bits is not defined.
+// Every thread shows its words of a and b, and computes its numbers of d from all. Sums are rounded toward
+// zero, as on tensor cores, for which the effect of the lowest 13 bits is undefined.
 inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   struct Words {
     uint32_t a[4], b[2];

@@ -18,7 +18,7 @@ namespace {
 
 constexpr int64_t cramped = cuda::shared_front + 3000;
 
-// The runs of a launch in memory of their own.
+// The runs of a launch, each in its own memory.
 template <class T>
 class Launch {
  public:
@@ -32,7 +32,7 @@ class Launch {
                                           problem.is_weighted, sizeof(T), shared_limit_);
     CHECK(plan.shared_bytes <= shared_limit_);
     shared_bytes_ = std::max(shared_bytes_, plan.shared_bytes);
-    // What no one has written is not a number: whoever reads it spoils the run.
+    // Unwritten memory is NaN, which spoils any run that reads it.
     std::vector<unsigned char>& memory = memories_.emplace_back(plan.memory_bytes, 0xff);
     for (int j = 0; j < plan.run.factors; ++j) {
       const cuda::BlockMatrix& matrix = plan.run.matrices[j];
@@ -58,7 +58,7 @@ class Launch {
     splits_.push_back(split);
   }
 
-  // One launch that brings some of the runs, in this order, each to a step of its own.
+  // One launch that advances some of the runs, in this order, each to a step of its own.
   void descend(const std::vector<std::pair<size_t, int64_t>>& runs_and_steps) {
     std::vector<BlockTask> tasks;
     for (const auto& [run, until] : runs_and_steps) {
@@ -91,7 +91,7 @@ class Launch {
     return j < splits_[run] ? kept.transposed() : kept;
   }
 
-  // All that a run has: homes in its memory, and its state.
+  // The complete state of a run, including the arrays that have homes in its memory.
   bool same(size_t run, const Launch& other, size_t other_run) const {
     const RunState &one = states_[run], &two = other.states_[other_run];
     if (one.step != two.step || one.loss != two.loss || one.gradient_norm != two.gradient_norm) return false;
@@ -262,7 +262,7 @@ TEST_CASE("CUDA descent: the runs of a launch do not touch each other") {
   for (const auto& [problem, split] : runs) together.add(problem, split);
   for (const auto& [problem, split] : runs) in_turn.add(problem, split);
   together.descend({{0, 8}, {1, 5}, {2, 11}, {3, 8}});
-  // Other launches, of some of them, in other orders.
+  // Other launches, of subsets, in other orders.
   in_turn.descend({{2, 4}, {0, 8}});
   in_turn.descend({{3, 1}, {1, 5}, {2, 9}});
   in_turn.descend({{2, 11}, {3, 8}});

@@ -1,4 +1,4 @@
-// Plans of CUDA blocks' runs: where arrays lie, which problems are refused, how long a step takes by count.
+// Plans of runs in CUDA blocks: where arrays are, which problems are refused, how long a step takes by count.
 #include <catch2/catch.hpp>
 #include <string>
 

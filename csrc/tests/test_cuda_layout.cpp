@@ -40,7 +40,7 @@ std::map<int64_t, Place> decoded(const LineOrder& order) {
   return entries;
 }
 
-// Lines have one segment, or several with neighboring slots of their own that one split names.
+// A line has one segment, or several with neighboring slots of their own that one split lists.
 void check_segments(const LineOrder& order, int64_t longest) {
   std::vector<Segment> segments = used_segments(order);
   std::sort(segments.begin(), segments.end(),
@@ -181,7 +181,7 @@ TEST_CASE("CUDA: sizes do not overflow and stay within bytes an entry") {
   CHECK(netflix.row_order.blocks == 1);
   CHECK(netflix.column_order.blocks == 8);
   CHECK_FALSE(netflix.has_masks);
-  // Indices, places and positions are 12 bytes; slots of partial sums at h 64 come besides.
+  // Indices, places and positions take 12 bytes, without the slots of partial sums at h 64.
   CHECK(netflix.bytes < 12.5 * netflix.nnz);
   CHECK(256.0 * (netflix.row_order.slot_bound + netflix.column_order.slot_bound) < 2.5 * netflix.nnz);
   const cuda::DeviceLayoutShape huge(cuda::max_lines, cuda::max_lines, cuda::max_nnz);

@@ -1,4 +1,4 @@
-// The sweep's and the dense pass's CUDA kernels, run on the CPU by the shim, against plain loops in double.
+// The CUDA kernels of the sweep and the dense pass, run on the CPU by the shim, against plain loops in double.
 #include "cuda_problems.h"
 
 #include <catch2/catch.hpp>
@@ -35,7 +35,7 @@ void check_against_plain_loops(const Pattern& pattern, int64_t h, double toleran
   const Problem problem(pattern, h, weighted);
   const Outcome expected = plain_loops(problem, 0.25);
   const LayoutOf built(pattern, cuts);
-  // The column pass with coefficients that were kept, and with its own.
+  // The column pass with stored coefficients, and with its own.
   const Outcome actual = swept<Storage>(problem, built.layout(), 0.25);
   const Outcome again = swept<Storage>(problem, built.layout(), 0.25, 0);
   CHECK(again.gradient_a == actual.gradient_a);

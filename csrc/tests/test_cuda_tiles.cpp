@@ -1,4 +1,4 @@
-// The tensor cores' CUDA kernels, run on the CPU by the shim, against plain loops in double.
+// The tensor core kernels, run on the CPU by the shim, against plain loops in double.
 #include "cuda_problems.h"
 
 #include <catch2/catch.hpp>
@@ -38,8 +38,8 @@ Outcome tile_outcome(const Problem& problem, TilePrecision precision, int64_t bl
   return arrays.outcome(loss);
 }
 
-// How far results may be off where every product, coefficient and sum is off by `unit` of what is added up in
-// it.
+// Error bounds of the results if every product, coefficient and sum has an error of `unit` relative to the sum
+// of the magnitudes of its terms.
 Outcome bounds(const Problem& p, double unit) {
   Outcome bound{0, Numbers(p.a.size()), Numbers(p.b_transposed.size()), {}};
   for (int64_t k = 0; k < p.pattern.nnz(); ++k) {
@@ -79,7 +79,7 @@ void check(const Problem& problem, const Outcome& actual, double unit) {
 
 // Both operands of a product are rounded to 11 digits: off by 2^-12 to 2^-11 each.
 constexpr double tf32_unit = 0x1p-10;
-// What is left of two parts of 11 digits, and the product of the small parts, are less than 2^-20 each.
+// The remainder after two parts of 11 digits and the product of the small parts are less than 2^-20 each.
 constexpr double tf32x3_unit = 0x1p-18;
 
 template <int width>
@@ -123,7 +123,7 @@ TEST_CASE("CUDA: a block that walks over several tiles adds them up, in one part
 
 TEST_CASE("CUDA: 16-bit numbers lose nothing in TF32") {
   const Pattern pattern = random_pattern(40, 70, 300, 1, 1);
-  // Numbers that 8 bits hold, in any storage. Only coefficients, which have more, are rounded.
+  // Numbers that fit in 8 bits, in any storage type. Only coefficients, which have more bits, are rounded.
   const Problem problem(pattern, 20);
   const Outcome expected = tile_outcome<32>(problem, TilePrecision::tf32);
   CHECK(close({expected.loss}, {plain_loops(problem, scale).loss}, 1e-6));

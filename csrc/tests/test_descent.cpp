@@ -47,7 +47,7 @@ void check_chain(const DescentProblem& problem, int split, int calls) {
   }
 }
 
-// A run with all that it needs.
+// A run with everything that it needs.
 template <class T>
 struct Run {
   const DescentProblem& problem;
@@ -84,7 +84,7 @@ struct Run {
   }
 
  private:
-  // One number a row of each parameter as it is kept.
+  // One number per row of each parameter as stored.
   static std::vector<std::vector<T>> scales(const DescentProblem& p, int split) {
     std::vector<std::vector<T>> result;
     for (size_t j = 0; j < p.parameters().size(); ++j) {
@@ -102,7 +102,7 @@ struct Run {
   }
 };
 
-// One run, runs in pieces and runs with pauses are bitwise the same, for any number of threads.
+// One run, runs in pieces and runs with pauses are bit-identical, for any number of threads.
 template <class T>
 void check_pieces(const DescentProblem& problem, int split, int64_t steps) {
   on_every_instruction_set([&] {
@@ -176,7 +176,7 @@ TEMPLATE_TEST_CASE("runs agree with plain loops, in one or in pieces", "[descent
       check_run<TestType>(problem, split, 10);
       check_pieces<TestType>(problem, split, 6);
     }
-    // These divide by sums over all numbers and keep moments: what threads could spoil.
+    // These divide by sums over all numbers and keep moments, which threads could change.
     if (rule.kind == RuleKind::gradient_descent) continue;
     large.rule = rule;
     check_pieces<TestType>(large, 1, 4);
@@ -272,7 +272,7 @@ TEMPLATE_TEST_CASE("runs end where their rules say", "[descent]", float, double)
   problem.stop = {};
   for (Rule rule : rules()) {
     if (rule.kind == RuleKind::adam || rule.kind == RuleKind::adaptive_gradient_descent) continue;
-    rule.lr = sizeof(TestType) == 8 ? 1e60 : 1e9;  // GroupRMSprop grows by about so much a step
+    rule.lr = sizeof(TestType) == 8 ? 1e60 : 1e9;  // GroupRMSprop grows by about this much per step
     problem.rule = rule;
     on_every_instruction_set([&] {
       for (const int threads : {1, 3}) {

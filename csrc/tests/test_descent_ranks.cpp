@@ -1,4 +1,4 @@
-// Runs whose rows are shared: threads stand for ranks, which must make what one process alone makes.
+// Runs whose rows are shared: threads act as ranks, which must compute what a single process computes.
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <memory>
@@ -54,7 +54,7 @@ struct Blocks {
   }
 };
 
-// The run of one rank with all that it needs. The last factor and the biases of rows are its share.
+// The run of one rank with everything that it needs. The last factor and the row biases are its share.
 template <class T>
 struct RankRun {
   const DescentProblem problem;
@@ -94,7 +94,7 @@ struct RankRun {
     return j < split ? parameter.transposed() : parameter;
   }
 
-  // Of every row of a parameter as it is kept: its scale and, for L-BFGS, its curvature.
+  // For every row of a parameter as stored: its scale and, for L-BFGS, its curvature.
   std::vector<RowFacts<T>> facts(const DescentProblem& whole, const Share& share) {
     const std::vector<PlainMatrix> parameters = whole.parameters();
     std::vector<RowFacts<T>> result;
@@ -118,13 +118,13 @@ struct RankRun {
   }
 };
 
-// What a run has come to, the shares of the ranks put together.
+// The outcome of a run, with the shares of the ranks concatenated.
 struct Result {
   dmf::Outcome outcome{};
   int64_t step = 0;
   double loss = 0, gradient_norm = 0, error = 0;
   std::vector<double> scalars;
-  std::vector<Numbers> numbers;  // of every parameter and then its moments
+  std::vector<Numbers> numbers;  // of every parameter, followed by its moments
 
   bool operator==(const Result&) const = default;
 };
@@ -143,7 +143,7 @@ Result result_of(RankRun<T>& run, dmf::Outcome outcome, const Blocks<T>& others)
   return result;
 }
 
-// Appends what the next rank has of its own; false where the ranks disagree about the rest.
+// Appends the share of the next rank; false if the ranks disagree about the rest.
 bool append(Result& whole, const Result& next, int parameters, int depth) {
   Result mine = whole;
   mine.numbers = next.numbers;
@@ -164,7 +164,7 @@ struct Way {
   int ranks;
   int64_t blocks;  // of all ranks
   int threads = 1;
-  bool alone = false;  // no Ranks at all
+  bool alone = false;  // without Ranks
 };
 
 DescentProblem others_of(const DescentProblem& problem) {
@@ -197,7 +197,8 @@ Result run_in(const Way& way, const DescentProblem& problem, int split, int64_t 
 }
 
 void check_close(const Result& result, const Result& expected) {
-  // Sums in another order; the adaptive step divides differences of them. Random problems depend on the library.
+  // Sums in another order; the adaptive step divides differences of them. Random problems depend on the
+  // library.
   constexpr double tolerance = 1e-11;
   CHECK(result.outcome == expected.outcome);
   CHECK(result.step == expected.step);
@@ -214,7 +215,7 @@ struct Case {
   int split;
 };
 
-// Of all depths and rules, without biases and with all that there is.
+// All depths and rules, without biases and with every option.
 std::vector<Case> cases(int64_t rows) {
   std::vector<Case> found;
   const Pattern pattern = random_pattern(rows, 30, 9 * rows, 1, 3);

@@ -11,7 +11,7 @@ using namespace dmf::test;
 
 namespace {
 
-// Rows of a parameter, all numbers in double; what is behind a row's last column is zero, as in the engine.
+// Rows of a parameter, all numbers in double; numbers past the last column of a row are zero, as in the engine.
 struct PlainRows {
   int64_t rows, columns, stride;
   Numbers x, g, u, v, scale, curvature, decay, decay_before, column_curvature;
@@ -137,7 +137,7 @@ struct LbfgsRun {
     }
   }
 
-  // Every row's own scale and curvature, by its number.
+  // The scale and curvature of each row, by its number.
   std::vector<RowFacts<T>> facts(const Pattern& pattern) {
     std::vector<RowFacts<T>> result;
     for (const int64_t rows : {pattern.columns, pattern.rows, pattern.rows, pattern.columns}) {

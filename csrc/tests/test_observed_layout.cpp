@@ -14,7 +14,7 @@ using namespace dmf::test;
 
 namespace {
 
-// Walks the layout's arrays and checks that rows, columns and column order tell the same story.
+// Walks the layout's arrays and checks that rows, columns and column order are consistent.
 void check_layout(const std::vector<char>& buffer, const Pattern& pattern) {
   const LayoutView layout = view_layout(buffer.data(), buffer.size());
   REQUIRE(layout.header != nullptr);
@@ -80,7 +80,7 @@ TEST_CASE("a bundle holds at most 32 rows, whose groups of eight alternate") {
   const LayoutView layout = view_layout(buffer.data(), buffer.size());
   REQUIRE(layout.header->row_bundles == 2);
   const Bundle &first = layout.row_bundles[0], &second = layout.row_bundles[1];
-  // 20 entries a row: two groups of eight and one of four.
+  // 20 entries per row: two groups of eight and one of four.
   CHECK((first.groups[0] == 64 && first.groups[1] == 32 && first.groups[2] == 0 && first.groups[4] == 0));
   CHECK((second.groups[0] == 16 && second.groups[1] == 8));
   CHECK(layout.header->row_groups == 96 + 24);
@@ -134,7 +134,7 @@ TEST_CASE("a header or a tile that does not fit its buffer is noticed") {
     for (const int64_t number :
          {int64_t{-1}, int64_t{20}, int64_t{1} << 40, std::numeric_limits<int64_t>::max()}) {
       INFO("header field " << field << " is " << number);
-      // The tile size and the width of the matrix are free where the tiles still fit.
+      // The tile size and the width of the matrix are free as long as the tiles still fit.
       const bool harmless = field * 8 == offsetof(LayoutHeader, tile_rows) ||
                             field * 8 == offsetof(LayoutHeader, tile_columns) ||
                             ((field * 8 == offsetof(LayoutHeader, rows)) && number > 700);

@@ -1,4 +1,4 @@
-// A pair that occurs twice is found, whatever the number of threads and of columns without entries.
+// A repeated pair is found, whatever the number of threads and of columns without entries.
 #include <catch2/catch.hpp>
 
 #include "../kernels/repeated_pairs.h"

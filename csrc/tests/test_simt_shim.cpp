@@ -1,4 +1,4 @@
-// The shim itself: kernels that break a rule of a GPU go wrong on it.
+// The shim itself: kernels that break a rule of a GPU fail on it.
 #include "cuda_problems.h"
 
 #include <sys/wait.h>
@@ -23,7 +23,7 @@ uint32_t* shared_words() {
   return reinterpret_cast<uint32_t*>(cuda::dynamic_shared());
 }
 
-// --- Memory that no one has written ---
+// --- Uninitialized memory ---
 
 __global__ void show_shared(uint32_t* shown) {
   shown[blockIdx.x * threads + threadIdx.x] = shared_words()[threadIdx.x];
@@ -37,7 +37,7 @@ Words shown_shared(int64_t blocks) {
 
 // --- Asynchronous copies ---
 
-// Copies 16 and 4 bytes a thread, and shows the first words where it waits, and before.
+// Copies 16 and 4 bytes per thread, and shows the first words after it has waited, and before.
 __global__ void copy_and_look(const uint32_t* given, uint32_t* shown) {
   uint32_t* own = shared_words() + 8 * threadIdx.x;
   cuda::copy_16_bytes_async(own, given + 4 * threadIdx.x);
@@ -61,7 +61,7 @@ __global__ void read_neighbor(uint32_t* shown) {
   shown[threadIdx.x] = shared_words()[threadIdx.x ^ 1];
 }
 
-// Thread 0 is late to read what the last thread, which never gives way, then overwrites.
+// Thread 0 reads too late what the last thread, which never yields, then overwrites.
 __global__ void overwrite_early(uint32_t* shown) {
   if (threadIdx.x == 0) shared_words()[0] = 1;
   __syncthreads();
@@ -70,7 +70,7 @@ __global__ void overwrite_early(uint32_t* shown) {
   __syncthreads();
 }
 
-// Blocks write the same number, one before its barrier and one behind.
+// Blocks write the same number, one before its barrier and one after.
 __global__ void write_from_two_blocks(uint32_t* shown) {
   if (blockIdx.x == 0 && threadIdx.x == 0) shown[0] = 1;
   __syncthreads();
@@ -84,7 +84,7 @@ void run(void (*kernel)(uint32_t*), int64_t blocks = 1) {
 
 #if defined(__SANITIZE_THREAD__)
 
-// Whether ThreadSanitizer reports anything in a hidden test, which a process of its own runs.
+// Whether ThreadSanitizer reports anything in a hidden test, which runs in its own process.
 bool races(const char* test) {
   const pid_t child = fork();
   if (child == 0) {

@@ -1,5 +1,5 @@
-// Whatever the bytes of a layout are: it is refused, or passes over it stay inside the arrays that its header
-// names. The sanitizers see what leaves them.
+// A corrupted layout is refused, or passes over it stay inside the arrays that its header declares. The
+// sanitizers detect accesses outside them.
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <limits>
@@ -36,13 +36,13 @@ class Spoiler {
           bytes[below(bytes.size())] ^= static_cast<char>(1 << below(8));
         }
         break;
-      case 4: {  // a piece of it stands in the place of another
+      case 4: {  // a piece of it replaces another
         const size_t length = 1 + below(200), from = below(bytes.size() - length),
                      to = below(bytes.size() - length);
         std::memmove(bytes.data() + to, bytes.data() + from, length);
         break;
       }
-      default:  // cut, and perhaps the header says so
+      default:  // truncated, possibly with a matching header
         bytes.resize(sizeof(LayoutHeader) + 8 * below((bytes.size() - sizeof(LayoutHeader)) / 8));
         if (below(2) == 0) put(bytes, offsetof(LayoutHeader, bytes), static_cast<int64_t>(bytes.size()));
     }
@@ -57,7 +57,7 @@ class Spoiler {
     std::memcpy(bytes.data() + at, &number, sizeof number);
   }
 
-  // Near the ends of ranges, near what stands in the layout, or anything.
+  // Near the ends of ranges, near the current value, or anything.
   int64_t word() {
     constexpr int64_t ends[] = {0, 1, 1 << 15, 1 << 16, int64_t{1} << 31, int64_t{1} << 40, int64_t{1} << 62};
     if (below(3) == 0) return static_cast<int64_t>(generator_());
@@ -140,7 +140,7 @@ TEST_CASE("a spoilt layout is refused or harmless") {
     }
     INFO("attempt " << attempt);
     const bool sound = entries_are_sound(layout, two);
-    // Places that are met twice are written by two threads at once.
+    // Places that occur twice are written by two threads at once.
     const bool passed = Passes(layout, sound ? two : one).run();
     ++(passed ? run : refused);
     if (!sound) continue;

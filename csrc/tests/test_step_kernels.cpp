@@ -34,7 +34,7 @@ void check_products(const StepKernels<T>& kernels) {
   }
 }
 
-// Line i has i entries, in an order that is neither that of rows nor that of columns.
+// Line i has i entries, in neither row nor column order.
 Pattern lines_of_every_length() {
   Pattern pattern{21, 23, {}, {}};
   for (int64_t entry = 0; entry < 20; ++entry) {
@@ -101,7 +101,7 @@ void check_lines(const StepKernels<T>& kernels) {
   }
 }
 
-// Rows of a parameter of several widths, one of them without columns to fill up, with and without scales.
+// Rows of parameters of several widths, one of which needs no padding, with and without scales.
 template <class T>
 void check_updates(const StepKernels<T>& kernels, int64_t rows, int64_t stride, bool scaled,
                    double weight_decay) {
@@ -210,7 +210,7 @@ void check_pass(const Pattern& pattern, int64_t h, bool weighted, bool by_lines)
   INFO(pattern.rows << " x " << pattern.columns << ", h " << h);
   const Problem problem(pattern, h, weighted);
   const auto expected = plain_loops(problem, 0.25);
-  const double loss = expected.loss / 0.25;  // which a run wants without the scale
+  const double loss = expected.loss / 0.25;  // a run needs it without the scale
   const Entries<T> entries(pattern, problem.values, problem.weights, weighted);
   const Padded<T> a(drawn(pattern.rows, h, 1)), b(drawn(pattern.columns, h, 2));
   const Padded<T> gradient_a(pattern.rows, h, rubbish), gradient_b(pattern.columns, h, rubbish);

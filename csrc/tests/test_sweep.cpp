@@ -1,4 +1,4 @@
-// The sweep against plain loops in double, on every instruction set, and bitwise across threads.
+// The sweep against plain loops in double, on every instruction set, and bit-identical for all thread counts.
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>

@@ -16,7 +16,7 @@ using namespace dmf;
 
 namespace {
 
-// How often a run calls each worker; plain numbers, so that a lost or a doubled call is a race, too.
+// How often a run calls each worker; plain numbers, so that a lost or repeated call is also a race.
 std::vector<int> calls_of(Parallel& pool, int workers) {
   std::vector<int> calls(workers, 0);
   pool.run(workers, [&](int worker) { ++calls[worker]; });
@@ -124,7 +124,7 @@ TEST_CASE("a pool ends whether it ran or not, and at once after a run") {
   }
 }
 
-#if !defined(__SANITIZE_THREAD__)  // which refuses threads in a forked process
+#if !defined(__SANITIZE_THREAD__)  // does not support threads in a forked process
 TEST_CASE("a forked process runs the pool with workers of its own") {
   ThreadPool pool(3);
   REQUIRE(calls_of(pool, 3) == std::vector<int>(3, 1));

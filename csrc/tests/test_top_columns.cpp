@@ -1,5 +1,5 @@
-// The best columns of rows against plain loops in double, on every instruction set. The numbers that `draw`
-// makes keep every sum exact, so that equality can be asked for, ties included.
+// The best columns of rows against plain loops in double, on every instruction set. The numbers of `draw` make
+// every sum exact, so that tests can require equality, ties included.
 #include <catch2/catch.hpp>
 #include <numeric>
 
@@ -30,7 +30,7 @@ Case random_case(int64_t m, int64_t h, int64_t n, int64_t k, int64_t asked, bool
   return one;
 }
 
-// The columns seen of every row, rising, and where those of a row begin.
+// The seen columns of every row, ascending, and the offsets of each row.
 struct SeenLines {
   std::vector<int64_t> offsets;
   std::vector<int32_t> columns;
