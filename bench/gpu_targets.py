@@ -96,7 +96,7 @@ def _sparse_path(case: str) -> tuple[Target, ...]:
 
 
 def _of_one_block(depth: int, at_most: float) -> Target:
-    """Two cores of a Zen 4 server take so long."""
+    """A core of a Granite Rapids server takes so long (`*-granite-rapids-2-cores-descent.json`)."""
     name = f"100×100, depth {depth}: microseconds a step in one block"
     return Target(name, on_hopper("steps", f"microseconds_of_one_block_at_depth_{depth}"), at_most=at_most)
 

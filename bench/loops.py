@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from dmf_fast import Observations, completion_loss
-from dmf_fast.chain import shape_of
 from dmf_fast.optim import GroupRMSprop, OptimizerSpec
 
 
@@ -19,9 +18,9 @@ def torch_optimizer(spec: OptimizerSpec, parameters: list[torch.nn.Parameter]) -
 
 
 def dense_loop(
-    factors: Sequence[Tensor], train: Observations, spec: OptimizerSpec, truth: Tensor
+    factors: Sequence[Tensor], train: Observations, spec: OptimizerSpec, truth: Tensor | None
 ) -> Callable[[], object]:
-    """Return one iteration: product, train loss, backward, test loss, update.
+    """Return one iteration: product, train loss, backward, with a truth its test loss, update.
 
     As in the research code for the paper: the matrix is formed by torch and compared at the observed entries.
     """
@@ -32,10 +31,9 @@ def dense_loop(
 
 
 def operator_loop(
-    factors: Sequence[Tensor], train: Observations, spec: OptimizerSpec, truth: Tensor
+    factors: Sequence[Tensor], train: Observations, spec: OptimizerSpec
 ) -> Callable[[], object]:
-    """Return one iteration of the same over `dmf_fast.completion_loss`, without the test loss."""
-    assert truth.shape == shape_of(factors)
+    """Return one iteration of the same over `dmf_fast.completion_loss`, without a test loss."""
     parameters = [torch.nn.Parameter(factor.clone()) for factor in factors]
     optimizer = torch_optimizer(spec, parameters)
 
@@ -58,7 +56,10 @@ def sensing_loop(
 
 
 def _loop_over_products(
-    factors: Sequence[Tensor], spec: OptimizerSpec, truth: Tensor, train_loss: Callable[[Tensor], Tensor]
+    factors: Sequence[Tensor],
+    spec: OptimizerSpec,
+    truth: Tensor | None,
+    train_loss: Callable[[Tensor], Tensor],
 ) -> Callable[[], object]:
     parameters = [torch.nn.Parameter(factor.clone()) for factor in factors]
     optimizer = torch_optimizer(spec, parameters)
@@ -70,8 +71,9 @@ def _loop_over_products(
         loss = train_loss(product)
         optimizer.zero_grad()
         loss.backward()
-        with torch.no_grad():
-            (product - truth).square().mean()
+        if truth is not None:
+            with torch.no_grad():
+                (product - truth).square().mean()
         optimizer.step()
 
     return iteration

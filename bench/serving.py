@@ -2,10 +2,10 @@
 
 Beside `recommend`: the whole product by torch, masked, then `torch.topk`; the same by blocks of rows in one
 buffer, with the block that is fastest here; and, where it is installed (`pip install implicit`), implicit's
-`topk`, which also works by blocks. All have the places of the seen entries in the form that they like best
-before the clock starts, and take turns in one process; medians, also of the
-processor time of all threads. Peak memory beyond model and seen entries is
-sampled in a fresh process for each, warmed up on a small problem. Writes one JSON file.
+`topk`, which also works by blocks, one to a thread; its BLAS gets one thread, since more would compete with
+those. All have the places of the seen entries in the form that they like best before the clock starts, and
+take turns in one process; medians, also of the processor time of all threads. Peak memory beyond model and
+seen entries is sampled in a fresh process for each, warmed up on a small problem. Writes one JSON file.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from bench import machine
@@ -36,6 +37,7 @@ from dmf_fast.serving import SeenColumns, TwoFactors, recommend
 ROUNDS = 7
 H, K = 64, 10
 BLOCKS = (64, 256, 1024)
+BLAS_THREADS_OF_IMPLICIT = 1
 
 Pass = Callable[[], Tensor]
 """Finds the best columns of all rows, and returns their scores, best first."""
@@ -87,8 +89,13 @@ def implicit(problem: Problem) -> Pass:
     ones = np.ones(problem.nnz, dtype=np.float32)
     pairs = (problem.rows.numpy(), problem.columns.numpy())
     seen = scipy.sparse.csr_matrix((ones, pairs), shape=problem.shape)
-    threads = torch.get_num_threads()
-    return lambda: torch.from_numpy(topk(items, users, K, filter_query_items=seen, num_threads=threads)[1])
+    threads, libraries = torch.get_num_threads(), ThreadpoolController()
+
+    def one_pass() -> Tensor:
+        with libraries.limit(limits=BLAS_THREADS_OF_IMPLICIT, user_api="blas"):
+            return torch.from_numpy(topk(items, users, K, filter_query_items=seen, num_threads=threads)[1])
+
+    return one_pass
 
 
 def rivals() -> dict[str, Callable[[Problem], Pass]]:
@@ -122,7 +129,7 @@ def compare(problem: Problem, names: list[str], rounds: int) -> dict[str, Any]:
     expected = passes["whole product + topk"]()
     for name, one_pass in passes.items():
         torch.testing.assert_close(one_pass(), expected, rtol=1e-4, atol=1e-4, msg=name)
-    # implicit's BLAS has threads of its own, which keep spinning into the next pass: its turns come last.
+    # implicit's BLAS has threads of its own, which may keep spinning into the next pass: its turns come last.
     alone = {name: passes.pop(name) for name in names if name == "implicit"}
     seconds = median_seconds(passes, rounds) | median_seconds(alone, rounds)
     processor_seconds = median_processor_seconds(passes, rounds) | median_processor_seconds(alone, rounds)
@@ -170,6 +177,7 @@ def main() -> None:
     report = {
         **origin(),
         "problem": {"rows": MILLION[0], "columns": MILLION[1], "seen": MILLION[2], "h": H, "k": K},
+        "blas_threads_of_implicit": BLAS_THREADS_OF_IMPLICIT,
         "machine": machine.measure(threads).as_dict(),
         "cases": cases,
         "peak_megabytes": {name: peak_megabytes(name) for name in names},
