@@ -1,10 +1,10 @@
-"""What needs more than ``pip install dmf-fast`` brings, and the command that installs it."""
+"""Optional packages, the extras that install them, and the error for missing ones."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 
-# By the name under which a package is imported: what it is called, and the extra of pyproject.toml.
+# Import name of a package: its name in messages, and the extra in pyproject.toml that installs it.
 PACKAGES = {
     "click": ("click", "cli"),
     "rich": ("rich", "cli"),
@@ -22,13 +22,13 @@ PACKAGES = {
 
 
 class MissingExtraError(ModuleNotFoundError):
-    """A package is not installed that only a part of dmf_fast needs."""
+    """An optional package is not installed."""
 
 
 def require(what: str, *packages: str) -> None:
-    """Raise a `MissingExtraError` if one of ``packages``, by their import names, is not installed.
+    """Raise a `MissingExtraError` if one of ``packages``, given by import names, is not installed.
 
-    Imports none of them: ``what`` calls this before it begins, and imports them where it uses them.
+    The packages are not imported. ``what``, the feature that needs them, calls this first.
 
     >>> require("`MatrixCompleter`", "sklearn")
     """
@@ -38,7 +38,7 @@ def require(what: str, *packages: str) -> None:
 
 
 def is_installed(package: str) -> bool:
-    """Return whether a package can be imported; a folder that only has its name cannot.
+    """Return whether a package can be imported, and is not just a folder of that name.
 
     >>> is_installed("no_such_package")
     False
@@ -48,7 +48,7 @@ def is_installed(package: str) -> bool:
 
 
 def missing(what: str, package: str) -> str:
-    """Return the sentence that says what needs a package, and how to install it.
+    """Return the message that ``what`` needs a package, with the command that installs it.
 
     >>> missing("`MatrixCompleter`", "sklearn")
     "`MatrixCompleter` needs scikit-learn: run `pip install 'dmf-fast[sklearn]'`"

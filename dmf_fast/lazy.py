@@ -1,4 +1,4 @@
-"""Packages whose names are imported when they are first asked for, so that ``dmf-fast --help`` is quick."""
+"""Packages whose names are imported on first access, so that ``dmf-fast --help`` is fast."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dmf_fast.extras import is_installed, require
 
 
 def import_lazily(package: str, **needs: str) -> None:
-    """Have ``package`` import the names under its ``if TYPE_CHECKING:`` when they are first asked for.
+    """Make ``package`` import the names under its ``if TYPE_CHECKING:`` on first access.
 
-    ``needs`` maps a name to a package that only an extra installs. Without that package, asking for the name
-    raises a `MissingExtraError`, and neither ``dir`` nor ``import *`` nor ``help`` asks for it.
+    ``needs`` maps a name to an optional package. Without that package, accessing the name raises a
+    `MissingExtraError`, and ``dir``, ``import *`` and ``help`` omit it.
 
     >>> import_lazily(__name__)
     """
@@ -52,13 +52,13 @@ class _LazyPackage(ModuleType):
                 value: Any = import_module(f"{source}.{original}")
             else:
                 value = getattr(import_module(source), original)
-        except AttributeError as error:  # which Python would take for a name that does not exist
+        except AttributeError as error:  # Python would take it for a missing name
             raise ImportError(f"{source} cannot be imported: {error}") from error
         self.__dict__[name] = value
         return value
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Python makes a submodule an attribute of its package; a function of the same name goes first.
+        # Python makes a submodule an attribute of its package; a function of the same name takes precedence.
         if not (isinstance(value, ModuleType) and name in self._sources):
             super().__setattr__(name, value)
 

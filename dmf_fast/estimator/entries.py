@@ -185,7 +185,7 @@ def _refuse_repeated(indices: NDArray[Any], ids: IdMaps, error: ValueError) -> N
     row, column = (ids[axis].ids_at([indices[axis, second]])[0] for axis in (0, 1))
     raise ValueError(
         f"`X` must hold each pair once, got ({row}, {column}) at positions {first} and {second} "
-        f"({repeats.sum()} repeated in all); choose duplicates='first', 'last', 'mean' or 'sum'"
+        f"({repeats.sum()} repeats in total); choose duplicates='first', 'last', 'mean' or 'sum'"
     ) from error
 
 

@@ -132,7 +132,7 @@ def chosen_biases(
     """Return the biases of training entries with the shrinkage that is best on held-out entries.
 
     The default shrinkage is kept unless another one of 4 × 4 reduces the squared error on the held-out
-    entries, summed over the parts, by more than 0.8 % (the RMSE by 0.4 %), since on few entries the best of
+    entries, summed over the parts, by more than 0.8% (the RMSE by 0.4%), since on few entries the best of
     16 is best by chance. The candidates are compared approximately: each bias is rescaled as if it were
     shrunk alone.
 

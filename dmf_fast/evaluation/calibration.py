@@ -13,7 +13,7 @@ from dmf_fast.checks import whole_number
 from dmf_fast.evaluation.numbers import Floats
 from dmf_fast.sharding import WHOLE, RowSharding
 
-MOST_DISTINCT = 20  # up to so many distinct values, such as half stars, get a bin each
+MOST_DISTINCT = 20  # up to this many distinct values, such as half stars, get a bin each
 
 
 @dataclass(frozen=True)

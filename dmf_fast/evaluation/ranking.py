@@ -1,9 +1,9 @@
-"""How many of the columns that a row likes are among its recommendations.
+"""Ranking metrics of recommendations: recall, precision, NDCG, hit rate and reciprocal rank at k.
 
 The metrics are those of trec_eval with binary relevance. Its bindings (pytrec-eval-terrier, which ir-measures
-uses too) take dictionaries of strings and have no wheels for aarch64; ranx compiles itself with Numba and
-brings ten packages; scikit-learn needs a dense matrix of scores and has no recall at k. Given which
-recommendations are hits, each metric is one line.
+also uses) take dictionaries of strings and have no wheels for aarch64; ranx compiles itself with Numba and
+requires ten packages; scikit-learn needs a dense matrix of scores and has no recall at k. Given the hits,
+each metric is one line.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from dmf_fast.sharding import RowSharding
 
 @dataclass(frozen=True)
 class RankingMetrics:
-    """Sums over rows of what their first ``cutoff`` recommendations are worth; `+` unites disjoint rows.
+    """Ranking metrics as sums over rows, so that those of disjoint sets of rows can be added with `+`.
 
     Attributes:
-        cutoff: k, how many recommendations of a row count.
-        rows: how many rows were measured: those with something relevant among their held-out columns.
-        rows_left_out: how many held-out rows have nothing relevant, so that no measure is defined.
-        recalls: the sum over rows of the share of their relevant columns that was recommended.
-        precisions: that of the share of k that is relevant, also where fewer than k were recommended.
-        gains: that of NDCG@k, where a column is relevant or not.
-        hits: how many rows have a relevant column recommended.
-        reciprocal_ranks: the sum of 1 / place of the first relevant one, 0 where none is recommended.
+        cutoff: k, the number of recommendations per row that count.
+        rows: number of rows measured: those with a relevant held-out column.
+        rows_left_out: number of held-out rows without a relevant column, for which no metric is defined.
+        recalls: sum of the fractions of a row's relevant columns that are recommended.
+        precisions: sum of the numbers of relevant recommendations divided by k, even if there are fewer.
+        gains: sum of NDCG@k with binary relevance.
+        hits: number of rows with a relevant recommendation.
+        reciprocal_ranks: sum of 1 / rank of the first relevant recommendation, 0 for rows without one.
 
     """
 
@@ -63,7 +63,7 @@ class RankingMetrics:
 
     @property
     def recall(self) -> float | None:
-        """Mean recall@k; None where no row was measured."""
+        """Mean recall@k; None if no row was measured."""
         return self._mean(self.recalls)
 
     @property
@@ -78,12 +78,12 @@ class RankingMetrics:
 
     @property
     def hit_rate(self) -> float | None:
-        """Share of rows with a relevant column recommended."""
+        """Fraction of rows with a relevant recommendation."""
         return self._mean(self.hits)
 
     @property
     def mrr(self) -> float | None:
-        """Mean reciprocal rank, of the first k."""
+        """Mean reciprocal rank among the first k."""
         return self._mean(self.reciprocal_ranks)
 
     def as_dict(self) -> dict[str, float | int | None]:
@@ -101,12 +101,12 @@ _SUMS = ("rows", "rows_left_out", "recalls", "precisions", "gains", "hits", "rec
 class Relevant:
     """The held-out columns that are relevant, row by row.
 
-    A held-out column that training never saw (-1) is relevant too, and cannot be recommended: it counts as
-    missed. Held-out rows that training never saw (-1) cannot be told apart, so nothing is measured for them.
+    A held-out column without training ratings (-1) is also relevant but cannot be recommended, so it counts
+    as missed. Unknown held-out rows (-1) cannot be told apart and are ignored.
 
     Args:
-        held_out: the ratings kept aside.
-        least_value: from which value on a column is relevant; None where every held-out one is.
+        held_out: the held-out ratings.
+        least_value: the smallest value of a relevant column; None if all held-out columns are relevant.
 
     Example:
         >>> relevant = Relevant(HeldOut([0, 0, 1], [3, 4, 3], [5.0, 1.0, 2.0]), least_value=4.0)
@@ -125,18 +125,18 @@ class Relevant:
         self._width = int(columns.max(initial=0)) + 1
         pairs = np.unique(places[seen] * self._width + columns[seen])
         self._counts = np.bincount(np.append(pairs // self._width, places[~seen]), minlength=len(self.rows))
-        self._pairs = np.append(pairs, np.iinfo(np.int64).max)  # greater than all that is looked up
+        self._pairs = np.append(pairs, np.iinfo(np.int64).max)  # greater than any pair that is looked up
 
     def measure(self, rows: Integers, recommended: Integers) -> RankingMetrics:
-        """Return how well ``recommended`` meets what is relevant to ``rows``, each one of ``self.rows``.
+        """Return the metrics of ``recommended`` for ``rows``, which must all be in ``self.rows``.
 
         Args:
             rows: ``(len,)``, distinct.
-            recommended: ``(len, k)`` columns, best first, -1 where there are fewer than k.
+            recommended: ``(len, k)`` columns, best first, padded with -1.
 
         Raises:
-            ValueError: the shape is another, a column is recommended twice to a row, or a row has nothing
-                relevant.
+            ValueError: the shape is wrong, a column is recommended twice to a row, or a row has no relevant
+                column.
 
         Example:
             >>> relevant = Relevant(HeldOut([0, 0, 1], [3, 4, 3], [5.0, 4.0, 2.0]))
@@ -149,7 +149,7 @@ class Relevant:
         places = np.searchsorted(self.rows, rows)
         if not np.isin(rows, self.rows).all():
             raise ValueError(
-                "`rows` must have something relevant, got one without; take them from Relevant.rows"
+                "`rows` must have relevant columns, got one without; take them from Relevant.rows"
             )
         return _measured(self._hits(places, recommended), self._counts[places])
 
@@ -161,7 +161,7 @@ class Relevant:
 
 
 def _measured(hits: NDArray[np.bool_], relevant: Integers) -> RankingMetrics:
-    """Return the metrics of rows of ``hits``, best first, given how many columns are relevant to each."""
+    """Return the metrics of rows of ``hits``, best first, given the number of relevant columns of each."""
     ranks = np.arange(1, hits.shape[1] + 1)
     cutoff = max(1, len(ranks))
     discounts = 1 / np.log2(1 + ranks)
@@ -180,19 +180,16 @@ def _measured(hits: NDArray[np.bool_], relevant: Integers) -> RankingMetrics:
 def _check_recommended(rows: Integers, recommended: Integers) -> None:
     if recommended.ndim != 2 or len(recommended) != len(rows):
         raise ValueError(
-            f"`recommended` must be of shape ({len(rows)}, k), a row of columns for each of rows, got "
-            f"{recommended.shape}"
+            f"`recommended` must have shape ({len(rows)}, k), columns for each row, got {recommended.shape}"
         )
     if recommended.dtype.kind not in "iu":
-        raise ValueError(
-            f"`recommended` must hold integers, got {recommended.dtype}; -1 where there are fewer"
-        )
+        raise ValueError(f"`recommended` must hold integers, got {recommended.dtype}; pad with -1")
     if len(np.unique(rows)) != len(rows):
         raise ValueError("`rows` must be distinct, got one twice; recommend to each row once")
     in_order = np.sort(recommended, axis=1)
     twice = ((in_order[:, 1:] == in_order[:, :-1]) & (in_order[:, 1:] >= 0)).any(axis=1)
     if twice.any():
         raise ValueError(
-            f"`recommended` must not name a column twice to a row, got one twice to row "
+            f"`recommended` must hold distinct columns for each row, got one twice for row "
             f"{rows[int(twice.argmax())]}"
         )

@@ -1,1 +1,1 @@
-"""Pages of HTML that a browser shows without a server: one layout, one style for figures and tables."""
+"""Self-contained HTML pages, which need no server: one layout, one style for figures and tables."""

@@ -1,4 +1,4 @@
-"""What a page shows apart from text: figures and tables."""
+"""Figures and tables of a page."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, as SVG text, and what it shows."""
+    """A figure, as SVG text, and its caption."""
 
     svg: str
     caption: str
 
     @staticmethod
     def of(figure: Figure, caption: str) -> Picture:
-        """Return the picture of a Matplotlib figure; the same figure gives the same text every time."""
+        """Return a Matplotlib figure as a picture; the same figure always gives the same text."""
         from dmf_fast.figure_style import svg_text  # here, as pages without figures need no Matplotlib
 
         return Picture(svg_text(figure), caption)
@@ -28,11 +28,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """A table and what it shows.
+    """A table and its caption.
 
     Attributes:
         table: its columns; their names become the headings, with spaces for underscores.
-        caption: what it shows.
+        caption: its caption.
         digits: significant digits of numbers that are not integers.
         bars: names of the numeric columns that are also drawn as horizontal bars.
 

@@ -1,4 +1,4 @@
-"""From a template and its content to the text of a page that loads nothing and runs no script."""
+"""Renders templates to pages that load nothing and run no scripts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dmf_fast.page.content import Picture, ResultTable
 
 
 def page_environment(package: str) -> Environment:
-    """Return the environment that renders the templates of a package, which may extend those of this one.
+    """Return the environment for the templates of a package, which may extend those of this one.
 
-    Text that is inserted is escaped: identifiers and names of files may hold anything.
+    Inserted text is escaped: identifiers and file names may contain anything.
 
     >>> page_environment("dmf_fast.page").from_string("{{ name }}").render(name="<b>")
     '&lt;b&gt;'
@@ -40,7 +40,7 @@ def page_environment(package: str) -> Environment:
 
 
 def shown_number(value: float, digits: int = 3) -> str:
-    """Return a number as people read it: integers in full, others rounded to ``digits`` significant digits.
+    """Return a number as text for people: integers in full, others with ``digits`` significant digits.
 
     >>> [shown_number(value) for value in (12345, 12345.6, 0.5, 0.0000123456, float("nan"))]
     ['12,345', '12,300', '0.500', '1.23e-05', '–']
@@ -58,7 +58,7 @@ def shown_number(value: float, digits: int = 3) -> str:
 
 
 def shown_duration(seconds: float) -> str:
-    """Return seconds in the units that people use.
+    """Return seconds as text, in common units.
 
     >>> [shown_duration(seconds) for seconds in (0.234, 75, 3_725)]
     ['0.2 s', '1 min 15 s', '1 h 02 min']
@@ -107,14 +107,14 @@ def _cell(value: Any, digits: int) -> str:
 
 
 def _with_code(text: str) -> Markup:
-    """Return a text in which what stands between backticks is set as code."""
+    """Return a text in which parts between backticks are marked up as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _inline_svg(picture: Picture, prefix: str) -> Markup:
-    """Return a figure as an element of the page, all of its ids led by a prefix.
+    """Return a figure as an element of the page, with a prefix for all of its ids.
 
-    Matplotlib uses the same ids in every figure, but an id may occur only once on a page.
+    Matplotlib uses the same ids in every figure, but ids must be unique on a page.
     """
     element = minidom.parseString(picture.svg).documentElement
     assert element is not None

@@ -57,7 +57,7 @@ class FitResult:
         engine: what made the steps: ``"native"``, ``"torch"``, ``"cuda_block"`` or ``"cuda_graph"``.
         not_native_because: why the engine was ``"torch"``; None otherwise.
         left_start: False if the product of the factors still does not contribute: the train loss with it and
-            without it agrees to 0.1 %. Near zero the gradients of all factors vanish, and from depth 3 on
+            without it agrees to 0.1%. Near zero the gradients of all factors vanish, and from depth 3 on
             weight decay makes zero a local minimum.
 
     """

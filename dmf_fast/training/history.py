@@ -19,26 +19,26 @@ Row = dict[str, float | int | None]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class History(Mapping[str, list[float]]):
-    """What a run recorded: a mapping from the name of a column to its numbers, one for every recorded row.
+    """The recorded rows of a run: a mapping from column names to numbers, one for every row.
 
-    The numbers are Python floats, ``nan`` where a quantity was not measured; ``step`` and ``depth`` are whole
-    numbers. A run has those of these columns that it was asked for:
+    The numbers are Python floats, ``nan`` where a quantity was not measured; ``step`` and ``depth`` are
+    integers. A history has those of these columns that were requested:
 
-    * ``step``: updates made so far; or ``time`` of gradient flow.
+    * ``step``: number of updates so far; for gradient flow, ``time`` instead.
     * ``seconds``: training time so far.
     * ``train_loss``: the mean loss, before the update of that step.
-    * ``validation_rmse``, ``test_rmse``: root of the weighted mean of the squared residuals.
+    * ``validation_rmse``, ``test_rmse``: root of the weighted mean squared residual.
     * ``reconstruction_mse``: mean squared error over the whole matrix.
     * ``gradient_norm``: Frobenius norm of all gradients together.
-    * ``parameter_norm``: Frobenius norm of all factors together.
+    * ``parameter_norm``: Frobenius norm of all parameters together, biases included.
     * ``effective_rank``, ``nuclear_norm``, ``schatten_norm``: of the product ``W_N ⋯ W_1``, the last with
       ``p = 2/N``; see `dmf_fast.spectrum`.
     * ``balancedness``: see `dmf_fast.chain.balancedness`.
     * ``singular_value_1`` and so on: of the product, in descending order.
 
     Attributes:
-        table: the same as a `pyarrow.Table`, null where a quantity was not measured, for other libraries and
-            for files, such as ``polars.from_arrow(history.table)``.
+        table: the same as a `pyarrow.Table`, null where a quantity was not measured, for files and other
+            libraries, as in ``polars.from_arrow(history.table)``.
 
     Example:
         >>> history = History.of_rows([{"step": 0, "train_loss": 2.5}, {"step": 9, "train_loss": 0.5}])
@@ -86,20 +86,20 @@ class History(Mapping[str, list[float]]):
         return html_table(self.table.select(measured), "History")
 
     def to_pandas(self) -> Any:
-        """Return the history as a `pandas.DataFrame`, one row for every recorded row."""
+        """Return the history as a `pandas.DataFrame`, with one row per recorded row."""
         return self.table.to_pandas()
 
     def plot(self) -> list[Axes]:
-        """Plot the losses on a logarithmic axis and, where they were recorded, the singular values.
+        """Plot the losses on a logarithmic axis and, if recorded, the singular values.
 
-        The figure is one of `matplotlib.pyplot`: notebooks show it, and so does ``pyplot.show()``. It needs
-        matplotlib: ``pip install "dmf-fast[plots]"``.
+        The figure belongs to `matplotlib.pyplot`: notebooks show it, and so does ``pyplot.show()``. It needs
+        Matplotlib: ``pip install "dmf-fast[plots]"``.
 
         Returns:
-            The axes of the losses, then those of the singular values where there are any.
+            The axes of the losses, followed by those of the singular values, if any.
 
         Raises:
-            MissingExtraError: matplotlib is not installed.
+            MissingExtraError: Matplotlib is not installed.
 
         Example:
             >>> history = History.of_rows([{"step": 0, "train_loss": 2.5}, {"step": 9, "train_loss": 0.5}])

@@ -40,7 +40,7 @@ class FitOptions(Options):
         int | None,
         Option(
             "Stop after this many recorded rows without a better validation RMSE.",
-            "Rows count once the train loss has changed by 1 %, since a run near zero rests for some time. "
+            "Rows count once the train loss has changed by 1%, since a run near zero rests for some time. "
             "A run that never moves stops after five times as many.",
             least=1,
         ),

@@ -17,13 +17,13 @@ _LOSSES = {
 
 
 def plot_history(history: History) -> list[Axes]:
-    """Return the axes of a figure of pyplot: losses and, where they were recorded, singular values.
+    """Return the axes of a new pyplot figure: losses and, if recorded, singular values.
 
     >>> rows = [{"step": 0, "train_loss": 2.5, "singular_value_1": 0.1}]
     >>> len(plot_history(History.of_rows(rows)))
     2
     """
-    from matplotlib import pyplot  # here, as drawing into axes that exist needs none of it
+    from matplotlib import pyplot  # here, as drawing into existing axes does not need it
 
     draws = [draw_losses, *([draw_singular_values] if has_singular_values(history) else [])]
     _, panels = new_figure(len(draws), panel_width=5.0, panel_height=3.6, make=pyplot.figure)
@@ -33,13 +33,13 @@ def plot_history(history: History) -> list[Axes]:
 
 
 def draw_losses(axes: Axes, history: History, label: str = "", *, place: int = 1) -> None:
-    """Draw all losses that were measured, on a logarithmic axis.
+    """Draw all recorded losses on a logarithmic axis.
 
     Args:
-        axes: where to draw.
-        history: of a run; a second call draws another one into the same axes.
-        label: of the run, in the legend.
-        place: of the color of the run among `dmf_fast.figure_style.CURVE_STYLES`.
+        axes: the axes to draw into.
+        history: history of a run; further calls draw others into the same axes.
+        label: name of the run in the legend.
+        place: position of the run's color in `dmf_fast.figure_style.CURVE_STYLES`.
 
     Example:
         >>> _, ((axes,),) = new_figure(1)
@@ -68,7 +68,7 @@ def has_singular_values(history: History) -> bool:
 
 
 def draw_singular_values(axes: Axes, history: History, label: str = "") -> None:
-    """Draw every singular value of the product that was recorded.
+    """Draw every recorded singular value of the product.
 
     >>> _, ((axes,),) = new_figure(1)
     >>> draw_singular_values(axes, History.of_rows([{"step": 0, "singular_value_1": 0.1}]), "depth 2")
@@ -83,7 +83,7 @@ def draw_singular_values(axes: Axes, history: History, label: str = "") -> None:
 
 
 def _clock(history: History) -> str:
-    """Return the column that counts: updates, or time of gradient flow."""
+    """Return the column of the horizontal axis: steps, or time of gradient flow."""
     return "time" if "time" in history else "step"
 
 

@@ -15,13 +15,13 @@ DEFAULT_PER_DECADE = 20
 class Recording(Options):
     """When a run records a row and what the row holds; see `dmf_fast.training.History` for its columns.
 
-    Step 0 is recorded, and so is the last state of a run, whatever its step. In between, the steps are evenly
-    spaced (``every``) or evenly spaced in their logarithm (``per_decade``), as suits runs whose singular
-    values rise one after the other at ever later times.
+    Step 0 and the last state of a run are always recorded. In between, steps are evenly spaced (``every``) or
+    evenly spaced on a logarithmic scale (``per_decade``), which suits runs whose singular values grow one
+    after the other at ever longer intervals.
 
     Raises:
         ValueError: both ``every`` and ``per_decade`` are given, or one of the numbers is out of range.
-        TypeError: a whole number is not one, or a flag is neither True nor False.
+        TypeError: a number is not an integer, or a flag is neither True nor False.
 
     Example:
         >>> Recording(per_decade=3).next_step(2)
@@ -41,7 +41,7 @@ class Recording(Options):
             "Recorded rows for every tenfold of the steps.",
             "Rows are at the steps 0, 1 and ``round(10^(k / per_decade))`` for k = 1, 2, …, each once.",
             least=1,
-            most=1000,  # beyond it the powers below grow long, and almost every step is recorded
+            most=1000,  # above, the powers below get long, and almost every step is recorded
             none=f"{DEFAULT_PER_DECADE}, unless ``every`` is given",
             key="",
         ),
@@ -77,7 +77,7 @@ class Recording(Options):
         return _next_logarithmic(step, self.per_decade or DEFAULT_PER_DECADE)
 
     def singular_value_count(self, shape: tuple[int, int]) -> int:
-        """Return how many singular values a row of a run on an ``m × n`` matrix has.
+        """Return the number of singular values in a row of a run on an ``m × n`` matrix.
 
         >>> Recording(singular_values=None).singular_value_count((4, 3))
         3
@@ -86,7 +86,7 @@ class Recording(Options):
 
 
 def _next_logarithmic(step: int, per_decade: int) -> int:
-    """Return the least ``round(10^(k / per_decade))`` above ``step``; logarithms guess, integers decide."""
+    """Return the smallest ``round(10^(k / per_decade))`` above ``step``, exactly."""
     k = math.ceil(per_decade * math.log10(step + 0.5)) if step else 0
     while _rounds_to_at_least(step + 1, k - 1, per_decade):
         k -= 1
@@ -101,7 +101,7 @@ def _next_logarithmic(step: int, per_decade: int) -> int:
 
 
 def _rounds_to_at_least(whole: int, k: int, per_decade: int) -> bool:
-    """Say whether ``round(10^(k / per_decade)) ≥ whole``, for ``whole`` ≥ 1; False for k below 0.
+    """Return whether ``round(10^(k / per_decade)) ≥ whole``, for ``whole`` ≥ 1; False for k below 0.
 
     That is ``10^(k/p) ≥ whole − 1/2``, or ``2^p · 10^k ≥ (2·whole − 1)^p``. The left side is even and the
     right side odd, so that there are no ties.

@@ -16,7 +16,7 @@ _LEAST_CONTRIBUTION = 1e-3
 
 @torch.no_grad()
 def has_left_start(model: DeepMatrixFactorization, train: Observations) -> bool:
-    """Return whether the product of the factors changes the train loss by more than 0.1 %.
+    """Return whether the product of the factors changes the train loss by more than 0.1%.
 
     From depth 2 on, zero is a critical point of the loss, and a run that starts near it can rest there. The
     result is True if the loss is not finite.

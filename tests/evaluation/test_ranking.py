@@ -115,10 +115,10 @@ def test_parts_of_the_rows_add_up_to_all() -> None:
 @pytest.mark.parametrize(
     ("rows", "recommended", "message"),
     [
-        ([0], [[1, 1]], "`recommended` must not name a column twice to a row, got one twice to row 0"),
-        ([0], [1, 2], r"`recommended` must be of shape \(1, k\)"),
-        ([0], [[1], [2]], r"`recommended` must be of shape \(1, k\), .* got \(2, 1\)"),
-        ([0, 5], [[1], [2]], "`rows` must have something relevant, got"),
+        ([0], [[1, 1]], "`recommended` must hold distinct columns for each row, got one twice for row 0"),
+        ([0], [1, 2], r"`recommended` must have shape \(1, k\)"),
+        ([0], [[1], [2]], r"`recommended` must have shape \(1, k\), .* got \(2, 1\)"),
+        ([0, 5], [[1], [2]], "`rows` must have relevant columns, got"),
         ([0, 0], [[1], [2]], "`rows` must be distinct"),
         ([0], [[0.5]], "`recommended` must hold integers"),
     ],
