@@ -32,7 +32,7 @@ def complete_matrix(
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> CompletedMatrix:
-    """Train on ``observed`` as `CompletionOptions` says.
+    """Train on ``observed`` as specified by `CompletionOptions`.
 
     Args:
         observed: all training entries.

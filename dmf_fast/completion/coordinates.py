@@ -23,7 +23,7 @@ _USUAL = Shrinkage()
 
 @dataclass(frozen=True, eq=False)
 class Coordinates:
-    """What all models of the same training entries start from, whatever their factors.
+    """The common basis of all models of the same training entries, whatever their factors.
 
     Attributes:
         mean: added to every prediction; 0 if the job does not center.

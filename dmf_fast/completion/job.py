@@ -1,4 +1,4 @@
-"""What the runs of a job share, and how the refit repeats them on all entries."""
+"""The state that the runs of a job share, and the refit, which repeats them on all entries."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from dmf_fast.training.history import Row
 from dmf_fast.training.lockstep import Fold, fit_folds
 from dmf_fast.training.measures import Measures
 
-# The squares of values between this and its inverse, and fractions of them, fit float32.
+# The squares of values between this and its inverse, and fractions of them, fit in float32.
 _SQUARABLE = 1e15
 _CPU = torch.device("cpu")
 
 
 @dataclass
 class Job:
-    """What the runs of a job share.
+    """The state that the runs of a job share.
 
     In scaled coordinates, values of any size are divided by a unit, `value_unit`. Callbacks see errors in
     this unit; results are in units of the values.

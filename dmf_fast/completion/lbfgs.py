@@ -37,7 +37,7 @@ _CONCAVITY, _KNEE = 0.2, 0.3
 # Rows count for the patience once the decay is below this, in units of noise; the fraction of the patience
 # that applies from there.
 _SEARCHED_TO, _SOONER = 0.32, 6
-# Singular values of the gradient: what noise adds to them, in the unit, and the smallest relative to the
+# Singular values of the gradient: the contribution of noise, in the unit, and the smallest relative to the
 # first.
 _ADDED_BY_NOISE, _LEAST_SIZE = 0.25, 0.02
 
@@ -58,7 +58,7 @@ def fast_options(options: CompletionOptions, fit: FitOptions) -> FitOptions:
 
 
 def fast_start(phase: Phase, prepared: Prepared, options: CompletionOptions) -> Start:
-    """Return the start of the phase: along the leading directions, as far as lowers the loss most."""
+    """Return the start of the phase: along the leading directions, at the length with the lowest loss."""
     coordinates, directions = prepared.coordinates, prepared.directions
     assert coordinates is not None
     assert directions is not None
@@ -115,7 +115,7 @@ def _mean_square(directions: LeadingDirections, values: Tensor, prepared: Prepar
 def _optimizer(
     model: ScaledFactorization, prepared: Prepared, options: CompletionOptions, *, after: int | None = None
 ) -> OptimizerSpec:
-    """Return L-BFGS with the falling decay, or with its fixed value ``after`` so many steps."""
+    """Return L-BFGS with the falling decay, or with its fixed value ``after`` that many steps."""
     train, unit = prepared.train, prepared.unit
     curvature, of_biases = loss_curvature(model, train, options.fit.reduction)
     decay = _FIRST_DECAY * options.weight_decay * unit.noise * of_loss(prepared, options)

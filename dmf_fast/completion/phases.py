@@ -9,7 +9,7 @@ from dmf_fast.completion.options import CompletionOptions
 from dmf_fast.completion.starts import Phase, Prepared, Start, begin_descent
 from dmf_fast.training import FitOptions
 
-# A phase that starts at the best state of another has the patience of a start near zero divided by this.
+# A phase that starts at the best state of another has the patience of a start near zero, divided by this.
 _SOONER = 4
 
 

@@ -15,7 +15,7 @@ from dmf_fast.sharding import local_part, placed_as
 class ScaledFactorization(DeepMatrixFactorization):
     """``W = c · diag(r) · W_N ⋯ W_1 · diag(s)``: the parameters are the ``W_j``, the scales are fixed.
 
-    Gradient descent from a small start favors a low trace norm of what the parameters multiply to. In these
+    Gradient descent from a small start favors a low trace norm of the product of the parameters. In these
     coordinates that is the trace norm of ``diag(r)⁻¹ · W · diag(s)⁻¹``, weighted as in Salakhutdinov &
     Srebro, "Collaborative Filtering in a Non-Uniform World: Learning with the Weighted Trace Norm" (NeurIPS
     2010), where ``r`` and ``s`` fall with the number of entries, see `dmf_fast.completion.degree_scales`.

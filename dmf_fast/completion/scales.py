@@ -34,7 +34,7 @@ def _scale(degree: Tensor, exponent: float, sharding: RowSharding) -> Tensor:
     known = degree[degree > 0]
     fewest = -sharding.largest([-known.min().item() if len(known) else -math.inf])[0]
     of_parts = sharding.split(degree)
-    # Part by part in one thread, as the last digit of a power depends on its position in the vector.
+    # Part by part in one thread, since the last digit of a power depends on its position in the vector.
     with one_thread():
         squares = [own.where(own > 0, fewest) ** -exponent for own in of_parts]
         total = sharding.total([own.sum() for own in of_parts])

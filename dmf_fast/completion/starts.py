@@ -31,7 +31,7 @@ _RMSPROP_STEP = 0.04
 _SHALLOW_START, _DEEP_START = 1e-4, 0.03
 _ABOVE_SURVIVAL = 2.0  # also, at depth 3 or more: relative to the size that survives the decay
 _MOST_ABOVE_NOISE = 10.0  # of a leading singular value, relative to the noise
-# Multiples of the weight decay: what a start near zero survives, and what removes the noise of a product.
+# Multiples of the weight decay: for a start near zero to survive, and to remove the noise of a product.
 _DEEP_DECAY, _PRODUCT_DECAY = 1.5, 2.3
 # Passes over the entries until convergence: of the directions of a small start, of those of a large one, or
 # of their median only.

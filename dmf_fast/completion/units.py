@@ -1,4 +1,4 @@
-"""Units in which the squares of values fit float32, and the conversion of measurements back."""
+"""Units in which the squares of values fit in float32, and the conversion of measurements back."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from dmf_fast.data.errors import DataError
 
 _EXAMPLES = 10
 _HEAD = 1000
-_MOST = 500_000  # bad rows are slow, so reading stops after this many if most rows are bad
+_MOST = 500_000  # handling bad rows is slow, so reading stops after this many if most rows are bad
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # they import torch
     from dmf_fast.data.ratings import Ratings
     from dmf_fast.observations.duplicates import Duplicates
 
-_BLOCK_BYTES = 1 << 22  # of text read at once: saves memory for a fifth more time
+_BLOCK_BYTES = 1 << 22  # of text read at once: saves memory, but takes a fifth longer
 _LONGEST_ID = 80  # in messages
 
 
@@ -78,15 +78,15 @@ def prepare_blocks(
         path: the folder.
         blocks: number of blocks, at most the number of rows.
         options: see `ReadOptions`; times are not kept.
-        duplicates: what becomes of a pair that occurs more than once: ``"error"``, ``"first"``, ``"last"``,
+        duplicates: how to handle pairs that occur more than once: ``"error"``, ``"first"``, ``"last"``,
             ``"mean"`` or ``"sum"``.
-        memory: target for the memory of the process in megabytes, at least 400; the disk of ``path`` holds
-            the rest.
+        memory: target for the memory of the process in megabytes, at least 400; the rest is kept on the disk
+            of ``path``.
         threads: threads of DuckDB; None for one per processor.
 
     Raises:
         DataError: as for `read_ratings`; or a pair occurs more than once.
-        ValueError: an argument is out of its range, or there are fewer rows than blocks.
+        ValueError: an argument is out of range, or there are fewer rows than blocks.
         MissingExtraError: DuckDB is not installed.
         MemoryError: ``memory`` is not enough.
         OSError: the folder cannot be written or holds other files.

@@ -38,7 +38,7 @@ class Chunk:
 
 
 class TextIdsFound(BaseException):
-    """Ids that were taken for integers are text: reading starts again, with ``role`` (0 or 1) as text.
+    """Ids that were assumed to be integers are text: reading restarts, with ``role`` (0 or 1) as text.
 
     Like `GeneratorExit` it is not an error, so handlers of errors must not catch it.
     """
@@ -83,7 +83,7 @@ def clean_chunk(
 ) -> Chunk:
     """Return the usable rows of a chunk; the others go to ``bad_rows``.
 
-    ``arrays``: row ids, column ids, for ratings also float64 values, and int64 times if they are wanted.
+    ``arrays``: row ids, column ids, for ratings also float64 values, and int64 times if requested.
     ``problems`` are those that the reader itself has found.
     """
     found = [*problems, *_missing(arrays), *_not_finite(arrays, dtype)]

@@ -1,4 +1,4 @@
-"""Finds the files to read: a user names a file, a folder, an archive, or several of these."""
+"""Finds the files to read in a file, a folder, an archive, or several of these."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ratings_files(source: Source) -> list[RatingsFile]:
     From a folder or a .zip archive, these are the files with the first well-known name that occurs in it
     (such as ``ratings.csv``, ``u.data``, ``combined_data_1.txt``, ``mv_0000001.txt``, ``part-00000``), or
     else all files with the extension of a table, sorted by path. Names that begin with ``.`` or ``_`` are
-    left out, and so are names with something after the extension, such as ``ratings.csv.bak``. ``-`` is
+    skipped, and so are names with something after the extension, such as ``ratings.csv.bak``. ``-`` is
     standard input.
     """
     paths = [source] if isinstance(source, (str, os.PathLike)) else list(source)

@@ -74,7 +74,7 @@ def chunks_of_files(files: list[RatingsFile]) -> ChunkSource:
                 for chunk in chunks_of(file, options, count, bad_rows):
                     there_are_entries |= len(chunk) > 0
                     yield chunk
-            except EmptyFileError as error:  # a part to which a cluster has written nothing
+            except EmptyFileError as error:  # a part that a cluster left empty
                 empty = error
             bad_rows.finish_file()
         if there_are_entries:

@@ -1,4 +1,4 @@
-"""Tables in memory: columns by name, or record batches of whatever exports an Arrow stream."""
+"""Tables in memory: columns by name, or record batches of anything that exports an Arrow stream."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def collected(data: Any) -> Any:
 
 
 def _projection(data: Any) -> tuple[list[str], Callable[[list[str]], pa.RecordBatchReader]] | None:
-    """Return the names of a lazy table and the function that computes some columns, None for other tables."""
+    """Return the names of a lazy table and a function that computes some columns; None for other tables."""
     if hasattr(data, "collect_schema") and not hasattr(data, "__arrow_c_stream__"):  # a lazy polars frame
         names = list(data.collect_schema().names())
         return names, lambda chosen: _exported(data.select(chosen).collect(engine="streaming"))
@@ -137,7 +137,7 @@ def _batches(
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Raise a `DataError` for whatever makes a table unreadable: each library has errors of its own."""
+    """Raise a `DataError` if a table is unreadable: each library has errors of its own."""
     try:
         yield
     except DataError:

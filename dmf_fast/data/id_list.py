@@ -22,7 +22,7 @@ def read_id_list(source: str | os.PathLike[str]) -> Any:
     """Return the ids of a text file, one per line, in their order.
 
     They follow the rules of `dmf_fast.data.raw_ids`. Empty lines, a header with a well-known name, such as
-    ``userId``, and quotation marks around a whole line are left out.
+    ``userId``, and quotation marks around a whole line are ignored.
 
     Args:
         source: the file; ``-`` is standard input.

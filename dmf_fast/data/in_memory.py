@@ -1,4 +1,4 @@
-"""Ratings from what is in memory: data frames, columns, sparse and dense matrices."""
+"""Ratings from memory: data frames, columns, sparse and dense matrices."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST_EMPTY, _MOST_EMPTY_OF_ENTRY = 1 << 24, 16
 
 
 def as_ratings(data: Any, options: ReadOptions = ReadOptions()) -> Ratings:  # noqa: B008
-    """Return ratings from memory, mapped as those of a file are.
+    """Return ratings from memory, mapped like those of a file.
 
     ``data`` is one of
 
@@ -217,7 +217,7 @@ def _array(role: int, column: Any) -> Any:
 
 
 def _encoded(role: int, ids: Any) -> tuple[Any, ObjectIdMap | None]:
-    """Return ids that Arrow holds, or else integers in their place and the map from these to the ids."""
+    """Return ids that Arrow can hold, or integers in their place and the map from these to the ids."""
     array = id_array(ids)
     if array is not None:
         return array, None
@@ -235,7 +235,7 @@ def _decoded(ids: IdMap, objects: ObjectIdMap | None) -> IdMap:
 
 
 def _is_missing(key: Any) -> bool:
-    """Return whether a key is None, NaN, or what pandas has for them."""
+    """Return whether a key is None, NaN, or pandas' equivalent of them."""
     try:
         return key is None or bool(key != key)
     except (TypeError, ValueError):

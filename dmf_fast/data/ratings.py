@@ -165,7 +165,7 @@ class Ratings(Pairs):
         """Return the entries as `Observations` of ``shape``; all ids must be known.
 
         Args:
-            duplicates: what becomes of a pair that occurs more than once: ``"error"``, ``"first"``,
+            duplicates: how to handle pairs that occur more than once: ``"error"``, ``"first"``,
                 ``"last"``, ``"mean"`` or ``"sum"``.
             dtype: of the values; None for that of ``values``.
 
@@ -192,7 +192,7 @@ class Ratings(Pairs):
     def refuse_duplicates(self, cause: Exception | None = None) -> None:
         """Raise a `DataError` that names ids and places if a pair occurs more than once.
 
-        `observations` does so by itself; this is for ratings that are not trained on.
+        `observations` does this itself; use this for ratings that are not trained on.
         """
         # Two indices below 2^31 make a key below 2^62.
         keys = self.rows.astype(np.int64) * self.shape[1] + self.columns

@@ -112,7 +112,7 @@ def whole_numbers(ids: pa.DictionaryArray) -> tuple[pa.Array, NDArray[np.bool_]]
 
 
 def written(key: Any) -> Any:
-    """Return the same value for equal ids: the written form of a number or text, or else the id itself.
+    """Return the same value for equal ids: the written form of a number or text, otherwise the id itself.
 
     >>> written(7), written(7.0), written(" 7.0"), written((1, 2))
     ('7', '7', '7', (1, 2))

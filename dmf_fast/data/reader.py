@@ -27,7 +27,7 @@ def read_ratings(source: Source, options: ReadOptions = ReadOptions()) -> Rating
     the rules), the text of the Netflix Prize, Parquet, Matrix Market and ``scipy.sparse.save_npz``. All may
     be compressed (.gz, .bz2, .xz, .zst, .lz4). Indices of Matrix Market count from 1, as in the file, those
     of ``.npz`` from 0. Ids follow the rules of `dmf_fast.data.raw_ids`. A pipe is read once, into a temporary
-    file; ``-`` is standard input. Of several files, those without entries are left out.
+    file; ``-`` is standard input. Of several files, those without entries are skipped.
 
     Unusable rows are skipped, counted and described in ``bad_rows`` of the result. Peak memory is 12 bytes
     per entry (20 with times), the distinct ids and one chunk.

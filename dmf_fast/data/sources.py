@@ -39,7 +39,7 @@ _COMPRESSIONS = {
 _START_BYTES = 16
 _BLOCK_BYTES = 1 << 20
 _LONGEST_MEMBER = 200  # characters of its name in errors
-# Ratings compress to between a half and a twentieth of their size; what expands further is a trap.
+# Ratings compress to between a half and a twentieth of their size; files that expand further are traps.
 _MOST_EXPANSION = 50
 _FREE_BYTES = 1 << 26
 
@@ -60,8 +60,7 @@ def check_expansion(file: object, expanded: int, stored: int) -> None:
 class Archive:
     """A .zip archive, such as an .npz file, whose directory is read once and checked.
 
-    Raises the error of whatever makes it unreadable, and a `ValueError` if it names a member twice or its
-    members overlap.
+    Raises any error of reading it, and a `ValueError` if it names a member twice or its members overlap.
     """
 
     def __init__(self, file: RatingsFile) -> None:
@@ -98,7 +97,7 @@ class Archive:
         return cast(BinaryIO, self._opened.open(member))
 
     def __reduce__(self) -> Any:
-        """Return what other processes need to open it themselves."""
+        """Return the state from which other processes can open it."""
         return Archive, (self._file,)
 
 
@@ -139,8 +138,7 @@ class RatingsFile:
     def opened(self) -> Iterator[BinaryIO]:
         """Open the bytes for reading, decompressed if their first bytes are those of a compression.
 
-        Their expanded size is limited, see `check_expansion`. Raises the error of whatever makes them
-        unreadable.
+        Their expanded size is limited, see `check_expansion`. Raises any error of reading them.
         """
         with ExitStack() as stack:
             stored = stack.enter_context(self._stored())

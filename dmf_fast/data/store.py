@@ -1,4 +1,4 @@
-"""A store of ratings: a folder of memory-mapped entries, from which later runs start at once."""
+"""A store of ratings: a folder of memory-mapped entries, so that later runs start immediately."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def open_ratings(
         if of == made_of:
             return ratings
     except (DataError, MemoryError):
-        pass  # There is no usable cache yet: write one.
+        pass  # no usable cache yet: write one
     ratings = ratings_of(files, options)
     if _origin(ratings_files(source), options) != made_of:
         raise DataError(f"{source} has changed while it was read; read it again")

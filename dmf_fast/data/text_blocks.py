@@ -125,7 +125,7 @@ def count_filled(data: bytes) -> int:
 
 @dataclass(frozen=True)
 class LineOfFile:
-    """Describes where entry k after ``lines_before`` is: its line is searched for in the file, on demand.
+    """Describes where entry k after ``lines_before`` is; its line is searched for in the file on demand.
 
     ``skipped_lines`` are those of the header; lines that match ``without``, and empty lines, are not entries.
     """

@@ -172,7 +172,7 @@ def _is_commented_header(text: str, count: int) -> bool:
 
 
 def _commented_header(comments: list[str], separator: str, width: int, count: int) -> list[str] | None:
-    """Return the names in the last comment, if these are names of columns."""
+    """Return the names in the last comment, if they are column names."""
     last = next((line.strip() for line in reversed(comments) if line.strip()), "")
     names = header_names(_split(last.lstrip("#% "), separator))
     return names if len(names) == width and are_known(names, count) else None

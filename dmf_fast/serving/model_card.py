@@ -1,4 +1,4 @@
-"""A model card: what a model was trained on, how, how good it is and how to use it, in Markdown."""
+"""A model card in Markdown: training data, settings, metrics and use of a model."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class DataFacts:
     """The training data.
 
     Attributes:
-        sources: where they came from, such as names of files; empty if that is not known.
+        sources: origin of the data, such as names of files; empty if unknown.
         rows: rows of the matrix.
         columns: columns of the matrix.
-        entries: number of observed entries; None if that is not known.
+        entries: number of observed entries; None if unknown.
         lowest: the smallest value.
         highest: the largest value.
         mean: the mean value.
@@ -42,11 +42,11 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """The run that made the model.
+    """The run that produced the model.
 
     Attributes:
         steps: number of steps.
-        seconds: time that they took; None if that is not known.
+        seconds: duration of the training; None if unknown.
         chosen: the candidate with the lowest validation RMSE.
         candidates: validation RMSE of every candidate by its name; empty without validation ratings.
 
@@ -60,17 +60,17 @@ class TrainingFacts:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """All that a model card says.
+    """The content of a model card.
 
     Attributes:
         title: its heading.
         data: what the model was trained on.
-        settings: name to value of every setting of the training.
-        training: the run that made the model.
-        metrics: for every predictor, the model first and the baselines after it, name to value of its
-            metrics, such as ``{"this model": {"test RMSE": 0.92}}``; None where one was not measured.
-        folder: where the model lies, for the commands that use it.
-        versions: name to version of the software that trained it.
+        settings: the training settings by name.
+        training: the run that produced the model.
+        metrics: metrics of the model, followed by those of the baselines, such as
+            ``{"this model": {"test RMSE": 0.92}}``; None for metrics that were not measured.
+        folder: folder of the model, for the commands that use it.
+        versions: versions of the software that trained it, by name.
 
     """
 
@@ -86,7 +86,7 @@ class ModelCard:
 def model_card(card: ModelCard) -> str:
     """Return the card as Markdown; the same facts give the same text.
 
-    The metadata at its head are those that the Hugging Face Hub reads.
+    It begins with the metadata that the Hugging Face Hub reads.
 
     After Mitchell et al., "Model Cards for Model Reporting" (2019).
 
@@ -117,7 +117,7 @@ def model_card(card: ModelCard) -> str:
 
 
 def _text(value: Fact) -> str:
-    """Return a value for a cell of a table, on one line; its bars and angle brackets stay what they are."""
+    """Return a value for a cell of a table, on one line; bars and angle brackets are escaped."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -129,12 +129,12 @@ def _text(value: Fact) -> str:
 
 
 def _quoted(path: str) -> str:
-    """Return a path as a shell takes it, on one line."""
+    """Return a path quoted for a shell, on one line."""
     if path == printable(path):
         return shlex.quote(path)
     return "$'" + printable(path.replace("\\", "\\\\").replace("'", "\\'")) + "'"
 
 
 def _fence(path: str) -> str:
-    """Return what a block of code begins and ends with: more backticks than stand together in it."""
+    """Return the fence of a code block: more backticks than any run of them in the block."""
     return "`" * max(3, 1 + max(map(len, re.findall("`+", path)), default=0))

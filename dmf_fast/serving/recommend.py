@@ -51,9 +51,9 @@ def recommend(
 ) -> Recommendations:
     """Return the ``k`` columns with the highest predictions for every row, exactly.
 
-    Columns with equal predictions come in rising order. The work is shared by torch's threads, and the result
-    is bitwise the same for any number of them. Scores stay in registers: memory is that of the result and of
-    one copy of ``b``. Factors on a GPU are multiplied there, in blocks; the result is on the CPU.
+    Ties are broken by the lower column. The work is shared by torch's threads, and results are bit-identical
+    for any number of them. Scores stay in registers: memory is that of the result and of one copy of ``b``.
+    Factors on a GPU are multiplied there, in blocks; the result is on the CPU.
 
     Args:
         two_factors: see `collapse`.

@@ -25,7 +25,7 @@ SEEN_KIND = "dmf_fast seen columns"
 
 @dataclass(frozen=True, eq=False)
 class SeenColumns:
-    """Columns by row, in compressed sparse rows: row i has ``columns[offsets[i]:offsets[i + 1]]``, rising.
+    """Columns by row, in compressed sparse rows: row i has ``columns[offsets[i]:offsets[i + 1]]``, ascending.
 
     Attributes:
         offsets: ``(m + 1,)``, int64, contiguous.
@@ -111,7 +111,7 @@ class SeenColumns:
             ) from error
 
     def of_rows(self, rows: Tensor) -> Tensor:
-        """Return the columns of some rows, one row after the other.
+        """Return the columns of some rows, concatenated.
 
         Args:
             rows: int64, ``(rows,)``, from 0 to m-1, in any order.
@@ -134,7 +134,7 @@ class SeenColumns:
 
         Args:
             rows: int64, ``(rows,)``, from 0 to m-1, in any order.
-            columns: int64, ``(columns,)``, from 0 to n-1, rising.
+            columns: int64, ``(columns,)``, from 0 to n-1, ascending.
 
         Returns:
             Seen columns of shape ``(rows, columns)``. The work is proportional to n and to what the rows

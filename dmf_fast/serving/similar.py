@@ -35,7 +35,7 @@ def similar_columns(two_factors: TwoFactors, columns: Any, k: int = 10) -> Neigh
 
     Factors are those of `TwoFactors.balanced`, so the result depends on the predictions and not on how they
     are factored. Biases are ignored. A column whose factors are all zero has cosine 0 with every other
-    column. The result is exact, and bitwise the same for any number of threads; ties come in rising order.
+    column. Results are exact and bit-identical for any number of threads; ties are broken by the lower index.
 
     Args:
         two_factors: see `collapse`.

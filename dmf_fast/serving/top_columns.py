@@ -1,4 +1,4 @@
-"""The columns with the highest scores for many rows: by our operator on the CPU, by torch's on a GPU."""
+"""The columns with the highest scores for many rows: by our operator on the CPU, by torch on a GPU."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def top_columns_in_blocks(
         column_bias: ``(n,)`` or None.
         rows: ``(asked,)``, int64, from 0 to m-1.
         seen_offsets: ``(m + 1,)``, int64, or None; see `dmf_fast.serving.SeenColumns`.
-        seen_columns: ``(nnz,)``, int32: columns to leave out.
+        seen_columns: ``(nnz,)``, int32: columns to exclude.
         k: at least 1.
 
     Returns:
@@ -90,7 +90,7 @@ def top_columns_in_blocks(
 
 
 def seen_entries(rows: Tensor, offsets: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the seen columns of ``rows``, one row after the other: positions in ``rows``, and columns."""
+    """Return the seen columns of ``rows``, concatenated: positions in ``rows``, and columns."""
     counts = offsets[rows + 1] - offsets[rows]
     places = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), counts)
     first = counts.cumsum(0) - counts
