@@ -19,8 +19,10 @@ import pyarrow.parquet as pq
 from dmf_fast.checks import printable
 from dmf_fast.cli.config import parsed_yaml
 from dmf_fast.cli.output_folder import CONFIG, HISTORY, METRICS, PAGE
+from dmf_fast.cli.page_choice import choice_topic
 from dmf_fast.cli.page_errors import error_topics, metrics_topic
 from dmf_fast.cli.page_topic import Topic
+from dmf_fast.cli.problem import in_folds
 from dmf_fast.data import IdMap
 from dmf_fast.evaluation.by_count import count_bins
 from dmf_fast.evaluation.numbers import Integers
@@ -39,15 +41,6 @@ _OF_DEPTHS = {
     "validation_rmse": "validation RMSE",
     "test_rmse": "test RMSE",
     "reconstruction_mse": "reconstruction MSE",
-}
-_STOPPED = {
-    "steps": "it reached the number of steps asked for",
-    "train_loss_threshold": "its training loss reached the threshold",
-    "gradient_norm_threshold": "its gradient reached the threshold",
-    "patience": "the validation error no longer improved",
-    "callback": "a callback ended it",
-    "max_seconds": "its time was up",
-    "diverged": "the loss was no longer finite; the last good state was kept",
 }
 
 
@@ -78,7 +71,7 @@ def page_of(folder: Path, served: Served, name: str) -> str:
     topics = [
         _data(results["data"], settings, served),
         metrics_topic(results, best, settings),
-        _choice(best),
+        choice_topic(best),
         *_others(results["runs"], best),
         _curves(_histories(folder / HISTORY)),
         *error_topics(best["evaluation"], results["data"]),
@@ -104,7 +97,7 @@ def _data(data: Mapping[str, Any], settings: Mapping[str, Any], served: Served) 
         "ratings": f"{data['entries']:,}, {data['entries'] / (rows * columns):.3%} of the matrix",
         "values": f"from {served.predictor.lowest:g} to {served.predictor.highest:g}, "
         f"mean {shown_number(data['mean'], 4)}",
-        "validation ratings": f"{data['validation_entries']:,}",
+        "validation ratings": in_folds(data["validation_entries"], data["validation_folds"]),
         "test ratings": f"{data['test_entries']:,}",
         "rows of the files that were skipped": f"{data['bad_rows']:,}",
     }
@@ -146,45 +139,6 @@ def _degrees(of_rows: Integers, of_columns: Integers) -> ResultTable:
 
 def _between(fewest: int, most: int) -> str:
     return f"{fewest:,}" if fewest == most else f"{fewest:,}–{most:,}"
-
-
-def _choice(run: Mapping[str, Any]) -> Topic:
-    """Return which candidate became the model, and why."""
-    facts = {"chosen": run["chosen"], "optimizer": f"{run['optimizer']} ({run['engine']} engine)"}
-    if run["validation_rmse"] is None:
-        text = (
-            "There were no validation ratings to choose by: the model is the state after the last step. The "
-            f"training ended because {_STOPPED.get(run['stopped_because'], run['stopped_because'])}."
-        )
-        return Topic("What was chosen, and why", text, facts | {"steps": f"{run['steps']:,}"})
-    facts |= {
-        "step": f"{run['best_step']:,}, of {run['steps']:,} steps of all candidates together",
-        "training ended because": _STOPPED.get(run["stopped_because"], run["stopped_because"]),
-    }
-    if run["refit"]:
-        facts["then"] = f"trained again on all ratings, for {run['refit_steps'] or 0:,} steps"
-    for trial in run["widths"]:
-        share = trial["tail_share"]
-        facts[f"width {trial['width']}"] = (
-            "not judged, as the loss hardly fell"
-            if share is None
-            else f"the smaller half of its singular values holds {share:.2%} of the nuclear norm"
-        )
-    text = (
-        "Every candidate was trained until its validation error no longer improved. The one with the lowest "
-        "validation RMSE was chosen, at its best step; of candidates within 0.01 % of it, the simplest one. "
-        "Factors are only used if they lower the RMSE of the biases alone by more than 0.1 %."
-    )
-    if not run["left_start"]:
-        text += "\n\nHere they do not: the factors contribute nothing to the predictions."
-    candidates = {
-        "candidate": [one["name"] for one in run["candidates"]],
-        "validation_RMSE": [one["validation_rmse"] for one in run["candidates"]],
-        "steps": [one["steps"] for one in run["candidates"]],
-        "chosen": [one["name"] == run["chosen"] for one in run["candidates"]],
-    }
-    tables = [ResultTable(pa.table(candidates), "What was chosen among.", digits=4)]
-    return Topic("What was chosen, and why", text, facts, tables=tables)
 
 
 def _others(runs: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Iterator[Topic]:
@@ -283,7 +237,9 @@ def _settings(settings: Mapping[str, Any]) -> Topic:
 
 
 def _option(value: Any) -> str:
-    return {True: "yes", False: "no", None: "–"}.get(value) or printable(str(value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "–" if value is None else printable(str(value))
 
 
 def _timings(results: Mapping[str, Any]) -> Topic:

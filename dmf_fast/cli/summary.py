@@ -21,16 +21,17 @@ from dmf_fast.ops.value_histogram import value_histogram
 if TYPE_CHECKING:
     from rich.table import Table
 
-# Columns of the table: heading and format by name.
+# Columns of the table, which fits 80 characters: heading and format by name.
 _COLUMNS = {
     "steps": ("steps", "{:,}"),
     "seconds": ("seconds", "{:.1f}"),
-    "train_loss": ("train loss", "{:.3g}"),
-    "validation_rmse": ("valid. RMSE", "{:.4f}"),
-    "test_rmse": ("test RMSE", "{:.4f}"),
-    "test_mae": ("test MAE", "{:.4f}"),
-    "reconstruction_mse": ("matrix MSE", "{:.3g}"),
+    "train_loss": ("train\nloss", "{:.3g}"),
+    "validation_rmse": ("valid.\nRMSE", "{:.4f}"),
+    "test_rmse": ("test\nRMSE", "{:.4f}"),
+    "test_mae": ("test\nMAE", "{:.4f}"),
+    "reconstruction_mse": ("matrix\nMSE", "{:.3g}"),
 }
+_STEPS_OF = "Steps of a model are those of its whole search; those of another candidate led to it."
 _RANKING_COLUMNS = {"recall": ("recall", "{:.4f}"), "ndcg": ("NDCG", "{:.4f}")}
 
 
@@ -66,6 +67,7 @@ def results_of(
             "values": [part.as_dict() for part in value_histogram(problem.observed)],
             "bad_rows": problem.bad_rows,
             "validation_entries": problem.validation_count,
+            "validation_folds": len(problem.folds),
             "test_entries": 0 if problem.test is None else len(problem.test),
             "test_entries_with_unknown_ids": sum(
                 errors.count for group, errors in groups.items() if group != "both known"
@@ -103,6 +105,8 @@ def print_results(results: dict[str, Any], *, as_json: bool) -> None:
         console.print(_table(results, _RANKING_COLUMNS, "Recommendations to the rows of the test ratings"))
     if results["out"] is not None:
         click.echo(shown(f"Written to {results['out']}"))
+    else:
+        click.echo("Not saved: pass `--out FOLDER` to keep the model.")
 
 
 def _table(results: dict[str, Any], columns: dict[str, tuple[str, str]], title: str) -> Table:
@@ -112,8 +116,12 @@ def _table(results: dict[str, Any], columns: dict[str, tuple[str, str]], title: 
     runs = [line for run in results["runs"] for line in _lines(run)]
     lines = runs + [(name.replace("_", " "), line) for name, line in results["baselines"].items()]
     shown = [name for name in columns if any(line.get(name) is not None for _, line in lines)]
-    headings = (columns[name][0] for name in shown)
-    table = Table(Column("", no_wrap=True), *headings, title=title)
+    # Where a line is too long, the label wraps and no number is cut.
+    headings = (Column(columns[name][0], no_wrap=True) for name in shown)
+    has_candidates = "steps" in columns and any(len(_lines(run)) > 1 for run in results["runs"])
+    table = Table(
+        Column("", min_width=8), *headings, title=title, caption=_STEPS_OF if has_candidates else None
+    )
     for place, (label, line) in enumerate(lines, start=1):
         cells = ["-" if line.get(name) is None else columns[name][1].format(line[name]) for name in shown]
         if set(cells) != {"-"}:
@@ -142,6 +150,7 @@ def _run(options: JobOptions, completed: CompletedMatrix, evaluation: Evaluation
                 "depth": one.depth,
                 "validation_rmse": one.validation_rmse,
                 "steps": sum(run.steps for run in one.runs),
+                "stopped_because": one.runs[-1].result.stopped_because if one.runs else None,
             }
             for one in completed.candidates
         ],

@@ -10,6 +10,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from dmf_fast.cli.options import CompleteOptions
+from dmf_fast.cli.page import _settings
 from dmf_fast.files.digests import check_sums
 from dmf_fast.files.lock import locked
 from dmf_fast.serving.trained_folder import TrainedFolder
@@ -74,7 +76,7 @@ def test_the_examples_are_what_recommend_says(dmf_fast: Run, measured: Path) -> 
 
     (_, after) = page_in(measured).text.split(f"For user {user}, who has {max(counts)} ratings.")
 
-    places = [after.index(item["column"]) for item in found]
+    places = [after.index(item["item"]) for item in found]
     assert places == sorted(places)
     assert f"{found[0]['prediction']:.2f}" in after
 
@@ -224,3 +226,39 @@ def test_the_curves_are_those_of_the_history(measured: Path) -> None:
     assert "train loss" in text
     for place in changes:
         assert f"depth {depths[place]} from step {steps[place]}" in text
+
+
+def test_settings_are_shown_as_they_were_given() -> None:
+    given = {"ratings": "r.csv", "seed": 1, "top_k": 1, "init_scale": 0.0, "bias": False, "columns": [0, 1]}
+
+    topic = _settings(CompleteOptions().values() | given)
+
+    assert topic.facts == {
+        "ratings": "r.csv", "seed": "1", "top_k": "1", "init_scale": "0.0", "bias": "no", "columns": "[0, 1]",
+    }  # fmt: skip
+    assert (topic.more_facts["warmup"], topic.more_facts["refit"]) == ("0", "yes")
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "unsaid"),
+    [
+        ([], "the RMSE of the biases alone", "the mean alone"),
+        (["--no-bias"], "the RMSE of the mean alone", "biases alone"),
+        (["--no-bias", "--no-center"], "the RMSE of predicting 0", "alone"),
+        (["--coordinates", "plain"], "only one candidate", "Factors are only used"),
+        (["--max-seconds", "0.001"], "its time was up (--max-seconds)", "no longer improved"),
+        (["--steps", "2"], "it reached the maximum number of steps (--steps)", "no longer improved"),
+        (["--steps", "2000"], "the validation error no longer improved", "--steps)"),
+    ],
+)
+def test_the_page_says_how_this_run_chose(
+    dmf_fast: Run, ratings_file: Path, tmp_path: Path, options: list[str], said: str, unsaid: str
+) -> None:
+    result = dmf_fast("complete", ratings_file, "--out", tmp_path / "model", *QUICK, *options)
+    assert result.exit_code == 0, result.stderr
+
+    _, _, after = page_in(tmp_path / "model").text.partition("What was chosen, and why")
+    text = " ".join(after[after.index("What was chosen, and why") :].partition("Learning curves")[0].split())
+
+    assert said in text
+    assert unsaid not in text
