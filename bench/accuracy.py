@@ -1,4 +1,4 @@
-"""How far loss, dA and dBᵀ of a pass are from float64."""
+"""Errors of loss, dA and dBᵀ of a pass compared with float64."""
 
 from __future__ import annotations
 

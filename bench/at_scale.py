@@ -1,8 +1,8 @@
 """`python -m bench.at_scale`: `dmf-fast complete` on ratings of Netflix's shape, from a file to the model.
 
 Draws the ratings with `movielens_like`, which takes minutes and 10 GB for 100 million, and writes nine tenths
-of them to `--file`, a Parquet file, unless it is there. Then it runs the command with the options that are
-given, and records its seconds, its peak memory and what it printed. Writes one JSON file.
+of them to `--file`, a Parquet file, unless it exists. Then runs the command with the given options and
+records its seconds, peak memory and output. Writes one JSON file.
 """
 
 from __future__ import annotations

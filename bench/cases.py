@@ -33,7 +33,7 @@ CASES = (
     Case("69878×10677, 10M, h 64", lambda: skewed(*TEN_MILLION, 64), SPARSE, 5),
 )
 
-# Only `python -m bench.gpu_sweep --compile` times it, as it is long in compiling.
+# Only `python -m bench.gpu_sweep --compile` times it, as it takes long to compile.
 COMPILED = "gather, torch.compile"
 GPU_ALL = tuple(name for name in GPU_RIVALS if name != COMPILED)
 GPU_SPARSE = ("dmf_fast", "sampled_addmm + CSR", "gather + autograd", "index_select + autograd")

@@ -1,9 +1,9 @@
-"""`python -m bench.contention`: what other processes cost that keep all cores busy.
+"""`python -m bench.contention`: the cost of other processes that keep all cores busy.
 
-Beside an endless loop for every core: the whole command `dmf-fast complete u1.base --test u1.test`, of
-MovieLens 100K; `fit` on 100 x 100, by torch and natively; and `completion_loss` with backward on a million
-entries. Quiet and busy rounds take turns; medians, and their ratio. A fair share of the cores is a ratio of
-2; waiting for threads that the system has set aside costs more. Writes one JSON file.
+Measures, next to an endless loop for every core: the whole command `dmf-fast complete u1.base --test u1.test`
+on MovieLens 100K; `fit` on 100 x 100, by torch and natively; and `completion_loss` with backward on a million
+entries. Quiet and busy rounds take turns; reports medians and their ratio. A fair share of the cores is a
+ratio of 2; waiting for threads that the system has suspended costs more. Writes one JSON file.
 """
 
 from __future__ import annotations

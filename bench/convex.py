@@ -2,8 +2,8 @@
 
 The paper's problem, 100 × 100 of rank 5, every entry within 1e-3: both solve it from scratch and in turns,
 ours with its default tolerance, cvxpy with its problem compiled beforehand and SCS with its default
-acceleration, at eps 1e-3 and at 1e-4. Of each solution, the nuclear norm and the largest violation are kept,
-and a lower bound of the norm from a solution that is certified to 1e-5.
+acceleration, at eps 1e-3 and 1e-4. Records the nuclear norm and the largest violation of each solution, and
+a lower bound of the norm from a solution that is certified to 1e-5.
 (Interior points, as in CLARABEL, do not fit: their systems are as large as a symmetric matrix of 200 rows has
 numbers.) On MovieLens, which cvxpy does not solve in reasonable time, ours alone. Medians. Writes one JSON
 file.

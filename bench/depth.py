@@ -1,10 +1,10 @@
 """`python -m bench.depth`: does the depth that validation chooses predict as well as the best single depth?
 
-Test RMSE of whole jobs: with the defaults at depth 2, 3, 4 and automatic depth, with the fast preset, with
-what depth adds to that and with other decays, and of the biases alone. On MovieLens 100K and on synthetic
-ratings: with even numbers of ratings a row and with skewed ones, dense and scarce, of several scales of
+Test RMSE of whole jobs: with the defaults at depth 2, 3, 4 and automatic depth, with the fast preset alone,
+followed by deeper phases and with other decays, and of the biases alone. On MovieLens 100K and on synthetic
+ratings: with even and with skewed numbers of ratings per row, dense and scarce, with several scales of
 values. Medians over draws; test ratings choose nothing. Writes one JSON file; `--table FILE --of depth` (or
-`fast`) prints a table of one that was written, as docs/theory.md has it.
+`fast`) prints a table of such a file, as in docs/theory.md.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How fast this GPU gathers the rows that a pass over the entries needs: the bound of the sparse path.
+"""The rate at which a GPU gathers the rows that a pass over the entries needs: the bound of the sparse path.
 
-A pass reads a row of Bᵀ for every entry in row order and a row of A for every entry in column order. Here a
-kernel does only that, in several shapes and, where a side is large, also with its rows cut into blocks that
-stay in L2; the fastest counts. The kernel is compiled here where `make gpu-libraries` has not done so.
+A pass reads a row of Bᵀ for every entry in row order and a row of A for every entry in column order. This
+kernel does only that, in several shapes and, if a side is large, also with its rows cut into blocks that
+stay in L2; the fastest counts. The kernel is compiled here if `make gpu-libraries` has not done so.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""`python -m bench.gpu_checks`: all operators and runs in every dtype, and one table of all that is wrong.
+"""`python -m bench.gpu_checks`: checks all operators and runs in every dtype; one table of all errors.
 
-Nothing ends at the first mismatch. Every dtype has a process of its own, and where that ends (an illegal
-access, a kernel that hangs), another one goes on with the next case. torch fills memory that is new with NaN,
-so that what no kernel writes is seen.
+Continues after mismatches. Every dtype has a process of its own, and if that ends (an illegal access, a
+kernel that hangs), another one continues with the next case. torch fills new memory with NaN, so that
+elements that no kernel writes are noticed.
 """
 
 from __future__ import annotations

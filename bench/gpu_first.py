@@ -1,11 +1,11 @@
-"""`bench/gpu_first.sh PART...`: what is most worth knowing of the CUDA backend, on a machine without network.
+"""`bench/gpu_first.sh PART...`: the most important checks and measurements of the CUDA backend, offline.
 
 `first` stands for the parts loads, operators, steps, sweep, variants and tests; `second` for failed (the
 tests that failed in the newest first part), profile, grid, netflix, memcheck and racecheck. Either takes at
-most five minutes: no part takes longer than its time, or stops the next. DATE-GPU-PART.txt is written as it
-goes, DATE-GPU-PART.json after every part. The exit status is 1 where a part failed or was stopped.
+most five minutes: each part has a time limit, and the next one runs in any case. DATE-GPU-PART.txt is written
+continuously, DATE-GPU-PART.json after every part. The exit status is 1 if a part failed or was stopped.
 
-The libraries are those of `make gpu-libraries`, in build/gpu; where they do not load, the product is built.
+The libraries are those of `make gpu-libraries`, in build/gpu; if they do not load, the product is built.
 Needs python3 with torch for CUDA, numpy, pyarrow, safetensors, filelock, tqdm, pytest and hypothesis; ncu and
 compute-sanitizer for their parts. A copy without git names its commit in DMF_FAST_COMMIT. `--device cpu`
 rehearses everything on small problems, with the operators of the CPU.

@@ -1,4 +1,4 @@
-"""What kind of GPU this is, and its own limits as they are measured."""
+"""The kind of GPU, and its measured limits."""
 
 from __future__ import annotations
 

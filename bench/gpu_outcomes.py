@@ -1,4 +1,4 @@
-"""What the parts of bench/gpu_first.py have left in their folder so far."""
+"""The outcomes that the parts of bench/gpu_first.py have written so far."""
 
 from __future__ import annotations
 

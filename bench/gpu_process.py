@@ -1,4 +1,4 @@
-"""Processes that may hang in the driver of a GPU, where even a kill waits."""
+"""Processes that may hang in the driver of a GPU, where even a kill has to wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The passes that compete on a GPU: those of the CPU that suit it, dense tiles, and other forms of rivals."""
+"""The passes that compete on a GPU: suitable ones of the CPU, dense tiles, and other forms of rivals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes of a measurement on a GPU, each within its time, and the folders that they work in."""
+"""Processes of a measurement on a GPU, each with a time limit, and the folders that they work in."""
 
 from __future__ import annotations
 

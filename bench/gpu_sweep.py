@@ -1,7 +1,7 @@
 """`python -m bench.gpu_sweep --output FILE`: passes over the entries, rivals, and the bound of the gathers.
 
-Rivals take turns, timed by the GPU; medians are reported, and errors against float64. A rival that fails
-costs its own numbers only. FILE is written after every case: a run that is stopped leaves what it has.
+Rivals take turns, timed by the GPU; reports medians, and errors compared with float64. A rival that fails
+only lacks its own numbers. FILE is written after every case, so that a stopped run keeps its results.
 """
 
 from __future__ import annotations

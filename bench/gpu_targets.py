@@ -1,9 +1,9 @@
-"""What the CUDA backend is to reach, and whether a report does.
+"""The targets of the CUDA backend, and whether a report meets them.
 
-Ratios are to rivals and bounds on the GPU that the report is of. Times count on Hopper alone, from whose
-clock and 132 multiprocessors they follow. By count `index_select`, which adds by atomics, moves about nine
-times our bytes and `sampled_addmm` one and a half times, in six kernels: 4 and 2 times our time are what can
-be asked for. Below 1.5 times the sparse path, the tiles are not worth their code.
+Ratios are to rivals and bounds on the GPU of the report. Times apply to Hopper only, as they follow from its
+clock and its 132 multiprocessors. By count `index_select`, which adds by atomics, moves about nine times our
+bytes and `sampled_addmm` one and a half times, in six kernels: 4 and 2 times our time are realistic targets.
+Below 1.5 times the speed of the sparse path, the tiles are not worth their code.
 """
 
 from __future__ import annotations

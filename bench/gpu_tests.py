@@ -1,8 +1,8 @@
 """`python -m bench.gpu_tests`: the tests that need a GPU; every outcome is written as soon as it is known.
 
-pytest loads this file as a plugin as well. A test that takes too long ends its process, which pytest-xdist
-replaces, and counts as failed. Warnings do not fail tests here: packages have other versions than where the
-tests were written.
+pytest also loads this file as a plugin. A test that takes too long ends its process, which pytest-xdist
+replaces, and counts as failed. Warnings do not fail tests here, since packages may have other versions than
+those that the tests were written for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-# Those with tests for a GPU, what matters most first. They need no package that only other tests need.
+# Those with tests for a GPU, most important first. They need no package that only other tests need.
 FILES = (
     "tests/ops/test_on_gpu.py",
     "tests/training/engines/test_engines.py",

@@ -1,4 +1,4 @@
-"""The loops that `fit` replaces: the same steps as research code writes them in PyTorch."""
+"""The loops that `fit` replaces: the same steps, written in PyTorch as in research code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def dense_loop(
 ) -> Callable[[], object]:
     """Return one iteration: product, train loss, backward, with a truth its test loss, update.
 
-    As in the research code for the paper: the matrix is formed by torch and compared at the observed entries.
+    As in the research code for the paper, torch forms the matrix, which is compared at the observed entries.
     """
     (rows, columns), values = train.coordinates(), train.values
     return _loop_over_products(

@@ -1,7 +1,7 @@
-"""Peak memory of building `Observations` and of one step at 10M entries, in a process of its own.
+"""Peak memory of building `Observations` and of one step at 10M entries, in a separate process.
 
 `python -m bench.memory` prints one JSON object. The caller's arrays are freed as soon as the
-`Observations` hold their own, as a reader of files would do.
+`Observations` have their own copies, as a reader of files would do.
 """
 
 from __future__ import annotations

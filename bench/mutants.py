@@ -1,9 +1,9 @@
 """Plants small bugs, one at a time, in a copy of the tree, and counts those that the tests notice.
 
 `make mutants` runs it for all packages; `python -m bench.mutants tuning data` for some. cosmic-ray makes the
-bugs in Python, `native_mutants.yaml` lists those in C++. A full run would take days, so that a sample is
-drawn: of `--mutants` places a package, always the same ones for a seed, with one bug each. Tests of the
-module that has the bug run first, then the others of its package.
+bugs in Python, `native_mutants.yaml` lists those in C++. A full run would take days, so a sample is drawn:
+`--mutants` places per package, always the same ones for a seed, with one bug each. Tests of the module that
+has the bug run first, then the others of its package.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ OF_ALL_PACKAGES = ["tests/test_records.py"]
 NATIVE, NATIVE_MUTANTS = "csrc", Path(__file__).with_name("native_mutants.yaml")
 # What tests of a package are given besides the time that they take, times this.
 PATIENCE, START_UP = 4.0, 60.0
-# Left out: `|` stands in types, which nobody runs; `is` for `==` is no bug; shifts and the like of numbers
-# that are not whole raise at once, which says nothing about tests.
+# Omitted: `|` occurs in types, which are not executed; `is` for `==` is no bug; shifts and the like of
+# numbers that are not integers raise at once, which says nothing about tests.
 LEFT_OUT = re.compile(
     r"BitOr_|_(Eq|NotEq|Lt|LtE|Gt|GtE)_(Is|IsNot)$|_(Is|IsNot)_(Eq|NotEq|Lt|LtE|Gt|GtE)$"
     r"|BinaryOperator_\w+_(FloorDiv|Mod|Pow|RShift|LShift|BitOr|BitAnd|BitXor)$"

@@ -1,4 +1,4 @@
-"""A sensible parallel Numba kernel on SciPy's CSR and CSC arrays: what one would write without a library."""
+"""A reasonable parallel Numba kernel on SciPy's CSR and CSC arrays, as one would write without a library."""
 
 from __future__ import annotations
 

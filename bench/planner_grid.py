@@ -142,7 +142,7 @@ def main() -> None:
     results = [compare(problem, arguments.rounds) for problem in list(grid())[:: arguments.every]]
     results.sort(key=lambda result: -result["excess_percent"])
     within = sum(result["excess_percent"] <= 10 for result in results)
-    print(f"{within} of {len(results)} choices are within 10 % of the best plan")
+    print(f"{within} of {len(results)} choices are within 10% of the best plan")
     for result in results[:25]:
         print(
             f"{result['excess_percent']:6.1f} %  {result['problem']:<45} "

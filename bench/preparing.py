@@ -1,9 +1,9 @@
-"""`python -m bench.preparing`: `dmf-fast prepare` under a limit of memory, its seconds, peak and balance.
+"""`python -m bench.preparing`: seconds, peak memory and balance of `dmf-fast prepare` under a memory limit.
 
-Draws skewed ratings, once each, in a random order: 100,000 users x 20,000 items with ids of text as CSV, and
-Netflix's shape (480,189 x 17,770) as Parquet. Each run is a process of its own that may not take more data
-than `RLIMIT_DATA` says. That counts what is reserved, too, such as stacks of threads, so it lies above the
-peak that is aimed at. Files lie in `--folder` and are kept there. Writes one JSON file.
+Draws skewed ratings without repeated pairs, in a random order: 100,000 users x 20,000 items with text ids as
+CSV, and Netflix's shape (480,189 x 17,770) as Parquet. Each run is a separate process that is limited by
+`RLIMIT_DATA`. That also counts reserved memory, such as stacks of threads, so it is above the intended peak.
+Files are kept in `--folder`. Writes one JSON file.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def drawn(shape: tuple[int, int], entries: int) -> Iterator[tuple[np.ndarray, np
     """Yield distinct pairs, about so many: rows as active as those of `movielens_like`, columns by a walk.
 
     Row i has the columns ``a + k b`` modulo a prime that are below the number of columns, so that no pair
-    has to be remembered. A piece has the k-th columns of all rows that have so many.
+    has to be remembered. A piece has the k-th columns of all rows that have that many.
     """
     random = np.random.default_rng(0)
     rows, columns = shape

@@ -1,4 +1,4 @@
-"""`python -m bench.ratings`: what a job on ratings costs: a step compared with its sweep, and the whole job.
+"""`python -m bench.ratings`: the cost of a job on ratings: a step compared with its sweep, and the whole job.
 
 The step is that of the native engine with the defaults: scaled coordinates, biases, decay, the adaptive step.
 Its sweep is the raw operator that gives loss and gradients of the same entries, at the width of the
@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-# Else threads of torch that still spin disturb the pass that comes next.
+# Otherwise, threads of torch that still spin disturb the next pass.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np

@@ -2,10 +2,10 @@
 
 138493 users, 27278 movies and 20M ratings, Zipf-skewed, with gaps between the ids, are written as CSV,
 Parquet and as the text of the Netflix Prize. Every measurement is a fresh process: seconds to read and map,
-to build observations and their layout, to open the store, and the peak of its memory compared with that of a
-process that has only imported everything. Then Netflix's shape with 100M entries, from the store through one
-pass of loss and gradients at h 64. Medians over `--rounds`. Files lie in a temporary folder (`--folder` says
-where) and are deleted. Writes one JSON file. `--small` leaves out the 100M entries, which need 10 GB.
+to build observations and their layout, to open the store, and its peak memory compared with that of a process
+that has only imported everything. Then Netflix's shape with 100M entries, from the store through one pass of
+loss and gradients at h 64. Medians over `--rounds`. Files are in a temporary folder, in `--folder`, and are
+deleted. Writes one JSON file. `--small` skips the 100M entries, which need 10 GB.
 """
 
 from __future__ import annotations

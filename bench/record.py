@@ -1,4 +1,4 @@
-"""Where results are kept, which code they are of, and which are published."""
+"""The files of results: where they are, which code they measured, and which are published."""
 
 from __future__ import annotations
 

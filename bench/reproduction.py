@@ -1,10 +1,10 @@
 """`python -m bench.reproduction runs/paper`: the time of `dmf-fast reproduce all` and of research code.
 
-Reads the steps that were made and the time that they took from `results.json`, measures what a step of every
-kind takes in a PyTorch loop (bench/loops.py; with one thread and with all, whichever is faster), and adds up.
-The loop is estimated twice: one run after the other, and as many at once as there are cores, as if they did
-not disturb each other. What is not steps, such as convex solvers, spectra and figures, counts for `reproduce`
-alone. Writes one JSON file, of which `--table FILE` prints the table of docs/experiments.md.
+Reads the numbers of steps and their time from `results.json`, measures a step of every kind in a PyTorch loop
+(bench/loops.py; with one thread or with all, whichever is faster), and adds up. The loop is estimated twice:
+one run after the other, and as many at once as there are cores, as if they did not disturb each other. Work
+other than steps, such as convex solvers, spectra and figures, counts for `reproduce` only. Writes one JSON
+file, from which `--table FILE` prints the table of docs/experiments.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The tables of the published results, in Markdown: one function for every kind of benchmark.
 
-Benchmarks that print a table themselves have it in their own module.
+Tables that benchmarks print themselves are in their own modules.
 """
 
 from __future__ import annotations

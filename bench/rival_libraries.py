@@ -4,13 +4,13 @@
     python -m bench.rival_libraries --plot FILE ... --picture docs/rivals.png   # measures nothing
     python -m bench.rival_libraries --table FILE ...                            # prints a Markdown table
 
-The rivals are other people's packages, `pip install '.[rivals]'`; one that is not installed is left out.
+The rivals are other people's packages, `pip install '.[rivals]'`; those that are not installed are skipped.
 LIBMF's package is built without its AVX code: LIBMF_OBJ names a library built from its sources with `-O3
 -mavx2 -mfma -DUSEAVX -DUSEOMP -fopenmp -pthread -fPIC -shared`. The ratings are those of `movielens_like`,
-90 % for training, of which 5 % are kept aside for tuning. The rivals are tuned at every size, one setting
-after the other, on those; every setting that is tried is a point of the plot: its test error, and the
-seconds of its fit. The best one is then fitted to all training ratings. dmf_fast runs its defaults and its
-fast preset; its seconds are those of the whole job, from arrays to the model: search, validation and refit.
+90% for training, of which 5% are held out for tuning. The rivals are tuned on these at every size, one
+setting after the other; every setting tried is a point of the plot: its test error, and the seconds of its
+fit. The best one is then fitted to all training ratings. dmf_fast runs its defaults and its fast preset; its
+seconds are those of the whole job, from arrays to the model: search, validation and refit.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Problem:
 class Library:
     """How to fit a library, the settings to start tuning from, and what is tried of each in this order.
 
-    ``iterations`` and ``factors`` name the settings that say how many there are. An iteration passes over all
-    entries ``passes`` times.
+    ``iterations`` and ``factors`` are the names of the settings for their numbers. An iteration passes over
+    all entries ``passes`` times.
     """
 
     fit: Fit
@@ -92,9 +92,8 @@ class Outcome:
     """What a library reached, fitted to all training ratings.
 
     ``seconds`` are the least of ``all_seconds``, those of the fit that was disturbed least; ``cpu_seconds``,
-    of all threads together, depend less on what else the machine does.
-    ``iterations_a_second`` leave out what a fit takes before the first one. ``rate`` is how many factors of
-    how many entries are passed over in a second: passes × entries × factors / seconds.
+    of all threads together, depend less on other load of the machine. ``iterations_a_second`` excludes the
+    time before the first iteration. ``rate`` is passes × entries × factors per second.
     """
 
     library: str
@@ -213,7 +212,7 @@ def fit_libmf(ratings: HeldOut, shape: tuple[int, int], settings: Settings, thre
     model.fit(np.column_stack((ratings.rows, ratings.columns, values)).astype(np.float32))
 
     def predict(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[Any]:
-        # The package reads all rows and then all columns, whatever it documents.
+        # The package reads all rows and then all columns, contrary to its documentation.
         pairs = np.asfortranarray(np.column_stack((rows, columns)))
         predictions = model.predict(pairs).astype(np.float64)
         return predictions if biases is None else predictions + biases.predict(rows, columns)

@@ -81,7 +81,7 @@ def numba_csr(problem: Problem) -> Pass:
 
     from bench.numba_csr import column_pass, row_pass
 
-    # Numba's OpenMP threads keep spinning after a pass and would steal the time of whoever comes next.
+    # Numba's OpenMP threads keep spinning after a pass and would take time from the next one.
     numba.config.THREADING_LAYER = "workqueue"
     numba.set_num_threads(torch.get_num_threads())
     pairs = (problem.rows.numpy(), problem.columns.numpy())

@@ -1,7 +1,7 @@
 """`python -m bench.scaling`: how the sweep's time grows with |Ω| and h, with odd widths and other dtypes.
 
 Also the time to build a layout, and Netflix's shape with 100M entries in 24 GB. Each group of measurements
-takes turns; medians. Writes one JSON file. `--small` leaves out what needs more than 2 GB.
+takes turns; medians. Writes one JSON file. `--small` skips cases that need more than 2 GB.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """`python -m bench.scaling_out`: a step of `fit` in 1, 2 and 4 processes over slow links, against a model.
 
-Each process is in a network namespace of its own, whose link lets through 1 or 4 Gb/s (a token-bucket
-filter); that needs root. Natively, adaptive gradient descent, two factors, h 64, float32. The model::
+Each process is in a network namespace of its own, whose link is limited to 1 or 4 Gb/s (by a token-bucket
+filter), which needs root. Native adaptive gradient descent, two factors, h 64, float32. The model::
 
     t = sweep + memory + 2(W − 1)/W · 4hn / bandwidth + messages · scalar
 
-Sweep and memory, the rest of a step alone, are measured in all processes at once, so that they share the
-cores as in the run; a scalar is a sum of a few numbers over the processes; the bandwidth is the filter's,
-less the headers of TCP. About four minutes. Writes one JSON file. `--table` prints, from such a file, what
-the model says of larger machines and matrices, in Markdown, for `docs/distributed.md`.
+Sweep and memory, which is the rest of a step alone, are measured in all processes at once, so that they share
+the cores as in the run; a scalar is a sum of a few numbers over the processes; the bandwidth is that of the
+filter, minus TCP headers. About four minutes. Writes one JSON file. `--table` prints, from such a file, the
+predictions of the model for larger machines and matrices, in Markdown, for `docs/distributed.md`.
 """
 
 from __future__ import annotations

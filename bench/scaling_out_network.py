@@ -1,4 +1,4 @@
-"""Several machines of a network on this one: network namespaces whose links have a limit."""
+"""A simulated network on one machine: network namespaces with limited links."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 _SWITCH, _PORT = "dmf-switch", 29500
-# What a frame of 1,514 bytes, as the filter counts it, carries of a TCP stream with time stamps.
+# The payload of a TCP stream with timestamps in a frame of 1,514 bytes, as the filter counts it.
 PAYLOAD = 1448 / 1514
 
 
@@ -69,7 +69,7 @@ def machines(count: int, gigabits: float | None) -> Iterator[list[str]]:
 def run_ranks(module: str, arguments: Sequence[str], names: Sequence[str | None]) -> Iterator[dict[str, Any]]:
     """Run ``python -m module`` once in every namespace, None for this one, and give rank 0's lines of JSON.
 
-    Raises a `ChildProcessError` where one fails; the others are ended then.
+    Raises a `ChildProcessError` if one fails; the others are then terminated.
     """
     address, interface = ("10.77.0.1", "eth0") if names[0] else ("127.0.0.1", "lo")
     common = {
@@ -88,7 +88,7 @@ def run_ranks(module: str, arguments: Sequence[str], names: Sequence[str | None]
             lines += 1
             yield json.loads(line)
         codes = [rank.wait(timeout=60) for rank in ranks]
-        # Over a slow link gloo (torch 2.13) now and then aborts a process that has done its work, as it ends.
+        # Over a slow link, gloo (torch 2.13) occasionally aborts a process at exit, after its work is done.
         if lines < len(arguments) or any(code not in (0, -signal.SIGABRT) for code in codes):
             raise ChildProcessError(f"{module} failed in {len(names)} processes, which ended with {codes}")
     finally:

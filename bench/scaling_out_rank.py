@@ -1,4 +1,4 @@
-"""`python -m bench.scaling_out_rank CASE …`: what a process of `bench.scaling_out` measures."""
+"""`python -m bench.scaling_out_rank CASE …`: the measurements in one process of `bench.scaling_out`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CASES = {
 def part_of(case: Case, rank: int, size: int, seed: int | None = None) -> Observations:
     """Return the entries of a process' rows, drawn by ``seed``, its rank by default.
 
-    Rows are as likely as each other, columns follow Zipf's law.
+    Rows are equally likely; columns follow Zipf's law.
     """
     generator = np.random.default_rng(rank if seed is None else seed)
     rows, entries = case.rows // size, case.entries // size

@@ -1,11 +1,11 @@
 """`python -m bench.serving`: the ten best unseen columns of all 6040 rows, of 3706 columns, h 64, 1M seen.
 
-Beside `recommend`: the whole product by torch, masked, then `torch.topk`; the same by blocks of rows in one
-buffer, with the block that is fastest here; and, where it is installed (`pip install implicit`), implicit's
-`topk`, which also works by blocks, one to a thread; its BLAS gets one thread, since more would compete with
-those. All have the places of the seen entries in the form that they like best before the clock starts, and
-take turns in one process; medians, also of the processor time of all threads. Peak memory beyond model and
-seen entries is sampled in a fresh process for each, warmed up on a small problem. Writes one JSON file.
+Compares `recommend` with the whole product by torch, masked, then `torch.topk`; the same by blocks of rows in
+one buffer, with the fastest block size; and, if installed (`pip install implicit`), implicit's `topk`, which
+also works by blocks, one per thread; its BLAS gets one thread, since more would compete with those. All have
+the seen entries in their preferred form before the clock starts, and take turns in one process; medians, also
+of the processor time of all threads. Peak memory beyond model and seen entries is sampled in a fresh process
+for each, warmed up on a small problem. Writes one JSON file.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def peak_megabytes(name: str) -> float:
 def print_peak(name: str) -> None:
     rivals()[name](skewed(100, 100, 1000, H))()  # loads libraries, starts threads
     one_pass = rivals()[name](skewed(*MILLION, H))
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed before must not serve the pass
+    ctypes.CDLL(None).malloc_trim(0)  # memory freed before must not be reused in the pass
     with PeakMemory() as memory:
         one_pass()
     print((memory.peak - memory.start) / 1e6)

@@ -1,9 +1,9 @@
 """`python -m bench.steps`: a step of `fit` compared with the loops that it replaces, and two runs at once.
 
-A step is the loss, all gradients and the update. The PyTorch loop is measured twice: with a test loss on the
-whole matrix, as research code computes in every iteration and `fit` only where it records, and without.
-Passes take turns; medians. Small problems run in one thread, for which the loops are fastest there. Writes
-one JSON file.
+A step is the loss, all gradients and the update. The PyTorch loop is measured twice: without and with a test
+loss on the whole matrix, which research code computes in every iteration and `fit` only in recorded rows.
+Passes take turns; medians. Small problems run in one thread, with which the loops are fastest. Writes one
+JSON file.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class Population:
     cmfrec one of about 0.858, the figures published for MovieLens 1M.
     """
 
-    mean: float = 3.38  # of the score before popular items, rounding and clipping move it
+    mean: float = 3.38  # of the score, before popular items, rounding and clipping shift it
     user_bias: float = 0.488
     item_bias: float = 0.637
     liking_of_popular: float = 0.45  # correlation of an item's bias with the logarithm of its popularity
@@ -41,8 +41,8 @@ def movielens_like(
 ) -> tuple[Integers, Integers, Floats]:
     """Return rows (users), columns (items) and values (1 … 5 stars) of distinct entries in a random order.
 
-    Every item is rated, and every user at least 20 times where ``entries`` and ``shape`` allow it. Popular
-    items are better liked, so the entries do not miss at random. The same arguments give the same ratings.
+    Every item is rated, and every user has at least 20 ratings if ``entries`` and ``shape`` allow it. Popular
+    items are liked better, so entries are not missing at random. The same arguments give the same ratings.
     """
     population = population or Population()
     random = np.random.default_rng(seed)

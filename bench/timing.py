@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 
 Name = TypeVar("Name", bound=Hashable)
-SECONDS_A_TURN = 0.02  # at least: a pass that runs once after another's finds cold caches
+SECONDS_A_TURN = 0.02  # at least: a pass that runs only once, after another one, finds cold caches
 
 
 def timed(one_pass: Callable[[], object], repeat: int, device: torch.device | str = "cpu") -> float:
