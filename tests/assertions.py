@@ -1,4 +1,4 @@
-"""Comparisons of what runs end with."""
+"""Comparisons of the results of runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes of their own, and runs that are killed in them at random instants, again and again."""
+"""Separate processes, in which runs are killed at random instants, again and again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that need the core alone, programs that need an extra, and what they raise without it."""
+"""Programs that need only the core, programs that need an extra, and what they raise without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that is renamed into its place, and whether it was on the disk by then."""
+"""Everything that is renamed into place, and whether it was on disk by then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a build makes, and the sentence in which one that cannot succeed says what to do."""
+"""The files of a build, and the message of one that cannot succeed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said where there is no GPU, and the sizes of layouts on one."""
+"""Messages without a GPU, and the sizes of layouts on one."""
 
 from __future__ import annotations
 

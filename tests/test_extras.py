@@ -1,4 +1,4 @@
-"""What runs with the core alone, and the sentence where a part needs more."""
+"""What runs with the core alone, and the message if a part needs more."""
 
 from __future__ import annotations
 

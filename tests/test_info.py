@@ -1,4 +1,4 @@
-"""What the package says about itself."""
+"""Version, build and environment as reported by the package."""
 
 from __future__ import annotations
 

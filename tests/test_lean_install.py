@@ -1,4 +1,4 @@
-"""``pip install dmf-fast`` without extras: what it brings, what runs with it, what it says of the rest."""
+"""``pip install dmf-fast`` without extras: what it installs, what runs, and the messages for the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""torch's number of threads: one in every worker, and as before when calls are over that overlap."""
+"""torch's number of threads: one in every worker, and restored after overlapping calls."""
 
 from __future__ import annotations
 

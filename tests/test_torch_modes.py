@@ -1,4 +1,4 @@
-"""Modes and settings of torch that a user's program may be in: nothing here depends on them."""
+"""Modes and settings of torch in a user's program: nothing here depends on them."""
 
 from __future__ import annotations
 

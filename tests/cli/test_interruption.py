@@ -1,4 +1,4 @@
-"""Ctrl-C, a full disk, a second run, a kill: what was done is kept, and the same result comes in the end."""
+"""After Ctrl-C, a full disk, a second run or a kill, progress is kept and the final result is the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An output folder: whole or not there, whatever ends the job and whenever it is killed."""
+"""An output folder is complete or absent, whatever ends the job and whenever it is killed."""
 
 from __future__ import annotations
 

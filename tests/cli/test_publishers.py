@@ -1,4 +1,4 @@
-"""Whatever writes a file: renamed into its place, flushed before and its folder after; damage is noticed."""
+"""Every writer of files flushes, renames into place and flushes the folder; damage is detected."""
 
 from __future__ import annotations
 

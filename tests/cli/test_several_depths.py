@@ -1,4 +1,4 @@
-"""Several depths in one folder: the one that validation entries prefer comes first, and is what is used."""
+"""Several depths in one folder: the one that validation entries prefer comes first and is the default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command imports: nobody waits for what it does not use."""
+"""Imports of commands: none imports what it does not use."""
 
 from __future__ import annotations
 

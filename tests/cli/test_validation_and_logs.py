@@ -1,4 +1,4 @@
-"""What chooses the best step, where ratings are kept ready, and what TensorBoard is told."""
+"""Choice of the best step, the cache of ratings, and logs for TensorBoard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What chooses: one part of large sets, disjoint parts of small ones."""
+"""Validation entries: one part of large data sets, disjoint parts of small ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model of standardised values becomes one of the values."""
+"""A model of standardized values becomes one of the original values."""
 
 from __future__ import annotations
 

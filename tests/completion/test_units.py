@@ -1,4 +1,4 @@
-"""Values in a unit of their own, and what was measured in it: numbers by hand."""
+"""Values in a separate unit, and measurements in it: numbers by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the solvers must reach, by NumPy and by another solver. Nothing here knows how they work."""
+"""Expected results of the solvers, by NumPy and by another solver, independent of how they work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Singular value thresholding: NumPy's SVD, one method beside the other, and a matrix too large to form."""
+"""Singular value thresholding compared with NumPy's SVD, both methods, and a matrix too large to form."""
 
 from __future__ import annotations
 

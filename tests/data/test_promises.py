@@ -1,4 +1,4 @@
-"""What went wrong elsewhere and must not go wrong here, and inputs at the edge."""
+"""Failures of other readers that must not occur here, and edge cases."""
 
 from __future__ import annotations
 

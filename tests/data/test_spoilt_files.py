@@ -1,4 +1,4 @@
-"""Every spoilt file ends in one clear sentence, or in bad rows that are counted."""
+"""Every corrupted file ends in one clear sentence, or in bad rows that are counted."""
 
 from __future__ import annotations
 

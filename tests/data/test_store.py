@@ -1,4 +1,4 @@
-"""The store gives back what was put in, is made again when it must be, and is whole or not there."""
+"""A store returns what was written, is rewritten when needed, and is complete or absent."""
 
 from __future__ import annotations
 

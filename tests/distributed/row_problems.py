@@ -1,4 +1,4 @@
-"""Row blocks for tests, the same in however many hands they are."""
+"""Row blocks for tests, the same for any number of processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process does with its rows after training, the same in any number of hands, and ratings for it."""
+"""The work of a process on its rows after training, the same for any number of processes, and ratings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line as torchrun starts it: one process speaks, and killed or stopped jobs end as others do."""
+"""The command line under torchrun: one process prints, and killed or stopped jobs end as usual."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows in the hands of several processes: the folder, the ratings to measure on, and what is measured."""
+"""Rows shared by several processes: the folder, the held-out ratings, and the measurements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model beside its baselines: totals, cold start, odd data, what people and machines read."""
+"""A model compared with its baselines: totals, cold start, odd data, tables and JSON."""
 
 from __future__ import annotations
 

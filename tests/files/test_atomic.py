@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, whatever becomes of their writers."""
+"""Files and folders are complete or absent, whatever happens to their writers."""
 
 from __future__ import annotations
 

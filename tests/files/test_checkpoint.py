@@ -1,4 +1,4 @@
-"""Folders of checkpoints: whole or called damaged, and what is kept in them bit for bit."""
+"""Folders of checkpoints are complete or reported as damaged, and their content is bit-identical."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes a job another one is said in words that fit onto a screen."""
+"""The differences between two jobs are reported in words that fit on a screen."""
 
 from __future__ import annotations
 

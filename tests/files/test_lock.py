@@ -1,4 +1,4 @@
-"""One run at a time in a folder: the others are refused, and a run that is killed stands in nobody's way."""
+"""One run at a time in a folder: others are refused, and a killed run blocks nobody."""
 
 from __future__ import annotations
 

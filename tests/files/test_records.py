@@ -1,4 +1,4 @@
-"""Records: whatever byte is damaged, nothing else is read than was written."""
+"""Records: whichever byte is damaged, nothing is read but what was written."""
 
 from __future__ import annotations
 

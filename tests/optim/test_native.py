@@ -1,4 +1,4 @@
-"""Optimizers that are bound to parameters: native code takes up their state and leaves the one of torch."""
+"""Optimizers bound to parameters: native code continues from their state and leaves that of torch."""
 
 from __future__ import annotations
 

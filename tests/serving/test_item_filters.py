@@ -1,4 +1,4 @@
-"""Only these columns, or all but those: what is left of the dense matrix, best first."""
+"""Item filters: only some columns, or all but some; compared with the dense matrix, best first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What rows have been seen with: from observations, pairs and files; nothing that would mislead a kernel."""
+"""Seen columns from observations, pairs and files; nothing that would mislead a kernel is accepted."""
 
 from __future__ import annotations
 

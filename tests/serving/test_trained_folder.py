@@ -1,4 +1,4 @@
-"""A trained folder: what is written comes back, and a folder that is not whole is refused in a sentence."""
+"""A trained folder: what is written is read, and an incomplete folder is refused in a sentence."""
 
 from __future__ import annotations
 

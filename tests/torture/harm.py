@@ -1,4 +1,4 @@
-"""A save that is harmed, and what must hold then: the old result or the new, and no strays in the end."""
+"""An interrupted save, and what must hold: the old result or the new one, and no leftover files."""
 
 from __future__ import annotations
 

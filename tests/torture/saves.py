@@ -1,4 +1,4 @@
-"""Everything that saves: how it is begun, how it goes on after it was stopped, and what it leaves."""
+"""Everything that saves: how it starts, how it resumes after it was stopped, and what it leaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Digests made right again in files that have been changed, so that what is behind them is tried as well."""
+"""Corrects the digests of changed files, so that the code behind the check is tested as well."""
 
 from __future__ import annotations
 

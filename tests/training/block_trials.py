@@ -1,4 +1,4 @@
-"""Trials whose runs are made in blocks of a GPU, or of another engine beside them."""
+"""Trials whose runs are made in blocks of a GPU, or by another engine next to them."""
 
 from __future__ import annotations
 

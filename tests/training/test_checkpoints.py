@@ -1,4 +1,4 @@
-"""Checkpoints: a run that goes on is bitwise the run that never stopped, whatever stopped it."""
+"""Checkpoints: a resumed run is bit-identical to an uninterrupted one, whatever stopped it."""
 
 from __future__ import annotations
 

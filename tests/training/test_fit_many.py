@@ -1,4 +1,4 @@
-"""`fit_many`: trials beside each other are the trials alone, and nothing is done twice."""
+"""`fit_many`: concurrent trials equal the trials alone, and nothing is computed twice."""
 
 from __future__ import annotations
 

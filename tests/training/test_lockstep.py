@@ -1,4 +1,4 @@
-"""Folds that train side by side make the steps of runs of their own, and stop together by their means."""
+"""Folds that train in lockstep make the steps of separate runs, and stop together by their means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints that a run refuses to go on from, or to write over, and how much time they take."""
+"""Checkpoints that a run refuses to resume from or to overwrite, and how much time they take."""
 
 from __future__ import annotations
 

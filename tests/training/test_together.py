@@ -1,4 +1,4 @@
-"""Runs in blocks of a GPU go on together, in one launch a slice, and are each the run alone."""
+"""Runs in blocks of a GPU advance together, one launch per slice, and each equals the run alone."""
 
 from __future__ import annotations
 

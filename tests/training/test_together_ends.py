@@ -1,4 +1,4 @@
-"""How runs on a GPU end that go on together: by Ctrl-C, by a failure, or after others have let go of them."""
+"""How runs end that advance together on a GPU: by Ctrl-C, by a failure, or after others have left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials: what they may be called and given, and what becomes of the others when one fails."""
+"""Trials: their names and arguments, and what happens to the others if one fails."""
 
 from __future__ import annotations
 

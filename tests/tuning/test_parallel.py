@@ -1,4 +1,4 @@
-"""Trials that run at once: the same for a number of them and a seed, whichever ends first."""
+"""Concurrent trials: the same for a given number of them and a seed, whichever ends first."""
 
 from __future__ import annotations
 

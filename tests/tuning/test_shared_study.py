@@ -1,4 +1,4 @@
-"""A search that several processes share through a journal: each trial once, all of them in the end."""
+"""A search that several processes share through a journal: each trial runs once, and all of them run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders and files that this project wrote: what is damaged is noticed, or makes no difference."""
+"""Folders and files written by this project: damage is detected, or makes no difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which engine a run gets, and what is said about it."""
+"""Which engine a run gets, and how it is reported."""
 
 from __future__ import annotations
 
