@@ -128,7 +128,7 @@ def _of_columns(columns: list[Any], options: ReadOptions) -> Ratings:
     lengths = {role: len(column) for role, column in zip(ROLES, columns, strict=False)}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{length} for {role}" for role, length in lengths.items())
-        raise DataError(f"{_NAME} must hold columns of one length, got {found}")
+        raise DataError(f"{_NAME} must hold columns of the same length, got {found}")
     (rows, row_objects), (columns_, column_objects) = (_encoded(role, columns[role]) for role in (0, 1))
     numbers = [_array(role, column) for role, column in enumerate(columns[2:], start=2)]
     table = pa.table([rows, columns_, *numbers], names=list(ROLES[: len(columns)]))
@@ -146,7 +146,7 @@ def _of_matrix(matrix: Any, options: ReadOptions) -> Ratings:
         matrix = np.ma.filled(matrix.astype(np.float64), np.nan)
     if isinstance(matrix, list) and matrix and isinstance(matrix[0], tuple):
         raise DataError(
-            f"{_NAME} is a list of tuples, one an entry: give their columns, as tuple(zip(*{_NAME}))"
+            f"{_NAME} is a list of tuples, one per entry; pass their columns, as tuple(zip(*{_NAME}))"
         )
     if hasattr(matrix, "detach"):  # a tensor
         matrix = _of_tensor(matrix)

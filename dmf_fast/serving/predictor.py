@@ -112,7 +112,9 @@ class Predictor:
         rows = checked_indices("rows", rows, self.model.shape[0], unknown=True)
         columns = checked_indices("columns", columns, self.model.shape[1], unknown=True)
         if rows.shape != columns.shape:
-            raise ValueError(f"`rows` and `columns` must have one length, got {len(rows)} and {len(columns)}")
+            raise ValueError(
+                f"`rows` and `columns` must have the same length, got {len(rows)} and {len(columns)}"
+            )
         known = (rows >= 0) & (columns >= 0)
         values = self._fallback(rows, columns)
         for block in known.nonzero()[:, 0].split(_BLOCK):

@@ -84,7 +84,9 @@ class SeenColumns:
         """
         rows, columns = checked_indices("rows", rows, shape[0]), checked_indices("columns", columns, shape[1])
         if rows.shape != columns.shape:
-            raise ValueError(f"`rows` and `columns` must have one length, got {len(rows)} and {len(columns)}")
+            raise ValueError(
+                f"`rows` and `columns` must have the same length, got {len(rows)} and {len(columns)}"
+            )
         offsets, in_order = compressed_rows(rows.numpy(), columns.numpy(), shape)
         return cls(
             torch.from_numpy(offsets),

@@ -196,7 +196,7 @@ def test_a_matrix_keeps_its_empty_rows_and_its_stored_zeros() -> None:
     ("data", "words"),
     [
         (([1], [2]), "2 sequences"),
-        (([1], [2, 3], [1.0]), "one length"),
+        (([1], [2, 3], [1.0]), "the same length"),
         (([[1]], [2], [1.0]), "hashable"),
         (([1], [2], ["x"]), "numbers were expected"),
         (("ab", "cd", [1, 2]), r"row \(user\) column must be a sequence, got 'ab'"),

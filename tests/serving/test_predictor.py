@@ -75,7 +75,7 @@ def test_indices_outside_the_matrix_are_refused() -> None:
         drawn().predict([6], [-1])
     with pytest.raises(IndexError, match=r"columns\[1\]"):
         drawn().predict([0, 0], [0, -2])
-    with pytest.raises(ValueError, match="one length, got 1 and 2"):
+    with pytest.raises(ValueError, match="the same length, got 1 and 2"):
         drawn().predict([0], [0, 1])
 
 

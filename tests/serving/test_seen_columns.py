@@ -95,5 +95,5 @@ def test_pairs_outside_the_matrix_are_refused() -> None:
         SeenColumns.of_pairs([0, 5], [0, 0], SHAPE)
     with pytest.raises(IndexError, match=r"`columns\[0\]` must be from 0 to 6, got -1"):
         SeenColumns.of_pairs([0], [-1], SHAPE)
-    with pytest.raises(ValueError, match="one length, got 2 and 1"):
+    with pytest.raises(ValueError, match="the same length, got 2 and 1"):
         SeenColumns.of_pairs([0, 1], [0], SHAPE)
