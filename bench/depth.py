@@ -4,7 +4,7 @@ Test RMSE of whole jobs: with the defaults at depth 2, 3, 4 and automatic depth,
 followed by deeper phases and with other decays, and of the biases alone. On MovieLens 100K and on synthetic
 ratings: with even and with skewed numbers of ratings per row, dense and scarce, with several scales of
 values. Medians over draws; test ratings choose nothing. Writes one JSON file; `--table FILE --of depth` (or
-`fast`) prints a table of such a file, as in docs/theory.md.
+`fast`) prints a table of such a file, as in bench/README.md.
 """
 
 from __future__ import annotations
