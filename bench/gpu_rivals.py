@@ -14,7 +14,7 @@ from bench.rivals import Pass
 
 
 def tiles(precision: str) -> Callable[[Problem], Pass]:
-    """The dense-tile path, on tensor cores; for patterns of at least 2 % and h up to 128."""
+    """The dense-tile path, on tensor cores; for densities of at least 2% and h up to 128."""
 
     def build(problem: Problem) -> Pass:
         layout = problem.layout

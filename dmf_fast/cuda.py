@@ -15,7 +15,7 @@ _REMEDY = (
 
 @lru_cache(maxsize=1)
 def missing_reason() -> str | None:
-    """Return None if the CUDA kernels are loaded, else a clause that gives the reason.
+    """Return None if the CUDA kernels are loaded, otherwise a clause with the reason.
 
     The first call loads their library.
 

@@ -1,4 +1,4 @@
-"""How all figures look: colors that color-blind eyes tell apart, lines and markers that grey print does.
+"""The style of all figures: colors for color-blind readers, distinct lines and markers for gray print.
 
 A curve style is a set of keywords for ``axes.plot``: ``axes.plot(x, y, **DEPTH_STYLES[2])``.
 """
@@ -58,8 +58,8 @@ def new_figure(
 ) -> tuple[Figure, np.ndarray]:
     """Return a figure and its axes, an array of shape (rows, columns), sizes in inches.
 
-    Unless ``make`` is `matplotlib.pyplot.figure`, no window or list holds it, and it goes when the caller
-    drops it.
+    Unless ``make`` is `matplotlib.pyplot.figure`, no window or list keeps it: it is freed with the last
+    reference of the caller.
 
     >>> figure, axes = new_figure(columns=2)
     >>> axes.shape
@@ -76,7 +76,7 @@ def new_figure(
 
 
 def draw_curve(axes: Axes, x: ArrayLike, y: ArrayLike, style: CurveStyle, label: str | None = None) -> None:
-    """Draw a line through the points, shape (n,) both, with a dozen markers at most."""
+    """Draw a line through the points, of shape (n,) both, with at most a dozen markers."""
     every = max(1, len(np.asarray(x)) // _MOST_MARKERS)
     axes.plot(x, y, **style, label=label, linewidth=1.6, markersize=4.5, markevery=every)
 
@@ -90,7 +90,7 @@ def draw_band(
     style: CurveStyle,
     label: str | None = None,
 ) -> None:
-    """Draw the line of the middle (a median, say) and a light band from low to high, all of shape (n,).
+    """Draw a line through the middle, such as a median, and a light band from low to high, all of shape (n,).
 
     >>> figure, axes = new_figure(columns=1)
     >>> draw_band(axes[0, 0], [1, 2], [0, 1], [2, 3], [3, 4], DEPTH_STYLES[3], "depth 3")
@@ -108,7 +108,7 @@ def draw_spread(
 
 
 def evenly(x: ArrayLike, y: ArrayLike, points: int) -> NDArray[np.intp]:
-    """Return the places of so many points, or fewer, that lie evenly along a path, in parts of its extent.
+    """Return the positions of at most ``points`` points, evenly spaced along a path relative to its extent.
 
     >>> evenly([0, 1, 2, 3, 4], [0, 5, 10, 15, 20], points=3)
     array([0, 2, 4])
@@ -125,7 +125,7 @@ def add_legend(where: Axes | Figure, **options: Any) -> None:
 
 
 def svg_text(figure: Figure) -> str:
-    """Return the figure as SVG; the same figure gives the same text every time.
+    """Return the figure as SVG; the same figure always gives the same text.
 
     >>> svg_text(new_figure(columns=1)[0]).startswith("<?xml")
     True
@@ -133,7 +133,7 @@ def svg_text(figure: Figure) -> str:
     for axes in figure.axes:
         axes.title.set_fontsize(FONT_SIZE)  # `set_title` resets it to that of rcParams
     text = io.StringIO()
-    # Text stays text, which a reader can search and copy; the salt makes ids, and so the file, repeatable.
+    # Text stays text, which readers can search and copy; the salt makes ids, and so the file, reproducible.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "dmf_fast"}):
         figure.savefig(text, format="svg", metadata=dict.fromkeys(["Creator", "Date", "Format", "Type"]))
     return text.getvalue()

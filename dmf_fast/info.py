@@ -1,4 +1,4 @@
-"""What is installed and what of it is active: ``python -m dmf_fast.info``."""
+"""Versions, extras and active features of the installation: ``python -m dmf_fast.info``."""
 
 from __future__ import annotations
 

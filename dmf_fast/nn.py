@@ -20,7 +20,7 @@ from dmf_fast.ops.sharded import chains_of_parts
 from dmf_fast.sharding import local_part
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-# `predict` gathers so many numbers of each side at a time, which stay in the cache.
+# `predict` gathers this many numbers of each side at a time, which stay in the cache.
 _CHUNK_NUMBERS = 1 << 17
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-# Tensors of at most so many bytes are packed into one message, since each message has a fixed cost.
+# Tensors of at most this many bytes are packed into one message, since each message has a fixed cost.
 _SMALL = 1 << 16
 SHARDED_COLUMNS_FROM = 1 << 28
 """If ``W_1`` has at least this many numbers, every process keeps only a part of its columns and gathers the

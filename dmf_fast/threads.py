@@ -1,4 +1,4 @@
-"""Change torch's number of threads for a while, for the calling thread or for workers; count cores."""
+"""Temporary changes of torch's number of threads, for the calling thread or for workers; number of cores."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ _own = _Own()
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use: all of them where the system does not say.
+    """Return the number of cores that this process may use; all of them if the system does not say.
 
     >>> usable_cores() >= 1
     True

@@ -356,7 +356,7 @@ def _merged(blocks: Sequence[Observations]) -> Observations:
     )
 
 
-# With at least so many entries per column, sweeping a block separately costs at most about 30 % more, and
+# With at least this many entries per column, sweeping blocks separately costs at most about 30% more, and
 # less if blocks exceed the cache: `python -m bench.scaling_out_efficiency`.
 LEAST_ENTRIES_PER_COLUMN = 40
 

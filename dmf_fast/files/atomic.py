@@ -271,7 +271,7 @@ def _renamed(partial: Path, path: Path) -> bool:
 
 
 def _exchanged(one: Path, other: Path) -> bool:
-    """Exchange two names at once; False where that is not possible. Python has no function for it."""
+    """Exchange two names atomically; False if that is not possible. Python has no function for it."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
     return renameat2 is not None and renameat2(here, bytes(one), here, bytes(other), exchange) == 0

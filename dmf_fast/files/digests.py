@@ -1,6 +1,6 @@
-"""Digests of the files in a folder, by which damage is detected when the folder is read.
+"""Digests of the files in a folder, which detect damage when the folder is read.
 
-``SHA256SUMS`` lists every file of a folder, as ``sha256sum --check`` reads it too.
+``SHA256SUMS`` lists every file of a folder, in the format of ``sha256sum --check``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BLOCK = 1 << 20
 
 @contextmanager
 def summed_folder(path: Path) -> Iterator[Path]:
-    """Give a folder to write files into and put it into its place at the end, with their digests.
+    """Yield a folder to fill, and move it into place at the end, with the digests of its files.
 
     See `atomic_folder`.
     """
@@ -31,7 +31,7 @@ def summed_folder(path: Path) -> Iterator[Path]:
 
 
 def write_sums(folder: Path) -> None:
-    """List the digests of all files in ``folder``; the last file to be written there.
+    """Write the digests of all files in ``folder``; this must be the last file written there.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as name:
@@ -49,11 +49,11 @@ def write_sums(folder: Path) -> None:
 
 
 def replace_summed_file(folder: Path, name: str, text: str) -> None:
-    """Write a file, as UTF-8, into a folder that `summed_folder` has made, and list its digest anew.
+    """Write a UTF-8 file into a folder made by `summed_folder`, and update its digest.
 
-    Killed in between, it leaves a file that does not match the list; all others do.
+    If the process is killed in between, this file does not match the list; all others do.
 
-    Raises `OSError` and `ValueError` as `read_sums`, and `OSError` where the folder cannot be written to.
+    Raises `OSError` and `ValueError` as `read_sums` does, and `OSError` if the folder cannot be written to.
     """
     sums = read_sums(folder)
     write_whole(folder / name, text)
@@ -64,7 +64,7 @@ def replace_summed_file(folder: Path, name: str, text: str) -> None:
 def read_sums(folder: Path) -> dict[str, str]:
     """Return the digest of every file that ``folder`` lists.
 
-    Raises `OSError` where there is no list, a `ValueError` where it is damaged.
+    Raises `OSError` if there is no list, and a `ValueError` if it is damaged.
     """
     text = (folder / SUMS).read_text("utf-8")
     lines = _LINE.findall(text)
@@ -76,14 +76,14 @@ def read_sums(folder: Path) -> dict[str, str]:
 def check_sums(
     folder: Path, names: Iterable[str] | None = None, sums: Mapping[str, str] | None = None
 ) -> None:
-    """Raise a `ValueError` where a file in ``folder`` is not as it was written, or not listed.
+    """Raise a `ValueError` if a file in ``folder`` is not as it was written, or not listed.
 
     Files are hashed at 1 to 2 GB a second.
 
     Args:
-        folder: with a list that `write_sums` has made.
-        names: of the files to check; None for all that are listed.
-        sums: what `read_sums` has returned before, so that a folder which was replaced since is noticed.
+        folder: folder with a list written by `write_sums`.
+        names: names of the files to check; None for all listed files.
+        sums: an earlier result of `read_sums`, to detect that the folder has since been replaced.
 
     """
     listed = read_sums(folder) if sums is None else sums
@@ -95,9 +95,9 @@ def check_sums(
 
 
 def first_foreign(folder: Path, mark: str) -> str | None:
-    """Return the name of something in ``folder`` that did not come there with ``mark``; None for nothing.
+    """Return the name of a file in ``folder`` that does not belong to folders with ``mark``; None if none.
 
-    ``mark`` is a file that only folders of one kind have. A folder that is not there holds nothing.
+    ``mark`` is a file that only folders of one kind have. A missing folder holds nothing.
     """
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     try:

@@ -1,4 +1,4 @@
-"""Locks of folders, which the system releases however a process ends."""
+"""Locks of folders, which the system releases when a process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class InUseError(ValueError):
 def locked(folder: Path) -> Iterator[None]:
     """Lock ``folder``, which is created, so that no other run uses it, in this process or another.
 
-    The lock is that of `flock`, which network file systems share among machines where they are mounted with
+    The lock is that of `flock`, which network file systems share among machines if they are mounted with
     locks (``docs/grids.md``).
 
-    Raises an `InUseError` where another run holds it, a `ValueError` where it is a file, and `OSError` where
-    it cannot be created or too many files are open.
+    Raises an `InUseError` if another run holds it, a `ValueError` if it is a file, and an `OSError` if it
+    cannot be created or too many files are open.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder, locked(Path(folder)):
@@ -68,14 +68,14 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise a `ValueError` where ``folder`` is there and is no folder.
+    """Raise a `ValueError` if ``folder`` exists and is not a folder.
 
-    Raises an `OSError` where it cannot be looked at.
+    Raises an `OSError` if it cannot be accessed.
 
     >>> check_folder(Path("no/such/folder"))
     """
     try:
-        is_folder = stat.S_ISDIR(folder.stat().st_mode)  # asked once: it may be removed meanwhile
+        is_folder = stat.S_ISDIR(folder.stat().st_mode)  # a single call: it may be removed meanwhile
     except FileNotFoundError:
         return
     if not is_folder:

@@ -14,7 +14,7 @@ from dmf_fast import _native
 from dmf_fast.observations.compression import pair_keys
 from dmf_fast.observations.layout import Indices
 
-# The fast check takes memory per row and column: it is used up to so many of them more than entries.
+# The fast check takes memory per row and column; it is used if these exceed the entries by at most this many.
 _MOST_LINES = 1 << 20
 
 Duplicates = Literal["error", "first", "last", "mean", "sum"]

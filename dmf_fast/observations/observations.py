@@ -411,7 +411,7 @@ class Observations:
         return self._of(self._pattern, checked, checked_weights, self.device)
 
     def transpose(self) -> Observations:
-        """Return the entries of the transposed matrix in the same order, with a layout of their own.
+        """Return the entries of the transposed matrix in the same order, with their own layout.
 
         Example:
             >>> import dmf_fast

@@ -39,7 +39,7 @@ def split_masks(
 
 
 def _may_leave(rows: Indices, row_count: int, seed: int, wanted: int) -> NDArray[np.int64]:
-    """Return ``wanted`` entries or more, if there are so many, in random order, without the last of each row.
+    """Return at least ``wanted`` entries, if there are enough, in random order, without the last of each row.
 
     Only as many as needed are drawn: the last entry of a row is recognized by the count of those before it.
     """

@@ -42,7 +42,7 @@ def degrees(observations: Observations) -> tuple[Tensor, Tensor]:
     """Return the sum of the weights of each row, ``(m,)``, and of each column, ``(n,)``, in float64.
 
     Without weights these are numbers of entries. They are computed once and cached. If processes share the
-    rows, each gets the rows of its own.
+    rows, each gets its own rows.
 
     >>> degrees(Observations([0, 0, 1], [0, 1, 0], [3.0, 4.0, 5.0]))
     (tensor([2., 1.], dtype=torch.float64), tensor([2., 1.], dtype=torch.float64))

@@ -13,7 +13,7 @@ from torch import Tensor
 from dmf_fast.observations import Observations
 from dmf_fast.ops.statistics import value_range
 
-MOST_DISTINCT = 20  # so many distinct values, such as half stars, each get a bin of their own
+MOST_DISTINCT = 20  # up to this many distinct values, such as half stars, get a bin each
 _AT_ONCE = 1 << 22
 
 
@@ -31,10 +31,10 @@ class ValueBin:
 
 
 def value_histogram(observations: Observations) -> tuple[ValueBin, ...]:
-    """Return how many entries have which value: one bin per value, or 20 bins of equal width.
+    """Return a histogram of the values: one bin per value, or 20 bins of equal width.
 
-    A value has a bin of its own where at most 20 distinct ones occur. Weights do not count. Where processes
-    share the rows, the result is that of all.
+    Each value has its own bin if there are at most 20 distinct values. Weights are ignored. If processes
+    share the rows, the result covers all of them.
 
     Example:
         >>> [part.count for part in value_histogram(Observations([0, 1, 1], [0, 0, 1], [5.0, 1.0, 5.0]))]
@@ -56,7 +56,7 @@ def value_histogram(observations: Observations) -> tuple[ValueBin, ...]:
 
 
 def _distinct(observations: Observations) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return the distinct values in rising order, or more than 20 of them."""
+    """Return the distinct values in ascending order, or more than 20 of them."""
     known = torch.empty(0, dtype=observations.dtype, device=observations.device)
     for chunk in _chunks(observations):
         new = chunk[~torch.isin(chunk, known)]

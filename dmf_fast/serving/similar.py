@@ -20,7 +20,7 @@ class Neighbors:
     """The most similar rows or columns for every requested one, most similar first.
 
     Attributes:
-        indices: int64, ``(asked, k)``; -1 where there are fewer than k others.
+        indices: int64, ``(asked, k)``, padded with -1 if there are fewer than k others.
         similarities: cosines, ``(asked, k)``, of the dtype of the factors; minus infinity where the index is
             -1.
 

@@ -69,7 +69,7 @@ class FitOptions(Options):
             "Steps between checkpoints; 0 for none.",
             "The final state is always saved if there is a folder for it.",
             least=0,
-            none="about every 30 seconds, in at most 2 % of the time",
+            none="about every 30 seconds, in at most 2% of the time",
         ),
     ] = None
     max_seconds: Annotated[float | None, Option("Stop after this many seconds of the call.", least=0)] = None

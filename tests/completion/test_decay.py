@@ -79,7 +79,7 @@ def test_noise_is_the_median_of_up_to_64_leading_values() -> None:
 
 
 def test_near_zero_the_reference_is_a_small_part_of_where_noise_meets_the_curvature() -> None:
-    """Noise over 0.39 pulls; 3 % of u m n / (2 c²), for 4 rows, 3 columns and a spread of 2."""
+    """Noise over 0.39 pulls; 3% of u m n / (2 c²), for 4 rows, 3 columns and a spread of 2."""
     coordinates = Coordinates(0.0, 2.0, torch.ones(4), torch.ones(3), None, torch.float64, (4, 3))
     unit = DecayUnit.of_start(directions([9.0, 0.78, 0.1]), coordinates)
     assert unit.noise == pytest.approx(2.0)

@@ -104,7 +104,7 @@ def test_constant_values_leave_nothing_to_start_from() -> None:
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 def test_a_spectral_start_has_sizes_by_the_squares_of_the_gradient(depth: int) -> None:
-    """A ten-thousandth of the reference; from depth 3 on 3 % of it, and twice what survives the decay."""
+    """A ten-thousandth of the reference; from depth 3 on 3% of it, and twice what survives the decay."""
     part = prepared()
     assert part.directions is not None
     above_noise = (part.directions.values[:8] / part.directions.noise).clamp(max=10)

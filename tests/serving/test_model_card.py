@@ -77,7 +77,7 @@ def test_bars_and_line_ends_do_not_break_a_table() -> None:
 
 def test_a_model_that_was_not_measured_says_so() -> None:
     text = model_card(replace(CARD, metrics={}, data=replace(CARD.data, sources=())))
-    assert "Nothing was kept aside to measure it on." in text
+    assert "No ratings were held out for evaluation." in text
     assert dict(table_rows(text, "Data")[2:])["sources"] == "–"
 
 

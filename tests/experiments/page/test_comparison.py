@@ -24,7 +24,7 @@ def test_the_probability_is_that_of_a_paired_test_of_the_logarithms() -> None:
     assert less("low", LOW, "high", HIGH).evidence.endswith(f"p = {expected:.2g}")
 
 
-# With 4 degrees of freedom the 5 % point of Student's t is −2.132, and 7 % are below −1.84.
+# With 4 degrees of freedom the 5% point of Student's t is −2.132, and 7% are below −1.84.
 STEPS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0]) / np.sqrt(2.5)  # of standard deviation 1
 
 
