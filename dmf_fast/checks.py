@@ -52,6 +52,18 @@ def real_number(
     return number
 
 
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """Return a question with the most similar of ``words``, or "" if none is similar.
+
+    >>> did_you_mean("hiden", ["depth", "hidden"])
+    'did you mean hidden?'
+    """
+    import difflib  # here, as only errors need it
+
+    near = difflib.get_close_matches(word, list(words), n=3)
+    return f"did you mean {' or '.join(near)}?" if near else ""
+
+
 def true_or_false(name: str, value: object) -> bool:
     """Return ``value`` as a plain bool; raise a `TypeError` if it is not a bool.
 

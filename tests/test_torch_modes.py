@@ -124,7 +124,9 @@ class TestOtherDefaults:
             completer.save(tmp_path / name)
             completer = dmf_fast.MatrixCompleter.load(tmp_path / name)
             completer.partial_fit(X[:3], y[:3] + 1).fold_in([(-1, X[0, 1])], [2.0])
-            ranked = completer.recommend([-1, X[0, 0], "?"], k=3), completer.similar_items(X[:1, 1], k=3)
+            with pytest.warns(UserWarning, match="1 of 3 ids"):
+                recommended = completer.recommend([-1, X[0, 0], "?"], k=3)
+            ranked = recommended, completer.similar_items(X[:1, 1], k=3)
             return [completer.predict(X), *(one.scores for one in ranked)]
 
         kinds: list[dict[str, Any]] = [{}, {"depth": 1, "bias": False}, {"optimizer": "lbfgs", "depth": 2}]

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from dmf_fast.checks import did_you_mean, shortened
 from dmf_fast.cli import options
 from dmf_fast.cli.command_line import command
 from dmf_fast.cli.processes import started_together
@@ -86,6 +87,16 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         return command(cmd_name, COMMANDS[cmd_name], partial(_run, cmd_name), _defaults(cmd_name))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            hint = did_you_mean(args[0], COMMANDS)
+            sentence = f"There is no command {shortened(args[0])!r}; {hint or 'dmf-fast --help lists them'}"
+            raise click.UsageError(sentence, ctx) from error
 
 
 app = _Commands("dmf-fast", help="Deep matrix factorization for matrix completion.", no_args_is_help=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from dmf_fast.cli.config import use_assignments, use_file
+from dmf_fast.cli.config import BadValue, use_assignments, use_file
 from dmf_fast.options import Option, Options, options_of
 
 _LONGEST_NUMBER, _LONGEST_TEXT = 100, 4096
@@ -105,7 +105,9 @@ def _parameter(key: str, option: Option, defaults: Mapping[str, Mapping[str, Any
 
 def _help(key: str, option: Option, defaults: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the help of an option: its meaning, choices and defaults."""
-    choices = f" One of {', '.join(option.choices)}." if option.choices else ""
+    listed = ", ".join(option.choices)
+    choices = f" One of {listed}." if option.kind is str else f" A number or {listed}."
+    choices = choices if listed else ""
     texts = {case: _shown(option, values[key]) for case, values in defaults.items()}
     if len(set(texts.values())) == 1:
         texts = {"": texts[""]}
@@ -141,12 +143,6 @@ def _config_parameters() -> list[click.Parameter]:
     ]
 
 
-class _BadValue(click.ClickException):
-    """An error that is shown without the usage of the command."""
-
-    exit_code = 2
-
-
 class _Value(click.ParamType[Any]):
     """Converts and checks text as an option declares."""
 
@@ -160,13 +156,13 @@ class _Value(click.ParamType[Any]):
         if isinstance(value, str) and len(value) > (
             _LONGEST_NUMBER if kind in (int, float) else _LONGEST_TEXT
         ):
-            raise _BadValue(f"`{self._called}` must be shorter, got {len(value):,} characters")
+            raise BadValue(f"`{self._called}` must be shorter, got {len(value):,} characters")
         try:
             with suppress(ValueError):  # the check reports what it must be
                 value = kind(value) if kind in (int, float) else value
             return self._option.checked(self._called, value)
         except (TypeError, ValueError) as error:
-            raise _BadValue(str(error)) from error
+            raise BadValue(str(error)) from error
 
 
 def _flag(key: str) -> str:

@@ -15,7 +15,7 @@ from dmf_fast.cli.measuring import fitted_biases, measure
 from dmf_fast.cli.options import CompleteOptions, JobOptions
 from dmf_fast.cli.output import write_output
 from dmf_fast.cli.output_folder import OutputFolder
-from dmf_fast.cli.problem import CompletionProblem, load_problem
+from dmf_fast.cli.problem import CompletionProblem, in_folds, load_problem
 from dmf_fast.cli.processes import all_processes, is_restarted
 from dmf_fast.cli.progress import duration, shows_lines, spoken_progress, tensorboard_log
 from dmf_fast.cli.streams import say
@@ -195,9 +195,11 @@ def _about_widths(completed: CompletedMatrix, shape: tuple[int, int]) -> str:
 def _introduce(options: JobOptions, problem: CompletionProblem) -> None:
     """Print one line on standard error about the data."""
     columns, entries = problem.observed.shape[1], len(problem.observed)
+    validation = in_folds(problem.validation_count, len(problem.folds))
+    source = f"{problem.source}, as no RATINGS were given" if options.ratings is None else problem.source
     say(
-        f"{problem.source}: {problem.row_count:,} rows, {columns:,} columns, {entries:,} entries, "
-        f"{problem.validation_count:,} of them for validation; {problem.bad_rows:,} bad rows; read in "
+        f"{source}: {problem.row_count:,} rows, {columns:,} columns, {entries:,} entries, "
+        f"{validation} for validation; {problem.bad_rows:,} bad rows; read in "
         f"{duration(problem.seconds)}.",
         quiet=options.output.quiet,
     )

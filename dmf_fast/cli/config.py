@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import NoneType
@@ -10,7 +9,7 @@ from typing import Any
 
 import click
 
-from dmf_fast.checks import printable, shortened
+from dmf_fast.checks import did_you_mean, printable, shortened
 from dmf_fast.files.reading import short_reason
 from dmf_fast.options import Options
 
@@ -22,10 +21,16 @@ _MOST_BYTES = 100_000
 _LONGEST_TEXT = 4096
 
 
+class BadValue(click.ClickException):
+    """An error that is shown without the usage of the command."""
+
+    exit_code = 2
+
+
 def use_file(context: click.Context, path: Path | None) -> Path | None:
     """Make the options in a file the defaults of the command, and return the path.
 
-    Raises a `click.BadParameter` if the file cannot be used.
+    Raises a `BadValue` if the file cannot be used.
     """
     if path is not None:
         defaults = _defaults(context, _read(path), _shown(path))
@@ -39,11 +44,9 @@ def use_assignments(context: click.Context, assignments: Iterable[str]) -> None:
     for assignment in assignments:
         key, sign, value = assignment.partition("=")
         if not sign:
-            raise click.BadParameter(
-                f"--set must be KEY=VALUE, such as --set steps=100, got {shortened(assignment)!r}"
-            )
+            raise BadValue(f"--set must be KEY=VALUE, such as --set steps=100, got {shortened(assignment)!r}")
         if key.strip() in given:
-            raise click.BadParameter(f"--set: {shortened(key.strip())} is given twice; leave one out")
+            raise BadValue(f"--set: {shortened(key.strip())} is given twice; leave one out")
         given[key.strip()] = value.strip()
     context.default_map = {**(context.default_map or {}), **_defaults(context, given, "--set")}
 
@@ -71,7 +74,7 @@ def config_text(command: str, options: Options) -> str:
 def _read(path: Path) -> Mapping[str, Any]:
     """Return the contents of a file, which is not trusted: it must be small, flat and free of repeats."""
     if path.suffix not in (".yaml", ".yml", ".toml"):
-        raise click.BadParameter(f"{_shown(path)} must end in .yaml, .yml or .toml; name such a file")
+        raise BadValue(f"{_shown(path)} must end in .yaml, .yml or .toml; name such a file")
     try:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
@@ -80,13 +83,9 @@ def _read(path: Path) -> Mapping[str, Any]:
         text = content.decode("utf-8-sig")
         options = _parsed_toml(text) if path.suffix == ".toml" else parsed_yaml(text)
     except (OSError, ValueError, RecursionError) as error:
-        raise click.BadParameter(
-            f"{_shown(path)} cannot be read: {short_reason(error)}; check the file"
-        ) from error
+        raise BadValue(f"{_shown(path)} cannot be read: {short_reason(error)}; check the file") from error
     if not isinstance(options, dict):
-        raise click.BadParameter(
-            f"{_shown(path)} must hold lines such as 'steps: 100', got a {type(options).__name__}"
-        )
+        raise BadValue(f"{_shown(path)} must hold lines such as 'steps: 100', got a {type(options).__name__}")
     return options
 
 
@@ -128,9 +127,9 @@ def _defaults(context: click.Context, options: Mapping[str, Any], source: str) -
     for spelling, value in options.items():
         key = str(spelling).removeprefix("--").replace("-", "_")
         if key not in keys:
-            raise click.BadParameter(_unknown_key(str(spelling), source, context.info_name, keys))
+            raise BadValue(_unknown_key(str(spelling), source, context.info_name, keys))
         if key in seen:
-            raise click.BadParameter(f"{source}: {key} occurs twice; remove one")
+            raise BadValue(f"{source}: {key} occurs twice; remove one")
         seen.add(key)
         if value is not None:
             defaults[key] = _text(key, value, source)
@@ -140,19 +139,18 @@ def _defaults(context: click.Context, options: Mapping[str, Any], source: str) -
 def _text(key: str, value: Any, source: str) -> str:
     parts = value if isinstance(value, list) and key in _LISTS else [value]
     if any(isinstance(part, (Mapping, list, set, bytes, NoneType)) for part in parts):
-        raise click.BadParameter(f"{source}: {key} must be one value, got a {type(value).__name__}")
+        raise BadValue(f"{source}: {key} must be one value, got a {type(value).__name__}")
     try:
         text = ",".join(map(str, parts))
         if len(text) > _LONGEST_TEXT:
             raise ValueError(f"it has {len(text):,} characters")
         return text
     except ValueError as error:  # a number with thousands of digits
-        raise click.BadParameter(f"{source}: {key} must be shorter ({short_reason(error)})") from error
+        raise BadValue(f"{source}: {key} must be shorter ({short_reason(error)})") from error
 
 
 def _unknown_key(key: str, source: str, command: str | None, keys: Iterable[str]) -> str:
-    near = difflib.get_close_matches(key.replace("-", "_"), keys, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"dmf-fast {command} --help lists them."
+    hint = did_you_mean(key.replace("-", "_"), keys) or f"dmf-fast {command} --help lists them."
     return f"{source}: {command} has no option {shortened(key)!r}; {hint}"
 
 

@@ -14,18 +14,20 @@ from dmf_fast.data import DataError, Ratings, read_ratings
 from dmf_fast.evaluation import Biases
 from dmf_fast.evaluation.table import evaluation_tables
 from dmf_fast.files.text import json_text
+from dmf_fast.observations import Observations
+from dmf_fast.serving import SeenColumns
 from dmf_fast.serving.trained_folder import TrainedFolder
 
 
 def evaluate(options: EvaluateOptions) -> None:
     """Measure a trained model on test ratings and print the result."""
     trained = TrainedFolder.open(options.folder, options.depth)
-    biases = load_biases(trained) if options.ratings is None else _fitted(options, trained)
+    observed = None if options.ratings is None else _training_ratings(options, options.ratings, trained)
     evaluation = measure(
         trained.predictor,
         trained.two_factors,
-        trained.seen,
-        biases,
+        trained.seen if observed is None or len(trained.seen.columns) else SeenColumns.of(observed),
+        load_biases(trained) if observed is None else Biases.fit(observed),
         held_out(_read(options, options.test, trained)),
         top_k=options.top_k,
         relevant_from=options.relevant_from,
@@ -46,9 +48,8 @@ def _read(options: EvaluateOptions, path: Path, trained: TrainedFolder) -> Ratin
     return ratings.mapped_to(trained.row_ids, trained.column_ids)
 
 
-def _fitted(options: EvaluateOptions, trained: TrainedFolder) -> Biases:
-    assert options.ratings is not None
-    ratings = _read(options, options.ratings, trained)
+def _training_ratings(options: EvaluateOptions, path: Path, trained: TrainedFolder) -> Observations:
+    ratings = _read(options, path, trained)
     if not ratings.known.any():
-        raise DataError(f"{options.ratings} has no pair of ids that occur in {options.folder}")
-    return Biases.fit(ratings.select(ratings.known).observations(duplicates="mean"))
+        raise DataError(f"{path} has no pair of ids that occur in {options.folder}")
+    return ratings.select(ratings.known).observations(duplicates="mean")

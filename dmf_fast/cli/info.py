@@ -23,5 +23,16 @@ def info(options: InfoOptions) -> None:
         lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
         click.echo("\n".join(map(printable, lines)))
     else:
-        (rows, columns), depth = trained.predictor.model.shape, len(trained.predictor.model.factors)
-        click.echo(f"A model of depth {depth} for {rows:,} rows and {columns:,} columns.")
+        click.echo(_facts(trained))
+
+
+def _facts(trained: TrainedFolder) -> str:
+    """Return what is known without a card, as of a folder of `MatrixCompleter.save`."""
+    predictor, entries = trained.predictor, len(trained.seen.columns)
+    (rows, columns), depth = predictor.model.shape, len(predictor.model.factors)
+    trained_on = f"{entries:,} ratings" if entries else "ratings that were not kept"
+    return (
+        f"A model of depth {depth} for {rows:,} rows (users) and {columns:,} columns (items), trained on "
+        f"{trained_on}\nfrom {predictor.lowest:g} to {predictor.highest:g} with mean "
+        f"{predictor.training_mean:.4g}. The folder has no model card; dmf-fast complete --out writes one."
+    )

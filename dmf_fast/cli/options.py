@@ -29,7 +29,7 @@ class TableOptions(Options):
     columns: Annotated[
         str | None,
         Option(
-            "Columns for row, column and value, by name or position: user,item,rating.", none="recognized"
+            "Columns with user, item and rating, by name or position: user,item,rating.", none="recognized"
         ),
     ] = None
     separator: Annotated[str | None, Option("Separator of a text table; \\t is a tab.", none="detected")] = (
@@ -137,12 +137,14 @@ class DataOptions(EntryOptions):
 class OutputOptions(Options):
     """What a job writes and shows, and how it resumes after an interruption."""
 
-    out: Annotated[Path | None, Option("Folder for the model and the results.")] = None
+    out: Annotated[Path | None, Option("Folder for the model and the results.", none="not saved")] = None
     overwrite: Annotated[bool, Option("Replace the folder --out if it exists.")] = False
     resume: Annotated[bool, Option("Resume an interrupted run with the same --out.")] = False
     tensorboard: Annotated[Path | None, Option("Folder to log the training to for TensorBoard.")] = None
     threads: Annotated[int | None, Option("Threads to use.", least=1, none="as torch chooses")] = None
-    show_config: Annotated[bool, Option("Print all options as YAML for --config, and exit.")] = False
+    show_config: Annotated[
+        bool, Option("Print all options as YAML for --config, and exit; without RATINGS, those for ratings.")
+    ] = False
     as_json: Annotated[bool, Option("Print one JSON object instead of a table.", key="json")] = False
     quiet: Annotated[bool, Option("Show no progress.")] = False
 
@@ -164,7 +166,7 @@ class JobOptions(Options):
     ratings: Annotated[
         Path | None,
         Option(
-            "File of (row, column, value): text, Parquet, .mtx or .npz; a folder or a .zip of them; or - for "
+            "File of (user, item, rating): text, Parquet, .mtx or .npz; a folder or a .zip of them; or - for "
             "standard input. Without it, the paper's setting runs.",
             argument="RATINGS",
         ),
@@ -243,7 +245,7 @@ class JobOptions(Options):
         """Raise a `ValueError` if options contradict one another."""
         for depth in self.depths:
             self.completion_of(depth).check_depth()
-        if self.ratings is None:
+        if self.ratings is None and not self.output.show_config:
             if self.preset != "best":
                 raise ValueError(
                     f"--preset {self.preset} needs RATINGS: the paper's setting has its own options"
@@ -264,7 +266,8 @@ class CompleteOptions(JobOptions):
 
     @classmethod
     def _defaults(cls, values: Mapping[str, Any]) -> CompleteOptions:
-        return super()._defaults(values) if "ratings" in values else PAPER_JOB
+        of_ratings = "ratings" in values or values.get("show_config")  # a template for ratings
+        return super()._defaults(values) if of_ratings else PAPER_JOB
 
 
 PAPER_JOB = CompleteOptions(
@@ -282,8 +285,9 @@ class TuneOptions(JobOptions):
 
     The search covers --weight-decay, --bias-weight-decay, --degree-exponent and --hidden, unless they are
     given, and --depth if several are given: --depth 2,3. The first trial uses the defaults of complete, so
-    that tuning never does worse. config.yaml in --out holds the best settings. --parallel runs several
-    trials at once, and machines with the same --journal share the search.
+    that the best trial is never worse on the validation ratings that trials share, those of the first fold.
+    config.yaml in --out holds the best settings. --parallel runs several trials at once, and machines with
+    the same --journal share the search.
     """
 
     ratings: Annotated[Path, Option("File of ratings, as for dmf-fast complete.", argument="RATINGS")]
@@ -348,7 +352,7 @@ class PredictOptions(TableOptions, ModelOptions):
     """
 
     pairs: Annotated[
-        Path, Option("File of (row, column) pairs: text, Parquet, .mtx or .npz.", argument="PAIRS")
+        Path, Option("File of (user, item) pairs: text, Parquet, .mtx or .npz.", argument="PAIRS")
     ]
     out: Annotated[Path | None, Option("File to write, .csv or .parquet.", none="CSV on standard output")] = (
         None
@@ -357,7 +361,7 @@ class PredictOptions(TableOptions, ModelOptions):
         Unknown, Option("What to predict for pairs with an unknown id: mean (plus known bias), nan or raise.")
     ] = "mean"
     columns: Annotated[
-        str | None, Option("Columns for row and column, by name or position: user,item.", none="recognized")
+        str | None, Option("Columns with user and item, by name or position: user,item.", none="recognized")
     ] = None
     overwrite: Annotated[bool, Option("Replace the file --out.")] = False
 
@@ -371,13 +375,15 @@ class RecommendOptions(ModelOptions):
 
     user: Annotated[
         str | None,
-        Option("Id of the row, as in the ratings; put -- before an id that begins with -.", argument="USER"),
+        Option("Id of the user, as in the ratings; put -- before an id that begins with -.", argument="USER"),
     ] = None
-    all_users: Annotated[bool, Option("Recommend to every row, and write the file --out.", key="all")] = False
+    all_users: Annotated[bool, Option("Recommend to every user, and write the file --out.", key="all")] = (
+        False
+    )
     users: Annotated[
-        Path | None, Option("File with one row id per line: recommend to these, and write --out.")
+        Path | None, Option("File with one user id per line: recommend to these, and write --out.")
     ] = None
-    similar: Annotated[str | None, Option("Id of a column: show the columns most similar to it.")] = None
+    similar: Annotated[str | None, Option("Id of an item: show the items most similar to it.")] = None
     candidates: Annotated[
         str | None,
         Option(
@@ -387,7 +393,7 @@ class RecommendOptions(ModelOptions):
     exclude: Annotated[
         str | None, Option("Recommend none of these items: ids or @FILE, as for --candidates.")
     ] = None
-    count: Annotated[int, Option("Number of columns.", least=1)] = 10
+    count: Annotated[int, Option("Number of items.", least=1)] = 10
     seen: Annotated[bool, Option("Also recommend what is in the ratings.")] = False
     out: Annotated[Path | None, Option("File for --all or --users, .csv or .parquet.")] = None
     overwrite: Annotated[bool, Option("Replace the file --out.")] = False
@@ -436,8 +442,8 @@ class ReproduceOptions(Options):
     paper_size: Annotated[
         bool,
         Option(
-            "Matrix sensing at the paper's size, 100 × 100 instead of 50 × 50: about 2 hours "
-            "instead of 4 minutes on 2 cores, and 3 GB of memory."
+            "Matrix sensing at the paper's size, 100 × 100 instead of 50 × 50: hours instead of minutes, and "
+            "3 GB of memory."
         ),
     ] = False
     out: Annotated[

@@ -35,8 +35,8 @@ def predict(options: PredictOptions) -> None:
     predictions = trained.predictor.predict(mapped.rows, mapped.columns)
     known = predictions.known
     table = {
-        "row": pairs.row_ids.ids_at(pairs.rows),
-        "column": pairs.column_ids.ids_at(pairs.columns),
+        "user": pairs.row_ids.ids_at(pairs.rows),
+        "item": pairs.column_ids.ids_at(pairs.columns),
         "prediction": np.where(known | (options.unknown == "mean"), predictions.values, np.nan),
         "known": known,
     }
@@ -58,7 +58,7 @@ def _write(table: pa.Table, out: Path | None) -> None:
 
 def _shown(table: pa.Table) -> pa.Table:
     """Return a table whose text is safe to print on a terminal."""
-    for place, name in enumerate(("row", "column")):
+    for place, name in enumerate(("user", "item")):
         if is_text(table[name].type):
             ids = [printable(one) for one in table[name].to_pylist()]
             table = table.set_column(place, name, pa.array(ids, pa.large_string()))

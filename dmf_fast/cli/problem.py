@@ -71,6 +71,15 @@ def load_problem(options: JobOptions) -> CompletionProblem:
     return _synthetic_problem(options) if options.ratings is None else _Reader(options).problem()
 
 
+def in_folds(entries: int, folds: int) -> str:
+    """Return in words how many validation entries there are, given the number over all folds.
+
+    >>> in_folds(8000, 2)
+    '4,000 in each of 2 folds'
+    """
+    return f"{entries:,}" if folds < 2 else f"{round(entries / folds):,} in each of {folds} folds"
+
+
 def echo_bad_rows(source: Path, bad_rows: BadRows) -> None:
     """Print the number of skipped rows of a file, if any, and the first ten of them on standard error."""
     if bad_rows:

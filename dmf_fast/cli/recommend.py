@@ -1,4 +1,4 @@
-"""``dmf-fast recommend``: the best columns for rows that have not rated them yet, or similar columns."""
+"""``dmf-fast recommend``: the best items for users who have not rated them yet, or similar items."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ def _show_for_user(options: RecommendOptions, trained: TrainedFolder, best: _Bes
     # The order is that of the scores before they are clipped, so that the best are not one tie.
     predictions = trained.predictor.clipped(found.scores[0, : len(columns)].double().numpy())
     items = zip(trained.column_ids.ids_at(columns).tolist(), predictions.tolist(), strict=True)
-    recommendations = [{"column": item, "prediction": prediction} for item, prediction in items]
-    _print(options, {"row": user, "recommendations": recommendations}, f"For {user}")
+    recommendations = [{"item": item, "prediction": prediction} for item, prediction in items]
+    _print(options, {"user": user, "recommendations": recommendations}, f"For {user}")
 
 
 def _show_similar(options: RecommendOptions, trained: TrainedFolder, item: str) -> None:
@@ -125,8 +125,8 @@ def _show_similar(options: RecommendOptions, trained: TrainedFolder, item: str) 
     nearest = similar_columns(trained.two_factors, [column], min(options.count, len(trained.column_ids)))
     columns = nearest.indices[0][nearest.indices[0] >= 0].numpy()
     items = zip(trained.column_ids.ids_at(columns).tolist(), nearest.similarities[0].tolist(), strict=False)
-    found = [{"column": other, "similarity": similarity} for other, similarity in items]
-    _print(options, {"column": item, "similar": found}, f"Like {item}")
+    found = [{"item": other, "similarity": similarity} for other, similarity in items]
+    _print(options, {"item": item, "similar": found}, f"Like {item}")
 
 
 def _index(ids: IdMap, wanted: str, kind: str, folder: Path) -> int:
@@ -151,20 +151,20 @@ def _print(options: RecommendOptions, found: dict[str, Any], title: str) -> None
     measure = "similarity" if "similar" in found else "prediction"
     table = Table("rank", "item", measure, title=Text(printable(title)))
     for rank, item in enumerate(items, start=1):
-        table.add_row(str(rank), Text(printable(str(item["column"]))), f"{item[measure]:.3f}")
+        table.add_row(str(rank), Text(printable(str(item["item"]))), f"{item[measure]:.3f}")
     Console().print(table)
 
 
 def _write_recommendations(trained: TrainedFolder, best: _Best, users: Any, out: Path) -> None:
-    """Write the best columns of every user into a CSV or Parquet file, which appears when it is whole.
+    """Write the best items of every user into a CSV or Parquet file, which appears when it is whole.
 
-    Columns: ``row``, ``rank`` from 1, ``column``, ``prediction`` and ``known``, which is False for a user
-    that the model does not know: the columns are then those of the highest bias. Memory is that of one block.
+    Columns: ``user``, ``rank`` from 1, ``item``, ``prediction`` and ``known``, which is False for a user
+    that the model does not know: the items are then those of the highest bias. Memory is that of one block.
 
     Args:
         trained: the model.
-        best: finds the columns.
-        users: ids of rows, an array of pyarrow; those that the model does not know are allowed.
+        best: finds the items.
+        users: ids, an array of pyarrow; those that the model does not know are allowed.
         out: ``.csv`` or ``.parquet``.
 
     Raises:
@@ -182,9 +182,9 @@ def _recommended(trained: TrainedFolder, best: _Best, users: Any) -> pa.Table:
     # In the order of the scores before they are clipped, so that the best are not one tie.
     predictions = trained.predictor.clipped(found.scores.double().numpy()[user, rank])
     columns = {
-        "row": users.take(user),
+        "user": users.take(user),
         "rank": rank.astype(np.int32) + 1,
-        "column": trained.column_ids.ids_at(found.columns.numpy()[user, rank]),
+        "item": trained.column_ids.ids_at(found.columns.numpy()[user, rank]),
         "prediction": predictions,
         "known": found.known.numpy()[user],
     }
@@ -194,9 +194,9 @@ def _recommended(trained: TrainedFolder, best: _Best, users: Any) -> pa.Table:
 def _schema(trained: TrainedFolder, users: Any) -> pa.Schema:
     return pa.schema(
         {
-            "row": users.type,
+            "user": users.type,
             "rank": pa.int32(),
-            "column": trained.column_ids.ids.type,
+            "item": trained.column_ids.ids.type,
             "prediction": pa.float64(),
             "known": pa.bool_(),
         }

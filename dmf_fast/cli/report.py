@@ -9,6 +9,7 @@ from dmf_fast.cli.output_folder import CONFIG, HISTORY, METRICS, PAGE, held
 from dmf_fast.cli.page import Served, page_of
 from dmf_fast.cli.streams import shown
 from dmf_fast.data import DataError
+from dmf_fast.estimator.folder import ESTIMATOR
 from dmf_fast.files.atomic import place_of
 from dmf_fast.files.digests import replace_summed_file
 from dmf_fast.files.reading import reading
@@ -22,6 +23,11 @@ def report(options: ReportOptions) -> None:
         served = Served(
             trained.predictor, trained.two_factors, trained.row_ids, trained.column_ids, trained.seen
         )
+        if METRICS not in trained.sums and ESTIMATOR in trained.sums:
+            raise DataError(
+                f"{options.folder} was written by MatrixCompleter.save, which stores no errors and learning "
+                "curves for a page; train with dmf-fast complete --out"
+            )
         for name in (METRICS, CONFIG, HISTORY):
             if trained.checked(name) is None:
                 raise DataError(f"{options.folder} lacks {name}; train the model again")

@@ -57,7 +57,7 @@ def tune(options: TuneOptions) -> None:
         if folder is not None:
             pq.write_table(found.table, folder.results / "trials.parquet")
     if not options.output.as_json:
-        _print_trials(found)
+        _print_trials(found, len(problem.folds))
     print_results(results, as_json=options.output.as_json)
 
 
@@ -138,12 +138,13 @@ def _line(trial: TuningTrial, trials: int, best: float) -> str:
     return f"{name} {trial.state}{rmse} after {trial.seconds:.1f} s; best {best:.4f}"
 
 
-def _print_trials(found: TuningResult) -> None:
+def _print_trials(found: TuningResult, folds: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
     names = list(found.best.values)
-    table = Table("trial", "valid. RMSE", "steps", title="Best trials")
+    rmse = "valid. RMSE" if folds == 1 else "RMSE, fold 1"  # not that of complete, which is over all folds
+    table = Table("trial", rmse, "steps", title="Best trials")
     for name in names:
         table.add_column(name.replace("_", " "), min_width=7)
     complete = [trial for trial in found.trials if trial.state == "complete"]

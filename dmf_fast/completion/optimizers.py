@@ -13,7 +13,7 @@ from dmf_fast.optim import AdaptiveGradientDescent, GroupRMSprop, OptimizerSpec,
 OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]] = {
     "lbfgs": (PreconditionedLBFGS, {}),
     "adaptive-gd": (AdaptiveGradientDescent, {}),
-    "gd": (torch.optim.SGD, {}),
+    "sgd": (torch.optim.SGD, {}),
     "momentum": (torch.optim.SGD, {"momentum": 0.9}),
     "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
     "group-rmsprop": (GroupRMSprop, {}),

@@ -10,7 +10,7 @@ from dmf_fast.training.options import FitOptions
 from dmf_fast.training.recording import Recording
 
 Optimizer = Literal[
-    "lbfgs", "adaptive-gd", "gd", "momentum", "nesterov", "group-rmsprop", "rmsprop",
+    "lbfgs", "adaptive-gd", "sgd", "momentum", "nesterov", "group-rmsprop", "rmsprop",
     "adam", "adamw", "nadam", "radam", "adagrad", "adamax",
 ]  # fmt: skip
 Schedule = Literal["constant", "linear", "cosine"]
@@ -130,8 +130,8 @@ class CompletionOptions(Options):
     validation_fraction: Annotated[
         float,
         Option(
-            "Fraction of the entries held out to choose depth and best step; 0 for none.",
-            "Small data sets are split several times; see `dmf_fast.completion.validation_folds`.",
+            "Fraction of the entries that a fold holds out to choose depth and best step; 0 for none.",
+            "Small data sets have up to 10 folds; see `dmf_fast.completion.validation_folds`.",
             least=0,
             below=1,
         ),
@@ -209,7 +209,7 @@ class CompletionOptions(Options):
 
 FAST = CompletionOptions(depth=2, hidden=48, optimizer="lbfgs")
 """Depth 2 by L-BFGS, in about 20 passes over the entries: a fraction of the time of the defaults, for a
-slightly larger error. `docs/theory.md` has the figures."""
+slightly larger error. `bench/README.md` has the figures."""
 
 PAPER = CompletionOptions(
     depth=3,

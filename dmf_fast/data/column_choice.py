@@ -52,6 +52,8 @@ def choose_columns(
     """
     if columns is not None:
         return _picked(table, names, width, columns, count)
+    if width < count == len(ROLES):
+        raise DataError(f"{table}: {_columns(width)} found, but times need a fourth one, as for --split time")
     if width < count:
         raise DataError(
             f"{table}: {_columns(width)} found, but at least {count} were expected "
@@ -99,6 +101,11 @@ def _position(table: str, names: list[str], width: int, column: str) -> int:
 def _recognized(table: str, names: Sequence[str], count: int) -> list[int]:
     positions = [_of_role(names, role) for role in range(count)]
     missing = [role for role, found in zip(ROLES, positions, strict=False) if not found]
+    if missing == ["time"]:
+        raise DataError(
+            f"{table}: no column is recognized as time, as --split time needs, among {_listed(names)}; "
+            f"choose it, such as --columns {','.join(_EXAMPLE)}"
+        )
     if missing:
         raise DataError(
             f"{table}: no column is recognized as {' or '.join(missing)} among {_listed(names)}; "

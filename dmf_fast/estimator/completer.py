@@ -63,6 +63,7 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         n_iter_: number of steps of the final training.
         best_step_: the step with the best validation error; None without validation ratings.
         candidates_: validation RMSE of all models that were compared, by name.
+        chosen_: the name of the chosen one.
         history_: `dmf_fast.training.History` with a row for every evaluation of the search;
             ``history_.plot()`` plots it.
         n_features_in_: 2.
@@ -124,6 +125,7 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.n_iter_ = completed.refit_steps or completed.steps
         self.best_step_ = completed.best_step
         self.history_ = completed.history
+        self.chosen_ = completed.chosen.name
         self.candidates_ = {one.name: one.validation_rmse for one in completed.candidates}
         return self
 
@@ -151,7 +153,8 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             return self.fit(X, y, sample_weight)
         if self._fitted.observed is None:
             raise ValueError(
-                "partial_fit needs the training ratings, which were not kept; fit with keep_ratings=True"
+                "partial_fit needs the training ratings, which this estimator lacks; fit it with "
+                "keep_ratings=True (a folder of dmf-fast complete holds no ratings)"
             )
         X, y = split_ratings(X, y)
         new = known_entries(X, y, sample_weight, self._fitted.ids, self.duplicates)
@@ -217,7 +220,8 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Return, for each row id, the ``k`` column ids with the highest predictions, and these predictions.
 
         Args:
-            ids: row ids, shape ``(asked,)``; an unknown one gets the columns with the highest bias.
+            ids: row ids, shape ``(asked,)``; an unknown one gets the columns with the highest bias, with
+                a `UserWarning`.
             k: at least 1.
             exclude_seen: whether a row does not get columns that it has rated.
             candidates: column ids, shape ``(candidates,)``: the only ones that may be recommended; None for
@@ -296,7 +300,7 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             "parameters": parameters,
             "trained": {
                 name: getattr(self, name)
-                for name in ("n_iter_", "best_step_", "candidates_")
+                for name in ("n_iter_", "best_step_", "candidates_", "chosen_")
                 if hasattr(self, name)
             },
             "feature_names": list(getattr(self, "feature_names_in_", [])),

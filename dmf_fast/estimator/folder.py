@@ -21,7 +21,7 @@ from dmf_fast.serving.model_card import CARD
 from dmf_fast.serving.trained_folder import TrainedFolder, fill_trained_folder, new_trained_folder
 
 _FORMAT, _VERSION = "dmf_fast estimator", 2
-_FACTS, _RATINGS, _METRICS = "estimator.json", "ratings.safetensors", "metrics.json"
+ESTIMATOR, _RATINGS, _METRICS = "estimator.json", "ratings.safetensors", "metrics.json"
 _ADVICE = "save the estimator again"
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -42,7 +42,7 @@ def save_fitted(fitted: FittedModel, facts: dict[str, Any], path: Path, card: st
         if fitted.observed is not None:
             save_observations(fitted.observed, folder / _RATINGS)
         text = json.dumps(about | facts, indent=2, default=np.generic.item) + "\n"
-        (folder / _FACTS).write_text(text, encoding="utf-8")
+        (folder / ESTIMATOR).write_text(text, encoding="utf-8")
         if card is not None:
             (folder / CARD).write_text(card, encoding="utf-8")
 
@@ -58,7 +58,7 @@ def load_fitted(path: Path, depth: int | None) -> tuple[FittedModel, dict[str, A
 def _loaded(path: Path, depth: int | None) -> tuple[FittedModel, dict[str, Any]]:
     trained = TrainedFolder.open(path, depth)
     facts = _facts(trained)
-    observed = _ratings(trained)
+    observed = kept_ratings(trained)
     seen = trained.seen if len(trained.seen.columns) and observed is None else None
     noise_variance = _noise_variance(trained) if facts is None else facts.noise_variance
     fitted = FittedModel(
@@ -73,6 +73,7 @@ class _Trained(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     n_iter_: _Count | msgspec.UnsetType = msgspec.UNSET
     best_step_: _Count | msgspec.UnsetType | None = msgspec.UNSET
     candidates_: dict[str, float | None] | msgspec.UnsetType = msgspec.UNSET
+    chosen_: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Facts(msgspec.Struct, forbid_unknown_fields=True):
@@ -92,7 +93,7 @@ class _Facts(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def _facts(trained: TrainedFolder) -> _Facts | None:
-    path = trained.checked(_FACTS)
+    path = trained.checked(ESTIMATOR)
     if path is None:
         return None
     with reading(path, "the state of an estimator", _ADVICE, DataError):
@@ -102,7 +103,8 @@ def _facts(trained: TrainedFolder) -> _Facts | None:
     return facts
 
 
-def _ratings(trained: TrainedFolder) -> Observations | None:
+def kept_ratings(trained: TrainedFolder) -> Observations | None:
+    """Return the training ratings that `save_fitted` wrote; None if the folder has none."""
     path = trained.checked(_RATINGS)
     if path is None:
         return None

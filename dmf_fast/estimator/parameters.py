@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from sklearn.utils import check_random_state
 
+from dmf_fast.checks import did_you_mean
 from dmf_fast.completion import CompletionOptions
 from dmf_fast.options import options_of
 
@@ -47,7 +48,9 @@ def with_parameters(estimator: Estimator) -> Estimator:
     signature = inspect.Signature([own, *keywords])
 
     def __init__(self: Any, **parameters: Any) -> None:
-        signature.bind(self, **parameters)  # a TypeError names an unknown parameter
+        for name in parameters.keys() - PARAMETERS.keys():
+            hint = did_you_mean(name, PARAMETERS) or "its documentation lists them"
+            raise TypeError(f"`{type(self).__name__}` has no parameter {name!r}; {hint}")
         for name, value in (PARAMETERS | parameters).items():
             setattr(self, name, value)
 

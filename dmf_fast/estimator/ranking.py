@@ -15,7 +15,7 @@ from dmf_fast.estimator import ids as raw
 from dmf_fast.estimator.fitted import FittedModel
 from dmf_fast.html import html_table
 from dmf_fast.serving import recommend, similar_columns, similar_rows
-from dmf_fast.serving.indices import filter_indices
+from dmf_fast.serving.indices import filter_indices, warn_of_unknown
 
 
 class Ranking(NamedTuple):
@@ -51,7 +51,9 @@ def recommend_ids(
     device: torch.device,
 ) -> Ranking:
     """Return the ``k`` column ids with the highest predictions for every row id; scored on ``device``."""
-    rows = fitted.row_ids.indices(_asked(ids))
+    asked = _asked(ids)
+    rows = fitted.row_ids.indices(asked)
+    warn_of_unknown("ids", asked, rows, "get the columns with the highest bias", stacklevel=4)
     if exclude_seen and fitted.seen is None:
         raise ValueError(
             "`exclude_seen` must be False if the ratings were not kept; or fit with keep_ratings=True"

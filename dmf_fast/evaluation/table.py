@@ -44,7 +44,8 @@ def _errors(evaluation: Evaluation, name: str) -> Table:
         if not errors[0].count and group != "all":
             continue
         shown = "" if share is None else f"{share:.1%}"
-        label = f"{group} ({errors[0].count:,})"
+        kind = group.replace("row", "user").replace("column", "item")  # as in the commands for ratings
+        label = f"{kind} ({errors[0].count:,})"
         table.add_row(label, shown, "RMSE", *(_number(part.rmse) for part in errors))
         table.add_row("", "", "MAE", *(_number(part.mae) for part in errors), end_section=True)
     missing = [scores.without_prediction for scores in models]

@@ -56,7 +56,19 @@ def gather_observed(dense: Tensor, layout: Tensor, nnz: int) -> Tensor:
     return GatherObserved.apply(dense, layout, nnz)
 
 
-class ObservedProduct(Function):
+class _Unbatched(Function):
+    """A Function that says what it needs under `torch.vmap`."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
+        """Raise an error: one layout serves one chain of factors at a time."""
+        raise NotImplementedError(
+            "the operators of dmf_fast do not support torch.vmap: call them in a loop, and for a Hessian use "
+            "torch.autograd.functional.hessian"
+        )
+
+
+class ObservedProduct(_Unbatched):
     """``P(A, B) = (A Bᵀ)`` on Ω."""
 
     @staticmethod
@@ -76,7 +88,7 @@ class ObservedProduct(Function):
         return *ObservedProductGradients.apply(gradient, a, b_transposed, layout), None, None
 
 
-class ObservedProductGradients(Function):
+class ObservedProductGradients(_Unbatched):
     """``(G B, Gᵀ A)`` for a sparse ``G`` on Ω, in the dtype of ``A``."""
 
     @staticmethod
@@ -107,7 +119,7 @@ class ObservedProductGradients(Function):
         return gradient_coefficients, gradient_a, gradient_b, None
 
 
-class CompletionLoss(Function):
+class CompletionLoss(_Unbatched):
     """``scale`` Σ_Ω w (A Bᵀ − value)², with its two gradients computed in the same sweep."""
 
     @staticmethod
@@ -148,7 +160,7 @@ class CompletionLoss(Function):
         return *pair, None, None, None, None, None
 
 
-class CompletionLossAlone(Function):
+class CompletionLossAlone(_Unbatched):
     """``scale`` Σ_Ω w (A Bᵀ − value)², if no gradient is needed.
 
     It is a Function, so that forward-mode differentiation raises an error: torch would silently treat the
@@ -199,7 +211,7 @@ def _coefficients(
     return coefficients.to(products.dtype)
 
 
-class DenseLoss(Function):
+class DenseLoss(_Unbatched):
     """``scale`` Σ_Ω w (W − value)², with its gradient computed in the same pass."""
 
     @staticmethod
@@ -230,7 +242,7 @@ class DenseLoss(Function):
         return ScatterObserved.apply(coefficients, layout, *dense.shape), None, None, None, None
 
 
-class DenseLossAlone(Function):
+class DenseLossAlone(_Unbatched):
     """``scale`` Σ_Ω w (W − value)², if no gradient is needed; raises under forward-mode differentiation."""
 
     @staticmethod
@@ -245,7 +257,7 @@ class DenseLossAlone(Function):
         """Save nothing."""
 
 
-class GatherObserved(Function):
+class GatherObserved(_Unbatched):
     """The observed entries of a dense matrix."""
 
     @staticmethod
@@ -267,7 +279,7 @@ class GatherObserved(Function):
         return ScatterObserved.apply(gradient, layout, *ctx.shape), None, None
 
 
-class ScatterObserved(Function):
+class ScatterObserved(_Unbatched):
     """A dense matrix with the given entries on Ω and zeros elsewhere."""
 
     @staticmethod

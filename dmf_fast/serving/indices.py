@@ -52,13 +52,23 @@ def filter_indices(name: str, given: Any, ids: IdMap) -> NDArray[np.int64]:
     [1, 0]
     """
     indices = ids.indices(given)
+    warn_of_unknown(name, given, indices, "are ignored", stacklevel=5)
+    return indices
+
+
+def warn_of_unknown(
+    name: str, given: Any, indices: NDArray[np.int64], what_they_do: str, *, stacklevel: int
+) -> None:
+    """Issue a `UserWarning` that counts the unknown ids of the argument ``name``, those with index -1.
+
+    >>> warn_of_unknown("ids", ["a"], np.array([0]), "are ignored", stacklevel=2)
+    """
     unknown = indices < 0
     if unknown.any():
         first = as_list(given[int(unknown.argmax()) :][:1])[0]
         warnings.warn(
             f"{unknown.sum()} of {len(indices)} ids of `{name}`, such as {first!r}, are unknown to the model "
-            "and are ignored.",
+            f"and {what_they_do}.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
-    return indices

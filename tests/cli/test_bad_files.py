@@ -1,4 +1,4 @@
-"""Whatever is wrong with the input: one sentence on standard error, exit code 2, nothing half-written."""
+"""Bad input ends in one sentence on standard error and exit code 2, with nothing half-written."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_test_file_without_ratings_is_refused(dmf_fast: Run, ratings_file: Pat
 
 
 def test_a_run_that_diverges_leaves_nothing(dmf_fast: Run, ratings_file: Path, tmp_path: Path) -> None:
-    options = ("--optimizer", "gd", "--lr", "1e30", "--steps", "50", "--quiet")
+    options = ("--optimizer", "sgd", "--lr", "1e30", "--steps", "50", "--quiet")
 
     result = dmf_fast("complete", ratings_file, *options, "--out", tmp_path / "out")
 

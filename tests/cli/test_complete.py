@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from click.testing import Result
 from safetensors.numpy import load_file
 
+from dmf_fast.cli.options import PAPER_JOB
+from dmf_fast.cli.summary import print_results
 from dmf_fast.data import IdMap, read_ratings
 from dmf_fast.experiments import PaperSetting
 from dmf_fast.files.digests import write_sums
@@ -54,12 +55,22 @@ def test_without_ratings_the_papers_setting_runs(dmf_fast: Run, tmp_path: Path) 
 
 
 def test_the_papers_setting_is_that_of_the_experiment(dmf_fast: Run) -> None:
-    options = yaml.safe_load(dmf_fast("complete", "--show-config").stdout)
+    options = PAPER_JOB.values()
 
     paper = PaperSetting()
     expected = {name: value for name, value in paper.training.values().items() if name != "depth"}
     assert {name: options[name] for name in expected} == expected
     assert options["depth"] == "2,3"
+
+
+def test_a_forgotten_file_is_told_and_so_is_a_model_that_is_not_saved(dmf_fast: Run, tmp_path: Path) -> None:
+    result = dmf_fast("complete", "--steps", "1")
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.startswith("The paper's setting, as no RATINGS were given: 100 rows, 100 columns, ")
+    assert result.stdout.endswith("Not saved: pass `--out FOLDER` to keep the model.\n")
+    saved = dmf_fast("complete", "--steps", "1", "--out", tmp_path / "out")
+    assert saved.stdout.endswith(f"Written to {tmp_path / 'out'}\n")
 
 
 @pytest.mark.slow
@@ -79,6 +90,25 @@ def test_a_person_sees_a_table(dmf_fast: Run, ratings_file: Path) -> None:
     assert result.exit_code == 0, result.stderr
     assert "train loss" in result.stdout
     assert "30 x 20" in result.stdout
+
+
+def test_no_number_of_the_table_is_cut_at_80_columns(
+    dmf_fast: Run, ratings_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    found = dmf_fast("complete", ratings_file, "--test", ratings_file, "--top-k", 3, "--json", *QUICK)
+    results = json.loads(found.stdout)
+    (run,) = results["runs"]
+    run |= {"chosen": "depth 3, spectral start", "asked_depth": "auto", "steps": 12_345, "seconds": 1234.5}
+    run |= {"train_loss": 1.23e-7}
+
+    print_results(results, as_json=False)
+
+    table = capsys.readouterr().out
+    assert "…" not in table
+    assert max(map(len, table.splitlines())) <= 80
+    for shown in ("12,345", "1234.5", "1.23e-07", f"{run['test_mae']:.4f}", f"{run['ndcg']:.4f}"):
+        assert f" {shown} " in table
 
 
 def test_the_folder_keeps_the_factors_the_biases_the_mean_and_the_ids(
@@ -140,7 +170,7 @@ def test_unknown_test_ids_follow_the_choice(dmf_fast: Run, ratings_file: Path, t
     assert measures(dmf_fast(*arguments, "--unknown", "mean"))["test_rmse"] is not None
 
 
-@pytest.mark.parametrize("optimizer", ["gd", "adam", "rmsprop", "group-rmsprop", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop", "group-rmsprop", "adamw"])
 def test_every_kind_of_optimizer_trains(dmf_fast: Run, ratings_file: Path, optimizer: str) -> None:
     run = measures(
         dmf_fast("complete", ratings_file, "--optimizer", optimizer, "--lr", "0.01", "--json", *QUICK)

@@ -84,6 +84,17 @@ def test_every_option_can_be_shown_and_so_be_given_in_a_file(dmf_fast: Run) -> N
     assert set(options) == {parameter.name for parameter in command.params} - of_one_call
 
 
+@pytest.mark.parametrize("preset", ["best", "fast"])
+def test_what_is_shown_without_ratings_suits_ratings(dmf_fast: Run, preset: str) -> None:
+    template, of_ratings = (
+        shown(dmf_fast("complete", *ratings, "--show-config", "--preset", preset))
+        for ratings in ([], ["r.csv"])
+    )
+
+    assert template == of_ratings | {"ratings": None}
+    assert template["bias"]
+
+
 @settings(max_examples=25)
 @given(
     st.fixed_dictionaries(
@@ -238,4 +249,4 @@ def test_other_commands_take_their_options_from_files_too(
     result = dmf_fast("recommend", "--config", tmp_path / "options.toml")
 
     assert result.exit_code == 0, result.stderr
-    assert result.stdout.count('"column"') == 3
+    assert result.stdout.count('"item"') == 3

@@ -1,4 +1,4 @@
-"""However a command ends, by a signal, a closed stream or an odd argument: a sentence, and an exit code."""
+"""Commands that end by a signal, a closed stream or an odd argument give a sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_ids_of_any_characters_are_shown_and_kept(dmf_fast: Run, tmp_path: Path)
     assert "\x1b" not in shown.stdout
     assert "For -5" in shown.stdout
     as_json = dmf_fast("recommend", model, user, "--json")
-    assert json.loads(as_json.stdout)["recommendations"][0]["column"] == item
+    assert json.loads(as_json.stdout)["recommendations"][0]["item"] == item
     out = tmp_path / "out.csv"
     assert dmf_fast("recommend", model, "--all", "--count", "9", "--out", out).exit_code == 0
     assert item in out.read_text()

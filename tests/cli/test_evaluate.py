@@ -58,7 +58,7 @@ def test_a_person_sees_tables(dmf_fast: Run, trained: Path, test_file: Path) -> 
     result = dmf_fast("evaluate", trained, test_file, "--top-k", "3")
 
     assert result.exit_code == 0, result.stderr
-    for word in ("this model", "mean", "biases", "new row", "most popular", "NDCG"):
+    for word in ("this model", "mean", "biases", "new user", "most popular", "NDCG"):
         assert word in result.stdout
 
 

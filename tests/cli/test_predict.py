@@ -49,9 +49,32 @@ def test_predictions_are_those_of_the_written_factors(
     assert dmf_fast("predict", trained, pairs_file, "--out", out).exit_code == 0
 
     table = csv.read_csv(out) if suffix == ".csv" else pq.read_table(out)
-    assert list(zip(table["row"].to_pylist(), table["column"].to_pylist(), strict=True)) == PAIRS
+    assert list(zip(table["user"].to_pylist(), table["item"].to_pylist(), strict=True)) == PAIRS
     expected = expected_at_pairs(trained, ratings_file)
     np.testing.assert_allclose(table["prediction"].to_numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_what_is_written_is_read_back_without_choosing_columns(
+    dmf_fast: Run, trained: Path, pairs_file: Path, tmp_path: Path, suffix: str
+) -> None:
+    predicted, again, best, of_best = (
+        tmp_path / f"{name}{suffix}" for name in ("predicted", "again", "best", "of_best")
+    )
+    recommend = ("recommend", trained, "--all", "--count", 2, "--out", best)
+
+    for command in (
+        ("predict", trained, pairs_file, "--out", predicted), ("predict", trained, predicted, "--out", again),
+        recommend, ("predict", trained, best, "--out", of_best),
+    ):  # fmt: skip
+        result = dmf_fast(*command)
+        assert result.exit_code == 0, result.stderr
+
+    read = csv.read_csv if suffix == ".csv" else pq.read_table
+    assert read(again).equals(read(predicted))
+    columns = ["user", "item", "known"]
+    assert read(of_best).select(columns).equals(read(best).select(columns))
+    np.testing.assert_allclose(read(of_best)["prediction"], read(best)["prediction"], rtol=1e-6)
 
 
 def test_without_out_csv_goes_to_a_pipe(trained: Path, pairs_file: Path) -> None:
@@ -61,7 +84,7 @@ def test_without_out_csv_goes_to_a_pipe(trained: Path, pairs_file: Path) -> None
 
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == '"row","column","prediction","known"'
+    assert lines[0] == '"user","item","prediction","known"'
     assert len(lines) == 1 + len(PAIRS)
 
 
@@ -147,6 +170,6 @@ def test_bad_pairs_are_skipped_and_shown_or_refused(dmf_fast: Run, trained: Path
 
     assert lenient.exit_code == 0
     assert "1 bad row was skipped" in lenient.stderr
-    assert csv.read_csv(out)["row"].to_pylist() == [105, 106]
+    assert csv.read_csv(out)["user"].to_pylist() == [105, 106]
     assert strict.exit_code == 2
     assert "line 3" in strict.stderr

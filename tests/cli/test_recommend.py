@@ -37,7 +37,7 @@ def test_the_best_unseen_items_come_first(
 
     assert result.exit_code == 0, result.stderr
     recommendations = json.loads(result.stdout)["recommendations"]
-    assert [one["column"] for one in recommendations] == sorted(scores, key=lambda film: -scores[film])[:5]
+    assert [one["item"] for one in recommendations] == sorted(scores, key=lambda film: -scores[film])[:5]
 
 
 def test_predictions_shown_lie_in_the_range_of_the_ratings(
@@ -56,7 +56,7 @@ def test_asking_for_more_than_there_is_gives_all_that_is_unseen(
 ) -> None:
     result = dmf_fast("recommend", trained, 110, "--count", "1000", "--json")
 
-    columns = [one["column"] for one in json.loads(result.stdout)["recommendations"]]
+    columns = [one["item"] for one in json.loads(result.stdout)["recommendations"]]
     assert set(columns) == set(scores_of_unseen(trained, ratings_file, 110))
 
 
@@ -87,15 +87,15 @@ def test_recommendations_to_all_are_those_to_each(
 
     assert result.exit_code == 0, result.stderr
     table = (csv.read_csv(out) if suffix == ".csv" else pq.read_table(out)).to_pylist()
-    assert [line["row"] for line in table] == sorted(line["row"] for line in table)
-    assert {line["row"] for line in table} == set(range(100, 130))
+    assert [line["user"] for line in table] == sorted(line["user"] for line in table)
+    assert {line["user"] for line in table} == set(range(100, 130))
     for user in (100, 117):
         single = json.loads(dmf_fast("recommend", trained, user, "--count", "4", "--json").stdout)
-        of_user = [line for line in table if line["row"] == user]
+        of_user = [line for line in table if line["user"] == user]
         assert [line["rank"] for line in of_user] == [1, 2, 3, 4]
         assert all(line["known"] for line in of_user)
         for line, one in zip(of_user, single["recommendations"], strict=True):
-            assert line["column"] == one["column"]
+            assert line["item"] == one["item"]
             assert line["prediction"] == pytest.approx(one["prediction"])
 
 
@@ -109,11 +109,11 @@ def test_users_of_a_file_come_in_its_order_and_unknown_ones_are_flagged(
 
     assert result.exit_code == 0, result.stderr
     table = csv.read_csv(out).to_pylist()
-    assert [line["row"] for line in table] == ["117", "117", "nobody", "nobody", "100", "100"]
+    assert [line["user"] for line in table] == ["117", "117", "nobody", "nobody", "100", "100"]
     assert [line["known"] for line in table] == [True, True, False, False, True, True]
     bias = load_file(trained / "model-depth-2.safetensors")["column_bias"]
     films = IdMap.load(trained / "column_ids.parquet").ids.to_pylist()
-    assert table[2]["column"] == films[int(bias.argmax())]
+    assert table[2]["item"] == films[int(bias.argmax())]
 
 
 @pytest.mark.parametrize("of_file", [False, True])
@@ -134,7 +134,7 @@ def test_items_are_recommended_of_the_candidates_without_the_excluded(
     assert result.exit_code == 0, result.stderr
     assert result.stderr == ""
     expected = [film for film in unseen if film in candidates and film not in exclude]
-    assert [one["column"] for one in json.loads(result.stdout)["recommendations"]] == expected
+    assert [one["item"] for one in json.loads(result.stdout)["recommendations"]] == expected
 
 
 def test_filters_hold_for_all_users(dmf_fast: Run, trained: Path, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_filters_hold_for_all_users(dmf_fast: Run, trained: Path, tmp_path: Path
     assert result.exit_code == 0, result.stderr
     table = csv.read_csv(out).to_pylist()
     assert len(table) == 60
-    assert {line["column"] for line in table} == {"film 3", "film 5"}
+    assert {line["item"] for line in table} == {"film 3", "film 5"}
 
 
 def test_unknown_ids_of_filters_are_ignored_with_a_warning(dmf_fast: Run, trained: Path) -> None:
@@ -179,7 +179,7 @@ def test_similar_items_have_the_largest_cosines(dmf_fast: Run, trained: Path) ->
     result = dmf_fast("recommend", trained, "--similar", "film 3", "--count", "3", "--json")
 
     found = json.loads(result.stdout)["similar"]
-    assert [one["column"] for one in found] == [films[place] for place in best]
+    assert [one["item"] for one in found] == [films[place] for place in best]
     np.testing.assert_allclose([one["similarity"] for one in found], cosines[best], rtol=1e-4)
 
 

@@ -34,7 +34,7 @@ def test_ratings_and_users_of_standard_input(
     arguments = ("recommend", trained, "--users", "-", "--out", tmp_path / "out.csv")
     assert dmf_fast(*arguments, standard_input=b"100\n101\n").exit_code == 0
     rows = [line.partition(",")[0] for line in (tmp_path / "out.csv").read_text().splitlines()]
-    assert set(rows) == {'"row"', '"100"', '"101"'}
+    assert set(rows) == {'"user"', '"100"', '"101"'}
 
 
 def test_a_model_of_a_pipe_is_that_of_the_file(dmf_fast: Run, ratings_file: Path, tmp_path: Path) -> None:

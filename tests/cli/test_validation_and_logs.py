@@ -83,7 +83,7 @@ def test_the_latest_ratings_as_a_file_validate_alike(
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        (["--split", "time"], "time"),
+        (["--split", "time"], "3 columns found, but times need a fourth one, as for --split time"),
         (["--split", "sometimes"], "random, time"),
         (["--split", "time", "--validation-fraction", "0"], "--split time needs"),
         (["--validation", "{file}", "--validation-fraction", "0.1"], "mutually exclusive"),

@@ -201,7 +201,7 @@ def test_a_job_that_was_stopped_in_its_refit_resumes_to_the_same_model(
 
 
 def test_a_run_that_diverges_says_so_and_is_not_trained_again() -> None:
-    completed = complete_matrix(ratings(), options(optimizer="gd", lr=1e9, coordinates="plain"))
+    completed = complete_matrix(ratings(), options(optimizer="sgd", lr=1e9, coordinates="plain"))
     assert completed.diverged
     assert not completed.refit
 

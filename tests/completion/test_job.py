@@ -78,7 +78,7 @@ def test_test_entries_truth_and_thresholds_are_in_the_unit_of_the_job() -> None:
     assert job(observed, replace(options, fit=FitOptions(seed=3))).fit_options.seed == 3
 
 
-PLAIN = replace(OPTIONS, coordinates="plain", optimizer="gd", lr=0.1)
+PLAIN = replace(OPTIONS, coordinates="plain", optimizer="sgd", lr=0.1)
 
 
 @pytest.mark.parametrize(("largest", "refused"), [(1e14, False), (1e16, True), (1e-14, False), (1e-16, True)])

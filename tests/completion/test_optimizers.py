@@ -1,4 +1,4 @@
-"""Update rules by name: the class, the options that the name stands for, and decays of their own."""
+"""Update rules by name: the class, the options that the name stands for, and separate decays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dmf_fast.optim import AdaptiveGradientDescent, GroupRMSprop, Preconditioned
 EXPECTED: dict[str, tuple[type, dict[str, Any]]] = {
     "lbfgs": (PreconditionedLBFGS, {}),
     "adaptive-gd": (AdaptiveGradientDescent, {}),
-    "gd": (torch.optim.SGD, {"momentum": 0, "nesterov": False}),
+    "sgd": (torch.optim.SGD, {"momentum": 0, "nesterov": False}),
     "momentum": (torch.optim.SGD, {"momentum": 0.9, "nesterov": False}),
     "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
     "group-rmsprop": (GroupRMSprop, {}),
@@ -61,7 +61,7 @@ def test_a_name_stands_for_a_rule_and_its_options(name: str) -> None:
             "balanced",
             0.5,
         ),
-        ({"optimizer": "gd", "lr": 0.1, "coordinates": "plain"}, False, False, "gaussian", 2e-5),
+        ({"optimizer": "sgd", "lr": 0.1, "coordinates": "plain"}, False, False, "gaussian", 2e-5),
         ({"optimizer": "group-rmsprop"}, False, False, "spectral", 2e-5),
     ],
 )

@@ -95,7 +95,7 @@ def test_the_decay_of_the_biases_is_the_same_in_all_phases(
         ({}, Phase(3, "product"), 0.25),
         ({"lr": 0.7}, Phase(3, "product"), 0.7),
         ({"optimizer": "group-rmsprop"}, Phase(3, "product"), 0.04 * math.sqrt(40 + 30)),
-        ({"optimizer": "gd", "lr": 0.7}, Phase(2, "spectral"), 0.7),
+        ({"optimizer": "sgd", "lr": 0.7}, Phase(2, "spectral"), 0.7),
         ({"optimizer": "lbfgs"}, Phase(2, "spectral"), 1.0),
         ({"optimizer": "lbfgs", "lr": 0.7}, Phase(2, "spectral"), 0.7),
         ({"optimizer": "lbfgs", "lr": 0.7}, Phase(3, "product"), 0.25),  # which adaptive-gd runs
@@ -107,7 +107,7 @@ def test_a_phase_has_the_rate_that_its_options_say(changes: dict[str, Any], phas
 
 def test_plain_coordinates_have_the_decays_of_torch() -> None:
     options = OPTIONS.changed(
-        {"coordinates": "plain", "optimizer": "gd", "lr": 0.7, "bias_weight_decay": 0.05, "depth": 2}
+        {"coordinates": "plain", "optimizer": "sgd", "lr": 0.7, "bias_weight_decay": 0.05, "depth": 2}
     )
     start = begin(Phase(2, "gaussian"), Prepared.of(ratings(), None, options, None), options)
     assert start.optimizer.options["weight_decay"] == 0.2
@@ -257,7 +257,7 @@ def test_the_refit_follows_the_rates_of_the_search_step_by_step(schedule: Any) -
     """A plain loop over all entries from the same start, with rates for 12 steps, of which 3 warm up."""
     observed = ratings().to(dtype=torch.float64)
     options = CompletionOptions(
-        depth=2, hidden=4, init_scale=4.0, bias=False, center=False, coordinates="plain", optimizer="gd",
+        depth=2, hidden=4, init_scale=4.0, bias=False, center=False, coordinates="plain", optimizer="sgd",
         lr=1.0, weight_decay=0.0, schedule=schedule, warmup=3, validation_fraction=0.1,
         fit=FitOptions(steps=12), recording=Recording(every=1),
     )  # fmt: skip
@@ -287,7 +287,7 @@ def test_the_refit_follows_the_rates_of_the_search_step_by_step(schedule: Any) -
         (Phase(2, "spectral"), {}),
         (Phase(4, "spectral"), {}),
         (Phase(3, "gaussian"), {"initialization": "gaussian"}),
-        (Phase(3, "gaussian"), {"coordinates": "plain", "optimizer": "gd", "lr": 0.1}),
+        (Phase(3, "gaussian"), {"coordinates": "plain", "optimizer": "sgd", "lr": 0.1}),
     ],
 )
 def test_factors_are_as_wide_as_was_asked_for_or_as_the_matrix(

@@ -189,7 +189,7 @@ def test_a_callback_that_stops_the_refit_ends_it() -> None:
     [
         {"warmup": 30},
         {"lr": 0.1},
-        {"optimizer": "gd", "lr": 1.0},
+        {"optimizer": "sgd", "lr": 1.0},
         {"optimizer": "momentum", "lr": 0.1},
         {"optimizer": "group-rmsprop"},
     ],

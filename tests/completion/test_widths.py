@@ -1,4 +1,4 @@
-"""A width that is found: narrow chains go the way of wide ones, and are given up where their width binds."""
+"""The search for a width: narrow chains follow the path of wide ones, and are abandoned if too narrow."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_chain_of_one_factor_has_no_width_to_find() -> None:
 
 
 def test_a_run_that_diverges_ends_as_at_a_given_width() -> None:
-    options = replace(OPTIONS, hidden="auto", optimizer="gd", lr=1e5)
+    options = replace(OPTIONS, hidden="auto", optimizer="sgd", lr=1e5)
     found = complete_matrix(problem().train, options)
     assert found.diverged
     assert len(found.widths) == 1

@@ -32,7 +32,9 @@ def test_an_unknown_id_leaves_the_mean_and_the_bias_of_the_other() -> None:
 def test_an_unknown_row_gets_the_columns_of_the_highest_bias() -> None:
     completer = quick(clip=False).fit(X, Y)
     biases = completer.model_.column_bias.detach().numpy()
-    ids, scores = completer.recommend([-1], k=4)
+    with pytest.warns(UserWarning, match="1 of 1 ids of `ids`, such as -1, are unknown") as said:
+        ids, scores = completer.recommend([-1], k=4)
+    assert said[0].filename == __file__
     best = np.argsort(-biases, kind="stable")[:4]
     assert ids[0].tolist() == COLUMNS[best].tolist()
     np.testing.assert_allclose(scores[0], completer.mean_ + biases[best], rtol=1e-6)

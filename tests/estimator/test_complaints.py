@@ -1,4 +1,4 @@
-"""What people complain of in other libraries and must not happen here: a test named after each complaint."""
+"""Problems reported for other libraries that must not occur here: a test is named after each."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_training_at_rank_1100_takes_the_steps_of_float64() -> None:
 
 
 def test_a_setting_that_diverges_is_no_silent_nan_in_a_grid_search() -> None:
-    base = quick(optimizer="gd", coordinates="plain", depth=2, lr=1e-2)
+    base = quick(optimizer="sgd", coordinates="plain", depth=2, lr=1e-2)
     search = GridSearchCV(base, {"lr": [1e-2, 1e9]}, cv=2, scoring="r2", error_score=np.nan)
     with (
         pytest.warns(FitFailedWarning, match="The training diverged: its loss is not finite"),

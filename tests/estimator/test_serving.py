@@ -64,7 +64,8 @@ def test_ids_that_a_filter_does_not_know_are_ignored_with_a_warning() -> None:
 
 def test_places_that_cannot_be_filled_hold_none() -> None:
     completer = quick().fit([("ann", "a"), ("ann", "b"), ("bob", "a")], [1.0, 2.0, 3.0])
-    ids, scores = completer.recommend(["ann", "bob", "never seen"], k=2)
+    with pytest.warns(UserWarning, match="1 of 3 ids of `ids`, such as 'never seen'"):
+        ids, scores = completer.recommend(["ann", "bob", "never seen"], k=2)
     assert ids[:2].tolist() == [[None, None], ["b", None]]
     assert np.isneginf(scores[0]).all()
     assert set(ids[2]) == {"a", "b"}
@@ -143,7 +144,8 @@ def test_a_saved_estimator_comes_back_as_it_was(tmp_path: Path, keep: bool) -> N
     assert loaded.get_params() == completer.get_params()
     assert len({file.stat().st_mode for file in (tmp_path / "model").iterdir()}) == 1
     assert np.array_equal(loaded.predict(pairs), completer.predict(pairs))
-    assert (loaded.n_iter_, loaded.best_step_) == (completer.n_iter_, completer.best_step_)
+    for name in ("n_iter_", "best_step_", "candidates_", "chosen_"):
+        assert getattr(loaded, name) == getattr(completer, name)
     newcomer = [("new", column) for column in COLUMNS[:5].tolist()]
     for one in (completer, loaded):
         one.fold_in(newcomer, [1.0, 2.0, 3.0, 4.0, 5.0])
@@ -177,7 +179,7 @@ def test_a_folder_of_the_command_line_opens_as_an_estimator(tmp_path: Path) -> N
     loaded.fold_in([("new", COLUMNS[0])], [5.0])
     assert loaded.recommend(["new"], k=1000).ids.shape == (1, len(COLUMNS))
     assert COLUMNS[0] not in loaded.recommend(["new"], k=1000).ids[0]
-    with pytest.raises(ValueError, match="partial_fit needs the training ratings"):
+    with pytest.raises(ValueError, match="a folder of dmf-fast complete holds no ratings"):
         loaded.partial_fit(pairs[:1], [1.0])
 
 

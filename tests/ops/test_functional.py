@@ -382,3 +382,21 @@ class TestErrors:
         weightless = Observations([0], [0], [1.0], (2, 3), weights=[0.0])
         with pytest.raises(ValueError, match="all weights are zero"):
             dmf_fast.completion_loss(self.good, weightless)
+
+
+@on_every_device
+@pytest.mark.parametrize("pattern", ["skewed", "full"])
+def test_vmap_is_refused_in_a_sentence_and_a_hessian_needs_none(pattern: str) -> None:
+    problem = make_problem((3, 2, 4), pattern=pattern)
+    observations = problem.observations()
+    first, second = (factor.detach() for factor in problem.factors)
+
+    def loss(factor: torch.Tensor) -> torch.Tensor:
+        return dmf_fast.completion_loss([factor, second], observations)
+
+    for batched in (torch.vmap(loss), torch.vmap(torch.func.grad(loss))):
+        with pytest.raises(NotImplementedError, match=r"do not support torch.vmap: .*functional.hessian"):
+            batched(torch.stack([first, first]))
+    hessian = torch.autograd.functional.hessian(loss, first).reshape(first.numel(), -1)
+    assert_close(hessian, hessian.T, 1e-9)
+    assert hessian.count_nonzero() > 0

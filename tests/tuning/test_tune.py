@@ -1,4 +1,4 @@
-"""The search for options: never worse than its begin, the same whenever it is interrupted."""
+"""The search for options: never worse than its start, and the same whenever it is interrupted."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_hopeless_trials_are_pruned_and_only_where_that_is_asked_for(observed: O
 
 
 def test_a_trial_that_diverges_is_no_reason_to_stop(observed: Observations) -> None:
-    options = OPTIONS.changed({"optimizer": "gd", "lr": 0.05, "coordinates": "plain"})
+    options = OPTIONS.changed({"optimizer": "sgd", "lr": 0.05, "coordinates": "plain"})
     space = SearchSpace({"init_scale": (1.0, 1e30)})
 
     found = tune(observed, options, space, TuningOptions(trials=6))
@@ -167,7 +167,7 @@ def test_a_trial_that_diverges_is_no_reason_to_stop(observed: Observations) -> N
 
 
 def test_where_all_diverge_there_is_no_result(observed: Observations) -> None:
-    options = OPTIONS.changed({"optimizer": "gd", "lr": 1e30, "coordinates": "plain"})
+    options = OPTIONS.changed({"optimizer": "sgd", "lr": 1e30, "coordinates": "plain"})
 
     with pytest.raises(ValueError, match=r"all 2 trials diverged"):
         tune(observed, options, SPACE, TuningOptions(trials=2))
