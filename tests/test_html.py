@@ -55,6 +55,10 @@ def test_a_long_and_wide_table_shows_its_ends_and_its_first_columns() -> None:
     assert "<caption>Many, 1,000 rows</caption>" in html
 
 
+def test_columns_of_one_name_are_all_shown() -> None:
+    assert cells(html_table(pa.table([[1], [2]], ["n", "n"]))) == [["n", "n"], ["1", "2"]]
+
+
 def test_eleven_rows_are_cut_and_ten_are_not() -> None:
     assert len(cells(html_table(pa.table({"n": range(10)})))) == 11
     assert len(cells(html_table(pa.table({"n": range(11)})))) == 12
@@ -121,6 +125,23 @@ def test_ratings_show_the_first_by_their_ids(objects: dict[str, Any]) -> None:
     assert len(lines) == 10
     unknown = objects["ratings"].mapped_to(*[as_ratings((["user 1"], ["<1>"], [1.0])).row_ids] * 2)
     assert cells(unknown._repr_html_())[1] == ["", "", "1"]
+
+
+def test_times_of_any_unit_are_shown_and_only_seconds_as_dates() -> None:
+    for time, text in (
+        (1_700_000_000, "2023-11-14 22:13:20"),
+        (1_700_000_000_000, "1700000000000"),
+        (-(2**62), str(-(2**62))),
+    ):
+        assert cells(as_ratings((["ann"], [7], [1.0], [time]))._repr_html_())[1][3] == text
+
+
+def test_a_completed_matrix_marks_the_candidate_that_was_chosen(objects: dict[str, Any]) -> None:
+    completed = objects["completed"]
+    head, *lines = cells(completed._repr_html_())
+    assert head[-1] == "chosen"
+    assert [line[0] for line in lines if line[-1] == "✓"] == [completed.chosen.name]
+    assert completed.chosen in completed.candidates
 
 
 def test_an_evaluation_compares_the_model_with_its_baselines(objects: dict[str, Any]) -> None:

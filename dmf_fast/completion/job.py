@@ -190,6 +190,7 @@ class Job:
     ) -> CompletedMatrix:
         """Return the chosen model, without scales, and all errors in units of the values."""
         chosen = search.chosen
+        candidates = {one: self._candidate(one) for one in search.candidates}
         if not refit and chosen.runs:
             last = chosen.runs[-1].starts[0]
         if last is None:
@@ -208,8 +209,8 @@ class Job:
         return CompletedMatrix(
             self.options,
             model if self.unit == 1 else rescaled(model, mean=0.0, scale=self.unit),
-            tuple(self._candidate(one) for one in search.candidates),
-            self._candidate(chosen),
+            tuple(candidates.values()),
+            candidates[chosen],
             tuple(self._run(run) for run in search.runs),
             tuple(self._run(run) for run in refit),
             None if trained_on.coordinates is None else self._biases(trained_on.biases),
