@@ -217,6 +217,8 @@ def _recommendations(served: Served) -> Topic:
         "The items with the highest predictions among those that a user has not rated, for the user with the "
         "most ratings, one with a median number, and the one with the fewest."
     )
+    if len(tables) < len(rows):
+        text += " Users who have rated all items are left out."
     return Topic("Examples of recommendations", text, tables=tables)
 
 

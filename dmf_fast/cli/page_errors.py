@@ -24,7 +24,8 @@ def metrics_topic(results: Mapping[str, Any], best: Mapping[str, Any], settings:
     table = {"": [name.replace("_", " ") for name in lines]}
     table |= {name: pa.array([line[name] for line in lines.values()], pa.float64()) for name in names}
     text = "" if results["data"]["test_entries"] else _NOT_MEASURED
-    caption = "The model compared with the mean rating, with biases of users and items, and with popularity."
+    more = ", and with popularity" if "most_popular" in lines else ""
+    caption = f"The model compared with the mean rating, with biases of users and items{more}."
     tables = [ResultTable(pa.table(table), caption, digits=4)] if names else []
     return Topic("How good it is", text, tables=tables)
 
@@ -41,7 +42,7 @@ def error_topics(evaluation: Mapping[str, Any] | None, data: Mapping[str, Any]) 
     ]
     if data["test_entries_with_unknown_ids"]:
         tables.append(_by_group(models))
-    text = "Users and items with few training ratings are harder to predict for."
+    text = "Errors are usually larger for users and items with few training ratings."
     yield Topic("Errors by number of ratings", text, tables=tables)
     text = (
         "Predictions are calibrated where the bias is near 0: the mean rating in a bin of predictions then "
@@ -97,7 +98,7 @@ def _by_count(models: Mapping[str, Any], key: str, kind: str) -> ResultTable:
 def _by_group(models: Mapping[str, Any]) -> ResultTable:
     groups = [name for name, errors in models["model"]["by_group"].items() if errors["count"]]
     table: dict[str, Any] = {
-        "ids": groups,
+        "ids": [name.replace("row", "user").replace("column", "item") for name in groups],
         "test_ratings": [models["model"]["by_group"][name]["count"] for name in groups],
     }
     table |= _rmses(models, lambda scores: [scores["by_group"][name] for name in groups])

@@ -262,3 +262,17 @@ def test_the_page_says_how_this_run_chose(
 
     assert said in text
     assert unsaid not in text
+
+
+def test_the_page_names_only_what_is_on_it(dmf_fast: Run, tmp_path: Path) -> None:
+    ratings, out = tmp_path / "ratings.csv", tmp_path / "model"
+    pairs = [(user, item) for user in range(9) for item in range(9) if not user or (user + item) % 3]
+    ratings.write_text("user,item,rating\n" + "\n".join(f"{u},{i},{1 + u * i % 5}" for u, i in pairs))
+
+    result = dmf_fast("complete", ratings, "--test", ratings, "--out", out, *QUICK)
+
+    assert result.exit_code == 0, result.stderr
+    text = page_in(out).text
+    assert "For user 0," not in text  # who has rated all items
+    assert "Users who have rated all items are left out." in text
+    assert "with popularity" not in text
