@@ -32,6 +32,7 @@ FILES = (
     "tests/training/test_stopping.py",
     "tests/training/test_rows.py",
     "tests/training/test_weights.py",
+    "tests/serving/test_item_filters.py",
     "tests/serving/test_top_columns.py",
     "tests/estimator/test_serving.py",
 )

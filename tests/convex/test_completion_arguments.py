@@ -56,7 +56,7 @@ def test_what_are_no_observations_is_named(value: Any) -> None:
 def test_a_constraint_takes_no_weights() -> None:
     weighted = TRAIN.with_values(TRAIN.values, weights=[1.0, 2.0, 3.0])
     with pytest.raises(
-        ValueError, match=r"^`observations` must have no weights, .*; use observations\.with_va"
+        ValueError, match=r"^`observations` must not have weights, .*; use observations\.with_va"
     ):
         minimum_nuclear_norm(weighted)
 

@@ -342,7 +342,7 @@ def test_an_error_of_one_process_is_raised_in_all(checks: tuple[list[dict[str, A
         assert "already holds a checkpoint" in again
         assert alone == "the disk of this machine is gone"
         assert "nothing" in missing
-        assert "equally many" in uneven
+        assert "same number and shape" in uneven
 
 
 @pytest.mark.parametrize("count", [1, 4])
