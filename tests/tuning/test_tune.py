@@ -290,7 +290,7 @@ def test_the_best_is_the_first_of_the_complete_trials_with_the_least_error(
 
 
 def test_trials_that_were_pruned_or_diverged_are_no_result(observed: Observations, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="all 2 trials"):
+    with pytest.raises(ValueError, match="none of the 2 trials"):
         kept(observed, tmp_path / "trials.json", ("diverged", None), ("pruned", 0.5))
 
 
