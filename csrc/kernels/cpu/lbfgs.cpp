@@ -13,9 +13,9 @@ constexpr int factors = 2;
 constexpr int most_trials = 8;                   // per direction; the last one is always accepted
 constexpr double armijo = 1e-4;                  // fraction of the decrease that the slope predicts
 constexpr double first_length = 0.5;             // of a direction without a step to learn from
-constexpr double shortest = 0.1, longest = 0.5;  // of the step before, when it is shortened
+constexpr double shortest = 0.1, longest = 0.5;  // relative to the previous trial, when it is shortened
 constexpr double least_curvature = 1e-4;         // along a step to learn from, of that of the preconditioner
-constexpr double least_decay = 1e-30;            // else nothing may stand below a fraction
+constexpr double least_decay = 1e-30;            // keeps denominators above zero
 
 // Two sums for each column of every parameter.
 struct ColumnSums {

@@ -41,9 +41,9 @@ class Residuals {
         row_bias_(tile.row_bias()),
         column_bias_(tile.column_bias()) {}
 
-  // Processes the next E entries of a row: adds their loss, writes their coefficients 2·scale·w·(dot + biases −
-  // b) and returns their address. Zeros past them are overwritten by the next entries or lie in the buffer's
-  // slack.
+  // Processes the next E entries of a row: adds their loss, writes their coefficients, 2·scale·w·(dot + biases
+  // − b), and returns the address of these. Zeros past them are overwritten by the next entries, or are in the
+  // buffer's slack.
   template <int E>
   DMF_INLINE const T* take(const T* dots, int64_t row, EntryCursor<Storage>& entries) {
     if constexpr (E > L::count) {

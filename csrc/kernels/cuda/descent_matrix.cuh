@@ -11,7 +11,7 @@ template <class T>
 struct MatrixView {
   T* at;
   int rows, columns, stride;
-  bool shared;  // lies in shared memory
+  bool shared;  // is in shared memory
 
   // The same matrix, in shared memory, through a pointer that the compiler knows to be shared: loads are then
   // shared-memory instructions, with 32-bit addresses.

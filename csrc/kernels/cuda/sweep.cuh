@@ -3,11 +3,11 @@
 //   product            dots over the row order
 //   loss               dots over the row order, then the sum of the losses
 //   loss and gradients fused over the row order and over the column order, then the finish: three launches. The
-//                      column pass makes the residuals again from the rows that it gathers anyway, unless the
-//                      row pass kept coefficients for it: while these stay in L2 that saves the dots; beyond,
-//                      they would cost 4 bytes an entry of memory, and their random reads as much as those of
-//                      the values.
-//   wider rows         than a warp holds: dots that keep coefficients, then the gradients panel by panel
+//                      column pass recomputes the residuals from the rows that it gathers anyway, unless the
+//                      row pass stored coefficients for it: while these stay in L2, that saves the dots;
+//                      beyond, they would cost 4 bytes of memory per entry, and their random reads as much as
+//                      those of the values.
+//   wider rows         than a warp holds: dots that store coefficients, then the gradients panel by panel
 //   given gradients    both orders, panel by panel
 #pragma once
 
