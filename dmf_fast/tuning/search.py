@@ -183,7 +183,9 @@ class _Search:
         if not complete and interrupted:
             raise KeyboardInterrupt
         if not complete:
-            raise ValueError(f"none of the {len(trials)} trials completed: all diverged or were pruned; lower `lr`")
+            raise ValueError(
+                f"none of the {len(trials)} trials completed: all diverged or were pruned; lower `lr`"
+            )
         best = min(complete, key=lambda trial: (trial.validation_rmse, trial.number))
         return TuningResult(self._with(best), best, trials, interrupted)
 
