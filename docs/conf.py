@@ -49,6 +49,7 @@ autodoc_default_options = {
 }
 autosummary_generate = False
 napoleon_use_ivar = True
+strip_signature_backslash = True  # napoleon then keeps the underscore at the end of scikit-learn's attributes
 python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"

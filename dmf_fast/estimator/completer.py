@@ -56,7 +56,8 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes:
         model_: the trained `dmf_fast.DeepMatrixFactorization` by row and column index, on the CPU.
-        row_ids_, column_ids_: `dmf_fast.data.IdMap` from ids to indices and back.
+        row_ids_: `dmf_fast.data.IdMap` from row ids to row indices and back.
+        column_ids_: the same of the columns.
         mean_: the mean of the training ratings, predicted where neither id is known.
         noise_variance_: mean squared error on the validation ratings, or on the training ratings if there
             are no validation ratings.

@@ -58,7 +58,7 @@ def with_parameters(estimator: Estimator) -> Estimator:
     estimator.__init__ = __init__  # type: ignore[misc]
     lines = []
     for name, option in _OPTIONS.items():
-        text = f"{name}: {option.documentation}"
+        text = f"{name}: {replace(option, default=_DEFAULTS[name]).documentation}"
         lines += textwrap.wrap(text, 110, initial_indent=" " * 8, subsequent_indent=" " * 12)
     estimator.__doc__ = (estimator.__doc__ or "").replace("Args:\n", "\n".join(["Args:", *lines, ""]), 1)
     return estimator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,13 @@ def test_the_constructor_names_its_parameters_and_refuses_others() -> None:
         MatrixCompleter(sotps=3)
     with pytest.raises(TypeError, match="positional"):
         MatrixCompleter(3)
+
+
+@pytest.mark.parametrize(("name", "default"), [("steps", 5000), ("patience", 20), ("evaluate_every", 1)])
+def test_the_documented_default_is_that_of_the_constructor(name: str, default: int) -> None:
+    assert MatrixCompleter().get_params()[name] == default
+    text = re.sub(r"\s+", " ", MatrixCompleter.__doc__ or "")
+    assert re.search(rf" {name}: [^:]*(: [^:]*)?; default {default}\.", text)
 
 
 def test_the_options_of_a_default_estimator_are_the_default_options() -> None:
