@@ -237,7 +237,10 @@ def test_the_tail_share_is_what_the_last_half_of_the_width_holds_beyond_the_star
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"coordinates": "scaled", "init_scale": None, "lr": None}, "`hidden` must be .* this job has scaled"),
+        (
+            {"coordinates": "scaled", "init_scale": None, "lr": None},
+            "`hidden` must be .* this job has scaled",
+        ),
         ({"initialization": "gaussian"}, "`hidden` must be .* this job has .*, a gaussian initialization"),
         ({"bias": True}, "`hidden` must be .* a spectral initialization and biases; give a width such as 64"),
         ({"depth": "auto"}, "`depth` must be a number"),

@@ -63,7 +63,10 @@ def descent(**arguments: object) -> Descent32:
         (lambda: descent(scales=[floats(3)]), "one for each of 2 parameters, got 1"),
         (lambda: descent(scales=[floats(4), None]), "scales of a parameter must be one-dimensional with 3"),
         (lambda: descent(scales=[0 * floats(3), None]), "scales must be above 0"),
-        (lambda: descent(rule=Rule(RuleKind.adam, lr=1.0), scales=[floats(3), None]), "Adam does not support scales"),
+        (
+            lambda: descent(rule=Rule(RuleKind.adam, lr=1.0), scales=[floats(3), None]),
+            "Adam does not support scales",
+        ),
         (lambda: descent().read(Part.parameter, 2), "parameter must be below 2, got 2"),
         (lambda: descent().read(Part.parameter, -1), "parameter must be below 2, got -1"),
         (lambda: descent().read(Part.first_moment, 0), "the rule does not keep this moment"),
