@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
-from dmf_fast.data.arrow_types import decoded, is_number
+from dmf_fast.data.arrow_types import decoded, decoded_type, is_number
 from dmf_fast.data.bad_rows import BadRowCollector
 from dmf_fast.data.chunks import Chunk, NumberedPlace, clean_chunk
 from dmf_fast.data.column_choice import ROLES
@@ -42,21 +42,26 @@ def resized(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordB
     [2, 1, 2, 1]
     """
     waiting: list[pa.RecordBatch] = []
+    count = 0
     for batch in batches:
         for start in range(0, len(batch), rows):
             part = batch.slice(start, rows)
-            if sum(map(len, waiting)) + len(part) > rows:
+            if count + len(part) > rows:
                 yield _joined(waiting)
-                waiting = []
+                waiting, count = [], 0
             waiting.append(part)
+            count += len(part)
     if waiting:
         yield _joined(waiting)
 
 
 def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    return (
-        batches[0] if len(batches) == 1 else pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
-    )
+    """Return batches as one, whose columns are `decoded`; a single batch is unchanged."""
+    if len(batches) == 1:
+        return batches[0]
+    table = pa.Table.from_batches(batches)
+    columns = [decoded(column).combine_chunks() for column in table.columns]
+    return pa.record_batch(columns, names=table.column_names)
 
 
 def _typed(name: str, array: pa.Array, column: str, role: int) -> pa.Array:
@@ -65,14 +70,14 @@ def _typed(name: str, array: pa.Array, column: str, role: int) -> pa.Array:
         if role < 2:
             expected = "numbers or text"
             return ids_of(array)
-        array = decoded(array)
         if role == 3:
             expected = "seconds, dates or times"
-            return to_seconds(array)
+            return to_seconds(decoded(array))
         expected = "numbers"
-        if not is_number(array.type):
-            raise pa.ArrowInvalid(f"it holds {array.type}")
-        return array.cast(pa.float64())
+        kind = decoded_type(array.type)
+        if not is_number(kind):
+            raise pa.ArrowInvalid(f"it holds {kind}")
+        return decoded(array).cast(pa.float64())
     except pa.ArrowException as error:
         raise DataError(
             f"{name}: the column {column!r} was taken as {ROLES[role]}, where {expected} were expected, "

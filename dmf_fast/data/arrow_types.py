@@ -23,13 +23,17 @@ def decoded_type(kind: pa.DataType) -> pa.DataType:
 
 
 def decoded(array: Any) -> Any:
-    """Return an array or a chunked array without a dictionary, and text views as large_string.
+    """Return an array or a chunked array without a dictionary, and text as large_string.
+
+    Thus arrays of any size can be concatenated: dictionaries may have codes of 8 bits, and a string array
+    holds at most 2 GiB.
 
     >>> decoded(pa.array(["a", "a"]).dictionary_encode()).type
-    DataType(string)
+    DataType(large_string)
     """
     array = without_views(array)
-    return array.cast(decoded_type(array.type))
+    kind = decoded_type(array.type)
+    return array.cast(pa.large_string() if is_text(kind) else kind)
 
 
 def without_views(array: Any) -> Any:

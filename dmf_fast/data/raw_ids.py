@@ -54,7 +54,7 @@ def id_array(ids: Any) -> Any:
         except (pa.ArrowException, OverflowError, TypeError, ValueError):
             return None
     if is_text(decoded_type(ids.type)):
-        text = decoded(ids).cast(pa.large_string())
+        text = decoded(ids)
         return _written(text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text)
     try:
         kept = ids_of(ids)
