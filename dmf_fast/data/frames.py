@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from dmf_fast.data.errors import DataError
+from dmf_fast.data.errors import DataError, shown
+from dmf_fast.files.reading import short_reason
+
+_TRACEBACK = "Traceback (most recent call last):"
 
 
 class Columns(NamedTuple):
@@ -67,11 +71,11 @@ def arrow_stream(data: Any) -> ArrowStream | None:
     """
     if _is_pandas(data):  # Arrow loses its index and its columns of objects
         return None
-    with _readable():
+    with _opening():
         select = _projection(data)
         if select is not None:
             names, open_columns = select
-            return ArrowStream(names, lambda chosen: _read(lambda: open_columns([names[k] for k in chosen])))
+            return ArrowStream(names, lambda chosen: _read(lambda: open_columns(chosen)))
         reader = _reader(data)
     if reader is None:
         return None
@@ -89,17 +93,31 @@ def collected(data: Any) -> Any:
     return pa.Table.from_batches(batches, schema)
 
 
-def _projection(data: Any) -> tuple[list[str], Callable[[list[str]], pa.RecordBatchReader]] | None:
+def _projection(data: Any) -> tuple[list[str], Callable[[Sequence[int]], pa.RecordBatchReader]] | None:
     """Return the names of a lazy table and a function that computes some columns; None for other tables."""
     if hasattr(data, "collect_schema") and not hasattr(data, "__arrow_c_stream__"):  # a lazy polars frame
         names = list(data.collect_schema().names())
-        return names, lambda chosen: _exported(data.select(chosen).collect(engine="streaming"))
+        return names, lambda chosen: _exported(_computed(data, names, chosen))
     if hasattr(data, "scanner") and hasattr(data, "schema"):  # a pyarrow dataset
-        return list(data.schema.names), lambda chosen: data.scanner(columns=chosen).to_reader()
+        names = list(data.schema.names)
+        _refuse_repeated(names)
+        return names, lambda chosen: data.scanner(columns=[names[k] for k in chosen]).to_reader()
     return None
 
 
+def _computed(frame: Any, names: list[str], chosen: Sequence[int]) -> Any:
+    """Return some columns of a lazy polars frame.
+
+    They are renamed for the selection, which takes names such as ``*`` and ``^user.*$`` for patterns.
+    """
+    numbered = frame.rename({name: str(k) for k, name in enumerate(names)})
+    selected = numbered.select([str(k) for k in chosen])
+    return selected.rename({str(k): names[k] for k in chosen}).collect(engine="streaming")
+
+
 def _reader(data: Any) -> pa.RecordBatchReader | None:
+    if isinstance(data, pa.RecordBatchReader):  # an export would turn its errors into text
+        return data
     if hasattr(data, "__arrow_c_stream__"):
         return _exported(data)
     for name in ("to_reader", "to_arrow_reader"):  # a pyarrow scanner, a DuckDB query result
@@ -117,7 +135,7 @@ def _read(
     opened: Callable[[], pa.RecordBatchReader], chosen: Sequence[int] | None = None
 ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """Return the schema and the record batches of all columns, or of the chosen ones."""
-    with _readable():
+    with _opening():
         reader = opened()
     positions = range(len(reader.schema)) if chosen is None else chosen
     schema = pa.schema([reader.schema.field(position) for position in positions])
@@ -127,23 +145,47 @@ def _read(
 def _batches(
     reader: pa.RecordBatchReader, positions: Sequence[int], schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
+    rows = 0
     while True:
-        with _readable():
+        with _readable(f"after row {rows}", "read it from its source again"):
             batch = next(reader, None)
         if batch is None:
             return
+        rows += len(batch)
         yield pa.RecordBatch.from_arrays([batch.column(position) for position in positions], schema=schema)
 
 
+def _opening() -> AbstractContextManager[None]:
+    return _readable("as a table", "pass a data frame or a pyarrow table")
+
+
 @contextmanager
-def _readable() -> Iterator[None]:
-    """Raise a `DataError` if a table is unreadable: each library has errors of its own."""
+def _readable(how: str, advice: str) -> Iterator[None]:
+    """Raise a `DataError` if a table is unreadable: each library has errors of its own.
+
+    An exception in Python that has crossed Arrow's C interface is a text that ends with its traceback.
+    """
     try:
         yield
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:
-        raise DataError(f"data cannot be read as a table ({error}); collect it first") from error
+        _, traceback, end = str(error).rpartition(_TRACEBACK)
+        raised = "".join(re.findall(r"(?ms)^\S.*", end))  # the frames before it are indented
+        if traceback and raised.strip() == "KeyboardInterrupt":
+            raise KeyboardInterrupt from error
+        reason = short_reason(Exception(raised) if traceback else error)
+        raise DataError(f"data cannot be read {how} ({reason}); {advice}") from error
+
+
+def _refuse_repeated(names: list[str]) -> None:
+    """Refuse a dataset with columns of the same name: Arrow cannot read any of its columns."""
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(
+                f"data is a dataset with {names.count(name)} columns called {shown(name)}, which pyarrow "
+                "cannot read; rename them, or pass a table"
+            )
 
 
 def _refuse_objects(data: Any) -> None:

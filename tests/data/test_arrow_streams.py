@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -243,7 +244,7 @@ def test_times_may_be_text(kind: pa.DataType) -> None:
         (PAIR, {"columns": ["item", "rating", "user"]}, "'user' was taken as value .* but it holds string"),
         (PAIR.set_column(2, "rating", pa.array([True, False])), {}, "'rating' was taken as .* it holds bool"),
         (PAIR.append_column("user", pa.array([1, 2])), {"columns": ["user", "item", "rating"]}, "2 columns"),
-        (PAIR, {"times": True}, "3 columns found, but at least 4"),
+        (PAIR, {"times": True}, "3 columns found, but times need a fourth one"),
     ],
 )
 def test_wrong_columns_end_in_the_sentences_of_files(
@@ -272,12 +273,46 @@ def test_a_stream_that_breaks_is_named_with_its_reason() -> None:
         yield column(pa.array([1]))
         raise RuntimeError("the connection is lost")
 
-    with pytest.raises(DataError, match=r"data cannot be read as a table .*the connection is lost"):
-        as_ratings(Stream(column(pa.array([1])).schema, batches()))
+    schema = column(pa.array([1])).schema
+    for source in (Stream(schema, batches()), pa.RecordBatchReader.from_batches(schema, batches())):
+        with pytest.raises(DataError) as raised:
+            as_ratings(source)
+        assert re.fullmatch(
+            r"data cannot be read after row 1 \((RuntimeError: )?the connection is lost\); read it .* again",
+            str(raised.value),
+        )
     with pytest.raises(DataError, match="data cannot be read as a table"):
         as_ratings(polars.Series([1, 2]))
     with pytest.raises(DataError, match=r"data cannot be read as a table .*film"):
         as_ratings(polars.LazyFrame(PAIR.to_pydict()).select("film"))
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, MemoryError])
+def test_an_interrupt_and_a_lack_of_memory_stay_what_they_are(kind: type[BaseException]) -> None:
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield column(pa.array([1]))
+        raise kind
+
+    schema = column(pa.array([1])).schema
+    for source in (Stream(schema, batches()), pa.RecordBatchReader.from_batches(schema, batches())):
+        with pytest.raises(kind):
+            as_ratings(source)
+
+
+def test_names_that_polars_takes_for_patterns_are_names_here() -> None:
+    frame = polars.LazyFrame({"user": [7], "item": [3], "^user.*$": [1], "*": [2], "1": [4.0]})
+    ratings = as_ratings(frame, ReadOptions(columns=["^user.*$", "*", "1"]))
+    assert (row_ids(ratings), column_ids(ratings), ratings.values.tolist()) == ([1], [2], [4])
+
+
+def test_columns_of_one_name_are_warned_of_in_tables_and_refused_in_datasets() -> None:
+    table = PAIR.append_column("user", pa.array([1, 2]))
+    with pytest.warns(UserWarning, match="'user' and 'user' may be the row .*; the first is taken"):
+        assert row_ids(as_ratings(table)) == ["ann", "bob"]
+    with pytest.raises(
+        DataError, match=r"a dataset with 2 columns called 'user', .*; rename them, or pass a"
+    ):
+        as_ratings(pyarrow.dataset.dataset(table))
 
 
 def test_python_objects_of_polars_are_refused_rather_than_read_as_addresses() -> None:
