@@ -1,4 +1,4 @@
-"""Tables that notebooks show."""
+"""HTML tables for notebooks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def html_table(table: pa.Table, caption: str = "") -> str:
     '<tbody><tr><td>&lt;b&gt;</td><td>0.9</td></tr></tbody></table>'
     """
     half, more = _MOST_ROWS // 2, table.num_columns > _MOST_COLUMNS
-    shown = table.select(table.column_names[:_MOST_COLUMNS])
+    shown = table.select(range(min(table.num_columns, _MOST_COLUMNS)))
     if table.num_rows > _MOST_ROWS:
         shown = pa.concat_tables([shown[:half], shown[table.num_rows - half :]])
     lines = [[_text(column[row].as_py()) for column in shown.columns] for row in range(shown.num_rows)]

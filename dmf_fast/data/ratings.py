@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
@@ -22,6 +23,7 @@ from dmf_fast.observations.duplicates import Duplicates
 
 _LONGEST_ID = 80  # in messages
 _SHOWN = 10  # in notebooks
+_FIRST_DATE, _LAST_DATE = -62_135_596_800, 253_402_300_799  # years 1 and 9999, in seconds
 SomePairs = TypeVar("SomePairs", bound="Pairs")
 
 
@@ -136,7 +138,7 @@ class Ratings(Pairs):
             "value": pa.array(self.values[first]),
         }
         if self.times is not None:
-            columns["time"] = pa.array(self.times[first]).cast(pa.timestamp("s"))
+            columns["time"] = _dates(self.times[first])
         return html_table(pa.table(columns), f"{self!r}, the first {first.stop:,}")
 
     def select(self, entries: NDArray[Any] | slice) -> Ratings:
@@ -214,6 +216,17 @@ def _ids_of(indices: NDArray[np.int32], ids: IdMap) -> pa.Array:
     texts = np.full(len(indices), None, dtype=np.object_)
     texts[known] = [shortened(str(one), _LONGEST_ID) for one in ids.ids_at(indices[known])]
     return pa.array(texts, pa.string())
+
+
+def _dates(times: NDArray[np.int64]) -> pa.Array:
+    """Return seconds since 1970 as the text of dates; numbers outside the years 1 to 9999 stay numbers.
+
+    Times in milliseconds are such numbers.
+    """
+    numbers = pa.array(times)
+    is_date = pa.array((times >= _FIRST_DATE) & (times <= _LAST_DATE))
+    dates = pc.if_else(is_date, numbers, 0).cast(pa.timestamp("s"))
+    return pc.if_else(is_date, dates.cast(pa.string()), numbers.cast(pa.string()))
 
 
 def _remapped(indices: NDArray[np.int32], ids: IdMap, others: IdMap) -> NDArray[np.int32]:
