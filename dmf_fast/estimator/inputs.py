@@ -117,13 +117,13 @@ def read_rated_pairs(X: Any, y: Any, sample_weight: Any = None) -> tuple[IdColum
 
 
 def _two_columns(X: Any) -> tuple[Any, Any]:
-    if isinstance(X, pa.Table):
-        X = {name: X.column(name).combine_chunks() for name in X.column_names}
-        _check_width((len(next(iter(X.values()), ())), len(X)))
-        return tuple(X.values())
     if is_frame(X):
         _check_width(tuple(X.shape))
-        return X.iloc[:, 0], X.iloc[:, 1]
+        is_arrow = isinstance(X, pa.Table)
+        first, second = X.column_names if is_arrow else X.columns
+        if first == second:  # scikit-learn could not keep them as feature names
+            raise ValueError(f"`X` must have columns of different names, got {first!r} twice; rename one")
+        return tuple(X.columns) if is_arrow else (X.iloc[:, 0], X.iloc[:, 1])
     if isinstance(X, (list, tuple)):
         return _two_columns_of_list(X)
     array = np.asarray(X)

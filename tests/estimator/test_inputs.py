@@ -46,6 +46,15 @@ def test_pairs_of_integers_in_any_container_give_one_model(given: Any) -> None:
     assert np.array_equal(completer.predict(X) if isinstance(given, list) else EXPECTED, EXPECTED)
 
 
+def test_categories_of_several_tables_may_be_more_than_their_codes_can_tell_apart() -> None:
+    def part(first: int) -> pa.Table:
+        ids = pd.Categorical([f"{key}" for key in range(first, first + 100)])
+        return pa.Table.from_pandas(pd.DataFrame({"user": ids, "item": range(100), "rating": 1.0}))
+
+    completer = quick().fit(pa.concat_tables([part(0), part(100)]))
+    assert sorted(map(int, completer.row_ids_.ids.to_pylist())) == list(range(200))
+
+
 @pytest.mark.parametrize("names", [["user", "item", "rating"], ["rating", "movieId", "userId"]])
 @pytest.mark.parametrize(
     "frame",
@@ -197,6 +206,8 @@ NAN = float("nan")
             None,
             "common names of row ids, column ids and ratings .* got a, b, c, d, e",
         ),
+        (pa.table([[1], [2]], ["id", "id"]), [1], "`X` must have columns of different names, got 'id' twice"),
+        (pd.DataFrame([[1, 2]], columns=["id", "id"]), [1], "columns of different names, got 'id' twice"),
         (scipy.sparse.eye_array(3), [1, 2, 3], "`X` must hold pairs .* got a sparse matrix"),
     ],
 )
