@@ -50,28 +50,50 @@ class HubMatrixCompleter(MatrixCompleter, ModelHubMixin):
         self._save(save_directory, model_card(self._card()))
 
     @classmethod
-    def _from_pretrained(
+    def from_pretrained(
         cls,
+        pretrained_model_name_or_path: str | Path,
         *,
-        model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
-        **_: Any,  # parameters, which the folder knows
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        revision: str | None = None,
+        **parameters: Any,
     ) -> HubMatrixCompleter:
-        folder = model_id
+        """Load a trained estimator from the Hub, or from a folder.
+
+        Args:
+            pretrained_model_name_or_path: name of a repository on the Hub, or path of a folder.
+            force_download: whether to download files that are in the cache.
+            token: the access token.
+            cache_dir: folder of the cache.
+            local_files_only: whether to read the cache without any download.
+            revision: branch, tag or commit of the repository.
+            parameters: ``device``, ``n_threads``, ``verbose``, ``checkpoint`` and ``resume``, which replace
+                those of the trained estimator.
+
+        Raises:
+            TypeError: ``parameters`` holds something else.
+            DataError: the repository holds no model, or it is damaged.
+
+        """
+        for name in parameters.keys() - set(_NOT_ABOUT_THE_MODEL):
+            raise TypeError(
+                f"parameters of a trained model must be among {', '.join(_NOT_ABOUT_THE_MODEL)}, got "
+                f"`{name}`; to change others, call `set_params` and fit again"
+            )
+        folder = pretrained_model_name_or_path
         if not Path(folder).is_dir():
             folder = snapshot_download(
-                model_id,
+                str(folder),
                 revision=revision,
                 cache_dir=cache_dir,
                 force_download=force_download,
                 local_files_only=local_files_only,
                 token=token,
             )
-        completer: HubMatrixCompleter = cls.load(folder)
+        completer: HubMatrixCompleter = cls.load(folder).set_params(**parameters)
         return completer
 
     def _card(self) -> ModelCard:
@@ -84,9 +106,7 @@ class HubMatrixCompleter(MatrixCompleter, ModelHubMixin):
             if value is not None and name not in _NOT_ABOUT_THE_MODEL
         }
         measured = {name: rmse for name, rmse in getattr(self, "candidates_", {}).items() if rmse is not None}
-        rmse = self.noise_variance_**0.5  # on the validation ratings, where there were any
-        nearest = sorted(measured, key=lambda name: abs(measured[name] - rmse))
-        chosen = nearest[0] if nearest else f"depth {len(fitted.model.factors)}"
+        chosen = getattr(self, "chosen_", f"depth {len(fitted.model.factors)}")
         seconds = self.history_["seconds"][-1] if hasattr(self, "history_") else None
         return ModelCard(
             title="Matrix completed by dmf_fast",
@@ -95,7 +115,7 @@ class HubMatrixCompleter(MatrixCompleter, ModelHubMixin):
             ),
             settings=settings,
             training=TrainingFacts(getattr(self, "n_iter_", 0), seconds, chosen, measured),
-            metrics={"this model": {"validation RMSE": measured[chosen]}} if measured else {},
+            metrics={"this model": {"validation RMSE": measured[chosen]}} if chosen in measured else {},
             folder="FOLDER",
             versions={"dmf-fast": version("dmf-fast"), "torch": torch.__version__},
         )

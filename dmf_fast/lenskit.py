@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +26,10 @@ from lenskit.training import Trainable, TrainingOptions  # noqa: E402
 class MatrixCompletionScorer(Component[ItemList], Trainable):
     """Scores items by the ratings that deep matrix factorization predicts, as a component of LensKit.
 
-    The configuration is `dmf_fast.completion.CompletionOptions`: an object, or its fields as keywords. The
-    training is that of ``dmf-fast complete``. Scores are not clipped to the range of the ratings, so that
-    they rank items without ties.
+    The configuration is a `dmf_fast.completion.CompletionOptions`, or its options as keywords, which are
+    those of `dmf_fast.MatrixCompleter`, such as ``depth`` and ``steps``. The training is that of
+    ``dmf-fast complete``. Scores are not clipped to the range of the ratings, so that they rank items without
+    ties.
 
     See Ekstrand, "LensKit for Python" (CIKM 2020), for pipelines.
 
@@ -53,6 +56,23 @@ class MatrixCompletionScorer(Component[ItemList], Trainable):
     users_: Vocabulary
     items_: Vocabulary
     predictor_: Predictor
+
+    @classmethod
+    def validate_config(cls, data: Mapping[str, Any] | None = None) -> CompletionOptions:
+        """Return the options with these values, given by keyword or in groups, as `dump_config` returns them.
+
+        Raises:
+            TypeError: an option is unknown, or its value has the wrong type.
+            ValueError: a value is out of range.
+
+        """
+        options, values = CompletionOptions(), dict(data or {})
+        for group in ("fit", "recording"):
+            given = values.pop(group, {})
+            if isinstance(given, Mapping):
+                given = replace(getattr(options, group), **given)
+            options = replace(options, **{group: given})
+        return options.changed(values)
 
     def train(self, data: Dataset, options: TrainingOptions = TrainingOptions()) -> None:  # noqa: B008
         """Train on the ratings of a data set.

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from huggingface_hub import HfApi, ModelCard
-from huggingface_hub.errors import RemoteEntryNotFoundError
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -37,12 +36,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copytree(folder_path, hub / repo_id)
         return f"hub/{repo_id}"
 
-    def hf_hub_download(repo_id: str, filename: str, **options: Any) -> str:
-        if not (hub / repo_id / filename).exists():
-            answer: Any = SimpleNamespace(headers={}, request=None)
-            raise RemoteEntryNotFoundError(filename, response=answer)
-        return str(hub / repo_id / filename)
-
     def snapshot_download(repo_id: str, **options: Any) -> str:
         assert options["revision"] == "main"
         snapshot = tmp_path / "cache" / repo_id
@@ -53,7 +46,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(HfApi, "create_repo", create_repo)
     monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
-    monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", hf_hub_download)
     monkeypatch.setattr("dmf_fast.hub.snapshot_download", snapshot_download)
     return hub
 
@@ -91,6 +83,18 @@ def test_a_repository_without_what_the_mixin_adds_can_be_loaded(
     assert_same(completer, HubMatrixCompleter.from_pretrained("me/films", revision="main"))
 
 
+def test_a_loaded_model_takes_the_parameters_of_this_machine_and_refuses_others(
+    completer: HubMatrixCompleter, tmp_path: Path
+) -> None:
+    completer.save_pretrained(tmp_path / "films")
+    of_the_machine = {"device": "cpu", "n_threads": 1, "verbose": True}
+    again = HubMatrixCompleter.from_pretrained(tmp_path / "films", **of_the_machine)
+    assert again.get_params() == completer.get_params() | of_the_machine
+    for name in ("depth", "n_thread"):
+        with pytest.raises(TypeError, match=f"must be among .*n_threads.*, got `{name}`"):
+            HubMatrixCompleter.from_pretrained(tmp_path / "films", **{name: 3})
+
+
 def test_the_card_is_one_that_the_hub_reads(completer: HubMatrixCompleter, tmp_path: Path) -> None:
     completer.save_pretrained(tmp_path / "films")
     card = ModelCard.load(tmp_path / "films" / "README.md")
@@ -105,6 +109,16 @@ def test_the_card_is_one_that_the_hub_reads(completer: HubMatrixCompleter, tmp_p
     assert "chosen: depth 2" in card.content
 
 
+def test_the_card_names_the_model_that_was_chosen_whatever_the_noise_is(tmp_path: Path) -> None:
+    completer = HubMatrixCompleter(**QUICK, depth=2).fit(X, Y)
+    completer.candidates_["biases"] = completer.noise_variance_**0.5
+    completer.candidates_["depth 2"] *= 0.9
+    completer.save_pretrained(tmp_path / "films")
+    content = ModelCard.load(tmp_path / "films" / "README.md").content
+    assert "chosen: depth 2" in content
+    assert f"| this model | {completer.candidates_['depth 2']:.4f} |" in content
+
+
 def test_the_card_of_an_estimator_that_kept_nothing_says_what_is_known(tmp_path: Path) -> None:
     bare = HubMatrixCompleter(**QUICK, keep_ratings=False, validation_fraction=0).fit(X, Y)
     bare.save_pretrained(tmp_path / "films")
@@ -112,7 +126,7 @@ def test_the_card_of_an_estimator_that_kept_nothing_says_what_is_known(tmp_path:
     loaded.save_pretrained(tmp_path / "films")
     content = ModelCard.load(tmp_path / "films" / "README.md").content
     assert "| entries | – |" in content
-    assert "Nothing was kept aside to measure it on." in content
+    assert "No ratings were held out for evaluation." in content
 
 
 def test_it_is_an_estimator_like_the_other(completer: HubMatrixCompleter) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -98,6 +99,17 @@ def test_its_configuration_is_that_of_a_completion_and_survives_a_pipeline() -> 
     assert scorer.config == CompletionOptions(depth=3, hidden=7)
     assert MatrixCompletionScorer.validate_config(scorer.dump_config()) == scorer.config
     assert MatrixCompletionScorer(OPTIONS).dump_config()["fit"]["steps"] == QUICK["steps"]
+
+
+def test_its_keywords_are_those_of_the_estimator_and_others_are_refused() -> None:
+    scorer = MatrixCompletionScorer(steps=7, evaluate_every=5)
+    assert scorer.config == CompletionOptions().changed({"steps": 7, "evaluate_every": 5})
+    assert MatrixCompletionScorer.validate_config({"fit": {"steps": 7}}).fit == replace(
+        CompletionOptions().fit, steps=7
+    )
+    for unknown in ({"step": 7}, {"fit": {"step": 7}}):
+        with pytest.raises(TypeError, match=r"got .*\Wstep\W"):
+            MatrixCompletionScorer(**unknown)
 
 
 def test_a_trained_scorer_survives_pickle(scorer: MatrixCompletionScorer) -> None:
