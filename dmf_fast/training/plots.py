@@ -33,7 +33,7 @@ def plot_history(history: History) -> list[Axes]:
 
 
 def draw_losses(axes: Axes, history: History, label: str = "", *, place: int = 1) -> None:
-    """Draw all recorded losses on a logarithmic axis.
+    """Draw all recorded losses, on a logarithmic axis if any of them is above 0.
 
     Args:
         axes: the axes to draw into.
@@ -53,7 +53,10 @@ def draw_losses(axes: Axes, history: History, label: str = "", *, place: int = 1
         if name in history and np.isfinite(history[name]).any():
             shown = f"{label}, {text}" if label else text
             axes.plot(*_curve(history, name), line, color=color, label=shown, linewidth=1.6)
-    axes.set(xlabel=_clock(history), yscale="log", title="Losses")
+    axes.set(xlabel=_clock(history), title="Losses")
+    drawn = np.concatenate([[], *(line.get_ydata() for line in axes.lines)])
+    if (np.isfinite(drawn) & (drawn > 0)).any():
+        axes.set_yscale("log")
     if axes.lines:
         add_legend(axes)
 

@@ -98,6 +98,25 @@ def test_a_plot_of_gradient_flow_runs_over_time() -> None:
     assert axes.lines[0].get_xdata().tolist() == [0.0, 0.5, 1.0]
 
 
+@pytest.mark.parametrize(
+    ("train", "validation", "scale"),
+    [(0.0, None, "linear"), (0.0, 0.0, "linear"), (0.0, 0.5, "log"), (math.nan, None, "linear")],
+)
+def test_a_plot_is_logarithmic_only_if_a_loss_is_positive(
+    train: float, validation: float | None, scale: str
+) -> None:
+    rows = [
+        {"step": 0, "train_loss": train, "validation_rmse": validation},
+        {"step": 1, "train_loss": math.inf, "validation_rmse": None},
+    ]
+
+    (axes,) = History.of_rows(rows).plot()
+
+    axes.figure.canvas.draw()  # warns if nothing can be drawn
+    assert axes.get_yscale() == scale
+    assert len(axes.lines) == sum(one is not None and math.isfinite(one) for one in (train, validation))
+
+
 def test_a_plot_without_matplotlib_says_how_to_install_it(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
