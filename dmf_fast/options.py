@@ -74,6 +74,8 @@ class Option:
         if self.kind is float:
             return real_number(name, value, **self.bounds)
         if self.kind is Path:
+            if str(value) == "":
+                raise ValueError(f"`{name}` must be a path, got ''")
             if "\0" in str(value):
                 raise ValueError(f"`{name}` must be a path without NUL, got {value!r}")
             return Path(value)

@@ -88,6 +88,8 @@ def test_numbers_of_numpy_are_kept_as_plain_ones(plain: Any) -> None:
         ({"speed": 2.5}, ValueError, "`pace` must be at most 2, got 2.5"),
         ({"speed": float("nan")}, ValueError, "`pace` must be finite, got nan"),
         ({"speed": "1"}, TypeError, "`pace` must be a number, got '1'"),
+        ({"where": ""}, ValueError, "`where` must be a path, got ''"),
+        ({"where": "a\0b"}, ValueError, r"`where` must be a path without NUL, got 'a\\x00b'"),
         ({"hidden": True}, TypeError, "options must be among where, how, steps, seed, speed, got `hidden`"),
     ],
 )

@@ -10,6 +10,7 @@ from dmf_fast.cli.baseline import load_biases
 from dmf_fast.cli.measuring import measure
 from dmf_fast.cli.options import EvaluateOptions
 from dmf_fast.cli.problem import echo_bad_rows, held_out
+from dmf_fast.cli.targets import check_standard_input
 from dmf_fast.data import DataError, Ratings, read_ratings
 from dmf_fast.evaluation import Biases
 from dmf_fast.evaluation.table import evaluation_tables
@@ -21,6 +22,7 @@ from dmf_fast.serving.trained_folder import TrainedFolder
 
 def evaluate(options: EvaluateOptions) -> None:
     """Measure a trained model on test ratings and print the result."""
+    check_standard_input({"TEST": options.test, "--ratings": options.ratings})
     trained = TrainedFolder.open(options.folder, options.depth)
     observed = None if options.ratings is None else _training_ratings(options, options.ratings, trained)
     evaluation = measure(

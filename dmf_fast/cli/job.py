@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from dmf_fast.cli.output_folder import OutputFolder
 from dmf_fast.cli.processes import as_started
 from dmf_fast.cli.signals import exit_code
 from dmf_fast.cli.streams import say
-from dmf_fast.cli.targets import check_apart
+from dmf_fast.cli.targets import check_apart, check_standard_input, check_utf8
 from dmf_fast.extras import require
 from dmf_fast.sharding import WHOLE, RowSharding
 
@@ -68,27 +68,31 @@ def running_job(
 def _opened_folder(command: str, options: JobOptions, stack: ExitStack) -> OutputFolder | None:
     """Return the folder, locked until the stack unwinds."""
     output = options.output
+    inputs = {
+        "RATINGS": options.ratings,
+        "--test": options.data.test,
+        "--validation": options.data.validation,
+    }
+    check_standard_input(inputs)
+    for name, place in (("--cache", options.data.cache), ("--tensorboard", output.tensorboard)):
+        if place is not None:
+            check_utf8(name, place)
     if output.tensorboard is not None:
         require("`--tensorboard`", "tensorboard")
     if output.out is None:
         return None
-    _check_apart(options, output.out)
+    _check_apart(options, output.out, inputs)
     folder = OutputFolder(output.out, overwrite=output.overwrite, resume=output.resume)
     stack.enter_context(folder.opened({"version": __version__, "command": command, **options.fingerprint()}))
     return folder
 
 
-def _check_apart(options: JobOptions, out: Path) -> None:
+def _check_apart(options: JobOptions, out: Path, inputs: Mapping[str, Path | None]) -> None:
     """Raise a `ValueError` if the folder would replace what the job reads, or lie inside it."""
     context = click.get_current_context(silent=True)
-    inputs = {
-        "RATINGS": options.ratings,
-        "--test": options.data.test,
-        "--validation": options.data.validation,
-        "--cache": options.data.cache,
-        "--config": None if context is None else context.params.get("config"),
-    }
-    check_apart(f"--out {printable(str(out))}", out, inputs)
+    config = None if context is None else context.params.get("config")
+    more = {"--cache": options.data.cache, "--config": config}
+    check_apart(f"--out {printable(str(out))}", out, {**inputs, **more})
     logs = {"--tensorboard": options.output.tensorboard}
     check_apart(f"--out {printable(str(out))}", out, logs, may_lie_in_them=True)
 

@@ -63,7 +63,10 @@ def write_output(
     card = model_card(_card(options, problem, *best_first[0], results))
     observed.sharding.together(lambda: _write_the_rest(target, options, models, results, card))
     if problem.row_ids is None:
-        say(f"{PAGE} is skipped for row blocks, which may not fit one process; `dmf-fast report` writes it.")
+        text = (
+            f"{PAGE} is skipped for row blocks, which may not fit one process; `dmf-fast report` writes it."
+        )
+        say(text, quiet=options.output.quiet)
     elif target is not None:
         _write_page(target, options, best_predictors[0], problem.row_ids, problem.column_ids, seen)
 

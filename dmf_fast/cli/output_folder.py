@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from dmf_fast.checks import printable
+from dmf_fast.cli.targets import check_utf8
 from dmf_fast.files.atomic import place_of, put_back
 from dmf_fast.files.digests import summed_folder
 from dmf_fast.files.identity import first_difference, plain
@@ -40,9 +41,10 @@ class OutputFolder:
     def __init__(self, path: Path, *, overwrite: bool = False, resume: bool = False) -> None:
         """Check that ``path`` may be written; nothing is created yet.
 
-        Raises a `ValueError` if it is a file, is not empty, or an interrupted job is in the way, and a
-        `FileExistsError` if it holds files that no job wrote, which are never replaced.
+        Raises a `ValueError` if it is a file, not UTF-8 or not empty, or an interrupted job is in the way,
+        and a `FileExistsError` if it holds files that no job wrote, which are never replaced.
         """
+        check_utf8("--out", path)
         self.path = place_of(path)
         if not self.path.name:
             raise ValueError(f"--out must name a folder, got {path}")

@@ -7,7 +7,7 @@ import click
 from dmf_fast.checks import printable
 from dmf_fast.cli.options import PrepareOptions
 from dmf_fast.cli.streams import say, shown
-from dmf_fast.cli.targets import check_apart
+from dmf_fast.cli.targets import check_apart, check_utf8
 from dmf_fast.data.blocks import prepare_blocks
 
 
@@ -23,6 +23,7 @@ def prepare(options: PrepareOptions) -> None:
         raise ValueError(f"{name} exists and is not empty; name another folder or pass --overwrite")
     context = click.get_current_context(silent=True)
     config = None if context is None else context.params.get("config")
+    check_utf8("--out", out)
     check_apart(name, out, {"RATINGS": options.ratings, "--config": config})
     facts = prepare_blocks(
         options.ratings,

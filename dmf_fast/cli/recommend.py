@@ -17,7 +17,7 @@ from pyarrow import csv
 from dmf_fast.checks import printable
 from dmf_fast.cli.options import RecommendOptions
 from dmf_fast.cli.streams import shown
-from dmf_fast.cli.targets import check_target
+from dmf_fast.cli.targets import check_standard_input, check_target
 from dmf_fast.data import DataError, IdMap, read_id_list
 from dmf_fast.files.atomic import atomic_file
 from dmf_fast.serving import Recommendations, similar_columns
@@ -61,9 +61,11 @@ def _check(options: RecommendOptions) -> None:
     to_file = options.all_users or options.users is not None
     if to_file != (options.out is not None):
         raise ValueError("--out FILE belongs to --all and --users: give both, or neither")
+    inputs = {"--users": options.users}
+    inputs |= {flag: _id_file(flag, text) for flag, text in _filters(options).items()}
+    check_standard_input(inputs)
     if options.out is not None:
-        inputs = {"MODEL": options.folder, "--users": options.users}
-        inputs |= {flag: _id_file(text) for flag, text in _filters(options).items()}
+        inputs["MODEL"] = options.folder
         check_target(options.out, (".csv", ".parquet"), inputs, overwrite=options.overwrite)
 
 
@@ -95,19 +97,25 @@ def _filters(options: RecommendOptions) -> dict[str, str | None]:
     return {"--candidates": options.candidates, "--exclude": options.exclude}
 
 
-def _id_file(text: str | None) -> Path | None:
+def _id_file(flag: str, text: str | None) -> Path | None:
+    if text == "@":
+        raise _no_ids(flag, text)
     return Path(text[1:]) if text is not None and text.startswith("@") else None
 
 
 def _ids(flag: str, text: str) -> Any:
     """Return the ids of a text ``ID,ID``, or of the file of ``@FILE``."""
-    file = _id_file(text)
+    file = _id_file(flag, text)
     if file is not None:
         return read_id_list(file)
     ids = [one.strip() for one in text.split(",")]
     if not all(ids):
-        raise ValueError(f"`{flag}` must hold ids separated by commas, or @FILE, got {text!r}")
+        raise _no_ids(flag, text)
     return pa.array(ids)
+
+
+def _no_ids(flag: str, text: str) -> ValueError:
+    return ValueError(f"`{flag}` must hold ids separated by commas, or @FILE, got {text!r}")
 
 
 def _show_for_user(options: RecommendOptions, trained: TrainedFolder, best: _Best, user: str) -> None:

@@ -14,6 +14,7 @@ from dmf_fast.checks import printable
 from dmf_fast.cli.options import ReproduceOptions
 from dmf_fast.cli.signals import exit_code
 from dmf_fast.cli.streams import say, shown
+from dmf_fast.cli.targets import check_utf8
 from dmf_fast.experiments.reproduction import Reproduction
 from dmf_fast.extras import require
 from dmf_fast.files.reading import read_record, reading
@@ -69,6 +70,7 @@ def _names(target: str) -> list[str]:
 def _folder(options: ReproduceOptions) -> Path:
     """Return the folder of the page; raise a `ValueError` if it is a file."""
     folder = options.out or _default_folder(options)
+    check_utf8("--out", folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {printable(str(folder))} is a file; name a folder")
     page, results = (folder / name for name in ("report.html", "results.json"))

@@ -1,4 +1,4 @@
-"""Checks of output paths: nothing is replaced unless asked for, and inputs never are."""
+"""Checks of paths: nothing is replaced unless asked for, inputs never are; one input is standard input."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dmf_fast.checks import printable
+from dmf_fast.data.sources import STANDARD_INPUT
 from dmf_fast.files.atomic import place_of
 
 
@@ -26,7 +27,28 @@ def check_target(
         raise ValueError(f"{shown} is a folder where a file is written, or the reverse; name another path")
     if not place.parent.is_dir():
         raise ValueError(f"{shown}: the folder {printable(str(out.parent))} does not exist; create it first")
+    check_utf8("The file to write", out)
     check_apart(shown, out, inputs)
+
+
+def check_utf8(name: str, path: Path) -> None:
+    """Raise a `ValueError` if a path to write is not UTF-8, as pyarrow, safetensors and DuckDB require."""
+    place = str(place_of(path))
+    try:
+        place.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{name} must be a path in UTF-8, got {printable(place)}; name another place"
+        ) from None
+
+
+def check_standard_input(inputs: Mapping[str, Path | None]) -> None:
+    """Raise a `ValueError` if several ``inputs``, by the names of their arguments, are standard input."""
+    readers = [name for name, path in inputs.items() if str(path) == STANDARD_INPUT]
+    if len(readers) > 1:
+        raise ValueError(
+            f"Only one input can be standard input, got {' and '.join(readers)}; name files for the others"
+        )
 
 
 def check_apart(

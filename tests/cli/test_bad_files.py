@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -141,3 +142,28 @@ def test_bad_pairs_are_refused(dmf_fast: Run, trained: Path, tmp_path: Path, con
 
     assert_refused(dmf_fast("predict", trained, pairs, "--out", tmp_path / "out.csv"), str(pairs))
     assert list(tmp_path.iterdir()) == [pairs]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["complete", "RATINGS", "--out", "BAD"],
+        ["complete", "RATINGS", "--cache", "BAD"],
+        ["complete", "RATINGS", "--tensorboard", "BAD"],
+        ["prepare", "RATINGS", "--out", "BAD"],
+        ["predict", "MODEL", "RATINGS", "--out", "BAD.csv"],
+        ["recommend", "MODEL", "--all", "--out", "BAD.parquet"],
+        ["export", "MODEL", "BAD.safetensors"],
+        ["reproduce", "entries", "--quick", "--out", "BAD"],
+    ],
+)
+def test_a_name_that_is_not_utf8_is_refused_before_any_work(
+    dmf_fast: Run, ratings_file: Path, trained: Path, tmp_path: Path, words: list[str]
+) -> None:
+    paths = {"RATINGS": str(ratings_file), "MODEL": str(trained)}
+    bad = str(tmp_path / os.fsdecode(b"o\xff"))
+
+    result = dmf_fast(*(paths.get(word, word).replace("BAD", bad) for word in words))
+
+    assert_refused(result, "must be a path in UTF-8, got", "o\\udcff")
+    assert list(tmp_path.iterdir()) == []

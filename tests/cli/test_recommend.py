@@ -195,6 +195,8 @@ def test_similar_items_have_the_largest_cosines(dmf_fast: Run, trained: Path) ->
         (["--similar", "film 3", "--exclude", "film 1"], "leave them out with --similar"),
         (["100", "--candidates", "film 1,,film 2"], "`--candidates` must hold ids separated by commas"),
         (["100", "--exclude", ""], "`--exclude` must hold ids"),
+        (["100", "--candidates", "@"], "`--candidates` must hold ids separated by commas, or @FILE, got '@'"),
+        (["--all", "--out", "x.csv", "--exclude", "@"], "`--exclude` must hold ids"),
         (["100", "--exclude", "@nowhere.txt"], "nowhere.txt does not exist"),
         (["--all", "--out", "no.csv", "--exclude", "@no.csv"], "no.csv is --exclude"),
         (["--similar", "no film"], "The item 'no film' is not among the 20"),

@@ -126,9 +126,10 @@ def test_a_page_that_cannot_be_written_costs_no_model(
     def fail(*_: object) -> str:
         raise RuntimeError("no page today")
 
-    monkeypatch.setattr("dmf_fast.cli.page.page_of", fail)
     out = tmp_path / "model"
-    result = dmf_fast("complete", ratings_file, "--out", out, *QUICK)
+    with monkeypatch.context() as patch:
+        patch.setattr("dmf_fast.cli.page.page_of", fail)
+        result = dmf_fast("complete", ratings_file, "--out", out, *QUICK)
 
     assert result.exit_code == 0
     assert "Warning: report.html could not be written (no page today)" in result.stderr
@@ -178,6 +179,8 @@ def test_row_blocks_leave_the_page_to_the_command(dmf_fast: Run, ratings_file: P
     assert result.exit_code == 0, result.stderr
     assert "report.html is skipped for row blocks" in result.stderr
     assert not (out / "report.html").exists()
+    quiet = dmf_fast("complete", blocks, "--out", tmp_path / "quiet", *QUICK)
+    assert (quiet.exit_code, quiet.stderr) == (0, "")
     made = dmf_fast("report", out)
     assert made.exit_code == 0, made.stderr
     assert "Errors by number of ratings" in page_in(out).text

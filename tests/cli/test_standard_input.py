@@ -58,3 +58,33 @@ def test_nothing_on_standard_input_is_named(dmf_fast: Run, ratings_file: Path, o
 
     assert result.exit_code == 2
     assert "standard input is empty" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "readers"),
+    [
+        (
+            ["recommend", "MODEL", "--users", "-", "--candidates", "@-", "--out", "x.csv"],
+            "--users and --candidates",
+        ),
+        (
+            ["recommend", "MODEL", "100", "--candidates", "@-", "--exclude", "@-"],
+            "--candidates and --exclude",
+        ),
+        (["complete", "-", "--test", "-"], "RATINGS and --test"),
+        (["tune", "-", "--test", "-", "--validation", "-"], "RATINGS and --test and --validation"),
+        (["evaluate", "MODEL", "-", "--ratings", "-"], "TEST and --ratings"),
+    ],
+)
+def test_standard_input_is_read_only_once(
+    dmf_fast: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str],
+    readers: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    words = [trained if word == "MODEL" else word for word in options]
+
+    result = dmf_fast(*words, standard_input=b"film 3\n")
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: Only one input can be standard input, got {readers};")
+    assert list(tmp_path.iterdir()) == []
