@@ -53,7 +53,6 @@ def recommend_ids(
     """Return the ``k`` column ids with the highest predictions for every row id; scored on ``device``."""
     asked = _asked(ids)
     rows = fitted.row_ids.indices(asked)
-    warn_of_unknown("ids", asked, rows, "get the columns with the highest bias", stacklevel=4)
     if exclude_seen and fitted.seen is None:
         raise ValueError(
             "`exclude_seen` must be False if the ratings were not kept; or fit with keep_ratings=True"
@@ -65,6 +64,7 @@ def recommend_ids(
         for name, given in (("candidates", candidates), ("exclude", exclude))
     }
     best = recommend(fitted.two_factors.to(device), rows, k, seen=seen, **filters)
+    warn_of_unknown("ids", asked, rows, "get the columns with the highest bias", stacklevel=4)
     columns, scores = best.columns.numpy(), fitted.predictor.clipped(best.scores.double().numpy())
     return ranking_of(fitted.column_ids, columns, np.where(columns >= 0, scores, -np.inf))
 

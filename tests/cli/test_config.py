@@ -169,7 +169,22 @@ def test_an_unknown_option_is_refused_with_the_nearest_names(
     file.write_text(f"{key}: 1\n")
 
     assert_refused(dmf_fast("complete", "--config", file), "options.yaml", *words)
-    assert_refused(dmf_fast("complete", "--set", f"{key}=1"), "--set", *words)
+    refused = dmf_fast("complete", "--set", f"{key}=1")
+    assert_refused(refused, *words)
+    assert refused.stderr.startswith("Error: --set: complete has no option ")
+
+
+def test_a_mistyped_command_is_refused_with_the_nearest_one(dmf_fast: Run) -> None:
+    assert_refused(dmf_fast("recomend"), "There is no command 'recomend'; did you mean recommend?")
+    assert_refused(dmf_fast("xyzzy"), "dmf-fast --help lists them")
+
+
+def test_the_help_of_an_option_says_whether_words_replace_a_number(dmf_fast: Run) -> None:
+    text = " ".join(dmf_fast("complete", "--help").stdout.split())
+
+    assert "A number or auto. [default: 64" in text
+    assert "One of random, time." in text
+    assert "One of auto." not in text
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,7 @@ def test_a_person_sees_the_best_trials_and_a_log_file_all_of_them(dmf_fast: Run,
 
     assert result.exit_code == 0, result.stderr
     assert "Best trials" in result.stdout
+    assert "RMSE, fold 1" in result.stdout  # which is not the RMSE over all folds, of the table below
     assert [line for line in result.stderr.splitlines() if line.startswith("trial 5 of 5")]
 
 
