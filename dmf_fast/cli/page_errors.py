@@ -24,8 +24,9 @@ def metrics_topic(results: Mapping[str, Any], best: Mapping[str, Any], settings:
     table = {"": [name.replace("_", " ") for name in lines]}
     table |= {name: pa.array([line[name] for line in lines.values()], pa.float64()) for name in names}
     text = "" if results["data"]["test_entries"] else _NOT_MEASURED
-    more = ", and with popularity" if "most_popular" in lines else ""
-    caption = f"The model compared with the mean rating, with biases of users and items{more}."
+    others = ["the mean rating", "biases of users and items"]
+    others += ["popularity"] if "most_popular" in lines else []
+    caption = f"The model compared with {', '.join(others[:-1])} and {others[-1]}."
     tables = [ResultTable(pa.table(table), caption, digits=4)] if names else []
     return Topic("How good it is", text, tables=tables)
 
