@@ -31,6 +31,10 @@ settings.register_profile(
     "unshrunk", settings.get_profile("default"), phases=(Phase.explicit, Phase.generate)
 )
 
+# Tests that send signals expect them to arrive, also where `nohup` or a shell's `&` had them ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 # One thread a test process, here for fixtures of modules: two processes with two spinning threads each would
 # fight for two cores. Tests that are about threads take the fixture `threads`.
 torch.set_num_threads(1)
