@@ -102,10 +102,10 @@ def fit(
     The steps are those of a loop over `dmf_fast.completion_loss`, its backward pass and ``optimizer.step()``.
     Native code makes them if it computes the same: for `torch.optim.SGD`, `torch.optim.Adam`,
     `dmf_fast.optim.GroupRMSprop`, `dmf_fast.optim.AdaptiveGradientDescent` and, with two factors,
-    `dmf_fast.optim.PreconditionedLBFGS`, with all entries in each step. It is 5 to 20 times as fast for small
-    problems, where a loop spends its time in Python. ``FitResult.engine`` tells which engine made the steps;
-    `dmf_fast.explain` tells it beforehand. On one machine, runs are bit-identical every time and, in native
-    code, for any number of threads.
+    `dmf_fast.optim.PreconditionedLBFGS`, with all entries in each step. For small problems,
+    where a loop spends its time in Python, that is several times as fast. ``FitResult.engine`` tells which
+    engine made the steps; `dmf_fast.explain` tells it beforehand. On one machine, runs are bit-identical
+    every time and, in native code, for any number of threads.
 
     A row of the history measures the state *before* the update of its step. With a validation set, the
     parameters end in the state with the lowest recorded validation RMSE. Ctrl-C ends the run within about
