@@ -57,7 +57,7 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     Attributes:
         model_: the trained `dmf_fast.DeepMatrixFactorization` by row and column index, on the CPU.
         row_ids_: `dmf_fast.data.IdMap` from row ids to row indices and back.
-        column_ids_: the same of the columns.
+        column_ids_: the same for columns.
         mean_: the mean of the training ratings, predicted where neither id is known.
         noise_variance_: mean squared error on the validation ratings, or on the training ratings if there
             are no validation ratings.
@@ -67,7 +67,7 @@ class MatrixCompleter(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         chosen_: the name of the chosen one.
         history_: `dmf_fast.training.History` with a row for every evaluation of the search;
             ``history_.plot()`` plots it.
-        n_features_in_: 2.
+        n_features_in_: always 2, the row id and the column id.
         feature_names_in_: names of the two columns, if ``X`` was a data frame.
 
     Example:
