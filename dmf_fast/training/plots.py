@@ -53,7 +53,7 @@ def draw_losses(axes: Axes, history: History, label: str = "", *, place: int = 1
         if name in history and np.isfinite(history[name]).any():
             shown = f"{label}, {text}" if label else text
             axes.plot(*_curve(history, name), line, color=color, label=shown, linewidth=1.6)
-    axes.set(xlabel=_clock(history), title="Losses")
+    axes.set(xlabel=_horizontal(history), title="Losses")
     drawn = np.concatenate([[], *(line.get_ydata() for line in axes.lines)])
     if (np.isfinite(drawn) & (drawn > 0)).any():
         axes.set_yscale("log")
@@ -82,13 +82,13 @@ def draw_singular_values(axes: Axes, history: History, label: str = "") -> None:
     for place, name in enumerate(names, start=1):
         color = CURVE_STYLES[place % len(CURVE_STYLES)]["color"]
         axes.plot(*_curve(history, name), color=color, linewidth=1.2)
-    axes.set(xlabel=_clock(history), title=f"Singular values, {label}" if label else "Singular values")
+    axes.set(xlabel=_horizontal(history), title=f"Singular values, {label}" if label else "Singular values")
 
 
-def _clock(history: History) -> str:
+def _horizontal(history: History) -> str:
     """Return the column of the horizontal axis: steps, or time of gradient flow."""
     return "time" if "time" in history else "step"
 
 
 def _curve(history: History, name: str) -> tuple[list[float], list[float]]:
-    return history[_clock(history)], history[name]
+    return history[_horizontal(history)], history[name]
