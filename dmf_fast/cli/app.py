@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from dmf_fast.checks import did_you_mean, shortened
-from dmf_fast.cli import options
+from dmf_fast.cli import model_options, options
 from dmf_fast.cli.command_line import command
 from dmf_fast.cli.processes import started_together
 from dmf_fast.cli.signals import end_as_ctrl_c_does, exit_code
@@ -30,13 +30,13 @@ COMMANDS: dict[str, type[Options]] = {
     "prepare": options.PrepareOptions,
     "complete": options.CompleteOptions,
     "tune": options.TuneOptions,
-    "evaluate": options.EvaluateOptions,
-    "predict": options.PredictOptions,
-    "recommend": options.RecommendOptions,
-    "export": options.ExportOptions,
-    "report": options.ReportOptions,
+    "evaluate": model_options.EvaluateOptions,
+    "predict": model_options.PredictOptions,
+    "recommend": model_options.RecommendOptions,
+    "export": model_options.ExportOptions,
+    "report": model_options.ReportOptions,
     "reproduce": options.ReproduceOptions,
-    "info": options.InfoOptions,
+    "info": model_options.InfoOptions,
 }
 """The options of every command, whose job is the function of its name in the module of its name."""
 

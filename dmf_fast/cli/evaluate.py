@@ -8,7 +8,7 @@ import click
 
 from dmf_fast.cli.baseline import load_biases
 from dmf_fast.cli.measuring import measure
-from dmf_fast.cli.options import EvaluateOptions
+from dmf_fast.cli.model_options import EvaluateOptions
 from dmf_fast.cli.problem import echo_bad_rows, held_out
 from dmf_fast.cli.targets import check_standard_input
 from dmf_fast.data import DataError, Ratings, read_ratings

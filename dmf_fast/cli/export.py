@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dmf_fast.cli.options import ExportOptions
+from dmf_fast.cli.model_options import ExportOptions
 from dmf_fast.cli.streams import shown
 from dmf_fast.cli.targets import check_target
 from dmf_fast.serving import collapse, export_factors

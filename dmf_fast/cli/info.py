@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from dmf_fast.checks import printable
-from dmf_fast.cli.options import InfoOptions
+from dmf_fast.cli.model_options import InfoOptions
 from dmf_fast.serving.model_card import CARD
 from dmf_fast.serving.trained_folder import TrainedFolder
 

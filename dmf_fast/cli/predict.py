@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from dmf_fast.checks import printable
-from dmf_fast.cli.options import PredictOptions
+from dmf_fast.cli.model_options import PredictOptions
 from dmf_fast.cli.problem import echo_bad_rows, refuse_unknown
 from dmf_fast.cli.targets import check_target
 from dmf_fast.data import read_pairs

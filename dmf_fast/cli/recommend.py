@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from dmf_fast.checks import printable
-from dmf_fast.cli.options import RecommendOptions
+from dmf_fast.cli.model_options import RecommendOptions
 from dmf_fast.cli.streams import shown
 from dmf_fast.cli.targets import check_standard_input, check_target
 from dmf_fast.data import DataError, IdMap, read_id_list
@@ -159,7 +159,7 @@ def _print(options: RecommendOptions, found: dict[str, Any], title: str) -> None
     measure = "similarity" if "similar" in found else "prediction"
     table = Table("rank", "item", measure, title=Text(printable(title)))
     for rank, item in enumerate(items, start=1):
-        table.add_row(str(rank), Text(printable(str(item["item"]))), f"{item[measure]:.3f}")
+        table.add_row(str(rank), Text(printable(item["item"])), f"{item[measure]:.3f}")
     Console().print(table)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dmf_fast.cli.options import ReportOptions
+from dmf_fast.cli.model_options import ReportOptions
 from dmf_fast.cli.output_folder import CONFIG, HISTORY, METRICS, PAGE, held
 from dmf_fast.cli.page import Served, page_of
 from dmf_fast.cli.streams import shown
