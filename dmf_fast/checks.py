@@ -121,12 +121,13 @@ def _check_range(
             raise ValueError(f"`{name}` must be {range_text(**bound)}, got {number}")
 
 
-def printable(text: str) -> str:
-    r"""Return ``text`` with its control characters escaped, so that it is safe to print to a terminal.
+def printable(value: object) -> str:
+    r"""Return ``value`` as text with control characters escaped, so that it is safe to print to a terminal.
 
     >>> printable("tab\tred\x1b[31m")
     'tab\\tred\\x1b[31m'
     """
+    text = str(value)
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

@@ -93,7 +93,7 @@ parts = ("cli", "estimator", "experiments", "page", "hub", "lenskit")
 single = ("figure_style", "training.plots", "evaluation.table")
 for info in pkgutil.walk_packages(dmf_fast.__path__, "dmf_fast."):
     place = info.name.removeprefix("dmf_fast.")
-    is_library = place.startswith("lib")  # that has the suffix of a module and is none
+    is_library = place.startswith("lib")  # has the suffix of an extension module, but is not one
     if not is_library and place.partition(".")[0] not in parts and place not in single:
         import_module(info.name)
 """

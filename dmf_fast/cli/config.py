@@ -33,7 +33,7 @@ def use_file(context: click.Context, path: Path | None) -> Path | None:
     Raises a `BadValue` if the file cannot be used.
     """
     if path is not None:
-        defaults = _defaults(context, _read(path), _shown(path))
+        defaults = _defaults(context, _read(path), printable(path))
         context.default_map = {**defaults, **(context.default_map or {})}
     return path
 
@@ -74,7 +74,7 @@ def config_text(command: str, options: Options) -> str:
 def _read(path: Path) -> Mapping[str, Any]:
     """Return the contents of a file, which is not trusted: it must be small, flat and free of repeats."""
     if path.suffix not in (".yaml", ".yml", ".toml"):
-        raise BadValue(f"{_shown(path)} must end in .yaml, .yml or .toml; name such a file")
+        raise BadValue(f"{printable(path)} must end in .yaml, .yml or .toml; name such a file")
     try:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
@@ -83,9 +83,11 @@ def _read(path: Path) -> Mapping[str, Any]:
         text = content.decode("utf-8-sig")
         options = _parsed_toml(text) if path.suffix == ".toml" else parsed_yaml(text)
     except (OSError, ValueError, RecursionError) as error:
-        raise BadValue(f"{_shown(path)} cannot be read: {short_reason(error)}; check the file") from error
+        raise BadValue(f"{printable(path)} cannot be read: {short_reason(error)}; check the file") from error
     if not isinstance(options, dict):
-        raise BadValue(f"{_shown(path)} must hold lines such as 'steps: 100', got a {type(options).__name__}")
+        raise BadValue(
+            f"{printable(path)} must hold lines such as 'steps: 100', got a {type(options).__name__}"
+        )
     return options
 
 
@@ -152,7 +154,3 @@ def _text(key: str, value: Any, source: str) -> str:
 def _unknown_key(key: str, source: str, command: str | None, keys: Iterable[str]) -> str:
     hint = did_you_mean(key.replace("-", "_"), keys) or f"dmf-fast {command} --help lists them."
     return f"{source}: {command} has no option {shortened(key)!r}; {hint}"
-
-
-def _shown(path: Path) -> str:
-    return printable(str(path))

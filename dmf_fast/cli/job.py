@@ -61,7 +61,7 @@ def running_job(
     except OSError as error:
         if folder is None:
             raise
-        what = f"{printable(str(folder.path))} cannot be written ({error})"
+        what = f"{printable(folder.path)} cannot be written ({error})"
         raise OSError(f"{what}: {_how_to_resume(command, options, folder)}") from error
 
 
@@ -92,9 +92,9 @@ def _check_apart(options: JobOptions, out: Path, inputs: Mapping[str, Path | Non
     context = click.get_current_context(silent=True)
     config = None if context is None else context.params.get("config")
     more = {"--cache": options.data.cache, "--config": config}
-    check_apart(f"--out {printable(str(out))}", out, {**inputs, **more})
+    check_apart(f"--out {printable(out)}", out, {**inputs, **more})
     logs = {"--tensorboard": options.output.tensorboard}
-    check_apart(f"--out {printable(str(out))}", out, logs, may_lie_in_them=True)
+    check_apart(f"--out {printable(out)}", out, logs, may_lie_in_them=True)
 
 
 def _how_to_resume(command: str, options: JobOptions, folder: OutputFolder | None) -> str:

@@ -58,11 +58,11 @@ class OutputFolder:
         # An interrupted job that was told to overwrite still does.
         self._overwrite = overwrite or (resume and self._recorded().overwrite)
         if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"--out {_shown(path)} is a file; name a folder")
+            raise ValueError(f"--out {printable(path)} is a file; name a folder")
         above = next(parent for parent in self.path.parents if parent.exists())
         if not (above.is_dir() and os.access(above, os.W_OK)):
             raise ValueError(
-                f"--out {_shown(path)} cannot be created: {_shown(above)} is a file or is not writable"
+                f"--out {printable(path)} cannot be created: {printable(above)} is a file or is not writable"
             )
         self._check_path()
 
@@ -76,7 +76,9 @@ class OutputFolder:
         be resumed, or if that job had another description.
         """
         if self._work.is_symlink() or self._kept.is_symlink():
-            raise ValueError(f"{_shown(self._work)} is, or holds, a link; remove that, or name another --out")
+            raise ValueError(
+                f"{printable(self._work)} is, or holds, a link; remove that, or name another --out"
+            )
         before = self._work.exists()
         with locked(self._work):
             try:
@@ -147,9 +149,9 @@ class OutputFolder:
                 if self._resume
                 else "exists and is not empty"
             )
-            raise ValueError(f"--out {_shown(self.path)} {done}; name another folder or pass --overwrite")
+            raise ValueError(f"--out {printable(self.path)} {done}; name another folder or pass --overwrite")
         if not os.access(self.path, os.W_OK):
-            raise ValueError(f"--out {_shown(self.path)} is not writable; name another folder")
+            raise ValueError(f"--out {printable(self.path)} is not writable; name another folder")
         refuse_foreign(self.path)
 
     def _check_partial(self) -> None:
@@ -159,12 +161,12 @@ class OutputFolder:
         begun = self._record.is_file() or all(name.endswith(".partial") for name in kept)
         if names - {self._kept.name} or not begun:
             raise ValueError(
-                f"{_shown(self._work)} is not an interrupted run; move it away, or name another --out"
+                f"{printable(self._work)} is not an interrupted run; move it away, or name another --out"
             )
         if self.holds_checkpoint and not (self._resume or self._overwrite):
             raise ValueError(
-                f"{_shown(self._work)} holds an interrupted run; pass --resume to resume it, or --overwrite "
-                "to start over"
+                f"{printable(self._work)} holds an interrupted run; pass --resume to resume it, or "
+                "--overwrite to start over"
             )
 
     def _begin(self, description: dict[str, Any]) -> None:
@@ -209,10 +211,6 @@ def _compare(before: dict[str, Any], now: dict[str, Any], work: Path) -> None:
     difference = first_difference(before, now)
     if difference is not None:
         raise ValueError(
-            f"the interrupted run in {_shown(work)} is another job: {difference}; repeat the same "
+            f"the interrupted run in {printable(work)} is another job: {difference}; repeat the same "
             "options, or pass --overwrite to start over"
         )
-
-
-def _shown(path: Path) -> str:
-    return printable(str(path))

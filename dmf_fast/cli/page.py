@@ -91,7 +91,7 @@ def _data(data: Mapping[str, Any], settings: Mapping[str, Any], served: Served) 
     rows, columns = served.seen.shape
     of_rows, of_columns = served.seen.offsets.diff().numpy(), column_counts(served.seen)
     facts = {
-        "source": printable(str(settings["ratings"] or "the setting of the paper")),
+        "source": printable(settings["ratings"] or "the setting of the paper"),
         "rows (users)": f"{rows:,}, with {_spread(of_rows)} ratings each",
         "columns (items)": f"{columns:,}, with {_spread(of_columns)} ratings each",
         "ratings": f"{data['entries']:,}, {data['entries'] / (rows * columns):.3%} of the matrix",
@@ -206,12 +206,12 @@ def _recommendations(served: Served) -> Topic:
             continue
         items = columns[: int(length)].numpy()
         table = {
-            "item": [printable(str(item)) for item in served.column_ids.ids_at(items).to_pylist()],
+            "item": [printable(item) for item in served.column_ids.ids_at(items).to_pylist()],
             "prediction": served.predictor.clipped(scores[: int(length)].double().numpy()),
             "ratings_of_the_item": of_items[items],
         }
         ratings = "1 rating" if counts[row] == 1 else f"{counts[row]:,} ratings"
-        caption = f"For user {printable(str(user))}, who has {ratings}."
+        caption = f"For user {printable(user)}, who has {ratings}."
         tables.append(ResultTable(pa.table(table), caption))
     text = (
         "The items with the highest predictions among those that a user has not rated, for the user with the "
@@ -241,7 +241,7 @@ def _settings(settings: Mapping[str, Any]) -> Topic:
 def _option(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "–" if value is None else printable(str(value))
+    return "–" if value is None else printable(value)
 
 
 def _timings(results: Mapping[str, Any]) -> Topic:

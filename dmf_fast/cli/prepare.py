@@ -16,7 +16,7 @@ def prepare(options: PrepareOptions) -> None:
     out = options.out
     if out is None:
         raise ValueError("prepare needs --out: name a folder to write, such as ratings.blocks")
-    name = f"--out {printable(str(out))}"
+    name = f"--out {printable(out)}"
     if out.exists() and not out.is_dir():
         raise ValueError(f"{name} is a file; name a folder")
     if out.is_dir() and any(out.iterdir()) and not options.overwrite:

@@ -72,11 +72,11 @@ def _folder(options: ReproduceOptions) -> Path:
     folder = options.out or _default_folder(options)
     check_utf8("--out", folder)
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out {printable(str(folder))} is a file; name a folder")
+        raise ValueError(f"--out {printable(folder)} is a file; name a folder")
     page, results = (folder / name for name in ("report.html", "results.json"))
     if (page.exists() or results.exists()) and not _is_ours(results):
         raise FileExistsError(
-            f"--out {printable(str(folder))} holds a report.html or results.json from another program, "
+            f"--out {printable(folder)} holds a report.html or results.json from another program, "
             "which is not replaced; name another folder"
         )
     return folder

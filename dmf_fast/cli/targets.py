@@ -17,7 +17,7 @@ def check_target(
 
     ``inputs``: paths that the command reads, by the names of its arguments.
     """
-    shown = printable(str(out))
+    shown = printable(out)
     if out.suffix not in suffixes:
         raise ValueError(f"{shown!r} must end in {' or '.join(suffixes)}; name such a file")
     place = place_of(out)
@@ -26,7 +26,7 @@ def check_target(
     if place.exists() and place.is_dir() != (out.suffix == ".parquet" and ".npz" in suffixes):
         raise ValueError(f"{shown} is a folder where a file is written, or the reverse; name another path")
     if not place.parent.is_dir():
-        raise ValueError(f"{shown}: the folder {printable(str(out.parent))} does not exist; create it first")
+        raise ValueError(f"{shown}: the folder {printable(out.parent)} does not exist; create it first")
     check_utf8("The file to write", out)
     check_apart(shown, out, inputs)
 
@@ -63,4 +63,4 @@ def check_apart(
         lies_in = there in place.parents and there.is_dir() and not may_lie_in_them
         if there == place or place in there.parents or lies_in:
             relation = "lies in" if lies_in else "is" if there == place else "contains"
-            raise ValueError(f"{name} {relation} {called}, {printable(str(path))}; name another place")
+            raise ValueError(f"{name} {relation} {called}, {printable(path)}; name another place")

@@ -43,7 +43,7 @@ def tune(options: TuneOptions) -> None:
     space = _space(SearchSpace(), options)
     if options.output.out is not None:
         out, journal = options.output.out, options.tuning.journal
-        check_apart(f"--out {printable(str(out))}", out, {"--journal": journal})
+        check_apart(f"--out {printable(out)}", out, {"--journal": journal})
     if is_row_blocks(options.ratings):
         raise ValueError(
             f"RATINGS must be files of ratings for tune, got the row blocks {options.ratings}; search on "
@@ -102,7 +102,7 @@ def _search(
             after_trial=after_trial,
         )
     if found.interrupted and tuning.journal is not None:
-        kept = f"which {printable(str(tuning.journal))} keeps; repeat the command to continue"
+        kept = f"which {printable(tuning.journal)} keeps; repeat the command to continue"
         say(f"Interrupted after {len(found.trials)} of {tuning.trials} trials, {kept}.")
         raise click.exceptions.Exit(exit_code())
     if found.interrupted:

@@ -178,11 +178,11 @@ def _input(source: Source, options: ReadOptions) -> _Input:
 
         ratings = load_ratings(source)
         options = replace(options, text_ids=(ratings.row_ids.holds_text, ratings.column_ids.holds_text))
-        name = printable(str(source))
+        name = printable(source)
         made_of = {"files": [[Path(source).name, len(ratings)]], "options": asdict(options)}
         return _Input(_chunks_of_store(name, ratings), options, made_of, ratings.bad_rows)
     if isinstance(source, (str, os.PathLike)) and (Path(source) / BLOCKS_FACTS).is_file():
-        raise DataError(f"{printable(str(source))} is already a folder of row blocks; name files of ratings")
+        raise DataError(f"{printable(source)} is already a folder of row blocks; name files of ratings")
     files = [replace(file, block_bytes=_BLOCK_BYTES) for file in ratings_files(source)]
     made_of = {"files": [[file.name, file.stored_bytes] for file in files], "options": asdict(options)}
     return _Input(chunks_of_files(files), options, made_of)
@@ -244,6 +244,6 @@ def refuse_foreign(path: Path) -> None:
     foreign = first_foreign(place_of(path), BLOCKS_FACTS)
     if foreign is not None:
         raise FileExistsError(
-            f"{printable(str(path))} holds {printable(foreign)}, which does not belong to row blocks, so the "
+            f"{printable(path)} holds {printable(foreign)}, which does not belong to row blocks, so the "
             "folder is not replaced; name another folder or move that file away"
         )

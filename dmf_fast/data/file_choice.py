@@ -48,8 +48,7 @@ def _files_at(path: Path) -> list[RatingsFile]:
     if str(path) != STANDARD_INPUT and path.is_dir():
         if is_store(path):
             raise DataError(
-                f"{printable(str(path))} is a store of ratings, not a folder of files; open it with "
-                "open_ratings"
+                f"{printable(path)} is a store of ratings, not a folder of files; open it with open_ratings"
             )
         return _files_in_folder(path)
     file = file_at(path)
@@ -83,7 +82,7 @@ def _files_in_folder(folder: Path) -> list[RatingsFile]:
 
 
 def _refuse_folder(error: OSError) -> NoReturn:
-    folder = printable(str(error.filename))
+    folder = printable(error.filename)
     raise DataError(f"{folder} cannot be read ({error.strerror}); check its permissions")
 
 
@@ -100,7 +99,7 @@ def _tables(place: object, kind: str, names: list[str]) -> list[str]:
     if not tables:
         what = f"an {kind}" if kind == "archive" else f"a {kind}"
         raise DataError(
-            f"{printable(str(place))} is {what} without ratings: files with one of the extensions "
+            f"{printable(place)} is {what} without ratings: files with one of the extensions "
             f"{', '.join(_KNOWN_SUFFIXES)} (possibly compressed) were expected; name the file"
         )
     return tables

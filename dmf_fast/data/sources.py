@@ -198,14 +198,14 @@ def file_at(path: Path) -> RatingsFile:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
-        raise DataError(f"{printable(str(path))} does not exist; check the path") from error
+        raise DataError(f"{printable(path)} does not exist; check the path") from error
     if stat.S_ISREG(mode):
         return RatingsFile(path)
     if stat.S_ISFIFO(mode):
         with path.open("rb") as pipe:
             return _copied(pipe, str(path))
     raise DataError(
-        f"{printable(str(path))} is a device or a socket, but a file, a folder or a pipe was expected; write "
+        f"{printable(path)} is a device or a socket, but a file, a folder or a pipe was expected; write "
         f"its bytes to a file, or to standard input, which is named {STANDARD_INPUT}"
     )
 

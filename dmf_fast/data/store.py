@@ -210,7 +210,7 @@ def _refuse_other_folders(path: Path) -> None:
     """Raise a `DataError` if the folder holds anything other than a store."""
     if path.exists() and not (path.is_dir() and {file.name for file in path.iterdir()} <= {*_FILES, SUMS}):
         raise DataError(
-            f"{printable(str(path))} is not a store of ratings or holds other files, so it is not replaced; "
+            f"{printable(path)} is not a store of ratings or holds other files, so it is not replaced; "
             "name another folder"
         )
 

@@ -133,14 +133,14 @@ def save_checkpoint(
 def load_checkpoint(folder: Path, identity: dict[str, Any], sharding: RowSharding = WHOLE) -> dict[str, Any]:
     """Return the state of the newest version in ``folder``.
 
-    Raises a `ValueError` if there is none, if it is damaged, or if it belongs to a run with another
-    ``identity``; the message names the first difference.
+    Raises a `ValueError` if ``folder`` holds no state, or if the state is damaged or belongs to a run with
+    another ``identity``; the message names the first difference.
     """
     version = sharding.broadcast(_latest_version(folder))
     if version is None:
         raise ValueError(f"{folder} holds no checkpoint; start without resume")
     path = folder / f"{_VERSION}{version}"
-    kind, advice = "a checkpoint", f"remove {printable(str(folder))} and start again"
+    kind, advice = "a checkpoint", f"remove {printable(folder)} and start again"
 
     def read() -> tuple[dict[str, Any], dict[str, Tensor]]:
         with reading(path, kind, advice):
@@ -210,7 +210,7 @@ def _check_identity(folder: Path, saved: dict[str, Any], given: dict[str, Any]) 
     difference = first_difference(saved, given)
     if difference is not None:
         raise ValueError(
-            f"the checkpoint in {printable(str(folder))} belongs to another run: {difference}; "
+            f"the checkpoint in {printable(folder)} belongs to another run: {difference}; "
             "resume with the same, or choose another folder"
         )
 

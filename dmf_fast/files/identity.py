@@ -64,7 +64,7 @@ def first_difference(before: Any, now: Any, name: str = "") -> str | None:
 
 
 def _shown(value: Any) -> str:
-    return shortened(printable(str(value)))
+    return shortened(printable(value))
 
 
 def sha256_of(*tensors: Tensor) -> str:

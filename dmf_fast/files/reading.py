@@ -35,7 +35,7 @@ def reading(file: object, kind: str, advice: str, error: type[ValueError] = Valu
     Traceback (most recent call last):
     ValueError: run.json is not a record of a run, or is damaged (list index out of range); write it again
     """
-    name = printable(str(file))
+    name = printable(file)
     try:
         yield
     except Exception as raised:

@@ -74,7 +74,7 @@ def load_observations(path: str | os.PathLike[str]) -> Observations:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{printable(str(path))} does not exist; write it with save_observations")
+        raise FileNotFoundError(f"{printable(path)} does not exist; write it with save_observations")
     with reading(path, "a file of observations", "rebuild and save the observations again"):
         layout = _mapped(path)
         facts = _native.describe_layout(layout.buffer.numpy())

@@ -82,7 +82,7 @@ class TrainedFolder:
         """
         path = Path(path)
         if not path.is_dir():
-            raise DataError(f"{_shown(path)} is not a folder; name one that dmf-fast complete --out wrote")
+            raise DataError(f"{printable(path)} is not a folder; name one that dmf-fast complete --out wrote")
         return read_whole(path, lambda: cls._open(path, depth))
 
     @classmethod
@@ -100,13 +100,13 @@ class TrainedFolder:
                 check_sums(path, (model_name(depth), ROW_IDS, COLUMN_IDS), sums)
         if depth not in facts.depths:
             depths = ", ".join(map(str, facts.depths))
-            raise DataError(f"{_shown(path)} has no model of depth {depth}, only {depths}")
+            raise DataError(f"{printable(path)} has no model of depth {depth}, only {depths}")
         predictor = Predictor.load(path / model_name(depth), checked=True)
         ids = IdMap.load(path / ROW_IDS), IdMap.load(path / COLUMN_IDS)
         shape = (len(ids[0]), len(ids[1]))
         if shape != predictor.model.shape:
             raise DataError(
-                f"{_shown(path)} is damaged: it holds {shape[0]} row ids and {shape[1]} column ids for a "
+                f"{printable(path)} is damaged: it holds {shape[0]} row ids and {shape[1]} column ids for a "
                 f"model of shape {predictor.model.shape}; train it again"
             )
         return cls(path, predictor, *ids, sums)
@@ -135,11 +135,11 @@ class TrainedFolder:
         """The entries that were trained on, memory-mapped; a `DataError` says why they cannot be read."""
         path = self.checked(SEEN)
         if path is None:
-            raise DataError(f"{_shown(self.path)} lacks {SEEN}; train it again")
+            raise DataError(f"{printable(self.path)} lacks {SEEN}; train it again")
         seen = SeenColumns.load(path, checked=True)
         if seen.shape != self.predictor.model.shape:
             raise DataError(
-                f"{_shown(path)} has shape {seen.shape}, but the model has {self.predictor.model.shape}; "
+                f"{printable(path)} has shape {seen.shape}, but the model has {self.predictor.model.shape}; "
                 "train it again"
             )
         return seen
@@ -202,7 +202,7 @@ def refuse_foreign(path: Path) -> None:
     foreign = first_foreign(path, FACTS)
     if foreign is not None:
         raise FileExistsError(
-            f"{_shown(path)} holds {printable(foreign)}, which does not belong to a trained model, so the "
+            f"{printable(path)} holds {printable(foreign)}, which does not belong to a trained model, so the "
             "folder is not replaced; name another folder or move that file away"
         )
 
@@ -248,7 +248,3 @@ def model_name(depth: int) -> str:
     'model-depth-2.safetensors'
     """
     return f"model-depth-{depth}.safetensors"
-
-
-def _shown(path: Path) -> str:
-    return printable(str(path))

@@ -79,7 +79,7 @@ def check_job(path: Path, kept: dict[str, Any], job: dict[str, Any]) -> None:
     difference = first_difference({"parallel": 1} | kept, {"parallel": 1} | plain(job))
     if difference is not None:
         raise ValueError(
-            f"{printable(str(path))} belongs to another search: {difference}; use the same options, or "
+            f"{printable(path)} belongs to another search: {difference}; use the same options, or "
             "remove the file"
         )
 

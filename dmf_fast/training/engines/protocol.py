@@ -22,7 +22,7 @@ class EngineState:
     Attributes:
         step: number of updates made.
         parameters: factors and biases by name, in the form of the engine.
-        kept: those of the best step so far; None if there is none yet.
+        kept: the parameters of the best step so far; None before the first one.
         optimizer: the state of the update rule, in values that a checkpoint can hold.
 
     """
