@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.axes import Axes
 
 from dmf_fast.figure_style import CURVE_STYLES, add_legend, new_figure
-from dmf_fast.training.history import History
+
+Curves = Mapping[str, list[float]]
+"""Numbers by the names of their columns, as in `dmf_fast.training.History`."""
 
 _LOSSES = {
     "train_loss": ("train loss", "-"),
@@ -16,11 +20,10 @@ _LOSSES = {
 }
 
 
-def plot_history(history: History) -> list[Axes]:
+def plot_history(history: Curves) -> list[Axes]:
     """Return the axes of a new pyplot figure: losses and, if recorded, singular values.
 
-    >>> rows = [{"step": 0, "train_loss": 2.5, "singular_value_1": 0.1}]
-    >>> len(plot_history(History.of_rows(rows)))
+    >>> len(plot_history({"step": [0], "train_loss": [2.5], "singular_value_1": [0.1]}))
     2
     """
     from matplotlib import pyplot  # here, as drawing into existing axes does not need it
@@ -32,7 +35,7 @@ def plot_history(history: History) -> list[Axes]:
     return list(panels.flat)
 
 
-def draw_losses(axes: Axes, history: History, label: str = "", *, place: int = 1) -> None:
+def draw_losses(axes: Axes, history: Curves, label: str = "", *, place: int = 1) -> None:
     """Draw all recorded losses, on a logarithmic axis if any of them is above 0.
 
     Args:
@@ -43,7 +46,7 @@ def draw_losses(axes: Axes, history: History, label: str = "", *, place: int = 1
 
     Example:
         >>> _, ((axes,),) = new_figure(1)
-        >>> draw_losses(axes, History.of_rows([{"step": 0, "train_loss": 2.5}]), "depth 2")
+        >>> draw_losses(axes, {"step": [0], "train_loss": [2.5]}, "depth 2")
         >>> axes.lines[0].get_label()
         'depth 2, train loss'
 
@@ -61,20 +64,20 @@ def draw_losses(axes: Axes, history: History, label: str = "", *, place: int = 1
         add_legend(axes)
 
 
-def has_singular_values(history: History) -> bool:
+def has_singular_values(history: Curves) -> bool:
     """Return whether singular values were recorded.
 
-    >>> has_singular_values(History.of_rows([{"step": 0, "singular_value_1": 0.1}]))
+    >>> has_singular_values({"step": [0], "singular_value_1": [0.1]})
     True
     """
     return "singular_value_1" in history
 
 
-def draw_singular_values(axes: Axes, history: History, label: str = "") -> None:
+def draw_singular_values(axes: Axes, history: Curves, label: str = "") -> None:
     """Draw every recorded singular value of the product.
 
     >>> _, ((axes,),) = new_figure(1)
-    >>> draw_singular_values(axes, History.of_rows([{"step": 0, "singular_value_1": 0.1}]), "depth 2")
+    >>> draw_singular_values(axes, {"step": [0], "singular_value_1": [0.1]}, "depth 2")
     >>> axes.get_title()
     'Singular values, depth 2'
     """
@@ -85,10 +88,10 @@ def draw_singular_values(axes: Axes, history: History, label: str = "") -> None:
     axes.set(xlabel=_horizontal(history), title=f"Singular values, {label}" if label else "Singular values")
 
 
-def _horizontal(history: History) -> str:
+def _horizontal(history: Curves) -> str:
     """Return the column of the horizontal axis: steps, or time of gradient flow."""
     return "time" if "time" in history else "step"
 
 
-def _curve(history: History, name: str) -> tuple[list[float], list[float]]:
+def _curve(history: Curves, name: str) -> tuple[list[float], list[float]]:
     return history[_horizontal(history)], history[name]
