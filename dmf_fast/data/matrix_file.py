@@ -18,8 +18,8 @@ from dmf_fast.data.errors import DataError
 from dmf_fast.data.options import ReadOptions
 from dmf_fast.data.sources import Archive, RatingsFile
 
-Entries = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
-"""Rows, columns and values."""
+Triplets = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+"""Rows, columns and values, ``(nnz,)`` each."""
 
 _PARTS = {
     "csr": ("data", "indices", "indptr"),
@@ -60,7 +60,7 @@ def npz_chunks(
 
 def matrix_chunks(
     name: str,
-    entries: Entries,
+    triplets: Triplets,
     first_index: int,
     options: ReadOptions,
     count: int,
@@ -72,7 +72,7 @@ def matrix_chunks(
     """
     if count > 3:
         raise DataError(f"{name} is a matrix, which has no times; read it without times, or read a table")
-    rows, columns, values = entries
+    rows, columns, values = triplets
     for start in range(0, len(values), ROWS_A_CHUNK):
         part = slice(start, start + ROWS_A_CHUNK)
         arrays = [
@@ -84,7 +84,7 @@ def matrix_chunks(
         yield clean_chunk(arrays[:count], place, bad_rows, dtype=options.dtype)
 
 
-def stored_entries(name: str, matrix: Any) -> Entries:
+def stored_entries(name: str, matrix: Any) -> Triplets:
     """Return the stored entries of a SciPy matrix, or the entries of an array that are not NaN."""
     from dmf_fast.observations.conversion import checked_entries  # here, as it imports torch
 
@@ -97,19 +97,19 @@ def stored_entries(name: str, matrix: Any) -> Entries:
     try:
         if len(matrix.shape) != 2:
             raise ValueError(f"it has {len(matrix.shape)} dimensions")
-        entries = checked_entries(matrix)
+        triplets = checked_entries(matrix)
     except (ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise DataError(
             f"{name} holds an inconsistent sparse matrix ({error}); build it again with its constructor"
         ) from error
-    return _real(name, entries)
+    return _real(name, triplets)
 
 
-def _real(name: object, entries: Entries) -> Entries:
-    dtype = entries[2].dtype
+def _real(name: object, triplets: Triplets) -> Triplets:
+    dtype = triplets[2].dtype
     if dtype.kind not in "biuf":
         raise DataError(f"{name} holds values of type {dtype}, but real numbers were expected; convert it")
-    return entries
+    return triplets
 
 
 def _read_array(file: BinaryIO) -> NDArray[Any]:
