@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,6 +53,25 @@ def read_weights(weights: Any, nnz: int, dtype: torch.dtype) -> Tensor | None:
     numbers = _read_finite("weights", weights, nnz, dtype)
     check_not_negative("weights", numbers)
     return numbers
+
+
+def in_dtype(name: str, numbers: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return checked numbers in another dtype; raise a `ValueError` if one is too large for it."""
+    converted = numbers.to(dtype)
+    check_finite(name, converted, numbers)
+    return converted
+
+
+def sum_of_weights(weights: Tensor) -> float:
+    """Return the sum in float64; raise a `ValueError` if it overflows."""
+    # Unlike torch's, NumPy's sum does not depend on the number of threads.
+    with np.errstate(over="ignore"):
+        total = float(weights.to("cpu", torch.float64).numpy().sum())
+    if not np.isfinite(total):
+        raise ValueError(
+            "the sum of `weights` must be finite in float64, got an overflow; scale the weights down"
+        )
+    return total
 
 
 def _read_finite(name: str, given: Any, nnz: int, dtype: torch.dtype) -> Tensor:

@@ -16,17 +16,12 @@ from dmf_fast.checks import whole_number
 from dmf_fast.files.identity import sha256_of
 from dmf_fast.observations import conversion
 from dmf_fast.observations.duplicates import Duplicates
-from dmf_fast.observations.entries import read_entries, read_values, read_weights
+from dmf_fast.observations.entries import in_dtype, read_entries, read_values, read_weights, sum_of_weights
 from dmf_fast.observations.layout import Indices, Layout
 from dmf_fast.observations.pattern import Pattern
-from dmf_fast.observations.splitting import split_masks
-from dmf_fast.observations.validation import (
-    check_device,
-    check_dtype,
-    check_finite,
-    default_dtype,
-    read_mask,
-)
+from dmf_fast.observations.splitting import chosen, partition_masks, split_masks
+from dmf_fast.observations.tiled_numbers import TiledNumbers
+from dmf_fast.observations.validation import check_device, check_dtype, default_dtype, read_mask
 from dmf_fast.sharding import WHOLE, RowSharding
 
 
@@ -68,18 +63,7 @@ class Observations:
 
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_built",
-        "_device",
-        "_dtype",
-        "_layout",
-        "_pattern",
-        "_total_weight",
-        "_values",
-        "_weighted",
-        "_weights",
-    )
+    __slots__ = ("__weakref__", "_device", "_dtype", "_numbers", "_pattern", "_total_weight")
 
     def __init__(
         self,
@@ -103,14 +87,10 @@ class Observations:
 
     def _hold(self, pattern: Pattern, values: Tensor, weights: Tensor | None, device: torch.device) -> None:
         """Store checked values and weights of the entries of ``pattern``, in the caller's order."""
-        self._pattern = pattern
-        self._device, self._dtype, self._weighted = device, values.dtype, weights is not None
-        self._total_weight = float(pattern.nnz) if weights is None else _sum(weights)
-        # Kept until the layout holds them.
-        self._values: Tensor | None = values.to(device)
-        self._weights = None if weights is None else weights.to(device)
-        self._layout: Layout | None = None
-        self._built = False
+        self._pattern, self._device, self._dtype = pattern, device, values.dtype
+        self._total_weight = float(pattern.nnz) if weights is None else sum_of_weights(weights)
+        on_device = None if weights is None else weights.to(device)
+        self._numbers = TiledNumbers(pattern, values.to(device), on_device)
 
     @classmethod
     def _of(
@@ -124,8 +104,7 @@ class Observations:
     def _of_layout(cls, pattern: Pattern, layout: Layout) -> Observations:
         """Return the observations of an existing layout, whose tensors must have been checked."""
         observations = cls._of(pattern, layout.values, layout.weights, layout.buffer.device)
-        observations._values = observations._weights = None
-        observations._layout, observations._built = layout, True
+        observations._numbers = TiledNumbers.of_layout(pattern, layout)
         return observations
 
     @classmethod
@@ -231,20 +210,12 @@ class Observations:
     @property
     def values(self) -> Tensor:
         """Values ``(nnz,)`` in the caller's order; a new tensor."""
-        values = self._values  # read once: another thread may be building the layout
-        return self._pattern.to_caller_order(self.layout().values) if values is None else values.clone()
+        return self._numbers.values()
 
     @property
     def weights(self) -> Tensor | None:
         """Weights ``(nnz,)`` in the caller's order, a new tensor; None if there are none."""
-        if not self._weighted:
-            return None
-        weights = self._weights
-        if weights is not None:
-            return weights.clone()
-        tiled = self.layout().weights
-        assert tiled is not None
-        return self._pattern.to_caller_order(tiled)
+        return self._numbers.weights()
 
     @property
     def total_weight(self) -> float:
@@ -296,7 +267,7 @@ class Observations:
         return self.nnz
 
     def __repr__(self) -> str:
-        weighted = ", weighted" if self._weighted else ""
+        weighted = ", weighted" if self._numbers.weighted else ""
         return (
             f"Observations(shape={self.shape}, nnz={self.nnz}, density={self.density:.3g}"
             f", dtype={self.dtype}, device={self.device}{weighted})"
@@ -330,36 +301,7 @@ class Observations:
                 for the device.
 
         """
-        # torch.compile cannot trace a lock. It traces a call more than once and expects equal graphs, so
-        # nothing here may depend on whether the layout existed before.
-        self._build_layout()
-        assert self._layout is not None
-        return self._layout
-
-    def _build_layout(self) -> None:
-        if self._built:
-            return
-        pattern, device = self._pattern, self._device
-        # The layout must not belong to the mode or transform (torch.func) of its first use.
-        with pattern.lock, torch.inference_mode(False), torch._C._DisableFuncTorch():
-            if self._built:
-                return
-            assert self._values is not None
-            buffer = pattern.buffer(device)  # the pattern holds that of a GPU only weakly
-            values = pattern.to_tile_order(self._values)
-            weights = None if self._weights is None else pattern.to_tile_order(self._weights)
-            if device.type == "cuda":
-                # The next reader may use another stream.
-                torch.cuda.current_stream(device).synchronize()
-            # The order matters, since other threads read without the lock.
-            self._layout = Layout(buffer, values, weights)
-            self._built = True
-            self._values = self._weights = None
-
-    # As torch.compiler.assume_constant_result does, without importing torch._dynamo, which takes a second: a
-    # function compiled before the layout is built builds it during tracing. It is a method because torch 2.11
-    # passes such a function only the object that it is called on.
-    _build_layout._dynamo_marked_constant = True  # type: ignore[attr-defined]
+        return self._numbers.layout()
 
     def to(
         self, device: torch.device | str | int | None = None, dtype: torch.dtype | None = None
@@ -385,8 +327,8 @@ class Observations:
         if device == self.device and dtype == self.dtype:
             return self
         values, weights = self.values, self.weights
-        converted = _narrowed("values", values, dtype)
-        converted_weights = None if weights is None else _narrowed("weights", weights, dtype)
+        converted = in_dtype("values", values, dtype)
+        converted_weights = None if weights is None else in_dtype("weights", weights, dtype)
         return self._of(self._pattern, converted, converted_weights, device)
 
     def with_values(self, values: Any, weights: Any = None) -> Observations:
@@ -511,46 +453,20 @@ class Observations:
 
         """
         count = whole_number("count", count, least=1)
-        generator = torch.Generator().manual_seed(seed)
-        of_entry = torch.randperm(self.nnz, generator=generator, device="cpu").remainder_(count).numpy()
-        return self._parts(*(of_entry == part for part in range(count)))
+        return self._parts(*partition_masks(self.nnz, count, seed))
 
     def _parts(self, *masks: NDArray[np.bool_]) -> list[Observations]:
         """Return the entries of each mask, decoding all entries only once."""
-        rows, columns = self._pattern.coordinates()
         values, weights = self.values, self.weights
-
-        def part(mask: NDArray[np.bool_]) -> Observations:
-            pattern = Pattern(rows[mask], columns[mask], self.shape)
-            numbers = [None if one is None else _chosen(one, mask) for one in (values, weights)]
-            assert numbers[0] is not None
-            return self._of(pattern, numbers[0], numbers[1], self.device)
-
-        return [part(mask) for mask in masks]
-
-
-def _chosen(numbers: Tensor, mask: NDArray[np.bool_]) -> Tensor:
-    """Return the numbers where the mask is True; NumPy is twice as fast as torch, but lacks bfloat16."""
-    if numbers.device.type == "cpu" and numbers.dtype in (torch.float32, torch.float64):
-        return torch.from_numpy(numbers.numpy()[mask])
-    return numbers[torch.from_numpy(mask).to(numbers.device)]
-
-
-def _narrowed(name: str, numbers: Tensor, dtype: torch.dtype) -> Tensor:
-    converted = numbers.to(dtype)
-    check_finite(name, converted, numbers)
-    return converted
-
-
-def _sum(weights: Tensor) -> float:
-    # Unlike torch's, NumPy's sum does not depend on the number of threads.
-    with np.errstate(over="ignore"):
-        total = float(weights.to("cpu", torch.float64).numpy().sum())
-    if not np.isfinite(total):
-        raise ValueError(
-            "the sum of `weights` must be finite in float64, got an overflow; scale the weights down"
-        )
-    return total
+        return [
+            self._of(
+                pattern,
+                chosen(values, mask),
+                None if weights is None else chosen(weights, mask),
+                self.device,
+            )
+            for pattern, mask in zip(self._pattern.select(*masks), masks, strict=True)
+        ]
 
 
 def _restore(*arguments: Any) -> Observations:

@@ -6,7 +6,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from weakref import WeakValueDictionary
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dmf_fast.observations.layout import (
@@ -83,6 +85,11 @@ class Pattern:
             self._cpu_buffer = build_layout(*self._coordinates, self.shape)
             self._coordinates = None
         return self._cpu_buffer
+
+    def select(self, *masks: NDArray[np.bool_]) -> list[Pattern]:
+        """Return the positions where each mask, ``(nnz,)``, is True; all are decoded only once."""
+        rows, columns = self.coordinates()
+        return [Pattern(rows[mask], columns[mask], self.shape) for mask in masks]
 
     def to_tile_order(self, numbers: Tensor) -> Tensor:
         """Return ``(nnz,)`` numbers in tile order, given those in the caller's order."""

@@ -1,4 +1,4 @@
-"""Random splits that keep a training entry in every row."""
+"""Random parts of the entries: splits that keep a training entry in every row, and partitions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dmf_fast.observations.layout import Indices
 
@@ -36,6 +37,20 @@ def split_masks(
         mask[may_leave[part * size : (part + 1) * size]] = True
         masks.append(mask)
     return masks
+
+
+def partition_masks(nnz: int, count: int, seed: int) -> list[NDArray[np.bool_]]:
+    """Return the masks of ``count`` random parts of all entries, whose sizes differ by at most one."""
+    generator = torch.Generator().manual_seed(seed)
+    of_entry = torch.randperm(nnz, generator=generator, device="cpu").remainder_(count).numpy()
+    return [of_entry == part for part in range(count)]
+
+
+def chosen(numbers: Tensor, mask: NDArray[np.bool_]) -> Tensor:
+    """Return the numbers where the mask is True; NumPy is twice as fast as torch, but lacks bfloat16."""
+    if numbers.device.type == "cpu" and numbers.dtype in (torch.float32, torch.float64):
+        return torch.from_numpy(numbers.numpy()[mask])
+    return numbers[torch.from_numpy(mask).to(numbers.device)]
 
 
 def _may_leave(rows: Indices, row_count: int, seed: int, wanted: int) -> NDArray[np.int64]:
