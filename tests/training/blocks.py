@@ -80,7 +80,8 @@ def blocks_on_cpu() -> Iterator[Blocks]:
     library.impl("block_shared_memory", lambda like: blocks.shared_limit, "CPU")  # type: ignore[no-untyped-call]
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(CudaBlockEngine, "rule_of", CudaEngine.rule_of)  # which asks for no GPU
+            # The engine's own check asks for a GPU.
+            patch.setattr(CudaBlockEngine, "_check_problem", CudaEngine._check_problem)
             yield blocks
     finally:
         library._destroy()  # type: ignore[no-untyped-call]

@@ -15,8 +15,7 @@ from dmf_fast._native import Outcome, Part
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.planner import plan_descent
-from dmf_fast.optim.native import NativeOptimizer, NotNative, OptimizerState
-from dmf_fast.optim.spec import OptimizerSpec
+from dmf_fast.optim.native import NotNative, OptimizerState
 from dmf_fast.training.engines.program import DescentProgram
 from dmf_fast.training.engines.protocol import loss_scale, thresholds
 from dmf_fast.training.engines.rule_engine import MOMENTS, CudaEngine
@@ -44,21 +43,9 @@ class CudaBlockEngine(CudaEngine):
 
     name = "cuda_block"
 
-    def __init__(
-        self,
-        model: DeepMatrixFactorization,
-        train: Observations,
-        optimizer: torch.optim.Optimizer | OptimizerSpec,
-        options: FitOptions,
-        given: Sequence[Tensor] | None = None,
-    ) -> None:
-        """Copy the run to the device of ``train``.
-
-        Raises:
-            NotNative: the problem is too large for a block, or this engine does not support the run.
-
-        """
-        super().__init__(model, train, optimizer, options, given)
+    def _set_up(self, train: Observations, options: FitOptions) -> None:
+        """Copy the run to the device of ``train``; raises `NotNative` if it is too large for a block."""
+        model = self._model
         self.program = DescentProgram(plan_descent(model.dims, train.nnz, "cuda"))
         run = self._planned(train, options)
         self._parts = (Part.parameter, *MOMENTS[: self._rule.rule.moments])
@@ -68,21 +55,12 @@ class CudaBlockEngine(CudaEngine):
         self.memory = torch.from_numpy(run.memory()).to(train.device)
         self._write(Part.parameter, list(model.factors))
         self._launches = BlockLaunches()
-        self._begin_with_optimizer()
 
     @classmethod
-    def rule_of(
-        cls,
-        model: DeepMatrixFactorization,
-        train: Observations,
-        optimizer: torch.optim.Optimizer | OptimizerSpec,
-        options: FitOptions,
-        given: Sequence[Tensor] | None,
-    ) -> NativeOptimizer:
-        """Return the update rule; see `RuleEngine.rule_of`."""
+    def _check_problem(cls, model: DeepMatrixFactorization, train: Observations, options: FitOptions) -> None:
         if train.device.type != "cuda":
             raise NotNative(f"the observations are on {train.device}")
-        return super().rule_of(model, train, optimizer, options, given)
+        super()._check_problem(model, train, options)
 
     def _planned(self, train: Observations, options: FitOptions) -> _native.BlockRun32 | _native.BlockRun64:
         rows, columns = train.coordinates()

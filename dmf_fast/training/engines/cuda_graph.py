@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 
 from dmf_fast._native import Outcome, RuleKind
-from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.functional import completion_loss
 from dmf_fast.optim.native import OptimizerState, optimizer_options
-from dmf_fast.optim.spec import OptimizerSpec
 from dmf_fast.training.engines.protocol import thresholds
 from dmf_fast.training.engines.rule_engine import CudaEngine
 from dmf_fast.training.options import FitOptions
@@ -31,33 +29,18 @@ class CudaGraphEngine(CudaEngine):
     Each step decides on the device whether the run continues, and steps after the end change nothing. So a
     step can be captured in a graph and replayed without checking each. On the CPU, where it is tested, there
     is no graph.
-
-    >>> train = Observations([0, 1, 1], [0, 0, 1], [1.0, 2.0, 2.0])
-    >>> model = DeepMatrixFactorization.of_factors([torch.eye(2), torch.eye(2)])
-    >>> engine = CudaGraphEngine(model, train, OptimizerSpec(torch.optim.SGD, {"lr": 0.1}), FitOptions())
-    >>> engine.run(10, most_seconds=60.0).name, engine.step
-    ('reached', 10)
     """
 
     name = "cuda_graph"
 
-    def __init__(
-        self,
-        model: DeepMatrixFactorization,
-        train: Observations,
-        optimizer: torch.optim.Optimizer | OptimizerSpec,
-        options: FitOptions,
-        given: Sequence[Tensor] | None = None,
-    ) -> None:
-        """Copy the factors; raises `NotNative` if this engine does not support the run."""
-        super().__init__(model, train, optimizer, options, given)
-        device = train.device
+    def _set_up(self, train: Observations, options: FitOptions) -> None:
+        factors, device = self._model.factors, train.device
         self._train, self._reduction = train, options.reduction
-        self._options = optimizer_options(optimizer)
+        self._options = optimizer_options(self._optimizer)
         self._thresholds = thresholds(options)
-        self._factors = [factor.detach().clone().requires_grad_() for factor in model.factors]
+        self._factors = [factor.detach().clone().requires_grad_() for factor in factors]
         moments = range(self._rule.rule.moments)
-        self._moments = [[torch.zeros_like(factor) for factor in model.factors] for _ in moments]
+        self._moments = [[torch.zeros_like(factor) for factor in factors] for _ in moments]
         self._step, self._until, self._outcome = (
             torch.zeros((), dtype=torch.int64, device=device) for _ in range(3)
         )
@@ -68,7 +51,6 @@ class CudaGraphEngine(CudaEngine):
         if device.type == "cuda":
             with _CAPTURING, torch.cuda.device(device):
                 self._capture(device)
-        self._begin_with_optimizer()
 
     def run(self, until: int, *, most_seconds: float) -> Outcome:
         """Make updates until step ``until``, a stopping criterion or the time limit; see `Engine.run`."""

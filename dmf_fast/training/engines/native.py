@@ -17,7 +17,6 @@ from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.planner import plan_descent
 from dmf_fast.optim.native import NativeOptimizer, NotNative, OptimizerState
-from dmf_fast.optim.spec import OptimizerSpec
 from dmf_fast.sharding import is_sharded, local_part
 from dmf_fast.training.engines.program import DescentProgram
 from dmf_fast.training.engines.protocol import loss_scale, thresholds
@@ -31,26 +30,12 @@ class NativeEngine(RuleEngine):
     It works on the factors of the matrix itself. A model in other coordinates, such as
     `dmf_fast.completion.ScaledFactorization`, has a scale for each row of a parameter: the update rule
     divides the parameter by it and multiplies the gradient, so that no scaled copies are needed.
-
-    >>> train = Observations([0, 1, 1], [0, 0, 1], [1.0, 2.0, 2.0])
-    >>> model = DeepMatrixFactorization.of_factors([torch.eye(2), torch.eye(2)])
-    >>> engine = NativeEngine(model, train, OptimizerSpec(torch.optim.SGD, {"lr": 0.1}), FitOptions())
-    >>> engine.run(10, most_seconds=60.0).name, engine.step
-    ('reached', 10)
     """
 
     name = "native"
 
-    def __init__(
-        self,
-        model: DeepMatrixFactorization,
-        train: Observations,
-        optimizer: torch.optim.Optimizer | OptimizerSpec,
-        options: FitOptions,
-        given: Sequence[Tensor] | None = None,
-    ) -> None:
-        """Copy the parameters; see `RuleEngine`."""
-        super().__init__(model, train, optimizer, options, given)
+    def _set_up(self, train: Observations, options: FitOptions) -> None:
+        model = self._model
         scaled = model.parameter_scales() is not None
         forms_product = not scaled and self._rule.kind != RuleKind.preconditioned_lbfgs
         # The plan is that of the whole matrix, for any number of processes.
@@ -80,29 +65,21 @@ class NativeEngine(RuleEngine):
         )
         own = [local_part(parameter.detach()) for parameter in model.parameter_list]
         self._set_parameters([self._scaled(place, one) for place, one in enumerate(own)])
-        self._begin_with_optimizer()
 
     @classmethod
-    def rule_of(
-        cls,
-        model: DeepMatrixFactorization,
-        train: Observations,
-        optimizer: torch.optim.Optimizer | OptimizerSpec,
-        options: FitOptions,
-        given: Sequence[Tensor] | None,
-    ) -> NativeOptimizer:
-        """Return the update rule; see `RuleEngine.rule_of`."""
+    def _check_problem(cls, model: DeepMatrixFactorization, train: Observations, options: FitOptions) -> None:
         if train.device.type != "cpu":
             raise NotNative(f"the observations are on {train.device}")
         if len(model.factors) > 1 and is_sharded(model.factors[0]):
             raise NotNative("processes share the columns of the first factor")
-        rule = super().rule_of(model, train, optimizer, options, given)
+
+    @classmethod
+    def _check_rule(cls, model: DeepMatrixFactorization, rule: NativeOptimizer) -> None:
         if model.parameter_scales() is not None:
             if len(model.factors) == 1:
                 raise NotNative("scaled coordinates of a single factor have no native step")
             if rule.kind == RuleKind.adam:
                 raise NotNative("Adam in scaled coordinates has no native step")
-        return rule
 
     def run(self, until: int, *, most_seconds: float) -> Outcome:
         """Make updates until step ``until`` or less; see `Engine.run` and ``csrc/kernels/cpu/descent.h``."""

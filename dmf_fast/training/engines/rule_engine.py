@@ -28,7 +28,10 @@ from dmf_fast.training.options import FitOptions
 
 MOMENTS = (Part.first_moment, Part.second_moment)
 _NAMES_OF_BIASES = ("row_bias", "column_bias")
-_CPU_KINDS = (RuleKind.adaptive_gradient_descent, RuleKind.preconditioned_lbfgs)
+_CPU_RULES = {
+    RuleKind.adaptive_gradient_descent: "AdaptiveGradientDescent",
+    RuleKind.preconditioned_lbfgs: "PreconditionedLBFGS",
+}
 
 
 class RuleEngine(ABC):
@@ -36,6 +39,13 @@ class RuleEngine(ABC):
 
     The run starts from the state of an optimizer that is bound to parameters, and ends by setting it to the
     state that it would have, had it made the steps itself.
+
+    >>> from dmf_fast.training.engines.native import NativeEngine
+    >>> train = Observations([0, 1, 1], [0, 0, 1], [1.0, 2.0, 2.0])
+    >>> model = DeepMatrixFactorization.of_factors([torch.eye(2), torch.eye(2)])
+    >>> engine = NativeEngine(model, train, OptimizerSpec(torch.optim.SGD, {"lr": 0.1}), FitOptions())
+    >>> engine.run(10, most_seconds=60.0).name, engine.step
+    ('reached', 10)
     """
 
     def __init__(
@@ -44,13 +54,15 @@ class RuleEngine(ABC):
         train: Observations,
         optimizer: torch.optim.Optimizer | OptimizerSpec,
         options: FitOptions,
-        given: Sequence[Tensor] | None,
+        given: Sequence[Tensor] | None = None,
     ) -> None:
-        """Read the rule; see `rule_of` for the arguments and errors."""
+        """Copy the run; see `rule_of` for the arguments and errors."""
         self._rule = self.rule_of(model, train, optimizer, options, given)
         self._model, self._optimizer = model, optimizer
         self._given = model.parameter_list if given is None else list(given)
         self._updates_before = 0  # of the optimizer at the start of the run
+        self._set_up(train, options)
+        self._begin_with_optimizer()
 
     @classmethod
     def rule_of(
@@ -69,6 +81,7 @@ class RuleEngine(ABC):
             NotNative: this engine does not support the run.
 
         """
+        cls._check_problem(model, train, options)
         if train.dtype not in (torch.float32, torch.float64):
             raise NotNative(f"{train.dtype} has no native step")
         if train.sharding.mesh is not None and isinstance(optimizer, torch.optim.Optimizer):
@@ -80,7 +93,9 @@ class RuleEngine(ABC):
         _refuse_other_code(model, optimizer)
         parameters, depth = model.parameter_list if given is None else given, len(model.factors)
         clip = options.gradient_clip or 0.0
-        return native_optimizer(optimizer, parameters[:depth], parameters[depth:], gradient_clip=clip)
+        rule = native_optimizer(optimizer, parameters[:depth], parameters[depth:], gradient_clip=clip)
+        cls._check_rule(model, rule)
+        return rule
 
     @property
     def step(self) -> int:
@@ -158,6 +173,20 @@ class RuleEngine(ABC):
         """Convert a parameter to the form of the model."""
         return parameter
 
+    @classmethod
+    @abstractmethod
+    def _check_problem(cls, model: DeepMatrixFactorization, train: Observations, options: FitOptions) -> None:
+        """Raise `NotNative` if this engine does not support the model, entries or options."""
+
+    @classmethod
+    @abstractmethod
+    def _check_rule(cls, model: DeepMatrixFactorization, rule: NativeOptimizer) -> None:
+        """Raise `NotNative` if this engine does not support the update rule for the model."""
+
+    @abstractmethod
+    def _set_up(self, train: Observations, options: FitOptions) -> None:
+        """Copy parameters and entries into the form of the engine; may raise `NotNative`."""
+
     @abstractmethod
     def keep(self) -> None:
         """Keep a copy of the present parameters."""
@@ -217,15 +246,7 @@ class CudaEngine(RuleEngine):
     _kept: list[Tensor] | None = None
 
     @classmethod
-    def rule_of(
-        cls,
-        model: DeepMatrixFactorization,
-        train: Observations,
-        optimizer: torch.optim.Optimizer | OptimizerSpec,
-        options: FitOptions,
-        given: Sequence[Tensor] | None,
-    ) -> NativeOptimizer:
-        """Return the update rule; see `RuleEngine.rule_of`."""
+    def _check_problem(cls, model: DeepMatrixFactorization, train: Observations, options: FitOptions) -> None:
         cuda.check_usable(train.device)
         if train.parts[0] is not train:
             raise NotNative("row blocks have no native step on a GPU")
@@ -233,11 +254,11 @@ class CudaEngine(RuleEngine):
             raise NotNative("biases, a mean and scaled coordinates have no native step on a GPU")
         if options.gradient_clip is not None:
             raise NotNative("clipped gradients have no native step on a GPU")
-        rule = super().rule_of(model, train, optimizer, options, given)
-        if rule.kind in _CPU_KINDS:
-            name = optimizer.name if isinstance(optimizer, OptimizerSpec) else type(optimizer).__name__
-            raise NotNative(f"{name} has no native step on a GPU")
-        return rule
+
+    @classmethod
+    def _check_rule(cls, model: DeepMatrixFactorization, rule: NativeOptimizer) -> None:
+        if rule.kind in _CPU_RULES:
+            raise NotNative(f"{_CPU_RULES[rule.kind]} has no native step on a GPU")
 
     def keep(self) -> None:
         """Keep a copy of the present parameters."""
