@@ -17,10 +17,9 @@ ELSEWHERE = {"docs/distributed.md", "docs/grids.md"}
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code: its language, what else stands on its first line, its first line and the code."""
+    """A block of code: its language, its first line and the code."""
 
     language: str
-    note: str
     line: int
     code: str
 
@@ -36,16 +35,15 @@ def blocks(page: str) -> list[Block]:
     text = (ROOT / page).read_text("utf-8")
     found = []
     for match in FENCE.finditer(text):
-        language, _, note = match[2].partition(" ")
         code = re.sub(f"^{match[1]}", "", match[3], flags=re.MULTILINE)
-        found.append(Block(language, note, text.count("\n", 0, match.start(3)) + 1, code))
+        found.append(Block(match[2], text.count("\n", 0, match.start(3)) + 1, code))
     return found
 
 
 def commands(page: str) -> Iterator[list[str]]:
     """Yield the arguments of every ``dmf-fast`` command in the blocks of a page."""
     for block in blocks(page):
-        if block.language in ("", "bash", "text", "sh", "console"):
+        if block.language in ("bash", "text"):
             for line in block.code.replace("\\\n", " ").splitlines():
                 _, found, rest = line.replace("-m dmf_fast.cli ", "dmf-fast ").partition("dmf-fast ")
                 if found and not line.lstrip().startswith("#"):
