@@ -9,10 +9,16 @@ from pathlib import Path
 import torch
 
 from dmf_fast.cli.options import JobOptions
-from dmf_fast.cli.problem import CompletionProblem, echo_bad_rows, refuse_unknown
+from dmf_fast.cli.problem import (
+    CompletionProblem,
+    echo_bad_rows,
+    no_known_pair,
+    read_held_out,
+    refuse_unknown,
+)
 from dmf_fast.completion import validation_folds
 from dmf_fast.completion.folds import Parts
-from dmf_fast.data import DataError, IdMap, Ratings, read_ratings
+from dmf_fast.data import IdMap
 from dmf_fast.data.block_files import BlocksFacts, read_blocks_facts
 from dmf_fast.distributed import RowBlocks
 from dmf_fast.distributed.held_out_shards import HeldOutShards
@@ -34,7 +40,7 @@ def block_problem(options: JobOptions, sharding: RowSharding) -> CompletionProbl
         reproducible=options.data.reproducible,
         dtype=getattr(torch, options.data.dtype),
     )
-    reader = sharding.together(lambda: _Reader.of(options, path, observed))
+    reader = sharding.together(lambda: _HeldOutReader.of(options, path, observed))
     test = reader.others(options.data.test)
     return CompletionProblem(
         observed,
@@ -51,7 +57,7 @@ def block_problem(options: JobOptions, sharding: RowSharding) -> CompletionProbl
 
 
 @dataclass
-class _Reader:
+class _HeldOutReader:
     """Reads test and validation ratings; every process reads all of them."""
 
     options: JobOptions
@@ -67,7 +73,7 @@ class _Reader:
         echo_bad_rows(self.path, self.facts.bad_rows)
 
     @classmethod
-    def of(cls, options: JobOptions, path: Path, observed: RowBlocks) -> _Reader:
+    def of(cls, options: JobOptions, path: Path, observed: RowBlocks) -> _HeldOutReader:
         ids = RowIds.of(observed, path), read_column_ids(path)
         return cls(options, path, observed, read_blocks_facts(path), *ids)
 
@@ -76,9 +82,8 @@ class _Reader:
         if path is None:
             return None
         data, sharding = self.options.data, self.observed.sharding
-        ratings = sharding.together(lambda: self._read(path))
+        ratings = sharding.together(lambda: read_held_out(path, data, self.row_ids.map, self.column_ids))
         self.bad_rows += ratings.bad_rows.count
-        echo_bad_rows(path, ratings.bad_rows)
         shards = HeldOutShards.of(ratings, self.observed, self.row_ids, self.column_ids)
         if data.unknown == "raise":
             sharding.together(lambda: refuse_unknown(ratings, shards.known, str(self.path)))
@@ -102,12 +107,4 @@ class _Reader:
         return [(self.observed, validation)]
 
     def _refuse(self, path: Path) -> None:
-        raise DataError(f"{path} has no pair of ids that occur in {self.path}")
-
-    def _read(self, path: Path) -> Ratings:
-        data = self.options.data
-        text_ids = (self.row_ids.map.holds_text, self.column_ids.holds_text)
-        ratings = read_ratings(path, data.read_options(dtype=data.dtype, text_ids=text_ids))
-        if data.duplicates == "error":
-            ratings.refuse_duplicates()
-        return ratings
+        raise no_known_pair(path, self.path)

@@ -9,9 +9,9 @@ import click
 from dmf_fast.cli.baseline import load_biases
 from dmf_fast.cli.measuring import measure
 from dmf_fast.cli.model_options import EvaluateOptions
-from dmf_fast.cli.problem import echo_bad_rows, held_out
+from dmf_fast.cli.problem import echo_bad_rows, held_out, no_known_pair
 from dmf_fast.cli.targets import check_standard_input
-from dmf_fast.data import DataError, Ratings, read_ratings
+from dmf_fast.data import Ratings, read_ratings
 from dmf_fast.evaluation import Biases
 from dmf_fast.evaluation.table import evaluation_tables
 from dmf_fast.files.text import json_text
@@ -53,5 +53,5 @@ def _read(options: EvaluateOptions, path: Path, trained: TrainedFolder) -> Ratin
 def _training_ratings(options: EvaluateOptions, path: Path, trained: TrainedFolder) -> Observations:
     ratings = _read(options, path, trained)
     if not ratings.known.any():
-        raise DataError(f"{path} has no pair of ids that occur in {options.folder}")
+        raise no_known_pair(path, options.folder)
     return ratings.select(ratings.known).observations(duplicates="mean")

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmf_fast.cli.options import JobOptions
+from dmf_fast.cli.options import DataOptions, JobOptions
 from dmf_fast.cli.streams import say
 from dmf_fast.completion import validation_folds
 from dmf_fast.completion.folds import Parts
@@ -68,7 +68,7 @@ def load_problem(options: JobOptions) -> CompletionProblem:
     """
     if options.data.reproducible:
         raise ValueError("--reproducible needs row blocks: write them with dmf-fast prepare, or omit it")
-    return _synthetic_problem(options) if options.ratings is None else _Reader(options).problem()
+    return _synthetic_problem(options) if options.ratings is None else _JobFiles(options).problem()
 
 
 def in_folds(entries: int, folds: int) -> str:
@@ -78,6 +78,19 @@ def in_folds(entries: int, folds: int) -> str:
     '4,000 in each of 2 folds'
     """
     return f"{entries:,}" if folds < 2 else f"{round(entries / folds):,} in each of {folds} folds"
+
+
+def read_held_out(path: Path, data: DataOptions, row_ids: IdMap, column_ids: IdMap) -> Ratings:
+    """Return the ratings of a test or validation file, whose ids are read as text where these are text.
+
+    Bad rows are reported on standard error. Raises a `DataError` if the file cannot be used.
+    """
+    text_ids = (row_ids.holds_text, column_ids.holds_text)
+    ratings = read_ratings(path, data.read_options(dtype=data.dtype, text_ids=text_ids))
+    echo_bad_rows(path, ratings.bad_rows)
+    if data.duplicates == "error":
+        ratings.refuse_duplicates()
+    return ratings
 
 
 def echo_bad_rows(source: Path, bad_rows: BadRows) -> None:
@@ -94,6 +107,11 @@ def refuse_unknown(pairs: Pairs, known: NDArray[np.bool_], owner: str) -> None:
             f"{pairs.place(first)}: the pair {pairs.pair_text(first)} has an id that {owner} lacks; drop it, "
             "or pass --unknown mean or --unknown nan"
         )
+
+
+def no_known_pair(path: Path, owner: Path | None) -> DataError:
+    """Return the error of a file with no pair of ids that ``owner`` has."""
+    return DataError(f"{path} has no pair of ids that occur in {owner}")
 
 
 def held_out(ratings: Ratings) -> HeldOut:
@@ -121,8 +139,8 @@ def _synthetic_problem(options: JobOptions) -> CompletionProblem:
 
 
 @dataclass
-class _Reader:
-    """Reads all files of a job."""
+class _JobFiles:
+    """Reads the files of a job into memory."""
 
     options: JobOptions
     bad_rows: int = 0
@@ -157,20 +175,16 @@ class _Reader:
         ratings = open_ratings(options.ratings, read, cache=options.data.cache)
         if timed and ratings.times is None:
             raise DataError(f"{options.ratings} is a store without times: --split time needs them")
-        self._note(options.ratings, ratings)
+        self.bad_rows += ratings.bad_rows.count
+        echo_bad_rows(options.ratings, ratings.bad_rows)
         return ratings
 
     def _others(self, path: Path | None, ratings: Ratings) -> Ratings | None:
         """Return the ratings of another file, indexed like the first ones."""
         if path is None:
             return None
-        text_ids = (ratings.row_ids.holds_text, ratings.column_ids.holds_text)
-        others = read_ratings(
-            path, self.options.data.read_options(dtype=self.options.data.dtype, text_ids=text_ids)
-        )
-        self._note(path, others)
-        if self.options.data.duplicates == "error":
-            others.refuse_duplicates()
+        others = read_held_out(path, self.options.data, ratings.row_ids, ratings.column_ids)
+        self.bad_rows += others.bad_rows.count
         mapped = others.mapped_to(ratings.row_ids, ratings.column_ids)
         if self.options.data.unknown == "raise":
             refuse_unknown(others, mapped.known, str(self.options.ratings))
@@ -182,9 +196,7 @@ class _Reader:
         if options.data.validation is not None:
             others = self._others(options.data.validation, ratings)
             if others is None or not others.known.any():
-                raise DataError(
-                    f"{options.data.validation} has no pair of ids that occur in {options.ratings}"
-                )
+                raise no_known_pair(options.data.validation, options.ratings)
             return [(observed, self._observations(others.select(others.known)))]
         if options.data.split == "random":
             return validation_folds(observed, options.completion)
@@ -197,7 +209,3 @@ class _Reader:
         return ratings.observations(
             duplicates=self.options.data.duplicates, dtype=getattr(torch, self.options.data.dtype)
         )
-
-    def _note(self, path: Path, ratings: Ratings) -> None:
-        self.bad_rows += ratings.bad_rows.count
-        echo_bad_rows(path, ratings.bad_rows)
