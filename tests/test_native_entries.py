@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from dmf_fast import _native, observations
-from dmf_fast.ops import operators
+from dmf_fast.ops import operators  # noqa: F401 (registers torch.ops.dmf_fast)
 
 ROWS, COLUMNS = np.array([0, 2, 2, 1]), np.array([3, 0, 4, 3])
 SHAPE = (3, 5)
@@ -293,7 +293,7 @@ def entries_of_operators() -> dict[str, Entry]:
         found[name] = Entry(getattr(torch.ops.dmf_fast, name), given, {one: bad[one] for one in given})
     best = {"a": a, "b": torch.ones(H, 5), "column_bias": torch.ones(5), "rows": torch.tensor([0, 2]),
             "seen_offsets": torch.tensor([0, 2, 2, 4]), "seen_columns": ints(1, 4, 0, 3), "k": 2}
-    found["top_columns"] = Entry(operators.top_columns, best, {
+    found["top_columns"] = Entry(torch.ops.dmf_fast.top_columns, best, {
         "a": [*tensors(a), torch.ones(3, 0), torch.ones(1, H)], "b": tensors(best["b"]),
         "column_bias": tensors(best["column_bias"]), "k": [0, -1, 2**31, *HUGE, None],
         "rows": [*(torch.tensor([0, row]) for row in (-1, 3, *HUGE, -(2**63))), ints(0, 2),

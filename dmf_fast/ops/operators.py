@@ -144,19 +144,6 @@ def _(
     return rows.new_empty(shape), a.new_empty(shape)
 
 
-def top_columns(
-    a: Tensor,
-    b: Tensor,
-    column_bias: Tensor | None,
-    rows: Tensor,
-    seen_offsets: Tensor | None,
-    seen_columns: Tensor | None,
-    k: int,
-) -> tuple[Tensor, Tensor]:
-    """Call the operator; see the docstring of this module."""
-    return torch.ops.dmf_fast.top_columns(a, b, column_bias, rows, seen_offsets, seen_columns, k)
-
-
 def _fake_loss(like: Tensor) -> Tensor:
     return like.new_empty((), dtype=accumulator_dtype(like.dtype))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dmf_fast.ops import operators
+from dmf_fast.ops import operators  # noqa: F401 (registers torch.ops.dmf_fast)
 
 _BLOCK_SCORES = 1 << 24
 
@@ -21,20 +21,11 @@ def top_columns(
 ) -> tuple[Tensor, Tensor]:
     """Return the ``k`` columns with the highest ``a_i · b_j + column_bias_j`` for each row, and these scores.
 
-    The operator `dmf_fast.ops.operators.top_columns` has no CUDA kernel: on other devices than the CPU,
+    The operator ``torch.ops.dmf_fast.top_columns`` has no CUDA kernel: on other devices than the CPU,
     `top_columns_in_blocks` replaces it. Arguments and result are the same; the result is on the CPU.
     """
-    if a.device.type == "cpu":
-        return operators.top_columns(a, b, column_bias, rows, seen_offsets, seen_columns, k)
-    columns, scores = top_columns_in_blocks(
-        a,
-        b,
-        column_bias,
-        rows.to(a.device),
-        None if seen_offsets is None else seen_offsets.to(a.device),
-        None if seen_columns is None else seen_columns.to(a.device),
-        k,
-    )
+    find = torch.ops.dmf_fast.top_columns if a.device.type == "cpu" else top_columns_in_blocks
+    columns, scores = find(a, b, column_bias, rows, seen_offsets, seen_columns, k)
     return columns.cpu(), scores.cpu()
 
 
@@ -47,7 +38,7 @@ def top_columns_in_blocks(
     seen_columns: Tensor | None,
     k: int,
 ) -> tuple[Tensor, Tensor]:
-    """Return the result of the operator, computed by torch operators on any device.
+    """Return the result of the operator, computed by torch operators on the device of ``a``.
 
     Blocks of rows are scored against all columns and sorted: at most 2²⁴ scores at a time.
 
@@ -61,8 +52,8 @@ def top_columns_in_blocks(
         k: at least 1.
 
     Returns:
-        Columns, int64, and scores, ``(asked, k)`` each. Ties are broken by the lower column; places without
-        a column hold -1 and minus infinity.
+        Columns, int64, and scores, ``(asked, k)`` each, on that device. Ties are broken by the lower column;
+        places without a column hold -1 and minus infinity.
 
     Example:
         >>> a, b = torch.ones(1, 1), torch.tensor([[1.0, 3.0, 2.0]])
@@ -70,7 +61,10 @@ def top_columns_in_blocks(
         tensor([[1, 2]])
 
     """
-    n = b.shape[1]
+    n, rows = b.shape[1], rows.to(a.device)
+    seen = None
+    if seen_offsets is not None and seen_columns is not None:
+        seen = seen_offsets.to(a.device), seen_columns.to(a.device)
     columns, scores = rows.new_full((len(rows), k), -1), a.new_full((len(rows), k), -torch.inf)
     size = max(1, _BLOCK_SCORES // n)
     for begin in range(0, len(rows), size):
@@ -79,9 +73,9 @@ def top_columns_in_blocks(
         if column_bias is not None:
             block_scores += column_bias
         block_scores.masked_fill_(block_scores.isnan(), -torch.inf)
-        if seen_offsets is not None and seen_columns is not None:
-            places, seen = seen_entries(block, seen_offsets, seen_columns)
-            block_scores[places, seen.long()] = -torch.inf
+        if seen is not None:
+            places, excluded = seen_entries(block, *seen)
+            block_scores[places, excluded.long()] = -torch.inf
         best, order = block_scores.sort(dim=1, descending=True, stable=True)
         best, order = best[:, :k], order[:, :k]
         scores[begin : begin + size, :n] = best

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dmf_fast import info, reference
-from dmf_fast.ops import operators
 from dmf_fast.serving import SeenColumns, TwoFactors, recommend, similar_columns
-from dmf_fast.serving.top_columns import top_columns_in_blocks
+from dmf_fast.serving.top_columns import top_columns, top_columns_in_blocks
 from tests.conftest import on_gpu
 
 
@@ -37,7 +36,7 @@ class Problem:
     def best(self, k: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         bias = None if self.column_bias is None else self.column_bias.to(dtype)
         lists = self.lists
-        return operators.top_columns(
+        return top_columns(
             self.a.to(dtype), self.b.to(dtype), bias, self.rows, lists.offsets, lists.columns, k
         )
 
@@ -109,11 +108,11 @@ def test_torch_s_own_operators_in_blocks_give_what_the_operator_gives(
     arguments = (problem.a, problem.b, problem.column_bias, problem.rows)
     for seen_lists in ((lists.offsets, lists.columns), (None, None)):
         found = top_columns_in_blocks(*arguments, *seen_lists, k)
-        for ours, expected in zip(found, operators.top_columns(*arguments, *seen_lists, k), strict=True):
+        for ours, expected in zip(found, top_columns(*arguments, *seen_lists, k), strict=True):
             assert torch.equal(ours, expected)
 
 
-@pytest.mark.parametrize("find", [operators.top_columns, top_columns_in_blocks])
+@pytest.mark.parametrize("find", [top_columns, top_columns_in_blocks])
 def test_a_score_that_is_no_number_is_never_among_the_best(
     find: Callable[..., tuple[Tensor, Tensor]],
 ) -> None:
@@ -162,7 +161,7 @@ def test_results_are_bitwise_equal_for_any_number_of_threads(
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            outcomes.append(operators.top_columns(a.to(dtype), b.to(dtype), None, rows, None, None, k))
+            outcomes.append(top_columns(a.to(dtype), b.to(dtype), None, rows, None, None, k))
     finally:
         torch.set_num_threads(before)
     for outcome in outcomes[1:]:
@@ -174,8 +173,8 @@ def test_results_are_bitwise_equal_for_any_number_of_threads(
 
 def test_scores_that_are_no_numbers_are_left_out() -> None:
     a, b = torch.tensor([[1.0], [torch.nan]]), torch.tensor([[1.0, torch.nan, torch.inf, -torch.inf]])
-    for top_columns in (operators.top_columns, top_columns_in_blocks):
-        columns, scores = top_columns(a, b, None, torch.tensor([0, 1]), None, None, 3)
+    for find in (top_columns, top_columns_in_blocks):
+        columns, scores = find(a, b, None, torch.tensor([0, 1]), None, None, 3)
         assert columns.tolist() == [[2, 0, -1], [-1, -1, -1]]
         assert scores.tolist() == [[torch.inf, 1.0, -torch.inf], [-torch.inf] * 3]
 
@@ -208,4 +207,4 @@ def test_wrong_arguments_are_refused_before_memory_is_touched() -> None:
     }
     for message, arguments in wrong.items():
         with pytest.raises(RuntimeError, match=message):
-            operators.top_columns(*arguments)
+            top_columns(*arguments)
