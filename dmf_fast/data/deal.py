@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from heapq import heappop, heapreplace
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -227,7 +228,8 @@ def database(folder: Path, megabytes: int, threads: int | None) -> Iterator[Any]
     try:
         with duckdb.connect(str(folder / "ratings.duckdb"), config=config) as connection:
             connection.execute("SET enable_progress_bar = false")  # it would appear on standard output
-            yield connection
+            with _QueryInterrupt(connection):
+                yield connection
     except duckdb.OutOfMemoryException as error:
         raise MemoryError(
             f"there is not enough memory to deal the ratings in {megabytes} MB ({_first_line(error)}); pass "
@@ -237,10 +239,31 @@ def database(folder: Path, megabytes: int, threads: int | None) -> Iterator[Any]
         raise OSError(
             f"DuckDB cannot work in {folder.parent} ({_first_line(error)}); free space on the disk"
         ) from error
-    except RuntimeError as error:
-        if str(error) != "Query interrupted":
-            raise
-        raise KeyboardInterrupt from error  # DuckDB reports it as an error of its own
+
+
+class _QueryInterrupt(DeferredInterrupt):
+    """Makes Ctrl-C end the query of a connection and raise `KeyboardInterrupt`.
+
+    DuckDB alone first waits until its threads have finished their part of the query, which may take hours.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        # DuckDB and Arrow report an interrupt as an error of their own.
+        if isinstance(error, Exception) and (self.requested or str(error) == "Query interrupted"):
+            raise KeyboardInterrupt from error
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Interrupt the query and raise `KeyboardInterrupt`."""
+        self.requested = True
+        self._connection.interrupt()
+        signal.default_int_handler(number, frame)
 
 
 def _duckdb() -> ModuleType:
