@@ -37,8 +37,8 @@ def logged(*arguments, **more):
     if not {kill}:
         while len({{line.split()[0] for line in (root / "log").read_text().splitlines()}}) < many:
             time.sleep(0.01)  # a machine with one core to spare would run one process after the other
-    elif len((root / "log").read_text().splitlines()) <= 1:
-        time.sleep(60)
+    elif number == 0:
+        time.sleep(3600)  # it is killed meanwhile
     return make_run(*arguments, **more)
 
 module.make_run = logged
@@ -52,7 +52,7 @@ for number in range(many):
         pq.write_table(ended.summary(), root / f"summary-{{number}}.parquet")
         os._exit(0)
     children.append(child)
-    while {kill} and not (root / "log").exists():
+    while {kill} and not ((root / "log").exists() and (root / "log").read_text()):
         time.sleep(0.01)
 if {kill}:
     os.kill(children[0], 9)
