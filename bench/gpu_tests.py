@@ -26,6 +26,7 @@ FILES = (
     "tests/observations/test_on_gpu.py",
     "tests/ops/test_operators.py",
     "tests/ops/test_functional.py",
+    "tests/ops/test_autograd.py",
     "tests/training/engines/test_trajectories.py",
     "tests/training/engines/test_native.py",
     "tests/training/test_checkpoints.py",

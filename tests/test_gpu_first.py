@@ -235,7 +235,7 @@ def test_rows_of_every_reader_of_the_sweep_are_checked(numbers: int) -> None:
 
 def test_every_file_with_tests_for_a_gpu_is_among_those_that_run_there() -> None:
     marked_or_by_fixture = re.compile(
-        r"@on_gpu\b|def test_[^:]*\b(backend|kernels|device): str|, \"device\"\)"
+        r"@on_gpu\b|def test_[^:]*\b(backend|kernels|device): str|usefixtures\(.*\"device\"\)"
     )
     by_engine = re.compile(r"def test_\w+\(\s*(\w+: \w+, )*engine: str")
 
