@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.rating_problems import SIZES
 from bench.record import origin, results_file
-from bench.rival_libraries import SIZES
 from bench.synthetic_ratings import movielens_like
 
 

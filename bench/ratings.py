@@ -25,8 +25,8 @@ import numpy as np
 import torch
 
 from bench.problems import movielens_ratings
+from bench.rating_problems import SIZES, ratings_problem
 from bench.record import origin, results_file
-from bench.rival_libraries import MILLION, ratings_problem
 from bench.timing import median_seconds
 from dmf_fast import FitOptions, Observations
 from dmf_fast.completion import FAST, CompletionOptions
@@ -65,7 +65,7 @@ def problems(which: str) -> dict[str, tuple[Observations, Observations]]:
     if None not in parts:
         found["MovieLens 100K, u1"] = tuple(parts)
     if which != "small":
-        problem = ratings_problem(*MILLION)
+        problem = ratings_problem(*SIZES["1M"])
         found["synthetic, 1M"] = tuple(
             Observations(part.rows, part.columns, part.values.astype(np.float32), problem.shape)
             for part in (problem.all_train, problem.test)

@@ -20,61 +20,19 @@ import importlib.util
 import json
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 import torch
-from numpy.typing import NDArray
 
+from bench.rating_problems import SIZES, RatingsProblem, ratings_problem
 from bench.record import origin, results_file
-from bench.synthetic_ratings import movielens_like
+from bench.rival_fits import LIBRARIES, Library, Predict, Settings
 from dmf_fast import Observations
 from dmf_fast.completion import FAST, CompletedMatrix, CompletionOptions, complete_matrix
 from dmf_fast.evaluation import Biases, HeldOut, RatingErrors
-
-MILLION = ((6040, 3706), 1_000_209)
-SIZES = {"1M": MILLION, "10M": ((69878, 10677), 10_000_000), "100M": ((480189, 17770), 100_000_000)}
-
-Settings = dict[str, Any]
-Predict = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[Any]]
-Fit = Callable[[HeldOut, tuple[int, int], Settings, int], Predict]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Ratings to fit, to tune on and to measure on, by the same indices."""
-
-    shape: tuple[int, int]
-    train: HeldOut
-    validation: HeldOut
-    test: HeldOut
-
-    @property
-    def all_train(self) -> HeldOut:
-        """The ratings of ``train`` and ``validation``, which the tuned library is fitted to."""
-        parts = [(part.rows, part.columns, part.values) for part in (self.train, self.validation)]
-        return HeldOut(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-
-
-@dataclass(frozen=True)
-class Library:
-    """How to fit a library, the settings to start tuning from, and what is tried of each in this order.
-
-    ``iterations`` and ``factors`` are the names of the settings for their numbers. An iteration passes over
-    all entries ``passes`` times.
-    """
-
-    fit: Fit
-    start: Settings
-    tried: tuple[tuple[str, tuple[Any, ...]], ...]
-    iterations: str
-    factors: str
-    passes: int
 
 
 @dataclass(frozen=True)
@@ -107,17 +65,9 @@ class Outcome:
     trials: list[Trial]
 
 
-def ratings_problem(shape: tuple[int, int], entries: int, seed: int = 0) -> Problem:
-    """Return ratings like those of MovieLens: 85.5 % train, 4.5 % validation, 10 % test."""
-    rows, columns, values = movielens_like(shape, entries, seed)  # in a random order
-    bounds = [0, entries // 10, entries // 10 + entries * 9 // 200, entries]
-    test, validation, train = (
-        HeldOut(rows[start:stop], columns[start:stop], values[start:stop]) for start, stop in pairwise(bounds)
-    )
-    return Problem(shape, train, validation, test)
-
-
-def measured(name: str, problem: Problem, threads: int, *, repeats: int = 3, tuned: int = 9) -> Outcome:
+def measured(
+    name: str, problem: RatingsProblem, threads: int, *, repeats: int = 3, tuned: int = 9
+) -> Outcome:
     """Tune so many settings, then fit the library to all training ratings, several times for its seconds."""
     library = LIBRARIES[name]
     trials = tuning(library, problem, threads, tuned) if tuned else []
@@ -140,7 +90,7 @@ def measured(name: str, problem: Problem, threads: int, *, repeats: int = 3, tun
     return Outcome(name, settings, rmse, min(once), once, min(cpu), pace, rate, trials)
 
 
-def tuning(library: Library, problem: Problem, threads: int, most: int = 9) -> list[Trial]:
+def tuning(library: Library, problem: RatingsProblem, threads: int, most: int = 9) -> list[Trial]:
     """Try the values of one setting after the other, keeping the best one on the validation ratings."""
     best = _trial(library, problem, library.start, threads)
     trials = [best]
@@ -152,7 +102,7 @@ def tuning(library: Library, problem: Problem, threads: int, most: int = 9) -> l
     return trials
 
 
-def _trial(library: Library, problem: Problem, settings: Settings, threads: int) -> Trial:
+def _trial(library: Library, problem: RatingsProblem, settings: Settings, threads: int) -> Trial:
     predict, seconds = _timed(library, problem.train, problem.shape, settings, threads)
     trial = Trial(settings, _rmse(predict, problem.validation), _rmse(predict, problem.test), seconds)
     print(f"  {trial.validation_rmse:.4f} {trial.test_rmse:.4f} in {seconds:.2f} s: {settings}", flush=True)
@@ -173,53 +123,6 @@ def _rmse(predict: Predict, ratings: HeldOut) -> float:
     return rmse
 
 
-def fit_cmfrec(ratings: HeldOut, shape: tuple[int, int], settings: Settings, threads: int) -> Predict:
-    """Alternating least squares with biases; ridge strengths in proportion to the number of ratings."""
-    import cmfrec
-
-    model = cmfrec.CMF(
-        **settings,
-        scale_lam=True,
-        nthreads=threads,
-        random_state=1,
-        verbose=False,
-        precompute_for_predictions=False,
-    )
-    model.fit(scipy.sparse.coo_array((ratings.values, (ratings.rows, ratings.columns)), shape=shape))
-    return lambda rows, columns: np.asarray(model.predict(rows, columns))
-
-
-def fit_libmf(ratings: HeldOut, shape: tuple[int, int], settings: Settings, threads: int) -> Predict:
-    """Stochastic gradient descent without biases: on what the biases leave over, where that is set."""
-    from libmf import mf
-
-    options = dict(settings)
-    strength = options.pop("lambda_2")
-    values = ratings.values
-    biases = None
-    if options.pop("after_biases"):
-        biases = Biases.fit(Observations(ratings.rows, ratings.columns, values, shape))
-        values = values - biases.predict(ratings.rows, ratings.columns)
-    model = mf.MF(
-        **options,
-        lambda_p2=strength,
-        lambda_q2=strength,
-        lambda_p1=0.0,
-        lambda_q1=0.0,
-        nr_threads=threads,
-        quiet=True,
-    )
-    model.fit(np.column_stack((ratings.rows, ratings.columns, values)).astype(np.float32))
-
-    def predict(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[Any]:
-        # The package reads all rows and then all columns, contrary to its documentation.
-        pairs = np.asfortranarray(np.column_stack((rows, columns)))
-        predictions = model.predict(pairs).astype(np.float64)
-        return predictions if biases is None else predictions + biases.predict(rows, columns)
-
-    return predict
-
-
 def completed(ratings: HeldOut, shape: tuple[int, int], options: CompletionOptions) -> CompletedMatrix:
     """Run the whole job of dmf_fast, from arrays to a model."""
     values = np.asarray(ratings.values, dtype=np.float32)
@@ -227,7 +130,7 @@ def completed(ratings: HeldOut, shape: tuple[int, int], options: CompletionOptio
 
 
 def measured_dmf_fast(
-    name: str, problem: Problem, options: CompletionOptions, threads: int, repeats: int
+    name: str, problem: RatingsProblem, options: CompletionOptions, threads: int, repeats: int
 ) -> Outcome:
     """Complete the training ratings several times; the rate is that of steps alone."""
     torch.set_num_threads(threads)
@@ -261,37 +164,6 @@ OWN_RUNS = {
     "dmf_fast, fast, hidden 32": replace(FAST, hidden=32),
     "dmf_fast, fast, hidden 64": replace(FAST, hidden=64),
     "dmf_fast, defaults": CompletionOptions(),
-}
-
-LIBRARIES = {
-    "cmfrec": Library(
-        fit_cmfrec,
-        {"k": 20, "lambda_": 0.085, "niter": 15, "use_cg": True},
-        (
-            ("lambda_", (0.065, 0.075, 0.095)),
-            ("niter", (5, 10, 30)),
-            ("k", (10, 40, 64)),
-            ("use_cg", (False,)),
-        ),
-        iterations="niter",
-        factors="k",
-        passes=2,  # one for the rows, one for the columns
-    ),
-    "libmf": Library(
-        fit_libmf,
-        {"k": 12, "lambda_2": 0.04, "eta": 0.08, "nr_iters": 30, "after_biases": False},
-        (
-            ("lambda_2", (0.03, 0.05, 0.06)),
-            ("nr_iters", (15, 60)),
-            ("k", (8, 16, 24)),
-            ("lambda_2", (0.03, 0.04, 0.05, 0.06)),
-            ("eta", (0.05, 0.12)),
-            ("after_biases", (True,)),
-        ),
-        iterations="nr_iters",
-        factors="k",
-        passes=1,
-    ),
 }
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench import rival_libraries
-from bench.rival_libraries import Library, Predict, Settings, measured, movielens_like, ratings_problem
+from bench.rating_problems import ratings_problem
+from bench.rival_fits import LIBRARIES, Library, Predict, Settings
+from bench.rival_libraries import measured
+from bench.synthetic_ratings import movielens_like
 from dmf_fast import Observations
 from dmf_fast.evaluation import Biases, HeldOut, RatingErrors
 
@@ -49,7 +51,7 @@ def test_tuning_finds_the_setting_that_the_validation_ratings_want(monkeypatch: 
 
     tried = (("level", (2.0, 3.5, 9.0)), ("iterations", (4,)))
     library = Library(fit, {"level": 0.0, "k": 1, "iterations": 2}, tried, "iterations", "k", 1)
-    monkeypatch.setitem(rival_libraries.LIBRARIES, "constant", library)
+    monkeypatch.setitem(LIBRARIES, "constant", library)
 
     outcome = measured("constant", problem, threads=1, repeats=1)
 
