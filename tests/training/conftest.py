@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from types import FrameType
+from typing import TypeAlias
 
 import pytest
 import torch
 
 from dmf_fast import info
-from dmf_fast.training import Trial, fit_many
+from dmf_fast._native import Outcome
+from dmf_fast.training import Trial, course, fit_many
+from dmf_fast.training import run as run_module
 from tests import problems
 from tests.conftest import HAS_GPU, using_instruction_set
 from tests.training.blocks import Blocks, blocks_on_cpu
@@ -49,16 +53,55 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def bounded(interruptible: None) -> Iterator[None]:
-    """A minute, after which a test fails that would go on for ever: for runs that only a rule ends."""
+    """Ten minutes, after which a test fails that would never end: for runs that only a rule ends."""
 
     def fail(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError("the test has not ended within a minute")
+        raise TimeoutError("the test has not ended within ten minutes")
 
     before = signal.signal(signal.SIGALRM, fail)
-    signal.alarm(60)
+    signal.alarm(600)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
+
+
+class Clock:
+    """What a run has for the time, which passes only where a test adds to it."""
+
+    def __init__(self) -> None:
+        self.now = time.perf_counter()
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of all runs."""
+    clock = Clock()
+    monkeypatch.setattr(run_module, "time", clock)
+    return clock
+
+
+AmidInterval: TypeAlias = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def amid_interval(monkeypatch: pytest.MonkeyPatch) -> AmidInterval:
+    """Have a function called when a run first pauses before the step that it was asked for."""
+
+    def call(function: Callable[[], object]) -> None:
+        waiting, make_slice = [function], course.make_slice
+
+        def make_and_call(request: course.Request) -> Outcome:
+            outcome = make_slice(request)
+            if outcome == Outcome.paused and waiting:
+                waiting.pop()()
+            return outcome
+
+        monkeypatch.setattr(course, "make_slice", make_and_call)
+
+    return call
 
 
 @pytest.fixture

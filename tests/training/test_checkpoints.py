@@ -20,6 +20,7 @@ from dmf_fast.training import run as run_module
 from tests.assertions import Ended, assert_same
 from tests.killing import assert_runs
 from tests.problems import make_problem
+from tests.training.conftest import AmidInterval, Clock
 from tests.training.runs import PLAIN, RULES, noisy_rank_one, others, problem, run, start
 
 pytestmark = pytest.mark.usefixtures("bounded")
@@ -150,9 +151,12 @@ def test_a_run_goes_on_after_its_time_was_up(engine: str, tmp_path: Path) -> Non
     assert_same(resumed(engine, 60, tmp_path), run(engine, 60))
 
 
-def test_a_run_goes_on_after_its_time_was_up_amid_an_interval(engine: str, tmp_path: Path) -> None:
+def test_a_run_goes_on_after_its_time_was_up_amid_an_interval(
+    engine: str, tmp_path: Path, clock: Clock, amid_interval: AmidInterval
+) -> None:
     recording = Recording(every=10**9)
-    _, first = run(engine, 10**12, checkpoint=tmp_path, recording=recording, max_seconds=0.05)
+    amid_interval(partial(setattr, clock, "now", clock.now + 2000))
+    _, first = run(engine, 10**12, checkpoint=tmp_path, recording=recording, max_seconds=1000.0)
     assert (first.stopped_because, first.steps > 0) == ("max_seconds", True)
     steps = first.steps + 50
     whole = run(engine, steps, recording=recording)

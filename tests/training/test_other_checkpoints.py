@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,14 @@ import pytest
 import torch
 
 from dmf_fast import Observations
+from dmf_fast._native import Outcome
 from dmf_fast.optim import GroupRMSprop
 from dmf_fast.training import Recording
+from dmf_fast.training import course as course_module
 from dmf_fast.training import run as run_module
 from tests.assertions import assert_equal, assert_same
 from tests.problems import make_problem
+from tests.training.conftest import Clock
 from tests.training.runs import DIMS, RECORDING, RULES, others, problem, run, start
 
 TRAIN, VALIDATION = problem().observations(), others()
@@ -125,18 +126,25 @@ def test_a_file_is_not_a_checkpoint_folder(tmp_path: Path) -> None:
 
 
 def test_checkpoints_by_time_that_take_long_come_seldom(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saves: list[tuple[float, float]] = []
+    began, ended = [clock.now], [clock.now]
+    make_slice = course_module.make_slice
 
     def slow(*given: Any) -> None:
-        began = time.perf_counter()
-        time.sleep(0.01)
-        saves.append((began, time.perf_counter()))
+        began.append(clock.now)
+        clock.now += 1.0
+        ended.append(clock.now)
+
+    def make_and_wait(request: course_module.Request) -> Outcome:
+        clock.now += 0.25
+        return make_slice(request)
 
     monkeypatch.setattr(run_module, "save_checkpoint", slow)
-    monkeypatch.setattr(run_module, "_SECONDS_A_CHECKPOINT", 0.0)
-    run("native", 10**12, recording=Recording(every=10**12), max_seconds=1.5, checkpoint=tmp_path)
-    pauses = [began - ended for (_, ended), (began, _) in pairwise(saves[:-1])]
-    assert pauses
-    assert min(pauses) >= 50 * 0.01
+    monkeypatch.setattr(run_module, "_SECONDS_A_CHECKPOINT", 8.0)
+    monkeypatch.setattr(course_module, "SECONDS_A_SLICE", 0.0)
+    monkeypatch.setattr(course_module, "make_slice", make_and_wait)
+    run("native", 10**12, recording=Recording(every=10**12), max_seconds=200.0, checkpoint=tmp_path)
+    pauses = [start - end for start, end in zip(began[1:], ended[:-1], strict=True)]
+    assert pauses[1:-1] == pytest.approx([50.0] * 3, abs=0.5)  # 50 times as long as a save
+    assert pauses[0] >= 8.0

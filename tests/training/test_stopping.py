@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import signal
-import threading
 import time
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from dmf_fast.training import FitResult, Progress, Recording
 from dmf_fast.training import course as course_module
 from tests import problems
 from tests.assertions import assert_equal, assert_same
+from tests.training.conftest import AmidInterval, Clock
 from tests.training.runs import PLAIN, SELDOM, noisy_rank_one, others, problem, run, start
 
 SGD = PLAIN["gradient descent"]
@@ -97,17 +97,16 @@ def assert_is_a_run_of(engine: str, result: FitResult, factors: list[Tensor]) ->
     assert_equal(factors, shorter)
 
 
-def test_time_is_up_amid_a_long_interval(engine: str) -> None:
-    factors, result = run(engine, 10**12, max_seconds=0.15, recording=SELDOM)
+def test_time_is_up_amid_a_long_interval(engine: str, clock: Clock, amid_interval: AmidInterval) -> None:
+    amid_interval(partial(setattr, clock, "now", clock.now + 2000))
+    factors, result = run(engine, 10**12, max_seconds=1000.0, recording=SELDOM)
     assert result.stopped_because == "max_seconds"
     assert_is_a_run_of(engine, result, factors)
 
 
-def test_ctrl_c_ends_the_run_amid_a_long_interval(engine: str) -> None:
-    timer = threading.Timer(0.1, signal.raise_signal, [signal.SIGINT])
-    timer.start()
-    factors, result = run(engine, 10**12, max_seconds=60.0, recording=SELDOM)
-    timer.join()
+def test_ctrl_c_ends_the_run_amid_a_long_interval(engine: str, amid_interval: AmidInterval) -> None:
+    amid_interval(partial(signal.raise_signal, signal.SIGINT))
+    factors, result = run(engine, 10**12, recording=SELDOM)
     assert result.stopped_because == "interrupted"
     assert_is_a_run_of(engine, result, factors)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
