@@ -1,5 +1,5 @@
 // How fast a GPU reads the rows that a pass over the observed entries must gather, and nothing else: no dot
-// product, no gradient, no values. Compiled by bench/gather_limit.py for the GPU it runs on.
+// product, no gradient, no values. bench/gather_limit.sh compiles it.
 #include <cuda_runtime.h>
 
 #include <cstdint>

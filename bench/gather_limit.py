@@ -21,8 +21,8 @@ from torch import Tensor
 from bench.problems import Problem
 from bench.timing import median_seconds
 
-SOURCE = Path(__file__).resolve().with_name("gather_limit.cu")
-BUILT = SOURCE.parent.parent / "build" / "gpu" / "gather_limit.so"
+COMPILE = Path(__file__).resolve().with_name("gather_limit.sh")
+BUILT = COMPILE.parent.parent / "build" / "gpu" / "gather_limit.so"
 # Shapes of the kernel: how much one warp does, and how many loads it has in flight.
 ENTRIES_A_WARP = (64, 128, 512)
 DEPTHS = (4, 8)
@@ -102,6 +102,5 @@ def _library() -> ctypes.CDLL:
 def compiled(folder: Path, architecture: str) -> Path:
     """Return the kernel as a shared library in `folder`."""
     built = folder / "gather_limit.so"
-    options = ["-O3", "-std=c++17", f"-arch={architecture}", "-shared", "-Xcompiler", "-fPIC"]
-    subprocess.run(["nvcc", *options, SOURCE, "-o", built], check=True)
+    subprocess.run(["sh", COMPILE, built, architecture], check=True)
     return built

@@ -24,5 +24,4 @@ for variant in "$@"; do
     rm -r "$folder/$name/dmf_fast/libdmf_fast_cpu.so" "$folder/$name/dmf_fast/"_native.* "$folder/$name/dmf_fast.egg-info"
   fi
 done
-nvcc -O3 -std=c++17 -gencode "arch=compute_90,code=sm_90" -shared -Xcompiler -fPIC bench/gather_limit.cu \
-  -o "$folder/gather_limit.so"
+sh bench/gather_limit.sh "$folder/gather_limit.so" sm_90
