@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 from dmf_fast import cuda, info
 from dmf_fast.ops import planner
+from dmf_fast.training.interrupt import DeferredInterrupt
 from tests import problems
 
 # Examples share the function-scoped fixtures below without harm; a noisy machine must not fail a test, and
@@ -108,6 +111,25 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def press_ctrl_c(interruptible: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Send SIGINT to the main thread, from any thread, and wait until a run has noted it."""
+    handled, note = threading.Semaphore(0), DeferredInterrupt.note
+
+    def noted(interrupt: DeferredInterrupt, number: int, frame: FrameType | None) -> None:
+        try:
+            note(interrupt, number, frame)
+        finally:
+            handled.release()
+
+    def press() -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        assert handled.acquire(timeout=60)
+
+    monkeypatch.setattr(DeferredInterrupt, "note", noted)
+    return press
 
 
 @pytest.fixture(params=["chosen plan", "split"])

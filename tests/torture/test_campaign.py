@@ -5,9 +5,16 @@ from __future__ import annotations
 from tests.killing import assert_runs
 
 _SCRIPT = """
-import os, signal, tempfile
+import itertools, os, signal, tempfile, time
 from pathlib import Path
+from types import SimpleNamespace
+from tests.torture import children, fuzzing, minimizing
 from tests.torture.fuzzing import Target, fuzz
+
+# Time that passes by tries, and where nothing may take too long.
+ticks = itertools.count()
+fuzzing.time = SimpleNamespace(monotonic=lambda: next(ticks) / 40)
+minimizing.time = children.time = SimpleNamespace(monotonic=lambda: 0.0, sleep=time.sleep)
 
 def use(folder):
     content = (folder / "a.txt").read_bytes()

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -17,7 +13,6 @@ import torch
 
 from dmf_fast.files.lock import locked
 from dmf_fast.training import TrialError, course, fit_many
-from dmf_fast.training.interrupt import DeferredInterrupt
 from dmf_fast.training.together import GpuCourses
 from dmf_fast.training.trial_files import checkpoint_of, folder_of, keep_result
 from tests.training.block_trials import trial
@@ -25,25 +20,6 @@ from tests.training.blocks import Blocks
 from tests.training.test_fit_many import assert_same
 
 MODULE = sys.modules[fit_many.__module__]
-
-
-@pytest.fixture
-def press_ctrl_c(interruptible: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Send SIGINT, and wait until the main thread has handled it."""
-    handled, note = threading.Semaphore(0), DeferredInterrupt.note
-
-    def noted(interrupt: DeferredInterrupt, number: int, frame: FrameType | None) -> None:
-        try:
-            note(interrupt, number, frame)
-        finally:
-            handled.release()
-
-    def press() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert handled.acquire(timeout=60)
-
-    monkeypatch.setattr(DeferredInterrupt, "note", noted)
-    return press
 
 
 def test_ctrl_c_keeps_what_there_is_and_the_same_call_resumes(
@@ -170,15 +146,17 @@ def test_a_mistake_on_a_gpu_is_raised_and_stops_the_cpu(monkeypatch: pytest.Monk
     assert time.monotonic() - began < 600
 
 
-@pytest.mark.usefixtures("blocks", "interruptible")
-def test_ctrl_c_ends_the_wait_for_others_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("blocks")
+def test_ctrl_c_ends_the_wait_for_others_at_once(
+    tmp_path: Path, press_ctrl_c: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     given, pauses = trial(0), []
     wait = MODULE._Team._wait
 
     def interrupted(team: object, seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            press_ctrl_c()
         wait(team, seconds)
 
     monkeypatch.setattr(MODULE._Team, "_wait", interrupted)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from threading import main_thread
 from typing import Any
 
 import pytest
@@ -103,16 +102,15 @@ def test_trials_that_no_kill_leaves_are_refused(
         tune(observed, OPTIONS, SPACE, PARALLEL, kept_in=file)
 
 
-@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_all_that_run_and_keeps_those_before(
-    observed: Observations, whole: list[TuningTrial], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    observed: Observations, whole: list[TuningTrial], tmp_path: Path, press_ctrl_c: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     file, hopeless = tmp_path / "trials.json", Proposal.is_hopeless
 
     def interrupt(proposal: Proposal, step: int, rmse: float) -> bool:
         if proposal.number == 4:
-            # To the thread that waits for the trials, as a terminal's: one of them may end before it wakes.
-            signal.pthread_kill(main_thread().ident or 0, signal.SIGINT)
+            press_ctrl_c()
         return hopeless(proposal, step, rmse)
 
     with monkeypatch.context() as patch:
