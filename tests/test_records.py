@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "dmf_fast"
 # What is changed while something runs, and seen by nobody else.
-STATES = {"OptimizerState", "DescentProgram", "Run", "Job", "_Reader", "_Input", "State"}
+STATES = {"OptimizerState", "DescentProgram", "Run", "Job", "_JobFiles", "_HeldOutReader", "_Input", "State"}
 # What holds arrays and is a key, or is looked for among others: arrays have no single truth value.
 COMPARED_BY_IDENTITY = {
     "completion": {
