@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,30 +17,13 @@ from dmf_fast.ops.row_qr import householder_qr
 from dmf_fast.optim.norms import norm, norms
 from dmf_fast.sharding import RowSharding, local_part, whole_tensor
 from dmf_fast.spectrum import effective_rank, nuclear_norm, schatten_norm
+from dmf_fast.training.engines.protocol import Measured
 from dmf_fast.training.history import Row, singular_value_names
 from dmf_fast.training.recording import Recording
 
 _ERRORS = ("validation_rmse", "test_rmse", "reconstruction_mse")
 _NORMS = ("gradient_norm", "parameter_norm")
 _SPECTRUM = ("effective_rank", "nuclear_norm", "schatten_norm")
-
-
-class Measured(Protocol):
-    """The state of a run, as engines provide it."""
-
-    @property
-    def loss(self) -> float:
-        """Weighted mean squared residual on the training entries."""
-
-    @property
-    def gradient_norm(self) -> float:
-        """Norm of all gradients together."""
-
-    def mean_squared_error(self, observations: Observations) -> float:
-        """Return the weighted mean squared residual on other entries."""
-
-    def model(self) -> DeepMatrixFactorization:
-        """Return the model in this state."""
 
 
 @dataclass(frozen=True)

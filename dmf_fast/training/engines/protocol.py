@@ -33,20 +33,8 @@ class EngineState:
     optimizer: dict[str, Any]
 
 
-class Engine(Protocol):
-    """Makes the steps of a run, and holds its state between steps."""
-
-    name: str
-
-    def run(self, until: int, *, most_seconds: float) -> Outcome:
-        """Make updates until step ``until``, a stopping criterion or about ``most_seconds`` is reached.
-
-        It pauses only before ``until``; at ``until`` the loss and the gradient norm are always up to date.
-        """
-
-    @property
-    def step(self) -> int:
-        """Number of updates made."""
+class Measured(Protocol):
+    """The state of a run, from which rows are measured."""
 
     @property
     def loss(self) -> float:
@@ -61,6 +49,22 @@ class Engine(Protocol):
 
     def model(self) -> DeepMatrixFactorization:
         """Write the present parameters into the model and return it."""
+
+
+class Engine(Measured, Protocol):
+    """Makes the steps of a run, and holds its state between steps."""
+
+    name: str
+
+    def run(self, until: int, *, most_seconds: float) -> Outcome:
+        """Make updates until step ``until``, a stopping criterion or about ``most_seconds`` is reached.
+
+        It pauses only before ``until``; at ``until`` the loss and the gradient norm are always up to date.
+        """
+
+    @property
+    def step(self) -> int:
+        """Number of updates made."""
 
     def keep(self) -> None:
         """Keep a copy of the present parameters, replacing an earlier one."""
