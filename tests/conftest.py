@@ -153,8 +153,9 @@ def descent_plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Torch has one thread when a test begins, whatever the one before has done."""
+    """Torch has one thread and the same seed when a test begins, whatever the one before has done."""
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     yield
     torch.set_num_threads(1)
 

@@ -226,10 +226,12 @@ def database(folder: Path, megabytes: int, threads: int | None) -> Iterator[Any]
         "python_enable_replacements": False,
     }
     try:
-        with duckdb.connect(str(folder / "ratings.duckdb"), config=config) as connection:
+        with (
+            duckdb.connect(str(folder / "ratings.duckdb"), config=config) as connection,
+            _QueryInterrupt(connection),
+        ):
             connection.execute("SET enable_progress_bar = false")  # it would appear on standard output
-            with _QueryInterrupt(connection):
-                yield connection
+            yield connection
     except duckdb.OutOfMemoryException as error:
         raise MemoryError(
             f"there is not enough memory to deal the ratings in {megabytes} MB ({_first_line(error)}); pass "
