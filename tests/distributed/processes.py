@@ -1,4 +1,4 @@
-"""A function in several processes at once, as torchrun would start them, and what it returns in each."""
+"""A function or a command in several processes at once, as torchrun would start them, and its results."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import faulthandler
 import multiprocessing
 import os
 import pickle
+import sys
 import tempfile
 import time
 import traceback
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import distributed
@@ -21,27 +22,32 @@ from torch.distributed.device_mesh import init_device_mesh
 
 SECONDS = 60.0
 
+# Processes are forks of one that has imported these: each would take 4 s for that.
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(
+    ["torch._dynamo", "torch.distributed.checkpoint", "torch.distributed.tensor", "pandas",
+     "dmf_fast.completion", "dmf_fast.distributed", "dmf_fast.cli.app"]
+)  # fmt: skip
+
 
 def run_processes(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """Call ``function(mesh, *arguments)`` in so many new processes, and return what each returned.
 
     ``mesh`` is over all of them, on the CPU, by gloo; each has one thread. The function is one of a module,
-    and arguments and results are what pickle takes: it is called with the rank in ``RANK``. Starting takes
-    3 seconds a process, so that one call should check several things.
+    and arguments and results are what pickle takes: it is called with the rank in ``RANK``.
 
     Raises what the first process that fails has raised, a `ChildProcessError` where one ends without a word,
     and a `TimeoutError` after 60 seconds; none of them is left behind.
     """
-    context = multiprocessing.get_context("spawn")
     results: dict[int, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         readers: dict[Connection, int] = {}
         processes = []
         for rank in range(count):
-            reader, writer = context.Pipe(duplex=False)
+            reader, writer = _context.Pipe(duplex=False)
             readers[reader] = rank
             call = (rank, count, folder, writer, function, arguments)
-            process = context.Process(target=_called, args=call, daemon=True)
+            process = _context.Process(target=_called, args=call, daemon=True)
             process.start()
             writer.close()
             processes.append(process)
@@ -120,3 +126,62 @@ def _failure(error: BaseException) -> bytes:
         return pickle.dumps((False, pickle.loads(pickle.dumps(error)), where))
     except Exception:  # it holds what no other process can have
         return pickle.dumps((False, ChildProcessError(f"{type(error).__name__}: {error}"), where))
+
+
+class Ended(NamedTuple):
+    """How a process of a command has ended: its exit code, and what it has written."""
+
+    code: int | None
+    stdout: str
+    stderr: str
+
+
+def run_command(count: int, *arguments: object, restarts: int = 0) -> list[Ended]:
+    """Run ``dmf-fast`` in so many new processes, in this folder, and return how each has ended.
+
+    It gets the variables that torchrun sets, with the number of restarts. Processes that do not end within
+    60 seconds are killed.
+    """
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    variables = {
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": str(restarts),
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    words = [str(argument) for argument in arguments]
+    with tempfile.TemporaryDirectory() as name:
+        folders = [Path(name, str(rank)) for rank in range(count)]
+        processes = []
+        for rank, folder in enumerate(folders):
+            folder.mkdir()
+            ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            call = (words, Path.cwd(), folder, variables | ranks)
+            processes.append(_context.Process(target=_commanded, args=call, daemon=True))
+            processes[-1].start()
+        end, ended = time.monotonic() + SECONDS, []
+        for process, folder in zip(processes, folders, strict=True):
+            process.join(end - time.monotonic())
+            process.kill()
+            process.join()
+            ended.append(Ended(process.exitcode, *((folder / name).read_text() for name in _STREAMS)))
+            process.close()
+    return ended
+
+
+_STREAMS = {"stdout": 1, "stderr": 2}
+
+
+def _commanded(words: list[str], here: Path, folder: Path, variables: dict[str, str]) -> None:
+    """Run in the new process: run the command, with streams of its own."""
+    from dmf_fast.cli.app import main
+
+    os.environ.update(variables)
+    os.chdir(here)
+    for name, descriptor in _STREAMS.items():
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), descriptor)
+    sys.argv = ["dmf-fast", *words]
+    main()

@@ -1,4 +1,4 @@
-"""The command line under torchrun: one process prints, and killed or stopped jobs end as usual."""
+"""The command line in several processes: one prints, and killed or stopped jobs resume to the same model."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+
+from dmf_fast.cli.app import app
+from dmf_fast.data.blocks import prepare_blocks
+from tests.distributed.processes import run_command
 
 SECONDS = 60
 BIN = Path(sys.executable).parent
@@ -44,17 +49,22 @@ def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def blocks(ratings: Path) -> Path:
     path = ratings.with_name("ratings.blocks")
-    subprocess.run(
-        [BIN / "dmf-fast", "prepare", ratings, "--out", path, "--blocks", "4"], check=True, timeout=SECONDS
-    )
+    prepare_blocks(ratings, path, 4)
     return path
 
 
 @pytest.fixture(scope="module")
 def undisturbed(blocks: Path) -> Path:
     out = blocks.with_name("undisturbed")
-    subprocess.run([BIN / "dmf-fast", "complete", blocks, "--out", out, *JOB], check=True, timeout=SECONDS)
+    dmf_fast("complete", blocks, "--out", out, *JOB)
     return out
+
+
+def dmf_fast(*arguments: object) -> str:
+    """Return what a command prints that runs in this process."""
+    ended = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert ended.exit_code == 0, ended.output
+    return ended.stdout
 
 
 def torchrun(processes: int, *arguments: object, options: Sequence[str] = ()) -> list[str]:
@@ -88,38 +98,39 @@ def test_two_processes_leave_the_files_of_one_and_one_of_them_speaks(
     blocks: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     out, test = tmp_path / "model", blocks.with_name("test.csv")
-    command = torchrun(2, "complete", blocks, "--out", out, "--test", test, "--top-k", 3, "--json", *JOB)
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)
-    assert same_model(out, undisturbed)
-    results = json.loads(ended.stdout)  # one object
-    assert results["data"]["test_entries_with_unknown_ids"] == 2
-    assert ended.stderr.count("Trained in") == 1
-    alone = subprocess.run(
-        [BIN / "dmf-fast", "evaluate", out, test, "--json"],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=True,
+    first, second = run_command(
+        2, "complete", blocks, "--out", out, "--test", test, "--top-k", 3, "--json", *JOB
     )
-    of_folder, of_job = json.loads(alone.stdout)["model"], results["runs"][0]["evaluation"]["model"]
+    assert first.code == 0, first.stderr
+    assert second == (0, "", "")
+    assert same_model(out, undisturbed)
+    results = json.loads(first.stdout)  # one object
+    assert results["data"]["test_entries_with_unknown_ids"] == 2
+    assert first.stderr.count("Trained in") == 1
+    of_folder = json.loads(dmf_fast("evaluate", out, test, "--json"))["model"]
+    of_job = results["runs"][0]["evaluation"]["model"]
     assert of_job["count"] == of_folder["count"] == 4
     assert of_job["rmse"] == pytest.approx(of_folder["rmse"], rel=1e-9)
     assert of_job["by_group"]["both known"]["count"] == of_folder["by_group"]["both known"]["count"] == 2
 
 
+def refusal(*arguments: object) -> str:
+    """Return what the first of two processes says where both refuse a command and the second is silent."""
+    first, second = run_command(2, *arguments)
+    assert (first.code, first.stdout) == (2, "")
+    assert second == (2, "", "")
+    return first.stderr
+
+
 def test_ratings_that_are_no_blocks_are_refused_once_with_what_to_do(ratings: Path) -> None:
-    command = torchrun(2, "complete", ratings)
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    assert ended.returncode == 1
-    assert ended.stderr.count("must be row blocks") == 1
-    assert "dmf-fast prepare" in ended.stderr
+    said = refusal("complete", ratings)
+    assert said.count("must be row blocks") == 1
+    assert "dmf-fast prepare" in said
 
 
 def test_what_is_wrong_with_an_option_is_said_once(blocks: Path) -> None:
-    command = torchrun(2, "complete", blocks, "--depth", "2", "--initialization", "balanced")
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    assert ended.returncode == 1
-    assert ended.stderr.count("`initialization` must be one of gaussian, uniform") == 1
+    said = refusal("complete", blocks, "--depth", "2", "--initialization", "balanced")
+    assert said.count("`initialization` must be one of gaussian, uniform") == 1
 
 
 def test_a_block_that_is_damaged_for_one_process_ends_all_with_one_sentence(
@@ -131,10 +142,10 @@ def test_a_block_that_is_damaged_for_one_process_ends_all_with_one_sentence(
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 1
     last.write_bytes(content)
-    command = torchrun(2, "complete", damaged)
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    assert ended.returncode == 1
-    assert ended.stderr.count("block-00003.arrow does not match SHA256SUMS") == 1
+    ended = run_command(2, "complete", damaged)
+    assert [one.code for one in ended] == [2, 2]
+    said = "".join(one.stderr for one in ended)
+    assert said.count("block-00003.arrow does not match SHA256SUMS") == 1
 
 
 @pytest.mark.parametrize("resumed_by", [1, pytest.param(4, marks=pytest.mark.slow)])
@@ -149,51 +160,41 @@ def test_ctrl_c_keeps_a_checkpoint_that_another_number_of_processes_resumes(
     assert not out.exists()
     assert "torchrun --nproc-per-node 2 -m dmf_fast.cli complete" in said
     assert said.count("Interrupted at step") == 1
-    command = torchrun(resumed_by, "complete", blocks, "--out", out, "--resume", *JOB)
-    subprocess.run(command, check=True, timeout=SECONDS, capture_output=True)
+    ended = run_command(resumed_by, "complete", blocks, "--out", out, "--resume", *JOB)
+    assert [one.code for one in ended] == [0] * resumed_by, ended
     assert same_model(out, undisturbed)
 
 
-def killed_and_restarted(blocks: Path, out: Path, seed: int) -> None:
-    """Kill one of two processes at a random moment, and let torchrun start both again."""
-    chosen = random.Random(seed)
+@pytest.mark.parametrize(
+    "delay",
+    [
+        pytest.param(None, id="after-a-checkpoint"),
+        *(pytest.param(random.Random(seed).uniform(0, 8), marks=pytest.mark.slow) for seed in range(10)),
+    ],
+)
+def test_a_process_that_is_killed_is_started_again_and_the_model_is_the_same(
+    blocks: Path, undisturbed: Path, tmp_path: Path, delay: float | None
+) -> None:
+    out = tmp_path / "model"
     command = torchrun(2, "complete", blocks, "--out", out, "--resume", *JOB, options=("--max-restarts", "3"))
     process = start(command)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     while len(workers := children.read_text().split()) < 2:
         time.sleep(0.01)
-    time.sleep(chosen.uniform(0, 8))
-    with suppress(ProcessLookupError):
-        os.kill(int(chosen.choice(workers)), signal.SIGKILL)
+    if delay is None:
+        wait_for_checkpoint(out, process)
+    else:
+        time.sleep(delay)
+    with suppress(ProcessLookupError):  # it has ended
+        os.kill(int(random.Random(str(delay)).choice(workers)), signal.SIGKILL)
     _, said = process.communicate(timeout=3 * SECONDS)
     assert process.returncode == 0, said
-
-
-def test_a_process_that_is_killed_is_started_again_and_the_model_is_the_same(
-    blocks: Path, undisturbed: Path, tmp_path: Path
-) -> None:
-    killed_and_restarted(blocks, tmp_path / "model", seed=0)
-    assert same_model(tmp_path / "model", undisturbed)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 11))
-def test_ten_kills_at_random_moments_leave_the_model_of_an_undisturbed_run(
-    blocks: Path, undisturbed: Path, tmp_path: Path, seed: int
-) -> None:
-    killed_and_restarted(blocks, tmp_path / "model", seed)
-    assert same_model(tmp_path / "model", undisturbed)
+    assert same_model(out, undisturbed)
 
 
 def test_a_restart_after_the_folder_was_written_ends_well(blocks: Path, undisturbed: Path) -> None:
-    command = torchrun(1, "complete", blocks, "--out", undisturbed, "--resume", *JOB)
-    once_more = os.environ | {"TORCHELASTIC_RESTART_COUNT": "1"}
-    del command[: command.index("-m")]
-    alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     before = (undisturbed / "metrics.json").read_bytes()
-    ended = subprocess.run(
-        [sys.executable, *command], env=once_more | alone, capture_output=True, text=True, timeout=SECONDS
-    )
-    assert ended.returncode == 0, ended.stderr
+    (ended,) = run_command(1, "complete", blocks, "--out", undisturbed, "--resume", *JOB, restarts=1)
+    assert ended.code == 0, ended.stderr
     assert "was already complete when a process failed" in ended.stderr
     assert (undisturbed / "metrics.json").read_bytes() == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,16 @@ import pytest
 
 from bench.record import RESULTS
 from bench.scaling_out import table
+from tests.distributed.processes import run_command
 from tests.killing import ROOT
 
 DOCS = ROOT / "docs" / "distributed.md"
-# What each process prints in the end.
-SAYS = "\nprint('loss', rows, columns, float(loss), *result.history['train_loss'])\n"
+# Each process writes a file: what several print on one stream is interleaved.
+KEEPS = """
+import json
+with open(f"losses-{os.environ.get('RANK', 'alone')}.json", "w") as file:
+    json.dump([rows, columns, float(loss), *result.history["train_loss"]], file)
+"""
 
 
 def blocks(language: str) -> list[str]:
@@ -25,16 +31,15 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", DOCS.read_text("utf-8"), re.DOTALL | re.MULTILINE)
 
 
-def run(command: str, folder: Path, **environment: str) -> str:
-    """Return what a command of the docs prints, in a shell."""
+def run(command: str, folder: Path) -> None:
+    """Run a command of the docs in a shell."""
     tools = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     own = {"PATH": tools, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     done = subprocess.run(
-        command, cwd=folder, env=os.environ | own | environment, capture_output=True, text=True, timeout=120,
+        command, cwd=folder, env=os.environ | own, capture_output=True, text=True, timeout=120,
         check=False, shell=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -45,29 +50,36 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "ratings.csv").write_text("\n".join(["user,item,rating", *lines]) + "\n")
     pytest.importorskip("duckdb", reason="DuckDB is not installed: pip install dmf-fast[prepare]")
     run(blocks("bash")[0], made)
-    (made / "train.py").write_text("".join(blocks("python")) + SAYS)
+    (made / "train.py").write_text("".join(blocks("python")) + KEEPS)
     return made
 
 
-def losses(printed: str) -> list[list[float]]:
-    """Return the numbers that each process has printed."""
-    lines = re.findall("^loss (.*)$", printed, re.MULTILINE)
-    return [[float(word) for word in line.split()] for line in lines]
+def losses(folder: Path) -> dict[str, list[float]]:
+    """Return the numbers that each process has kept, by its rank."""
+    return {
+        path.stem.removeprefix("losses-"): json.loads(path.read_text()) for path in folder.glob("losses-*")
+    }
 
 
 def test_the_loop_of_the_docs_trains_alike_alone_and_in_two_processes(folder: Path) -> None:
-    (alone,) = losses(run("python train.py", folder))
-    command = next(block for block in blocks("bash") if "train.py" in block)
+    run("python train.py", folder)
     (folder / "checkpoint").rename(folder / "checkpoint-of-one")
-    together = losses(run(command, folder))
-    assert len(together) == 2
-    assert together[0] == together[1]
-    assert together[0] == pytest.approx(alone, rel=1e-3)
+    run(next(block for block in blocks("bash") if "train.py" in block), folder)
+    found = losses(folder)
+    assert found.keys() == {"alone", "0", "1"}
+    assert found["0"] == found["1"]
+    assert found["0"] == pytest.approx(found["alone"], rel=1e-3)
 
 
-def test_the_command_of_the_docs_trains_in_two_processes(folder: Path) -> None:
-    (command,) = (block.strip() for block in blocks("bash") if "complete ratings.blocks" in block)
-    run(f"{command} --depth 2 --hidden 4 --steps 20 --quiet", folder)
+def test_the_command_of_the_docs_trains_in_two_processes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (command,) = (shlex.split(block) for block in blocks("bash") if "complete ratings.blocks" in block)
+    torchrun = shlex.split("torchrun --nproc-per-node 2 -m dmf_fast.cli")
+    assert command[: len(torchrun)] == torchrun
+    monkeypatch.chdir(folder)
+    quick = ["--depth", "2", "--hidden", "4", "--steps", "20", "--quiet"]
+    assert [one.code for one in run_command(2, *command[len(torchrun) :], *quick)] == [0, 0]
     assert (folder / "model" / "SHA256SUMS").is_file()
 
 

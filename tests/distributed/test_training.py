@@ -59,7 +59,7 @@ JOBS = {
 
 def job_options(name: str) -> CompletionOptions:
     job = JOBS[name]
-    return replace(job, fit=replace(job.fit, steps=20))
+    return replace(job, fit=replace(job.fit, steps=10))
 
 
 def rows_of_all(model: Any, sharding: RowSharding) -> list[Tensor]:
@@ -78,9 +78,9 @@ def trained(
     factors = initial_factors(blocks, dims, 2.0, seed=1)
     train, _ = blocks.split(0.1, seed=0)
     clip = 2.0 if rule == "sgd" else None
-    chosen = {"steps": 60, "engine": engine, "gradient_clip": clip} | options
+    chosen = {"steps": 20, "engine": engine, "gradient_clip": clip} | options
     result = fit(
-        factors, train, RULES[rule], FitOptions(**chosen), recording=Recording(every=20, singular_values=2)
+        factors, train, RULES[rule], FitOptions(**chosen), recording=Recording(every=10, singular_values=2)
     )
     last = torch.cat(RowSharding(blocks.sharding.mesh).gathered([local_part(factors[-1])]))
     return result, [*(local_part(factor) for factor in factors[:-1]), last]
@@ -157,22 +157,22 @@ def stopped_by_one(mesh: Any) -> dict[str, Any]:
         factors = initial_factors(blocks, dims, 2.0, seed=1)
         seconds = options.pop("max_seconds", None)
         chosen = FitOptions(steps=10**7, engine=engine, max_seconds=seconds)
-        result = fit(factors, blocks, RULES["sgd"], chosen, recording=Recording(every=50), **options)
+        result = fit(factors, blocks, RULES["sgd"], chosen, recording=Recording(every=10), **options)
         return result.steps, result.stopped_because
 
     def interrupting(progress: Any) -> bool:
         import signal
 
-        if rank == 1 and progress.step == 100:
+        if rank == 1 and progress.step == 20:
             signal.raise_signal(signal.SIGINT)
         return False
 
     for engine in ("native", "torch"):
         found[f"{engine} callback"] = run(
-            engine, callbacks=[lambda progress: rank == 1 and progress.step >= 100]
+            engine, callbacks=[lambda progress: rank == 1 and progress.step >= 20]
         )
         found[f"{engine} interrupt"] = run(engine, callbacks=[interrupting] if rank == 1 else [])
-        found[f"{engine} seconds"] = run(engine, max_seconds=0.3 if rank == 1 else None)
+        found[f"{engine} seconds"] = run(engine, max_seconds=0.1 if rank == 1 else None)
     return found
 
 
@@ -183,13 +183,13 @@ def saved_and_resumed(mesh: Any, folder: Path, resumes: bool) -> dict[str, Any]:
         dims = (COLUMNS, 3, BLOCKS * ROWS)
         factors = initial_factors(blocks, dims, 2.0, seed=1)
         train, validation = blocks.split(0.2, seed=0)
-        options = FitOptions(steps=40 if resumes else 20, engine=engine)
+        options = FitOptions(steps=20 if resumes else 10, engine=engine)
         result = fit(
             factors,
             train,
             RULES[rule],
             options,
-            recording=Recording(every=7),
+            recording=Recording(every=4),
             validation=validation,
             checkpoint=folder / f"{engine}-{rule}",
             resume=resumes,
@@ -207,15 +207,15 @@ def sharded_columns(mesh: Any, folders: Path) -> tuple[list[Tensor], list[Tensor
         starts.SHARDED_COLUMNS_FROM = least
         factors = initial_factors(blocks, (COLUMNS, 3, BLOCKS * ROWS), 2.0, seed=1)
         said.append(str(explain(factors, blocks, torch.optim.Adam)))
-        options = FitOptions(steps=30, engine="torch", gradient_clip=5.0)
-        recording = Recording(every=10, singular_values=3, balancedness=True)
+        options = FitOptions(steps=10, engine="torch", gradient_clip=5.0)
+        recording = Recording(every=4, singular_values=3, balancedness=True)
         folder = folders / f"columns-{least}"
-        half = replace(options, steps=15)
+        half = replace(options, steps=5)
         fit(factors, blocks, RULES["adam"], half, recording=recording, checkpoint=folder)
         result = fit(
             factors, blocks, RULES["adam"], options, recording=recording, checkpoint=folder, resume=True
         )
-        assert result.steps == 30
+        assert result.steps == 10
         names = ("gradient_norm", "parameter_norm", "singular_value_3", "balancedness")
         numbers = torch.tensor([result.history[name] for name in names])
         found.append([numbers, *(whole_tensor(factor.detach()) for factor in factors)])
@@ -227,10 +227,10 @@ def several_folds(mesh: Any) -> float | None:
 
     def late(progress: Any) -> None:
         if mesh.get_local_rank() == 1 and progress.step == 0:
-            time.sleep(0.3)
+            time.sleep(0.1)
 
     job = job_options("auto")
-    job = replace(job, depth=2, recording=Recording(every=50), fit=replace(job.fit, steps=100, patience=None))
+    job = replace(job, depth=2, recording=Recording(every=10), fit=replace(job.fit, patience=None))
     return complete_matrix(row_blocks(mesh), job, callbacks=[late]).validation_rmse
 
 
@@ -258,7 +258,7 @@ def saved_jobs(mesh: Any, folder: Path, resumes: bool) -> dict[str, tuple[int, f
         def seen(progress: Any, steps: list[int] = steps) -> None:
             steps.append(progress.step)
 
-        chosen = replace(options, refit=False, fit=FitOptions(steps=30, patience=50, engine=engine))
+        chosen = replace(options, refit=False, fit=FitOptions(steps=20, patience=50, engine=engine))
         blocks = row_blocks(mesh)
         completed = complete_matrix(
             blocks,
@@ -320,7 +320,7 @@ def test_all_processes_end_at_one_step_where_one_is_interrupted_late_or_called_b
     first, second = (results["stopped"] for results in checks[0])
     assert first == second
     for engine in ("native", "torch"):
-        assert first[f"{engine} callback"] == (100, "callback")
+        assert first[f"{engine} callback"] == (20, "callback")
         assert first[f"{engine} interrupt"][1] == "interrupted"
         assert first[f"{engine} seconds"][1] == "max_seconds"
 
@@ -346,7 +346,7 @@ def test_an_error_of_one_process_is_raised_in_all(checks: tuple[list[dict[str, A
 
 
 @pytest.mark.parametrize("count", [1, 4])
-def test_a_run_of_two_processes_resumes_bitwise_in_another_number(
+def test_a_run_of_two_processes_resumes_bit_identically_in_another_number(
     checks: tuple[list[dict[str, Any]], Path], count: int, tmp_path: Path
 ) -> None:
     copy = tmp_path / "checkpoints"
