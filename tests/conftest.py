@@ -126,7 +126,7 @@ def press_ctrl_c(interruptible: None, monkeypatch: pytest.MonkeyPatch) -> Callab
 
     def press() -> None:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-        assert handled.acquire(timeout=60)
+        assert handled.acquire(timeout=600)
 
     monkeypatch.setattr(DeferredInterrupt, "note", noted)
     return press

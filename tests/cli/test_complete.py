@@ -75,7 +75,7 @@ def test_a_forgotten_file_is_told_and_so_is_a_model_that_is_not_saved(dmf_fast: 
 
 @pytest.mark.slow
 def test_in_the_papers_setting_depth_3_recovers_the_matrix_and_depth_2_does_not() -> None:
-    done = subprocess.run([*COMMAND, "complete", "--json"], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*COMMAND, "complete", "--json"], capture_output=True, text=True, timeout=600)
 
     assert done.returncode == 0, done.stderr
     runs = {run["depth"]: run for run in json.loads(done.stdout)["runs"]}

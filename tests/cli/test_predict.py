@@ -80,7 +80,7 @@ def test_what_is_written_is_read_back_without_choosing_columns(
 def test_without_out_csv_goes_to_a_pipe(trained: Path, pairs_file: Path) -> None:
     command = [sys.executable, "-m", "dmf_fast.cli", "predict", str(trained), str(pairs_file)]
 
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
 
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()

@@ -182,7 +182,7 @@ def test_a_signal_ends_it_and_leaves_nothing(
             assert process.stdout.readline() == "there\n"
             assert list(folder.iterdir())
             process.send_signal(number)
-            _, said = process.communicate(timeout=300)
+            _, said = process.communicate(timeout=600)
         finally:
             process.kill()
 

@@ -249,7 +249,7 @@ def test_settings_are_shown_as_they_were_given() -> None:
         (["--no-bias"], "the RMSE of the mean alone", "biases alone"),
         (["--no-bias", "--no-center"], "the RMSE of predicting 0", "alone"),
         (["--coordinates", "plain"], "only one candidate", "Factors are only used"),
-        (["--max-seconds", "0.001"], "its time was up (--max-seconds)", "no longer improved"),
+        (["--max-seconds", "0"], "its time was up (--max-seconds)", "no longer improved"),
         (["--steps", "2"], "it reached the maximum number of steps (--steps)", "no longer improved"),
         (["--steps", "2000"], "the validation error no longer improved", "--steps)"),
     ],

@@ -26,7 +26,7 @@ def run(command: list[str], folder: Path, **environment: str) -> None:
     tools = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     own = {"PATH": tools, "PYTHONPATH": os.pathsep.join((str(ROOT), str(folder))), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        command, cwd=folder, env=os.environ | own | environment, capture_output=True, text=True, timeout=120,
+        command, cwd=folder, env=os.environ | own | environment, capture_output=True, text=True, timeout=600,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

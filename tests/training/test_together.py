@@ -153,7 +153,7 @@ def test_runs_in_blocks_go_on_beside_one_of_another_engine_while_none_begins(
 def test_courses_go_on_at_the_same_time_each_in_one_of_torchs_threads(
     tmp_path: Path, blocks: Blocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    all_there, threads = threading.Barrier(3, timeout=60), []
+    all_there, threads = threading.Barrier(3, timeout=600), []
     save = run_module.save_checkpoint
 
     def saved(*given: Any) -> None:

@@ -55,7 +55,7 @@ def test_how_many_run_at_once_decides_the_trials_but_not_the_first(
 def test_trials_are_told_in_their_order_and_run_at_once(
     observed: Observations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    barrier = threading.Barrier(3, timeout=60)
+    barrier = threading.Barrier(3, timeout=600)
     begun: set[int] = set()
     told: list[int] = []
     hopeless = Proposal.is_hopeless

@@ -111,7 +111,7 @@ class Pair:
     """Two ranks in two threads that add up their arrays, and count how often."""
 
     def __init__(self) -> None:
-        self.barrier = threading.Barrier(2, timeout=300)
+        self.barrier = threading.Barrier(2, timeout=600)
         self.arrays: list[list[NDArray[np.floating]]] = [[], []]
         self.calls: list[int] = []
 
