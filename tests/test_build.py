@@ -55,7 +55,7 @@ def test_a_missing_torch_is_named(tmp_path: Path) -> None:
     assert "torch is missing where the build runs" in build(tmp_path, PYTHONPATH=str(missing.parent))
 
 
-def test_an_unknown_wish_for_cuda_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_cuda_setting_is_refused(tmp_path: Path) -> None:
     assert "DMF_FAST_CUDA must be on, off, check or auto, got 'yes'" in build(tmp_path, DMF_FAST_CUDA="yes")
 
 
@@ -95,7 +95,7 @@ def package_files() -> set[str]:
     return {str(path.relative_to(ROOT)) for path in files if path.suffix not in {".so", ".pyc"}}
 
 
-def test_the_package_takes_along_templates_and_types(tmp_path: Path) -> None:
+def test_the_package_includes_templates_and_types(tmp_path: Path) -> None:
     command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     built = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}

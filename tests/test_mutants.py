@@ -19,7 +19,7 @@ TRIED = [
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=[f"{bug['file']} {bug['was'][:20]}" for bug in BUGS])
-def test_what_is_replaced_stands_once_in_its_file(bug: dict[str, str]) -> None:
+def test_what_is_replaced_occurs_once_in_its_file(bug: dict[str, str]) -> None:
     assert (mutants.ROOT / "csrc" / bug["file"]).read_text(encoding="utf-8").count(bug["was"]) == 1
     assert bug["becomes"] != bug["was"]
 
@@ -44,7 +44,7 @@ def test_the_share_that_was_noticed_is_reported_by_package(tmp_path: Path) -> No
     ]  # fmt: skip
 
 
-def test_a_change_is_told_by_its_lines() -> None:
+def test_a_change_is_described_by_its_lines() -> None:
     assert mutants.changed_lines("--- a\n+++ b\n@@ -1 +1 @@\n x\n-  y = 1\n+  y = 2") == "y = 1 → y = 2"
 
 

@@ -154,7 +154,9 @@ MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("engine", ["torch", "native"])
-def test_what_is_made_and_trained_in_a_mode_goes_on_outside(mode: str, engine: str, tmp_path: Path) -> None:
+def test_what_is_made_and_trained_in_a_mode_can_be_trained_outside(
+    mode: str, engine: str, tmp_path: Path
+) -> None:
     save_observations(entries(), tmp_path / "a.safetensors")
     with MODES[mode]():
         own, made = model(bias=True), entries(weights=[1.0, 2.0, 1.0, 3.0])
@@ -316,7 +318,7 @@ TAKERS: dict[str, Callable[[list[Tensor]], Any]] = {
 
 @pytest.mark.parametrize("taker", TAKERS)
 @pytest.mark.parametrize(
-    ("spoilt", "sentence", "mended"),
+    ("invalid", "sentence", "fixed"),
     [
         (
             ONES.to(torch.complex64),
@@ -334,12 +336,12 @@ TAKERS: dict[str, Callable[[list[Tensor]], Any]] = {
     ],
 )
 def test_factors_of_another_kind_are_refused_with_advice_that_works(
-    taker: str, spoilt: Tensor, sentence: str, mended: Tensor | None
+    taker: str, invalid: Tensor, sentence: str, fixed: Tensor | None
 ) -> None:
-    if taker == "singular_values" and (spoilt.dtype in (torch.int64, torch.float64) or mended is None):
+    if taker == "singular_values" and (invalid.dtype in (torch.int64, torch.float64) or fixed is None):
         pytest.skip("takes these")
     with pytest.raises((TypeError, ValueError), match=rf"`factors\[1\]` {'.*' + sentence}"):
-        TAKERS[taker]([ONES, spoilt])
-    if mended is not None:
-        advised = spoilt.to_dense() if spoilt.is_sparse else spoilt.real.to(torch.float32)
+        TAKERS[taker]([ONES, invalid])
+    if fixed is not None:
+        advised = invalid.to_dense() if invalid.is_sparse else invalid.real.to(torch.float32)
         TAKERS[taker]([ONES.clone(), advised.clone()])

@@ -23,9 +23,9 @@ BAD_RATINGS: dict[str, tuple[str, bytes]] = {
     "duplicate pair": ("a.csv", b"1,2,3\n1,2,4\n"),
     "one column": ("a.csv", b"1\n2\n"),
     "missing cell": ("a.csv", b"1,2,3\n4,,3\n"),
-    "spoilt Parquet": ("a.parquet", b"PAR1 and nothing"),
-    "spoilt Matrix Market": ("a.mtx", b"%%MatrixMarket matrix coordinate real general\n2 2 9\n1 1 1\n"),
-    "spoilt npz": ("a.npz", b"PK\x03\x04 and nothing"),
+    "damaged Parquet": ("a.parquet", b"PAR1 and nothing"),
+    "damaged Matrix Market": ("a.mtx", b"%%MatrixMarket matrix coordinate real general\n2 2 9\n1 1 1\n"),
+    "damaged npz": ("a.npz", b"PK\x03\x04 and nothing"),
 }
 
 
@@ -128,11 +128,11 @@ def test_the_trained_folder_must_be_whole(dmf_fast: Run, trained: Path, tmp_path
     for result in [*commands(tmp_path / "nowhere"), *commands(tmp_path)]:
         assert_refused(result, "dmf-fast complete")
     for name in ("trained.json", "row_ids.parquet", "column_ids.parquet", "model-depth-2.safetensors"):
-        spoilt = tmp_path / f"without {name}"
-        shutil.copytree(trained, spoilt)
-        (spoilt / name).write_bytes(b"spoilt")
-        for result in commands(spoilt):
-            assert_refused(result, str(spoilt))
+        damaged = tmp_path / f"without {name}"
+        shutil.copytree(trained, damaged)
+        (damaged / name).write_bytes(b"damaged")
+        for result in commands(damaged):
+            assert_refused(result, str(damaged))
 
 
 @pytest.mark.parametrize("content", [b"", b"one\n", b"user,item\n"])

@@ -18,7 +18,7 @@ from dmf_fast.training import Progress
 from tests.cli.runs import QUICK, Run, json_of
 
 
-def test_nobody_waits_twenty_hours_without_a_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_shown_for_long_jobs_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
     speak = spoken_progress(10_000, "depth 2", every=30.0, clock=lambda: now)
     for step in range(0, 7_201, 10):
@@ -34,7 +34,7 @@ def test_nobody_waits_twenty_hours_without_a_progress_bar(capsys: pytest.Capture
     )
 
 
-def test_progress_begins_anew_with_the_run_on_all_ratings(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_restarts_with_the_run_on_all_ratings(capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
     speak = spoken_progress(100, "depth 2", every=10.0, clock=lambda: now)
     for second, step in enumerate([0, 50, 100, 0, 20, 40]):
@@ -49,10 +49,21 @@ def test_a_log_file_says_what_is_trained_and_how_long_it_took(dmf_fast: Run, rat
     loud, quiet = dmf_fast("complete", ratings_file, *QUICK[:-1]), dmf_fast("complete", ratings_file, *QUICK)
 
     first, last = loud.stderr.splitlines()
-    assert first.startswith(f"{ratings_file}: 30 rows, 20 columns, 300 entries, ")
-    assert "300 entries, 15 in each of 10 folds for validation; 0 bad " in first
+    assert first.startswith(f"{ratings_file}: 30 rows, 20 columns, 300 entries from 1 to 5, ")
+    assert "from 1 to 5, 15 in each of 10 folds for validation; 0 bad " in first
     assert last.startswith("Trained in ")
     assert quiet.stderr == ""
+
+
+def test_clicks_in_place_of_ratings_are_named(dmf_fast: Run, tmp_path: Path) -> None:
+    clicks = tmp_path / "clicks.csv"
+    lines = [f"{user},{item},1" for user in range(30) for item in range(user % 3, 20)]
+    clicks.write_text("\n".join(["user,item,rating", *lines]) + "\n")
+
+    said = dmf_fast("complete", clicks, *QUICK[:-1]).stderr
+
+    assert "All ratings are 1: there is nothing to learn from them." in said
+    assert "--weight-decay" not in said
 
 
 def test_cold_start_ids_give_no_nan_metrics(dmf_fast: Run, ratings_file: Path, tmp_path: Path) -> None:
@@ -118,7 +129,7 @@ def test_bad_rows_are_counted_and_the_first_ten_shown(dmf_fast: Run, tmp_path: P
     assert "line 4:" in strict.stderr
 
 
-def test_baselines_stand_beside_the_model(dmf_fast: Run, ratings_file: Path) -> None:
+def test_baselines_are_listed_with_the_model(dmf_fast: Run, ratings_file: Path) -> None:
     result = dmf_fast("complete", ratings_file, *QUICK)
 
     assert [line.split("│")[1].strip() for line in result.stdout.splitlines() if "│" in line] == [

@@ -63,7 +63,7 @@ def test_the_papers_setting_is_that_of_the_experiment(dmf_fast: Run) -> None:
     assert options["depth"] == "2,3"
 
 
-def test_a_forgotten_file_is_told_and_so_is_a_model_that_is_not_saved(dmf_fast: Run, tmp_path: Path) -> None:
+def test_an_ignored_file_and_an_unsaved_model_are_reported(dmf_fast: Run, tmp_path: Path) -> None:
     result = dmf_fast("complete", "--steps", "1")
 
     assert result.exit_code == 0, result.stderr
@@ -301,7 +301,7 @@ def test_what_a_job_reads_is_never_replaced(
     assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
 
 
-def test_a_run_killed_at_any_moment_resumes_to_bitwise_the_same_model(
+def test_a_run_killed_at_any_moment_resumes_bit_identically(
     dmf_fast: Run, ratings_file: Path, tmp_path: Path
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -355,7 +355,7 @@ def test_movielens_with_the_defaults_is_better_than_tuned_alternating_least_squa
     assert float(str(run["test_rmse"])) <= 0.928
 
 
-def test_a_width_is_found_and_said(dmf_fast: Run, ratings_file: Path) -> None:
+def test_a_width_is_found_and_reported(dmf_fast: Run, ratings_file: Path) -> None:
     plain = (
         "--coordinates",
         "plain",

@@ -85,7 +85,7 @@ def test_every_option_can_be_shown_and_so_be_given_in_a_file(dmf_fast: Run) -> N
 
 
 @pytest.mark.parametrize("preset", ["best", "fast"])
-def test_what_is_shown_without_ratings_suits_ratings(dmf_fast: Run, preset: str) -> None:
+def test_the_configuration_shown_without_ratings_is_valid_for_ratings(dmf_fast: Run, preset: str) -> None:
     template, of_ratings = (
         shown(dmf_fast("complete", *ratings, "--show-config", "--preset", preset))
         for ratings in ([], ["r.csv"])
@@ -116,7 +116,9 @@ def test_what_is_shown_without_ratings_suits_ratings(dmf_fast: Run, preset: str)
         },
     )
 )
-def test_what_is_shown_can_be_fed_back(dmf_fast: Run, tmp_path: Path, options: dict[str, Any]) -> None:
+def test_the_shown_configuration_can_be_read_back(
+    dmf_fast: Run, tmp_path: Path, options: dict[str, Any]
+) -> None:
     first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
     first.write_text(yaml.safe_dump(options))
     result = dmf_fast("complete", "r.csv", "--config", first, "--show-config")

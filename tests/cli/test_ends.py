@@ -30,7 +30,7 @@ def ended(*arguments: object, **how: object) -> subprocess.CompletedProcess[str]
     ("number", "ignored"),
     [(signal.SIGTERM, True), (signal.SIGHUP, False)],
 )
-def test_a_signal_saves_and_says_how_to_go_on(
+def test_a_signal_saves_and_prints_how_to_resume(
     ratings_file: Path, tmp_path: Path, number: signal.Signals, ignored: bool
 ) -> None:
     out = tmp_path / "out"
@@ -81,7 +81,7 @@ def test_output_that_is_closed_is_a_sentence() -> None:
     assert re.fullmatch(r"Error: .*Bad file descriptor.*\n", done.stderr), done.stderr
 
 
-def test_a_reader_that_has_gone_is_no_error_to_speak_of() -> None:
+def test_a_closed_pipe_is_no_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = ended("--help", stdout=writing)
@@ -171,7 +171,7 @@ def test_ids_of_any_characters_are_shown_and_kept(dmf_fast: Run, tmp_path: Path)
 @pytest.mark.parametrize(
     "arguments", [["-5"], ["--count", "1", "-5"], ["-5", "--count", "1"], ["--", "-5"], ["-5.5"]]
 )
-def test_a_negative_number_is_an_argument_and_no_option(
+def test_a_negative_number_is_an_argument_not_an_option(
     dmf_fast: Run, trained: Path, arguments: list[str]
 ) -> None:
     result = dmf_fast("recommend", trained, *arguments)
@@ -179,11 +179,11 @@ def test_a_negative_number_is_an_argument_and_no_option(
     assert f"The user '{arguments[-1] if arguments[-1][0] == '-' else '-5'}' is not among" in result.stderr
 
 
-def test_an_option_that_is_none_is_still_refused(dmf_fast: Run, trained: Path) -> None:
+def test_an_unknown_option_is_refused(dmf_fast: Run, trained: Path) -> None:
     assert "-x" in dmf_fast("recommend", trained, "-x").stderr
 
 
-def test_one_of_several_processes_ends_without_taking_python_down() -> None:
+def test_one_of_several_processes_ends_without_finalizing_python() -> None:
     # which threads of gloo may not survive
     script = (
         "import atexit, os, sys; from dmf_fast.cli.app import main; "

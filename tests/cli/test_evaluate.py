@@ -37,7 +37,7 @@ def test_a_trained_folder_gives_the_numbers_of_its_training(
     assert found["model"]["by_group"]["new row"]["count"] > 0
 
 
-def test_the_biases_beside_the_model_are_those_of_its_ratings(
+def test_the_biases_listed_with_the_model_are_those_of_its_ratings(
     dmf_fast: Run, trained: Path, ratings_file: Path, test_file: Path
 ) -> None:
     kept = json_of(dmf_fast("evaluate", trained, test_file, "--json"))

@@ -53,7 +53,7 @@ def ctrl_c_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(complete, "spoken_progress", lambda *_: callback)
 
 
-def test_ctrl_c_saves_and_says_the_command_that_goes_on_to_the_same_model(
+def test_ctrl_c_saves_and_prints_the_command_that_resumes_to_the_same_model(
     dmf_fast: Run, ratings_file: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     whole: bytes,
 ) -> None:  # fmt: skip
@@ -103,7 +103,7 @@ def test_ctrl_c_while_reading_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_and_says_how_to_go_on(
+def test_a_full_disk_leaves_the_previous_checkpoint_and_prints_how_to_resume(
     dmf_fast: Run, ratings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bytes
 ) -> None:
     saved, write_tensors = [], checkpoint.write_tensors

@@ -96,7 +96,7 @@ def test_a_kill_while_an_older_folder_is_replaced_loses_nothing(
     assert (tmp_path / "out" / "model").read_text() == "new"
 
 
-def test_a_job_of_other_settings_does_not_go_on(tmp_path: Path) -> None:
+def test_a_job_with_other_settings_does_not_resume(tmp_path: Path) -> None:
     folder = OutputFolder(tmp_path / "out")
     die_at_work(folder)
 

@@ -154,7 +154,7 @@ def test_a_file_in_place_of_the_folder_is_refused(
     assert not calls
 
 
-def test_ctrl_c_says_how_to_go_on(
+def test_ctrl_c_prints_how_to_resume(
     calls: list[Reproduction], dmf_fast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(reproduction: Reproduction) -> Section:

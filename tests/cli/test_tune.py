@@ -73,7 +73,7 @@ def test_complete_trains_the_best_model_again_from_its_config(
     assert (out / MODEL).read_bytes() == (tuned / MODEL).read_bytes()
 
 
-def test_a_search_that_was_interrupted_goes_on_to_the_same_model(
+def test_an_interrupted_search_resumes_to_the_same_model(
     dmf_fast: Run, tuned: Path, ratings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, save = tmp_path / "out", trial.save_trials

@@ -80,7 +80,7 @@ def test_leading_ones_of_many_settle_with_the_passes() -> None:
     assert errors[2] < 0.02
 
 
-def test_they_are_bitwise_the_same_for_any_number_of_threads() -> None:
+def test_they_are_bit_identical_for_any_number_of_threads() -> None:
     generator = torch.Generator().manual_seed(0)
     dense = torch.randn(300, 200, generator=generator)
     places = (torch.rand(dense.shape, generator=generator) < 0.3).nonzero(as_tuple=True)

@@ -143,7 +143,7 @@ def test_a_scale_of_the_values_changes_nothing_but_the_scale() -> None:
 
 
 @pytest.mark.usefixtures("threads")
-def test_a_job_is_bitwise_the_same_for_any_number_of_threads(fast: CompletedMatrix) -> None:
+def test_a_job_is_bit_identical_for_any_number_of_threads(fast: CompletedMatrix) -> None:
     train, test = observed().split(0.1, seed=1)
     again = complete_matrix(train, options(), test=test)
     assert_equal(list(again.model.parameters()), list(fast.model.parameters()))

@@ -31,7 +31,7 @@ def test_schedules_begin_at_the_rate_after_the_warmup_and_end_where_they_should(
 
 
 @pytest.mark.parametrize(("name", "rate"), [("constant", 2.0), ("linear", 0.0), ("cosine", 0.0)])
-def test_a_run_that_goes_on_keeps_the_last_rate(name: str, rate: float) -> None:
+def test_a_run_past_the_end_of_the_schedule_keeps_the_last_rate(name: str, rate: float) -> None:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
     scheduler = make_scheduler(name, optimizer, steps=4, warmup=1)
     for _ in range(7):

@@ -70,7 +70,7 @@ def test_every_split_begins_where_the_phase_before_was_best(automatic: Completed
         assert first["train_loss"] == pytest.approx(best["train_loss"], rel=1e-4)
 
 
-def test_depth_goes_on_only_as_long_as_it_pays(automatic: CompletedMatrix) -> None:
+def test_the_search_tries_deeper_models_only_as_long_as_it_pays(automatic: CompletedMatrix) -> None:
     deeper = [run for run in automatic.search if run.phase.start == "product"]
     assert [run.phase.depth for run in deeper] == list(range(3, 3 + len(deeper)))
     assert all(run.steps > 0 for run in deeper[:-1])
@@ -127,7 +127,7 @@ def test_other_starts_begin_at_the_depth_that_is_given(initialization: Any) -> N
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.13])
-def test_jobs_are_bitwise_the_same_for_any_number_of_threads(decay: float) -> None:
+def test_jobs_are_bit_identical_for_any_number_of_threads(decay: float) -> None:
     models = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
@@ -223,13 +223,13 @@ def test_the_refit_of_a_noisy_optimizer_is_as_long_as_its_search(changes: dict[s
 def test_a_later_phase_that_diverges_leaves_what_was_found_before(depth: Any) -> None:
     observed = ratings()
 
-    def spoil(progress: Progress) -> None:
+    def damage(progress: Progress) -> None:
         if len(progress.model.factors) == 3:
             with torch.no_grad():
                 progress.model.factors[0].fill_(float("nan"))
 
     job = options(depth=depth, fit=replace(QUIET, engine="torch"))
-    completed = complete_matrix(observed, job, callbacks=[spoil])
+    completed = complete_matrix(observed, job, callbacks=[damage])
     assert not completed.diverged
     assert completed.chosen.name == "depth 2"
     assert completed.refit

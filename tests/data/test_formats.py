@@ -128,7 +128,7 @@ def test_columns_without_names_are_picked_by_position_from_one(tmp_path: Path) -
     assert column_ids(ratings) == [7, 8]
 
 
-def test_ids_of_text_beside_integers_are_text_and_leading_zeros_stay(tmp_path: Path) -> None:
+def test_ids_mixed_with_text_are_text_and_keep_leading_zeros(tmp_path: Path) -> None:
     path = tmp_path / "books.csv"
     path.write_text("user,isbn,rating\n1,0345417953,5\n2,345417953,4\nx3,080442957X,3\n")
 

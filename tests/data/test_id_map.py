@@ -127,7 +127,7 @@ def test_missing_and_floating_ids_are_refused() -> None:
 
 
 def test_a_map_whose_text_is_no_utf_8_is_damaged(tmp_path: Path) -> None:
-    spoilt = pa.array([b"ann", b"b\xffb"]).cast(pa.large_binary()).view(pa.large_string())
-    pq.write_table(pa.table({"id": spoilt}), tmp_path / "ids.parquet")
+    damaged = pa.array([b"ann", b"b\xffb"]).cast(pa.large_binary()).view(pa.large_string())
+    pq.write_table(pa.table({"id": damaged}), tmp_path / "ids.parquet")
     with pytest.raises(DataError, match=r"ids\.parquet is not an id map, or is damaged"):
         IdMap.load(tmp_path / "ids.parquet")

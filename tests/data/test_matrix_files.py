@@ -152,7 +152,7 @@ SPOILT: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", SPOILT)
-def test_a_spoilt_npz_is_refused(tmp_path: Path, case: str) -> None:
+def test_a_damaged_npz_is_refused(tmp_path: Path, case: str) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, **(GOOD | SPOILT[case]))
 

@@ -35,7 +35,7 @@ def test_movies_customers_ratings_and_days_are_read(
     assert ratings.times.tolist() == DAYS
 
 
-def test_the_files_of_a_folder_are_read_in_order_beside_others(tmp_path: Path) -> None:
+def test_the_files_of_a_folder_are_read_in_order_among_others(tmp_path: Path) -> None:
     folder = tmp_path / "training_set"
     folder.mkdir()
     write(folder / "mv_0000002.txt", "2:\n7,2,2004-01-01\n")

@@ -127,7 +127,7 @@ def test_devices_and_sockets_are_refused_by_name(tmp_path: Path, monkeypatch: py
                 read_ratings(path)
 
 
-def test_an_endless_pipe_of_no_kind_of_ratings_is_not_copied_to_its_end(copies: Path) -> None:
+def test_an_endless_pipe_without_ratings_is_not_copied_to_its_end(copies: Path) -> None:
     class Endless(io.RawIOBase):
         def readable(self) -> bool:
             return True
@@ -231,7 +231,7 @@ def test_what_expands_without_bound_is_refused(
     ],
     ids=["another method", "encrypted", "cut", "half", "text"],
 )
-def test_spoilt_archives_are_named(tmp_path: Path, content: bytes, words: str) -> None:
+def test_damaged_archives_are_named(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "all.zip").write_bytes(content)
 
     with pytest.raises(DataError, match=words) as caught:

@@ -68,7 +68,7 @@ def test_a_fourth_column_that_is_named_is_the_time(tmp_path: Path) -> None:
     assert times.tolist() == [77]
 
 
-def test_times_that_are_not_there_or_spoilt_are_refused(tmp_path: Path) -> None:
+def test_missing_or_invalid_times_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "ratings.csv"
     path.write_text("user,item,rating\n1,1,3\n")
     with pytest.raises(DataError, match=r"need a fourth|recognized as time"):

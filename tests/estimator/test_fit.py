@@ -23,7 +23,7 @@ from tests.estimator.ratings import quick, ratings
 X, Y = ratings()
 
 
-def test_the_model_is_bitwise_that_of_the_training_job_on_the_same_entries() -> None:
+def test_the_model_is_bit_identical_to_that_of_the_training_job_on_the_same_entries() -> None:
     completer = quick().fit(X, Y)
     rows, columns = (np.unique(X[:, side], return_inverse=True)[1] for side in (0, 1))
     observed = Observations(rows, columns, Y.astype(np.float32))
@@ -42,7 +42,7 @@ def test_held_out_ratings_are_predicted_far_better_than_by_the_mean() -> None:
     assert quick().fit(X[:540], Y[:540]).score(X[540:], Y[540:]) > 0.75
 
 
-def test_predictions_are_clipped_to_the_ratings_unless_told_otherwise() -> None:
+def test_predictions_are_clipped_to_the_ratings_by_default() -> None:
     stars = np.clip(Y, 2.5, 4.5)
     clipped, free = (quick(clip=clip).fit(X, stars) for clip in (True, False))
     grid = np.stack(np.meshgrid(np.unique(X[:, 0]), np.unique(X[:, 1])), axis=-1).reshape(-1, 2)
@@ -82,7 +82,7 @@ def test_what_is_not_fitted_says_so(method: str) -> None:
         getattr(MatrixCompleter(), method)([(1, 2)])
 
 
-def test_a_pickled_estimator_predicts_the_same_and_goes_on_learning() -> None:
+def test_a_pickled_estimator_predicts_the_same_and_continues_learning() -> None:
     completer = quick().fit(X[:500], Y[:500])
     copy = pickle.loads(pickle.dumps(completer))
     for one in (completer, copy):
@@ -113,7 +113,7 @@ def test_a_pipeline_may_prepare_the_ids() -> None:
     assert np.array_equal(clone(pipeline).fit(X, Y).predict(X + 10_000), quick().fit(X, Y).predict(X))
 
 
-def test_a_training_goes_on_from_its_checkpoint_to_the_same_model(tmp_path: Path) -> None:
+def test_training_resumes_from_its_checkpoint_to_the_same_model(tmp_path: Path) -> None:
     whole = quick().fit(X, Y)
     parameters: dict[str, Any] = {"checkpoint": tmp_path, "checkpoint_every": 5}
     quick(**parameters).set_params(max_seconds=0.0).fit(X, Y)

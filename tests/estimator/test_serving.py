@@ -251,7 +251,7 @@ def test_facts_that_no_estimator_writes_end_in_a_sentence(tmp_path: Path, name: 
         MatrixCompleter.load(tmp_path)
 
 
-def test_whatever_write_fails_the_old_estimator_stays_bit_for_bit(
+def test_whatever_write_fails_the_old_estimator_stays_bit_identical(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, new = tmp_path / "below" / "model", tmp_path / "new"

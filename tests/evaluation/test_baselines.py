@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmf_fast import Observations
-from dmf_fast.evaluation import Biases, GlobalMean, HeldOut, RatingErrors, Shrinkage, chosen_biases
+from dmf_fast.evaluation import Biases, GlobalMean, HeldOut, RatingErrors, Shrinkage, chosen_biases, errors_of
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 30), st.floats(0.01, 30), st.booleans())
@@ -67,19 +67,34 @@ def test_validation_ratings_choose_the_shrinkage() -> None:
     rows, columns = np.divmod(random.permutation(60 * 40)[:1200], 40)
     noise = random.normal(0, 1, len(rows))
     strong = random.normal(0, 3, 60)[rows] + random.normal(0, 3, 40)[columns]
-    for values, expected in ((strong + 0.1 * noise, 1.0), (noise, 30.0)):
+    for values, expected in ((strong + 0.1 * noise, {1.0}), (noise, {30.0, 300.0})):
         train, validation = Observations(rows, columns, values, (60, 40)).split(0.3, seed=0)
 
         (chosen,) = chosen_biases([(train, HeldOut.of(validation))])
 
-        assert chosen.shrinkage == Shrinkage(expected, expected)
+        assert {chosen.shrinkage.rows, chosen.shrinkage.columns} <= expected
+
+
+def test_where_there_is_only_noise_biases_are_as_good_as_the_mean() -> None:
+    random = np.random.default_rng(0)
+    rows, columns = np.divmod(random.permutation(300 * 200)[:9000], 200)
+    stars = random.integers(1, 6, len(rows)).astype(np.float32)
+    rest, test = Observations(rows, columns, stars, (300, 200)).split(0.2, seed=0)
+    train, validation = rest.split(0.2, seed=1)
+
+    (biases,) = chosen_biases([(train, HeldOut.of(validation))])
+
+    of_biases, of_mean = (errors_of(one, HeldOut.of(test)).rmse for one in (biases, GlobalMean.fit(train)))
+    assert of_biases is not None
+    assert of_mean is not None
+    assert of_biases < 1.003 * of_mean
 
 
 SQUARE = Observations([0, 0, 1, 1], [0, 1, 0, 1], [1.0, 3.0, 3.0, 5.0])
 # The biases of the square tend to 1 and 5 on its diagonal, the less they are shrunk, and to 3 otherwise.
 
 
-@pytest.mark.parametrize(("weights", "strength"), [([1.0, 0.0], 1.0), ([9.0, 1.0], 1.0), ([0.0, 1.0], 30.0)])
+@pytest.mark.parametrize(("weights", "strength"), [([1.0, 0.0], 1.0), ([9.0, 1.0], 1.0), ([0.0, 1.0], 300.0)])
 def test_weights_of_the_validation_ratings_choose_the_shrinkage(
     weights: list[float], strength: float
 ) -> None:
@@ -88,7 +103,7 @@ def test_weights_of_the_validation_ratings_choose_the_shrinkage(
     assert chosen.shrinkage == Shrinkage(strength, strength)
 
 
-@pytest.mark.parametrize(("value", "strength"), [(-9.0, 1.0), (9.0, 30.0)])
+@pytest.mark.parametrize(("value", "strength"), [(-9.0, 1.0), (9.0, 300.0)])
 def test_all_folds_choose_one_shrinkage_for_all(value: float, strength: float) -> None:
     """In the place of 1, −9 wants as little shrinkage as can be and 9 as much, each more than 3 does."""
     folds = [(SQUARE, HeldOut([0], [0], [value])), (SQUARE, HeldOut([1], [1], [3.0]))]
@@ -100,7 +115,7 @@ def test_rows_and_columns_are_shrunk_apart() -> None:
     """Rows differ on what is held out as they do in training, and columns do not."""
     train = Observations([0, 0, 1, 1], [0, 1, 0, 1], [1.0, 3.0, 5.0, 7.0])
     (chosen,) = chosen_biases([(train, HeldOut([0, 0, 1, 1], [0, 1, 0, 1], [2.0, 2.0, 6.0, 6.0]))])
-    assert chosen.shrinkage == Shrinkage(rows=1.0, columns=30.0)
+    assert chosen.shrinkage == Shrinkage(rows=1.0, columns=300.0)
 
 
 def test_entries_without_weight_count_nowhere() -> None:

@@ -94,7 +94,7 @@ def test_ratings_of_the_largest_size_are_measured_and_the_next_ones_refused() ->
         RatingErrors.of([0.0, -math.nextafter(1e140, math.inf)], [0.0, 0.0])
 
 
-def test_sums_and_means_are_told() -> None:
+def test_sums_and_means_are_reported() -> None:
     errors = RatingErrors.of([3.0, 1.0], [1.0, 2.0], [1.0, 3.0])
     assert errors.as_dict() == {
         "count": 2, "weight": 4.0, "sum_of_squared_errors": 7.0, "sum_of_absolute_errors": 5.0,

@@ -83,7 +83,7 @@ def test_a_model_that_diverged_is_measured_as_one_that_predicts_nothing() -> Non
         assert scores.model.total == scores.baselines["mean"].total
 
 
-def test_baselines_stand_beside_the_model() -> None:
+def test_baselines_are_listed_with_the_model() -> None:
     evaluation = evaluate(twos, TRAIN, TEST, BASELINES)
 
     assert evaluation.baselines["mean"].total.squared == 4 + 9 + 0 + 1 + 4  # the mean is 2
@@ -140,7 +140,7 @@ def test_weights_of_the_test_ratings_count() -> None:
     assert evaluate(twos, TRAIN, test, BASELINES).model.total.rmse == pytest.approx(3**0.5)
 
 
-def test_rankings_of_the_model_stand_beside_the_most_popular() -> None:
+def test_rankings_of_the_model_are_listed_with_the_most_popular() -> None:
     test = HeldOut([0, 0, 1, 2], [2, 3, 1, 0], [5.0, 1.0, 5.0, 5.0])
 
     def recommend(rows: np.ndarray, count: int) -> np.ndarray:

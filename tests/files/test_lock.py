@@ -104,7 +104,7 @@ with locked(Path({folder!r})):
 """
 
 
-def test_a_process_that_was_forked_meanwhile_does_not_go_on_holding(tmp_path: Path) -> None:
+def test_a_process_forked_meanwhile_does_not_keep_the_lock(tmp_path: Path) -> None:
     assert_runs(FORK.format(folder=str(tmp_path)))
 
 

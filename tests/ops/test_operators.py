@@ -133,7 +133,7 @@ def test_compiled_before_the_layout_was_built() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_results_are_bitwise_equal_for_any_number_of_threads_and_from_run_to_run(
+def test_results_are_bit_identical_for_any_number_of_threads_and_from_run_to_run(
     dtype: torch.dtype, backend: str
 ) -> None:
     problem = make_problem((1500, 40, 2500), pattern="skewed", density=0.05, weighted=True).to(dtype)

@@ -62,7 +62,7 @@ def test_what_was_computed_once_is_known_of_these_observations_alone() -> None:
 
 
 @pytest.mark.usefixtures("threads")
-def test_sums_are_bitwise_the_same_for_any_number_of_threads() -> None:
+def test_sums_are_bit_identical_for_any_number_of_threads() -> None:
     observations = make_problem((900, 1100), density=0.05, weighted=True, seed=3).observations()
     found = [*degrees(observations), mean_value(observations), spread(observations, 0.25)]
     before = torch.get_num_threads()

@@ -62,7 +62,7 @@ def test_it_needs_no_learning_rate_whatever_the_scale_of_the_loss(scale: float) 
     assert weight.detach().norm().item() < 1e-6
 
 
-def test_a_loaded_state_goes_on_bitwise() -> None:
+def test_a_loaded_state_resumes_bit_identically() -> None:
     weight = torch.nn.Parameter(torch.tensor([3.0, -2.0, 5.0]))
     optimizer = AdaptiveGradientDescent([weight], weight_decay=0.1)
 

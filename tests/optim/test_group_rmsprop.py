@@ -69,7 +69,7 @@ def descend(parameters: list[torch.nn.Parameter], optimizer: GroupRMSprop, steps
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("through_file", [False, True])
-def test_a_loaded_state_goes_on_bitwise(dtype: torch.dtype, through_file: bool) -> None:
+def test_a_loaded_state_resumes_bit_identically(dtype: torch.dtype, through_file: bool) -> None:
     whole = [torch.nn.Parameter(drawn(*shape, seed=1, dtype=dtype)) for shape in ((4, 3), (2,))]
     parts = copy.deepcopy(whole)
     optimizer = GroupRMSprop(whole, 0.01)

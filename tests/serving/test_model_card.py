@@ -61,7 +61,7 @@ def test_every_fact_is_there() -> None:
     assert dict(table_rows(text, "Software")[2:]) == {"dmf-fast": "0.1.0", "torch": "2.13.0"}
 
 
-def test_the_model_stands_beside_its_baselines() -> None:
+def test_the_model_is_listed_with_its_baselines() -> None:
     assert table_rows(model_card(CARD), "Metrics") == [
         ["", "validation RMSE", "test RMSE"],
         ["---", "---:", "---:"],

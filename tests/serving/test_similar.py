@@ -70,7 +70,7 @@ def test_factors_whose_squares_leave_float32_have_the_same_cosines(scale: float)
     torch.testing.assert_close(found.similarities, expected.similarities)
 
 
-def test_the_ten_nearest_are_told_where_nobody_says_how_many() -> None:
+def test_the_ten_nearest_are_returned_by_default() -> None:
     factors = TwoFactors(torch.ones(12, 1), torch.ones(1, 13))
     assert similar_rows(factors, [3]).indices.tolist() == [[0, 1, 2, 4, 5, 6, 7, 8, 9, 10]]
     assert similar_columns(factors, [0]).indices.tolist() == [list(range(1, 11))]

@@ -152,7 +152,7 @@ def test_wide_factors_give_the_best_columns_too(h: int, dtype: torch.dtype, back
 @on_the_cpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("k", [10, 100])  # few are kept sorted, many are not
-def test_results_are_bitwise_equal_for_any_number_of_threads(
+def test_results_are_bit_identical_for_any_number_of_threads(
     k: int, dtype: torch.dtype, backend: str
 ) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -68,7 +68,7 @@ def content_mutated(random: Random, content: bytes, donor: bytes, name: str = ""
     if random.random() < 0.75:
         try:
             return _structure(name, content)(random, content)
-        except Exception:  # an earlier change has spoilt the structure
+        except Exception:  # an earlier change has damaged the structure
             return _bytes_mutated(random, content, donor)
     return _bytes_mutated(random, content, donor)
 

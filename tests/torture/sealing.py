@@ -17,7 +17,7 @@ from tests.torture.mutation import Files
 def sealed(files: Files) -> Files:
     """Return files of this project with digests that fit: of tensors, of records, and of those in a folder.
 
-    What is too spoilt to have a digest stays as it is.
+    What is too damaged to have a digest stays as it is.
     """
     files = dict(files)
     for name, content in files.items():

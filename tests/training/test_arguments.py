@@ -226,7 +226,7 @@ def test_a_factor_that_repeats_numbers_is_refused(factor: Tensor) -> None:
         lambda memory: list(memory[:27].view(3, 3, 3).unbind(0)),
     ],
 )
-def test_parts_of_one_tensor_that_lie_beside_each_other_are_trained(
+def test_adjacent_parts_of_one_tensor_are_trained(
     part: Callable[[Tensor], list[Tensor]],
 ) -> None:
     factors = part(MEMORY.clone())

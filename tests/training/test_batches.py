@@ -85,7 +85,7 @@ def test_a_step_of_fit_takes_the_gradient_of_its_batch() -> None:
         assert torch.equal(own, expected)
 
 
-def test_batches_and_a_schedule_resume_bitwise_where_they_were(tmp_path: Any) -> None:
+def test_batches_and_a_schedule_resume_bit_identically(tmp_path: Any) -> None:
     from dmf_fast.completion import make_scheduler
 
     def run(steps: int, folder: Any, resume: bool) -> DeepMatrixFactorization:

@@ -28,7 +28,7 @@ def test_of_equal_errors_the_earlier_step_is_the_best_and_the_later_counts() -> 
     assert (best.step, best.rmse, best.rows_since) == (20, 0.5, 2)
 
 
-def test_a_better_row_begins_the_count_anew() -> None:
+def test_a_better_row_restarts_the_count() -> None:
     best = after((10, 0.5, 0.5), (20, 0.4, 0.6), (30, 0.3, 0.4), (40, 0.2, 0.7))
     assert (best.step, best.rows_since) == (30, 1)
 

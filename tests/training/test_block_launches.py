@@ -40,7 +40,7 @@ def test_folds_in_blocks_are_runs_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("checkpoint_every", [None, 7])
-def test_a_run_alone_resumes_bit_for_bit(
+def test_a_run_alone_resumes_bit_identically(
     checkpoint_every: int | None, tmp_path: Path, blocks: Blocks
 ) -> None:
     one = trial(0)

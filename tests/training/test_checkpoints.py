@@ -76,7 +76,7 @@ OPTIMIZERS: dict[str, OptimizerSpec] = {
 @pytest.mark.parametrize("bound", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_model_with_biases_goes_on_with_any_optimizer(
+def test_a_model_with_biases_resumes_with_any_optimizer(
     tmp_path: Path, name: str, dtype: torch.dtype, bound: bool
 ) -> None:
     def trained(steps: int, folder: Path | None) -> Ended:
@@ -102,7 +102,7 @@ def test_many_resumes_in_a_row_change_nothing(engine: str, tmp_path: Path, name:
 
 
 @pytest.mark.usefixtures("descent_plan")
-def test_a_large_run_goes_on_too(tmp_path: Path) -> None:
+def test_a_large_run_resumes(tmp_path: Path) -> None:
     large = make_problem((400, 300, 500), density=0.02, weighted=True, seed=2)
     train, ends = large.observations(), []
     for steps, folder in ((2, tmp_path), (4, tmp_path), (4, None)):
@@ -127,7 +127,7 @@ def interrupt_at_20(progress: Progress) -> None:
 
 
 @pytest.mark.parametrize("callback", [stop_at_20, interrupt_at_20])
-def test_a_run_goes_on_after_a_callback_or_an_interrupt_has_stopped_it(
+def test_a_run_resumes_after_a_callback_or_an_interrupt_has_stopped_it(
     engine: str, tmp_path: Path, callback: Any
 ) -> None:
     _, first = run(engine, 60, checkpoint=tmp_path, callbacks=[callback])
@@ -140,18 +140,18 @@ def fail_at_40(progress: Progress) -> None:
         raise LookupError("not mine")
 
 
-def test_a_run_goes_on_after_a_callback_has_failed(engine: str, tmp_path: Path) -> None:
+def test_a_run_resumes_after_a_callback_has_failed(engine: str, tmp_path: Path) -> None:
     with pytest.raises(LookupError, match="not mine"):
         run(engine, 60, checkpoint=tmp_path, callbacks=[fail_at_40], checkpoint_every=7)
     assert_same(resumed(engine, 60, tmp_path, checkpoint_every=7), run(engine, 60))
 
 
-def test_a_run_goes_on_after_its_time_was_up(engine: str, tmp_path: Path) -> None:
+def test_a_run_resumes_after_its_time_was_up(engine: str, tmp_path: Path) -> None:
     assert run(engine, 60, checkpoint=tmp_path, max_seconds=0.0)[1].stopped_because == "max_seconds"
     assert_same(resumed(engine, 60, tmp_path), run(engine, 60))
 
 
-def test_a_run_goes_on_after_its_time_was_up_amid_an_interval(
+def test_a_run_resumes_after_its_time_was_up_within_an_interval(
     engine: str, tmp_path: Path, clock: Clock, amid_interval: AmidInterval
 ) -> None:
     recording = Recording(every=10**9)
@@ -178,7 +178,7 @@ def test_a_finished_run_resumes_to_its_own_result(engine: str, tmp_path: Path) -
     assert_same(resumed(engine, 60, tmp_path), finished)
 
 
-def test_patience_goes_on_counting(engine: str, tmp_path: Path) -> None:
+def test_a_resumed_run_continues_counting_its_patience(engine: str, tmp_path: Path) -> None:
     train, validation = noisy_rank_one()
     given: dict[str, Any] = {"patience": 4, "train": train, "validation": validation}
 
@@ -193,7 +193,7 @@ def test_patience_goes_on_counting(engine: str, tmp_path: Path) -> None:
         assert_same(resumed(engine, 5000, tmp_path, factors=start_small(), **given), whole)
 
 
-def test_what_callbacks_draw_goes_on_too(engine: str, tmp_path: Path) -> None:
+def test_random_numbers_of_callbacks_resume(engine: str, tmp_path: Path) -> None:
     def drawing(into: list[float]) -> Callable[[Progress], None]:
         return lambda progress: into.append(float(torch.rand(())))
 
@@ -265,7 +265,7 @@ def test_a_checkpoint_of_other_values_is_refused_in_a_sentence(
         resumed("native", 60, tmp_path)
 
 
-def test_resume_without_a_checkpoint_starts_anew(tmp_path: Path) -> None:
+def test_resume_without_a_checkpoint_starts_from_step_0(tmp_path: Path) -> None:
     assert_same(resumed("auto", 30, tmp_path / "new"), run("auto", 30))
 
 

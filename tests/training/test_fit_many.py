@@ -60,7 +60,7 @@ def assert_same(one: Trials, other: Trials) -> None:
         assertions.assert_same((first.factors, first.result), (second.factors, second.result))
 
 
-def test_every_trial_is_bitwise_the_run_alone_for_any_number_of_workers() -> None:
+def test_every_trial_is_bit_identical_to_the_run_alone_for_any_number_of_workers() -> None:
     many = fit_many(trials(), workers=3)
     assert_same(many, fit_many(trials(), workers=1))
     threads = torch.get_num_threads()
@@ -87,7 +87,7 @@ def test_starts_are_left_as_they_are() -> None:
         assert all(map(torch.equal, trial.factors, factors))
 
 
-def test_a_trial_that_diverges_says_so_and_the_others_go_on() -> None:
+def test_a_trial_that_diverges_is_reported_and_the_others_continue() -> None:
     good, bad = trials()[2:4], trials(lr=1e6)[4:5]
     bad = [Trial({"bad": 1}, bad[0].factors, bad[0].train, partial(torch.optim.SGD, lr=1e6), bad[0].options)]
     ended = fit_many([good[0], *bad, good[1]]).results
@@ -164,7 +164,7 @@ kill_again_and_again(lambda: fit_many(given, folder=folder, workers=2), has_begu
 """
 
 
-def test_killed_at_random_instants_it_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+def test_killed_at_random_instants_it_resumes_bit_identically(tmp_path: Path) -> None:
     assert_runs(KILLED.format(folder=str(tmp_path)))
     given = trials(60_000)
     assert_same(fit_many(given, folder=tmp_path), fit_many(given))
@@ -200,7 +200,7 @@ def test_bad_trials_are_named() -> None:
         fit_many(trials(), workers=0)
 
 
-def test_trials_of_every_engine_stand_beside_each_other() -> None:
+def test_trials_of_every_engine_run_together() -> None:
     train = observations()[0]
     makes: dict[str, Any] = {
         "native": torch.optim.SGD,

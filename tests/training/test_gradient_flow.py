@@ -208,7 +208,7 @@ def test_gradient_evaluations_are_counted(monkeypatch: pytest.MonkeyPatch) -> No
     )
 
 
-def test_a_failed_integration_says_so_in_scipys_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_integration_reports_scipys_message(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = SimpleNamespace(
         success=False, message="Required step size is less than spacing between numbers."
     )

@@ -125,7 +125,7 @@ def test_a_file_is_not_a_checkpoint_folder(tmp_path: Path) -> None:
         run("auto", 20, checkpoint=tmp_path / "file")
 
 
-def test_checkpoints_by_time_that_take_long_come_seldom(
+def test_checkpoints_that_take_long_to_save_are_saved_less_often(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began, ended = [clock.now], [clock.now]

@@ -31,7 +31,7 @@ def test_logarithmic_steps_are_the_rounded_powers_each_once(per_decade: int) -> 
     assert recorded(Recording(per_decade=per_decade), 10**12) == logarithmic_steps(per_decade, 12)
 
 
-def test_twenty_steps_a_decade_are_recorded_unless_said_otherwise() -> None:
+def test_twenty_steps_per_decade_are_recorded_by_default() -> None:
     assert recorded(Recording(), 10**6) == logarithmic_steps(20, 6)
 
 
@@ -80,7 +80,7 @@ def test_an_option_out_of_range_is_named(options: dict[str, Any], error: type[Ex
         Recording(**options)
 
 
-def test_norms_alone_are_recorded_besides_the_errors_by_default() -> None:
+def test_by_default_only_norms_are_recorded_in_addition_to_errors() -> None:
     assert Recording() == Recording(
         every=None, per_decade=None, singular_values=0, norms=True, spectrum=False, balancedness=False
     )

@@ -181,14 +181,14 @@ def test_the_norm_of_tiny_and_huge_gradients_is_right_in_float32(kernels: str, s
 
 
 def test_what_a_callback_does_to_its_factors_does_not_reach_the_run(engine: str) -> None:
-    def spoil(progress: Progress) -> None:
+    def damage(progress: Progress) -> None:
         for factor in progress.factors:
             factor.fill_(math.nan)
 
-    spoiled, left_alone = (
-        run(engine, 50, validation=others(), callbacks=callbacks)[0] for callbacks in ([spoil], [])
+    damaged, left_alone = (
+        run(engine, 50, validation=others(), callbacks=callbacks)[0] for callbacks in ([damage], [])
     )
-    assert_equal(spoiled, left_alone)
+    assert_equal(damaged, left_alone)
 
 
 def test_callbacks_see_the_rows_of_the_history_in_their_order(engine: str) -> None:

@@ -139,7 +139,7 @@ def test_ctrl_c_ends_the_wait_for_others(tmp_path: Path, monkeypatch: pytest.Mon
     assert [one.trial.labels["seed"] for one in ended.results] == [0, 0]
 
 
-def test_a_process_that_is_killed_lets_go_of_its_trial(tmp_path: Path) -> None:
+def test_a_killed_process_releases_its_trial(tmp_path: Path) -> None:
     given = trials()[:2]
     command = [sys.executable, "-c", HOLD.format(folder=str(folder_of(given[0], tmp_path)))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as other:

@@ -97,14 +97,14 @@ def assert_is_a_run_of(engine: str, result: FitResult, factors: list[Tensor]) ->
     assert_equal(factors, shorter)
 
 
-def test_time_is_up_amid_a_long_interval(engine: str, clock: Clock, amid_interval: AmidInterval) -> None:
+def test_time_is_up_within_a_long_interval(engine: str, clock: Clock, amid_interval: AmidInterval) -> None:
     amid_interval(partial(setattr, clock, "now", clock.now + 2000))
     factors, result = run(engine, 10**12, max_seconds=1000.0, recording=SELDOM)
     assert result.stopped_because == "max_seconds"
     assert_is_a_run_of(engine, result, factors)
 
 
-def test_ctrl_c_ends_the_run_amid_a_long_interval(engine: str, amid_interval: AmidInterval) -> None:
+def test_ctrl_c_ends_the_run_within_a_long_interval(engine: str, amid_interval: AmidInterval) -> None:
     amid_interval(partial(signal.raise_signal, signal.SIGINT))
     factors, result = run(engine, 10**12, recording=SELDOM)
     assert result.stopped_because == "interrupted"

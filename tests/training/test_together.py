@@ -57,7 +57,7 @@ def test_runs_of_every_kind_are_each_the_run_alone() -> None:
 
 
 @pytest.mark.usefixtures("blocks")
-def test_a_run_that_diverges_says_so_and_the_others_go_on() -> None:
+def test_a_run_that_diverges_is_reported_and_the_others_continue() -> None:
     given = [trial(0), trial(1, optimizer=partial(torch.optim.SGD, lr=1e6)), trial(2)]
     ended = fit_many(given).results
     assert [one.result.stopped_because for one in ended] == ["steps", "diverged", "steps"]
@@ -95,7 +95,7 @@ def test_every_gpu_has_launches_of_its_own(blocks: Blocks, monkeypatch: pytest.M
     assert {len(launch) for launch in blocks.launches} == {2, 3}
 
 
-def test_trials_are_told_apart_by_their_devices() -> None:
+def test_trials_are_grouped_by_device() -> None:
     devices = ["cpu", "cuda:1", "cuda:0", "cpu", "cuda:1"]
     trials: Any = [SimpleNamespace(train=SimpleNamespace(device=torch.device(one))) for one in devices]
     gpus = {torch.device("cuda:1"): [1, 4], torch.device("cuda:0"): [2]}
@@ -122,7 +122,7 @@ def test_trials_that_have_ended_are_not_repeated(tmp_path: Path, blocks: Blocks)
 
 
 @pytest.mark.usefixtures("blocks")
-def test_trials_of_every_engine_stand_beside_each_other_on_a_gpu() -> None:
+def test_trials_of_every_engine_run_together_on_a_gpu() -> None:
     engines = ["cuda_block", "cuda_graph", "native", "cuda_block", "torch"]
     given = [trial(seed, engine=engine) for seed, engine in enumerate(engines)]
     ended = fit_many(given, workers=2)
@@ -130,7 +130,7 @@ def test_trials_of_every_engine_stand_beside_each_other_on_a_gpu() -> None:
     assert_same(fit_many(given, workers=5), ended)
 
 
-def test_runs_in_blocks_go_on_beside_one_of_another_engine_while_none_begins(
+def test_runs_in_blocks_continue_while_a_run_of_another_engine_lets_none_begin(
     blocks: Blocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
@@ -150,7 +150,7 @@ def test_runs_in_blocks_go_on_beside_one_of_another_engine_while_none_begins(
     assert made[-20:] == ["block"] * 20
 
 
-def test_courses_go_on_at_the_same_time_each_in_one_of_torchs_threads(
+def test_courses_run_at_the_same_time_with_one_torch_thread_each(
     tmp_path: Path, blocks: Blocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     all_there, threads = threading.Barrier(3, timeout=600), []
@@ -196,7 +196,7 @@ def test_a_gpus_work_is_on_the_stream_that_the_caller_uses(
     assert set(used) == {"the caller's on cuda"}
 
 
-def test_so_many_trials_as_workers_run_on_the_cpu_also_when_a_gpu_is_done(
+def test_as_many_trials_as_workers_run_on_the_cpu_even_when_a_gpu_is_done(
     blocks: Blocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     under_way, most = [], []

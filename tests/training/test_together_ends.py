@@ -22,7 +22,7 @@ from tests.training.test_fit_many import assert_same
 MODULE = sys.modules[fit_many.__module__]
 
 
-def test_ctrl_c_keeps_what_there_is_and_the_same_call_resumes(
+def test_ctrl_c_keeps_what_has_ended_and_the_same_call_resumes(
     tmp_path: Path, blocks: Blocks, press_ctrl_c: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = [trial(0, steps=5), trial(1, steps=200), trial(2, steps=200, depth=3)]

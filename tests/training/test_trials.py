@@ -53,7 +53,7 @@ def test_starts_of_any_strides_are_kept_in_a_folder(factors: list[Tensor], tmp_p
     assert alike[0].key() == given[0].key()
 
 
-def test_what_a_kill_has_left_beside_a_result_is_removed(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_next_to_a_result_are_removed(tmp_path: Path) -> None:
     given = [trial({"seed": 0})]
     fit_many(given, folder=tmp_path)
     whole = {path.name for path in tmp_path.iterdir()}
@@ -89,7 +89,7 @@ def test_numbers_of_numpy_are_those_of_python(tmp_path: Path) -> None:
         ({3: 1}, "the names of `labels` must be strings, got 3"),
     ],
 )
-def test_what_is_no_label_is_named(labels: dict[Any, Any], words: str) -> None:
+def test_an_invalid_label_is_named(labels: dict[Any, Any], words: str) -> None:
     with pytest.raises(TypeError, match=words):
         trial(labels)
 
@@ -141,7 +141,7 @@ def test_labels_that_cannot_stand_in_one_column_are_refused(values: tuple[Any, A
         fit_many(given)
 
 
-def test_labels_may_be_missing_and_whole_numbers_stand_beside_others() -> None:
+def test_labels_may_be_missing_and_integers_may_be_mixed_with_floats() -> None:
     given = [trial({"scale": 1}), trial({"scale": 0.5, "seed": 3}), trial({"seed": 4})]
     ended = fit_many(given)
     for table in (ended.summary(), ended.history()):
@@ -154,7 +154,7 @@ def test_trials_may_come_from_a_generator() -> None:
     assert [one.trial.labels["seed"] for one in ended.results] == [0, 1, 2]
 
 
-def test_what_is_no_trial_is_named() -> None:
+def test_an_invalid_trial_is_named() -> None:
     with pytest.raises(TypeError, match=r"`trials\[1\]` must be a Trial, got dict"):
         fit_many([trial({}), {}])  # type: ignore[list-item]
 

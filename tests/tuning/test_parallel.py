@@ -52,7 +52,7 @@ def test_how_many_run_at_once_decides_the_trials_but_not_the_first(
     assert [one.number for one in whole] == list(range(14))
 
 
-def test_trials_are_told_in_their_order_and_run_at_once(
+def test_trials_are_reported_in_order_and_run_concurrently(
     observed: Observations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     barrier = threading.Barrier(3, timeout=600)
@@ -73,7 +73,7 @@ def test_trials_are_told_in_their_order_and_run_at_once(
 
 
 @pytest.mark.parametrize("left", [[], [0, 2], [1], [*range(11)], [*range(9), 10], [*range(12)]])
-def test_a_search_that_was_killed_amid_a_batch_goes_on_to_the_same_result(
+def test_a_search_killed_within_a_batch_resumes_to_the_same_result(
     observed: Observations, whole: list[TuningTrial], tmp_path: Path, left: list[int]
 ) -> None:
     file = tmp_path / "trials.json"
@@ -91,7 +91,7 @@ def test_a_search_that_was_killed_amid_a_batch_goes_on_to_the_same_result(
 
 
 @pytest.mark.parametrize("left", [[3], [0, 1, 3], [1, 0], [0, 1, 2, 4, 6]])
-def test_trials_that_no_kill_leaves_are_refused(
+def test_trials_that_no_killed_search_leaves_are_refused(
     observed: Observations, tmp_path: Path, left: list[int]
 ) -> None:
     file = tmp_path / "trials.json"

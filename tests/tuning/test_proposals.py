@@ -82,7 +82,7 @@ def test_the_first_proposal_is_where_the_start_lies_or_the_nearest_border(
     assert (first.number, first.values) == (0, place)
 
 
-def test_a_diverged_trial_is_told_as_failed_and_a_pruned_one_as_pruned() -> None:
+def test_a_diverged_trial_is_reported_as_failed_and_a_pruned_one_as_pruned() -> None:
     trials = [trial(0, 0.9), trial(1, None, "diverged"), trial(2, 0.95, "pruned", hidden=32)]
     study = propose(START, SPACE, 0, trials, None).trial.study
     told = study.get_trials(deepcopy=False)[:3]

@@ -114,7 +114,7 @@ def test_the_trial_of_a_killed_process_is_made_by_another(tmp_path: Path, journa
     assert [path.name for path in (journal.with_name("study.journal.locks")).iterdir()] == ["study"]
 
 
-def test_what_one_process_has_left_another_goes_on_with(journal: Path) -> None:
+def test_another_process_continues_what_one_has_left(journal: Path) -> None:
     tune(problem(), OPTIONS, SPACE, shared(journal, trials=2))
     made: list[int] = []
 

@@ -83,7 +83,7 @@ def test_the_same_seed_gives_the_same_search_and_another_one_another(observed: O
 
 
 @pytest.mark.parametrize("ended_after", [1, 12])
-def test_a_search_that_was_killed_goes_on_to_the_same_result(
+def test_a_killed_search_resumes_to_the_same_result(
     observed: Observations, tmp_path: Path, ended_after: int
 ) -> None:
     whole = tune(observed, OPTIONS, SPACE, TuningOptions(trials=14))

@@ -165,7 +165,7 @@ def test_a_scheduler_gets_torchs_engine() -> None:
     assert (result.engine, result.not_native_because) == ("torch", "a scheduler changes the learning rate")
 
 
-def test_an_engine_that_is_named_is_taken_and_said() -> None:
+def test_a_named_engine_is_used_and_reported() -> None:
     result = fit(model(), TRAIN, SGD, FitOptions(steps=2, engine="torch"))
     assert (result.engine, result.not_native_because) == ("torch", "torch was requested")
     factors = start(PROBLEM)

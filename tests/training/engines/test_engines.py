@@ -53,7 +53,7 @@ def test_pieces_and_a_taken_up_state_change_no_bit(engine: str) -> None:
             assert (one.loss, one.gradient_norm) == (whole.loss, whole.gradient_norm)
 
 
-def test_what_is_kept_is_what_is_left_where_the_best_is_asked_for(engine: str) -> None:
+def test_the_kept_parameters_are_left_if_the_best_is_asked_for(engine: str) -> None:
     one = make(engine)
     one.run(5, most_seconds=60.0)
     one.keep()

@@ -60,7 +60,7 @@ def test_an_optimizer_with_a_closure_is_called_with_one(bias: bool, bound: bool)
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_an_optimizer_with_a_closure_goes_on_bit_for_bit(tmp_path: Path) -> None:
+def test_an_optimizer_with_a_closure_resumes_bit_identically(tmp_path: Path) -> None:
     run("torch", 4, optimizer=LBFGS, checkpoint=tmp_path)
     resumed = run("torch", 9, optimizer=LBFGS, checkpoint=tmp_path, resume=True)
     assert_same(resumed, run("torch", 9, optimizer=LBFGS))

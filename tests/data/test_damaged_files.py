@@ -47,7 +47,7 @@ BAD_FILES: dict[str, tuple[str, bytes, list[str]]] = {
     "cut by two separators": ("a.csv", b"1;2,3;4,5\n2;3,4;5,6\n", ["';'", "','", "--separator"]),
     "one name twice": ("a.csv", b"a,b,b\n1,2,3\n", ["no column is recognized"]),
     "pairs of Netflix": ("qualifying.txt", b"1:\n10,2005-12-19\n", ["without ratings", "predict"]),
-    "a spoilt heading of Netflix": ("mv.txt", b"1:\n5,3,2004-1-1\n2x:\n6,3,2004-1-1\n", ["line 3", "'2x:'"]),
+    "a damaged heading of Netflix": ("mv.txt", b"1:\n5,3,2004-1-1\n2x:\n6,3,2004-1-1\n", ["line 3", "'2x:'"]),
     "an image": ("a.dat", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", ["binary"]),
     "unclosed quote": ("a.csv", b'1,"2,3\n4,5,6\n', ["a.csv"]),
     "truncated gzip": ("a.csv.gz", gzip.compress(TEXTS["u.data"].encode() * 50)[:-40], ["a.csv.gz"]),
@@ -90,7 +90,7 @@ BAD_FILES: dict[str, tuple[str, bytes, list[str]]] = {
 
 
 @pytest.mark.parametrize("case", BAD_FILES)
-def test_a_spoilt_file_ends_in_one_sentence_that_names_it(tmp_path: Path, case: str) -> None:
+def test_a_damaged_file_ends_in_one_sentence_that_names_it(tmp_path: Path, case: str) -> None:
     name, content, words = BAD_FILES[case]
     path = tmp_path / name
     path.write_bytes(content)
