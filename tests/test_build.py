@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
+FILES = {"CMakeLists.txt", "setup.py", "pyproject.toml", "README.md", "LICENSE", "tests/check_wheel.py"}
 
 
 def build(tmp_path: Path, **environment: str) -> str:
@@ -73,19 +75,26 @@ def test_cuda_with_a_torch_that_has_none_is_refused(tmp_path: Path) -> None:
     assert "DMF_FAST_CUDA=on needs a torch with CUDA, but torch" in sentence
 
 
-def test_the_source_archive_holds_all_that_the_build_needs(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "setup.py", "-q", "sdist", "--dist-dir", str(tmp_path)],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    (archive,) = tmp_path.iterdir()
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of what is packed, since a build leaves its lists of files next to the sources."""
+    tree = tmp_path / "tree"
+    for name in ("csrc", "dmf_fast"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in (*FILES, "MANIFEST.in"):
+        (tree / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tree / name)
+    return tree
+
+
+def test_the_source_archive_holds_all_that_the_build_needs(tree: Path) -> None:
+    command = [sys.executable, "setup.py", "-q", "sdist", "--dist-dir", "packed"]
+    subprocess.run(command, cwd=tree, check=True, capture_output=True)
+    (archive,) = (tree / "packed").iterdir()
     with tarfile.open(archive) as packed:
         held = {name.split("/", 1)[-1] for name in packed.getnames()}
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.*") if path.is_file()}
-    others = {"CMakeLists.txt", "setup.py", "pyproject.toml", "README.md", "LICENSE", "tests/check_wheel.py"}
-    assert sources | others <= held
+    assert sources | FILES <= held
     assert not any(name.endswith(".so") for name in held)
 
 
@@ -95,10 +104,11 @@ def package_files() -> set[str]:
     return {str(path.relative_to(ROOT)) for path in files if path.suffix not in {".so", ".pyc"}}
 
 
-def test_the_package_includes_templates_and_types(tmp_path: Path) -> None:
-    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    built = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+def test_the_package_includes_templates_and_types(tree: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "built"
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(folder)]
+    subprocess.run(command, cwd=tree, check=True, capture_output=True)
+    built = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {"dmf_fast/py.typed", "dmf_fast/_native.pyi"} <= built
     assert built == package_files()
 
