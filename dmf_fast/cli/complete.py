@@ -25,6 +25,7 @@ from dmf_fast.completion.widths import MOST_TAIL_SHARE
 from dmf_fast.data.block_files import is_row_blocks
 from dmf_fast.distributed.evaluation import local_predictor
 from dmf_fast.evaluation import Biases, Evaluation
+from dmf_fast.ops.statistics import value_range
 from dmf_fast.serving import Predictor, SeenColumns, collapse
 from dmf_fast.serving.trained_folder import FACTS
 from dmf_fast.sharding import RowSharding
@@ -33,6 +34,10 @@ from dmf_fast.training import Callback
 _ON_BIASES_ALONE = (
     "The factors contribute nothing: the predictions are as good without them. More ratings, another "
     "--depth, a lower --weight-decay or more --steps may change that."
+)
+_ALL_EQUAL = (
+    "All ratings are {:g}: there is nothing to learn from them. If they stand for clicks or purchases, use a "
+    "library for implicit feedback."
 )
 
 
@@ -175,7 +180,8 @@ def train_depth(
     if completed.widths:
         say(_about_widths(completed, problem.observed.shape), quiet=options.output.quiet)
     if not completed.left_start:
-        say(_ON_BIASES_ALONE, quiet=options.output.quiet)
+        least, largest = value_range(problem.observed)
+        say(_ALL_EQUAL.format(least) if least == largest else _ON_BIASES_ALONE, quiet=options.output.quiet)
     return completed
 
 
@@ -195,11 +201,12 @@ def _about_widths(completed: CompletedMatrix, shape: tuple[int, int]) -> str:
 def _introduce(options: JobOptions, problem: CompletionProblem) -> None:
     """Print one line on standard error about the data."""
     columns, entries = problem.observed.shape[1], len(problem.observed)
+    least, largest = value_range(problem.observed)
     validation = in_folds(problem.validation_count, len(problem.folds))
     source = f"{problem.source}, as no RATINGS were given" if options.ratings is None else problem.source
     say(
-        f"{source}: {problem.row_count:,} rows, {columns:,} columns, {entries:,} entries, "
-        f"{validation} for validation; {problem.bad_rows:,} bad rows; read in "
+        f"{source}: {problem.row_count:,} rows, {columns:,} columns, {entries:,} entries from "
+        f"{least:.6g} to {largest:.6g}, {validation} for validation; {problem.bad_rows:,} bad rows; read in "
         f"{duration(problem.seconds)}.",
         quiet=options.output.quiet,
     )
