@@ -37,7 +37,7 @@ def test_iterations_that_are_no_whole_number_are_named(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", ["sparse", "Dense", None, True, ["dense"]])
-def test_an_unknown_thresholding_is_named_beside_the_known(value: Any) -> None:
+def test_an_unknown_thresholding_is_named_with_the_known_ones(value: Any) -> None:
     expected = r"^`thresholding` must be one of auto, dense, truncated, got .*$"
     with pytest.raises(ValueError, match=expected):
         ConvexOptions(thresholding=value)

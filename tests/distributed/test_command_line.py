@@ -94,7 +94,7 @@ def wait_for_checkpoint(out: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-def test_two_processes_leave_the_files_of_one_and_one_of_them_speaks(
+def test_two_processes_leave_the_files_of_one_and_only_the_first_prints(
     blocks: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     out, test = tmp_path / "model", blocks.with_name("test.csv")
@@ -122,13 +122,13 @@ def refusal(*arguments: object) -> str:
     return first.stderr
 
 
-def test_ratings_that_are_no_blocks_are_refused_once_with_what_to_do(ratings: Path) -> None:
+def test_ratings_that_are_not_blocks_are_refused_once_with_what_to_do(ratings: Path) -> None:
     said = refusal("complete", ratings)
     assert said.count("must be row blocks") == 1
     assert "dmf-fast prepare" in said
 
 
-def test_what_is_wrong_with_an_option_is_said_once(blocks: Path) -> None:
+def test_an_invalid_option_is_reported_once(blocks: Path) -> None:
     said = refusal("complete", blocks, "--depth", "2", "--initialization", "balanced")
     assert said.count("`initialization` must be one of gaussian, uniform") == 1
 
@@ -192,7 +192,7 @@ def test_a_process_that_is_killed_is_started_again_and_the_model_is_the_same(
     assert same_model(out, undisturbed)
 
 
-def test_a_restart_after_the_folder_was_written_ends_well(blocks: Path, undisturbed: Path) -> None:
+def test_a_restart_after_the_folder_was_written_succeeds(blocks: Path, undisturbed: Path) -> None:
     before = (undisturbed / "metrics.json").read_bytes()
     (ended,) = run_command(1, "complete", blocks, "--out", undisturbed, "--resume", *JOB, restarts=1)
     assert ended.code == 0, ended.stderr

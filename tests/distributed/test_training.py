@@ -1,4 +1,4 @@
-"""Training in several processes: the same model as in one, whoever stops, saves or fails."""
+"""Training in several processes: the same model as in one, even if one of them stops, saves or fails."""
 
 from __future__ import annotations
 
@@ -132,11 +132,11 @@ def test_any_number_of_processes_trains_the_same_model(count: int, of_one_proces
     for name, (kind, numbers, parameters) in ((n, v) for n, v in first.items() if n != "float32 twice"):
         expected_kind, expected_numbers, expected_parameters = of_one_process[name]
         assert kind == expected_kind, name
-        bitwise = name.endswith("True")
+        is_bit_identical = name.endswith("True")
         for own, expected in zip(numbers, expected_numbers, strict=True):
             assert own == pytest.approx(expected, rel=1e-12), name
         for own, expected in zip(parameters, expected_parameters, strict=True):
-            assert not bitwise or torch.equal(own, expected), name
+            assert not is_bit_identical or torch.equal(own, expected), name
         # Singular vectors, where jobs begin, may have other signs: the matrix does not know.
         for own, expected in zip(matrix_of(parameters), matrix_of(expected_parameters), strict=True):
             torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-10)

@@ -1,4 +1,4 @@
-"""What is public: the names that packages export and those of the modules beside them."""
+"""What is public: the names that packages export and those of public modules."""
 
 from __future__ import annotations
 

@@ -54,6 +54,7 @@ class MovieLensGrid:
 FULL = MovieLensGrid()
 QUICK = MovieLensGrid(
     seeds=2,
+    hidden=50,
     lr=0.1,
     steps=600,
     record_every=25,

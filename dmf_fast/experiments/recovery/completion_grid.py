@@ -93,9 +93,9 @@ QUICK = CompletionGrid(
     rank=3,
     observed=(720, 1_800),
     init_scales=(1e-3, 1e-5),
-    learning_rates=(1e-3,),
+    learning_rates=(3e-3,),
     seeds=2,
-    steps=100_000,
+    steps=15_000,
 )
 
 

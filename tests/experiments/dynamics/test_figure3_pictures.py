@@ -107,7 +107,7 @@ def test_dynamics_on_movielens_are_quick_in_depth_and_time(
     assert asked == [(Path("ml"), 10_000, 0)]
     assert problem.learning_rates == ({1: 0.05, 2: 0.01} if quick else rates)
     assert (problem.hidden, problem.init_scale, problem.longest) == (943, 1e-2, 4.0)
-    assert (problem.interval, problem.train_loss_threshold) == (0.1, 1e-2 if quick else 1e-3)
+    assert (problem.interval, problem.train_loss_threshold) == ((0.4, 1e-2) if quick else (0.1, 1e-3))
     assert [str(problem.train), str(problem.test)] == ["some", "others"]
     assert problem.one_thread == quick
 
@@ -132,4 +132,5 @@ def test_the_random_matrix_has_the_sizes_that_the_claims_were_decided_at() -> No
     assert quick.learning_rates == {depth: 4 * rate for depth, rate in full.learning_rates.items()}
     assert torch.equal(full.train.values, quick.train.values)
     assert (full.interval, full.longest, full.train_loss_threshold) == (0.025, 4.0, 1e-3)
+    assert (quick.interval, quick.longest, quick.train_loss_threshold) == (0.05, 4.0, 1e-3)
     assert full.train.nnz + full.test.nnz == 10_000

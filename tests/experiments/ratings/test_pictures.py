@@ -118,7 +118,7 @@ def test_runs_have_the_sizes_that_the_claims_were_decided_at() -> None:
 def test_quick_runs_are_smaller_ones_of_the_same_kind() -> None:
     assert RatingsGrid((0.3, 0.5), 2, (2, 3), (2, 3), 5_000) == RATINGS_QUICK
     assert (
-        MovieLensGrid((2, 3, 4), 2, 100, 1e-2, 0.1, 600, 25, 0.05, (35.0, 28.0, 23.0, 19.0), 1e-2)
+        MovieLensGrid((2, 3, 4), 2, 50, 1e-2, 0.1, 600, 25, 0.05, (35.0, 28.0, 23.0, 19.0), 1e-2)
         == MOVIELENS_QUICK
     )
 

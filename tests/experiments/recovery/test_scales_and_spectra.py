@@ -275,7 +275,7 @@ def test_grids_have_the_sizes_that_the_claims_were_decided_at() -> None:
     rates, scales = (1e-3, 3e-4), (1e-3, 1e-4, 1e-5, 1e-6)
     full = CompletionGrid(100, 5, (2_000, 5_000), (2, 3, 4), scales, rates, 5, 1_000_000, 1e-6, 1e-3)
     assert full == FULL
-    quick = CompletionGrid(60, 3, (720, 1_800), (2, 3, 4), (1e-3, 1e-5), (1e-3,), 2, 100_000, 1e-6, 1e-3)
+    quick = CompletionGrid(60, 3, (720, 1_800), (2, 3, 4), (1e-3, 1e-5), (3e-3,), 2, 15_000, 1e-6, 1e-3)
     assert quick == QUICK
     assert (FULL.degrees_of_freedom, QUICK.degrees_of_freedom) == (500 + 475, 180 + 171)
 

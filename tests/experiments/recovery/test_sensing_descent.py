@@ -94,7 +94,7 @@ def test_a_run_ends_at_the_first_step_that_is_good_enough(measurements: Measurem
         assert_close(run.factors, factors, 1e-6)
 
 
-def test_a_run_is_the_same_whatever_runs_beside_it(measurements: Measurements) -> None:
+def test_a_run_does_not_depend_on_the_other_runs_of_its_batch(measurements: Measurements) -> None:
     optimizer = partial(GroupRMSprop, lr=1e-2)
     # Most end early and leave the batch; the one of depth 1 does not.
     together = batched_gradient_descent(
