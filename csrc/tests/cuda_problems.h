@@ -11,17 +11,17 @@
 
 namespace dmf::test {
 
-inline std::vector<unsigned char> rubbish_bytes(int64_t bytes) {
-  std::vector<unsigned char> rubbish(static_cast<size_t>(bytes));
-  simt::spoil(rubbish.data(), rubbish.size());
-  return rubbish;
+inline std::vector<unsigned char> garbage_bytes(int64_t bytes) {
+  std::vector<unsigned char> garbage(static_cast<size_t>(bytes));
+  simt::fill_with_garbage(garbage.data(), garbage.size());
+  return garbage;
 }
 
 // Arrays of exactly the requested length, full of garbage.
 class ArrayWorkspace final : public cuda::Workspace {
  protected:
   void* take_some(int64_t bytes) override {
-    arrays_.push_back(rubbish_bytes(bytes));
+    arrays_.push_back(garbage_bytes(bytes));
     return arrays_.back().data();
   }
 
@@ -39,7 +39,7 @@ template <class Index = int64_t>
 class LayoutOf {
  public:
   explicit LayoutOf(const Pattern& pattern, const cuda::Cuts& cuts = {})
-      : shape_(pattern.rows, pattern.columns, pattern.nnz(), cuts), buffer_(rubbish_bytes(shape_.bytes)) {
+      : shape_(pattern.rows, pattern.columns, pattern.nnz(), cuts), buffer_(garbage_bytes(shape_.bytes)) {
     const std::vector<Index> rows(pattern.row_of.begin(), pattern.row_of.end());
     const std::vector<Index> columns(pattern.column_of.begin(), pattern.column_of.end());
     ArrayWorkspace workspace;

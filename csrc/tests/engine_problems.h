@@ -16,7 +16,7 @@
 namespace dmf::test {
 
 inline const std::vector<int64_t> sizes{1, 2, 3, 5, 16, 17, 31, 47, 70};
-constexpr double rubbish = 1e30;
+constexpr double garbage = 1e30;
 
 inline PlainMatrix drawn(int64_t rows, int64_t columns, unsigned seed) {
   PlainMatrix result(rows, columns);
@@ -150,7 +150,7 @@ std::vector<T> part_of(const Descent<T>& descent, Part part, int parameter) {
 
 // Moves a run to the state of another one whose rule has this many moments.
 template <class T>
-void go_on_from(Descent<T>& descent, const Descent<T>& other, int moments) {
+void resume_from(Descent<T>& descent, const Descent<T>& other, int moments) {
   for (int moment = 0; moment <= moments; ++moment) {
     const Part part = static_cast<Part>(moment);
     for (int j = 0; j < descent.parameters(); ++j) descent.write(part, j, part_of(other, part, j).data());

@@ -63,13 +63,13 @@ inline std::vector<Pattern> assorted_patterns() {
 }
 
 template <class Index = int64_t>
-std::vector<char> build_layout(const Pattern& pattern, TileShape shape, int threads, char rubbish = 0) {
+std::vector<char> build_layout(const Pattern& pattern, TileShape shape, int threads, char garbage = 0) {
   const std::vector<Index> rows(pattern.row_of.begin(), pattern.row_of.end());
   const std::vector<Index> columns(pattern.column_of.begin(), pattern.column_of.end());
   ThreadPool parallel(threads);
   LayoutBuilder<Index> builder(rows.data(), columns.data(), pattern.nnz(), pattern.rows, pattern.columns, shape,
                                parallel);
-  std::vector<char> buffer(builder.bytes(), rubbish);
+  std::vector<char> buffer(builder.bytes(), garbage);
   builder.write(buffer.data(), parallel);
   return buffer;
 }

@@ -34,6 +34,8 @@
 #else
 #define DMF_SIMT_UNCHECKED
 #endif
+// Also unchecked by AddressSanitizer, which would treat a jump to another stack as a return from all frames.
+#define DMF_SIMT_SWITCH __attribute__((no_sanitize("address", "thread"), noinline))
 
 inline struct SimtIndex {
   unsigned x;
@@ -57,20 +59,20 @@ inline uint64_t draw_seed() {
   return seed;
 }
 
-inline uint64_t rubbish_state = draw_seed();
+inline uint64_t garbage_state = draw_seed();
 
 // The contents of uninitialized memory (splitmix64): about every fourth word is NaN in any type.
-DMF_SIMT_UNCHECKED inline uint64_t rubbish() {
-  uint64_t word = rubbish_state += 0x9e3779b97f4a7c15u;
+DMF_SIMT_UNCHECKED inline uint64_t garbage() {
+  uint64_t word = garbage_state += 0x9e3779b97f4a7c15u;
   word = (word ^ word >> 30) * 0xbf58476d1ce4e5b9u;
   word = (word ^ word >> 27) * 0x94d049bb133111ebu;
   word ^= word >> 31;
   return word % 4 == 0 ? ~uint64_t{0} : word;
 }
 
-inline void spoil(void* memory, size_t bytes) {
+inline void fill_with_garbage(void* memory, size_t bytes) {
   for (size_t at = 0; at < bytes; at += sizeof(uint64_t)) {
-    const uint64_t word = rubbish();
+    const uint64_t word = garbage();
     std::memcpy(static_cast<unsigned char*>(memory) + at, &word, std::min(bytes - at, sizeof word));
   }
 }
@@ -104,9 +106,16 @@ struct Stack {
   size_t bytes = 0;
 };
 
+// Where a stack was left, or where it begins.
+struct Context {
+  void* left[5];  // by __builtin_setjmp
+  ucontext_t begin;
+  bool begun = true;
+};
+
 struct Fiber {
-  ucontext_t context;
-  char* stack = new char[stack_bytes];  // lives as long as the program
+  Context context;
+  char* stack = nullptr;  // lives as long as the program
   bool done;
   const Barrier* waits_for;
   uint64_t waits_in;
@@ -126,7 +135,7 @@ struct Machine {
   Team teams[2];  // consecutive blocks have different ones
   Team* team = teams;
   Barrier block;
-  ucontext_t scheduler;
+  Context scheduler;
   void* scheduler_fiber = nullptr;
   Stack scheduler_stack;
   unsigned current = 0;
@@ -155,18 +164,25 @@ constexpr auto release = __tsan_release, acquire = __tsan_acquire;
 constexpr auto release = [](void*) {}, acquire = release;
 #endif
 
-// Switches from one context to another and tells the sanitizers; `before`, if not null, receives the stack of
-// the context that switches back here.
-DMF_SIMT_UNCHECKED inline void switch_context(ucontext_t& from, ucontext_t& to, [[maybe_unused]] Stack stack,
-                                              [[maybe_unused]] void* sanitizer_fiber,
-                                              [[maybe_unused]] bool last, [[maybe_unused]] Stack* before) {
+DMF_SIMT_SWITCH inline void jump(Context& to) {
+  if (to.begun) __builtin_longjmp(to.left, 1);
+  to.begun = true;
+  setcontext(&to.begin);
+}
+
+// Switches from one context to another and tells the sanitizers; `before` receives the stack of the context
+// that switches back here. swapcontext would take most of the time of a test: it makes a system call, and
+// AddressSanitizer clears its memory of the whole stack.
+DMF_SIMT_SWITCH inline void switch_context(Context& from, Context& to, [[maybe_unused]] Stack stack,
+                                           [[maybe_unused]] void* sanitizer_fiber,
+                                           [[maybe_unused]] Stack* before) {
 #if defined(__SANITIZE_ADDRESS__)
   void* fake_stack = nullptr;
-  __sanitizer_start_switch_fiber(last ? nullptr : &fake_stack, stack.bottom, stack.bytes);
+  __sanitizer_start_switch_fiber(&fake_stack, stack.bottom, stack.bytes);
 #elif defined(__SANITIZE_THREAD__)
   __tsan_switch_to_fiber(sanitizer_fiber, __tsan_switch_to_fiber_no_sync);
 #endif
-  swapcontext(&from, &to);
+  if (__builtin_setjmp(from.left) == 0) jump(to);
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(fake_stack, before ? &before->bottom : nullptr,
                                   before ? &before->bytes : nullptr);
@@ -174,15 +190,14 @@ DMF_SIMT_UNCHECKED inline void switch_context(ucontext_t& from, ucontext_t& to, 
 }
 
 DMF_SIMT_UNCHECKED inline void to_scheduler(Fiber& fiber) {
-  switch_context(fiber.context, machine.scheduler, machine.scheduler_stack, machine.scheduler_fiber, fiber.done,
+  switch_context(fiber.context, machine.scheduler, machine.scheduler_stack, machine.scheduler_fiber,
                  &machine.scheduler_stack);
 }
 
 DMF_SIMT_UNCHECKED inline void to_fiber(unsigned thread) {
   machine.current = threadIdx.x = thread;
   Fiber& fiber = machine.fiber();
-  switch_context(machine.scheduler, fiber.context, {fiber.stack, stack_bytes}, fiber.sanitizer_fiber, false,
-                 nullptr);
+  switch_context(machine.scheduler, fiber.context, {fiber.stack, stack_bytes}, fiber.sanitizer_fiber, nullptr);
 }
 
 // --- Waiting ----------------------------------------------------------------------------------------
@@ -238,7 +253,7 @@ inline void start_copy(void* target, const void* source, size_t size) {
   if (reinterpret_cast<uintptr_t>(target) % size != 0) stop("an asynchronous copy is written elsewhere");
   Copy copy{target, size, {}};
   std::memcpy(copy.bytes, source, size);
-  spoil(target, size);
+  fill_with_garbage(target, size);
   machine.fiber().copies.push_back(copy);
 }
 
@@ -250,26 +265,41 @@ inline void land_copies() {
 
 // --- Launching --------------------------------------------------------------------------------------
 
-DMF_SIMT_UNCHECKED inline void run_thread() {
+// A fiber runs one thread after another.
+DMF_SIMT_UNCHECKED inline void run_threads() {
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(nullptr, &machine.scheduler_stack.bottom, &machine.scheduler_stack.bytes);
 #endif
-  acquire(&machine.begins);
-  machine.body(machine.arguments);
-  release(&machine.ends);
-  Fiber& fiber = machine.fiber();
-  if (!fiber.copies.empty()) stop("a thread ends without waiting for its copies");
-  fiber.done = true;
-  for (Barrier* barrier : {&machine.warp().barrier, &machine.block}) {
-    --barrier->members;
-    open_if_complete(*barrier);
+  for (;;) {
+    acquire(&machine.begins);
+    machine.body(machine.arguments);
+    release(&machine.ends);
+    Fiber& fiber = machine.fiber();
+    if (!fiber.copies.empty()) stop("a thread ends without waiting for its copies");
+    fiber.done = true;
+    for (Barrier* barrier : {&machine.warp().barrier, &machine.block}) {
+      --barrier->members;
+      open_if_complete(*barrier);
+    }
+    to_scheduler(fiber);
   }
-  to_scheduler(fiber);
+}
+
+DMF_SIMT_UNCHECKED inline void make_fiber(Fiber& fiber) {
+  fiber.stack = new char[stack_bytes];
+  getcontext(&fiber.context.begin);
+  fiber.context.begin.uc_stack.ss_sp = fiber.stack;
+  fiber.context.begin.uc_stack.ss_size = stack_bytes;
+  makecontext(&fiber.context.begin, run_threads, 0);
+  fiber.context.begun = false;
+#if defined(__SANITIZE_THREAD__)
+  fiber.sanitizer_fiber = __tsan_create_fiber(0);
+#endif
 }
 
 inline unsigned char* fresh_memory(size_t bytes) {
   machine.kept.emplace_back(new unsigned char[bytes]);
-  spoil(machine.kept.back().get(), bytes);
+  fill_with_garbage(machine.kept.back().get(), bytes);
   return machine.kept.back().get();
 }
 
@@ -289,13 +319,7 @@ DMF_SIMT_UNCHECKED inline void start_block(unsigned threads, size_t shared_bytes
     fiber.waits_for = nullptr;
     fiber.exchanges = 0;
     ++machine.team->warps[thread / warp_size].barrier.members;
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack;
-    fiber.context.uc_stack.ss_size = stack_bytes;
-    makecontext(&fiber.context, run_thread, 0);
-#if defined(__SANITIZE_THREAD__)
-    if (fiber.sanitizer_fiber == nullptr) fiber.sanitizer_fiber = __tsan_create_fiber(0);
-#endif
+    if (fiber.stack == nullptr) make_fiber(fiber);
   }
 }
 

@@ -32,7 +32,7 @@ class Launch {
                                           problem.is_weighted, sizeof(T), shared_limit_);
     CHECK(plan.shared_bytes <= shared_limit_);
     shared_bytes_ = std::max(shared_bytes_, plan.shared_bytes);
-    // Unwritten memory is NaN, which spoils any run that reads it.
+    // Unwritten memory is NaN, which makes any run that reads it diverge.
     std::vector<unsigned char>& memory = memories_.emplace_back(plan.memory_bytes, 0xff);
     for (int j = 0; j < plan.run.factors; ++j) {
       const cuda::BlockMatrix& matrix = plan.run.matrices[j];
@@ -277,7 +277,7 @@ TEST_CASE("CUDA descent: the runs of a launch do not touch each other") {
   }
 }
 
-TEST_CASE("CUDA descent: a run that diverges ends, and the others go on") {
+TEST_CASE("CUDA descent: a run that diverges ends, and the others continue") {
   const DescentProblem wild = problem_of(12, 9, 50, {6, 7}, gradient_descent(1e6));
   const DescentProblem tame = problem_of(12, 9, 50, {6, 7}, gradient_descent(0.1));
   Launch<float> launch;

@@ -145,7 +145,8 @@ TEST_CASE("CUDA: entries of a line and block rise") {
   }
 }
 
-TEST_CASE("CUDA: segments stand by block, by length from the longest on, and by line; unused ones come last") {
+TEST_CASE(
+    "CUDA: segments are ordered by block, by length in descending order, and by line; unused ones come last") {
   for (const Pattern& pattern : small_patterns()) {
     for (const cuda::Cuts& cuts : {cuda::Cuts{}, blocks_of_64, long_segments}) {
       const LayoutOf built(pattern, cuts);

@@ -145,8 +145,8 @@ TEST_CASE("CUDA: long walks keep float32's accuracy, though tensor cores round s
 }
 
 TEST_CASE(
-    "CUDA: a number that is not finite spoils the other side in the tensor cores, and what is observed with "
-    "it") {
+    "CUDA: a number that is not finite affects the gradient of the other side, and results of entries observed "
+    "with it") {
   for (const double wrong : {std::numeric_limits<double>::quiet_NaN(), HUGE_VAL}) {
     for (const TilePrecision precision : {TilePrecision::tf32, TilePrecision::tf32x3}) {
       Pattern dense = full_pattern(3, 70);
@@ -163,7 +163,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "CUDA: no more blocks of the tensor cores than run at once, where that can be, and no tile left over") {
+    "CUDA: tensor-core passes start at most as many blocks as run at once, if possible, and cover every tile") {
   for (const int64_t own_blocks : {1, 29, 48, 395, 396, 397, 1000}) {
     for (const int64_t tiles : {1, 2, 58, 95, 4000}) {
       for (const int64_t at_once : {1, 264, 396}) {

@@ -154,7 +154,7 @@ struct LbfgsRun {
 
   dmf::Outcome to(int64_t until, double most_seconds = 1e9) { return descent.run(until, {}, most_seconds); }
 
-  void go_on_from(const LbfgsRun& other) { test::go_on_from(descent, other.descent, problem.rule.moments()); }
+  void resume_from(const LbfgsRun& other) { test::resume_from(descent, other.descent, problem.rule.moments()); }
   bool operator==(const LbfgsRun& other) const {
     return are_at_the_same_point(descent, other.descent, problem.rule.moments());
   }
@@ -174,6 +174,27 @@ DescentProblem problem_of(const Pattern& pattern, int64_t h) {
   return problem;
 }
 
+template <class T>
+void check_pieces(const DescentProblem& problem, int64_t steps, const std::vector<int>& thread_counts,
+                  const std::vector<int64_t>& stops) {
+  LbfgsRun<T> whole(problem, 1);
+  whole.to(0);
+  const double before = whole.descent.loss();
+  CHECK(whole.to(steps) == dmf::Outcome::reached);
+  CHECK(whole.descent.loss() < 0.5 * before);
+  for (const int threads : thread_counts) {
+    for (const int64_t stop : stops) {
+      LbfgsRun<T> first(problem, threads), second(problem, threads);
+      CHECK(first.to(stop) == dmf::Outcome::reached);
+      second.resume_from(first);
+      for (LbfgsRun<T>* run : {&first, &second}) {
+        CHECK(run->to(steps) == dmf::Outcome::reached);
+        CHECK(*run == whole);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 TEMPLATE_TEST_CASE("passes of L-BFGS agree with plain loops", "[lbfgs]", float, double) {
@@ -189,30 +210,8 @@ TEMPLATE_TEST_CASE("passes of L-BFGS agree with plain loops", "[lbfgs]", float, 
 
 TEMPLATE_TEST_CASE("runs of L-BFGS are bitwise the same in pieces and for any threads", "[lbfgs]", float,
                    double) {
-  const DescentProblem small = problem_of(random_pattern(40, 50, 300, 1, 1), 17);
+  on_every_instruction_set(
+      [] { check_pieces<TestType>(problem_of(random_pattern(40, 50, 300, 1, 1), 17), 9, {1, 2, 3}, {1, 4}); });
   // Large enough for the pass by tiles and for threads in the update.
-  const DescentProblem large = problem_of(random_pattern(450, 500, 20000, 1, 2), 150);
-  on_every_instruction_set([&] {
-    for (const DescentProblem* problem : {&small, &large}) {
-      constexpr int64_t steps = 9;
-      LbfgsRun<TestType> whole(*problem, 1);
-      const double before = [&] {
-        whole.to(0);
-        return whole.descent.loss();
-      }();
-      CHECK(whole.to(steps) == dmf::Outcome::reached);
-      CHECK(whole.descent.loss() < 0.5 * before);
-      for (const int threads : {1, 2, 3}) {
-        for (const int64_t stop : {1, 4}) {
-          LbfgsRun<TestType> first(*problem, threads), second(*problem, threads);
-          CHECK(first.to(stop) == dmf::Outcome::reached);
-          second.go_on_from(first);
-          for (LbfgsRun<TestType>* run : {&first, &second}) {
-            CHECK(run->to(steps) == dmf::Outcome::reached);
-            CHECK(*run == whole);
-          }
-        }
-      }
-    }
-  });
+  check_pieces<TestType>(problem_of(random_pattern(250, 260, 10000, 1, 2), 150), 6, {2, 3}, {4});
 }

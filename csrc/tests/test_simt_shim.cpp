@@ -119,13 +119,13 @@ TEST_CASE("shim: memory of a workspace and of a layout that no one has written d
     return std::vector<unsigned char>(bytes, bytes + 300);
   };
   CHECK(taken() != taken());
-  CHECK(rubbish_bytes(300) != rubbish_bytes(300));
+  CHECK(garbage_bytes(300) != garbage_bytes(300));
 }
 
-TEST_CASE("shim: one seed gives the same rubbish again") {
-  const uint64_t seed = simt::rubbish_state;
+TEST_CASE("shim: one seed gives the same garbage again") {
+  const uint64_t seed = simt::garbage_state;
   const Words first = shown_shared(2);
-  simt::rubbish_state = seed;
+  simt::garbage_state = seed;
   CHECK(shown_shared(2) == first);
 }
 

@@ -16,15 +16,15 @@ void check_products(const StepKernels<T>& kernels) {
     for (const int64_t k : sizes) {
       const PlainMatrix left = drawn(m, k, 1);
       const Padded<T> padded_left(left), padded_transposed(left.transposed());
-      Padded<T> transposed(k, m, rubbish);
-      for (int64_t p = 0; p < transposed.matrix.numbers(); ++p) transposed.memory[p] = T(rubbish);
+      Padded<T> transposed(k, m, garbage);
+      for (int64_t p = 0; p < transposed.matrix.numbers(); ++p) transposed.memory[p] = T(garbage);
       kernels.transpose(padded_left.matrix, transposed.matrix);
       CHECK(numbers_of(transposed.matrix) == left.transposed().numbers);
       for (const int64_t n : sizes) {
         INFO(m << " x " << k << " x " << n);
         const PlainMatrix right = drawn(k, n, 2);
         const Numbers expected = (left * right).numbers;
-        const Padded<T> padded_right(right), product(m, n, rubbish), other(m, n, rubbish);
+        const Padded<T> padded_right(right), product(m, n, garbage), other(m, n, garbage);
         kernels.multiply(padded_left.matrix, padded_right.matrix, product.matrix);
         CHECK(numbers_of(product.matrix) == expected);
         kernels.multiply_transposed(padded_transposed.matrix, padded_right.matrix, other.matrix);
@@ -54,8 +54,8 @@ void check_lines(const StepKernels<T>& kernels) {
   for (const int64_t h : sizes) {
     INFO("h " << h);
     const PlainMatrix a = drawn(pattern.rows, h, 1), b = drawn(pattern.columns, h, 2);
-    const Padded<T> padded_a(a), padded_b(b), sums_a(pattern.rows, h, rubbish),
-        sums_b(pattern.columns, h, rubbish);
+    const Padded<T> padded_a(a), padded_b(b), sums_a(pattern.rows, h, garbage),
+        sums_b(pattern.columns, h, garbage);
     std::vector<int32_t> columns = sorted.column, rows = sorted.row;
     for (int32_t& column : columns) column *= static_cast<int32_t>(padded_b.matrix.stride);
     for (int32_t& row : rows) row *= static_cast<int32_t>(padded_a.matrix.stride);
@@ -63,8 +63,8 @@ void check_lines(const StepKernels<T>& kernels) {
     const LineSide column_side{sorted.column_start.data(), rows.data(), sorted.place.data(), pattern.columns};
 
     const Numbers drawn_coefficients = draw(pattern.nnz(), 3);
-    std::vector<T> dots(pattern.nnz() + 1, T(rubbish)), coefficients(pattern.nnz());
-    Numbers expected_dots(dots.size(), static_cast<double>(T(rubbish)));
+    std::vector<T> dots(pattern.nnz() + 1, T(garbage)), coefficients(pattern.nnz());
+    Numbers expected_dots(dots.size(), static_cast<double>(T(garbage)));
     PlainMatrix expected_a(pattern.rows, h), expected_b(pattern.columns, h);
     for (int64_t place = 0; place < pattern.nnz(); ++place) {
       const int64_t k = sorted.position[place], i = pattern.row_of[k], j = pattern.column_of[k];
@@ -80,7 +80,7 @@ void check_lines(const StepKernels<T>& kernels) {
     CHECK(Numbers(dots.begin(), dots.end()) == expected_dots);
     const std::vector<T> row_bias = narrow<T>(draw(pattern.rows, 5)),
                          column_bias = narrow<T>(draw(pattern.columns, 6));
-    std::vector<T> row_sums(pattern.rows, T(rubbish)), column_sums(pattern.columns, T(rubbish));
+    std::vector<T> row_sums(pattern.rows, T(garbage)), column_sums(pattern.columns, T(garbage));
     Numbers expected_row_sums(pattern.rows, 0.0), expected_column_sums(pattern.columns, 0.0);
     for (int64_t place = 0; place < pattern.nnz(); ++place) {
       const int64_t k = sorted.position[place], i = pattern.row_of[k], j = pattern.column_of[k];
@@ -213,7 +213,7 @@ void check_pass(const Pattern& pattern, int64_t h, bool weighted, bool by_lines)
   const double loss = expected.loss / 0.25;  // a run needs it without the scale
   const Entries<T> entries(pattern, problem.values, problem.weights, weighted);
   const Padded<T> a(drawn(pattern.rows, h, 1)), b(drawn(pattern.columns, h, 2));
-  const Padded<T> gradient_a(pattern.rows, h, rubbish), gradient_b(pattern.columns, h, rubbish);
+  const Padded<T> gradient_a(pattern.rows, h, garbage), gradient_b(pattern.columns, h, garbage);
   const Sides<T> sides{a.matrix, b.matrix, gradient_a.matrix, gradient_b.matrix};
   CHECK(LinePass<T>::suits(pattern.nnz(), sides) == by_lines);
   const double tolerance = sizeof(T) == 8 ? 1e-13 : 1e-5;

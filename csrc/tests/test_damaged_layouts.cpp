@@ -15,9 +15,9 @@ using namespace dmf::test;
 namespace {
 
 // One change of a layout's bytes, or a few.
-class Spoiler {
+class Mutator {
  public:
-  Spoiler(const std::vector<char>& good, unsigned seed) : good_(good), generator_(seed) {}
+  Mutator(const std::vector<char>& good, unsigned seed) : good_(good), generator_(seed) {}
 
   std::vector<char> next() {
     std::vector<char> bytes = good_;
@@ -123,14 +123,14 @@ class Passes {
 
 }  // namespace
 
-TEST_CASE("a spoilt layout is refused or harmless") {
+TEST_CASE("a damaged layout is refused or harmless") {
   const std::vector<char> good = build_layout(random_pattern(90, 70, 700, 1.5, 1), {16, 32}, 1);
   REQUIRE(view_layout(good.data(), good.size()).header->stripes > 1);
-  Spoiler spoiler(good, 1);
+  Mutator mutator(good, 1);
   ThreadPool one(1), two(2);
   int unread = 0, refused = 0, run = 0;
   for (int attempt = 0; attempt < 1200; ++attempt) {
-    const std::vector<char> bytes = spoiler.next();
+    const std::vector<char> bytes = mutator.next();
     const LayoutView layout = view_layout(bytes.data(), static_cast<int64_t>(bytes.size()));
     // Operators compare the sizes with those of their tensors.
     constexpr int64_t most_lines = 1000;
