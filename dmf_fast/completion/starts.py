@@ -13,7 +13,7 @@ from dmf_fast.completion.options import CompletionOptions
 from dmf_fast.completion.scaled_model import ScaledFactorization
 from dmf_fast.completion.spectral import balanced_factors, product_directions, spectral_factors
 from dmf_fast.distributed import initial_factors
-from dmf_fast.evaluation.baselines import Biases
+from dmf_fast.evaluation.baselines import Biases, Shrinkage
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.observations import Observations
 from dmf_fast.ops.statistics import mean_value
@@ -33,6 +33,8 @@ _ABOVE_SURVIVAL = 2.0  # also, at depth 3 or more: relative to the size that sur
 _MOST_ABOVE_NOISE = 10.0  # of a leading singular value, relative to the noise
 # Multiples of the weight decay: for a start near zero to survive, and to remove the noise of a product.
 _DEEP_DECAY, _PRODUCT_DECAY = 1.5, 2.3
+# Largest unit of the decay of the biases, relative to their ridge penalty.
+_MOST_OF_RIDGE = 15.0
 # Passes over the entries until convergence: of the directions of a small start, of those of a large one, or
 # of their median only.
 _PASSES, _PASSES_OF_LBFGS, _PASSES_FOR_NOISE = 6, 3, 2
@@ -219,9 +221,17 @@ def _optimizer(
 
 
 def bias_decay(prepared: Prepared, options: CompletionOptions) -> float:
-    """Return the weight decay of the biases, in the unit of the start in all phases."""
+    """Return the weight decay of the biases, in all phases in the unit of the start.
+
+    The pull of noise grows with the numbers of ratings of rows and columns, and the shrinkage that suits
+    biases does not. At the default decay it is at most twice that of the ridge regression.
+    """
+    assert prepared.coordinates is not None
     decay = options.weight_decay if options.bias_weight_decay is None else options.bias_weight_decay
-    return decay * prepared.unit.noise * ScaledFactorization.BIAS_SCALE**2 * of_loss(prepared, options)
+    # Biases of any shrinkage are scaled such that the decay of the default one suits them.
+    ridge = 2 * Shrinkage().rows * prepared.coordinates.spread**2 / prepared.train.total_weight
+    unit = min(prepared.unit.noise, _MOST_OF_RIDGE * ridge) * ScaledFactorization.BIAS_SCALE**2
+    return decay * unit * of_loss(prepared, options)
 
 
 def of_loss(prepared: Prepared, options: CompletionOptions) -> float:

@@ -16,7 +16,7 @@ from dmf_fast.completion.lbfgs import fast_options, prepared_warm, warm_start
 from dmf_fast.completion.phases import begin, search_options
 from dmf_fast.completion.refit import Turn, refit_options
 from dmf_fast.completion.search import PhaseRun
-from dmf_fast.completion.starts import Phase, Prepared, Start
+from dmf_fast.completion.starts import Phase, Prepared, Start, bias_decay
 from dmf_fast.evaluation import Biases
 from dmf_fast.nn import DeepMatrixFactorization
 from dmf_fast.training import FitOptions, FitResult, History, Progress, Recording
@@ -71,21 +71,31 @@ def test_the_decay_of_the_factors_is_a_multiple_of_the_unit_at_their_depth(
 @pytest.mark.parametrize(
     ("changes", "decay"),
     [
-        # The decay of a bias whose scale is a half is a quarter of that of an entry: 0.2 · 3 / 4.
-        ({}, 0.15),
-        ({"bias_weight_decay": 0.4}, 0.3),
+        ({}, 0.2),
+        ({"bias_weight_decay": 0.4}, 0.4),
         ({"bias_weight_decay": 0.0}, 0.0),
-        ({"bias_weight_decay": 0.4, "reduction": "sum"}, "weighted"),
+        ({"bias_weight_decay": 0.4, "reduction": "sum"}, 0.4),
     ],
 )
-def test_the_decay_of_the_biases_is_the_same_in_all_phases(
-    phase: Phase, changes: dict[str, Any], decay: Any
+def test_the_decay_of_the_biases_is_at_most_a_multiple_of_their_ridge_penalty(
+    phase: Phase, changes: dict[str, Any], decay: float
 ) -> None:
     entries = ratings().to(dtype=torch.float64)
     weights = torch.arange(len(entries), dtype=torch.float64) / len(entries)
     start = started(phase, OPTIONS.changed(changes), entries.with_values(entries.values, weights))
-    expected = 0.3 * weights.sum().item() if decay == "weighted" else decay
+    total = weights.sum().item()
+    mean = (weights @ entries.values).item() / total
+    variance = (weights @ (entries.values - mean).square()).item() / total
+    # 15 · 0.2 times the penalty 3 b² in the sum of squares, whose b is half the spread times a parameter.
+    expected = decay * 15 * 2 * 3 * variance / 4
+    expected /= 1.0 if changes.get("reduction") == "sum" else total
     assert start.optimizer.bias_options["weight_decay"] == pytest.approx(expected)
+
+
+def test_the_decay_of_the_biases_is_in_units_of_noise_where_that_is_less() -> None:
+    part = replace(prepared(OPTIONS), unit=DecayUnit(noise=1e-3, reference=16.0))
+    # The decay of a bias whose scale is a half is a quarter of that of an entry.
+    assert bias_decay(part, OPTIONS) == pytest.approx(0.2 * 1e-3 / 4)
 
 
 @pytest.mark.parametrize(
