@@ -31,7 +31,7 @@ _COLUMNS = {
     "test_mae": ("test\nMAE", "{:.4f}"),
     "reconstruction_mse": ("matrix\nMSE", "{:.3g}"),
 }
-_STEPS_OF = "Steps of a model are those of its whole search; those of another candidate led to it."
+_STEPS_OF = "Steps of a model include its whole search; those of a candidate are the ones that led to it."
 _RANKING_COLUMNS = {"recall": ("recall", "{:.4f}"), "ndcg": ("NDCG", "{:.4f}")}
 
 
