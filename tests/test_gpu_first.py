@@ -62,12 +62,12 @@ def test_a_part_that_hangs_or_fails_stops_none_of_the_others(tmp_path: Path) -> 
     parts = {
         "hangs": Part(2, lambda _: [Command([sys.executable, "-c", hanging]), Command(["echo", "too late"])]),
         "raises": Part(9, lambda _: [Command(["no such program"])]),
-        "spoils": Part(9, lambda _: [Command(["sh", "-c", spoil])]),
-        "fails": Part(9, lambda _: [Command(["sh", "-c", "exit 3"]), Command(["echo", "goes on"])]),
+        "corrupts": Part(9, lambda _: [Command(["sh", "-c", corrupt])]),
+        "fails": Part(9, lambda _: [Command(["sh", "-c", "exit 3"]), Command(["echo", "continues"])]),
         "lacks": Part(9, lambda _: [], needs="ncu"),
         "ends": Part(9, lambda _: [Command(["echo", "done"], copy="said.csv")]),
     }
-    spoil = """printf '{"test": "a", "outcome": "passed", "seconds": 1}\n{"test": "b",' > ../half.outcomes
+    corrupt = """printf '{"test": "a", "outcome": "passed", "seconds": 1}\n{"test": "b",' > ../half.outcomes
         printf '"no header"\n' > ../profile.csv; printf '{"runs": 4' > ../grid.json"""
     start = time.monotonic()
     with (tmp_path / "text").open("w") as text:
@@ -80,7 +80,7 @@ def test_a_part_that_hangs_or_fails_stops_none_of_the_others(tmp_path: Path) -> 
     assert {name: part["outcome"] for name, part in report["parts"].items()} == {
         "hangs": "stopped",
         "raises": "failed",
-        "spoils": "passed",
+        "corrupts": "passed",
         "fails": "failed",
         "lacks": "skipped: needs a GPU",
         "ends": "passed",
@@ -90,7 +90,7 @@ def test_a_part_that_hangs_or_fails_stops_none_of_the_others(tmp_path: Path) -> 
     assert "\nstopped after 2 seconds\n==== hangs stopped" in said
     assert "too late" not in said
     assert "FileNotFoundError" in said
-    assert "goes on" in said
+    assert "continues" in said
     assert (tmp_path / "said.csv").read_text() == "done\n"
 
 
@@ -194,7 +194,7 @@ def test_every_wrong_result_is_found(
 ) -> None:
     right = gpu_operators.calls
 
-    def spoilt(inputs: Inputs, device: str) -> dict[str, Callable[[], Any]]:
+    def partly_wrong(inputs: Inputs, device: str) -> dict[str, Callable[[], Any]]:
         made: dict[str, Callable[[], Any]] = {**right(inputs, device)}
         calls = count()
         loss, products = made["completion_loss_forward"], made["observed_product_forward"]
@@ -203,7 +203,7 @@ def test_every_wrong_result_is_found(
         del made["caller_order"]
         return made
 
-    monkeypatch.setattr(gpu_operators, "calls", spoilt)
+    monkeypatch.setattr(gpu_operators, "calls", partly_wrong)
     gpu_checks.check_here("float64", "cpu", "of 150×130, 6000 entries, h 64", 0, 0)
     torch.use_deterministic_algorithms(False)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
