@@ -23,7 +23,7 @@ from dmf_fast.cli.app import app
 from dmf_fast.data.blocks import prepare_blocks
 from tests.distributed.processes import run_command
 
-SECONDS = 60
+SECONDS = 180
 BIN = Path(sys.executable).parent
 SAME_FILES = ("model-depth-2.safetensors", "seen.safetensors", "row_ids.parquet", "column_ids.parquet",
               "biases.safetensors")  # fmt: skip
@@ -187,7 +187,7 @@ def test_a_process_that_is_killed_is_started_again_and_the_model_is_the_same(
         time.sleep(delay)
     with suppress(ProcessLookupError):  # it has ended
         os.kill(int(random.Random(str(delay)).choice(workers)), signal.SIGKILL)
-    _, said = process.communicate(timeout=3 * SECONDS)
+    _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, said
     assert same_model(out, undisturbed)
 
