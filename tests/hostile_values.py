@@ -25,7 +25,7 @@ def layout() -> np.ndarray[Any, Any]:
     return given.layout().buffer.numpy().copy()
 
 
-def spoilt_headers() -> list[np.ndarray[Any, Any]]:
+def damaged_headers() -> list[np.ndarray[Any, Any]]:
     """Layouts that are cut, moved to an odd address, of other types, and with other sizes."""
     good = layout()
     moved = np.empty(len(good) + 1, np.uint8)
@@ -35,7 +35,7 @@ def spoilt_headers() -> list[np.ndarray[Any, Any]]:
     return [moved[1:], cut, header, good[:0], good[:8].copy(), good.reshape(1, -1), good.astype(np.float32)]
 
 
-def spoilt_entries(*arrays: int) -> list[np.ndarray[Any, Any]]:
+def damaged_entries(*arrays: int) -> list[np.ndarray[Any, Any]]:
     """Layouts with an index outside in one of the last arrays: columns, rows, places, positions."""
     found = []
     for array in arrays:

@@ -24,14 +24,14 @@ from tests.hostile_values import (
     SIZES,
     THREADS,
     H,
+    damaged_entries,
+    damaged_headers,
     indices,
     ints,
     layout,
     numbers,
     program,
     rule,
-    spoilt_entries,
-    spoilt_headers,
     tensors,
 )
 
@@ -66,10 +66,10 @@ def entries_of_layout() -> dict[str, Entry]:
         found[f"LayoutBuilder{bits}.write"] = Entry(
             built.write, {"buffer": np.empty(size, np.uint8)}, {"buffer": buffers})
     found["describe_layout"] = Entry(
-        _native.describe_layout, {"buffer": layout()}, {"buffer": spoilt_headers()})
+        _native.describe_layout, {"buffer": layout()}, {"buffer": damaged_headers()})
     found["decode_layout"] = Entry(
         _native.decode_layout, {"buffer": layout(), "threads": 2},
-        {"buffer": [*spoilt_headers(), *spoilt_entries(0, 1, 2, 3)], "threads": THREADS})
+        {"buffer": [*damaged_headers(), *damaged_entries(0, 1, 2, 3)], "threads": THREADS})
     found["layout_is_sound"] = Entry(
         _native.layout_is_sound, {"buffer": layout(), "threads": 2},
         {"threads": THREADS, "buffer": [None, "x"]})
@@ -120,7 +120,7 @@ def entries_of_descent(bits: int) -> dict[str, Entry]:
     return {
         f"ObservedEntries{bits}": Entry(
             observed, {"layout": layout(), "values": values, "weights": values},
-            {"layout": [*spoilt_headers(), *spoilt_entries(0, 1, 2)], "values": [*numbers(values), None],
+            {"layout": [*damaged_headers(), *damaged_entries(0, 1, 2)], "values": [*numbers(values), None],
              "weights": [*numbers(values), 0 * values, values * np.nan, values * np.inf]}),
         f"Descent{bits}": Entry(
             make, right,
@@ -143,8 +143,8 @@ def entries_of_descent(bits: int) -> dict[str, Entry]:
             run.mean_squared_error, {"entries": [train]},
             {"entries": [None, train, [], [None], [other], [train] * 2, [observed(wider, values[:1], None)],
                          [observed(empty, values[:0], None)]]}),
-        f"Descent{bits}.go_on_from": Entry(
-            run.go_on_from, {"step": 0, "scalars": []},
+        f"Descent{bits}.resume_from": Entry(
+            run.resume_from, {"step": 0, "scalars": []},
             {"step": [-1, *NOT_WHOLE], "scalars": [[1.0], [1.0] * 10**5, None]}),
     }
 
@@ -196,8 +196,8 @@ def entries_of_operators() -> dict[str, Entry]:
     arrays = {name: (0, 1, 2) if "loss" in name else (0, 1, 2, 3) for name in right} | {"caller_order": (3,)}
     found = {}
     for name, given in right.items():
-        spoilt = [torch.from_numpy(bad) for bad in (*spoilt_headers(), *spoilt_entries(*arrays[name]))]
-        bad = {**wrong, "layout": [*spoilt, buffer[None], None]}
+        damaged = [torch.from_numpy(bad) for bad in (*damaged_headers(), *damaged_entries(*arrays[name]))]
+        bad = {**wrong, "layout": [*damaged, buffer[None], None]}
         if name in ("gather_observed", "scatter_observed", "caller_order"):
             moved = (torch.float64, torch.float16)
             bad = {argument: [one for one in given if getattr(one, "dtype", None) not in moved]

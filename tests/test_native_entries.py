@@ -16,7 +16,7 @@ import torch
 
 from dmf_fast import _native
 from dmf_fast.ops import operators  # noqa: F401 (registers torch.ops.dmf_fast)
-from tests.hostile_values import COLUMNS, ROWS, H, layout, spoilt_entries, spoilt_headers
+from tests.hostile_values import COLUMNS, ROWS, H, damaged_entries, damaged_headers, layout
 from tests.native_calls import ENTRIES
 
 ERRORS = (ValueError, TypeError, IndexError, RuntimeError, MemoryError, NotImplementedError)
@@ -66,9 +66,9 @@ def test_a_hostile_argument_raises(name: str) -> None:
     entry.call(**entry.right)
 
 
-def test_spoilt_layouts_are_not_sound() -> None:
+def test_damaged_layouts_are_not_sound() -> None:
     assert _native.layout_is_sound(layout(), 1)
-    for bad in (*spoilt_headers()[:-1], *spoilt_entries(0, 1, 2, 3)):
+    for bad in (*damaged_headers()[:-1], *damaged_entries(0, 1, 2, 3)):
         assert not _native.layout_is_sound(bad, 1)
 
 

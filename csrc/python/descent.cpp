@@ -202,13 +202,13 @@ class PyDescent {
     return alone([&] { return descent_->scalars(); });
   }
 
-  void go_on_from(int64_t step, const std::vector<double>& scalars) {
+  void resume_from(int64_t step, const std::vector<double>& scalars) {
     require(step >= 0, "step must be at least 0, got " + std::to_string(step));
     alone([&] {
       const size_t count = descent_->scalars().size();
       require(scalars.size() == count, "scalars must be " + std::to_string(count) +
                                            " numbers for this rule, got " + std::to_string(scalars.size()));
-      descent_->go_on_from(step, scalars);
+      descent_->resume_from(step, scalars);
     });
   }
 
@@ -352,7 +352,7 @@ void bind(py::module_& module, const std::string& bits) {
       .def("read", &D::read, py::arg("part"), py::arg("parameter"))
       .def("write", &D::write, py::arg("part"), py::arg("parameter"), py::arg("numbers"))
       .def("scalars", &D::scalars)
-      .def("go_on_from", &D::go_on_from, py::arg("step"), py::arg("scalars"));
+      .def("resume_from", &D::resume_from, py::arg("step"), py::arg("scalars"));
 }
 
 }  // namespace

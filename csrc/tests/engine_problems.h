@@ -155,7 +155,7 @@ void resume_from(Descent<T>& descent, const Descent<T>& other, int moments) {
     const Part part = static_cast<Part>(moment);
     for (int j = 0; j < descent.parameters(); ++j) descent.write(part, j, part_of(other, part, j).data());
   }
-  descent.go_on_from(other.step(), other.scalars());
+  descent.resume_from(other.step(), other.scalars());
 }
 
 template <class T>

@@ -90,9 +90,9 @@ def _marked(data: bytes) -> bytes:
 
 def _checked(table: TextTable, block: TextBlock, column: TextColumn, cells: pa.Array) -> pa.Array:
     """Return the cells; an id that is invalid in the encoding raises a `DataError`."""
-    spoilt = pc.fill_null(pc.match_substring(cells, _NO_TEXT), False)
-    if column.role < 2 and pc.any(spoilt).as_py():
-        row = spoilt.index(True).as_py()
+    undecodable = pc.fill_null(pc.match_substring(cells, _NO_TEXT), False)
+    if column.role < 2 and pc.any(undecodable).as_py():
+        row = undecodable.index(True).as_py()
         place, key = table.place(block.lines_before)(row), cells[row].as_py().replace(_NO_TEXT, "\ufffd")
         raise DataError(
             f"{place}: the {ROLES[column.role]} id {shown(key)} is not valid in the encoding; pass the right "

@@ -215,14 +215,14 @@ def test_pairs_that_two_separators_cut_are_refused(tmp_path: Path, text: str) ->
 def test_only_wanted_cells_must_be_in_the_encoding(tmp_path: Path, lines_before: int) -> None:
     head = b"user,item,rating,title\n" + b"1,2,3,plain\n" * lines_before
     path = write(tmp_path, head + "1,2,3,Café\n2,2,,Café\n3,2,3,x\n4,2,3,x\n".encode("latin-1"))
-    spoilt = write(tmp_path, head + "Café,2,3,x\n".encode("latin-1"), "spoilt.csv")
+    undecodable = write(tmp_path, head + "Café,2,3,x\n".encode("latin-1"), "undecodable.csv")
 
     ratings = read_ratings(path)
 
     assert (len(ratings), ratings.bad_rows.count) == (lines_before + 3, 1)
     with pytest.raises(DataError, match=rf"line {lines_before + 2}: the row .*--encoding, such as latin-1"):
-        read_ratings(spoilt)
-    assert row_ids(read_ratings(spoilt, ReadOptions(encoding="latin-1")))[-1] == "Café"
+        read_ratings(undecodable)
+    assert row_ids(read_ratings(undecodable, ReadOptions(encoding="latin-1")))[-1] == "Café"
 
 
 @pytest.mark.parametrize("header", [["movie", "movie_id"], ["item", "itemId"]])

@@ -131,7 +131,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "ids in a folder": folder_for("row_ids.parquet"),
     "facts missing": lambda folder: (folder / "store.json").unlink(),
     "facts in a folder": folder_for("store.json"),
-    "facts spoilt": lambda folder: (folder / "store.json").write_text("{"),
+    "facts damaged": lambda folder: (folder / "store.json").write_text("{"),
     "facts of another form": lambda folder: (folder / "store.json").write_text("[]"),
     "facts of other types": lambda folder: (folder / "store.json").write_text('{"format": 1}'),
     "facts too deep": lambda folder: (folder / "store.json").write_text("[" * 200_000),

@@ -154,7 +154,7 @@ def test_bad_scipy_matrices_are_refused(matrix: Any, error: type[Exception], mes
 
 @pytest.mark.parametrize("starts", [[0, 2**40, 2], [0, 2, 1], [1, 1, 2], [0, 1, 9], [0, -1, 2], [0.0, 1, 2]])
 @pytest.mark.parametrize("make", [torch.sparse_csr_tensor, torch.sparse_csc_tensor])
-def test_a_sparse_tensor_with_spoilt_starts_is_refused(make: Any, starts: list[int]) -> None:
+def test_a_sparse_tensor_with_damaged_starts_is_refused(make: Any, starts: list[int]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tensor = make(starts, [0, 1], [1.0, 2.0], (2, 2), check_invariants=False)
@@ -196,7 +196,7 @@ SPOILT: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", SPOILT)
-def test_a_sparse_matrix_with_spoilt_parts_is_refused_before_they_are_followed(case: str) -> None:
+def test_a_sparse_matrix_with_damaged_parts_is_refused_before_they_are_followed(case: str) -> None:
     form, parts = SPOILT[case]
     block = {"blocksize": (2, 3)} if form == "bsr" else {}
     matrix = getattr(scipy.sparse.coo_array(DENSE), f"to{form}")(**block)

@@ -52,12 +52,12 @@ def test_a_depth_that_is_not_there_is_named(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("damage", ["missing", "spoilt"])
+@pytest.mark.parametrize("damage", ["missing", "damaged"])
 def test_a_folder_that_is_not_whole_is_refused(folder: Path, name: str, damage: str) -> None:
     if damage == "missing":
         (folder / name).unlink()
     else:
-        (folder / name).write_bytes(b"spoilt")
+        (folder / name).write_bytes(b"damaged")
 
     with pytest.raises(DataError, match=str(folder)):
         _ = TrainedFolder.open(folder).seen

@@ -264,8 +264,8 @@ def _trained(name: str, more: tuple[str, ...]) -> Save:
     def words(folder: Path) -> list[object]:
         # Before there are settings, nothing can be resumed, and what was to be overwritten is there still.
         begun = (folder / "model.partial" / "checkpoints" / "settings.json").exists()
-        go_on = "--resume" if begun else "--overwrite"
-        return [name, folder / "ratings.csv", "--out", folder / "model", *TRAINING, *more, go_on]
+        mode = "--resume" if begun else "--overwrite"
+        return [name, folder / "ratings.csv", "--out", folder / "model", *TRAINING, *more, mode]
 
     def before(folder: Path) -> None:
         problems.train_by_command(folder, "model", seed=3)

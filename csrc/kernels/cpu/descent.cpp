@@ -255,7 +255,7 @@ void Descent<T>::write(Part part, int parameter, const T* numbers) {
 }
 
 template <class T>
-void Descent<T>::go_on_from(int64_t step, const std::vector<double>& scalars) {
+void Descent<T>::resume_from(int64_t step, const std::vector<double>& scalars) {
   step_ = step;
   rule_->set_scalars(scalars);
 }

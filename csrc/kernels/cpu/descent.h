@@ -75,7 +75,7 @@ class Descent {
   int64_t step() const { return step_; }
   // The state of the rule other than moments.
   std::vector<double> scalars() const { return rule_->scalars(); }
-  void go_on_from(int64_t step, const std::vector<double>& scalars);
+  void resume_from(int64_t step, const std::vector<double>& scalars);
 
  private:
   // The gradients that are sums over rows, on a level of the tree.

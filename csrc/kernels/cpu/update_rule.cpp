@@ -103,7 +103,7 @@ class AdaptiveGradientDescent final : public UpdateRule<T> {
     if (length_ == 0) {
       begin(parameters, norm);
     } else {
-      go_on(std::sqrt(squares.turn));
+      adapt(std::sqrt(squares.turn));
     }
     length_ = rule_.lr * size_ * norm;
     const T step_size = static_cast<T>(rule_.lr * size_);
@@ -130,7 +130,7 @@ class AdaptiveGradientDescent final : public UpdateRule<T> {
     size_ = first_length * (of_parameters == 0 ? 1 : of_parameters) / norm;
   }
 
-  void go_on(double turned) {
+  void adapt(double turned) {
     const double longest = std::sqrt(1 + growth_) * size_, before = size_;
     size_ = turned == 0 ? longest : std::min(longest, length_ / (2 * turned));
     if (!std::isfinite(size_)) size_ = before;

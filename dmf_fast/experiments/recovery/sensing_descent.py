@@ -109,16 +109,16 @@ def batched_gradient_descent(
     with bar, DeferredInterrupt() as interrupt:
         while batch.places:
             batch.measure()
-            goes_on = batch.is_finite() & (batch.losses > threshold)
+            continues = batch.is_finite() & (batch.losses > threshold)
             is_last = batch.step == steps
             if is_last or interrupt.requested or interrupted():
-                goes_on.fill_(False)
-            if goes_on.all():
+                continues.fill_(False)
+            if continues.all():
                 batch.update()
                 bar.update()
             else:
-                ended |= batch.results(~goes_on, threshold, "steps" if is_last else "interrupted")
-                batch.keep(goes_on)
+                ended |= batch.results(~continues, threshold, "steps" if is_last else "interrupted")
+                batch.keep(continues)
     return [ended[place] for place in range(len(chains))]
 
 

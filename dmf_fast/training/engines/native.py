@@ -128,7 +128,7 @@ class NativeEngine(RuleEngine):
     def _set_optimizer_state(self, state: OptimizerState) -> None:
         for part, moments in zip(MOMENTS, state.moments, strict=False):
             self._write(part, moments)
-        self._native.go_on_from(state.steps, state.scalars)
+        self._native.resume_from(state.steps, state.scalars)
 
     def _turned(self, place: int, matrix: Tensor) -> Tensor:
         turned = place < self.program.factors and self.program.keeps_transposed(place)

@@ -116,7 +116,7 @@ def _descend(arguments: dict[str, Any]) -> None:
         descent.keep,
         lambda: descent.read(_native.Part(part), parameter),
         lambda: descent.write(_native.Part(part), parameter, numbers),
-        lambda: descent.go_on_from(until, scalars),
+        lambda: descent.resume_from(until, scalars),
         lambda: descent.run(until + 3, 0.0, 0.0, 0.01),
     ):
         with suppress(Exception):  # the next one is tried as well

@@ -72,7 +72,7 @@ def test_values_and_weights_stand_in_the_memory_in_row_order() -> None:
         assert sum(np.array_equal(memory[start : start + wanted.size], wanted) for start in starts) == 1
 
 
-def test_a_run_begins_at_step_0_and_may_go_on() -> None:
+def test_a_run_begins_at_step_0_and_may_continue() -> None:
     run = make()
     state = run.state()
     assert state.dtype == STATE

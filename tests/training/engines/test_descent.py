@@ -75,8 +75,8 @@ def descent(**arguments: object) -> Descent32:
         (lambda: descent(biases=True).write(Part.parameter, 2, floats(3, 1)), "must have the shape"),
         (lambda: descent().mean_squared_error([train(3, 5)]), "of a matrix of the shape of train's"),
         (lambda: descent().mean_squared_error([train()] * 2), "of as many blocks as train: 1, got 2"),
-        (lambda: descent().go_on_from(1, [1.0]), "scalars must be 0 numbers for this rule, got 1"),
-        (lambda: descent().go_on_from(-1, []), "step must be at least 0, got -1"),
+        (lambda: descent().resume_from(1, [1.0]), "scalars must be 0 numbers for this rule, got 1"),
+        (lambda: descent().resume_from(-1, []), "step must be at least 0, got -1"),
     ],
 )
 def test_a_wrong_call_ends_in_a_sentence(call: Callable[[], object], sentence: str) -> None:
@@ -97,7 +97,7 @@ def test_rules_take_the_scalars_that_they_keep(kind: RuleKind, count: int) -> No
     run = descent(rule=Rule(kind, lr=0.1), biases=True)
     assert run.parameters == 4
     assert len(run.scalars()) == count
-    run.go_on_from(3, run.scalars())
+    run.resume_from(3, run.scalars())
     assert run.step == 3
 
 
