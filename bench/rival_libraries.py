@@ -9,9 +9,9 @@ LIBMF's package is built without its AVX code: LIBMF_OBJ names a library built f
 -mavx2 -mfma -DUSEAVX -DUSEOMP -fopenmp -pthread -fPIC -shared`. The ratings are those of `movielens_like`,
 90% for training, of which 5% are held out for tuning. The rivals are tuned on these at every size, one
 setting after the other; every setting tried is a point of the plot: its test error, and the seconds of its
-fit. The best one is then fitted to all training ratings several times; the best of these fits counts. dmf_fast
-runs its defaults and its fast preset; its seconds are those of the whole job, from arrays to the model:
-search, validation and refit.
+fit. The best one is then fitted to all training ratings several times; the best of these fits counts.
+dmf_fast runs its defaults and its fast preset; its seconds are those of the whole job, from arrays to the
+model: search, validation and refit.
 """
 
 from __future__ import annotations
